@@ -1,0 +1,46 @@
+"""Names that more than one layer must agree on: environment variables, paths in a container, labels.
+
+Used by the client, which renders them into a stack, and by what runs in containers, which reads them.
+"""
+
+from __future__ import annotations
+
+PROTOCOL_VERSION = 1
+
+# Environment that a worker finds, besides torchrun's own contract.
+ENV_SNAPSHOTS = "SWARMTRAIN_SNAPSHOTS"  # directory of this node's snapshots
+ENV_METRICS = "SWARMTRAIN_METRICS"  # file of this rank: one JSON object a line, appended
+ENV_BACKEND = "SWARMTRAIN_BACKEND"  # nccl, gloo or auto
+ENV_TIMEOUT = "SWARMTRAIN_TIMEOUT"  # process-group timeout, seconds, as a float
+ENV_RUN = "SWARMTRAIN_RUN"  # the run's id, "digits.3"
+ENV_NODE = "SWARMTRAIN_NODE"  # the node's name
+ENV_GENERATION = "SWARMTRAIN_GENERATION"  # the generation's number, from 1
+
+# Environment that an agent or a coordinator finds.
+ENV_SECRET_FILE = "SWARMTRAIN_SECRET_FILE"  # file holding the run's secret (see wire.secret)
+ENV_JOB_FILE = "SWARMTRAIN_JOB_FILE"  # file holding the job as the coordinator reads it (see wire.task)
+ENV_STORAGE = "SWARMTRAIN_STORAGE"  # root of this node's storage
+ENV_COORDINATOR = "SWARMTRAIN_COORDINATOR"  # host:port at which agents find the coordinator
+ENV_NODE_ID = "SWARMTRAIN_NODE_ID"  # the identity of the machine, where it differs from its name
+ENV_SLOT = "SWARMTRAIN_SLOT"  # order of this agent among its peers
+ENV_DEPLOYMENT = "SWARMTRAIN_DEPLOYMENT"  # changes whenever the stack is deployed anew
+ENV_CODE = "SWARMTRAIN_CODE"  # colon-separated files that, joined, are the user's code as a zip
+
+# Paths inside a container.
+BUNDLE = "/opt/swarmtrain/bundle.zip"
+JOB = "/opt/swarmtrain/job.json"
+CODE = "/opt/swarmtrain/code-{index:02d}"
+SECRET = "/run/secrets/swarmtrain"
+STORAGE = "/swarmtrain"
+
+# The name of the one volume that every node keeps, and the port of the coordinator inside the run's network.
+VOLUME = "swarmtrain"
+PORT = 29400
+
+# Labels on services, containers and networks, so that a run is found again without a database.
+LABEL_JOB = "swarmtrain.job"  # the job's name
+LABEL_ROLE = "swarmtrain.role"  # coordinator, agent or helper
+LABEL_RUN = "swarmtrain.run"  # the run's id; on containers of the docker launcher
+
+COORDINATOR_SERVICE = "coordinator"
+AGENT_SERVICE = "agent"
