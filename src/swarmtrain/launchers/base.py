@@ -1,0 +1,108 @@
+"""What the three launchers have in common: the protocol, and the words for a run and its place.
+
+A launcher gets one coordinator and N agents to their places and finds them again; everything else about a run is
+asked of its coordinator. `control/` is the only caller.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from swarmtrain.errors import RequestError
+from swarmtrain.job import LoadedJob
+from swarmtrain.wire.link import Link
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One submission of a job, as a launcher finds it."""
+
+    job: str
+    number: int
+    on: str = field(compare=False)  # "local", "docker" or "swarm"
+    live: bool = field(compare=False, default=True)  # False only where the launcher knows without asking
+    created: float = field(compare=False, default=0.0)  # Unix time
+
+    @property
+    def id(self) -> str:
+        """Its name on every screen: ``digits.3``."""
+        return f"{self.job}.{self.number}"
+
+    @property
+    def stack(self) -> str:
+        """Its name where dots are not allowed: ``digits-3``."""
+        return f"{self.job}-{self.number}"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that was chosen for the user, and why; printed before a run starts."""
+
+    text: str
+
+
+class Launcher(Protocol):
+    """How processes get to their place."""
+
+    name: str
+
+    def check(self, job: LoadedJob) -> list[Notice]:
+        """Refuse, before anything changes, what cannot work here.
+
+        Raises:
+            RequestError: wrong anywhere. ClusterError: wrong on this cluster.
+        """
+        ...
+
+    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+        """Start the coordinator and the agents of ``run``; return as soon as they are on their way.
+
+        Args:
+            resume: the id of the run whose directories this one goes on in.
+        """
+        ...
+
+    def runs(self) -> list[Run]:
+        """Every run that is still kept, oldest first. Cheap; empty where the launcher has nothing to say."""
+        ...
+
+    def connect(self, run: Run) -> Link:
+        """A link to the run's coordinator, or to its archive when the coordinator has gone.
+
+        Raises:
+            ClusterError: it cannot be reached (yet); the message says what is known of it.
+        """
+        ...
+
+    def trouble(self, run: Run) -> str:
+        """Why the run's processes do not get to their place, in a sentence; empty while all is well."""
+        ...
+
+    def reach(self, run: Run, node: str) -> None:
+        """Make a node's files reachable through the coordinator after its agent has ended (for ``fetch``)."""
+        ...
+
+    def kill(self, run: Run) -> None:
+        """End what still runs of it, when its coordinator does not answer; keeps what is on disk."""
+        ...
+
+    def remove(self, run: Run) -> None:
+        """Remove the run's processes and empty its directories on every node."""
+        ...
+
+
+_ID = re.compile(r"(?P<job>[a-z0-9][-a-z0-9]*)(?:\.(?P<number>[1-9][0-9]*))?")
+
+
+def parse_handle(handle: str) -> tuple[str, int | None]:
+    """``digits`` as ("digits", None), ``digits.3`` as ("digits", 3).
+
+    Raises:
+        RequestError: it is neither.
+    """
+    match = _ID.fullmatch(handle)
+    if match is None:
+        raise RequestError(f"{handle!r} is not the name of a run", "names look like `digits` or `digits.3`")
+    return match["job"], int(match["number"]) if match["number"] else None

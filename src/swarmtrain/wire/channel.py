@@ -1,0 +1,137 @@
+"""The framed channel of agents, coordinator and clients on asyncio, and the proof of identity that opens it.
+
+Agents reach the coordinator over TCP, where anybody on the network could knock, and the channel starts programs.
+So both sides prove, before anything else is read, that they know the run's token: each sends a nonce and an HMAC
+over both nonces, and every later frame carries a proof under keys drawn from that exchange (see frames.py). The
+token itself never crosses the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+
+from swarmtrain.errors import ChannelError
+from swarmtrain.wire import frames
+from swarmtrain.wire.frames import Message, Seal
+from swarmtrain.wire.names import PROTOCOL_VERSION
+
+HANDSHAKE_SECONDS = 10.0
+_HANDSHAKE_BYTES = 4096
+
+
+class Channel:
+    """Messages over a pair of asyncio streams."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._incoming: Seal | None = None
+        self._outgoing: Seal | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send one message, waiting while the peer is slow.
+
+        Raises:
+            ConnectionError: the peer is gone.
+        """
+        self._writer.write(frames.pack(message, self._outgoing))
+        await self._writer.drain()
+
+    def post(self, message: Message) -> None:
+        """Send one message without waiting: for small ones, from code that must not yield."""
+        if not self._writer.is_closing():
+            self._writer.write(frames.pack(message, self._outgoing))
+
+    async def receive(self, limit: int = frames.MAX_FRAME) -> Message | None:
+        """The next message, or None when the peer has closed the connection or it broke.
+
+        Raises:
+            ChannelError: what came is no valid frame; the channel is of no use any more.
+        """
+        try:
+            header = await self._reader.readexactly(4)
+            payload = await self._reader.readexactly(frames.length(header, limit))
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, OSError):
+            return None
+        return frames.unpack(payload, self._incoming)
+
+    def secure(self, incoming: bytes, outgoing: bytes) -> None:
+        """From now on every frame carries a proof."""
+        self._incoming, self._outgoing = Seal(incoming), Seal(outgoing)
+
+    def close(self) -> None:
+        """Close without waiting; what was sent is still flushed."""
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._writer.transport.abort()
+
+    async def closed(self) -> None:
+        """Wait until a close has flushed everything; a peer that went first is no error."""
+        try:
+            await self._writer.wait_closed()
+        except (ConnectionError, OSError):
+            pass
+
+
+def _proof(token: str, words: str, nonces: str) -> str:
+    return hmac.new(token.encode(), f"{words} {nonces}".encode(), hashlib.sha256).hexdigest()
+
+
+def _secure(channel: Channel, token: str, nonces: str, *, initiator: bool) -> None:
+    keys = [bytes.fromhex(_proof(token, f"key {side}", nonces)) for side in ("initiator", "acceptor")]
+    ours, theirs = keys if initiator else reversed(keys)
+    channel.secure(incoming=theirs, outgoing=ours)
+
+
+def _field(message: Message | None, name: str) -> str:
+    value = (message or {}).get(name)
+    if not isinstance(value, str):
+        raise ChannelError("the peer closed the connection or does not speak swarmtrain")
+    return value
+
+
+def _check_version(message: Message | None) -> None:
+    version = (message or {}).get("swarmtrain")
+    if version is not None and version != PROTOCOL_VERSION:
+        raise ChannelError(
+            f"the peer speaks version {version} of the protocol, this side {PROTOCOL_VERSION}",
+            "run client, agents and coordinator from one version of swarmtrain",
+        )
+
+
+async def initiate(channel: Channel, token: str) -> None:
+    """Open the session as the side that connected.
+
+    Raises:
+        ChannelError: the acceptor does not know the token, or speaks something else.
+    """
+    nonce = secrets.token_hex(16)
+    await channel.send({"swarmtrain": PROTOCOL_VERSION, "nonce": nonce})
+    answer = await asyncio.wait_for(channel.receive(_HANDSHAKE_BYTES), HANDSHAKE_SECONDS)
+    _check_version(answer)
+    nonces = f"{nonce} {_field(answer, 'nonce')}"
+    if not hmac.compare_digest(_field(answer, "proof"), _proof(token, "acceptor", nonces)):
+        raise ChannelError(
+            "the coordinator does not know this run's token", "is another run on this address?"
+        )
+    await channel.send({"proof": _proof(token, "initiator", nonces)})
+    _secure(channel, token, nonces, initiator=True)
+
+
+async def accept(channel: Channel, token: str) -> None:
+    """Open the session as the side that was connected to; same errors as :func:`initiate`."""
+    opening = await asyncio.wait_for(channel.receive(_HANDSHAKE_BYTES), HANDSHAKE_SECONDS)
+    nonce = secrets.token_hex(16)
+    nonces = f"{_field(opening, 'nonce')} {nonce}"
+    proof = _proof(token, "acceptor", nonces)
+    await channel.send({"swarmtrain": PROTOCOL_VERSION, "nonce": nonce, "proof": proof})
+    _check_version(opening)
+    answer = await asyncio.wait_for(channel.receive(_HANDSHAKE_BYTES), HANDSHAKE_SECONDS)
+    if not hmac.compare_digest(_field(answer, "proof"), _proof(token, "initiator", nonces)):
+        raise ChannelError("a peer did not know this run's token")
+    _secure(channel, token, nonces, initiator=False)

@@ -1,0 +1,83 @@
+"""What travels to the nodes: the task, which `plan` shows, and the ticket, which is secret.
+
+The client makes both out of the job; coordinator and agents read them from files (a config and a secret of the
+Swarm, files of mode 0600 elsewhere). The task is the same for every submission of a job; the ticket is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from swarmtrain.errors import ChannelError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job as the coordinator and the agents need it. Durations in seconds."""
+
+    name: str
+    kind: Literal["script", "module", "command"]
+    target: str  # the script's path relative to the code, the module's name, or the command's first word
+    args: tuple[str, ...] = ()
+    nodes_min: int = 1
+    nodes_max: int = 1
+    node_names: tuple[str, ...] = ()  # in the order of their ranks; empty for a count
+    workers: int = 0  # per node; 0: one a GPU, or one where there is none
+    backend: Literal["auto", "nccl", "gloo"] = "auto"
+    timeout: float | None = None  # of the process group; None is torch's own default
+    start: Literal["warm", "cold"] = "warm"
+    join_deadline: float = 300.0
+    stop_grace: float = 60.0
+    debug: bool = False
+    cpus: float | None = None  # this node's share of processors, where it is limited
+
+    def dump(self) -> str:
+        """As JSON, the same text for the same task."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def load(path: Path) -> Task:
+        """Read a task that :meth:`dump` wrote. Raises ChannelError when it is not one."""
+        return _load(Task, path)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What one submission adds to the task, and what nobody else may read."""
+
+    run: str  # "digits.3"
+    token: str  # proves membership of the run
+    env: dict[str, str] = field(default_factory=dict)  # the user's variables, which often hold keys
+    resume: str = ""  # the run whose directories this one goes on in, "digits.2"; empty: a fresh start
+    submitted: float = 0.0  # Unix time
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def load(path: Path) -> Ticket:
+        """Read a ticket that :meth:`dump` wrote. Raises ChannelError when it is not one."""
+        return _load(Ticket, path)
+
+
+def new_token() -> str:
+    """A secret for one run: 256 bits."""
+    return secrets.token_hex(32)
+
+
+def _load(kind: type[Any], path: Path) -> Any:
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        return kind(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise ChannelError(
+            f"{path} holds no {kind.__name__.lower()} that this version can read: {error}"
+        ) from error
