@@ -23,6 +23,12 @@ from swarmtrain.errors import ClusterError
 TIMED_OUT = 124
 NOT_FOUND = 127
 
+# Commands that are followed by another one.
+MANAGEMENT = frozenset(
+    ["builder", "config", "container", "context", "image", "network", "node", "plugin", "secret", "service"]
+    + ["stack", "swarm", "system", "volume"]
+)
+
 
 class DockerFailed(ClusterError):
     """A docker command failed.
@@ -125,11 +131,6 @@ def _verb(argv: Sequence[str]) -> str:
             if words[0] not in MANAGEMENT or len(words) == 2:
                 break
     return " ".join(words)
-
-
-MANAGEMENT = frozenset(
-    "builder config container context image network node plugin secret service stack swarm system volume".split()
-)
 
 
 class Docker:
