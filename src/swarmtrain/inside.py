@@ -1,0 +1,33 @@
+"""The one entrance of everything that runs inside a container: ``python3 bundle.zip WHAT``.
+
+On local the same words run as ``python -m swarmtrain.inside WHAT``. Standard library only; each part is imported
+when it is asked for, so that the health check stays a matter of milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+_PARTS = {
+    "agent": "swarmtrain.agent.keeper",
+    "coordinator": "swarmtrain.coordinator.main",
+    "connect": "swarmtrain.coordinator.connect",
+    "files": "swarmtrain.agent.files",
+    "spawner": "swarmtrain.worker.spawner",
+    "start": "swarmtrain.worker.start",
+    "clean": "swarmtrain.agent.clean",
+    "alive": "swarmtrain.agent.alive",
+}
+
+
+def main() -> None:
+    """Run the part that the first argument names with the arguments that follow."""
+    if len(sys.argv) < 2 or sys.argv[1] not in _PARTS:
+        sys.exit(f"usage: bundle.zip {'|'.join(_PARTS)} [ARGUMENTS]")
+    part = importlib.import_module(_PARTS[sys.argv[1]])
+    sys.exit(part.main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    main()
