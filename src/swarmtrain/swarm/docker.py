@@ -25,8 +25,10 @@ NOT_FOUND = 127
 
 # Commands that are followed by another one.
 MANAGEMENT = frozenset(
-    ["builder", "config", "container", "context", "image", "network", "node", "plugin", "secret", "service"]
-    + ["stack", "swarm", "system", "volume"]
+    [
+        *("builder", "config", "container", "context", "image", "network", "node"),
+        *("plugin", "secret", "service", "stack", "swarm", "system", "volume"),
+    ]
 )
 
 
