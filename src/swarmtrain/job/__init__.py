@@ -1,0 +1,24 @@
+"""What the user asks for: the job, read from a file, variables and flags, and checked all at once.
+
+    job = Job(script="train.py", nodes=3)        # from Python
+    loaded = load(Path("swarmtrain.yaml"))       # from a file; relative paths refer to its directory
+
+`LoadedJob` is what launchers get. The command line imports this package only in commands that take a job.
+"""
+
+from swarmtrain.job.checks import Volume
+from swarmtrain.job.load import LoadedJob, Override, load
+from swarmtrain.job.problems import JobError, Problem
+from swarmtrain.job.spec import ExistingNetwork, Job, Resources
+
+__all__ = [
+    "ExistingNetwork",
+    "Job",
+    "JobError",
+    "LoadedJob",
+    "Override",
+    "Problem",
+    "Resources",
+    "Volume",
+    "load",
+]

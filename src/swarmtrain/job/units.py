@@ -1,0 +1,70 @@
+"""Durations and sizes, as people write them: ``1h30m`` to seconds, ``8g`` to bytes, and back.
+
+Pure; called by the job's fields (`job.spec`), by flags and by whatever prints a duration or a size.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
+
+# Powers of 1024 with and without the "i" or "b", as Docker reads them.
+_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds in ``90s``, ``10m``, ``1h30m``, ``1.5h``, ``250ms``, or in a bare number.
+
+    Raises:
+        ValueError: it is no duration, in a sentence that shows one.
+    """
+    if isinstance(value, str):
+        text = value.replace(" ", "")
+        if _DURATION.fullmatch(text):
+            return math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+        value = _number(text)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(value)
+    raise ValueError("is no duration (write 90s, 10m or 1h30m; a bare number is seconds)")
+
+
+def parse_size(value: object) -> int:
+    """Bytes in ``512m``, ``8g``, ``1.5GiB``, or in a bare number. Units are powers of 1024, as in Docker.
+
+    Raises:
+        ValueError: it is no size, in a sentence that shows one.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        return round(float(match[1]) * _BYTES[match[2].lower()])
+    raise ValueError("is no size (write 512m or 8g; a bare number is bytes)")
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as ``seconds``: ``1h30m``, ``90.5s``, ``0s``."""
+    text, rest = "", seconds
+    for unit in "dhm":
+        count, rest = divmod(rest, _SECONDS[unit])
+        text += f"{count:.0f}{unit}" if count else ""
+    return text + (f"{rest:g}s" if rest or not text else "")
+
+
+def format_size(size: int) -> str:
+    """The shortest text that `parse_size` reads as ``size``: ``4g``, ``1536m``, ``100``."""
+    for unit in "tgmk":
+        if size and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return str(size)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
