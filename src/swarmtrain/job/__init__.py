@@ -7,9 +7,11 @@
 """
 
 from swarmtrain.job.checks import Volume
-from swarmtrain.job.load import LoadedJob, Override, load
+from swarmtrain.job.fields import ExistingNetwork
+from swarmtrain.job.flags import Override, overrides_from_flags
+from swarmtrain.job.load import LoadedJob, load
 from swarmtrain.job.problems import JobError, Problem
-from swarmtrain.job.spec import ExistingNetwork, Job, Resources
+from swarmtrain.job.spec import Job, Resources
 
 __all__ = [
     "ExistingNetwork",
@@ -21,4 +23,5 @@ __all__ = [
     "Resources",
     "Volume",
     "load",
+    "overrides_from_flags",
 ]

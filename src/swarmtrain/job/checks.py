@@ -152,6 +152,13 @@ def network_name(value: object) -> str:
     raise ValueError(f"{shown(value)} is not the name of a network")
 
 
+def resource_kind(value: str) -> str:
+    """What a generic resource of Swarm is called."""
+    if _DOCKER_NAME.fullmatch(value):
+        return value
+    raise ValueError(f"{shown(value)} is not the name of a resource, such as gpu or NVIDIA-GPU")
+
+
 def variable_name(value: str) -> str:
     """The name of an environment variable that is the user's to set."""
     if not _VARIABLE.fullmatch(value):

@@ -1,22 +1,30 @@
-"""From a job file, variables and flags to a `LoadedJob`: the job and what this machine adds to it."""
+"""From a job file, variables and flags to a `LoadedJob`: the job and what this machine adds to it.
+
+A flag wins over a variable, a variable over the job file, the job file over the default. Everything is checked before
+anything is refused, and every mistake is named by where it came from: ``swarmtrain.yaml:7: nodes``, ``--nodes``.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from swarmtrain.job.problems import JobError, Problem
-from swarmtrain.job.spec import Job
+from swarmtrain.job import document, flags
+from swarmtrain.job.document import Document
+from swarmtrain.job.flags import Override
+from swarmtrain.job.problems import JobError, KeyPath, Problem, did_you_mean
+from swarmtrain.job.spec import TARGETS, Job
 
+DEFAULT_FILE = "swarmtrain.yaml"
 
-class Override(NamedTuple):
-    """A value that wins over the file's, and what messages call it (``--nodes``)."""
+# Keys that a variable can set, SWARMTRAIN_IMAGE and so on; those whose value is one word and whose place is a machine.
+VARIABLES = ("name", "image", "nodes", "backend", "network")
 
-    value: Any
-    flag: str
+# Keys whose flags add to what the file says.
+ADDED = ("constraints", "volumes")
 
 
 @dataclass(frozen=True)
@@ -41,20 +49,194 @@ class LoadedJob:
 
     @classmethod
     def of(
-        cls, job: Job, directory: Path | None = None, environ: Mapping[str, str] = os.environ
+        cls, job: Job, directory: Path | None = None, environ: Mapping[str, str] | None = None
     ) -> LoadedJob:
-        """A job that was made in Python, at home in ``directory`` (the current one by default)."""
-        return cls(job, (directory or Path.cwd()).resolve(), environment(job, environ))
+        """A job that was made in Python, at home in ``directory`` (the current one by default).
+
+        Raises:
+            JobError: its script is not there, or a variable that is taken from here has no value.
+        """
+        home = (directory or Path.cwd()).resolve()
+        here = os.environ if environ is None else environ
+        missing = [*_missing_script(job.script, home), *_missing_variables(job.env, here)]
+        if missing:
+            raise JobError(missing)
+        return cls(job, home, _environment(job, here))
 
 
-def environment(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
-    """The job's variables, with those that were left empty taken from ``environ``."""
-    missing = [name for name, value in job.env.items() if value is None and name not in environ]
-    if missing:
-        raise JobError(Problem(("env", name), "has no value here: set it, or give one") for name in missing)
+def load(
+    path: Path | None = None,
+    overrides: Mapping[str, Override] | None = None,
+    *,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> LoadedJob:
+    """Read the job.
+
+    Args:
+        path: the job file; by default ``swarmtrain.yaml`` in the current directory, where there is one.
+        overrides: what the flags say (`flags.overrides_from_flags`). A script, module or command replaces the file's,
+            with its arguments; a relative script is looked for from the current directory.
+        cwd: the current directory. environ: the environment. Both are the process's own by default.
+
+    Raises:
+        JobError: with every mistake at once.
+    """
+    cwd = (cwd or Path.cwd()).absolute()
+    environ = os.environ if environ is None else environ
+    file = _file(path, cwd)
+    name = str(path) if path else DEFAULT_FILE
+    draft = _Draft(document.read(file, name) if file else Document(), file.parent if file else cwd, cwd)
+    draft.set_variables(environ)
+    draft.set_flags(overrides or {})
+    job = draft.check(environ)
+    return LoadedJob(
+        job, draft.directory, _environment(job, environ), file, draft.sources(), draft.notices(job)
+    )
+
+
+class _Draft:
+    """The values of a job as they come together, where each came from, and what is wrong so far."""
+
+    def __init__(self, read: Document, directory: Path, cwd: Path) -> None:
+        self.read = read
+        self.directory = directory
+        self.cwd = cwd
+        self.values: dict[str, Any] = dict(read.values)
+        self.flags: dict[KeyPath, str] = {}
+        self.problems: list[Problem] = list(read.problems)
+
+    def set_variables(self, environ: Mapping[str, str]) -> None:
+        for key in VARIABLES:
+            variable = f"SWARMTRAIN_{key.upper()}"
+            if value := environ.get(variable):
+                self.values[key] = flags.node_choice(value) if key == "nodes" else value
+                self.flags[key,] = variable
+
+    def set_flags(self, overrides: Mapping[str, Override]) -> None:
+        self._make_way(overrides)
+        for key, override in overrides.items():
+            top, _, part = key.partition(".")
+            if override.mistake:
+                self.problems.append(Problem((top,), override.mistake, flag=override.flag))
+            elif "." in key:
+                self._set_part(top, part, override)
+            elif top in ADDED and isinstance(self.values.get(top), list):
+                self._add(top, override)
+            else:
+                self.values[top] = override.value
+                self.flags[top,] = override.flag
+        if "script" in overrides and isinstance(self.values["script"], str):
+            self._settle_script(self.values["script"])
+
+    def _make_way(self, overrides: Mapping[str, Override]) -> None:
+        """A script, module or command of the flags replaces the file's, with its arguments."""
+        target = next((key for key in TARGETS if key in overrides), None)
+        if target is None:
+            return
+        value = overrides[target].value
+        if target == "script" and isinstance(value, str) and isinstance(self.values.get("script"), str):
+            same = _absolute(value, self.cwd) == _absolute(self.values["script"], self.directory)
+        else:
+            same = value == self.values.get(target)
+        for key in TARGETS if same else (*TARGETS, "args"):
+            self.values.pop(key, None)
+
+    def _set_part(self, key: str, part: str, override: Override) -> None:
+        present = self.values.get(key)
+        if present is not None and not isinstance(present, dict):
+            return  # the file's value is wrong as a whole, and reported as that
+        self.values[key] = {**(present or {}), part: override.value}
+        self.flags[key, part] = override.flag
+
+    def _add(self, key: str, override: Override) -> None:
+        present = self.values[key]
+        self.values[key] = [*present, *override.value]
+        self.flags |= {(key, index): override.flag for index in range(len(present), len(self.values[key]))}
+
+    def _settle_script(self, script: str) -> None:
+        """Make the script of the command line, which refers to the current directory, refer to the job's."""
+        if self.values.get("files") == [] or not script:
+            return
+        path = _absolute(script, self.cwd)
+        if self.read.name == "" and not path.is_relative_to(self.directory):
+            self.directory = path.parent
+        self.values["script"] = os.path.relpath(path, self.directory)
+
+    def check(self, environ: Mapping[str, str]) -> Job:
+        """The job, or a JobError with every mistake."""
+        job = None
+        try:
+            job = Job.model_validate(self.values)
+        except JobError as error:
+            self.problems += [self._placed(problem) for problem in error.problems]
+            hint = error.hint
+        wrong = {problem.path[0] for problem in self.problems if problem.path}
+        if "script" not in wrong:
+            self.problems += map(self._placed, _missing_script(self.values.get("script"), self.directory))
+        if "env" not in wrong:
+            self.problems += map(self._placed, _missing_variables(self.values.get("env"), environ))
+        if self.problems or job is None:
+            raise JobError(sorted(self.problems, key=self._order), hint=hint if job is None else "")
+        return job
+
+    def sources(self) -> dict[str, str]:
+        """Where each top-level key's value came from."""
+        return {key: self.flags.get((key,)) or self.read.place((key,)) for key in self.values}
+
+    def notices(self, job: Job) -> tuple[str, ...]:
+        """What was decided for the user."""
+        if job.command is not None and self.values.get("start") == "warm":
+            return ("a command is always started cold: only a Python script or module can be started warm",)
+        return ()
+
+    def _placed(self, problem: Problem) -> Problem:
+        path = problem.path
+        while path and path not in self.flags:
+            path = path[:-1]
+        if path:
+            return problem.at(flag=self.flags[path])
+        return problem.at(place=self.read.place(problem.path))
+
+    def _order(self, problem: Problem) -> tuple[int, int]:
+        """By line; then what has no line."""
+        line = problem.place.rpartition(":")[2]
+        return (0, int(line)) if line.isdigit() else (1, 0)
+
+
+def _file(path: Path | None, cwd: Path) -> Path | None:
+    if path is not None:
+        return _absolute(path, cwd)
+    default = cwd / DEFAULT_FILE
+    return default if default.exists() else None
+
+
+def _absolute(path: str | Path, directory: Path) -> Path:
+    """Without following links: a script that is a link lies where the link lies."""
+    return Path(os.path.normpath(directory / path))
+
+
+def _environment(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] if value is None else value for name, value in job.env.items()}
 
 
-def load(path: Path | None = None, overrides: Mapping[str, Override] | None = None) -> LoadedJob:
-    """Read the job."""
-    raise NotImplementedError
+def _missing_variables(env: object, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Variables that are taken from here and have no value here."""
+    for name, value in env.items() if isinstance(env, Mapping) else ():
+        if value is None and name not in environ:
+            yield Problem(
+                ("env", name), f"{name} is taken from here, where it is not set: set it or give a value"
+            )
+
+
+def _missing_script(script: object, directory: Path) -> Iterator[Problem]:
+    """A script that is not below the job's directory, with what may have been meant."""
+    if not isinstance(script, str) or script.startswith("/"):
+        return
+    path = directory / script
+    if path.is_dir():
+        yield Problem(("script",), f"{script} is a directory: name the script in it")
+    elif not path.is_file():
+        beside = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = did_you_mean(path.name, beside) or (f" (there is {', '.join(beside[:5])})" if beside else "")
+        yield Problem(("script",), f"there is no {script} in {directory}{near}")

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from swarmtrain.errors import RequestError
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 # What other tools call our keys.
 SYNONYMS = {
@@ -37,6 +37,7 @@ SYNONYMS = {
 _TYPES = {
     "bool_type": "must be true or false",
     "dict_type": "must be a mapping of names to values",
+    "finite_number": "must be a finite number",
     "float_type": "must be a number",
     "int_from_float": "must be a whole number",
     "int_type": "must be a whole number",
@@ -62,7 +63,7 @@ class Problem:
         flag: the flag or variable it came from instead; it stands for the key then.
     """
 
-    path: Path
+    path: KeyPath
     text: str
     place: str = ""
     flag: str = ""
@@ -90,7 +91,7 @@ class JobError(RequestError):
         super().__init__("\n".join(lines if len(lines) == 1 else many), hint)
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """A path as people write it: ``resources.gpus``, ``volumes[1]`` (the first is 1)."""
     text = ""
     for part in path:

@@ -8,229 +8,100 @@ whether its script exists and what its variables hold is looked up by `job.load`
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    PlainValidator,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from swarmtrain.job import checks
+from swarmtrain.job import checks, fields
 from swarmtrain.job.checks import Volume
-from swarmtrain.job.problems import JobError, Problem, explain, shown
-from swarmtrain.job.units import format_duration, format_size, parse_duration, parse_size
+from swarmtrain.job.fields import ExistingNetwork, Strict
+from swarmtrain.job.problems import JobError, Problem, explain
 
-GIB = 1 << 30
-SMALLEST_MEMORY = 6 << 20  # what Docker lets a container have at least
-
-
-def _written(value: object) -> object:
-    """A number or a boolean as the text it is written with in YAML."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, (int, float)) else value
+TARGETS = ("script", "module", "command")
 
 
-def _duration(least: float) -> Callable[[object], float]:
-    def check(value: object) -> float:
-        try:
-            seconds = parse_duration(value)
-        except ValueError as error:
-            raise ValueError(f"{shown(value)} {error}") from None
-        if seconds < least:
-            raise ValueError(f"must be at least {format_duration(least)}, not {shown(value)}")
-        return seconds
-
-    return check
-
-
-def _size(least: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        try:
-            size = parse_size(value)
-        except ValueError as error:
-            raise ValueError(f"{shown(value)} {error}") from None
-        if size < least:
-            raise ValueError(f"must be at least {format_size(least)}, not {size} bytes")
-        return size
-
-    return check
-
-
-def _workers(value: object) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    raise ValueError(f"must be auto or a number from 1 up, not {shown(value)}")
-
-
-def _files(value: object) -> Literal["auto"] | tuple[str, ...]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
-        return tuple(checks.pattern(each) for each in value)
-    raise ValueError(f"must be auto or a list of patterns, not {shown(value)}")
-
-
-def _network(value: object) -> object:
-    if value in ("overlay", "encrypted", "host") or isinstance(value, ExistingNetwork):
-        return value
-    if isinstance(value, str) and value.startswith("existing:"):
-        value = {"existing": value.removeprefix("existing:")}
-    if isinstance(value, Mapping) and list(value) == ["existing"]:
-        return ExistingNetwork(existing=checks.network_name(value["existing"]))
-    raise ValueError(f"must be overlay, encrypted, host or {{existing: NAME}}, not {shown(value)}")
-
-
-Text = Annotated[str, BeforeValidator(_written), AfterValidator(checks.text)]
-Texts = Annotated[
-    Sequence[Text],
-    AfterValidator(tuple),
-    WithJsonSchema({"type": "array", "items": {"type": ["string", "number", "boolean"]}}),
-]
-Path = Annotated[str, AfterValidator(checks.script)]
-DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["90s", "10m", "1h30m"]})
-SIZE_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["512m", "8g"]})
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class ExistingNetwork(_Strict):
-    """An attachable network that was made by someone else."""
-
-    existing: str = Field(description="Its name.")
-
-
-class Resources(_Strict):
+class Resources(Strict):
     """What each node sets aside for the run, and the most it may use."""
 
     cpus: Annotated[float, Field(ge=0.01)] | None = Field(
         default=None, description="Processors; all of them by default."
     )
-    memory: Annotated[int, PlainValidator(_size(SMALLEST_MEMORY)), SIZE_SCHEMA] | None = Field(
-        default=None, description="Memory; as much as there is by default."
-    )
+    memory: fields.Memory | None = Field(default=None, description="Memory; as much as there is by default.")
     gpus: int = Field(default=0, ge=0, description="GPUs that Swarm reserves on each node.")
-    gpu_kind: Annotated[str, AfterValidator(checks.network_name)] = Field(
+    gpu_kind: fields.Kind = Field(
         default="gpu", description="What the nodes call a GPU in node-generic-resources."
     )
 
 
-class Job(_Strict):
+class Job(Strict):
     """One training job.
 
     Raises:
         JobError: with every mistake at once.
     """
 
-    name: Annotated[str, AfterValidator(checks.job_name)] = Field(
+    name: fields.Name = Field(
         default="", description="The job's name, a DNS label; made of the script's name by default."
     )
-    script: Path | None = Field(
-        default=None, description="The Python script, relative to this file; or use module or command."
+    script: fields.Script | None = Field(
+        default=None, description="The Python script, relative to the job file. Or use module or command."
     )
-    module: Annotated[str, AfterValidator(checks.module)] | None = Field(
-        default=None, description="A module to run as `python -m` does."
-    )
-    command: Annotated[Texts, Field(min_length=1)] | None = Field(
-        default=None, description="Any command, executed as it is."
-    )
-    args: Texts = Field(default=(), description="Arguments of the script, module or command.")
-    image: Annotated[str, AfterValidator(checks.image)] | None = Field(
+    module: fields.Module | None = Field(default=None, description="A module to run as `python -m` does.")
+    command: fields.Command | None = Field(default=None, description="Any command, executed as it is.")
+    args: fields.Texts = Field(default=(), description="Arguments of the script, module or command.")
+    image: fields.Image | None = Field(
         default=None, description="The image the nodes run, with Python and torch in it."
     )
-    nodes: Annotated[
-        int | str | Sequence[str],
-        PlainValidator(checks.nodes),
-        WithJsonSchema(
-            {
-                "anyOf": [
-                    {"type": "integer", "minimum": 1},
-                    {"type": "string", "pattern": r"^[0-9]+ *\.\. *[0-9]+$"},
-                    {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
-                ]
-            }
-        ),
-    ] = Field(
+    nodes: fields.Nodes = Field(
         default=1, description="How many nodes (3), from how many to how many (2..4), or which ([a, b])."
     )
-    constraints: Annotated[
-        Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple)
-    ] = Field(default=(), description="Placement constraints of Swarm, as node.labels.gpu == true.")
-    workers_per_node: Annotated[
-        int | Literal["auto"],
-        PlainValidator(_workers),
-        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
-    ] = Field(default="auto", description="Training processes on each node; auto is one a GPU, or one.")
-    backend: Literal["auto", "nccl", "gloo"] = Field(
-        default="auto",
-        description="The backend of torch.distributed; auto is nccl where every worker has a GPU.",
+    constraints: fields.Constraints = Field(
+        default=(), description="Placement constraints of Swarm, as node.labels.gpu == true."
     )
-    timeout: Annotated[float, PlainValidator(_duration(1)), DURATION_SCHEMA] | None = Field(
+    workers_per_node: fields.Workers = Field(
+        default="auto", description="Training processes on each node; auto is one a GPU, or one."
+    )
+    backend: Literal["auto", "nccl", "gloo"] = Field(
+        default="auto", description="torch.distributed's backend; auto is nccl where every worker has a GPU."
+    )
+    timeout: fields.Duration | None = Field(
         default=None, description="The process group's timeout; torch's own by default."
     )
-    network: Annotated[
-        Literal["overlay", "encrypted", "host"] | ExistingNetwork, BeforeValidator(_network)
-    ] = Field(default="overlay", description="The network the workers talk through.")
-    env: Annotated[
-        Mapping[Annotated[str, AfterValidator(checks.variable_name)], Text | None],
-        WithJsonSchema(
-            {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}}
-        ),
-    ] = Field(
+    network: fields.Network = Field(default="overlay", description="The network the workers talk through.")
+    env: fields.Environment = Field(
         default={},
         description="Variables of the workers; an empty one is taken from where the job is submitted.",
     )
-    files: Annotated[
-        Literal["auto"] | Sequence[str],
-        PlainValidator(_files),
-        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "array", "items": {"type": "string"}}]}),
-    ] = Field(
+    files: fields.Files = Field(
         default="auto", description="Patterns of the files that are sent; [] when the code is in the image."
     )
-    volumes: Annotated[
-        Sequence[Annotated[str, AfterValidator(checks.volume)]], AfterValidator(checks.volumes)
-    ] = Field(
+    volumes: fields.Volumes = Field(
         default=(),
         description="Mounts, source:target[:ro]; a source is a path on the nodes or a volume's name.",
     )
-    shm_size: Annotated[int, PlainValidator(_size(1 << 20)), SIZE_SCHEMA] = Field(
-        default=4 * GIB, description="The most that /dev/shm may hold (data loaders and NCCL use it)."
+    shm_size: fields.SharedMemory = Field(
+        default=4 << 30, description="The most that /dev/shm may hold (data loaders and NCCL use it)."
     )
     resources: Resources = Field(
         default=Resources(), description="What each node sets aside for the run, and the most it may use."
     )
-    stop_grace: Annotated[float, PlainValidator(_duration(1)), DURATION_SCHEMA] = Field(
+    stop_grace: fields.Duration = Field(
         default=60.0, description="How long workers may take to end when they are asked to."
     )
     start: Literal["warm", "cold"] = Field(
         default="warm",
         description="warm forks workers from a process that has imported torch; cold starts Python anew.",
     )
-    join_deadline: Annotated[float, PlainValidator(_duration(1)), DURATION_SCHEMA] = Field(
+    join_deadline: fields.Duration = Field(
         default=300.0, description="How long to wait for enough nodes before the run fails."
     )
     debug: bool = Field(default=False, description="More diagnostics from torch and NCCL, at some cost.")
-    coordinator: Annotated[str, AfterValidator(checks.node_name)] | None = Field(
-        default=None,
-        description="The manager node that keeps the run's records; the one spoken to by default.",
+    coordinator: fields.NodeName | None = Field(
+        default=None, description="The manager that keeps the run's records; the one spoken to by default."
     )
     memlock: bool = Field(default=False, description="Lift the limit on locked memory, for RDMA.")
-    python: Annotated[str, AfterValidator(checks.interpreter)] = Field(
-        default="python3", description="The Python interpreter in the image."
-    )
+    python: fields.Interpreter = Field(default="python3", description="The Python interpreter in the image.")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -287,9 +158,6 @@ class Job(_Strict):
             return checks.node_range(self.nodes)
         count = self.nodes if isinstance(self.nodes, int) else len(self.nodes)
         return count, count
-
-
-TARGETS = ("script", "module", "command")
 
 
 def _target_problems(data: Mapping[str, Any]) -> Iterator[Problem]:

@@ -1,0 +1,138 @@
+"""The types of the job's keys: what each takes, as pydantic and the JSON schema see it.
+
+Only `job.spec` uses them. The rules for single values are in `job.checks`; here they are hung on types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
+
+from swarmtrain.job import checks
+from swarmtrain.job.problems import shown
+from swarmtrain.job.units import format_duration, format_size, parse_duration, parse_size
+
+SMALLEST_MEMORY = 6 << 20  # what Docker lets a container have at least
+SMALLEST_SHM = 1 << 20
+
+
+class Strict(BaseModel):
+    """A mapping of fixed keys: nothing unknown, nothing converted, nothing changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ExistingNetwork(Strict):
+    """An attachable network that was made by someone else."""
+
+    existing: str = Field(description="Its name.")
+
+
+def _written(value: object) -> object:
+    """A number or a boolean as the text it is written with in YAML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _duration(value: object) -> float:
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{shown(value)} {error}") from None
+    if seconds < 1:
+        raise ValueError(f"must be at least {format_duration(1)}, not {shown(value)}")
+    return seconds
+
+
+def _size(least: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        try:
+            size = parse_size(value)
+        except ValueError as error:
+            raise ValueError(f"{shown(value)} {error}") from None
+        if size < least:
+            raise ValueError(f"must be at least {format_size(least)}, not {size} bytes")
+        return size
+
+    return check
+
+
+def _workers(value: object) -> int | str:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"must be auto or a number from 1 up, not {shown(value)}")
+
+
+def _files(value: object) -> str | tuple[str, ...]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return tuple(checks.pattern(each) for each in value)
+    raise ValueError(f"must be auto or a list of patterns, not {shown(value)}")
+
+
+def _network(value: object) -> object:
+    if value in ("overlay", "encrypted", "host") or isinstance(value, ExistingNetwork):
+        return value
+    if isinstance(value, str) and value.startswith("existing:"):
+        value = {"existing": value.removeprefix("existing:")}
+    if isinstance(value, Mapping) and list(value) == ["existing"]:
+        return ExistingNetwork(existing=checks.network_name(value["existing"]))
+    raise ValueError(f"must be overlay, encrypted, host or {{existing: NAME}}, not {shown(value)}")
+
+
+_TEXT_SCHEMA = {"type": ["string", "number", "boolean"]}
+_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["90s", "10m", "1h30m"]})
+_SIZE_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["512m", "8g"]})
+_NODES_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 1},
+            {"type": "string", "pattern": r"^ *[0-9]+ *\.\. *[0-9]+ *$"},
+            {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
+        ]
+    }
+)
+_WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
+_FILES_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "array", "items": {"type": "string"}}]})
+_ENV_SCHEMA = WithJsonSchema(
+    {"type": "object", "additionalProperties": {"type": [*_TEXT_SCHEMA["type"], "null"]}}
+)
+
+Text = Annotated[
+    str, BeforeValidator(_written), AfterValidator(checks.text), WithJsonSchema({**_TEXT_SCHEMA})
+]
+Texts = Annotated[Sequence[Text], AfterValidator(tuple)]
+Command = Annotated[Sequence[Text], Field(min_length=1), AfterValidator(tuple)]
+Duration = Annotated[float, PlainValidator(_duration), _DURATION_SCHEMA]
+Memory = Annotated[int, PlainValidator(_size(SMALLEST_MEMORY)), _SIZE_SCHEMA]
+SharedMemory = Annotated[int, PlainValidator(_size(SMALLEST_SHM)), _SIZE_SCHEMA]
+
+Name = Annotated[str, AfterValidator(checks.job_name)]
+Script = Annotated[str, AfterValidator(checks.script)]
+Module = Annotated[str, AfterValidator(checks.module)]
+Image = Annotated[str, AfterValidator(checks.image)]
+Interpreter = Annotated[str, AfterValidator(checks.interpreter)]
+NodeName = Annotated[str, AfterValidator(checks.node_name)]
+Kind = Annotated[str, AfterValidator(checks.resource_kind)]
+
+Nodes = Annotated[int | str | Sequence[str], PlainValidator(checks.nodes), _NODES_SCHEMA]
+Workers = Annotated[int | Literal["auto"], PlainValidator(_workers), _WORKERS_SCHEMA]
+Network = Annotated[Literal["overlay", "encrypted", "host"] | ExistingNetwork, BeforeValidator(_network)]
+Files = Annotated[Literal["auto"] | Sequence[str], PlainValidator(_files), _FILES_SCHEMA]
+Constraints = Annotated[Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple)]
+Volumes = Annotated[Sequence[Annotated[str, AfterValidator(checks.volume)]], AfterValidator(checks.volumes)]
+Environment = Annotated[
+    Mapping[Annotated[str, AfterValidator(checks.variable_name)], Text | None], _ENV_SCHEMA
+]

@@ -1,0 +1,164 @@
+"""From the command line's flags to overrides of the job's keys. Pure: values only, no command-line library.
+
+The command line calls `overrides_from_flags` with what it parsed, whatever spelling the user chose: ours
+(``--nodes a,b``), torchrun's (``--nnodes 2:4 --nproc-per-node 2``) or TorchX's (``-j 3x1``). What is wrong with a flag
+travels as an override with a mistake, so that `job.load` can report it together with everything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from swarmtrain.job.problems import shown
+
+_SHAPE = re.compile(r"(?P<nodes>[^x]+)x(?P<workers>[^x]+)")
+
+
+class Override(NamedTuple):
+    """A value that wins over the job file's.
+
+    Args:
+        value: what the key is set to; added to what the file says where the key is a list of volumes or constraints.
+        flag: what messages call it, ``--nodes``.
+        mistake: why there is no value, as the end of a sentence that begins with the flag.
+    """
+
+    value: Any
+    flag: str
+    mistake: str = ""
+
+
+def integer(text: Any) -> Any:
+    """The number in ``text``; anything else as it is, for the job's own check to complain about."""
+    return int(text) if isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]+", text) else text
+
+
+def number(text: Any) -> Any:
+    """The same for a number with a fraction."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def node_choice(text: Any) -> Any:
+    """``3``, ``2..4`` or ``a,b,c``."""
+    if not isinstance(text, str) or ".." in text:
+        return text
+    number = integer(text.strip())
+    return number if isinstance(number, int) else [name.strip() for name in text.split(",")]
+
+
+def node_count(text: Any) -> Any:
+    """Torchrun's ``--nnodes``: ``3`` or ``2:4``."""
+    if not isinstance(text, str):
+        return text
+    low, colon, high = text.partition(":")
+    count = f"{low}..{high}" if colon else text
+    if not re.fullmatch(r"[0-9]+(\.\.[0-9]+)?", count):
+        raise ValueError(f"{shown(text)} is no number of nodes, which looks like 3 or 2:4")
+    return integer(count)
+
+
+def worker_count(text: Any) -> Any:
+    """Torchrun's ``--nproc-per-node``: ``auto``, ``gpu`` or a number."""
+    if text == "cpu":
+        raise ValueError("a worker for each processor is not offered: give a number")
+    return "auto" if text == "gpu" else integer(text)
+
+
+def shape(text: str) -> tuple[Any, Any]:
+    """TorchX's ``-j``: nodes and workers on each, ``3x1`` or ``2:4x1``."""
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{shown(text)} is not nodes x workers, which looks like 3x1")
+    return node_count(match["nodes"].replace("..", ":")), worker_count(match["workers"])
+
+
+class Flag(NamedTuple):
+    """One flag: its key in the job, its spelling, and how its text becomes the key's value."""
+
+    key: str
+    spelling: str
+    parse: Callable[[Any], Any] = lambda value: value
+
+
+# By the names that the command line gives its parameters.
+FLAGS = {
+    "name": Flag("name", "--name"),
+    "script": Flag("script", "SCRIPT"),
+    "module": Flag("module", "--module"),
+    "command": Flag("command", "COMMAND", list),
+    "args": Flag("args", "ARGS", list),
+    "image": Flag("image", "--image"),
+    "nodes": Flag("nodes", "--nodes", node_choice),
+    "nnodes": Flag("nodes", "--nnodes", node_count),
+    "constraint": Flag("constraints", "--constraint", list),
+    "workers_per_node": Flag("workers_per_node", "--workers-per-node", integer),
+    "nproc_per_node": Flag("workers_per_node", "--nproc-per-node", worker_count),
+    "backend": Flag("backend", "--backend"),
+    "timeout": Flag("timeout", "--timeout"),
+    "network": Flag("network", "--network"),
+    "files": Flag("files", "--files", list),
+    "no_files": Flag("files", "--no-files", lambda given: []),
+    "volume": Flag("volumes", "--volume", list),
+    "shm_size": Flag("shm_size", "--shm-size"),
+    "cpus": Flag("resources.cpus", "--cpus", number),
+    "memory": Flag("resources.memory", "--memory"),
+    "gpus": Flag("resources.gpus", "--gpus", integer),
+    "gpu_kind": Flag("resources.gpu_kind", "--gpu-kind"),
+    "stop_grace": Flag("stop_grace", "--stop-grace"),
+    "start": Flag("start", "--start"),
+    "join_deadline": Flag("join_deadline", "--join-deadline"),
+    "debug": Flag("debug", "--debug"),
+    "coordinator": Flag("coordinator", "--coordinator"),
+    "memlock": Flag("memlock", "--memlock"),
+    "python": Flag("python", "--python"),
+}
+
+
+def overrides_from_flags(**flags: Any) -> dict[str, Override]:
+    """The keys that the flags set: ``nodes``, or ``resources.gpus`` and ``env.SEED`` for a part of a key.
+
+    Args:
+        flags: any of `FLAGS` by name, ``j`` (text) and ``env`` (texts ``K=V``, or ``K`` to take it from here).
+            None, and an empty list, mean that the flag was not given.
+    """
+    given = {
+        name: value for name, value in flags.items() if value is not None and value != () and value != []
+    }
+    overrides = _variables(given.pop("env", ()))
+    for key, override in _settings(given):
+        if key in overrides:
+            first = overrides[key]
+            mistake = first.mistake or f"cannot be combined with {override.flag}: both set {key}"
+            override = first._replace(mistake=mistake)
+        overrides[key] = override
+    return overrides
+
+
+def _settings(given: dict[str, Any]) -> Iterable[tuple[str, Override]]:
+    if (text := given.pop("j", None)) is not None:
+        try:
+            nodes, workers = shape(text)
+        except ValueError as error:
+            yield "nodes", Override(None, "-j", str(error))
+        else:
+            yield "nodes", Override(nodes, "-j")
+            yield "workers_per_node", Override(workers, "-j")
+    for name, value in given.items():
+        flag = FLAGS[name]
+        try:
+            yield flag.key, Override(flag.parse(value), flag.spelling)
+        except ValueError as error:
+            yield flag.key, Override(None, flag.spelling, str(error))
+
+
+def _variables(texts: Iterable[str]) -> dict[str, Override]:
+    overrides = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        overrides[f"env.{name}"] = Override(value if equals else None, f"-e {name}")
+    return overrides
