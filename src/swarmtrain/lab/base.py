@@ -1,0 +1,109 @@
+"""The Debian image that the lab's images are built on: from a registry, or where none can be reached from packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from swarmtrain.errors import ClusterError
+from swarmtrain.swarm.docker import Docker
+
+PUBLIC = "debian:bookworm-slim"
+# A tag of our own: a public tag on somebody's machine is never shadowed.
+OWN = "swarmtrain/base:bookworm"
+RELEASE = "bookworm"
+
+REGISTRY = "https://registry-1.docker.io/v2/"
+PROBE_SECONDS = 4.0
+PULL_SECONDS = 300.0
+
+# What a container has no use for and would only be copied to every node.
+NEEDLESS = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
+
+Say = Callable[[str], None]
+
+
+def ensure_base(engine: Docker, say: Say) -> str:
+    """The reference of a minimal Debian image that is on this engine now."""
+    for tag in (PUBLIC, OWN):
+        if engine.completed("image", "inspect", tag).returncode == 0:
+            return tag
+    if registry_answers():
+        say(f"pulling {PUBLIC}")
+        engine.run("pull", "--quiet", PUBLIC, timeout=PULL_SECONDS)
+        return PUBLIC
+    say(f"no image registry can be reached: making {OWN} from Debian packages (about a minute)")
+    bootstrap(engine, OWN)
+    return OWN
+
+
+def registry_answers(url: str = REGISTRY, seconds: float = PROBE_SECONDS) -> bool:
+    """Whether a registry gives any HTTP answer within ``seconds``.
+
+    In a thread of its own, because looking up a name obeys no time limit.
+    """
+    answered = threading.Event()
+
+    def probe() -> None:
+        try:
+            urllib.request.urlopen(url, timeout=seconds).close()
+        except urllib.error.HTTPError:
+            pass  # 401 is what an open registry says to somebody it does not know
+        except OSError:
+            return
+        answered.set()
+
+    prober = threading.Thread(target=probe, daemon=True)
+    prober.start()
+    prober.join(seconds)
+    return answered.is_set()
+
+
+def bootstrap(engine: Docker, tag: str) -> None:
+    """Make a minimal Debian image with debootstrap and import it."""
+    if shutil.which("debootstrap") is None or os.geteuid() != 0:
+        raise ClusterError(
+            "no image registry can be reached, and making an image from Debian packages needs root and debootstrap",
+            f"run: sudo scripts/ensure-docker, then this as root; or bring the image: docker load ... {PUBLIC}",
+        )
+    with tempfile.TemporaryDirectory(prefix="swarmtrain-base-") as scratch:
+        root = Path(scratch) / "root"
+        made = subprocess.run(
+            ["debootstrap", "--variant=minbase", RELEASE, str(root)], capture_output=True, text=True
+        )
+        if made.returncode != 0:
+            raise ClusterError(
+                f"debootstrap failed: {(made.stdout + made.stderr).strip().splitlines()[-1:]}",
+                "see that the Debian mirror can be reached: debootstrap --variant=minbase bookworm DIRECTORY",
+            )
+        trim(root)
+        tar = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
+        imported = engine.popen(
+            "import", "-", tag, stdin=tar.stdout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        _, complaint = imported.communicate()
+        if tar.wait() != 0 or imported.returncode != 0:
+            raise ClusterError(f"docker could not import {tag}: {complaint.decode(errors='replace').strip()}")
+
+
+def trim(root: Path) -> None:
+    """Make a fresh system as small as the public slim image, and keep package caches out of later layers too."""
+    for place in NEEDLESS:
+        shutil.rmtree(root / place, ignore_errors=True)
+    (root / "var/cache/apt/archives/partial").mkdir(parents=True)
+    (root / "var/lib/apt/lists/partial").mkdir(parents=True)
+    (root / "etc/apt/apt.conf.d/docker-clean").write_text(
+        'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
+        'Acquire::Languages "none";\n'
+    )
+    (root / "etc/dpkg/dpkg.cfg.d/docker").write_text(
+        "force-unsafe-io\npath-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\n"
+        "path-exclude /usr/share/locale/*\n"
+    )
