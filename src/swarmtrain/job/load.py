@@ -6,6 +6,7 @@ anything is refused, and every mistake is named by where it came from: ``swarmtr
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from swarmtrain.job import document, flags
 from swarmtrain.job.document import Document
 from swarmtrain.job.flags import Override
-from swarmtrain.job.problems import JobError, KeyPath, Problem, did_you_mean
+from swarmtrain.job.problems import JobError, KeyPath, Problem
 from swarmtrain.job.spec import TARGETS, Job
 
 DEFAULT_FILE = "swarmtrain.yaml"
@@ -237,6 +238,9 @@ def _missing_script(script: object, directory: Path) -> Iterator[Problem]:
     if path.is_dir():
         yield Problem(("script",), f"{script} is a directory: name the script in it")
     elif not path.is_file():
-        beside = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        near = did_you_mean(path.name, beside) or (f" (there is {', '.join(beside[:5])})" if beside else "")
-        yield Problem(("script",), f"there is no {script} in {directory}{near}")
+        beside = {each.stem: each.name for each in sorted(path.parent.glob("*.py"))}
+        near = difflib.get_close_matches(path.stem, beside, n=1)
+        meant = (
+            f"did you mean {beside[near[0]]}?" if near else f"there is {', '.join([*beside.values()][:5])}"
+        )
+        yield Problem(("script",), f"there is no {script} in {directory}" + (f" ({meant})" if beside else ""))
