@@ -1,0 +1,15 @@
+"""How a worker comes to life: the spawner, its warm forks and cold starts, and what runs around the user's code.
+
+    guard.py        two processes that watch each other, so that nothing outlives the spawner
+    spawner.py      the loop between the agent and the workers
+    request.py      what the agent asks for
+    launch.py       one fork: what every worker has in common, then warm or cold
+    preload.py      what the warm parent imports, and when a request needs a fresh interpreter instead
+    processes.py    process trees in /proc
+    start.py        the first code of a cold worker
+    user.py         runs the user's script or module as Python itself would
+    error_file.py   what torch's ``@record`` writes, for scripts without it
+    torch_setup.py  settings that are made as torch is imported
+
+Standard library only; torch is imported by the warm parent and by the user's code.
+"""

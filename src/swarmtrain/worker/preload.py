@@ -1,0 +1,146 @@
+"""What the warm parent imports, and when a worker needs a fresh interpreter all the same."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmtrain.worker.request import Request
+
+# What a first training step imports besides torch itself, and seconds that it would cost every worker (torch 2.13):
+# DistributedDataParallel's constructor pulls in torch._dynamo and with it sympy (2.1), a DataLoader its queues (0.1).
+_HEAVY = (
+    "torch.distributed",
+    "torch.nn.parallel",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.utils.data.distributed",
+    "torch.distributed.algorithms.ddp_comm_hooks.default_hooks",
+    "numpy.random",
+    "multiprocessing.popen_fork",
+    "multiprocessing.popen_spawn_posix",
+    "multiprocessing.popen_forkserver",
+    "multiprocessing.queues",
+    "multiprocessing.synchronize",
+)
+
+# Variables that the interpreter, the C library or the numeric libraries read once, as they start. (PYTHONPATH is
+# one too, but user.py lays the module path anew.)
+_READ_AT_START = (
+    "PYTHON",
+    "LD_",
+    "GLIBC_",
+    "MALLOC_",
+    "OMP_",
+    "KMP_",
+    "GOMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "TORCH_LOGS",
+)
+
+# An open device means that its driver is initialised, and a driver's state does not survive a fork.
+_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
+
+
+@dataclass(frozen=True)
+class Preload:
+    """How the imports of the warm parent went."""
+
+    torch: str | None = (
+        None  # its version; None when forking from this process would gain nothing or be unsafe
+    )
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def preload() -> Preload:
+    """Import torch and what training uses of it, touching no device.
+
+    Whatever goes wrong is reported, not raised: the workers then start cold, and show the error where the user looks.
+    """
+    began = time.monotonic()
+    # Without this, torch.cuda.is_available() at some library's import would initialise the driver.
+    nvml = os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    notes = []
+    gc.disable()
+    try:
+        torch = importlib.import_module("torch")
+        for name in _HEAVY:
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                notes.append(f"{name}: {type(error).__name__}: {error}")
+        version: str | None = str(torch.__version__)
+        if device := _touched(torch):
+            version = None
+            notes.append(f"importing torch has initialised {device}")
+    except (Exception, SystemExit) as error:
+        version = None
+        notes.append(f"{type(error).__name__}: {error}")
+    finally:
+        gc.enable()
+        if nvml == "1":
+            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    gc.freeze()  # so that the collector of a child does not copy the pages it shares with us
+    return Preload(version, time.monotonic() - began, "; ".join(notes) or None)
+
+
+def _touched(torch: object) -> str | None:
+    """The device that this process has initialised, if any."""
+    if torch.cuda.is_initialized():  # type: ignore[attr-defined]
+        return "CUDA"
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except OSError:
+            continue  # the descriptor of the listing itself
+        if target.startswith(_DEVICES):
+            return target
+    return None
+
+
+def why_cold(request: Request, inherited: Mapping[str, str]) -> str | None:
+    """Why this worker needs an interpreter of its own, or None when a fork of this process does as well."""
+    if request.program.kind == "command":
+        return "a command is executed"
+    for name, value in request.env.items():
+        if name != "PYTHONPATH" and name.startswith(_READ_AT_START) and inherited.get(name) != value:
+            return f"{name} is read when a process starts"
+    for directory in _first_directories(request):
+        if module := _shadowed(directory):
+            return f"{directory} has its own {module}"
+    return None
+
+
+def _first_directories(request: Request) -> list[Path]:
+    """Where this worker looks for modules before it looks where we have found ours."""
+    cwd = Path(request.program.cwd)
+    first = cwd
+    if request.program.kind == "script":
+        first = Path(os.path.realpath(cwd / request.program.target)).parent
+    return [first, *(cwd / entry for entry in request.program.path)]
+
+
+def _shadowed(directory: Path) -> str | None:
+    """A module that this process has imported from elsewhere and a fresh one would import from ``directory``."""
+    try:
+        paths = list(directory.iterdir())
+    except OSError:
+        return None  # a zip, or missing: the worker will say so
+    for path in paths:
+        stem = path.name.partition(".")[0]
+        module = sys.modules.get(stem)
+        if module is None or stem == "__main__" or stem in sys.builtin_module_names:
+            continue
+        importable = path.suffix in (".py", ".so", ".pyc") or (path / "__init__.py").exists()
+        origin = getattr(module, "__file__", None)
+        if importable and not (origin and Path(origin).is_relative_to(directory)):
+            return stem
+    return None

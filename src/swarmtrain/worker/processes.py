@@ -1,0 +1,176 @@
+"""Process trees, read from /proc, and the few calls of prctl(2) that Python does not offer.
+
+A worker leads its own session, so most of what it starts is found by session or by descent. A daemon that forks
+twice and opens a session of its own is not: it is adopted by the nearest subreaper, the spawner. Such a process is
+told apart by the worker's mark, which it inherits: a variable of its environment if it was executed, the name of a
+mapping in its memory if it was only forked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmtrain.worker.request import ENV_WORKER
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MAPPING = "swarmtrain-worker-"
+_marks: list[mmap.mmap] = []
+
+
+@dataclass(frozen=True)
+class Process:
+    """One line of the process table."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    state: str  # one letter, as in ps
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still run code: not a zombie."""
+        return self.state not in "ZX"
+
+
+Table = Mapping[int, Process]
+
+
+def parse_stat(text: str) -> Process:
+    """Read /proc/PID/stat. The name of the program is in parentheses and may itself hold some."""
+    pid, rest = text.split(" ", 1)
+    state, parent, group, session = rest.rpartition(")")[2].split()[:4]
+    return Process(int(pid), int(parent), int(group), int(session), state)
+
+
+def table() -> dict[int, Process]:
+    """The processes of this machine (or container) now."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                process = parse_stat((entry / "stat").read_text(errors="replace"))
+            except OSError:
+                continue  # it ended while we were reading
+            found[process.pid] = process
+    return found
+
+
+def descendants(processes: Table, roots: Iterable[int]) -> set[int]:
+    """The roots' children, their children and so on, without the roots."""
+    children: dict[int, list[int]] = {}
+    for process in processes.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    found: set[int] = set()
+    pending = list(roots)
+    while pending:
+        for child in children.get(pending.pop(), ()):
+            if child not in found:
+                found.add(child)
+                pending.append(child)
+    return found
+
+
+def alive(processes: Table, pids: Iterable[int]) -> set[int]:
+    """Those of ``pids`` that can still run code."""
+    return {pid for pid in pids if pid in processes and processes[pid].alive}
+
+
+def mark(key: str) -> None:
+    """Mark this process and all that it will fork as the worker ``key``'s."""
+    descriptor = os.memfd_create(_MAPPING + key, os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+        _marks.append(mmap.mmap(descriptor, mmap.PAGESIZE))
+    finally:
+        os.close(descriptor)
+
+
+def mark_of(pid: int) -> str | None:
+    """The key of the worker whose mark a process carries."""
+    try:
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if variable.startswith(ENV_WORKER.encode() + b"="):
+                return os.fsdecode(variable.partition(b"=")[2])
+        for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
+            name = line.partition(b"/memfd:" + _MAPPING.encode())[2]
+            if name:
+                return os.fsdecode(name.removesuffix(b" (deleted)"))
+    except OSError:
+        pass  # it has ended, or is somebody else's
+    return None
+
+
+def send(pids: Iterable[int], number: int) -> None:
+    """Signal each of these processes; those that have gone, or are not ours, are left out."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def send_group(group: int, number: int) -> None:
+    """Signal a whole process group, if it is there."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def end_descendants(patience: float = 10.0) -> None:
+    """Kill and reap everything below this process, which should be a subreaper.
+
+    Repeats because a process may fork while it is being found, and gives up on what even SIGKILL does not end
+    within ``patience`` seconds (a process stuck in a driver).
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        reap()
+        processes = table()
+        remaining = alive(processes, descendants(processes, [os.getpid()]))
+        if not remaining or time.monotonic() > deadline:
+            return
+        send(remaining, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def reap() -> None:
+    """Collect the children that have ended, without waiting."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def adopt_orphans() -> None:
+    """Become the parent of orphaned descendants (PR_SET_CHILD_SUBREAPER)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int, number: int) -> None:
+    """Be sent a signal when the parent, or rather the thread of it that forked, ends (PR_SET_PDEATHSIG).
+
+    Args:
+        parent: the parent's pid as it was before the fork; if it has already gone, the signal comes at once.
+        number: the signal.
+    """
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")

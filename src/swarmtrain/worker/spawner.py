@@ -1,0 +1,206 @@
+"""The spawner: starts, signals and buries the workers of one agent.
+
+It talks to the agent over a socket that it has inherited (its number is in SWARMTRAIN_SPAWNER_FD), in JSON objects,
+one a line. From the agent:
+
+    {"spawn": {"key", "kind", "target", "args", "cwd", "env", "output", "path", "start"}}     see request.py
+    {"signal": {"key", "signal"}}                       to the worker's whole process tree
+
+To the agent:
+
+    {"ready": {"torch", "seconds", "error"}}            the imports are done; spawn requests wait until then
+    {"started": {"key", "pid", "start", "why"}}         why: the reason if it starts cold though warm was asked for
+    {"exited": {"key", "pid", "code", "signal"}}        one of the two is null; nothing of its tree is left
+    {"failed": {"key", "error"}}                        it could not be started
+
+When the agent's end of the socket closes, the agent is gone: every worker is killed and the spawner exits.
+
+One thread and no event loop of any library, because the process forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from swarmtrain.worker import guard, processes
+from swarmtrain.worker.launch import CannotLaunch, launch
+from swarmtrain.worker.preload import Preload, preload, why_cold
+from swarmtrain.worker.request import ENV_SPAWNER_FD, Request
+from swarmtrain.worker.user import run_user
+
+_PATIENCE = 10.0  # seconds until a process that even SIGKILL does not end (stuck in a driver) is given up
+_AGAIN = 0.02  # seconds between looks at a tree that is being killed
+
+
+def main(argv: list[str]) -> int:
+    """Serve the agent; in a warm worker, which is a fork of this process, run the user's program.
+
+    Args:
+        argv: ``["--warm"]`` to import torch first, else ``["--cold"]``.
+    """
+    descriptor = int(os.environ[ENV_SPAWNER_FD])
+    guard.split(descriptor)
+    agent = socket.socket(fileno=descriptor)
+    agent.set_inheritable(False)
+    spawner = Spawner(agent)
+    loaded = preload() if "--warm" in argv else Preload()
+    request = spawner.serve(loaded)
+    return 0 if request is None else run_user(request.program)
+
+
+@dataclass
+class _Worker:
+    """A worker from its start until the agent has been told of its end."""
+
+    key: str
+    pid: int
+    ended: float | None = (
+        None  # when it was first seen dead, on the monotonic clock; its tree is killed since
+    )
+
+
+class Spawner:
+    """The loop between one agent and its workers."""
+
+    def __init__(self, agent: socket.socket) -> None:
+        self._agent = agent
+        self._buffer = b""
+        self._workers: dict[str, _Worker] = {}
+        self._stopping = False
+        self._preload = Preload()
+        self._woken, self._wake = socket.socketpair()
+        for end in (self._woken, self._wake):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, lambda number, frame: self._stop())
+
+    def serve(self, preload: Preload) -> Request | None:
+        """Serve the agent until it is gone: then None. Returns a request in the warm worker that is to fulfil it."""
+        self._preload = preload
+        self._tell("ready", torch=preload.torch, seconds=round(preload.seconds, 3), error=preload.error)
+        while not self._stopping:
+            ending = any(worker.ended is not None for worker in self._workers.values())
+            readable, _, _ = select.select([self._agent, self._woken], [], [], _AGAIN if ending else None)
+            if self._woken in readable:
+                self._woken.recv(4096)
+            self._bury()
+            if self._agent in readable:
+                for message in self._receive():
+                    if "signal" in message:
+                        self._signal(**message["signal"])
+                    elif self._spawn(request := Request.load(message["spawn"])):
+                        return request
+        processes.end_descendants(_PATIENCE)
+        return None
+
+    def _spawn(self, request: Request) -> bool:
+        """Start a worker; true in the warm worker itself."""
+        why = None
+        if request.start == "warm":
+            why = self._why_cold(request)
+        warm = request.start == "warm" and why is None
+        try:
+            if request.key in self._workers:
+                raise CannotLaunch(f"{request.key} is still there")
+            pid = launch(request, warm=warm, close=self._close)
+        except CannotLaunch as error:
+            self._tell("failed", key=request.key, error=str(error))
+            return False
+        if pid == 0:
+            return True
+        self._workers[request.key] = _Worker(request.key, pid)
+        self._tell("started", key=request.key, pid=pid, start="warm" if warm else "cold", why=why)
+        return False
+
+    def _why_cold(self, request: Request) -> str | None:
+        if self._preload.torch is None:
+            return self._preload.error or "this spawner is a cold one"
+        return why_cold(request, os.environ)
+
+    def _signal(self, key: str, signal: int) -> None:
+        """Signal a worker's whole tree: its process group at once, then what has left that group."""
+        worker = self._workers.get(key)
+        if worker is None or worker.ended is not None:
+            return
+        processes.send_group(worker.pid, signal)
+        table = processes.table()
+        tree = self._tree(worker, table) | {worker.pid}
+        processes.send((pid for pid in tree if pid in table and table[pid].group != worker.pid), signal)
+
+    def _tree(self, worker: _Worker, table: processes.Table) -> set[int]:
+        """Every process that the worker has brought into being, without itself.
+
+        An orphan of unknown descent counts as the worker's when no other worker is left that it could belong to.
+        """
+        others = {other.pid for other in self._workers.values()} - {worker.pid}
+        tree = {process.pid for process in table.values() if process.session == worker.pid}
+        for process in table.values():
+            orphan = process.parent == os.getpid() and process.pid not in others
+            if orphan and process.session not in others:
+                mark = processes.mark_of(process.pid)
+                if mark == worker.key or (mark not in self._workers and not others):
+                    tree.add(process.pid)
+        tree |= processes.descendants(table, [worker.pid, *tree])
+        return tree - {worker.pid}
+
+    def _bury(self) -> None:
+        """Kill what dead workers have left, tell the agent of those that have left nothing, reap orphans."""
+        for worker in list(self._workers.values()):
+            if worker.ended is None and _has_ended(worker.pid):
+                worker.ended = time.monotonic()
+            if worker.ended is not None:
+                self._end(worker, worker.ended)
+        table = processes.table()
+        workers = {worker.pid for worker in self._workers.values()}
+        for process in table.values():
+            if process.parent == os.getpid() and not process.alive and process.pid not in workers:
+                os.waitpid(process.pid, os.WNOHANG)
+
+    def _end(self, worker: _Worker, ended: float) -> None:
+        table = processes.table()
+        remaining = processes.alive(table, self._tree(worker, table))
+        processes.send(remaining, signal.SIGKILL)
+        if remaining and time.monotonic() < ended + _PATIENCE:
+            return
+        # Only now, because until it is reaped nobody else can get its pid, by which its session is found.
+        code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
+        del self._workers[worker.key]
+        exit_code, signal_number = (code, None) if code >= 0 else (None, -code)
+        self._tell("exited", key=worker.key, pid=worker.pid, code=exit_code, signal=signal_number)
+
+    def _receive(self) -> list[dict[str, Any]]:
+        try:
+            data = self._agent.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._stop()
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+    def _tell(self, what: str, **fields: object) -> None:
+        try:
+            self._agent.sendall(json.dumps({what: fields}).encode() + b"\n")
+        except ConnectionError:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _close(self) -> None:
+        """In a worker: let go of what is the spawner's."""
+        for end in (self._agent, self._woken, self._wake):
+            end.close()
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child is dead, leaving it to be reaped later."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -1,0 +1,12 @@
+"""The first code of a cold worker: ``bundle.zip start CWD script|module TARGET [ARGUMENTS]``."""
+
+from __future__ import annotations
+
+from swarmtrain.worker.request import Program
+from swarmtrain.worker.user import run_user
+
+
+def main(argv: list[str]) -> int:
+    """Become the user's program; see :func:`swarmtrain.worker.launch.cold_command` for the arguments."""
+    cwd, kind, target, *args = argv
+    return run_user(Program("module" if kind == "module" else "script", target, tuple(args), cwd))

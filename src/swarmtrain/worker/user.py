@@ -1,0 +1,197 @@
+"""Runs the user's script or module as ``python script.py`` or ``python -m module`` would.
+
+Shared by warm workers, which are forks of a process that has done other things before, and cold ones, where only
+our own entrance has run. What must come out the same is what user code can see: ``__main__``, ``sys.argv``,
+``sys.path``, the working directory, tracebacks that begin with the user's first frame, and the exit status.
+"""
+
+# These strings follow Python's own rules, which pathlib's normal forms would break:
+# ruff: noqa: PTH100, PTH109, PTH113, PTH118, PTH120
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.machinery
+import io
+import os
+import runpy
+import sys
+from dataclasses import dataclass
+from types import CodeType, ModuleType, TracebackType
+
+import swarmtrain
+from swarmtrain.worker import error_file, torch_setup
+from swarmtrain.worker.request import Program
+
+
+@dataclass(frozen=True)
+class _Main:
+    """What ``__main__`` is to be."""
+
+    code: CodeType
+    attributes: dict[str, object]
+
+
+class _NotAModule(Exception):
+    """``python -m`` finds nothing to run under this name."""
+
+
+class _CannotStart(Exception):
+    """Python itself would print this and exit with this status, without a traceback."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+def run_user(program: Program) -> int:
+    """Run a script or a module in this process; the caller should then let the interpreter exit.
+
+    Returns:
+        the exit status. SystemExit is passed on, and KeyboardInterrupt too once its traceback is printed: the
+        interpreter knows best what to do with them.
+    """
+    os.chdir(program.cwd)
+    _forget_the_launcher(program)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # people watch; into a file, Python would wait for 8 KiB
+    try:
+        torch_setup.set_up()
+        main = _load_script(program) if program.kind == "script" else _load_module(program)
+        sys.modules["__main__"] = module = ModuleType("__main__")
+        vars(module).update(main.attributes)
+        exec(main.code, vars(module))
+    except SystemExit:
+        raise
+    except _CannotStart as refusal:
+        print(f"{sys.executable}: {refusal.message}", file=sys.stderr)
+        return refusal.status
+    except BaseException as error:
+        return _fail(error)
+    return 0
+
+
+def _forget_the_launcher(program: Program) -> None:
+    """Make the interpreter's own state what it would be had it been started with the user's program."""
+    flag = ["-m"] if program.kind == "module" else []
+    sys.orig_argv[:] = [sys.executable, *flag, program.target, *program.args]
+    sys.argv[:] = [*(flag or [program.target]), *program.args]
+    sys.path[:] = _module_path(program)
+    importlib.invalidate_caches()  # the code may have been unpacked after this process first looked
+    if multiprocessing := sys.modules.get("multiprocessing.process"):
+        # Spawned children go to this directory before they import the script again.
+        multiprocessing.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]
+
+
+def _module_path(program: Program) -> list[str]:
+    """``sys.path`` for the user's program: its own directory, PYTHONPATH as it is now, then the interpreter's own.
+
+    The first entry is not normalised and may come twice, as in Python; the others are what its ``site`` makes of them.
+    """
+    first = os.getcwd()
+    if program.kind == "script":
+        first = os.path.dirname(os.path.realpath(program.target))
+    python_path = os.environ.get("PYTHONPATH", "")
+    entries = [os.path.abspath(entry) for entry in python_path.split(":")] if python_path else []
+    rest = [entry for entry in _INTERPRETER_PATH if entry not in entries]
+    return [*([] if _SAFE_PATH else [first]), *dict.fromkeys(entries), *rest]
+
+
+def _interpreter_path() -> tuple[str, ...]:
+    """``sys.path`` without what the start of *this* process has put there: its launcher, and PYTHONPATH."""
+    python_path = os.environ.get("PYTHONPATH", "")
+    ours = {os.path.abspath(entry) for entry in python_path.split(":")} if python_path else set()
+    is_zip = os.path.isfile(os.path.dirname(os.path.dirname(swarmtrain.__file__)))
+    launched = sys.path if _SAFE_PATH and not is_zip else sys.path[1:]
+    return tuple(entry for entry in launched if entry not in ours)
+
+
+_SAFE_PATH = bool(getattr(sys.flags, "safe_path", False))  # PYTHONSAFEPATH, from Python 3.11 on
+_INTERPRETER_PATH = _interpreter_path()  # now, before the working directory or the environment changes
+
+
+def _load_script(program: Program) -> _Main:
+    path = os.path.join(os.getcwd(), program.target)  # not normalised: Python leaves it so
+    try:
+        with io.open_code(path) as file:
+            source = file.read()
+    except OSError as error:
+        raise _CannotStart(f"can't open file {path!r}: [Errno {error.errno}] {error.strerror}", 2) from None
+    return _Main(
+        compile(source, path, "exec", dont_inherit=True),
+        {
+            "__package__": None,
+            "__loader__": importlib.machinery.SourceFileLoader("__main__", path),
+            "__spec__": None,
+            "__annotations__": {},
+            "__builtins__": builtins,
+            "__file__": path,
+            "__cached__": None,
+        },
+    )
+
+
+def _load_module(program: Program) -> _Main:
+    try:
+        # Private, but what ``python -m`` itself calls, with the same signature since Python 3.4.
+        _, spec, code = runpy._get_module_details(program.target, error=_NotAModule)  # type: ignore[attr-defined]
+    except _NotAModule as error:
+        raise _CannotStart(str(error), 1) from None
+    sys.argv[0] = spec.origin
+    return _Main(
+        code,
+        {
+            "__package__": spec.parent,
+            "__loader__": spec.loader,
+            "__spec__": spec,
+            "__annotations__": {},
+            "__builtins__": builtins,
+            "__file__": spec.origin,
+            "__cached__": spec.cached,
+        },
+    )
+
+
+def _fail(error: BaseException) -> int:
+    """Report an exception that nobody caught, as the interpreter does at the end of a program."""
+    frames = _from_the_user(error.__traceback__)
+    error.__traceback__ = frames
+    interrupted = isinstance(error, KeyboardInterrupt)
+    if not interrupted:
+        error_file.record(error, frames)
+    _print_as_python(error, frames)
+    if interrupted:
+        # The interpreter is to die of SIGINT at its very end, so it must see the exception, but not print it again.
+        sys.excepthook = lambda *_: None
+        raise error
+    return 1
+
+
+def _from_the_user(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of this file and of the import system that lead to the user's first."""
+    while frames is not None:
+        name = frames.tb_frame.f_code.co_filename
+        if name not in (__file__, runpy.__file__, "<frozen runpy>") and not name.startswith(
+            "<frozen importlib"
+        ):
+            break
+        frames = frames.tb_next
+    return frames
+
+
+def _print_as_python(error: BaseException, frames: TracebackType | None) -> None:
+    """By ``sys.excepthook``, which the user may have replaced; what was printed before comes first."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, frames
+        sys.excepthook(type(error), error, frames)
+    except SystemExit:
+        raise
+    except BaseException as problem:
+        print("Error in sys.excepthook:", file=sys.stderr)
+        sys.__excepthook__(type(problem), problem, problem.__traceback__)
+        print("\nOriginal exception was:", file=sys.stderr)
+        sys.__excepthook__(type(error), error, frames)
