@@ -45,21 +45,27 @@ def ddp_setup():
 
 
 # ----------------------------------------------------------------------------------------------------------
-# The snapshot: one file on every node
+# The snapshot: one file on every node, and the one before it
+
+
+def previous(path):
+    return path.with_name(path.name + ".previous")
 
 
 def write_snapshot(snapshot, path):
-    """Replaces the file at ``path`` so that a crash at any instant leaves the old one or the new one, whole."""
+    """Writes aside, then renames: a crash at any instant leaves a whole snapshot behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{dist.get_rank()}.tmp")
     with open(aside, "wb") as file:
         torch.save(snapshot, file)
         file.flush()
         os.fsync(file.fileno())  # the contents reach the disk before the name does
-    os.replace(aside, path)
+    if path.exists():
+        path.replace(previous(path))
+    aside.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the new name survives a power cut too
+        os.fsync(directory)  # the new names survive a power cut too
     finally:
         os.close(directory)
 
@@ -69,7 +75,9 @@ def read_snapshot(path):
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.save writes a zip with checksums; torch.load skips them
+        with zipfile.ZipFile(
+            path
+        ) as archive:  # torch.save writes a zip with checksums; torch.load skips them
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum in {damaged}")
@@ -137,7 +145,9 @@ class Trainer:
 
     def _resume(self):
         """All ranks go on from the newest snapshot that any node holds; else ranks would disagree and hang."""
-        snapshot = read_snapshot(self.snapshot_path) if self.local_rank == 0 else None
+        snapshot = None
+        if self.local_rank == 0:
+            snapshot = read_snapshot(self.snapshot_path) or read_snapshot(previous(self.snapshot_path))
         epochs = [None] * self.world_size
         dist.all_gather_object(epochs, snapshot["epochs_run"] if snapshot else 0)
         if max(epochs) == 0:
@@ -192,11 +202,17 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A simple distributed training job")
     parser.add_argument("total_epochs", type=int, help="epochs to train the model for")
     parser.add_argument("save_every", type=int, help="epochs between two snapshots")
-    parser.add_argument("--batch_size", type=int, default=32, help="samples in a step of one rank (default: 32)")
-    parser.add_argument("--snapshot_path", default="snapshot.pt", help="this node's snapshot (default: snapshot.pt)")
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="samples in a step of one rank (default: 32)"
+    )
+    parser.add_argument(
+        "--snapshot_path", default="snapshot.pt", help="this node's snapshot (default: snapshot.pt)"
+    )
     args = parser.parse_args()
     if args.save_every < 1:
         parser.error("save_every must be at least 1")
     if "LOCAL_RANK" not in os.environ:
-        parser.error("start it with torchrun, which tells each process its rank: torchrun training_code.py 20 5")
+        parser.error(
+            "start it with torchrun, which tells each process its rank: torchrun training_code.py 20 5"
+        )
     main(args.total_epochs, args.save_every, args.batch_size, args.snapshot_path)
