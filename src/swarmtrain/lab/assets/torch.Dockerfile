@@ -6,7 +6,7 @@ COPY wheels /wheels
 # Headers and static libraries serve only the building of C++ extensions, which needs a compiler that is not here.
 RUN pip install --no-index --no-cache-dir --find-links /wheels torch numpy scikit-learn \
     && cd /venv/lib/python3*/site-packages \
-    && rm -rf torch/include torch/share torch/test torch/bin \
+    && rm -rf torch/include torch/share torch/test \
     && find . -name '*.a' -delete \
     && find numpy scipy sklearn joblib networkx sympy -type d -name tests -prune -exec rm -rf {} +
 
