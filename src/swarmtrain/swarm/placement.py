@@ -1,0 +1,296 @@
+"""Whether a job can run on a cluster, and where: pure, from the cluster's facts.
+
+`place` either says where everything goes, with what was chosen for the user, or raises a `ClusterError` that says in
+one sentence what is in the way. Nothing has been changed on the cluster by then.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.job import Job
+from swarmtrain.job.problems import did_you_mean
+from swarmtrain.job.units import format_size
+from swarmtrain.swarm.cluster import Cluster, Node
+from swarmtrain.wire import names
+
+LABEL_PORT = "swarmtrain.port"  # on services of the host network: the coordinator's port
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one named node of the job is."""
+
+    node: Node
+    name: str  # what the node is called in the run
+    constraint: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where everything of a run goes."""
+
+    coordinator: Node
+    places: tuple[Place, ...] = ()  # in the order of the ranks; empty for a count
+    port: int = names.PORT
+    notices: tuple[str, ...] = ()
+
+
+def place(job: Job, cluster: Cluster) -> Placement:
+    """Where the job's parts go.
+
+    Raises:
+        ClusterError: the cluster has no place for it. RequestError: the job names no image.
+    """
+    if job.image is None:
+        raise RequestError(
+            "the job names no image, and containers start from one",
+            "set image: to one with Python and torch in it, or run without containers: --on local",
+        )
+    coordinator = _coordinator(job, cluster)
+    _check_network(job, cluster)
+    notices = _gpu_notices(job, cluster)
+    if job.node_names is not None:
+        places = tuple(_named(name, job, cluster) for name in job.node_names)
+        _check_distinct(places, job.node_names)
+    else:
+        places = ()
+        notices.append(_count(job, cluster))
+    which = "the manager spoken to" if coordinator.id == cluster.node_id else "as the job says"
+    notices.append(f"the coordinator is on {coordinator.hostname}, {which}")
+    return Placement(coordinator, places, _port(job, coordinator, cluster), tuple(notices))
+
+
+def check_stack_name(stack: str, job: str, cluster: Cluster) -> None:
+    """Refuse to deploy over a stack that is not this job's.
+
+    Raises:
+        ClusterError: somebody else's stack has the name.
+    """
+    for service in cluster.services:
+        if service.stack == stack and service.labels.get(names.LABEL_JOB) != job:
+            raise ClusterError(
+                f"there is a stack {stack} already, which is not swarmtrain's",
+                f"give the job another name, or remove that stack: docker stack rm {stack}",
+            )
+
+
+def satisfies(node: Node, constraint: str) -> bool:
+    """Whether a node meets a constraint, as github.com/moby/swarmkit's manager/constraint decides."""
+    equal = "==" in constraint
+    key, _, wanted = (part.strip() for part in constraint.partition("==" if equal else "!="))
+    if key == "node.ip":
+        return _in_subnet(node.address, wanted) == equal
+    facts = {
+        "node.id": node.id,
+        "node.hostname": node.hostname,
+        "node.role": node.role,
+        "node.platform.os": node.os,
+        "node.platform.arch": node.arch,
+    }
+    kind, _, label = key.partition(".labels.")
+    labels = node.labels if kind == "node" else node.engine_labels
+    actual = facts[key] if key in facts else labels.get(label, "")
+    return (actual.casefold() == wanted.casefold()) == equal
+
+
+def unfit(node: Node, job: Job) -> str:
+    """Why a node cannot take part, as the end of a sentence that begins with its name; empty when it can."""
+    if why := _away(node):
+        return why
+    for constraint in job.constraints:
+        if not satisfies(node, constraint):
+            return f"does not meet {constraint}"
+    wanted = job.resources
+    if wanted.cpus is not None and wanted.cpus > node.cpus:
+        return f"has {node.cpus:g} CPUs, not {wanted.cpus:g}"
+    if wanted.memory is not None and wanted.memory > node.memory:
+        return f"has {_gib(node.memory)} of memory, not {format_size(wanted.memory)}"
+    if wanted.gpus > node.generic.get(wanted.gpu_kind, 0):
+        return f"declares {node.generic.get(wanted.gpu_kind, 0)} {wanted.gpu_kind}, not {wanted.gpus}"
+    return ""
+
+
+def _away(node: Node) -> str:
+    """Why a node takes no new tasks at all."""
+    if node.state != "ready":
+        return f"is {node.state}"
+    return {"active": "", "drain": "is drained", "pause": "is paused"}.get(node.availability, "is not active")
+
+
+def _hint(node: Node, job: Job, why: str) -> str:
+    if why in ("is drained", "is paused"):
+        return f"docker node update --availability active {node.hostname}"
+    if why.startswith("declares"):
+        return _gpu_hint([node], job)
+    if why.startswith("does not meet"):
+        return "constraints: apply to named nodes too; docker node inspect shows a node's labels"
+    if why.startswith("has"):
+        return "ask for less under resources:, or for another node"
+    return "look at the machine and its Docker daemon; docker node ls shows the nodes"
+
+
+def _gpu_hint(nodes: Sequence[Node], job: Job) -> str:
+    kinds = sorted({kind for node in nodes for kind in node.generic})
+    if kinds and job.resources.gpu_kind not in kinds:
+        return f"these nodes declare {', '.join(kinds)}: set resources.gpu_kind"
+    return (
+        'GPUs are declared in each node\'s /etc/docker/daemon.json: "node-generic-resources": '
+        f'["{job.resources.gpu_kind}=GPU-<uuid>"], see nvidia-smi -L'
+    )
+
+
+def _coordinator(job: Job, cluster: Cluster) -> Node:
+    node = cluster.this if job.coordinator is None else _find(job.coordinator, cluster)
+    if not node.is_manager:
+        managers = ", ".join(each.hostname for each in cluster.nodes if each.is_manager)
+        raise ClusterError(
+            f"the coordinator cannot be on {node.hostname}, which is not a manager",
+            f"the managers are {managers}",
+        )
+    if why := _away(node):
+        raise ClusterError(
+            f"the coordinator cannot be on {node.hostname}, which {why}",
+            f"{_hint(node, job, why)}; constraints: can keep the workers off it "
+            f"(node.hostname != {node.hostname}), and coordinator: names another manager",
+        )
+    return node
+
+
+def _named(name: str, job: Job, cluster: Cluster) -> Place:
+    node = _find(name, cluster)
+    if why := unfit(node, job):
+        raise ClusterError(f"node {name} {why}", _hint(node, job, why))
+    if _twins(node, cluster):
+        return Place(node, node.id, f"node.id == {node.id}")
+    return Place(node, node.hostname, f"node.hostname == {node.hostname}")
+
+
+def _find(name: str, cluster: Cluster) -> Node:
+    """The node of that hostname or id."""
+    same = [node for node in cluster.nodes if node.hostname == name]
+    if len(same) > 1:
+        raise ClusterError(
+            f"{len(same)} nodes of this Swarm are called {name}",
+            f"name it by its id: {' or '.join(node.id for node in same)}",
+        )
+    same = same or [node for node in cluster.nodes if node.id == name]
+    same = same or [node for node in cluster.nodes if len(name) >= 6 and node.id.startswith(name)]
+    if len(same) != 1:
+        known = [node.hostname for node in cluster.nodes]
+        raise ClusterError(
+            f"this Swarm has no node {name}{did_you_mean(name, known)}", f"its nodes are {', '.join(known)}"
+        )
+    return same[0]
+
+
+def _check_distinct(places: Sequence[Place], asked: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for each, name in zip(places, asked, strict=True):
+        if each.node.id in seen:
+            raise ClusterError(
+                f"{seen[each.node.id]} and {name} are the same node, which takes part once",
+                "for more processes on a node: workers_per_node",
+            )
+        seen[each.node.id] = name
+
+
+def _twins(node: Node, cluster: Cluster) -> list[Node]:
+    return [other for other in cluster.nodes if other.hostname == node.hostname and other.id != node.id]
+
+
+def _count(job: Job, cluster: Cluster) -> str:
+    """Check a job that asks for a number of nodes, and say which there are."""
+    reasons = {node.id: unfit(node, job) for node in cluster.nodes}
+    fit = [node for node in cluster.nodes if not reasons[node.id]]
+    for node in fit:
+        if twins := [other for other in _twins(node, cluster) if other in fit]:
+            raise ClusterError(
+                f"{len(twins) + 1} nodes of this Swarm are called {node.hostname}, and a run tells nodes by name",
+                "rename one (hostnamectl set-hostname, then restart Docker), or name the nodes by their ids",
+            )
+    out = [f"{node.hostname} {reasons[node.id]}" for node in cluster.nodes if reasons[node.id]]
+    if len(fit) < job.nodes_min:
+        have = f"{len(fit)} of the Swarm's {len(cluster.nodes)} nodes can" if fit else "no node can"
+        raise ClusterError(
+            f"the job needs {job.nodes_min} {_plural(job.nodes_min)}, and {have} take part"
+            + (f": {'; '.join(out)}" if out else ""),
+            _count_hint(job, cluster, reasons),
+        )
+    hostnames = ", ".join(node.hostname for node in fit)
+    left = f" ({'; '.join(out)})" if out else ""
+    if len(fit) > job.nodes_max:
+        return f"Swarm picks {job.nodes_max} of the nodes {hostnames}{left}"
+    wanted = f", up to {job.nodes_max} when more come" if len(fit) < job.nodes_max else ""
+    return f"the nodes are {hostnames}{wanted}{left}"
+
+
+def _count_hint(job: Job, cluster: Cluster, reasons: dict[str, str]) -> str:
+    whys = [why for why in reasons.values() if why]
+    if any(why.startswith("declares") for why in whys):
+        return _gpu_hint(cluster.nodes, job)
+    if whys and all(why.startswith("has") for why in whys):
+        return "ask for less under resources:, or for fewer nodes"
+    if any(why.startswith("does not meet") for why in whys):
+        return "docker node inspect shows a node's labels; docker node update --label-add sets one"
+    if not whys:
+        return "ask for fewer nodes, or join machines: docker swarm join-token worker shows how"
+    return "bring the others back, or ask for fewer nodes"
+
+
+def _check_network(job: Job, cluster: Cluster) -> None:
+    name = job.existing_network
+    if name is None:
+        return
+    network = next((each for each in cluster.networks if each.name == name), None)
+    create = f"make one with: docker network create --driver overlay --attachable {name}"
+    if network is None:
+        known = [each.name for each in cluster.networks if each.scope == "swarm" and each.name != "ingress"]
+        raise ClusterError(f"there is no network {name}{did_you_mean(name, known)}", create)
+    if network.scope != "swarm":
+        raise ClusterError(
+            f"network {name} belongs to one engine (scope {network.scope}), not to the Swarm", create
+        )
+    if network.driver != "overlay":
+        raise ClusterError(
+            f"network {name} is of the driver {network.driver}, and nodes meet on an overlay", create
+        )
+    if not network.attachable:
+        raise ClusterError(f"network {name} is not attachable", create)
+
+
+def _gpu_notices(job: Job, cluster: Cluster) -> list[str]:
+    if job.resources.gpus or job.backend == "gloo":
+        return []
+    gpus = sorted({kind for node in cluster.nodes for kind in node.generic if "gpu" in kind.lower()})
+    there = f" (nodes here declare {', '.join(gpus)})" if gpus else ""
+    return [f"training on CPUs: resources.gpus is 0{there}"]
+
+
+def _port(job: Job, coordinator: Node, cluster: Cluster) -> int:
+    """On the host network, where runs share their nodes' ports: one that no other run's coordinator has."""
+    if job.network != "host":
+        return names.PORT
+    taken = {service.labels.get(LABEL_PORT) for service in cluster.services}
+    first = zlib.crc32(job.name.encode()) % 1000
+    ports = (names.PORT + (first + step) % 1000 for step in range(1000))
+    return next(port for port in ports if str(port) not in taken)
+
+
+def _in_subnet(address: str, wanted: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(wanted, strict=False)
+    except ValueError:
+        return False
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f}g"
+
+
+def _plural(count: int) -> str:
+    return "node" if count == 1 else "nodes"

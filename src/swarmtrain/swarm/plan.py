@@ -1,0 +1,85 @@
+"""The plan: everything of a run that is known before it starts, as text and files.
+
+`make` builds it from a job and a cluster; `swarmtrain plan` prints its text, and a run deploys the same text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmtrain.job import LoadedJob
+from swarmtrain.swarm import bundle, code, stack
+from swarmtrain.swarm.cluster import Cluster
+from swarmtrain.swarm.placement import Placement, place
+from swarmtrain.swarm.task import check_environment, task_of
+from swarmtrain.wire import names
+from swarmtrain.wire.task import Ticket
+
+STACK_FILE = "stack.yml"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stack with the files that it names.
+
+    Args:
+        text: the stack, as it is printed and deployed.
+        files: what becomes configs, by name; the ticket is not among them.
+        notices: what was chosen for the user, and why.
+    """
+
+    text: str
+    files: Mapping[str, bytes]
+    placement: Placement
+    notices: tuple[str, ...]
+
+    def write(self, directory: Path, ticket: Ticket) -> Path:
+        """Put everything into an existing directory, the ticket readable by its owner alone; the stack's path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        for name, data in self.files.items():
+            (directory / name).write_bytes(data)
+        secret = directory / stack.TICKET
+        secret.unlink(missing_ok=True)
+        secret.touch(mode=0o600)
+        secret.write_text(ticket.dump())
+        path = directory / STACK_FILE
+        path.write_text(self.text)
+        return path
+
+
+def make(job: LoadedJob, cluster: Cluster) -> Plan:
+    """The plan of a job on a cluster.
+
+    Raises:
+        RequestError: the code or the variables are too large, a file is missing, the job names no image.
+        ClusterError: the cluster has no place for it.
+    """
+    placement = place(job.job, cluster)
+    check_environment(job)
+    sent = code.of(job)
+    task = task_of(job.job, [each.name for each in placement.places])
+    contents = {
+        "bundle.zip": bundle.build().data,
+        "job.json": task.dump().encode(),
+        **{f"code-{index:02d}": part for index, part in enumerate(sent.parts())},
+    }
+    files = [_file(name, data) for name, data in contents.items()]
+    document = stack.render(job.job, placement, stack.Files(files[0], files[1], tuple(files[2:])))
+    return Plan(
+        stack.text_of(job.job, document),
+        {file.name: data for file, data in zip(files, contents.values(), strict=True)},
+        placement,
+        (*placement.notices, *sent.notices),
+    )
+
+
+def _file(name: str, data: bytes) -> stack.File:
+    """A file whose config is named by its content: a config that is in use never changes."""
+    stem, digest = name.partition(".")[0], bundle.digest(data)
+    target = {"bundle": names.BUNDLE, "job": names.JOB}.get(stem)
+    return stack.File(name, f"{stem}-{digest}", target or names.CODE.format(index=int(stem[5:])))

@@ -1,0 +1,231 @@
+"""The stack: a job and its placement as a Compose document that ``docker stack deploy`` takes. Pure.
+
+One service runs the coordinator, on one manager. A count of nodes is one replicated service of agents with at most
+one task a node; named nodes are one service each. What each setting is for:
+
+- ``endpoint_mode: dnsrr``, because a virtual IP drops connections that are idle for 15 minutes and needs IPVS.
+- ``restart_policy: on-failure``: an agent exits 0 when its run is over. Job modes would restart whatever we say.
+- No health check on the coordinator: its name would resolve only once it is healthy, and agents wait for the name.
+- ``/dev/shm`` is a tmpfs, because ``shm_size`` is ignored in a Swarm and 64 MiB break data loaders and NCCL.
+- ``NVIDIA_VISIBLE_DEVICES: void`` where no GPU was asked for, or the NVIDIA runtime exposes all of them.
+- ``user: "0:0"``: the volume belongs to root on every node, whatever user the image names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from swarmtrain.job import Job, Volume
+from swarmtrain.job.units import format_duration
+from swarmtrain.swarm.compose import Octal, dump, literal
+from swarmtrain.swarm.placement import LABEL_PORT, Place, Placement
+from swarmtrain.wire import names
+
+Document = dict[str, Any]
+
+VERSION = "3.8"  # the newest that a command line of 20.10 reads
+NETWORK = "training"
+TICKET = "ticket"
+BUNDLE = "bundle"
+STOP_MARGIN = 15.0  # seconds that an agent may take beyond what its workers may
+
+_STACK = '{{index .Service.Labels "com.docker.stack.namespace"}}'
+_HEADER = """\
+# The job {job} as a Swarm stack, made by swarmtrain. The files that it names belong beside it. To deploy it by hand:
+#   swarmtrain plan -o DIRECTORY ... && docker stack deploy {flags} -c DIRECTORY/stack.yml {job}-NUMBER
+# `ticket` is a secret, made anew for each run: it holds the run's token and the job's variables.
+"""
+DEPLOY_FLAGS = ("--resolve-image", "never", "--with-registry-auth")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that becomes a config: its name beside the stack, the config's name, where containers find it."""
+
+    name: str
+    config: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Files:
+    """Everything that is delivered through configs."""
+
+    bundle: File
+    job: File
+    code: tuple[File, ...] = field(default=())
+
+    def all(self) -> tuple[File, ...]:
+        return (self.bundle, self.job, *self.code)
+
+
+def render(job: Job, placement: Placement, files: Files) -> Document:
+    """The Compose document."""
+    agent = _Agent(job, placement, files)
+    services = {names.COORDINATOR_SERVICE: _coordinator(job, placement, files)}
+    if placement.places:
+        for index, place in enumerate(placement.places):
+            services[f"{names.AGENT_SERVICE}-{index}"] = agent.named(place, index)
+    else:
+        services[names.AGENT_SERVICE] = agent.counted()
+    return {
+        "version": VERSION,
+        "services": services,
+        "networks": {_network_key(job): _network(job)},
+        "volumes": {
+            names.VOLUME: {"name": names.VOLUME},
+            **{volume.source: {"name": volume.source} for volume in job.mounts if not volume.is_path},
+        },
+        "configs": {file.config: {"file": f"./{file.name}"} for file in files.all()},
+        "secrets": {TICKET: {"file": f"./{TICKET}"}},
+    }
+
+
+def text_of(job: Job, document: Document) -> str:
+    """The text that is printed and deployed."""
+    return _HEADER.format(job=job.name, flags=" ".join(DEPLOY_FLAGS)) + dump(document)
+
+
+def _coordinator(job: Job, placement: Placement, files: Files) -> Document:
+    service = _service(job, placement, names.COORDINATOR_SERVICE, [files.bundle, files.job])
+    service["environment"]["NVIDIA_VISIBLE_DEVICES"] = "void"
+    service["healthcheck"] = {"disable": True}
+    service["volumes"] = [_storage()]
+    service["deploy"] |= {
+        "placement": {"constraints": [f"node.id == {placement.coordinator.id}"]},
+        "restart_policy": {"condition": "any", "delay": "1s"},
+    }
+    return service
+
+
+class _Agent:
+    """The service of one agent or of all of them."""
+
+    def __init__(self, job: Job, placement: Placement, files: Files) -> None:
+        self.job, self.placement, self.files = job, placement, files
+
+    def counted(self) -> Document:
+        service = self._service("{{.Node.Hostname}}", "{{.Task.Slot}}", self.job.constraints)
+        service["deploy"]["replicas"] = self.job.nodes_max
+        service["deploy"]["placement"]["max_replicas_per_node"] = 1
+        return service
+
+    def named(self, place: Place, index: int) -> Document:
+        return self._service(place.name, str(index + 1), (place.constraint, *self.job.constraints))
+
+    def _service(self, node: str, slot: str, constraints: tuple[str, ...] | Any) -> Document:
+        job, files = self.job, self.files
+        service = _service(job, self.placement, "agent", [files.bundle, files.job, *files.code])
+        service["environment"] |= {names.ENV_NODE: node, names.ENV_SLOT: slot}
+        if files.code:
+            service["environment"][names.ENV_CODE] = ":".join(file.target for file in files.code)
+        if not job.resources.gpus:
+            service["environment"]["NVIDIA_VISIBLE_DEVICES"] = "void"
+        if job.network != "host":
+            service["hostname"] = node
+        service["healthcheck"] = {
+            "test": ["CMD", job.python, names.BUNDLE, "alive"],
+            "interval": "10s",
+            "timeout": "10s",
+            "retries": 6,
+            "start_period": "30s",
+        }
+        service["stop_grace_period"] = format_duration(round(job.stop_grace + STOP_MARGIN, 3))
+        service["volumes"] = [_storage(), _shared_memory(job), *map(_mount, job.mounts)]
+        if job.memlock:
+            service["ulimits"] = {"memlock": {"soft": -1, "hard": -1}}
+        service["deploy"] |= {
+            "placement": {"constraints": list(constraints)},
+            "restart_policy": {"condition": "on-failure", "delay": "1s"},
+            "update_config": {"parallelism": 0},
+        }
+        if resources := _resources(job):
+            service["deploy"]["resources"] = resources
+        return service
+
+
+def _service(job: Job, placement: Placement, role: str, files: list[File]) -> Document:
+    """What both kinds of service share."""
+    labels = {names.LABEL_JOB: job.name, names.LABEL_ROLE: role}
+    if job.network == "host":
+        labels[LABEL_PORT] = str(placement.port)
+    return {
+        "image": job.image,
+        "user": "0:0",
+        "entrypoint": [job.python, names.BUNDLE],
+        "command": [role],
+        "environment": _environment(job, placement),
+        "networks": [_network_key(job)],
+        "configs": [{"source": file.config, "target": file.target, "mode": Octal(0o444)} for file in files],
+        "secrets": [{"source": TICKET, "target": names.SECRET.rpartition("/")[2], "mode": Octal(0o400)}],
+        "deploy": {"endpoint_mode": "dnsrr", "labels": labels},
+    }
+
+
+def _environment(job: Job, placement: Placement) -> dict[str, str]:
+    return {
+        names.ENV_SECRET_FILE: names.SECRET,
+        names.ENV_JOB_FILE: names.JOB,
+        names.ENV_STORAGE: names.STORAGE,
+        names.ENV_COORDINATOR: _coordinator_address(job, placement),
+        names.ENV_NODE: "{{.Node.Hostname}}",
+        names.ENV_NODE_ID: "{{.Node.ID}}",
+        names.ENV_DEPLOYMENT: "{{.Service.ID}}",
+    }
+
+
+def _coordinator_address(job: Job, placement: Placement) -> str:
+    if job.network == "host":
+        address = placement.coordinator.address
+        return f"[{address}]:{placement.port}" if ":" in address else f"{address}:{placement.port}"
+    if job.existing_network:  # where other runs may have a coordinator too
+        return f"{_STACK}_{names.COORDINATOR_SERVICE}:{placement.port}"
+    return f"{names.COORDINATOR_SERVICE}:{placement.port}"
+
+
+def _network_key(job: Job) -> str:
+    return "host" if job.network == "host" else NETWORK
+
+
+def _network(job: Job) -> Document:
+    if job.network == "host":
+        return {"external": True, "name": "host"}
+    if job.existing_network:
+        return {"external": True, "name": job.existing_network}
+    network: Document = {"driver": "overlay", "attachable": True}
+    if job.network == "encrypted":
+        network["driver_opts"] = {"encrypted": "true"}
+    return network
+
+
+def _storage() -> Document:
+    return {"type": "volume", "source": names.VOLUME, "target": names.STORAGE}
+
+
+def _shared_memory(job: Job) -> Document:
+    return {"type": "tmpfs", "target": "/dev/shm", "tmpfs": {"size": job.shm_size}}
+
+
+def _mount(volume: Volume) -> Document:
+    mount: Document = {
+        "type": "bind" if volume.is_path else "volume",
+        "source": literal(volume.source),
+        "target": literal(volume.target),
+    }
+    return mount | {"read_only": True} if volume.read_only else mount
+
+
+def _resources(job: Job) -> Mapping[str, Any]:
+    wanted = job.resources
+    amounts: Document = {}
+    if wanted.cpus is not None:
+        amounts["cpus"] = f"{wanted.cpus:g}"
+    if wanted.memory is not None:
+        amounts["memory"] = str(wanted.memory)
+    resources: Document = {"limits": dict(amounts), "reservations": dict(amounts)} if amounts else {}
+    if wanted.gpus:
+        spec = {"kind": wanted.gpu_kind, "value": wanted.gpus}
+        resources.setdefault("reservations", {})["generic_resources"] = [{"discrete_resource_spec": spec}]
+    return resources

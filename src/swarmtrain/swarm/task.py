@@ -1,0 +1,84 @@
+"""From a job to what travels to the nodes: the task, and the ticket of one submission."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+from swarmtrain.errors import RequestError
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.wire.task import Task, Ticket, new_token
+
+MAX_TICKET_BYTES = 500 * 1024  # of one secret
+
+
+def task_of(job: Job, node_names: Sequence[str] | None = None) -> Task:
+    """The job as coordinator and agents need it.
+
+    Args:
+        node_names: what the named nodes call themselves, in the order of their ranks; the job's own words by default.
+    """
+    kind, target, args = _target(job)
+    names = tuple(node_names if node_names is not None else job.node_names or ())
+    return Task(
+        name=job.name,
+        kind=kind,
+        target=target,
+        args=args,
+        nodes_min=job.nodes_min,
+        nodes_max=job.nodes_max,
+        node_names=names,
+        workers=_workers(job),
+        backend=job.backend,
+        timeout=job.timeout,
+        start=job.start,
+        join_deadline=job.join_deadline,
+        stop_grace=job.stop_grace,
+        debug=job.debug,
+        cpus=job.resources.cpus,
+    )
+
+
+def ticket_of(job: LoadedJob, run: str, resume: str = "") -> Ticket:
+    """The secret part of one submission: a new token, and the user's variables.
+
+    Raises:
+        RequestError: the variables are too large for a secret.
+    """
+    ticket = Ticket(
+        run=run, token=new_token(), env=dict(job.environment), resume=resume, submitted=time.time()
+    )
+    check_environment(job)
+    return ticket
+
+
+def check_environment(job: LoadedJob) -> None:
+    """Refuse variables that do not fit into a secret.
+
+    Raises:
+        RequestError: they are too large.
+    """
+    size = len(Ticket(run="", token="", env=dict(job.environment)).dump()) + 1000
+    if size > MAX_TICKET_BYTES:
+        largest = max(job.environment, key=lambda name: len(job.environment[name]))
+        raise RequestError(
+            f"env is too large: {size // 1024} KB, at most {MAX_TICKET_BYTES // 1024} KB",
+            f"the largest is {largest}; send large values as files",
+        )
+
+
+def _target(job: Job) -> tuple[Literal["script", "module", "command"], str, tuple[str, ...]]:
+    if job.script is not None:
+        return "script", job.script, tuple(job.args)
+    if job.module is not None:
+        return "module", job.module, tuple(job.args)
+    assert job.command, "a job has a script, a module or a command"
+    return "command", job.command[0], (*job.command[1:], *job.args)
+
+
+def _workers(job: Job) -> int:
+    """Workers a node; 0 lets each agent look at its GPUs."""
+    if job.workers_per_node != "auto":
+        return job.workers_per_node
+    return job.resources.gpus

@@ -1,0 +1,39 @@
+"""Zip archives that are the same bytes for the same content: for the bundle and for the user's code."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can hold
+_UNIX = 3
+_REGULAR = 0o100000
+
+
+class Member(NamedTuple):
+    """One file of an archive."""
+
+    name: str  # relative, with slashes
+    data: bytes
+    executable: bool = False
+
+
+def pack(members: Iterable[Member]) -> bytes:
+    """The archive of ``members``: in the order of their names, deflated, without times or owners."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for member in sorted(members):
+            entry = zipfile.ZipInfo(member.name, _EPOCH)
+            entry.create_system = _UNIX
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (_REGULAR | (0o755 if member.executable else 0o644)) << 16
+            archive.writestr(entry, member.data)
+    return buffer.getvalue()
+
+
+def compressed_sizes(archive: bytes) -> dict[str, int]:
+    """How many bytes of the archive each of its files takes."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return {entry.filename: entry.compress_size for entry in opened.infolist()}

@@ -1,0 +1,84 @@
+"""The bundle runs where nothing but Python is, and is the same bytes every time."""
+
+from __future__ import annotations
+
+import ast
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from swarmtrain.swarm import bundle
+
+
+def modules() -> list[str]:
+    with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
+        return archive.namelist()
+
+
+def test_same_content_gives_the_same_bytes() -> None:
+    first = bundle.build()
+    bundle.build.cache_clear()
+    assert bundle.build() == first
+    assert first.digest == bundle.digest(first.data)
+
+
+def test_it_holds_what_runs_in_containers_and_nothing_of_the_client() -> None:
+    names = modules()
+    assert {"__main__.py", "swarmtrain/__init__.py", "swarmtrain/inside.py"} <= set(names)
+    assert {name.split("/")[1].removesuffix(".py") for name in names if "/" in name} == {
+        *bundle.PARTS,
+        "__init__",
+    }
+    assert names == sorted(names)
+
+
+def test_times_and_modes_do_not_depend_on_the_machine() -> None:
+    with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert {entry.external_attr >> 16 for entry in archive.infolist()} == {0o100644}
+
+
+def test_it_imports_nothing_of_the_client() -> None:
+    """What is in the bundle imports only itself, the standard library, and torch and its kin in workers."""
+    allowed = {*sys.stdlib_module_names, "torch", "numpy"}
+    with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
+        for name in archive.namelist():
+            for node in ast.walk(ast.parse(archive.read(name))):
+                imported = (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                    if isinstance(node, ast.ImportFrom)
+                    else []
+                )
+                for module in imported:
+                    first, _, rest = module.partition(".")
+                    assert first in allowed or (
+                        first == "swarmtrain" and (not rest or rest.split(".")[0] in bundle.PARTS)
+                    ), f"{name} imports {module}"
+
+
+def test_it_is_cached_as_a_file_and_mended_when_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = bundle.on_disk()
+    assert path == tmp_path / "swarmtrain" / f"bundle-{bundle.build().digest}.zip"
+    path.write_bytes(b"damaged")
+    assert bundle.on_disk().read_bytes() == bundle.build().data
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_python_executes_it_without_the_package_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(bundle.on_disk())], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: bundle.zip agent|coordinator")
