@@ -1,0 +1,136 @@
+"""The client: what the command line does, as an API.
+
+    run = Client().run(Job(script="train.py", nodes=3))
+    for update in run.watch():
+        ...
+    print(run.wait().reason)
+
+`Client` chooses a launcher and submits; `swarmtrain.control.handle.RunHandle` is one run afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.control.place import Places
+from swarmtrain.errors import ClusterError, RequestError
+
+if TYPE_CHECKING:
+    from swarmtrain.job import Job, LoadedJob
+    from swarmtrain.launchers.base import Launcher, Notice, Run
+
+_ANSWER_SECONDS = 30.0  # on top of the join deadline: what a coordinator may need to start
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job that was checked against its place and can be submitted."""
+
+    loaded: LoadedJob
+    launcher: Launcher
+    run: Run  # what it will be
+    resume: str = ""  # the run it goes on in
+    notices: tuple[Notice, ...] = ()  # what was chosen, and why
+    in_the_way: tuple[RunHandle, ...] = field(default=(), repr=False)  # live runs that are stopped first
+
+    def start(self) -> RunHandle:
+        """Submit it. Its coordinator may not answer yet: see :meth:`RunHandle.started`.
+
+        Raises:
+            SwarmtrainError: it cannot be submitted.
+        """
+        for handle in self.in_the_way:
+            handle.stop()
+        run = replace(self.run, created=time.time())
+        self.launcher.submit(self.loaded, run, self.resume)
+        patience = self.loaded.job.join_deadline + _ANSWER_SECONDS
+        return RunHandle(run, self.launcher, patience=patience)
+
+
+class Client:
+    """Submits jobs and finds runs.
+
+    Args:
+        on: the launcher to use, ``local``, ``docker`` or ``swarm``; chosen by what there is when left out.
+        launchers: the only launchers there are, by name; those of swarmtrain when left out.
+    """
+
+    def __init__(self, on: str | None = None, launchers: Mapping[str, Launcher] | None = None) -> None:
+        self.places = Places(on, launchers)
+
+    def prepare(
+        self, job: Job | LoadedJob | Path | str, *, resume: bool = False, replace: bool = False
+    ) -> Submission:
+        """Check everything about a submission and change nothing.
+
+        Args:
+            job: the job, or the path of its file.
+            resume: go on in the directories of the job's latest run.
+            replace: stop the job's live run first, when the submission starts.
+
+        Raises:
+            RequestError: the job is wrong, or there is no run to resume.
+            ClusterError: it cannot run here, or a run of this name is live.
+        """
+        from swarmtrain.launchers.base import Run
+
+        loaded = _loaded(job)
+        launcher, place = self.places.choose(loaded)
+        notices = (place, *launcher.check(loaded))
+        name = loaded.job.name
+        kept = sorted(run for run in launcher.runs() if run.job == name)
+        if resume and not kept:
+            raise RequestError(f"there is no run of {name} to resume", "leave out --resume to start afresh")
+        live = tuple(handle for run in kept if (handle := RunHandle(run, launcher)).is_live())
+        if live and not replace:
+            raise ClusterError(
+                f"{live[-1].id} is still running",
+                f"stop it with `swarmtrain stop {name}`, or let --replace stop it first",
+            )
+        number = kept[-1].number + 1 if kept else 1
+        return Submission(
+            loaded=loaded,
+            launcher=launcher,
+            run=Run(job=name, number=number, on=launcher.name),
+            resume=kept[-1].id if resume else "",
+            notices=notices,
+            in_the_way=live,
+        )
+
+    def run(
+        self, job: Job | LoadedJob | Path | str, *, resume: bool = False, replace: bool = False
+    ) -> RunHandle:
+        """Submit a job and return its run as soon as its coordinator answers.
+
+        Raises:
+            SwarmtrainError: as :meth:`prepare`; a ClusterError also when the run does not get to its place.
+        """
+        handle = self.prepare(job, resume=resume, replace=replace).start()
+        handle.started()
+        return handle
+
+    def runs(self) -> list[RunHandle]:
+        """Every run that is kept, oldest first."""
+        return [RunHandle(run, self.places.open(run.on)) for run in self.places.runs()]
+
+    def get(self, handle: str) -> RunHandle:
+        """The run of that name; ``digits`` is the latest run of the job, ``digits.3`` its third.
+
+        Raises:
+            RequestError: there is none.
+        """
+        run = self.places.find(handle)
+        return RunHandle(run, self.places.open(run.on))
+
+
+def _loaded(job: Job | LoadedJob | Path | str) -> LoadedJob:
+    from swarmtrain.job import Job, LoadedJob, load
+
+    if isinstance(job, LoadedJob):
+        return job
+    return LoadedJob.of(job) if isinstance(job, Job) else load(Path(job))

@@ -1,0 +1,147 @@
+"""Following a run: one stream of events, output and status, over as many connections as it takes.
+
+The coordinator restarts in place, ssh and `docker exec` break, and none of that is the end of a run: the follower
+connects again, asks for what it has not seen, and tells nothing twice. While the run starts, a `Lookout` watches
+for trouble that the coordinator cannot see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from swarmtrain.control.logs import Cursor, Line, lines_of
+from swarmtrain.control.result import ENDED, Event, Status
+from swarmtrain.control.startup import Lookout
+from swarmtrain.errors import ClusterError
+from swarmtrain.wire.frames import Message
+
+if TYPE_CHECKING:
+    from swarmtrain.launchers.base import Launcher, Run
+    from swarmtrain.wire.link import Link
+
+PATIENCE = (
+    60.0  # seconds without a word after which the coordinator is given up: a Docker daemon restarts in less
+)
+_REPLAY = 100_000  # lines that a new connection may repeat; what was told already is left out
+
+
+class Update(NamedTuple):
+    """What a watcher is told; the fields that say nothing are empty."""
+
+    event: Event | None = None
+    lines: Sequence[Line] = ()
+    status: Status | None = None
+    note: str = ""  # a word about the connection itself
+
+
+class Follower:
+    """One watch of a run. Iterate it once.
+
+    Args:
+        after: leave out the events up to this number.
+        output: tell the workers' output too.
+        tail: begin with this many of the last lines; with all of them when None.
+        patience: seconds of silence after which the coordinator is given up.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        run: Run,
+        *,
+        after: int = 0,
+        output: bool = True,
+        tail: int | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._launcher = launcher
+        self._run = run
+        self._after = after
+        self._output = output
+        self._tail = tail
+        self._patience = patience
+        self._cursor = Cursor()
+        self._state = "starting"
+        self._link: Link | None = None
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """End the iteration, from any thread."""
+        self._abandoned = True
+        if self._link is not None:
+            self._link.close()
+
+    def __iter__(self) -> Iterator[Update]:
+        """Updates until the run has ended.
+
+        Raises:
+            ClusterError: the run does not get to its place, or the coordinator stays away.
+        """
+        heard = time.monotonic()
+        broken = False
+        while not self._abandoned:
+            try:
+                for update in self._one_connection():
+                    heard = time.monotonic()
+                    if broken:
+                        yield Update(note="the coordinator is back")
+                        broken = False
+                    yield update
+                return
+            except ClusterError as error:
+                if self._abandoned:
+                    return
+                if isinstance(error, CannotStart) or time.monotonic() - heard >= self._patience:
+                    raise
+                if not broken:
+                    yield Update(note=f"{error.message}; training goes on, trying again")
+                    broken = True
+            self._cursor.rewind()
+            self._tail = _REPLAY
+            time.sleep(0.5)
+
+    def _one_connection(self) -> Iterator[Update]:
+        with (
+            self._launcher.connect(self._run) as link,
+            Lookout(self._launcher, self._run, link.close) as lookout,
+        ):
+            self._link = link
+            request: Message = {"op": "watch", "after": self._after, "output": self._output}
+            if self._tail is not None:
+                request["tail"] = self._tail
+            try:
+                for reply in link.request(**request):
+                    yield from self._updates(reply)
+                    if self._state != "starting":
+                        lookout.rest()
+            except ClusterError as error:
+                if lookout.reason:
+                    raise CannotStart(self._run, lookout.reason) from error
+                raise
+
+    def _updates(self, reply: Message) -> Iterator[Update]:
+        if (event := reply.get("event")) and event["seq"] > self._after:
+            self._after = event["seq"]
+            yield Update(event=event)
+        if "lines" in reply and (lines := list(self._cursor.fresh(lines_of(reply)))):
+            yield Update(lines=lines)
+        if status := reply.get("status"):
+            self._state = status["state"]
+            yield Update(status=status)
+
+
+class CannotStart(ClusterError):
+    """The run does not get to its place."""
+
+    def __init__(self, run: Run, reason: str) -> None:
+        super().__init__(
+            f"{run.id} cannot start: {reason}", f"`swarmtrain events {run.id}` has what happened"
+        )
+        self.reason = reason
+
+
+def has_ended(status: Status) -> bool:
+    """Whether the run is over."""
+    return status["state"] in ENDED

@@ -1,0 +1,240 @@
+"""One run, as the client holds it: ask it, follow it, stop it, reach into it.
+
+Everything is asked of the run's coordinator over a `Link` that its launcher opens, or of the archive that the
+coordinator leaves behind; nothing is remembered here, so any machine that reaches the cluster can hold a handle.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarmtrain.control import startup
+from swarmtrain.control.follow import CannotStart, Follower, Update, has_ended
+from swarmtrain.control.logs import Line, Selection, lines_of
+from swarmtrain.control.result import Event, RunResult, Status
+from swarmtrain.control.session import Session, Streams
+from swarmtrain.control.transfer import Fetched, OutOfReach, fetch
+from swarmtrain.errors import ClusterError
+
+if TYPE_CHECKING:
+    from swarmtrain.launchers.base import Launcher, Run
+    from swarmtrain.wire.link import Link
+
+_REACH_SECONDS = 60.0  # for a helper on another node to serve that node's files
+_STOP_PATIENCE = 5.0  # seconds for a silent coordinator to come back before its run is killed
+
+
+class RunHandle:
+    """One run.
+
+    Args:
+        patience: seconds that :meth:`started` waits for the coordinator at most.
+    """
+
+    def __init__(self, run: Run, launcher: Launcher, patience: float = 30.0) -> None:
+        self.run = run
+        self.launcher = launcher
+        self._patience = patience
+
+    def __repr__(self) -> str:
+        return f"RunHandle({self.id!r}, on={self.run.on!r})"
+
+    @property
+    def id(self) -> str:
+        """Its name on every screen: ``digits.3``."""
+        return self.run.id
+
+    # ---- asking
+
+    def status(self) -> Status:
+        """The status document. Raises ClusterError when neither coordinator nor archive answers."""
+        with self.launcher.connect(self.run) as link:
+            return _status(link)
+
+    def is_live(self) -> bool:
+        """Whether it has not ended yet; a run whose coordinator is silent counts as live."""
+        if not self.run.live:
+            return False
+        try:
+            return not has_ended(self.status())
+        except ClusterError:
+            return True
+
+    def events(self, follow: bool = False, after: int = 0) -> Iterator[Event]:
+        """What happened, in order: ``{"seq", "t", "kind", "text", ...}``.
+
+        Args:
+            follow: go on until the run has ended.
+            after: leave out the events up to this number.
+        """
+        if follow:
+            updates = Follower(self.launcher, self.run, after=after, output=False)
+            yield from (update.event for update in updates if update.event)
+            return
+        with self.launcher.connect(self.run) as link:
+            for reply in link.request(op="events", follow=False, after=after):
+                if "event" in reply:
+                    yield reply["event"]
+
+    def logs(self, selection: Selection | None = None, follow: bool = False) -> Iterator[Sequence[Line]]:
+        """The workers' output, in pieces of some lines, ordered by time.
+
+        Args:
+            selection: which lines; all of them by default.
+            follow: go on until the run has ended.
+        """
+        wanted = (selection or Selection()).request()
+        with self.launcher.connect(self.run) as link:
+            for reply in link.request(op="logs", follow=follow, **wanted):
+                if reply.get("lines"):
+                    yield lines_of(reply)
+
+    # ---- following
+
+    def started(self) -> None:
+        """Return once the coordinator answers.
+
+        Raises:
+            ClusterError: it does not, with the reason as far as the launcher knows it. The run is ended then.
+        """
+
+        try:
+            startup.await_answer(self.launcher, self.run, self.status, self._patience)
+        except ClusterError:
+            self.launcher.kill(self.run)
+            raise
+
+    def watch(self, after: int = 0, output: bool = True, tail: int | None = None) -> Iterator[Update]:
+        """Events, output and status as they come, until the run has ended; the last status is the final one.
+
+        A connection that breaks is opened again, and nothing is told twice.
+
+        Args:
+            after: leave out the events up to this number.
+            tail: begin with this many of the last lines; with all of them when None.
+
+        Raises:
+            ClusterError: the run does not get to its place (it is ended then), or its coordinator stays away.
+        """
+        yield from self._followed(Follower(self.launcher, self.run, after=after, output=output, tail=tail))
+
+    def wait(self, timeout: float | None = None) -> RunResult:
+        """Wait for the end.
+
+        Raises:
+            TimeoutError: it has not ended within ``timeout`` seconds. ClusterError: as :meth:`watch`.
+        """
+        follower = Follower(self.launcher, self.run, output=False)
+        timer = threading.Timer(timeout or 0.0, follower.abandon)
+        timer.daemon = True
+        if timeout is not None:
+            timer.start()
+        status: Status | None = None
+        for update in self._followed(follower):
+            status = update.status or status
+        timer.cancel()
+        if status is None or not has_ended(status):
+            state = status["state"] if status else "silent"
+            raise TimeoutError(f"{self.id} is still {state} after {timeout or 0:g} s")
+        return RunResult.of(status)
+
+    # ---- acting
+
+    def stop(self, reason: str = "") -> None:
+        """Stop it and wait until it has ended, with snapshots and logs whole; no harm when it already has.
+
+        A run whose coordinator does not answer is killed instead: what is on disk is kept.
+
+        Args:
+            reason: why, for the record; a person's wish by default.
+        """
+        end = time.monotonic() + _STOP_PATIENCE
+        while True:
+            try:
+                with self.launcher.connect(self.run) as link:
+                    for _ in link.request(op="stop", **({"reason": reason} if reason else {})):
+                        pass
+                return
+            except ClusterError:
+                if time.monotonic() >= end:
+                    self.launcher.kill(self.run)
+                    return
+                time.sleep(0.5)
+
+    def kill(self) -> None:
+        """End what still runs of it at once; what is on disk is kept."""
+        self.launcher.kill(self.run)
+
+    def exec(self, where: int | str, argv: Sequence[str], streams: Streams | None = None) -> int:
+        """Run a command beside a rank (its number) or on a node (its name); return the command's exit status.
+
+        Args:
+            streams: where its input comes from and its output goes; this process's own by default.
+
+        Raises:
+            RequestError: there is no such rank or node.
+        """
+        with self.launcher.connect(self.run) as link:
+            return Session(link, streams or Streams.standard()).run(where, argv)
+
+    def fetch(
+        self, path: str, to: Path | None = None, node: str | None = None, overwrite: bool = False
+    ) -> Fetched:
+        """Bring a file or directory of a node here; also after the run has ended.
+
+        Args:
+            path: relative to the workers' working directory, or ``snapshots/...``.
+            to: the file or directory it becomes; its own name in the current directory by default.
+            node: the node that holds it; that of rank 0 by default.
+            overwrite: replace what is there already.
+
+        Raises:
+            RequestError: the node has no such file, or ``to`` is taken.
+        """
+        end = time.monotonic() + _REACH_SECONDS
+        while True:
+            with self.launcher.connect(self.run) as link:
+                try:
+                    return fetch(link, path, to, node, overwrite)
+                except OutOfReach as error:
+                    if time.monotonic() >= end:
+                        raise
+                    node = error.node
+            self.launcher.reach(self.run, node)
+            time.sleep(0.2)
+
+    def remove(self, force: bool = False) -> None:
+        """Remove it with everything on every node: logs, snapshots, working directory.
+
+        Args:
+            force: also when it is live; it is stopped first.
+
+        Raises:
+            ClusterError: it is live.
+        """
+        if self.is_live():
+            if not force:
+                raise ClusterError(
+                    f"{self.id} is still running",
+                    f"stop it first with `swarmtrain stop {self.id}`, or let --force stop it",
+                )
+            self.stop()
+        self.launcher.remove(self.run)
+
+    def _followed(self, follower: Follower) -> Iterator[Update]:
+        try:
+            yield from follower
+        except CannotStart as error:
+            self.stop(error.reason)
+            raise
+
+
+def _status(link: Link) -> Status:
+    found: Status = {}
+    for reply in link.request(op="status"):
+        found = reply.get("status", found)
+    return found

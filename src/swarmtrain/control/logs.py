@@ -1,0 +1,166 @@
+"""Lines of the workers' output on the client: which ones a person asked for, and how they look. Pure.
+
+The coordinator keeps, filters and orders the lines; here a flag becomes a request, and a reply becomes bytes.
+Text stays exactly what the worker wrote: it travels with ``surrogateescape`` and is written as bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from swarmtrain.errors import RequestError
+from swarmtrain.wire import frames
+
+# Readable on dark and on light grounds: cyan, green, yellow, magenta, blue, and their bright forms.
+_COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+_MOST_RANKS = 4096
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AGE = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+_AGE_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+
+class Line(NamedTuple):
+    """One line of one rank, as the coordinator tells it."""
+
+    time: float  # Unix time at which the coordinator got its beginning
+    generation: int
+    rank: int
+    node: str
+    text: str  # without its newline; surrogates stand for bytes that are not UTF-8
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which lines a reader wants; everything by default."""
+
+    ranks: tuple[int, ...] = ()
+    nodes: tuple[str, ...] = ()
+    regex: str = ""
+    since: float = 0.0  # Unix time
+    tail: int | None = None
+
+    def request(self) -> dict[str, Any]:
+        """The arguments of the coordinator's ``logs``."""
+        wanted = {
+            "ranks": list(self.ranks),
+            "nodes": list(self.nodes),
+            "regex": self.regex,
+            "since": self.since,
+        }
+        request: dict[str, Any] = {key: value for key, value in wanted.items() if value}
+        return request if self.tail is None else {**request, "tail": self.tail}
+
+
+def parse_ranks(text: str) -> tuple[int, ...]:
+    """``0,2-3`` as (0, 2, 3).
+
+    Raises:
+        RequestError: it is no list of ranks.
+    """
+    ranks: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last or last >= _MOST_RANKS:
+            raise RequestError(f"{text!r} is no list of ranks", "ranks are written 0 or 0,2-3")
+        ranks.update(range(first, last + 1))
+    return tuple(sorted(ranks))
+
+
+def parse_since(text: str, now: float) -> float:
+    """A moment as Unix time, from an age (``10m``, ``1h30m``), a date and time, or a Unix time.
+
+    Raises:
+        RequestError: it is none of them.
+    """
+    text = text.strip()
+    if _AGE.fullmatch(text):
+        return now - sum(float(number) * _UNITS[unit] for number, unit in _AGE_PART.findall(text))
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    try:
+        return datetime.datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text)).timestamp()
+    except ValueError as error:
+        raise RequestError(
+            f"{text!r} is no moment", "write an age (10m, 1h30m) or a time (2026-01-31T09:30)"
+        ) from error
+
+
+def parse_regex(text: str) -> str:
+    """A regular expression, checked here so that the mistake is reported at once."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise RequestError(f"{text!r} is no regular expression: {error}") from error
+    return text
+
+
+def lines_of(reply: dict[str, Any]) -> list[Line]:
+    """The lines in a reply of the coordinator."""
+    return [Line(*line) for line in reply.get("lines", ())]
+
+
+def render(lines: Sequence[Line], *, colour: bool = False, times: bool = False, nodes: bool = False) -> bytes:
+    """Lines as bytes for a terminal or a file, each with its rank in front and a newline at its end.
+
+    Args:
+        colour: paint the rank, one colour a rank.
+        times: begin with the local time. nodes: name the node beside the rank.
+    """
+    parts: list[str] = []
+    for line in lines:
+        label = f"[{line.rank} {line.node}]" if nodes else f"[{line.rank}]"
+        if colour:
+            label = f"\x1b[{_COLOURS[line.rank % len(_COLOURS)]}m{label}\x1b[0m"
+        clock = f"{clock_time(line.time)} " if times else ""
+        parts.append(f"{clock}{label} {line.text}\n")
+    return frames.raw("".join(parts))
+
+
+def as_json(line: Line) -> dict[str, Any]:
+    """One line for ``--json``."""
+    return line._asdict()
+
+
+def clock_time(moment: float) -> str:
+    """A Unix time as people write it: ``2026-01-31 09:30:00``, in this machine's time zone."""
+    return datetime.datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M:%S")
+
+
+class Cursor:
+    """How far each rank's output was shown, so that a reader that lost its connection goes on without a gap.
+
+    The coordinator's times never go back within one rank, so a place is a time and how many lines had it.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[int, int], tuple[float, int]] = {}
+        self._skip: dict[tuple[int, int], tuple[float, int]] = {}
+
+    def rewind(self) -> None:
+        """From now on lines may come again; those that were shown are left out."""
+        self._skip = dict(self._shown)
+
+    def fresh(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """The lines that were not shown yet; they count as shown."""
+        for line in lines:
+            key = (line.generation, line.rank)
+            if key in self._skip and self._repeated(key, line.time):
+                continue
+            time, count = self._shown.get(key, (line.time, 0))
+            self._shown[key] = (line.time, count + 1 if line.time == time else 1)
+            yield line
+
+    def _repeated(self, key: tuple[int, int], time: float) -> bool:
+        last, left = self._skip[key]
+        if time < last:
+            return True
+        if time == last and left:
+            self._skip[key] = (last, left - 1)
+            return True
+        del self._skip[key]
+        return False

@@ -1,0 +1,122 @@
+"""A file or directory of a node, brought to this machine: whole and checked, or not at all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from swarmtrain.errors import ChannelError, ClusterError, RequestError
+from swarmtrain.wire.frames import Message
+
+if TYPE_CHECKING:
+    from swarmtrain.wire.link import Link
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What arrived."""
+
+    path: Path  # where it is now
+    node: str  # where it came from
+    bytes: int  # what was transferred
+    directory: bool = False
+
+
+class OutOfReach(ClusterError):
+    """The node's agent has ended; the node's files must be made reachable first."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"the agent on {node} has ended")
+        self.node = node
+
+
+def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: bool = False) -> Fetched:
+    """Ask for ``path`` and put it at ``to`` once all of it is here and its checksum is right.
+
+    Args:
+        to: the file or directory it becomes, or an existing directory it is put into; its own name in the current
+            directory by default.
+        overwrite: replace files that are there already.
+
+    Raises:
+        RequestError: nothing of that name there, or something of that name here.
+        OutOfReach: nobody on that node answers.
+        ChannelError: what arrived is not what was sent.
+    """
+    replies = link.request(op="fetch", path=path, **({"node": node} if node else {}))
+    first = next(replies)
+    if "reach" in first:
+        raise OutOfReach(first["reach"])
+    header = first["file"]
+    name = Path(header["name"]).name or "files"
+    target = _target(name, to)
+    if target.exists() and not overwrite:
+        raise RequestError(f"{target} exists already", "give another place with -o, or --force to replace it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{name}.")
+        try:
+            with open(handle, "wb") as file:
+                size = _receive(replies, file)
+            if header["directory"]:
+                _unpack(Path(part), target)
+            else:
+                Path(part).chmod(0o666 & ~_umask())
+                Path(part).replace(target)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise RequestError(f"{target} cannot be written: {error.strerror or error}") from error
+    return Fetched(target, header["node"], size, header["directory"])
+
+
+def _target(name: str, to: Path | None) -> Path:
+    if to is None:
+        return Path(name)
+    return to / name if to.is_dir() else to
+
+
+def _receive(replies: Iterator[Message], into: BinaryIO) -> int:
+    digest = hashlib.sha256()
+    size = 0
+    for reply in replies:
+        if "data" in reply:
+            data = base64.b64decode(reply["data"])
+            into.write(data)
+            digest.update(data)
+            size += len(data)
+        if "done" in reply:
+            expected = reply["done"].get("sha256")
+            if expected and expected != digest.hexdigest():
+                raise ChannelError("the file was damaged on its way", "try again")
+    into.flush()
+    os.fsync(into.fileno())
+    return size
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """The content of the one directory in a tar, as ``target``."""
+    try:
+        with tarfile.open(archive) as tar:
+            target.mkdir(exist_ok=True)
+            for member in tar:
+                _, _, member.name = member.name.partition("/")
+                if member.islnk():
+                    _, _, member.linkname = member.linkname.partition("/")
+                if member.name:
+                    tar.extract(member, target, filter="data")
+    except tarfile.TarError as error:
+        raise ChannelError(f"the directory that arrived cannot be unpacked: {error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

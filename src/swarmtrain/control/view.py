@@ -1,0 +1,288 @@
+"""A run as people see it: the status document turned into words, rows and a summary. Pure.
+
+Screens print what these functions return; nothing here knows a terminal, so every word is tested as text.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from swarmtrain.control.result import ENDED, Event, Status
+
+NOTHING = "-"
+UNREACHABLE = "unreachable"
+_HASH_LETTERS = 12
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; every row is as long as the headings."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+
+# ---- single values ---------------------------------------------------------------------------------------------------
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: ``0.4 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``, ``4 d 3 h``."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    for unit, name, below, below_name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // below
+            return f"{whole // unit} {name}" + (f" {rest} {below_name}" if rest else "")
+    return f"{whole} s"
+
+
+def step_time(seconds: float | None) -> str:
+    """The time of one step: ``8.1 ms``, ``0.54 s``."""
+    if seconds is None:
+        return NOTHING
+    return f"{seconds * 1000:.3g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
+
+
+def size(count: int | None) -> str:
+    """Bytes as people say them: ``512 B``, ``3.1 MB``."""
+    if count is None:
+        return NOTHING
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def number(value: Any) -> str:
+    """A metric: up to five significant digits."""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return NOTHING if value is None else str(value)
+
+
+def ranks(values: Sequence[int]) -> str:
+    """Ranks in short: ``0-2,5``."""
+    parts: list[str] = []
+    ordered = sorted(values)
+    for index, rank in enumerate(ordered):
+        if index and rank == ordered[index - 1] + 1:
+            first = parts.pop().split("-")[0]
+            parts.append(f"{first}-{rank}")
+        else:
+            parts.append(str(rank))
+    return ",".join(parts) or NOTHING
+
+
+def count(amount: int, thing: str) -> str:
+    """``1 rank``, ``3 ranks``."""
+    return f"{amount} {thing}" + ("" if amount == 1 else "s")
+
+
+# ---- one line --------------------------------------------------------------------------------------------------------
+
+
+def took(status: Status, now: float) -> float | None:
+    """Seconds from submission until the end, or until now."""
+    created = status.get("created")
+    return None if created is None else (status.get("ended") or now) - created
+
+
+def event_text(event: Event) -> str:
+    """An event as the screens show it."""
+    return f"swarmtrain: {event.get('text', '')}"
+
+
+def headline(status: Status, now: float) -> str:
+    """A run in one line: ``digits.1 is running: generation 2, 3 ranks, step 120 of epoch 4, loss 0.1, for 20 s``."""
+    parts = []
+    if status.get("generation"):
+        parts.append(f"generation {status['generation']}")
+        parts.append(count(status.get("world_size") or 0, "rank"))
+    if status.get("step") is not None:
+        epoch = f" (epoch {status['epoch']})" if status.get("epoch") is not None else ""
+        parts.append(f"step {status['step']}{epoch}")
+    if status.get("loss") is not None:
+        parts.append(f"loss {number(status['loss'])}")
+    if status.get("step_seconds") and status["state"] not in ENDED:
+        parts.append(f"{step_time(status['step_seconds'])} a step")
+    parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(took(status, now))}")
+    verb = "" if status["state"] in ENDED else "is "
+    reason = f" ({status['reason']})" if status.get("reason") else ""
+    return f"{status['run']} {verb}{status['state']}{reason}: {', '.join(parts)}"
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+RUN_COLUMNS = ("RUN", "STATE", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK")
+
+
+def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, ...]:
+    """A line of ``swarmtrain ps``; ``status`` is None for a run that does not answer."""
+    if status is None:
+        return (run, UNREACHABLE, on, *[NOTHING] * 5)
+    created = status.get("created")
+    return (
+        run,
+        status["state"],
+        on,
+        str(status.get("world_size") or NOTHING),
+        number(status.get("step")),
+        number(status.get("loss")),
+        duration(now - created if created else None),
+        duration(took(status, now)),
+    )
+
+
+def members(status: Status) -> Table:
+    """The nodes of a run."""
+    table = Table(("NODE", "STATE", "RANKS", "ADDRESS", "INTERFACE", "GPUS"))
+    for member in status.get("members") or ():
+        table.rows.append(
+            (
+                member["node"],
+                member["state"],
+                ranks(member.get("ranks") or ()),
+                member.get("address") or NOTHING,
+                member.get("interface") or NOTHING,
+                number(member.get("gpus")),
+            )
+        )
+    return table
+
+
+def workers(status: Status) -> Table:
+    """The ranks of a run."""
+    table = Table(("RANK", "NODE", "STATE", "PID", "STEP", "EXIT"))
+    for worker in status.get("workers") or ():
+        table.rows.append(
+            (
+                str(worker["rank"]),
+                worker["node"],
+                worker["state"],
+                number(worker.get("pid")),
+                number(worker.get("step")),
+                str(worker.get("exit") or NOTHING),
+            )
+        )
+    return table
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+def summary(status: Status, now: float) -> list[str]:
+    """What there is to say when a run has ended: one headed line a fact, and how to get the snapshot."""
+    facts = [("steps", _steps(status))]
+    facts += [(name, number(value)) for name, value in (status.get("eval") or {}).items()]
+    if "loss" not in (status.get("eval") or {}):
+        facts.append(("loss", number(status["loss"]) if status.get("loss") is not None else ""))
+    facts += [("nodes", _nodes(status)), ("weights", _weights(status)), ("snapshot", _snapshot(status))]
+    facts = [(name, text) for name, text in facts if text]
+    width = max((len(name) for name, _ in facts), default=0)
+    title = f"{status['run']} {status['state']} in {duration(took(status, now))}"
+    reason = f": {status['reason']}" if status.get("reason") else ""
+    lines = [title + reason, *(f"  {name:<{width}}  {text}" for name, text in facts)]
+    if path := snapshot_path(status):
+        lines.append(f"  {'fetch it':<{width}}  swarmtrain fetch {status['run']} {path}")
+    return lines
+
+
+def failure(status: Status) -> list[str]:
+    """Why a run failed: the root cause, the evidence whole, what followed from it, and where the rest is."""
+    cause = status.get("cause") or {}
+    if not cause:
+        return [f"{status['run']} failed: {status.get('reason') or 'no reason is known'}"]
+    lines = [f"{status['run']} failed: {_who(cause)}: {cause.get('summary', '')}"]
+    if evidence := (cause.get("traceback") or "").rstrip("\n"):
+        lines += ["", *evidence.split("\n")]
+    elif cause.get("log"):
+        lines += ["", "its last lines:", *cause["log"]]
+    if others := cause.get("others") or []:
+        lines += ["", "what followed:", *(f"  {_who(other)}: {other.get('summary', '')}" for other in others)]
+    return lines
+
+
+def where_the_rest_is(status: Status) -> str:
+    """The command that shows the output of the rank that failed."""
+    rank = (status.get("cause") or {}).get("rank")
+    return f"swarmtrain logs {status['run']}" + ("" if rank is None else f" --rank {rank}")
+
+
+def snapshot_path(status: Status) -> str:
+    """The snapshot as `fetch` takes it: relative to the node's working directory, or to the one above."""
+    snapshot = status.get("snapshot") or {}
+    path = str(snapshot.get("path") or "")
+    directories = (status.get("directories") or {}).get(snapshot.get("node")) or {}
+    work = str(directories.get("work") or "")
+    if path.startswith("/") and work:
+        for base in (work, posixpath.dirname(work)):
+            if path.startswith(f"{base}/"):
+                return path.removeprefix(f"{base}/")
+    return path
+
+
+def weights_agree(status: Status) -> bool | None:
+    """Whether every rank ended with the same weights; None when they did not say."""
+    hashes = status.get("weights") or {}
+    if not hashes or len(hashes) < (status.get("world_size") or 0):
+        return None
+    return len(set(hashes.values())) == 1
+
+
+def _steps(status: Status) -> str:
+    if status.get("step") is None:
+        return ""
+    details = []
+    if status.get("epoch") is not None:
+        details.append(f"epoch {status['epoch']}")
+    if status.get("step_seconds"):
+        details.append(f"{step_time(status['step_seconds'])} a step")
+    return str(status["step"]) + (f" ({', '.join(details)})" if details else "")
+
+
+def _nodes(status: Status) -> str:
+    nodes = list(dict.fromkeys(worker["node"] for worker in status.get("workers") or ()))
+    if not nodes:
+        return ""
+    generation = status.get("generation") or 1
+    return f"{', '.join(nodes)} ({count(status.get('world_size') or 0, 'rank')}, generation {generation})"
+
+
+def _weights(status: Status) -> str:
+    agree = weights_agree(status)
+    if agree is None:
+        return ""
+    hashes = status["weights"]
+    if agree:
+        return f"equal on {_all(len(hashes))} ({next(iter(hashes.values()))[:_HASH_LETTERS]})"
+    shown = ", ".join(f"rank {rank} {digest[:_HASH_LETTERS]}" for rank, digest in hashes.items())
+    return f"DIFFERENT between ranks: {shown}"
+
+
+def _all(amount: int) -> str:
+    return "the one rank" if amount == 1 else f"all {amount} ranks"
+
+
+def _snapshot(status: Status) -> str:
+    snapshot = status.get("snapshot") or {}
+    if not snapshot.get("path"):
+        return ""
+    details = f" ({size(snapshot['bytes'])})" if snapshot.get("bytes") else ""
+    return f"step {number(snapshot.get('step'))} on {snapshot.get('node') or NOTHING}: {snapshot_path(status)}{details}"
+
+
+def _who(failure: dict[str, Any]) -> str:
+    node = failure.get("node") or "an unknown node"
+    return str(node) if failure.get("rank") is None else f"rank {failure['rank']} on {node}"

@@ -1,0 +1,97 @@
+"""The commands that act on a run: stop, rm, exec, fetch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from swarmtrain.control import view
+from swarmtrain.control.client import Client
+from swarmtrain.control.session import Streams
+from swarmtrain.ui import options, terminal
+from swarmtrain.ui.errors import Misused
+
+
+@click.command(short_help="Stop a run; its files are kept.")
+@options.on
+@options.run_names
+def stop(names: tuple[str, ...], on: str | None) -> None:
+    """Stop runs and wait until they have ended, with their snapshots and logs whole. Their files are kept."""
+    client = Client(on)
+    for handle in [client.get(name) for name in names]:
+        if not handle.is_live():
+            terminal.words(f"{handle.id} has ended already: {handle.status()['state']}")
+            continue
+        terminal.say(f"stopping {handle.id}")
+        handle.stop()
+        terminal.words(f"{handle.id} has ended; `swarmtrain run --resume` goes on from there")
+
+
+@click.command(short_help="Remove a run with its files on every node.")
+@click.option("-a", "--all", "every", is_flag=True, help="Every run of the job.")
+@click.option("--force", is_flag=True, help="Also a live run: it is stopped first.")
+@options.on
+@options.run_names
+def rm(names: tuple[str, ...], on: str | None, every: bool, force: bool) -> None:
+    """Remove runs: their processes, their logs, snapshots and working directories on every node."""
+    client = Client(on)
+    handles = [client.get(name) for name in names]
+    if every:
+        jobs = {handle.run.job for handle in handles}
+        handles = [handle for handle in client.runs() if handle.run.job in jobs]
+    for handle in handles:
+        handle.remove(force=force)
+        terminal.words(f"removed {handle.id}")
+
+
+@click.command(
+    "exec",
+    short_help="Run a command on a node of a run.",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.option("-t", "--tty", is_flag=True, help="Give the command a terminal.")
+@options.on
+@options.run_name
+@click.argument("where", metavar="NODE|RANK")
+@click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def exec_(ctx: click.Context, name: str, on: str | None, where: str, argv: tuple[str, ...], tty: bool) -> int:
+    """Run a command on a node of a run, or beside one of its ranks.
+
+    \b
+      swarmtrain exec train 0 -- nvidia-smi
+      swarmtrain exec -t train lab-2 -- bash
+    """
+    command = argv[1:] if argv[0] == "--" else argv
+    if not command:
+        raise Misused(
+            "a command is missing", "write it after the --: swarmtrain exec NAME 0 -- nvidia-smi", ctx
+        )
+    if tty and not terminal.is_terminal(sys.stdin):
+        raise Misused("the input is no terminal", "leave out -t", ctx)
+    streams = Streams.standard(tty=tty)
+    return Client(on).get(name).exec(int(where) if where.isdigit() else where, command, streams)
+
+
+@click.command(short_help="Bring a file or directory from a run's nodes.")
+@click.option("--node", help="The node that has it; that of rank 0 by default.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="What it becomes, or a directory for it."
+)
+@click.option("--force", is_flag=True, help="Replace what is there.")
+@options.on
+@options.run_name
+@click.argument("path")
+def fetch(name: str, path: str, on: str | None, node: str | None, output: Path | None, force: bool) -> None:
+    """Bring a file or directory from a run's nodes, also after the run has ended.
+
+    PATH is relative to the workers' working directory, or snapshots/...
+
+    \b
+      swarmtrain fetch train snapshot.pt
+      swarmtrain fetch train snapshots --node lab-2 -o /tmp
+    """
+    fetched = Client(on).get(name).fetch(path, output, node, overwrite=force)
+    terminal.words(f"{fetched.path} from {fetched.node} ({view.size(fetched.bytes)})")

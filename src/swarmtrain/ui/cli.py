@@ -1,0 +1,162 @@
+"""The command line's entrance: the list of commands, and what happens to errors.
+
+`swarmtrain --help` answers at once: a command's module is imported when that command is called, and its line of
+help stands here (a test holds the two together).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from swarmtrain.errors import SwarmtrainError
+from swarmtrain.ui import errors, terminal
+
+INTERRUPTED = 130
+
+EXAMPLE = """\
+Train a PyTorch script on a few machines that are joined in a Docker Swarm, or on this one.
+
+\b
+  swarmtrain run -j 3x1 train.py --epochs 20      three nodes, one worker on each
+  swarmtrain init && swarmtrain run               from a job file, swarmtrain.yaml
+  swarmtrain lab up                               no cluster? a pretend one on this machine
+  swarmtrain logs train --rank 0 -f               look again later
+
+A script that torchrun can run needs no change. A run's name is its job's (train), or one of its runs' (train.3).
+"""
+
+
+class Entry(NamedTuple):
+    """A command that is imported when it is called."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Train": {
+        "run": Entry("run", "run", "Run a script or a job file, and watch it."),
+        "plan": Entry("plan", "plan", "Print what a run would deploy, and change nothing."),
+        "init": Entry("start", "init", "Write a commented job file."),
+    },
+    "Look": {
+        "ps": Entry("read", "ps", "List the runs."),
+        "status": Entry("read", "status", "Show a run: its state, nodes and ranks."),
+        "logs": Entry("output", "logs", "Print what the workers of a run wrote."),
+        "events": Entry("output", "events", "Print what happened to a run."),
+        "attach": Entry("run", "attach", "Watch a run that was started before."),
+        "wait": Entry("read", "wait", "Wait for the end of a run."),
+    },
+    "Act": {
+        "exec": Entry("act", "exec_", "Run a command on a node of a run."),
+        "fetch": Entry("act", "fetch", "Bring a file or directory from a run's nodes."),
+        "stop": Entry("act", "stop", "Stop a run; its files are kept."),
+        "rm": Entry("act", "rm", "Remove a run with its files on every node."),
+    },
+    "More": {
+        "lab": Entry("lab", "lab", "A real Swarm of several engines on this machine."),
+        "completion": Entry("start", "completion", "Print a shell's completion script."),
+        "schema": Entry("start", "schema", "Print the JSON schema of the job file."),
+    },
+}
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class Cli(click.Group):
+    """A group whose commands are imported late, and whose errors are one line and a hint."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        if name not in COMMANDS:
+            return None
+        entry = COMMANDS[name]
+        command = getattr(importlib.import_module(f"swarmtrain.ui.{entry.module}"), entry.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; an unknown word gets the nearest command as a hint."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = "swarmtrain --help lists the commands"
+            if near:
+                hint = f"did you mean `swarmtrain {near[0]}`?"
+            elif args[0].endswith((".py", ".yaml", ".yml")):
+                hint = f"did you mean `swarmtrain run {args[0]}`?"
+            raise errors.Misused(f"there is no command {args[0]!r}", hint, ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for."""
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()], col_spacing=4)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has seen enough (``| head``) is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; every mistake becomes a sentence, a hint and an exit code."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        code: Any
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.UsageError as error:
+            terminal.error(*errors.explain(error))
+            code = error.exit_code
+        except click.ClickException as error:
+            terminal.error(error.format_message())
+            code = error.exit_code
+        except SwarmtrainError as error:
+            terminal.error(error.message, error.hint)
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.command(
+    cls=Cli,
+    help=EXAMPLE,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
+@click.version_option(package_name="swarmtrain", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """The group itself; without a command it shows its help."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point of the package."""
+    cli.main(args=None if argv is None else list(argv), prog_name="swarmtrain")

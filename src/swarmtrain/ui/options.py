@@ -1,0 +1,180 @@
+"""The options that several commands share: the launcher, a run's name, JSON, and every flag of a job.
+
+The flags of a job carry the names that `swarmtrain.job.overrides_from_flags` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from swarmtrain.errors import RequestError, SwarmtrainError
+
+if TYPE_CHECKING:
+    from swarmtrain.job import LoadedJob, Override
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+LAUNCHERS = ("local", "docker", "swarm")
+
+
+def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of runs, for a shell; none when the cluster does not say."""
+    from swarmtrain.control.place import Places
+
+    try:
+        runs = Places(ctx.params.get("on")).runs()
+    except SwarmtrainError:
+        return []
+    names = dict.fromkeys(name for run in reversed(runs) for name in (run.job, run.id))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+on = click.option(
+    "--on",
+    type=click.Choice(LAUNCHERS),
+    envvar="SWARMTRAIN_ON",
+    help="Where: processes here, containers on one engine, or a Swarm. Chosen by what there is.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+run_name = click.argument("name", shell_complete=complete_run)
+run_names = click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_run)
+
+
+_JOB_OPTIONS = (
+    click.option("-f", "--file", type=click.Path(path_type=Path), help="The job file (swarmtrain.yaml)."),
+    click.option("--name", help="The job's name; made of the script's by default."),
+    click.option("-j", "j", metavar="NODESxWORKERS", help="Nodes and workers on each: 3x1, or 2:4x1."),
+    click.option("--nodes", help="How many (3), from how many to how many (2..4), or which (a,b,c)."),
+    click.option("--nnodes", metavar="N|MIN:MAX", help="As torchrun's."),
+    click.option("--workers-per-node", metavar="N|auto", help="Training processes on each node."),
+    click.option("--nproc-per-node", metavar="N|auto|gpu", help="As torchrun's."),
+    click.option("-m", "--module", help="Run a module, as `python -m` does."),
+    click.option("--no-python", is_flag=True, help="SCRIPT is any program, executed as it is."),
+    click.option("--image", help="The image that the nodes run, with Python and torch in it."),
+    click.option("--python", metavar="PATH", help="The Python interpreter in the image."),
+    click.option("-e", "--env", multiple=True, metavar="K[=V]", help="A variable of the workers."),
+    click.option("--backend", metavar="auto|nccl|gloo", help="The backend of torch.distributed."),
+    click.option("--timeout", metavar="DURATION", help="The process group's timeout."),
+    click.option(
+        "--network", metavar="NAME", help="overlay, encrypted, host, or existing:NAME for one of yours."
+    ),
+    click.option("--gpus", metavar="N", help="GPUs to reserve on each node."),
+    click.option("--gpu-kind", metavar="NAME", help="What the nodes call a GPU."),
+    click.option("--cpus", metavar="N", help="Processors to reserve on each node."),
+    click.option("--memory", metavar="SIZE", help="Memory to reserve on each node."),
+    click.option("--shm-size", metavar="SIZE", help="The most that /dev/shm may hold."),
+    click.option("-v", "--volume", multiple=True, metavar="SOURCE:TARGET", help="A mount on each node."),
+    click.option("--files", multiple=True, metavar="PATTERN", help="Files to send to the nodes."),
+    click.option("--no-files", is_flag=True, help="Send none: the code is in the image."),
+    click.option("--constraint", multiple=True, metavar="EXPRESSION", help="A placement constraint."),
+    click.option("--coordinator", metavar="NODE", help="The manager node that keeps the run's records."),
+    click.option("--start", metavar="warm|cold", help="Fork workers from a warm Python, or start anew."),
+    click.option("--join-deadline", metavar="DURATION", help="How long to wait for enough nodes."),
+    click.option("--stop-grace", metavar="DURATION", help="How long workers may take to end."),
+    click.option("--memlock", is_flag=True, help="Lift the limit on locked memory, for RDMA."),
+    click.option("--debug", is_flag=True, help="More diagnostics from torch and NCCL, at some cost."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the job file."),
+    click.argument("words", metavar="[SCRIPT] [ARGS]...", nargs=-1, type=click.UNPROCESSED),
+)
+
+
+def job_options(function: Decorated) -> Decorated:
+    """Everything that describes a job, for `run` and `plan`."""
+    for option in reversed(_JOB_OPTIONS):
+        function = option(function)
+    return function
+
+
+def seconds(text: str) -> float:
+    """A duration in a flag."""
+    from swarmtrain.job.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise RequestError(f"{text!r} {error}") from error
+
+
+class JobCommand(click.Command):
+    """A command line that ends in a script and its arguments.
+
+    As with torchrun, what follows the script belongs to it. With a ``--`` only what follows that does, so that our
+    own flags may stand after the script.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Split at the ``--``, and let click read our part."""
+        ours, separator, theirs = _split(args)
+        ctx.allow_interspersed_args = separator
+        rest = super().parse_args(ctx, ours)
+        ctx.params["script_args"] = theirs if separator else None
+        if separator and len(ctx.params["words"]) > 1:
+            extra = ctx.params["words"][1]
+            raise click.UsageError(
+                f"{extra!r} stands before the --: arguments of the script go after it", ctx
+            )
+        return rest
+
+
+def _split(args: list[str]) -> tuple[list[str], bool, tuple[str, ...]]:
+    if "--" not in args:
+        return args, False, ()
+    index = args.index("--")
+    return args[:index], True, tuple(args[index + 1 :])
+
+
+def load_job(
+    *,
+    file: Path | None,
+    words: tuple[str, ...],
+    script_args: tuple[str, ...] | None,
+    no_python: bool,
+    settings: tuple[str, ...],
+    **flags: Any,
+) -> LoadedJob:
+    """The job that a command line asks for.
+
+    Raises:
+        RequestError: with everything that is wrong with it.
+    """
+    from swarmtrain.job import load, overrides_from_flags
+
+    if script_args is None:  # torchrun's way: the first word is the script, unless a module was named
+        first, args = ((), words) if flags.get("module") else (words[:1], words[1:])
+    else:
+        first, args = words, script_args
+    if first and first[0].endswith((".yaml", ".yml")) and not no_python:
+        if file is not None:
+            raise RequestError(f"two job files: {file} and {first[0]}", "give one, or a script")
+        file, first = Path(first[0]), ()
+    flags = {name: value or None for name, value in flags.items()}
+    flags |= {"args": args}
+    if first and no_python:
+        flags |= {"command": (*first, *args), "args": ()}
+    elif first:
+        flags |= {"script": first[0]}
+    return load(file, overrides_from_flags(**flags) | _settings(settings))
+
+
+def _settings(texts: Iterable[str]) -> dict[str, Override]:
+    """``--set resources.gpus=2``: the value is read as in the job file."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    from swarmtrain.job import Override
+
+    overrides: dict[str, Override] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise RequestError(f"--set {text}: a value is missing", "write --set KEY=VALUE")
+        try:
+            overrides[key] = Override(YAML(typ="safe", pure=True).load(value), f"--set {key}")
+        except YAMLError:
+            overrides[key] = Override(None, f"--set {key}", f"{value!r} is no YAML")
+    return overrides

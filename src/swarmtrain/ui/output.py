@@ -1,0 +1,71 @@
+"""The commands that print what was written and what happened: logs, events."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from swarmtrain.control import logs as lines
+from swarmtrain.control.client import Client
+from swarmtrain.ui import options, terminal
+
+
+@click.command(short_help="Print what the workers of a run wrote.")
+@click.option("--rank", metavar="RANKS", help="Only these ranks: 0 or 0,2-3.")
+@click.option("--node", "nodes", multiple=True, help="Only the ranks of this node; may be given again.")
+@click.option("--regex", default="", help="Only lines in which this is found.")
+@click.option("--since", metavar="WHEN", help="Only lines since then: 10m, or 2026-01-31T09:30.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time.")
+@options.as_json
+@options.on
+@options.run_name
+def logs(
+    name: str,
+    on: str | None,
+    rank: str | None,
+    nodes: tuple[str, ...],
+    regex: str,
+    since: str | None,
+    tail: int | None,
+    follow: bool,
+    timestamps: bool,
+    as_json: bool,
+) -> None:
+    """Print what the workers of a run wrote, in the order of time, each line with its rank in front.
+
+    \b
+      swarmtrain logs train --rank 0 -f
+      swarmtrain logs train.3 --since 10m --regex 'loss|error'
+    """
+    selection = lines.Selection(
+        ranks=lines.parse_ranks(rank) if rank is not None else (),
+        nodes=nodes,
+        regex=lines.parse_regex(regex),
+        since=lines.parse_since(since, time.time()) if since is not None else 0.0,
+        tail=tail,
+    )
+    colour = terminal.is_colourful(sys.stdout)
+    for batch in Client(on).get(name).logs(selection, follow=follow):
+        if as_json:
+            for line in batch:
+                terminal.record(lines.as_json(line))
+        else:
+            terminal.data(lines.render(batch, colour=colour, times=timestamps))
+
+
+@click.command(short_help="Print what happened to a run.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@options.as_json
+@options.on
+@options.run_name
+def events(name: str, on: str | None, follow: bool, as_json: bool) -> None:
+    """Print what happened to a run, from its journal."""
+    for event in Client(on).get(name).events(follow=follow):
+        if as_json:
+            terminal.record(event)
+        else:
+            terminal.lines([f"{lines.clock_time(event['t'])} {event.get('text', '')}"])

@@ -1,0 +1,96 @@
+"""The commands that ask how runs are: ps, status, wait."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import click
+
+from swarmtrain.control import view
+from swarmtrain.control.client import Client
+from swarmtrain.control.result import ENDED, Status
+from swarmtrain.errors import ClusterError
+from swarmtrain.ui import options, screen, terminal
+
+if TYPE_CHECKING:
+    from swarmtrain.control.handle import RunHandle
+
+_AT_ONCE = 8  # runs asked at a time
+
+
+@click.command(short_help="List the runs.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also the runs that have ended.")
+@options.as_json
+@options.on
+def ps(on: str | None, everything: bool, as_json: bool) -> None:
+    """List the runs that are live, or all that are kept."""
+    handles = Client(on).runs()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = list(zip(handles, pool.map(_status, handles), strict=True))
+    if not everything:
+        found = [(handle, status) for handle, status in found if not status or status["state"] not in ENDED]
+    if as_json:
+        terminal.document([_entry(handle, status) for handle, status in found])
+        return
+    if not found:
+        more = "no run is kept" if everything or not handles else "no run is live; -a shows those that ended"
+        terminal.words(more)
+        return
+    now = time.time()
+    rows = [view.run_row(handle.id, handle.run.on, status, now) for handle, status in found]
+    terminal.table(view.Table(view.RUN_COLUMNS, rows))
+
+
+def _status(handle: RunHandle) -> Status | None:
+    try:
+        return handle.status()
+    except ClusterError:
+        return None  # shown as unreachable
+
+
+def _entry(handle: RunHandle, status: Status | None) -> Status:
+    known = status or {"run": handle.id, "job": handle.run.job, "state": view.UNREACHABLE}
+    return {**known, "on": handle.run.on}
+
+
+@click.command(short_help="Show a run: its state, nodes and ranks.")
+@options.as_json
+@options.on
+@options.run_name
+def status(name: str, on: str | None, as_json: bool) -> None:
+    """Show a run: its state, its nodes and its ranks."""
+    handle = Client(on).get(name)
+    found = handle.status()
+    if as_json:
+        terminal.document(_entry(handle, found))
+        return
+    now = time.time()
+    terminal.lines([view.headline(found, now)])
+    for table in (view.members(found), view.workers(found)):
+        if table.rows:
+            terminal.lines([""])
+            terminal.table(table)
+    if found["state"] == "failed":
+        terminal.lines(["", *view.failure(found), "", f"whole output: {view.where_the_rest_is(found)}"])
+    elif found["state"] in ENDED:
+        terminal.lines(["", *view.summary(found, now)[1:]])
+
+
+@click.command(short_help="Wait for the end of a run.")
+@click.option("--timeout", metavar="DURATION", help="Give up after this long (90s, 10m), with exit code 3.")
+@options.as_json
+@options.on
+@options.run_name
+def wait(name: str, on: str | None, timeout: str | None, as_json: bool) -> int:
+    """Wait for the end of a run; the exit code says how it ended (0 succeeded, 1 failed, 4 stopped)."""
+    handle = Client(on).get(name)
+    try:
+        result = handle.wait(None if timeout is None else options.seconds(timeout))
+    except TimeoutError as error:
+        raise ClusterError(str(error), f"`swarmtrain attach {handle.id}` shows it") from error
+    if as_json:
+        terminal.document(_entry(handle, result.status))
+        return result.exit_code
+    return screen.conclude(result.status)

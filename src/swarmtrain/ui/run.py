@@ -1,0 +1,106 @@
+"""The commands that start or join a run: run, plan, attach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from swarmtrain.control.client import Client, Submission
+from swarmtrain.ui import options, screen, terminal
+
+if TYPE_CHECKING:
+    from swarmtrain.control.handle import RunHandle
+
+_RUN_HELP = """\
+Run SCRIPT with ARGS on every node, or what the job file says, and watch it.
+
+\b
+  swarmtrain run train.py --epochs 20                  here, or on the Swarm that Docker speaks to
+  swarmtrain run -j 3x1 train.py 20 5 --batch_size 64  three nodes, one worker on each
+  swarmtrain run --nodes lab-1,lab-2 train.py          these nodes
+  swarmtrain run -f job.yaml --nodes 2 -- 20 5         a job file, with changes
+  swarmtrain run -d train.py && swarmtrain attach train
+
+As with torchrun, what follows SCRIPT belongs to it; with a -- only what follows that.
+
+Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain attach` shows it again.
+"""
+
+_PLAN_HELP = """\
+Print the stack that `run` would deploy, and change nothing.
+
+\b
+  swarmtrain plan -j 3x1 train.py > stack.yaml
+  swarmtrain plan --plain -o out train.py    plain torchrun, for `docker stack deploy` without us
+"""
+
+
+@click.command(
+    cls=options.JobCommand,
+    help=_RUN_HELP,
+    short_help="Run a script or a job file, and watch it.",
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+@click.option("-d", "--detach", is_flag=True, help="Print the run's name and go, instead of watching it.")
+@click.option("--resume", is_flag=True, help="Go on where the job's latest run ended.")
+@click.option("--replace", is_flag=True, help="Stop the job's live run first.")
+@options.on
+@options.job_options
+def run(on: str | None, detach: bool, resume: bool, replace: bool, **flags: Any) -> int:
+    """See _RUN_HELP."""
+    submission = Client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
+    return start(submission, detach=detach)
+
+
+def start(submission: Submission, *, detach: bool = False) -> int:
+    """Submit what was prepared and show it to its end; return the exit code."""
+    for notice in (*submission.loaded.notices, *(notice.text for notice in submission.notices)):
+        terminal.say(notice)
+    for handle in submission.in_the_way:
+        terminal.say(f"stopping {handle.id} first, as --replace says")
+    handle = submission.start()
+    stops = handle.run.on == "local"
+    try:
+        handle.started()
+    except KeyboardInterrupt:
+        screen.Interrupt(handle, stops=stops).leave()
+        return screen.INTERRUPTED
+    if detach:
+        return _detached(handle)
+    return screen.follow(handle, stops=stops)
+
+
+def _detached(handle: RunHandle) -> int:
+    terminal.lines([handle.id])
+    terminal.words(screen.come_back(handle))
+    return 0
+
+
+@click.command(short_help="Watch a run that was started before.")
+@click.option(
+    "--tail", type=click.IntRange(min=0), default=20, show_default=True, help="Last lines to begin with."
+)
+@options.on
+@options.run_name
+def attach(name: str, on: str | None, tail: int) -> int:
+    """Watch a run that was started before. Ctrl-C leaves it running."""
+    return screen.follow(Client(on).get(name), stops=False, tail=tail)
+
+
+@click.command(
+    cls=options.JobCommand,
+    help=_PLAN_HELP,
+    short_help="Print what a run would deploy, and change nothing.",
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A directory for the stack and its files."
+)
+@click.option("--plain", is_flag=True, help="Stock torchrun in one service a node, with nothing of ours.")
+@options.on
+@options.job_options
+def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None:
+    """See _PLAN_HELP."""
+    raise NotImplementedError

@@ -1,0 +1,97 @@
+"""Where words and data go: data to the standard output, words to the standard error.
+
+Colour is used on a terminal only, and not where NO_COLOR is set. Nothing here interprets what a worker wrote: its
+bytes pass through unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swarmtrain.control.view import Table
+
+BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "1;31", "1;32", "36", "33"
+
+
+def is_colourful(stream: IO[Any]) -> bool:
+    """Whether colour helps on this stream. See https://no-color.org."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return is_terminal(stream)
+
+
+def is_terminal(stream: IO[Any]) -> bool:
+    """Whether a person looks at it."""
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False  # it is closed
+
+
+def paint(text: str, style: str, stream: IO[Any]) -> str:
+    """The text in this style where the stream shows colour."""
+    return f"\x1b[{style}m{text}\x1b[0m" if style and is_colourful(stream) else text
+
+
+def words(text: str, style: str = "") -> None:
+    """A sentence for the person, on the standard error; after everything that was put out before."""
+    sys.stdout.flush()
+    line = paint(text, style, sys.stderr) + "\n"
+    sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
+    sys.stderr.buffer.flush()
+
+
+def say(text: str) -> None:
+    """What swarmtrain does or has chosen, dim among the workers' lines."""
+    words(f"swarmtrain: {text}", DIM)
+
+
+def data(text: bytes) -> None:
+    """Bytes on the standard output, as they are."""
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Lines on the standard output."""
+    data("".join(f"{text}\n" for text in texts).encode("utf-8", "surrogateescape"))
+
+
+def document(value: Any) -> None:
+    """JSON for people and programs, on the standard output."""
+    lines([json.dumps(value, indent=2)])
+
+
+def record(value: Any) -> None:
+    """JSON on one line, for streams of them."""
+    lines([json.dumps(value, separators=(",", ":"))])
+
+
+def table(content: Table) -> None:
+    """Aligned columns on the standard output; never wrapped or cut, so that pipes get whole rows."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    colourful = is_colourful(sys.stdout)
+    console = Console(
+        file=sys.stdout, width=1 << 12, no_color=not colourful, color_system="standard" if colourful else None
+    )
+    drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in content.columns:
+        drawn.add_column(heading, no_wrap=True, overflow="ignore")
+    for row in content.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    console.print(drawn)
+
+
+def error(message: str, hint: str = "") -> None:
+    """What went wrong, an empty line, and what to do about it."""
+    words(f"{paint('error:', RED, sys.stderr)} {message}")
+    if hint:
+        words(f"\n{paint('hint:', CYAN, sys.stderr)} {hint}")
