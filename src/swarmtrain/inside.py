@@ -17,7 +17,7 @@ _PARTS = {
     "spawner": "swarmtrain.worker.spawner",
     "start": "swarmtrain.worker.start",
     "clean": "swarmtrain.agent.clean",
-    "alive": "swarmtrain.agent.alive",
+    "alive": "swarmtrain.wire.alive",
 }
 
 

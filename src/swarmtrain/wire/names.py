@@ -32,6 +32,7 @@ JOB = "/opt/swarmtrain/job.json"
 CODE = "/opt/swarmtrain/code-{index:02d}"
 SECRET = "/run/secrets/swarmtrain"
 STORAGE = "/swarmtrain"
+SOCKET = "/tmp/.swarmtrain.socket"  # leads to the coordinator's socket
 
 # The name of the one volume that every node keeps, and the port of the coordinator inside the run's network.
 VOLUME = "swarmtrain"

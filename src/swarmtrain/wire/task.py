@@ -11,7 +11,7 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from swarmtrain.errors import ChannelError
 
@@ -43,7 +43,7 @@ class Task:
     @staticmethod
     def load(path: Path) -> Task:
         """Read a task that :meth:`dump` wrote. Raises ChannelError when it is not one."""
-        return _load(Task, path)
+        return cast(Task, _load(Task, path))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Ticket:
     @staticmethod
     def load(path: Path) -> Ticket:
         """Read a ticket that :meth:`dump` wrote. Raises ChannelError when it is not one."""
-        return _load(Ticket, path)
+        return cast(Ticket, _load(Ticket, path))
 
 
 def new_token() -> str:

@@ -1,0 +1,70 @@
+"""Unpacks the user's code into the workers' working directory, without touching what an earlier run wrote there.
+
+With ``--resume`` the directory is one that a run has already worked in. A file that the run itself has changed since
+it was unpacked (a ``snapshot.pt`` that also lay in the project, say) belongs to the run and is kept; a file that is
+as it was unpacked is replaced by the new version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from swarmtrain.errors import ClusterError
+
+_RECORD = ".swarmtrain-code.json"
+
+
+def unpack(parts: Sequence[Path], work: Path) -> list[str]:
+    """Unpack the zip that ``parts`` make when joined; return the names of files that were kept for the run's sake.
+
+    Raises:
+        ClusterError: the parts are not there, are no zip, or the directory cannot be written.
+    """
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        if not parts:
+            return []
+        archive = zipfile.ZipFile(io.BytesIO(b"".join(part.read_bytes() for part in parts)))
+        return _unpack(archive, work)
+    except PermissionError as error:
+        raise ClusterError(
+            f"{error.filename or work} cannot be written by this image's user",
+            "the storage volume belongs to root: use an image that runs as root",
+        ) from error
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise ClusterError(f"the code could not be unpacked into {work}: {error}") from error
+
+
+def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
+    record = work / _RECORD
+    before: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
+    after: dict[str, str] = {}
+    kept: list[str] = []
+    for info in archive.infolist():
+        target = work / info.filename
+        if not target.resolve().is_relative_to(work.resolve()):
+            raise ValueError(f"{info.filename} leads outside of the working directory")
+        if info.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        data = archive.read(info)
+        after[info.filename] = _digest(data)
+        if target.exists() and _digest(target.read_bytes()) != before.get(info.filename):
+            if _digest(target.read_bytes()) != after[info.filename]:
+                kept.append(info.filename)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        mode = info.external_attr >> 16
+        target.chmod(mode & 0o777 or 0o644)
+    record.write_text(json.dumps(after))
+    return kept
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

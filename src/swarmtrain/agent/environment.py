@@ -1,0 +1,104 @@
+"""The environment that workers find: torchrun's whole contract, and what this node's network and devices ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from swarmtrain.wire import names
+from swarmtrain.wire.task import Task
+
+_OURS = "SWARMTRAIN_"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One worker's part in a generation, as the coordinator gave it out."""
+
+    generation: int
+    rank: int
+    local_rank: int
+    local_world_size: int
+    group_rank: int
+    nodes: int
+    world_size: int
+    master_address: str
+    master_port: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """What does not change between the workers of one node."""
+
+    run: str
+    name: str
+    interface: str
+    backend: str  # nccl or gloo
+    snapshots: str
+
+
+def shared(
+    base: Mapping[str, str], task: Task, user: Mapping[str, str], threads: int, backend: str
+) -> dict[str, str]:
+    """Variables that are the same for all workers of a node, and set before the first of them imports torch.
+
+    Precedence: the user's variables, then the container's own, then the ones chosen here.
+    """
+    chosen = {"OMP_NUM_THREADS": str(threads), "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
+    chosen |= debug(backend) if task.debug else {}
+    inherited = {name: value for name, value in base.items() if not name.startswith(_OURS)}
+    return chosen | inherited | dict(user)
+
+
+def debug(backend: str) -> dict[str, str]:
+    """The variables of the debug mode.
+
+    The guide sets more: TORCH_DISTRIBUTED_DEBUG=DETAIL crashes DDP's constructor on gloo, NCCL_DEBUG=TRACE and
+    CUDA_LAUNCH_BLOCKING=1 slow every step, and none of them shows more of what goes wrong between machines.
+    """
+    if backend == "nccl":
+        return {"NCCL_DEBUG": "INFO", "TORCH_DISTRIBUTED_DEBUG": "DETAIL", "TORCH_SHOW_CPP_STACKTRACES": "1"}
+    return {"TORCH_DISTRIBUTED_DEBUG": "INFO", "TORCH_SHOW_CPP_STACKTRACES": "1"}
+
+
+def worker(
+    part: Part, node: Node, task: Task, base: Mapping[str, str], files: Mapping[str, str]
+) -> dict[str, str]:
+    """Variables of one worker.
+
+    Args:
+        base: what :func:`shared` gave; an interface that the user set there is left alone.
+        files: ``metrics`` and ``error``: this worker's own files.
+    """
+    rank, world = str(part.rank), str(part.world_size)
+    env = {
+        "RANK": rank,
+        "WORLD_SIZE": world,
+        "LOCAL_RANK": str(part.local_rank),
+        "LOCAL_WORLD_SIZE": str(part.local_world_size),
+        "GROUP_RANK": str(part.group_rank),
+        "GROUP_WORLD_SIZE": str(part.nodes),
+        "ROLE_NAME": "default",
+        "ROLE_RANK": rank,
+        "ROLE_WORLD_SIZE": world,
+        "MASTER_ADDR": part.master_address,
+        "MASTER_PORT": str(part.master_port),
+        "TORCHELASTIC_RESTART_COUNT": str(part.generation - 1),
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_RUN_ID": f"{node.run}-g{part.generation}",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",  # rank 0 serves the store, afresh in every generation
+        "TORCHELASTIC_ERROR_FILE": files["error"],
+        names.ENV_RUN: node.run,
+        names.ENV_NODE: node.name,
+        names.ENV_GENERATION: str(part.generation),
+        names.ENV_BACKEND: node.backend,
+        names.ENV_SNAPSHOTS: node.snapshots,
+        names.ENV_METRICS: files["metrics"],
+    }
+    if task.timeout is not None:
+        env[names.ENV_TIMEOUT] = str(task.timeout)
+    # NCCL takes a bare name for a prefix, so that eth1 would also match eth10; "=" makes it exact.
+    for name, value in (("GLOO_SOCKET_IFNAME", node.interface), ("NCCL_SOCKET_IFNAME", f"={node.interface}")):
+        if name not in base:
+            env[name] = value
+    return env

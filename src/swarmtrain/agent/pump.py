@@ -1,0 +1,127 @@
+"""Carries what workers write into their files to the coordinator, whole lines at a time, each byte exactly once.
+
+Workers write straight into files on the node, so nothing they wrote is lost when a container or a connection dies.
+A tail remembers how far the coordinator has confirmed a file; after a reconnect it goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmtrain.wire import frames
+from swarmtrain.wire.frames import Message
+
+PIECE = 1 << 20  # bytes of a piece; a line that is longer is sent in several
+_WINDOW = 4 * PIECE  # bytes that may be on their way unconfirmed
+_INTERVAL = 0.05
+
+Key = tuple[str, int, int]  # "output" or "metrics", generation, rank
+
+
+@dataclass
+class _Tail:
+    path: Path
+    sent: int = 0
+    confirmed: int = 0
+    closed: bool = False  # its worker is gone: what is there is all there will be
+    growth: float = 0.0  # monotonic time of the last growth
+
+
+class Pump:
+    """All tails of a node."""
+
+    def __init__(self) -> None:
+        self._tails: dict[Key, _Tail] = {}
+        self._moved = asyncio.Event()
+
+    def watch(self, key: Key, path: Path) -> None:
+        """Begin with a file, which need not exist yet."""
+        self._tails[key] = _Tail(path, growth=time.monotonic())
+
+    def close(self, generation: int, rank: int) -> None:
+        """The worker is gone: its last line counts as whole even without a newline."""
+        for (_, g, r), tail in self._tails.items():
+            if (g, r) == (generation, rank):
+                tail.closed = True
+        self._moved.set()
+
+    def confirm(self, key: Key, offset: int) -> None:
+        """The coordinator has everything of a file up to ``offset``."""
+        tail = self._tails.get(key)
+        if tail is None:
+            return
+        if offset < tail.confirmed or offset > tail.sent:
+            return
+        tail.confirmed = offset
+        self._moved.set()
+
+    def rewind(self, offsets: dict[Key, int]) -> None:
+        """A new connection: go on from what the coordinator has."""
+        for key, tail in self._tails.items():
+            tail.sent = tail.confirmed = offsets.get(key, 0)
+        self._moved.set()
+
+    def last_growth(self) -> float:
+        """Monotonic time at which a worker last wrote anything."""
+        return max((tail.growth for tail in self._tails.values()), default=0.0)
+
+    async def drained(self, generation: int) -> None:
+        """Wait until everything that the workers of a generation wrote is confirmed."""
+        while any(self._behind(tail) for (_, g, _), tail in self._tails.items() if g == generation):
+            self._moved.clear()
+            await self._moved.wait()
+        for key in [key for key in self._tails if key[1] == generation]:
+            del self._tails[key]
+
+    async def run(self, send: Callable[[Message], Awaitable[None]]) -> None:
+        """Send pieces for as long as the connection lives.
+
+        Args:
+            send: carries one message to the coordinator, waiting while it is slow; raises ConnectionError.
+        """
+        while True:
+            busy = False
+            for key, tail in list(self._tails.items()):
+                if tail.sent - tail.confirmed < _WINDOW:
+                    message = _next(key, tail)
+                    if message is not None:
+                        busy = True
+                        await send(message)
+            if not busy:
+                await asyncio.sleep(_INTERVAL)
+
+    @staticmethod
+    def _behind(tail: _Tail) -> bool:
+        return tail.confirmed < _size(tail.path)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _next(key: Key, tail: _Tail) -> Message | None:
+    """The next piece of a file as a message, or None when there is nothing whole to send."""
+    if _size(tail.path) <= tail.sent:
+        return None
+    with tail.path.open("rb") as file:
+        file.seek(tail.sent)
+        data = file.read(PIECE)
+        at_end = file.tell() == os.fstat(file.fileno()).st_size
+    if not (tail.closed and at_end):
+        newline = data.rfind(b"\n") + 1
+        if newline == 0 and len(data) < PIECE:
+            return None
+        data = data[: newline or len(data)]
+    kind, generation, rank = key
+    offset, tail.sent = tail.sent, tail.sent + len(data)
+    tail.growth = time.monotonic()
+    body = {"g": generation, "r": rank, "o": offset, "t": time.time(), "d": frames.text(data)}
+    return {kind: body}

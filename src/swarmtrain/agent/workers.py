@@ -1,0 +1,214 @@
+"""The workers of one node: started through the spawner, watched, stopped; one generation at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from swarmtrain.agent import machine
+from swarmtrain.agent.environment import Node, Part, worker
+from swarmtrain.wire.frames import Message
+from swarmtrain.wire.task import Task
+
+SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"
+
+
+class Workers:
+    """The local ranks of the current generation.
+
+    Args:
+        task: the job.
+        env: what environment.shared gave: for the spawner, and so for every worker.
+        on_change: called with a worker's state whenever it changes.
+        on_note: called with a kind and a sentence for the journal.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        env: Mapping[str, str],
+        on_change: Callable[[Message], None],
+        on_note: Callable[[str, str], None],
+    ) -> None:
+        self._task, self._env = task, dict(env)
+        self._on_change, self._on_note = on_change, on_note
+        self._writer: asyncio.StreamWriter | None = None
+        self._spawner: asyncio.subprocess.Process | None = None
+        self._error_files: dict[int, Path] = {}
+        self._memory_kills = 0
+        self._stopping: asyncio.Task[None] | None = None
+        self.generation = 0
+        self.states: dict[int, Message] = {}
+        self.done = asyncio.Event()
+        self.done.set()
+
+    async def open(self, directory: Path) -> None:
+        """Start the spawner, which begins at once to import what workers will need."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        start = "cold" if self._task.kind == "command" else self._task.start
+        self._spawner = await asyncio.create_subprocess_exec(
+            *entrance("spawner"),
+            f"--{start}",
+            env=self._env | {SPAWNER_FD: str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            cwd=directory,
+        )
+        theirs.close()
+        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        self._listening = asyncio.ensure_future(self._listen(reader))
+
+    def begin(self, parts: list[Part], node: Node, work: Path, output: Path) -> list[tuple[str, int, Path]]:
+        """Start one generation's workers; return the files they write: kind, rank, path."""
+        output.mkdir(parents=True, exist_ok=True)
+        self.generation = parts[0].generation
+        self.states, self._error_files = {}, {}
+        self._memory_kills = machine.memory_kills()
+        self.done.clear()
+        files: list[tuple[str, int, Path]] = []
+        for part in parts:
+            stem = f"g{part.generation}-r{part.rank}"
+            paths = {kind: output / f"{stem}.{kind}" for kind in ("out", "metrics", "error")}
+            self._error_files[part.rank] = paths["error"]
+            self.states[part.rank] = self._state(part.rank, "starting", local_rank=part.local_rank)
+            files += [("output", part.rank, paths["out"]), ("metrics", part.rank, paths["metrics"])]
+            env = worker(part, node, self._task, self._env, {kind: str(path) for kind, path in paths.items()})
+            self._tell(
+                {
+                    "spawn": {
+                        "key": stem,
+                        "kind": self._task.kind,
+                        "target": self._task.target,
+                        "args": list(self._task.args),
+                        "cwd": str(work),
+                        "env": env,
+                        "output": str(paths["out"]),
+                        "path": [bundle()] if bundle() else [],
+                        "start": self._task.start,
+                    }
+                }
+            )
+        return files
+
+    def stop(self, grace: float) -> None:
+        """TERM to all workers, KILL after ``grace`` seconds. Safe to call again."""
+        if self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.ensure_future(self._stop(grace))
+
+    async def close(self) -> None:
+        """End the spawner and with it whatever still runs."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._spawner is not None:
+            await self._spawner.wait()
+
+    async def _stop(self, grace: float) -> None:
+        for rank, state in self.states.items():
+            if state["state"] in ("starting", "running"):
+                state["killed"] = True
+                self._signal(rank, signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.done.wait(), grace)
+        except (TimeoutError, asyncio.TimeoutError):
+            for rank, state in self.states.items():
+                if state["state"] in ("starting", "running"):
+                    self._signal(rank, signal.SIGKILL)
+
+    def _signal(self, rank: int, number: signal.Signals) -> None:
+        self._tell({"signal": {"key": f"g{self.generation}-r{rank}", "signal": int(number)}})
+
+    def _tell(self, message: Message) -> None:
+        assert self._writer is not None, "the spawner is started before anything is asked of it"
+        self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            self._hear(json.loads(line))
+        for rank, state in self.states.items():
+            if state["state"] in ("starting", "running"):
+                self._over(rank, code=None, number=int(signal.SIGKILL))
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case {"ready": {"torch": version, "error": error}}:
+                if error and self._task.start == "warm" and self._task.kind != "command":
+                    self._on_note("cold", f"torch could not be imported ahead of the workers: {error}")
+                elif version:
+                    self._on_note("warm", f"torch {version} is imported; workers are forked")
+            case {"started": {"key": key, "pid": pid}}:
+                rank = self._rank(key)
+                if rank is not None:
+                    self.states[rank] |= {"state": "running", "pid": pid}
+                    self._on_change(self.states[rank])
+            case {"exited": {"key": key, "code": code, "signal": number}}:
+                rank = self._rank(key)
+                if rank is not None:
+                    self._over(rank, code, number)
+            case {"failed": {"key": key, "error": error}}:
+                rank = self._rank(key)
+                if rank is not None:
+                    self.states[rank]["error"] = {"summary": error, "traceback": "", "time": time.time()}
+                    self._over(rank, 127, None)
+
+    def _rank(self, key: str) -> int | None:
+        generation, _, rank = key[1:].partition("-r")
+        return int(rank) if int(generation) == self.generation else None
+
+    def _over(self, rank: int, code: int | None, number: int | None) -> None:
+        state = self.states[rank]
+        state |= {"state": "exited", "code": code, "signal": number, "t": time.time()}
+        recorded = read_error(self._error_files[rank])
+        if recorded and code != 0:
+            state["error"] = recorded
+        if (
+            number == signal.SIGKILL
+            and not state.get("killed")
+            and machine.memory_kills() > self._memory_kills
+        ):
+            state["memory"] = "the kernel's OOM killer; give the job more memory or a smaller batch"
+        if all(each["state"] == "exited" for each in self.states.values()):
+            self.done.set()
+        self._on_change(state)
+
+    def _state(self, rank: int, state: str, **fields: Any) -> Message:
+        return {"g": self.generation, "rank": rank, "state": state, "t": time.time(), **fields}
+
+
+def bundle() -> str:
+    """The zip that this process runs from; empty when it runs from an installed package."""
+    path = sys.argv[0]
+    return os.path.abspath(path) if path.endswith(".zip") else ""  # noqa: PTH100 - argv[0] may be relative
+
+
+def entrance(what: str) -> list[str]:
+    """The command that starts another part of the bundle the way this one was started."""
+    return [sys.executable, bundle(), what] if bundle() else [sys.executable, "-m", "swarmtrain.inside", what]
+
+
+def read_error(path: Path) -> Message | None:
+    """What a worker recorded of its exception, in the format of torch's ``@record``; None when it recorded none."""
+    try:
+        message = json.loads(path.read_text(errors="replace"))["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if isinstance(message, str):
+        return {"summary": message.strip().splitlines()[-1] if message.strip() else "", "traceback": message}
+    extra = message.get("extraInfo") or {}
+    try:
+        when = float(extra.get("timestamp", 0))
+    except (TypeError, ValueError):
+        when = 0.0
+    return {
+        "summary": str(message.get("message", "")),
+        "traceback": str(extra.get("py_callstack", "")),
+        "time": when,
+    }

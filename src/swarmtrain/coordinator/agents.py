@@ -1,0 +1,145 @@
+"""The coordinator's side of the channel to the agents: who may speak, and what their messages mean."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+from swarmtrain.coordinator.membership import Phase
+from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.run import Run
+from swarmtrain.errors import ChannelError
+from swarmtrain.wire.channel import Channel, accept
+from swarmtrain.wire.frames import Message
+
+_KNOCKERS = 64  # connections that may be proving themselves at one time
+
+
+class AgentDesk:
+    """Serves agents; one instance a coordinator."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._knocking = asyncio.Semaphore(_KNOCKERS)
+        self._refused = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from the first byte to the last."""
+        channel = Channel(reader, writer)
+        try:
+            async with self._knocking:
+                await accept(channel, self._run.ticket.token)
+            message = await channel.receive()
+            if message is None or "join" not in message:
+                raise ChannelError("an agent said something else before it joined")
+            await self._attend(channel, message["join"])
+        except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
+            self._refuse(writer, error)
+        finally:
+            channel.close()
+
+    def _refuse(self, writer: asyncio.StreamWriter, error: Exception) -> None:
+        """Say once in the journal, and each time on stderr, who was turned away: noise must not fill the disk."""
+        peer = writer.get_extra_info("peername") or "a local process"
+        text = f"refused a connection from {peer}: {error or 'it said nothing for too long'}"
+        print(text, file=sys.stderr, flush=True)
+        self._refused += 1
+        if self._refused == 1:
+            self._run.journal.append("refused", text)
+
+    async def _attend(self, channel: Channel, join: Message) -> None:
+        run = self._run
+        allowed = run.task.node_names
+        if join["role"] == "agent" and allowed and join["node"] not in allowed:
+            await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {join['node']}"})
+            return
+        peer = _peer(channel, join)
+        if join["role"] == "agent":
+            peer = run.join(peer, join["states"], join["generation"])
+        else:
+            run.peers[peer.node] = peer
+        await channel.send(
+            {
+                "welcome": {
+                    "run": run.ticket.run,
+                    "node": peer.node,
+                    "directory": run.place.directory,
+                    "lineage": run.place.lineage,
+                    "offsets": [[*key, offset] for key, offset in run.output.offsets.items()],
+                    "generation": run.generation,
+                }
+            }
+        )
+        run.pulse.beat()
+        run.tell(peer)
+        try:
+            while (message := await channel.receive()) is not None:
+                peer.heard = time.monotonic()
+                self._hear(peer, message)
+        finally:
+            if peer.channel is channel:
+                run.left(peer)
+
+    def _hear(self, peer: Peer, message: Message) -> None:
+        run = self._run
+        match message:
+            case {"beat": sent}:
+                peer.clock = _clock(peer.clock, sent)
+            case {"output": {"g": generation, "r": rank, "o": offset, "t": when, "d": text}}:
+                known = run.output.append(generation, rank, peer.node, when + peer.clock, offset, text)
+                peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})
+                run.pulse.beat()
+            case {"metrics": {"g": generation, "r": rank, "o": offset, "d": text}}:
+                known = run.progress.append(generation, rank, peer.node, offset, text)
+                peer.post({"ack": {"kind": "metrics", "g": generation, "r": rank, "o": known}})
+                run.pulse.beat()
+            case {"worker": state}:
+                run.worker(peer, state)
+            case {"idle": {"g": generation, "port": port}}:
+                run.idle(peer, generation, port)
+            case {"trouble": text}:
+                if run.phase is not Phase.ENDED:
+                    run.trouble(peer, text)
+            case {"note": {"kind": kind, "text": text}}:
+                run.note(peer, kind, text)
+            case {"reply": number, **rest}:
+                queue = peer.replies.get(number)
+                if queue is not None:
+                    queue.put_nowait(rest)
+            case _:
+                raise ChannelError(f"the agent on {peer.node} sent a message this version does not know")
+
+
+def _peer(channel: Channel, join: Message) -> Peer:
+    now = time.monotonic()
+    try:
+        return Peer(
+            node=join["node"],
+            node_id=join["node_id"],
+            incarnation=join["incarnation"],
+            slot=join["slot"],
+            workers=join["workers"],
+            address=join["address"],
+            interface=join["interface"],
+            why=join["why"],
+            port=join["port"],
+            gpus=join["gpus"],
+            joined=now,
+            channel=channel,
+            heard=now,
+            idle=not join["states"],
+            clock=_clock(0.0, join["time"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ChannelError(f"an agent joined without saying {error}") from error
+
+
+def _clock(known: float, sent: float) -> float:
+    """What to add to a peer's clock: the smallest difference seen is the one with the least delay in it.
+
+    A difference below a tenth of a second is taken for delay, not for clocks that disagree.
+    """
+    seen = time.time() - sent
+    offset = seen if known == 0.0 else min(known, seen)
+    return offset if abs(offset) > 0.1 else 0.0

@@ -1,0 +1,293 @@
+"""The coordinator's side of the socket that clients come through: one handler an operation.
+
+Whoever can open the socket may do everything: it is the owner of the run's directory, or somebody whom Docker lets
+run commands in the coordinator's container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from swarmtrain.coordinator.membership import Phase
+from swarmtrain.coordinator.output import Filter, Line, Reader, in_order, tail
+from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.status import status
+from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
+from swarmtrain.wire import files
+from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.frames import Message
+
+_BATCH_BYTES = 512 * 1024
+_SIGN_OF_LIFE = 1.0  # seconds between status replies of a watch when nothing happens
+_STATUS_SECONDS = 0.3  # at least so long between them when much happens
+_numbers = itertools.count(1)
+
+
+class ClientDesk:
+    """Serves clients; one instance a coordinator."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.connected = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: requests, one after the other."""
+        channel = Channel(reader, writer)
+        self.connected += 1
+        try:
+            while (request := await channel.receive()) is not None:
+                await self._answer(channel, request)
+        except (ChannelError, ConnectionError):
+            pass  # a client that goes away or speaks nonsense is its own affair
+        finally:
+            self.connected -= 1
+            channel.close()
+
+    async def _answer(self, channel: Channel, request: Message) -> None:
+        handler = getattr(self, f"_do_{request.get('op')}", None)
+        try:
+            if handler is None:
+                raise RequestError(f"this coordinator knows no operation {request.get('op')!r}")
+            async for reply in handler(request, channel):
+                await channel.send(reply)
+        except SwarmtrainError as error:
+            await channel.send({"error": error.message, "hint": error.hint, "exit": error.exit_code})
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            await channel.send(
+                {"error": f"the request could not be answered: {error!r}", "hint": "", "exit": 3}
+            )
+
+    # ---- reading ---------------------------------------------------------------------------------------------
+
+    async def _do_status(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        yield {"status": status(self._run), "done": {}}
+
+    async def _do_events(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        seen = request.get("after", 0)
+        async for _ in self._beats(bool(request.get("follow"))):
+            for event in self._run.journal.events[seen:]:
+                seen = event["seq"]
+                yield {"event": event}
+        yield {"done": {}}
+
+    async def _do_metrics(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        seen = request.get("after", 0)
+        async for _ in self._beats(bool(request.get("follow"))):
+            while fresh := self._run.progress.metrics[seen : seen + 1000]:
+                seen += len(fresh)
+                yield {"metrics": fresh}
+        yield {"done": {"after": seen}}
+
+    async def _do_logs(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        path = self._run.output.path
+        wanted = _filter(request)
+        follow = bool(request.get("follow"))
+        count = request.get("tail")
+        start = path.stat().st_size if count is not None else 0
+        if count is not None:
+            for lines in _batches(iter(tail(path, wanted, int(count)))):
+                yield {"lines": lines}
+        if count is None or follow:
+            reader = Reader(path, wanted, start)
+            if not follow:
+                for lines in _batches(in_order(itertools.chain(reader.lines(), reader.rest()))):
+                    yield {"lines": lines}
+            else:
+                async for _ in self._beats(True):
+                    for lines in _batches(reader.lines()):
+                        yield {"lines": lines}
+                for lines in _batches(reader.rest()):
+                    yield {"lines": lines}
+        yield {"done": {}}
+
+    async def _do_watch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        path = self._run.output.path
+        seen = request.get("after", 0)
+        start = 0
+        if request.get("tail") is not None:
+            start = path.stat().st_size
+            for lines in _batches(iter(tail(path, Filter(), int(request["tail"])))):
+                yield {"lines": lines}
+        reader = Reader(path, Filter(), start)
+        output = bool(request.get("output", True))
+        shown = 0.0
+        async for _ in self._beats(True):
+            for event in [e for e in self._run.journal.events[seen:] if e["kind"] != "ended"]:
+                seen = event["seq"]
+                yield {"event": event}
+            if output:
+                for lines in _batches(reader.lines()):
+                    yield {"lines": lines}
+            if time.monotonic() - shown > _STATUS_SECONDS:
+                shown = time.monotonic()
+                yield {"status": status(self._run)}
+        if output:
+            for lines in _batches(reader.rest()):
+                yield {"lines": lines}
+        for event in self._run.journal.events[seen:]:
+            yield {"event": event}
+        yield {"status": status(self._run), "done": {}}
+
+    async def _beats(self, follow: bool) -> AsyncIterator[None]:
+        """Once now; when following, again whenever something is new, and a last time after the end."""
+        while True:
+            over = self._run.phase is Phase.ENDED or not follow
+            yield
+            if over:
+                return
+            await self._run.pulse.wait(_SIGN_OF_LIFE)
+            await asyncio.sleep(0.03)  # let a burst gather
+
+    # ---- acting ----------------------------------------------------------------------------------------------
+
+    async def _do_stop(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        self._run.stop()
+        async for _ in self._beats(True):
+            pass
+        yield {"status": status(self._run), "done": {}}
+
+    async def _do_exec(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        peer = self._peer(self._node(request))
+        keys = ("argv", "tty", "rows", "columns", "rank")
+        number, replies = _open(peer, {"exec": {key: request[key] for key in keys if key in request}})
+        typing = asyncio.ensure_future(_relay(channel, peer, number))
+        try:
+            while True:
+                reply = await replies.get()
+                yield reply
+                if "done" in reply or "error" in reply:
+                    return
+        finally:
+            typing.cancel()
+            peer.replies.pop(number, None)
+            peer.post({"cancel": number})
+
+    async def _do_fetch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        for node in self._holders(request):
+            peer = self._run.peers.get(node)
+            if peer is not None and peer.channel is not None:
+                async for reply in self._ask(peer, {"fetch": {"path": request["path"]}}):
+                    yield reply
+                return
+            if self._is_here(node):
+                place = self._run.place
+                for reply in files.send(
+                    files.locate(place.storage, place.lineage, node, request["path"]), node
+                ):
+                    yield reply
+                return
+            yield {"reach": node, "done": {}}
+            return
+        raise ClusterError("no node of this run has started yet, so there is nothing to fetch")
+
+    async def _do_list(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        place = self._run.place
+        for node in self._holders(request):
+            peer = self._run.peers.get(node)
+            if peer is not None and peer.channel is not None:
+                async for reply in self._ask(peer, {"list": {"path": request.get("path", ".")}}):
+                    yield reply
+                return
+            if self._is_here(node):
+                found = files.locate(place.storage, place.lineage, node, request.get("path", "."))
+                yield {"entries": files.entries(found, node), "done": {}}
+                return
+            yield {"reach": node, "done": {}}
+            return
+        raise ClusterError("no node of this run has started yet")
+
+    # ---- helpers ---------------------------------------------------------------------------------------------
+
+    async def _ask(self, peer: Peer, message: Message) -> AsyncIterator[Message]:
+        number, replies = _open(peer, message)
+        try:
+            while True:
+                reply = await replies.get()
+                yield reply
+                if "done" in reply or "error" in reply:
+                    return
+        finally:
+            peer.replies.pop(number, None)
+
+    def _is_here(self, node: str) -> bool:
+        place = self._run.place
+        return place.storage.work(place.lineage, node).parent.is_dir()
+
+    def _holders(self, request: Message) -> list[str]:
+        """The node asked for; else the nodes of the run, that of rank 0 first."""
+        if request.get("node"):
+            return [self._node(request)]
+        nodes = dict.fromkeys(self._run.workers[rank].node for rank in sorted(self._run.workers))
+        return list(nodes)
+
+    def _node(self, request: Message) -> str:
+        """The node that a request names by itself or by a rank."""
+        run = self._run
+        nodes = {*run.peers, *run.task.node_names, *(worker.node for worker in run.workers.values())}
+        rank = request.get("rank")
+        if rank is not None:
+            if rank not in run.workers:
+                raise RequestError(f"there is no rank {rank}", f"ranks are 0 to {len(run.workers) - 1}")
+            return run.workers[rank].node
+        node = str(request.get("node"))
+        if node not in nodes:
+            raise RequestError(
+                f"{node} takes no part in {run.ticket.run}", f"its nodes: {', '.join(sorted(nodes))}"
+            )
+        return node
+
+    def _peer(self, node: str) -> Peer:
+        peer = self._run.peers.get(node)
+        if peer is None or peer.channel is None:
+            raise ClusterError(
+                f"the agent on {node} is not there (any more)",
+                f"see `swarmtrain status {self._run.task.name}`",
+            )
+        return peer
+
+
+def _open(peer: Peer, message: Message) -> tuple[int, asyncio.Queue[Message]]:
+    number = next(_numbers)
+    queue: asyncio.Queue[Message] = asyncio.Queue()
+    peer.replies[number] = queue
+    peer.post(message | {"id": number})
+    return number, queue
+
+
+async def _relay(channel: Channel, peer: Peer, number: int) -> None:
+    """What a client types, to the agent; the client's going away ends the command."""
+    while (message := await channel.receive()) is not None:
+        peer.post({"input": message, "id": number})
+    peer.post({"cancel": number})
+
+
+def _filter(request: Message) -> Filter:
+    try:
+        regex = re.compile(request["regex"]) if request.get("regex") else None
+    except re.error as error:
+        raise RequestError(f"{request['regex']!r} is not a regular expression: {error}") from error
+    return Filter(
+        ranks=frozenset(request.get("ranks") or ()),
+        nodes=frozenset(request.get("nodes") or ()),
+        regex=regex,
+        since=float(request.get("since") or 0.0),
+    )
+
+
+def _batches(lines: Iterator[Line]) -> Iterator[list[Any]]:
+    batch: list[Line] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line[4]) + 64
+        if size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,105 @@
+"""The start of the coordinator: ``bundle.zip coordinator [--leave]``; and of the archive that it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from swarmtrain.coordinator.agents import AgentDesk
+from swarmtrain.coordinator.clients import ClientDesk
+from swarmtrain.coordinator.membership import Phase
+from swarmtrain.coordinator.run import Place, Run
+from swarmtrain.wire import names
+from swarmtrain.wire.alive import beat
+from swarmtrain.wire.sockets import serve, serve_unix
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
+
+_LEAVE_SECONDS = 10.0  # how long a coordinator that may leave waits for its agents to go first
+
+
+def main(argv: list[str]) -> int:
+    """Coordinate the run that the environment names.
+
+    With ``--leave`` the process ends soon after the run: on this machine the archive needs no process.
+    """
+    asyncio.run(_coordinate(leave="--leave" in argv))
+    return 0
+
+
+def place_of(storage: Storage, ticket: Ticket, node: str, deployment: str) -> Place:
+    """The directories of a run.
+
+    The same stack may be deployed a second time by hand, with the same ticket: that is another run, and must not
+    find itself already over. The id of the deployment tells a restart from a second deployment.
+    """
+    attempt = 1
+    while True:
+        directory = ticket.run if attempt == 1 else f"{ticket.run}~{attempt}"
+        mark = storage.coordinator(directory) / "deployment"
+        if not mark.exists() or mark.read_text() == deployment:
+            break
+        attempt += 1
+    lineage = storage.lineage(ticket.resume) if ticket.resume else directory
+    if (storage.run(directory) / "lineage").exists():
+        lineage = storage.lineage(directory)
+    storage.coordinator(directory).mkdir(parents=True, exist_ok=True)
+    mark.write_text(deployment)
+    storage.claim(directory, lineage)
+    return Place(storage, directory, lineage, node)
+
+
+async def _coordinate(leave: bool) -> None:
+    env = os.environ
+    task = Task.load(Path(env[names.ENV_JOB_FILE]))
+    ticket = Ticket.load(Path(env[names.ENV_SECRET_FILE]))
+    storage = Storage(Path(env[names.ENV_STORAGE]))
+    place = place_of(storage, ticket, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
+    run = Run(task, ticket, place)
+    agents, clients = AgentDesk(run), ClientDesk(run)
+    servers = [
+        await serve(env[names.ENV_COORDINATOR], agents.serve),
+        await serve_unix(place.path / "socket", clients.serve),
+    ]
+    if not leave:
+        Path(names.SOCKET).unlink(missing_ok=True)
+        Path(names.SOCKET).symlink_to(place.path / "socket")
+    print(f"coordinator of {ticket.run}: {place.path}", file=sys.stderr, flush=True)
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    tasks = [asyncio.ensure_future(_tick(run)), asyncio.ensure_future(over.wait())]
+    if leave:
+        tasks.append(asyncio.ensure_future(_until_left(run, clients)))
+    run.settle()
+    await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
+    for server in servers:
+        server.close()
+    if leave:
+        (place.path / "socket").unlink(missing_ok=True)
+    for each in tasks:
+        each.cancel()
+
+
+async def _tick(run: Run) -> None:
+    """Time passes: leases end, silence is noticed, the health check sees a living loop."""
+    while True:
+        beat()
+        run.settle()
+        await asyncio.sleep(1.0)
+
+
+async def _until_left(run: Run, clients: ClientDesk) -> None:
+    """Until the run is over, its agents have gone and nobody asks any more."""
+    ended = 0.0
+    while True:
+        await run.pulse.wait(0.2)
+        if run.phase is not Phase.ENDED:
+            continue
+        ended = ended or time.monotonic()
+        agents = any(peer.channel is not None for peer in run.peers.values())
+        if not clients.connected and (not agents or time.monotonic() - ended > _LEAVE_SECONDS):
+            return

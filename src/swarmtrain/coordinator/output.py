@@ -1,0 +1,170 @@
+"""The output of all ranks of a run, kept in one file in the order it arrived.
+
+Each record is a piece of one rank's output file: ``t`` (Unix time on the coordinator's clock), ``g``, ``r``, ``n``
+(node), ``o`` (offset in the rank's file) and ``d`` (text, possibly of many lines, as wire.frames.text makes it).
+Offsets make delivery exactly-once: what was stored before is cut off, so agents may send again after a reconnect.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from swarmtrain.wire import frames
+
+Line = tuple[float, int, int, str, str]  # time, generation, rank, node, text without its newline
+Key = tuple[int, int]  # generation, rank
+
+_TAIL_BLOCK = 1 << 20
+
+
+class OutputStore:
+    """Appends pieces of output and knows how far each rank's output has come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offsets: dict[Key, int] = {}
+        whole = 0
+        if path.exists():
+            with path.open("rb") as file:
+                for raw in file:
+                    if not raw.endswith(b"\n"):
+                        break
+                    record = json.loads(raw)
+                    self.offsets[record["g"], record["r"]] = record["o"] + len(frames.raw(record["d"]))
+                    whole += len(raw)
+        self._file = path.open("ab")
+        if self._file.tell() != whole:
+            self._file.truncate(whole)
+
+    def append(self, generation: int, rank: int, node: str, when: float, offset: int, text: str) -> int:
+        """Store a piece; return the offset up to which this rank's output is known now.
+
+        A piece that leaves a gap is not stored: the agent sends again from the returned offset.
+        """
+        known = self.offsets.get((generation, rank), 0)
+        data = frames.raw(text)
+        if offset > known or offset + len(data) <= known:
+            return known
+        text = frames.text(data[known - offset :])
+        record = {"t": round(when, 3), "g": generation, "r": rank, "n": node, "o": known, "d": text}
+        self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+        self.offsets[generation, rank] = offset + len(data)
+        return offset + len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which lines a reader wants; empty means all."""
+
+    ranks: frozenset[int] = frozenset()
+    nodes: frozenset[str] = frozenset()
+    regex: re.Pattern[str] | None = None
+    since: float = 0.0
+
+    def record(self, record: dict[str, Any]) -> bool:
+        """Whether any line of a record may be wanted."""
+        return (
+            (not self.ranks or record["r"] in self.ranks)
+            and (not self.nodes or record["n"] in self.nodes)
+            and record["t"] >= self.since
+        )
+
+    def text(self, text: str) -> bool:
+        """Whether a line's text is wanted."""
+        return self.regex is None or self.regex.search(text) is not None
+
+
+class Reader:
+    """Reads whole lines from an output file that may still grow.
+
+    Args:
+        start: the byte of the file to begin at; in the middle of a record means at the next one.
+    """
+
+    def __init__(self, path: Path, wanted: Filter, start: int = 0) -> None:
+        self._path = path
+        self._wanted = wanted
+        self._position = max(0, start - 1)
+        self._skip = start > 0
+        self._open: dict[Key, tuple[float, str, str]] = {}
+
+    def lines(self) -> Iterator[Line]:
+        """The whole lines that are there now and were not read before."""
+        for record in self._records():
+            if not self._wanted.record(record):
+                continue
+            key = (record["g"], record["r"])
+            when, node, before = self._open.pop(key, (record["t"], record["n"], ""))
+            *whole, rest = (before + record["d"]).split("\n")
+            for text in whole:
+                if self._wanted.text(text):
+                    yield (when, *key, node, text)
+                when = record["t"]
+            if rest:
+                self._open[key] = (when, node, rest)
+
+    def rest(self) -> Iterator[Line]:
+        """Last lines that never got their newline: for the end of the run."""
+        for (generation, rank), (when, node, text) in sorted(self._open.items()):
+            if self._wanted.text(text):
+                yield (when, generation, rank, node, text)
+        self._open.clear()
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(self._position)
+            if self._skip:
+                self._position += len(file.readline())
+                self._skip = False
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    return
+                self._position += len(raw)
+                yield json.loads(raw)
+
+
+def in_order(lines: Iterator[Line], horizon: float = 10.0) -> Iterator[Line]:
+    """Lines sorted by time, each rank's own order kept; arrival may be late by ``horizon`` seconds."""
+    waiting: list[Line] = []
+    newest = 0.0
+    latest: dict[Key, float] = {}
+    for when, generation, rank, node, text in lines:
+        when = latest[generation, rank] = max(when, latest.get((generation, rank), 0.0))
+        waiting.append((when, generation, rank, node, text))
+        newest = max(newest, when)
+        if len(waiting) >= 8192:
+            waiting.sort(key=itemgetter(0))
+            ready = next((i for i, line in enumerate(waiting) if line[0] > newest - horizon), len(waiting))
+            ready = max(ready, len(waiting) - 65536)
+            yield from waiting[:ready]
+            del waiting[:ready]
+    waiting.sort(key=itemgetter(0))
+    yield from waiting
+
+
+def tail(path: Path, wanted: Filter, count: int) -> list[Line]:
+    """The last ``count`` wanted lines, reading no more of the file than that takes."""
+    size = path.stat().st_size if path.exists() else 0
+    block = _TAIL_BLOCK
+    while True:
+        start = max(0, size - block)
+        reader = Reader(path, wanted, start)
+        lines = [*reader.lines(), *reader.rest()]
+        if start == 0 or len(lines) > 2 * count + 64:
+            return list(in_order(iter(lines)))[-count:] if count else []
+        block *= 4

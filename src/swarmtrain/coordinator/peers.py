@@ -1,0 +1,89 @@
+"""What the coordinator knows of each agent and of each worker."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from swarmtrain.coordinator.membership import Member
+from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.frames import Message
+
+
+@dataclass
+class Worker:
+    """One rank of the current generation."""
+
+    rank: int
+    local_rank: int
+    node: str
+    state: str = "starting"  # starting, running, exited, killed
+    pid: int | None = None
+    exit: str = ""  # in words, once it is over
+    code: int | None = None
+    step: int | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """As it stands in the status document."""
+        return dict(vars(self))
+
+
+@dataclass
+class Peer:
+    """One agent: what it said when it joined, and its connection while there is one."""
+
+    node: str
+    node_id: str
+    incarnation: str
+    slot: int
+    workers: int
+    address: str
+    interface: str
+    why: str
+    port: int
+    joined: float  # monotonic
+    gpus: int = 0
+    channel: Channel | None = None
+    gone: float | None = None  # monotonic
+    idle: bool = True
+    clock: float = 0.0  # seconds to add to its Unix times
+    heard: float = 0.0
+    replies: dict[int, asyncio.Queue[Message]] = field(default_factory=dict)
+
+    def member(self) -> Member:
+        """As the decisions see it."""
+        return Member(
+            node=self.node,
+            slot=self.slot,
+            workers=self.workers,
+            address=self.address,
+            port=self.port,
+            joined=self.joined,
+            idle=self.idle,
+            gone=self.gone,
+        )
+
+    def post(self, message: Message) -> None:
+        """Tell the agent, if it can be told now; it learns everything it missed when it joins again."""
+        if self.channel is not None:
+            self.channel.post(message)
+
+
+class Pulse:
+    """Wakes everybody who waits for something new."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def beat(self) -> None:
+        """Something is new."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Until the next beat, or for so long."""
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            pass

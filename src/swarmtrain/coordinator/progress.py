@@ -1,0 +1,96 @@
+"""How far the training has come, as its workers tell it; and the file that keeps every word of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+Metric = dict[str, Any]
+
+
+class Progress:
+    """Metrics of all ranks: kept in a file as JSON lines, and summed up for the status document.
+
+    A metric is what a worker wrote plus ``g`` (generation), ``r`` (rank) and ``n`` (node). See wire/names.py,
+    ENV_METRICS, and the Trainer for the kinds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.metrics: list[Metric] = []
+        self._offsets: dict[tuple[int, int], int] = {}
+        self._summary: Metric = {}
+        self._weights: dict[int, str] = {}
+        self._rank_steps: dict[int, int] = {}
+        if path.exists():
+            for line in path.read_bytes().splitlines():
+                try:
+                    metric = json.loads(line)
+                except ValueError:
+                    continue
+                self._offsets[metric["g"], metric["r"]] = metric["o"]
+                self._take(metric)
+        self._file = path.open("ab")
+
+    def append(self, generation: int, rank: int, node: str, offset: int, text: str) -> int:
+        """Take whole lines of a rank's metrics file from ``offset``; return how far it is known now."""
+        known = self._offsets.get((generation, rank), 0)
+        if offset > known:
+            return known
+        for line in text.encode("utf-8", "surrogateescape")[known - offset :].splitlines(keepends=True):
+            known += len(line)
+            metric = _parse(line)
+            if metric is None:
+                continue
+            metric.update(g=generation, r=rank, n=node, o=known)
+            self._file.write(json.dumps(metric, separators=(",", ":")).encode() + b"\n")
+            self._take(metric)
+        self._file.flush()
+        self._offsets[generation, rank] = known
+        return known
+
+    def offset(self, generation: int, rank: int) -> int:
+        """How far a rank's metrics file is known."""
+        return self._offsets.get((generation, rank), 0)
+
+    def step_of(self, rank: int) -> int | None:
+        """The newest step of a rank."""
+        return self._rank_steps.get(rank)
+
+    def summary(self) -> Metric:
+        """The part of the status document that the workers report; keys that nobody reported are None."""
+        keys = ("step", "epoch", "loss", "lr", "step_seconds", "samples", "eval", "snapshot", "resumed")
+        weights = self._weights if self._weights else None
+        return {key: self._summary.get(key) for key in keys} | {"weights": weights}
+
+    def _take(self, metric: Metric) -> None:
+        self.metrics.append(metric)
+        kind, rank = metric.get("kind"), metric["r"]
+        if isinstance(metric.get("step"), int):
+            self._rank_steps[rank] = metric["step"]
+        if kind == "end" and isinstance(metric.get("weights"), str):
+            self._weights[rank] = metric["weights"]
+        if rank != 0:
+            return
+        for key in ("step", "epoch", "loss", "lr", "samples"):
+            if metric.get(key) is not None and kind in ("step", "end", "resume"):
+                self._summary[key] = metric[key]
+        if kind == "step":
+            self._summary["step_seconds"] = metric.get("step_s")
+        if kind == "eval" or (kind == "end" and metric.get("metrics")):
+            self._summary["eval"] = metric.get("metrics")
+        if kind == "snapshot":
+            self._summary["snapshot"] = {
+                key: metric.get(key) for key in ("step", "epoch", "path", "bytes", "seconds")
+            } | {"node": metric["n"]}
+        if kind == "resume":
+            self._summary["resumed"] = {key: metric.get(key) for key in ("step", "epoch", "path")}
+
+
+def _parse(line: bytes) -> Metric | None:
+    """A worker's line as a metric; None when it is no JSON object, which is the worker's business."""
+    try:
+        metric = json.loads(line)
+    except ValueError:
+        return None
+    return metric if isinstance(metric, dict) else None

@@ -1,0 +1,82 @@
+"""The status document: a run as every screen shows it. Its keys are described in docs/architecture.md."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from swarmtrain.coordinator.membership import Phase
+from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.run import Run
+
+_STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
+
+
+def status(run: Run) -> dict[str, Any]:
+    """The document of this moment."""
+    events = run.journal.events
+    ended = run.journal.last("ended")
+    started = run.journal.last("started")
+    causes = [cause.dump() for cause in run.causes]
+    return {
+        "run": run.ticket.run,
+        "job": run.task.name,
+        "target": run.task.target,
+        "args": list(run.task.args),
+        "state": run.outcome.value if run.outcome else _STATES[run.phase],
+        "reason": run.reason,
+        "created": run.ticket.submitted or events[0]["t"],
+        "started": started["t"] if started else None,
+        "ended": ended["t"] if ended else None,
+        "now": time.time(),
+        "generation": run.generation,
+        "world_size": len(run.workers),
+        "master": run.master,
+        "coordinator": run.place.node,
+        "resumed_from": run.ticket.resume or None,
+        "workers": [
+            worker.dump() | {"step": run.progress.step_of(worker.rank)} for worker in run.workers.values()
+        ],
+        "members": _members(run),
+        "cause": causes[0] | {"others": causes[1:]} if causes else None,
+        "deadline": time.time() + run.deadline - time.monotonic(),
+        "lineage": run.place.lineage,
+        "directories": {
+            node: {
+                "work": str(run.place.storage.work(run.place.lineage, node)),
+                "snapshots": str(run.place.storage.snapshots(run.place.lineage, node)),
+            }
+            for node in sorted({worker.node for worker in run.workers.values()})
+        },
+        **run.progress.summary(),
+    }
+
+
+def _members(run: Run) -> list[dict[str, Any]]:
+    rows = [_member(run, peer) for peer in run.peers.values()]
+    here = {row["node"] for row in rows}
+    nodes = [*run.task.node_names, *(worker.node for worker in run.workers.values())]
+    for node in dict.fromkeys(node for node in nodes if node not in here):
+        state = "ended" if run.phase is Phase.ENDED else "waiting"
+        ranks = [worker.rank for worker in run.workers.values() if worker.node == node]
+        rows.append({"node": node, "state": state, "ranks": ranks})
+    return sorted(rows, key=lambda row: (row["ranks"] or [1 << 30], row["node"]))
+
+
+def _member(run: Run, peer: Peer) -> dict[str, Any]:
+    ranks = [worker.rank for worker in run.workers.values() if worker.node == peer.node]
+    if peer.channel is None:
+        state = "ended" if run.phase is Phase.ENDED else "lost"
+    else:
+        state = "running" if ranks and not peer.idle else "joined"
+    return {
+        "node": peer.node,
+        "state": state,
+        "address": peer.address,
+        "interface": peer.interface,
+        "why": peer.why,
+        "gpus": peer.gpus,
+        "workers": peer.workers,
+        "ranks": ranks,
+        "clock": round(peer.clock, 4),
+    }

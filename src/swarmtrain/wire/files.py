@@ -1,0 +1,74 @@
+"""Reading a node's files for `fetch`: used by agents, and by the coordinator for files on its own node."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from swarmtrain.errors import RequestError
+from swarmtrain.wire.frames import Message
+from swarmtrain.wire.storage import Storage
+
+_PIECE = 1 << 20
+_ENTRIES = 10_000
+
+
+def locate(storage: Storage, lineage: str, node: str, path: str) -> Path:
+    """The file of a node that ``path`` names: relative to its working directory, else to its data directory.
+
+    Raises:
+        RequestError: it leads outside of the run's data, or there is no such file.
+    """
+    work = storage.work(lineage, node)
+    for base in (work, work.parent):
+        candidate = base / path
+        if not candidate.resolve().is_relative_to(work.parent.resolve()):
+            raise RequestError(
+                f"{path} lies outside of the run's directories",
+                f"name a file below {work} or {storage.snapshots(lineage, node)}",
+            )
+        if candidate.exists():
+            return candidate
+    raise RequestError(
+        f"there is no {path} on {node}", "paths are relative to the workers' working directory"
+    )
+
+
+def send(path: Path, node: str) -> Iterator[Message]:
+    """The replies to `fetch`: what comes, its pieces, and the checksum. A directory comes as a tar. Raises OSError."""
+    with tempfile.TemporaryFile() if path.is_dir() else path.open("rb") as opened:
+        source = cast("IO[bytes]", opened)
+        if path.is_dir():
+            with tarfile.open(fileobj=source, mode="w") as archive:
+                archive.add(path, arcname=path.name)
+        size = source.seek(0, 2)
+        source.seek(0)
+        yield {"file": {"name": path.name, "directory": path.is_dir(), "size": size, "node": node}}
+        digest = hashlib.sha256()
+        while piece := source.read(_PIECE):
+            digest.update(piece)
+            yield {"data": base64.b64encode(piece).decode("ascii")}
+        yield {"done": {"bytes": source.tell(), "sha256": digest.hexdigest()}}
+
+
+def entries(path: Path, node: str) -> list[Message]:
+    """What `list` says of a file or of a directory's content, at most 10,000 entries. Raises OSError."""
+    found = sorted(path.iterdir()) if path.is_dir() else [path]
+    rows: list[Message] = []
+    for entry in found[:_ENTRIES]:
+        status = entry.lstat()
+        rows.append(
+            {
+                "node": node,
+                "path": entry.name,
+                "bytes": status.st_size,
+                "directory": entry.is_dir(),
+                "mtime": status.st_mtime,
+            }
+        )
+    return rows

@@ -1,0 +1,74 @@
+"""Unix sockets at paths of any length, and addresses as they stand in the environment.
+
+The kernel takes at most 107 bytes of path. A socket is therefore named through its directory's descriptor, as
+``/proc/self/fd/N/name``, which is always short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from swarmtrain.wire.frames import MAX_FRAME
+
+UNIX = "unix:"
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.contextmanager
+def short(path: Path) -> Iterator[str]:
+    """A short name of ``path``, good within the block."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+async def serve_unix(path: Path, handler: Handler) -> asyncio.Server:
+    """Listen at ``path``, which only its owner may open; one left by an earlier process is replaced."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with short(path) as name:
+        listener.bind(name)
+    path.chmod(0o600)
+    return await asyncio.start_unix_server(handler, sock=listener, limit=MAX_FRAME)
+
+
+def dial_unix(path: Path) -> socket.socket:
+    """A connected socket. Raises OSError when nobody listens."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short(path) as name:
+            connection.connect(name)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to ``host:port`` or ``unix:/path``. Raises OSError."""
+    if address.startswith(UNIX):
+        connection = dial_unix(Path(address[len(UNIX) :]))
+        connection.setblocking(False)
+        return await asyncio.open_unix_connection(sock=connection, limit=MAX_FRAME)
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host.strip("[]"), int(port), limit=MAX_FRAME)
+
+
+async def serve(address: str, handler: Handler) -> asyncio.Server:
+    """Listen where ``address`` says: a Unix socket, that address of this machine, or for a name every interface."""
+    if address.startswith(UNIX):
+        return await serve_unix(Path(address[len(UNIX) :]), handler)
+    host, _, port = address.rpartition(":")
+    try:
+        socket.getaddrinfo(host.strip("[]"), None, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        host = ""
+    return await asyncio.start_server(handler, host.strip("[]") or None, int(port), limit=MAX_FRAME)

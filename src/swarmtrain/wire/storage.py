@@ -1,0 +1,72 @@
+"""Where everything of a run lies under a node's storage root; the same layout on every launcher.
+
+runs/digits.3/lineage            the name of the directory under data/ that this run works in
+runs/digits.3/coordinator/       journal, output, metrics, socket (on the coordinator's node)
+runs/digits.3/NODE/output/       per-rank output, metrics and error files
+data/digits.2/NODE/work/         the workers' working directory, with the user's code unpacked into it
+data/digits.2/NODE/snapshots/
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The storage root of one node."""
+
+    root: Path
+
+    def run(self, directory: str) -> Path:
+        """The directory of a run, which goes with the run."""
+        return self.root / "runs" / directory
+
+    def coordinator(self, directory: str) -> Path:
+        """The coordinator's part of a run's directory."""
+        return self.run(directory) / "coordinator"
+
+    def output(self, directory: str, node: str) -> Path:
+        """Per-rank files of one node."""
+        return self.run(directory) / node / "output"
+
+    def work(self, lineage: str, node: str) -> Path:
+        """The working directory of one node's workers."""
+        return self.root / "data" / lineage / node / "work"
+
+    def snapshots(self, lineage: str, node: str) -> Path:
+        """The snapshots that one node holds."""
+        return self.root / "data" / lineage / node / "snapshots"
+
+    def lineage(self, directory: str) -> str:
+        """The data directory a run works in; a run nobody wrote one down for works in its own."""
+        try:
+            return (self.run(directory) / "lineage").read_text().strip() or directory
+        except OSError:
+            return directory
+
+    def claim(self, directory: str, lineage: str) -> None:
+        """Write down which data directory a run works in. Raises OSError."""
+        self.run(directory).mkdir(parents=True, exist_ok=True)
+        (self.run(directory) / "lineage").write_text(lineage + "\n")
+
+    def runs(self) -> list[str]:
+        """The directories of all runs kept on this node."""
+        try:
+            return sorted(entry.name for entry in (self.root / "runs").iterdir() if entry.is_dir())
+        except OSError:
+            return []
+
+    def remove(self, run: str) -> None:
+        """Remove a run, and its data unless another run kept on this node works there too. Raises OSError."""
+        mine = [name for name in self.runs() if name == run or name.startswith(f"{run}~")]
+        lineages = {self.lineage(name) for name in mine} | {run}
+        for name in mine:
+            shutil.rmtree(self.run(name))
+        needed = {self.lineage(name) for name in self.runs()}
+        for lineage in lineages - needed:
+            data = self.root / "data" / lineage
+            if data.is_dir():
+                shutil.rmtree(data)
