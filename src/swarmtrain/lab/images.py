@@ -17,7 +17,7 @@ from swarmtrain.errors import ClusterError
 from swarmtrain.lab import wheels
 from swarmtrain.lab.base import Say, ensure_base
 from swarmtrain.lab.commands import build_image
-from swarmtrain.lab.names import LABEL_RECIPE
+from swarmtrain.lab.names import LABEL_RECIPE, LABEL_STAGE
 from swarmtrain.swarm.docker import Docker, DockerFailed
 
 NODE_IMAGE = "swarmtrain/lab-node:bookworm"
@@ -89,6 +89,8 @@ def build(
         proxies = [name for name in PROXIES if name in os.environ]
         labels = [f"{LABEL_RECIPE}={recipe(assets)}"]
         done = engine.completed(*build_image(tag, base, str(directory), labels, proxies))
+    # The classic builder keeps the first stages of a build as images without a name.
+    engine.run("image", "prune", "--force", "--filter", f"label={LABEL_STAGE}", check=False)
     if done.returncode != 0:
         output = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
         raise ClusterError(f"docker could not build {tag}:\n" + "\n".join(output[-15:]))

@@ -94,7 +94,7 @@ TROUBLES = (
     ),
     # A worker's complaint holds the words of the next one, so it comes first.
     _trouble(
-        r"worker nodes can't be used|node is not a swarm manager\. worker",
+        r"worker nodes can't be used",
         "this Docker engine is a worker of its Swarm, not a manager",
         "speak to a manager: export DOCKER_HOST=ssh://user@manager, or run docker node promote on one",
     ),

@@ -1,6 +1,7 @@
 # An ordinary training image: Python, torch for the CPU, numpy and scikit-learn. It holds nothing of swarmtrain.
 ARG BASE_IMAGE
 FROM ${BASE_IMAGE} AS build
+LABEL swarmtrain.stage=build
 COPY wheels /wheels
 # Compiled modules stay: without them every new container would compile torch anew before it starts.
 # Headers and static libraries serve only the building of C++ extensions, which needs a compiler that is not here.

@@ -1,0 +1,43 @@
+# What is done by hand and by CI. `make help` lists it.
+
+PY := .venv/bin/python
+ON ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-all check test-unit test-local test-swarm clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: # quick when there is nothing to do
+	@scripts/ensure-venv
+
+demo: venv ## train the digits example on three nodes: on a lab Swarm, or ON=local for processes on this machine
+	@scripts/demo $(ON)
+
+test: check test-unit test-local test-swarm ## everything that must pass before a change is merged
+
+test-all: check ## every test there is, also the long ones
+	@scripts/ensure-docker
+	$(PY) -m pytest tests
+
+check: venv ## style, types and the direction of imports
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test-unit: venv ## tests that run in seconds and need nothing
+	$(PY) -m pytest tests/unit
+
+test-local: venv ## tests that train with processes on this machine
+	$(PY) -m pytest tests/local
+
+test-swarm: venv ## tests on a real Swarm: a lab of three engines, brought up where it is not
+	@scripts/ensure-docker
+	$(PY) -m pytest tests/swarm
+
+clean: ## remove the lab and what tools left behind; .venv and images stay
+	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

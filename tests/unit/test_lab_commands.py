@@ -1,0 +1,131 @@
+"""The lab's argument lists and configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from swarmtrain.errors import RequestError
+from swarmtrain.lab import wheels
+from swarmtrain.lab.commands import (
+    RESOLVER,
+    NodeSettings,
+    bits_per_second,
+    build_image,
+    create_network,
+    daemon_config,
+    limit_link,
+    run_node,
+)
+from swarmtrain.lab.names import LabNames, pretend_gpus
+
+NAMES = LabNames("f2af6c", Path("/state"))
+SETTINGS = NodeSettings(
+    image="sha256:abc",
+    address=IPv4Address("172.19.0.12"),
+    cpus=0.6,
+    gpus=2,
+    offline=False,
+    privileged=True,
+    group=1000,
+)
+
+
+def test_node_keeps_its_address_disk_and_directory() -> None:
+    line = " ".join(run_node(NAMES, 2, SETTINGS))
+    assert line.startswith("run --detach --name swarmtrain-lab-f2af6c-2 --hostname lab-2 ")
+    assert "--network swarmtrain-lab-f2af6c --ip 172.19.0.12 --cpus 0.6" in line
+    assert "--volume swarmtrain-lab-f2af6c-2:/var/lib/docker --volume /state/f2af6c/2:/lab" in line
+    assert line.endswith(" sha256:abc")
+
+
+def test_node_is_privileged_or_has_each_right_by_name() -> None:
+    allowed = " ".join(run_node(NAMES, 1, SETTINGS))
+    assert "--privileged" in allowed
+    assert "--cap-add" not in allowed
+    refused = " ".join(run_node(NAMES, 1, replace(SETTINGS, privileged=False)))
+    assert "--privileged" not in refused
+    assert "--cap-add SYS_ADMIN" in refused
+    assert "--device-cgroup-rule a *:* rwm" in refused
+
+
+def test_node_opens_no_port() -> None:
+    assert "publish" not in " ".join(run_node(NAMES, 1, SETTINGS))
+    hosts = daemon_config(NAMES, 1, SETTINGS)["hosts"]
+    assert all(host.startswith("unix://") for host in hosts)
+
+
+def test_only_a_lab_without_registry_has_a_resolver_of_its_own() -> None:
+    assert "dns" not in daemon_config(NAMES, 1, SETTINGS)
+    assert "/etc/resolv.conf" not in " ".join(run_node(NAMES, 1, SETTINGS))
+    offline = replace(SETTINGS, offline=True)
+    assert daemon_config(NAMES, 1, offline)["dns"] == [RESOLVER]
+    assert "/state/f2af6c/1/resolv.conf:/etc/resolv.conf:ro" in run_node(NAMES, 1, offline)
+
+
+def test_gpus_are_declared_by_full_identity() -> None:
+    declared = daemon_config(NAMES, 3, SETTINGS)["node-generic-resources"]
+    assert declared == [f"gpu={gpu}" for gpu in pretend_gpus("f2af6c", 3, 2)]
+    assert "node-generic-resources" not in daemon_config(NAMES, 3, replace(SETTINGS, gpus=0))
+
+
+def test_any_change_of_settings_is_seen() -> None:
+    changes: list[dict[str, object]] = [
+        {"image": "sha256:def"},
+        {"address": IPv4Address("172.19.0.13")},
+        {"cpus": 0.5},
+        {"gpus": 1},
+        {"offline": True},
+        {"group": 0},
+    ]
+    digests = {replace(SETTINGS, **change).digest() for change in changes}  # type: ignore[arg-type]
+    assert len(digests | {SETTINGS.digest()}) == len(changes) + 1
+    assert replace(SETTINGS).digest() == SETTINGS.digest()
+
+
+def test_network_is_first_chosen_by_docker_then_asked_for() -> None:
+    assert "--subnet" not in create_network(NAMES, None)
+    assert create_network(NAMES, "172.19.0.0/16")[-3:] == ["--subnet", "172.19.0.0/16", NAMES.project]
+
+
+@pytest.mark.parametrize(
+    ("rate", "bits"), [("200mbit", 200e6), ("1gbit", 1e9), ("2.5Gbit", 2.5e9), ("64kbit", 64e3), ("9bit", 9)]
+)
+def test_rate_is_read_as_tc_writes_it(rate: str, bits: float) -> None:
+    assert bits_per_second(rate) == bits
+
+
+@pytest.mark.parametrize("rate", ["", "1", "1gb", "fast", "0mbit", "-1gbit", "1gbit; reboot"])
+def test_what_is_no_rate_is_refused(rate: str) -> None:
+    with pytest.raises(RequestError):
+        limit_link("node", rate)
+
+
+def test_bucket_holds_what_the_link_sends_between_two_ticks() -> None:
+    slow, fast = (limit_link("node", rate) for rate in ("1gbit", "10gbit"))
+    assert slow == [
+        *("exec", "node", "tc", "qdisc", "replace", "dev", "eth0", "root"),
+        *("tbf", "rate", "1gbit", "burst", str(512 * 1024), "latency", "100ms"),
+    ]
+    assert fast[fast.index("burst") + 1] == "5000000"
+    assert limit_link("node", None) == ["exec", "node", "tc", "qdisc", "delete", "dev", "eth0", "root"]
+
+
+def test_image_build_takes_proxies_by_name_only() -> None:
+    command = build_image("t", "base", "/context", ["a=b"], ["http_proxy"])
+    assert command[-5:] == ["--label", "a=b", "--build-arg", "http_proxy", "/context"]
+
+
+def test_wheels_are_for_the_image_and_never_hold_cuda() -> None:
+    command = wheels.download_command(["pip"], Path("/w"), "aarch64")
+    assert command[command.index("--python-version") + 1] == "3.11"
+    assert "manylinux_2_28_aarch64" in command
+    assert "manylinux_2_37_aarch64" not in command
+    assert f"torch=={wheels.TORCH}+cpu" in command
+    assert "--extra-index-url" not in command
+    assert "https://example.org/cpu" in wheels.download_command(
+        ["pip"], Path("/w"), "x86_64", "https://example.org/cpu"
+    )
