@@ -127,6 +127,7 @@ def test_constraints_are_tidied() -> None:
         ({"name": "a\n"}, "is no name"),
         ({"script": "../train.py"}, "script: ../train.py lies outside the job's directory"),
         ({"script": ""}, "is no path of a script"),
+        ({"script": "a\nb"}, "'a\\nb' is no path of a script"),
         ({"script": "src/"}, "is no path of a script"),
         ({"script": "/app/train.py"}, f"script: {ABSOLUTE}"),
         ({"files": []}, "script: files is empty, so nothing is sent"),

@@ -227,9 +227,9 @@ def volumes(values: Iterable[str]) -> tuple[str, ...]:
 
 def script(value: str) -> str:
     """A path below the job's directory, tidied, or an absolute one (inside the image)."""
-    if not value.strip() or value.endswith("/"):
+    if not value.strip() or value.endswith("/") or not value.isprintable():
         raise ValueError(f"{shown(value)} is no path of a script")
-    path = posixpath.normpath(text(value))
+    path = posixpath.normpath(value)
     if path.startswith("../"):
         raise ValueError(f"{value} lies outside the job's directory, which is all that is sent to the nodes")
     return path

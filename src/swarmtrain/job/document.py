@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, MarkedYAMLWarning, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLWarning
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from swarmtrain.job.problems import JobError, KeyPath, Problem
 
@@ -100,14 +101,15 @@ def _text(path: Path, name: str) -> str:
 def _compose(text: str, name: str) -> Node | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MarkedYAMLWarning)
+            warnings.simplefilter("ignore", YAMLWarning)
             root: Node | None = YAML().compose(text)
             return root
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise _unreadable(f"{name}{line}", f"is not YAML: {_reason(error)}") from None
-    except YAMLError:
-        raise _unreadable(name, "is not a text file") from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _unreadable(f"{name}:{line}", "is not text: it holds a control character") from None
     except RecursionError:
         raise _unreadable(name, "is nested too deeply") from None
 

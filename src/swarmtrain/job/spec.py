@@ -11,7 +11,8 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from swarmtrain.job import checks, fields
 from swarmtrain.job.checks import Volume
