@@ -108,8 +108,8 @@ def _compose(text: str, name: str) -> Node | None:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise _unreadable(f"{name}{line}", f"is not YAML: {_reason(error)}") from None
     except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise _unreadable(f"{name}:{line}", "is not text: it holds a control character") from None
+        number = text.count("\n", 0, error.position) + 1
+        raise _unreadable(f"{name}:{number}", "is not text: it holds a control character") from None
     except RecursionError:
         raise _unreadable(name, "is nested too deeply") from None
 
