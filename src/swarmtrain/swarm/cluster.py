@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class Network:
 class Service:
     """A service, whoever made it."""
 
+    id: str
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     created: str = ""  # RFC 3339
@@ -98,7 +99,7 @@ def read(docker: Docker) -> Cluster:
             f"this node's part in the Swarm is {swarm['LocalNodeState']}: {swarm.get('Error') or 'no reason given'}",
             "look at: docker info",
         )
-    nodes = docker.json("node", "inspect", *ids, timeout=SECONDS)
+    nodes = inspect(docker, "node", ids)
     return Cluster(
         swarm["NodeID"],
         tuple(sorted(map(node_of, nodes), key=lambda node: (node.hostname, node.id))),
@@ -118,7 +119,7 @@ def read_networks(docker: Docker) -> tuple[Network, ...]:
             bool(network.get("Attachable")),
             bool(network.get("Internal")),
         )
-        for network in _inspect(docker, "network", ids)
+        for network in inspect(docker, "network", ids)
     )
 
 
@@ -126,25 +127,24 @@ def read_services(docker: Docker, *filters: str) -> tuple[Service, ...]:
     """The services, or those with these labels (``label=...``)."""
     flags = [word for each in filters for word in ("--filter", each)]
     ids = docker.run("service", "ls", "--quiet", *flags, timeout=SECONDS).split()
-    return tuple(service_of(each) for each in _inspect(docker, "service", ids))
+    return tuple(service_of(each) for each in inspect(docker, "service", ids))
 
 
-def _inspect(docker: Docker, kind: str, ids: list[str]) -> list[dict[str, Any]]:
-    """Like ``docker KIND inspect``, which fails when one of them has gone since it was listed."""
+def inspect(docker: Docker, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """``docker inspect --type KIND``, without those that have gone since they were listed.
+
+    Raises:
+        ClusterError: Docker does not answer.
+    """
     if not ids:
         return []
-    try:
-        found: list[dict[str, Any]] = docker.json(kind, "inspect", *ids, timeout=SECONDS)
-        return found
-    except DockerFailed as error:
-        if not re.search(r"no such|not found", error.stderr, re.IGNORECASE):
-            raise
-    return [each for one in ids for each in _inspect_one(docker, kind, one)]
-
-
-def _inspect_one(docker: Docker, kind: str, one: str) -> list[dict[str, Any]]:
-    done = docker.completed(kind, "inspect", one, timeout=SECONDS)
-    return json.loads(done.stdout) if done.returncode == 0 else []
+    args = ("inspect", "--type", kind, *ids)
+    done = docker.completed(*args, timeout=SECONDS)
+    stderr = done.stderr.decode(errors="replace").strip()
+    if done.returncode != 0 and not re.search(r"no such|not found", stderr, re.IGNORECASE):
+        raise DockerFailed(done.args, done.returncode, stderr)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 def node_of(inspected: Mapping[str, Any]) -> Node:
@@ -192,6 +192,7 @@ def service_of(inspected: Mapping[str, Any]) -> Service:
     """A service from what ``docker service inspect`` says of it."""
     spec = inspected["Spec"]
     return Service(
+        id=inspected["ID"],
         name=spec["Name"],
         labels=spec.get("Labels") or {},
         created=inspected.get("CreatedAt", ""),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _INDENT = "  "
-_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./=!-]*(?:(?: |:)[A-Za-z0-9_./=!-]+)*")
+_PLAIN = re.compile(r"(?:\./)?[A-Za-z_/][A-Za-z0-9_./=!-]*(?:(?: |:)[A-Za-z0-9_./=!-]+)*")
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 

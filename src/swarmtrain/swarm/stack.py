@@ -13,7 +13,7 @@ one task a node; named nodes are one service each. What each setting is for:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +29,18 @@ VERSION = "3.8"  # the newest that a command line of 20.10 reads
 NETWORK = "training"
 TICKET = "ticket"
 BUNDLE = "bundle"
+LABEL_LEAST = "swarmtrain.nodes"  # the fewest nodes that the run goes on with
 STOP_MARGIN = 15.0  # seconds that an agent may take beyond what its workers may
 
+_ORDER = (
+    *("image", "hostname", "user", "entrypoint", "command", "environment", "networks", "configs", "secrets"),
+    *("volumes", "ulimits", "healthcheck", "stop_grace_period", "deploy"),
+)
 _STACK = '{{index .Service.Labels "com.docker.stack.namespace"}}'
 _HEADER = """\
-# The job {job} as a Swarm stack, made by swarmtrain. The files that it names belong beside it. To deploy it by hand:
-#   swarmtrain plan -o DIRECTORY ... && docker stack deploy {flags} -c DIRECTORY/stack.yml {job}-NUMBER
+# The job {job} as a Swarm stack, made by swarmtrain. The files that it names lie beside it where
+# `swarmtrain plan -o DIRECTORY` has put them; then it is deployed by
+#   docker stack deploy {flags} -c DIRECTORY/stack.yml {job}-NUMBER
 # `ticket` is a secret, made anew for each run: it holds the run's token and the job's variables.
 """
 DEPLOY_FLAGS = ("--resolve-image", "never", "--with-registry-auth")
@@ -72,7 +78,7 @@ def render(job: Job, placement: Placement, files: Files) -> Document:
         services[names.AGENT_SERVICE] = agent.counted()
     return {
         "version": VERSION,
-        "services": services,
+        "services": {name: _ordered(service) for name, service in services.items()},
         "networks": {_network_key(job): _network(job)},
         "volumes": {
             names.VOLUME: {"name": names.VOLUME},
@@ -83,6 +89,11 @@ def render(job: Job, placement: Placement, files: Files) -> Document:
     }
 
 
+def _ordered(service: Document) -> Document:
+    """What a person looks for first comes first."""
+    return {key: service[key] for key in _ORDER if key in service}
+
+
 def text_of(job: Job, document: Document) -> str:
     """The text that is printed and deployed."""
     return _HEADER.format(job=job.name, flags=" ".join(DEPLOY_FLAGS)) + dump(document)
@@ -91,8 +102,7 @@ def text_of(job: Job, document: Document) -> str:
 def _coordinator(job: Job, placement: Placement, files: Files) -> Document:
     service = _service(job, placement, names.COORDINATOR_SERVICE, [files.bundle, files.job])
     service["environment"]["NVIDIA_VISIBLE_DEVICES"] = "void"
-    service["healthcheck"] = {"disable": True}
-    service["volumes"] = [_storage()]
+    service |= {"healthcheck": {"disable": True}, "volumes": [_storage()]}
     service["deploy"] |= {
         "placement": {"constraints": [f"node.id == {placement.coordinator.id}"]},
         "restart_policy": {"condition": "any", "delay": "1s"},
@@ -108,14 +118,14 @@ class _Agent:
 
     def counted(self) -> Document:
         service = self._service("{{.Node.Hostname}}", "{{.Task.Slot}}", self.job.constraints)
-        service["deploy"]["replicas"] = self.job.nodes_max
         service["deploy"]["placement"]["max_replicas_per_node"] = 1
+        service["deploy"] = {"replicas": self.job.nodes_max, **service["deploy"]}
         return service
 
     def named(self, place: Place, index: int) -> Document:
         return self._service(place.name, str(index + 1), (place.constraint, *self.job.constraints))
 
-    def _service(self, node: str, slot: str, constraints: tuple[str, ...] | Any) -> Document:
+    def _service(self, node: str, slot: str, constraints: Sequence[str]) -> Document:
         job, files = self.job, self.files
         service = _service(job, self.placement, "agent", [files.bundle, files.job, *files.code])
         service["environment"] |= {names.ENV_NODE: node, names.ENV_SLOT: slot}
@@ -137,7 +147,7 @@ class _Agent:
         if job.memlock:
             service["ulimits"] = {"memlock": {"soft": -1, "hard": -1}}
         service["deploy"] |= {
-            "placement": {"constraints": list(constraints)},
+            "placement": {"constraints": list(constraints)} if constraints else {},
             "restart_policy": {"condition": "on-failure", "delay": "1s"},
             "update_config": {"parallelism": 0},
         }
@@ -148,7 +158,7 @@ class _Agent:
 
 def _service(job: Job, placement: Placement, role: str, files: list[File]) -> Document:
     """What both kinds of service share."""
-    labels = {names.LABEL_JOB: job.name, names.LABEL_ROLE: role}
+    labels = {names.LABEL_JOB: job.name, names.LABEL_ROLE: role, LABEL_LEAST: str(job.nodes_min)}
     if job.network == "host":
         labels[LABEL_PORT] = str(placement.port)
     return {

@@ -1,0 +1,44 @@
+"""What the docker and the swarm launcher share: a link into a coordinator's container."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import BinaryIO, cast
+
+from swarmtrain.swarm.docker import Docker
+from swarmtrain.wire.link import Link
+
+_HANG_UP_SECONDS = 5.0
+
+
+def exec_link(docker: Docker, container: str) -> Link:
+    """A link to the coordinator in a running container, over the standard streams of ``docker exec``.
+
+    Raises:
+        ClusterError: Docker does not answer, or there is no such container any more.
+    """
+    entrypoint = docker.json("container", "inspect", container)[0]["Config"]["Entrypoint"]
+    process = docker.popen(
+        *("exec", "--interactive", container, *entrypoint, "connect"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    source, sink = cast("BinaryIO", process.stdout), cast("BinaryIO", process.stdin)
+    return Link(source, sink, lambda: _hang_up(process))
+
+
+def _hang_up(process: subprocess.Popen[bytes]) -> None:
+    """End ``docker exec``; the engine then closes the streams of what it started."""
+    process.terminate()
+    try:
+        process.wait(_HANG_UP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout):
+        try:
+            if stream is not None:
+                stream.close()
+        except (OSError, ValueError):
+            pass  # what was not flushed has nobody to read it

@@ -1,0 +1,282 @@
+"""The swarm launcher: a run is a stack, deployed by ``docker stack deploy`` and found again by its labels.
+
+The coordinator is reached by ``docker exec``, so it runs on the manager that is spoken to. Helpers, which clean a
+node or serve its files, are services in the run's own stack.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from swarmtrain.errors import ClusterError, SwarmtrainError
+from swarmtrain.job import LoadedJob
+from swarmtrain.launchers.base import Notice, Run
+from swarmtrain.launchers.containers import exec_link
+from swarmtrain.swarm import cluster as facts
+from swarmtrain.swarm import helpers, plan, stack, tasks
+from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
+from swarmtrain.swarm.docker import Docker
+from swarmtrain.swarm.placement import check_stack_name
+from swarmtrain.swarm.task import ticket_of
+from swarmtrain.wire import names
+from swarmtrain.wire.link import Link
+
+_DEPLOY_SECONDS = 120.0
+_HELPER_SECONDS = 60.0
+_GONE_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+
+
+class SwarmLauncher:
+    """Runs on a Docker Swarm.
+
+    Args:
+        docker: a manager of the Swarm; by default the one that the environment names.
+    """
+
+    name = "swarm"
+
+    def __init__(self, docker: Docker | None = None) -> None:
+        self.docker = docker or Docker()
+
+    def plan(self, job: LoadedJob) -> plan.Plan:
+        """The stack that `submit` would deploy, and its files.
+
+        Raises:
+            RequestError: wrong on any cluster. ClusterError: wrong on this one.
+        """
+        return plan.make(job, facts.read(self.docker))
+
+    def check(self, job: LoadedJob) -> list[Notice]:
+        """Refuse, before anything changes, what cannot work here."""
+        cluster = facts.read(self.docker)
+        planned = plan.make(job, cluster)
+        coordinator = planned.placement.coordinator
+        if coordinator.id != cluster.node_id:
+            raise ClusterError(
+                f"the coordinator is to be on {coordinator.hostname}, and this is {cluster.this.hostname}",
+                f"speak to that manager: export DOCKER_HOST=ssh://user@{coordinator.hostname}",
+            )
+        return [Notice(text) for text in planned.notices]
+
+    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+        """Deploy the stack."""
+        cluster = facts.read(self.docker)
+        planned = plan.make(job, cluster)
+        check_stack_name(run.stack, job.job.name, cluster)
+        if any(service.stack == run.stack for service in cluster.services):
+            raise ClusterError(f"there is a run {run.id} already", f"swarmtrain rm {run.id}")
+        ticket = ticket_of(job, run.id, resume)
+        with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
+            path = planned.write(Path(directory), ticket)
+            try:
+                self._deploy(path, run.stack)
+            except ClusterError:
+                self._remove_stack(run.stack)  # a part of it may be there
+                raise
+
+    def runs(self) -> list[Run]:
+        """Every run whose stack is there."""
+        found: dict[tuple[str, int], list[Service]] = {}
+        for service in facts.read_services(self.docker, f"label={names.LABEL_JOB}"):
+            job = service.labels[names.LABEL_JOB]
+            number = service.stack.removeprefix(f"{job}-")
+            if number.isdecimal() and service.stack == f"{job}-{int(number)}":
+                found.setdefault((job, int(number)), []).append(service)
+        runs = [_run(job, number, services) for (job, number), services in found.items()]
+        return sorted(runs, key=lambda run: (run.created, run))
+
+    def connect(self, run: Run) -> Link:
+        """A link to the run's coordinator."""
+        coordinator = self._coordinator(run)
+        this = self.docker.json_lines("info", timeout=SECONDS)[0]["Swarm"]["NodeID"]
+        if coordinator.node is not None and coordinator.node.id != this:
+            raise ClusterError(
+                f"the coordinator of {run.id} is on {coordinator.node.hostname}, which is another manager",
+                f"speak to that one: export DOCKER_HOST=ssh://user@{coordinator.node.hostname}",
+            )
+        return exec_link(self.docker, coordinator.container)
+
+    def trouble(self, run: Run) -> str:
+        """Why the run's tasks do not get to their place."""
+        return tasks.explain(tasks.read(self.docker, run.stack), time.time())
+
+    def reach(self, run: Run, node: str) -> None:
+        """Serve a node's files by a helper on it."""
+        model = self._service(run, names.AGENT_SERVICE)
+        machine = self._node(node)
+        name = helpers.service_name(run.stack, "files", machine)
+        env = {names.ENV_NODE: machine.hostname if node != machine.id else node}
+        present = [task for task in tasks.read(self.docker, run.stack) if task.service == name]
+        if any(task.alive for task in present):
+            return
+        if present:
+            self.docker.run("service", "rm", name, timeout=SECONDS)
+        self.docker.run(*helpers.create(run.stack, model, machine, ["files"], env), timeout=SECONDS)
+        missing = self._await_helpers(run, {name: machine}, ("running", "complete"), _HELPER_SECONDS)
+        if missing:
+            raise ClusterError(f"the files of {run.id} on {node} cannot be reached: {missing[name]}")
+
+    def kill(self, run: Run) -> None:
+        """Take the agents away; the coordinator stays as the archive."""
+        agents = [each.name for each in self._services(run) if _role(each) == names.AGENT_SERVICE]
+        self._scale(agents, 0)
+
+    def remove(self, run: Run) -> None:
+        """Empty the run's directories on every node, then remove the stack."""
+        services = self._services(run)
+        if not services:
+            raise ClusterError(f"there is no stack {run.stack}")
+        machines = self._machines(run)
+        model = self._service(run, names.COORDINATOR_SERVICE)
+        self._scale([each.name for each in services if _role(each) in ("agent", "coordinator")], 0)
+        self._await_idle(run)
+        pending: dict[str, Node] = {}
+        for machine in machines:
+            words = ["clean", run.id]
+            pending[helpers.service_name(run.stack, "clean", machine)] = machine
+            self.docker.run(*helpers.create(run.stack, model, machine, words), timeout=SECONDS)
+        missing = self._await_helpers(run, pending, ("complete",), _HELPER_SECONDS)
+        self._remove_stack(run.stack)
+        if missing:
+            left = "; ".join(f"{pending[name].hostname} ({why})" for name, why in missing.items())
+            raise ClusterError(
+                f"the run is removed, but its files stay on {left}",
+                f"there they lie in the volume {names.VOLUME}, under runs/{run.id} and data/{run.id}",
+            )
+
+    def _deploy(self, path: Path, name: str) -> None:
+        self.docker.run(
+            *("stack", "deploy", *stack.DEPLOY_FLAGS, "--compose-file", str(path), name),
+            timeout=_DEPLOY_SECONDS,
+        )
+
+    def _services(self, run: Run) -> list[Service]:
+        return list(facts.read_services(self.docker, f"label={STACK_LABEL}={run.stack}"))
+
+    def _service(self, run: Run, role: str) -> dict[str, Any]:
+        """A service of the run as Docker inspects it."""
+        for service in self._services(run):
+            if _role(service) == role:
+                found = facts.inspect(self.docker, "service", [service.id])
+                if found:
+                    return found[0]
+        raise ClusterError(f"the stack {run.stack} has no {role}", "was it removed by hand?")
+
+    def _coordinator(self, run: Run) -> tasks.Task:
+        """The running task of the coordinator."""
+        found = tasks.read(self.docker, run.stack)
+        if not found:
+            raise ClusterError(f"there is no stack {run.stack}", "swarmtrain ps lists the runs there are")
+        for task in found:
+            if task.role == names.COORDINATOR_SERVICE and task.state == "running" and task.container:
+                return task
+        why = tasks.explain(found, time.time())
+        raise ClusterError(
+            f"the coordinator of {run.id} is not running" + (f": {why}" if why else " yet"),
+            f"docker stack ps --no-trunc {run.stack} shows its tasks",
+        )
+
+    def _node(self, name: str) -> Node:
+        nodes = self._nodes()
+        for node in nodes:
+            if name in (node.hostname, node.id):
+                return node
+        raise ClusterError(
+            f"this Swarm has no node {name} any more",
+            f"its nodes are {', '.join(node.hostname for node in nodes)}",
+        )
+
+    def _nodes(self) -> tuple[Node, ...]:
+        return facts.read(self.docker).nodes
+
+    def _machines(self, run: Run) -> list[Node]:
+        """The nodes that hold something of the run: those of its tasks, and those that its coordinator knows."""
+        known = {task.node.id for task in tasks.read(self.docker, run.stack) if task.node is not None}
+        hostnames: Iterable[str] = ()
+        try:
+            with self.connect(run) as link:
+                replies = list(link.request(op="status"))
+                hostnames = {each["node"] for each in replies[0]["status"].get("members", ())}
+        except SwarmtrainError:
+            pass  # what Swarm remembers of the tasks has to do
+        nodes = self._nodes()
+        return [node for node in nodes if node.id in known or node.hostname in hostnames]
+
+    def _scale(self, services: Sequence[str], replicas: int) -> None:
+        if services:
+            self.docker.run(
+                "service", "scale", "--detach", *(f"{name}={replicas}" for name in services), timeout=SECONDS
+            )
+
+    def _await_idle(self, run: Run) -> None:
+        """Until no process of the run writes any more; what is on a node that is down cannot be waited for."""
+        deadline = time.monotonic() + _GONE_SECONDS
+        while time.monotonic() < deadline:
+            busy = [
+                task
+                for task in tasks.read(self.docker, run.stack)
+                if task.state in ("starting", "running") and task.node and task.node.state == "ready"
+            ]
+            if not busy:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _await_helpers(
+        self, run: Run, helping: dict[str, Node], states: tuple[str, ...], patience: float
+    ) -> dict[str, str]:
+        """Wait until the helpers are in one of ``states``; those that are not, with the reason."""
+        deadline = time.monotonic() + patience
+        waiting = dict.fromkeys(helping, "it did not answer in time")
+        while waiting and time.monotonic() < deadline:
+            for task in tasks.read(self.docker, run.stack):
+                if task.service not in waiting:
+                    continue
+                if task.state in states:
+                    del waiting[task.service]
+                elif not task.alive:
+                    waiting[task.service] = task.error or task.state
+                elif helping[task.service].state != "ready":
+                    waiting[task.service] = f"it is {helping[task.service].state}"
+            if all(helping[name].state != "ready" for name in waiting):
+                break
+            time.sleep(_POLL_SECONDS)
+        return waiting
+
+    def _remove_stack(self, name: str) -> None:
+        """``docker stack rm`` until nothing is left: a network goes only after its last task has."""
+        deadline = time.monotonic() + _GONE_SECONDS
+        while True:
+            self.docker.completed("stack", "rm", name, timeout=_DEPLOY_SECONDS)
+            left = [kind for kind in ("service", "network", "config", "secret") if self._has(kind, name)]
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the stack {name} was removed, but its {left[0]} stays",
+                    f"try later: docker stack rm {name}",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _has(self, kind: str, name: str) -> bool:
+        label = f"label={STACK_LABEL}={name}"
+        return bool(self.docker.run(kind, "ls", "--quiet", "--filter", label, timeout=SECONDS).strip())
+
+
+def _role(service: Service) -> str:
+    return service.labels.get(names.LABEL_ROLE, "")
+
+
+def _run(job: str, number: int, services: Sequence[Service]) -> Run:
+    agents = [each for each in services if _role(each) == names.AGENT_SERVICE]
+    return Run(
+        job,
+        number,
+        SwarmLauncher.name,
+        live=any(each.replicas != 0 for each in agents),
+        created=min(tasks.seconds(each.created) for each in services),
+    )
