@@ -7,14 +7,13 @@ Offsets make delivery exactly-once: what was stored before is cut off, so agents
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
+from swarmtrain.coordinator.records import Record, Records, parse
 from swarmtrain.wire import frames
 
 Line = tuple[float, int, int, str, str]  # time, generation, rank, node, text without its newline
@@ -29,18 +28,7 @@ class OutputStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offsets: dict[Key, int] = {}
-        whole = 0
-        if path.exists():
-            with path.open("rb") as file:
-                for raw in file:
-                    if not raw.endswith(b"\n"):
-                        break
-                    record = json.loads(raw)
-                    self.offsets[record["g"], record["r"]] = record["o"] + len(frames.raw(record["d"]))
-                    whole += len(raw)
-        self._file = path.open("ab")
-        if self._file.tell() != whole:
-            self._file.truncate(whole)
+        self._records = Records(path, self._take)
 
     def append(self, generation: int, rank: int, node: str, when: float, offset: int, text: str) -> int:
         """Store a piece; return the offset up to which this rank's output is known now.
@@ -53,14 +41,16 @@ class OutputStore:
             return known
         text = frames.text(data[known - offset :])
         record = {"t": round(when, 3), "g": generation, "r": rank, "n": node, "o": known, "d": text}
-        self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        self.offsets[generation, rank] = offset + len(data)
+        self._records.append(record)
+        self._take(record)
         return offset + len(data)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._records.close()
+
+    def _take(self, record: Record) -> None:
+        self.offsets[record["g"], record["r"]] = record["o"] + len(frames.raw(record["d"]))
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ class Filter:
     regex: re.Pattern[str] | None = None
     since: float = 0.0
 
-    def record(self, record: dict[str, Any]) -> bool:
+    def record(self, record: Record) -> bool:
         """Whether any line of a record may be wanted."""
         return (
             (not self.ranks or record["r"] in self.ranks)
@@ -101,7 +91,7 @@ class Reader:
 
     def lines(self) -> Iterator[Line]:
         """The whole lines that are there now and were not read before."""
-        for record in self._records():
+        for record in self._fresh():
             if not self._wanted.record(record):
                 continue
             key = (record["g"], record["r"])
@@ -121,7 +111,7 @@ class Reader:
                 yield (when, generation, rank, node, text)
         self._open.clear()
 
-    def _records(self) -> Iterator[dict[str, Any]]:
+    def _fresh(self) -> Iterator[Record]:
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
@@ -131,11 +121,12 @@ class Reader:
             if self._skip:
                 self._position += len(file.readline())
                 self._skip = False
-            for raw in file:
-                if not raw.endswith(b"\n"):
+            for line in file:
+                record = parse(line)
+                if record is None:
                     return
-                self._position += len(raw)
-                yield json.loads(raw)
+                self._position += len(line)
+                yield record
 
 
 def in_order(lines: Iterator[Line], horizon: float = 10.0) -> Iterator[Line]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-Metric = dict[str, Any]
+from swarmtrain.coordinator.records import Record, Records, parse
+
+Metric = Record
 
 
 class Progress:
@@ -22,15 +22,7 @@ class Progress:
         self._summary: Metric = {}
         self._weights: dict[int, str] = {}
         self._rank_steps: dict[int, int] = {}
-        if path.exists():
-            for line in path.read_bytes().splitlines():
-                try:
-                    metric = json.loads(line)
-                except ValueError:
-                    continue
-                self._offsets[metric["g"], metric["r"]] = metric["o"]
-                self._take(metric)
-        self._file = path.open("ab")
+        self._records = Records(path, self._take)
 
     def append(self, generation: int, rank: int, node: str, offset: int, text: str) -> int:
         """Take whole lines of a rank's metrics file from ``offset``; return how far it is known now."""
@@ -39,13 +31,12 @@ class Progress:
             return known
         for line in text.encode("utf-8", "surrogateescape")[known - offset :].splitlines(keepends=True):
             known += len(line)
-            metric = _parse(line)
+            metric = parse(line)
             if metric is None:
-                continue
+                continue  # not a JSON object: a worker's own affair
             metric.update(g=generation, r=rank, n=node, o=known)
-            self._file.write(json.dumps(metric, separators=(",", ":")).encode() + b"\n")
+            self._records.append(metric)
             self._take(metric)
-        self._file.flush()
         self._offsets[generation, rank] = known
         return known
 
@@ -63,8 +54,13 @@ class Progress:
         weights = self._weights if self._weights else None
         return {key: self._summary.get(key) for key in keys} | {"weights": weights}
 
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
+
     def _take(self, metric: Metric) -> None:
         self.metrics.append(metric)
+        self._offsets[metric["g"], metric["r"]] = metric["o"]
         kind, rank = metric.get("kind"), metric["r"]
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]
@@ -85,12 +81,3 @@ class Progress:
             } | {"node": metric["n"]}
         if kind == "resume":
             self._summary["resumed"] = {key: metric.get(key) for key in ("step", "epoch", "path")}
-
-
-def _parse(line: bytes) -> Metric | None:
-    """A worker's line as a metric; None when it is no JSON object, which is the worker's business."""
-    try:
-        metric = json.loads(line)
-    except ValueError:
-        return None
-    return metric if isinstance(metric, dict) else None

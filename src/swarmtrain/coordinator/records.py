@@ -1,0 +1,66 @@
+"""A file of JSON objects, one a line, that only grows. Journal, output and metrics are kept in such files.
+
+A power cut may tear the last line; it is cut off when the file is opened again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class Records:
+    """An open file of records.
+
+    Args:
+        take: called with every record that is there already, in order.
+    """
+
+    def __init__(self, path: Path, take: Callable[[Record], None]) -> None:
+        self.path = path
+        whole = 0
+        if path.exists():
+            with path.open("rb") as file:
+                for line in file:
+                    record = parse(line)
+                    if record is None:
+                        break
+                    take(record)
+                    whole += len(line)
+        self._file = path.open("ab")
+        if self._file.tell() != whole:
+            self._file.truncate(whole)
+
+    def append(self, record: Record, *, sync: bool = False) -> None:
+        """Add a record; with ``sync`` it is on the disk when this returns.
+
+        A disk that is full or broken is said on stderr, and training goes on: losing words is better than losing work.
+        """
+        try:
+            self._file.write(json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n")
+            self._file.flush()
+            if sync:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            print(f"{self.path.name} could not be written: {error}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def parse(line: bytes) -> Record | None:
+    """A whole line as a record; None when it is torn or no JSON object."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

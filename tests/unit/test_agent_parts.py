@@ -1,0 +1,196 @@
+"""The agent's pure parts: the choice of a network, the workers' environment, the code on disk, the files of a run."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from swarmtrain.agent import code
+from swarmtrain.agent.environment import Node, Part, debug, shared, worker
+from swarmtrain.agent.network import Interface, choose, free_port, interfaces, source_address
+from swarmtrain.agent.workers import read_error
+from swarmtrain.coordinator.main import place_of
+from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.wire import files
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
+
+LOOPBACK = Interface("lo", "127.0.0.1", 8)
+OVERLAY = Interface("eth0", "10.0.1.5", 24)
+BRIDGE = Interface("eth1", "172.18.0.3", 16)
+
+
+def test_the_interface_that_reaches_the_peers_is_chosen_whatever_its_name() -> None:
+    swapped = [LOOPBACK, Interface("eth0", "172.18.0.3", 16), Interface("eth1", "10.0.1.5", 24)]
+    choice = choose(swapped, "10.0.1.5", "10.0.1.2")
+    assert (choice.interface, choice.address) == ("eth1", "10.0.1.5")
+    assert choice.why == "reaches 10.0.1.2 in its network, not eth0"
+
+
+def test_a_routed_network_is_said_to_be_one() -> None:
+    assert choose([LOOPBACK, OVERLAY], "10.0.1.5", "192.168.7.1").why == "reaches 192.168.7.1 by its route"
+
+
+@pytest.mark.parametrize(
+    ("found", "source", "said"),
+    [
+        ([LOOPBACK, OVERLAY], "127.0.1.1", "through loopback"),
+        ([LOOPBACK, Interface("docker_gwbridge", "172.18.0.1", 16)], "172.18.0.1", "docker_gwbridge"),
+        ([LOOPBACK, Interface("docker0", "172.17.0.1", 16)], "172.17.0.1", "docker0"),
+        ([LOOPBACK, OVERLAY], "10.9.9.9", "no interface has the address"),
+    ],
+)
+def test_routes_that_reach_nobody_are_refused(found: list[Interface], source: str, said: str) -> None:
+    with pytest.raises(ClusterError, match=said):
+        choose(found, source, "10.0.1.2")
+
+
+def test_loopback_is_right_when_every_node_is_here() -> None:
+    assert choose([LOOPBACK, OVERLAY], "127.0.0.1", "127.0.0.1", same_machine=True).interface == "lo"
+
+
+def test_this_machine_has_a_loopback_interface_and_free_ports() -> None:
+    assert LOOPBACK in interfaces()
+    assert source_address("127.0.0.1") == "127.0.0.1"
+    assert 20_000 <= free_port("127.0.0.1") < 32_000
+
+
+PART = Part(2, 5, 1, 2, 2, 3, 6, "10.0.1.2", 23456)
+NODE = Node("digits.3", "lab-3", "eth1", "gloo", "/swarmtrain/data/digits.3/lab-3/snapshots")
+TASK = Task(name="digits", kind="script", target="train.py", timeout=120.0)
+
+
+def test_workers_get_the_whole_contract_of_torchrun() -> None:
+    env = worker(PART, NODE, TASK, {}, {"error": "/e", "metrics": "/m"})
+    expected = {
+        "RANK": "5",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "6",
+        "LOCAL_WORLD_SIZE": "2",
+        "GROUP_RANK": "2",
+        "GROUP_WORLD_SIZE": "3",
+        "ROLE_NAME": "default",
+        "ROLE_RANK": "5",
+        "ROLE_WORLD_SIZE": "6",
+        "MASTER_ADDR": "10.0.1.2",
+        "MASTER_PORT": "23456",
+        "TORCHELASTIC_RESTART_COUNT": "1",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_RUN_ID": "digits.3-g2",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "TORCHELASTIC_ERROR_FILE": "/e",
+        "GLOO_SOCKET_IFNAME": "eth1",
+        "NCCL_SOCKET_IFNAME": "=eth1",
+    }
+    assert {name: env[name] for name in expected} == expected
+    assert env["SWARMTRAIN_TIMEOUT"] == "120.0"
+
+
+def test_what_the_user_sets_is_left_alone() -> None:
+    user = {"NCCL_SOCKET_IFNAME": "ib0", "OMP_NUM_THREADS": "7", "TRICKY": "$HOME {{.x}}\nsecond"}
+    base = shared(
+        {"PATH": "/bin", "SWARMTRAIN_SECRET_FILE": "/s", "OMP_NUM_THREADS": "3"}, TASK, user, 2, "gloo"
+    )
+    assert base["OMP_NUM_THREADS"] == "7"
+    assert base["TRICKY"] == "$HOME {{.x}}\nsecond"
+    assert "SWARMTRAIN_SECRET_FILE" not in base
+    assert "NCCL_SOCKET_IFNAME" not in worker(PART, NODE, TASK, base, {"error": "", "metrics": ""})
+
+
+def test_the_debug_mode_leaves_out_what_crashes_or_slows() -> None:
+    assert debug("gloo")["TORCH_DISTRIBUTED_DEBUG"] != "DETAIL"
+    assert "CUDA_LAUNCH_BLOCKING" not in debug("nccl")
+    assert debug("nccl")["NCCL_DEBUG"] == "INFO"
+
+
+def archive(directory: Path, **content: str) -> list[Path]:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        for name, text in content.items():
+            file.writestr(name.replace("__", "/").replace("_py", ".py").replace("_pt", ".pt"), text)
+    parts = [directory / "code-0", directory / "code-1"]
+    middle = len(data.getvalue()) // 2
+    parts[0].write_bytes(data.getvalue()[:middle])
+    parts[1].write_bytes(data.getvalue()[middle:])
+    return parts
+
+
+def test_code_is_joined_from_its_parts_and_replaced_by_a_new_version(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    assert code.unpack(archive(tmp_path, train_py="one", pkg__mod_py="x"), work) == []
+    assert code.unpack(archive(tmp_path, train_py="two", pkg__mod_py="x"), work) == []
+    assert (work / "train.py").read_text() == "two"
+    assert (work / "pkg" / "mod.py").read_text() == "x"
+
+
+def test_what_a_run_wrote_over_the_code_is_kept(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    code.unpack(archive(tmp_path, snapshot_pt="stale"), work)
+    (work / "snapshot.pt").write_text("trained")
+    assert code.unpack(archive(tmp_path, snapshot_pt="stale"), work) == ["snapshot.pt"]
+    assert (work / "snapshot.pt").read_text() == "trained"
+
+
+def test_code_that_is_damaged_or_leads_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="could not be unpacked"):
+        code.unpack([tmp_path / "nothing"], tmp_path / "work")
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+        bad.writestr("../outside", "x")
+    with pytest.raises(ClusterError, match="leads outside"):
+        code.unpack([tmp_path / "bad.zip"], tmp_path / "work")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_error_files_of_record_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "error"
+    path.write_text(
+        '{"message": {"message": "ValueError: x", "extraInfo": {"py_callstack": "Traceback", "timestamp": "17"}}}'
+    )
+    assert read_error(path) == {"summary": "ValueError: x", "traceback": "Traceback", "time": 17.0}
+    path.write_text("torn {")
+    assert read_error(path) is None
+    assert read_error(tmp_path / "none") is None
+
+
+def test_a_second_deployment_of_a_ticket_is_another_run_and_a_restart_is_not(tmp_path: Path) -> None:
+    storage, ticket = Storage(tmp_path), Ticket("digits.1", "token")
+    assert place_of(storage, ticket, "n", "service-a").directory == "digits.1"
+    assert place_of(storage, ticket, "n", "service-a").directory == "digits.1"
+    assert place_of(storage, ticket, "n", "service-b").directory == "digits.1~2"
+
+
+def test_a_resumed_run_works_in_the_directories_of_the_first(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    assert place_of(storage, Ticket("digits.1", "t"), "n", "").lineage == "digits.1"
+    assert place_of(storage, Ticket("digits.2", "t", resume="digits.1"), "n", "").lineage == "digits.1"
+    assert place_of(storage, Ticket("digits.3", "t", resume="digits.2"), "n", "").lineage == "digits.1"
+
+
+def test_removing_a_run_keeps_data_that_another_works_in(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    place_of(storage, Ticket("digits.1", "t"), "n", "")
+    place_of(storage, Ticket("digits.2", "t", resume="digits.1"), "n", "")
+    place_of(storage, Ticket("digits.10", "t"), "n", "")
+    work = storage.work("digits.1", "n")
+    work.mkdir(parents=True)
+    storage.remove("digits.1")
+    assert work.is_dir()
+    assert storage.runs() == ["digits.10", "digits.2"]
+    storage.remove("digits.2")
+    assert not work.exists()
+
+
+def test_files_outside_of_the_runs_directories_are_not_served(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    work = storage.work("digits.1", "n")
+    work.mkdir(parents=True)
+    (work / "snapshot.pt").write_text("s")
+    assert files.locate(storage, "digits.1", "n", "snapshot.pt").read_text() == "s"
+    assert files.locate(storage, "digits.1", "n", "work/snapshot.pt").read_text() == "s"
+    with pytest.raises(RequestError, match="outside"):
+        files.locate(storage, "digits.1", "n", "../../../../etc/passwd")
+    with pytest.raises(RequestError, match="there is no nothing"):
+        files.locate(storage, "digits.1", "n", "nothing")

@@ -1,0 +1,131 @@
+"""The output store: exactly once, whole lines, any bytes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from swarmtrain.coordinator.journal import Journal
+from swarmtrain.coordinator.output import Filter, OutputStore, Reader, in_order, tail
+from swarmtrain.coordinator.progress import Progress
+from swarmtrain.wire import frames
+
+Store = TypeVar("Store", Journal, OutputStore, Progress)
+Opened = Callable[[Store], Store]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:  # type: ignore[type-arg]
+    """Closes what it was given when the test is over."""
+    with ExitStack() as stack:
+        yield lambda store: stack.enter_context(closing(store))
+
+
+def lines(path: Path, wanted: Filter = Filter()) -> list[tuple[int, str]]:  # noqa: B008 - frozen
+    reader = Reader(path, wanted)
+    return [(rank, text) for _, _, rank, _, text in (*reader.lines(), *reader.rest())]
+
+
+def test_a_piece_that_comes_twice_is_stored_once(tmp_path: Path, opened: Opened) -> None:
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    assert store.append(1, 0, "a", 1.0, 0, "one\ntwo\n") == 8
+    assert store.append(1, 0, "a", 1.1, 0, "one\ntwo\n") == 8
+    assert store.append(1, 0, "a", 1.2, 4, "two\nthree\n") == 14
+    assert lines(store.path) == [(0, "one"), (0, "two"), (0, "three")]
+
+
+def test_a_gap_is_not_stored_but_asked_for_again(tmp_path: Path, opened: Opened) -> None:
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    assert store.append(1, 0, "a", 1.0, 5, "later\n") == 0
+    assert lines(store.path) == []
+
+
+def test_offsets_survive_a_restart_and_a_torn_record(tmp_path: Path, opened: Opened) -> None:
+    path = tmp_path / "output.jsonl"
+    store = opened(OutputStore(path))
+    store.append(1, 0, "a", 1.0, 0, "eins\n")
+    store.append(2, 1, "b", 1.0, 0, "zwei\n")
+    store.close()
+    with path.open("ab") as file:
+        file.write(b'{"t":1.0,"g":1,"r":0,"n":"a","o":5,"d":"dr')
+    again = opened(OutputStore(path))
+    assert again.offsets == {(1, 0): 5, (2, 1): 5}
+    again.append(1, 0, "a", 2.0, 5, "drei\n")
+    assert lines(path) == [(0, "eins"), (1, "zwei"), (0, "drei")]
+
+
+def test_a_line_that_came_in_pieces_is_whole(tmp_path: Path, opened: Opened) -> None:
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    store.append(1, 0, "a", 1.0, 0, "x" * 70_000)
+    store.append(1, 1, "a", 1.0, 0, "between\n")
+    store.append(1, 0, "a", 1.1, 70_000, "y\nend")
+    assert lines(store.path) == [(1, "between"), (0, "x" * 70_000 + "y"), (0, "end")]
+
+
+def test_any_bytes_come_back_as_they_were(tmp_path: Path, opened: Opened) -> None:
+    noise = random.Random(5).randbytes(5000).replace(b"\n", b"") + "é€".encode()
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    store.append(1, 0, "a", 1.0, 0, frames.text(noise + b"\n"))
+    assert frames.raw(lines(store.path)[0][1]) == noise
+
+
+def test_filters_and_tail(tmp_path: Path, opened: Opened) -> None:
+    import re
+
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    offsets = {0: 0, 1: 0}
+    for number in range(1000):
+        rank = number % 2
+        text = f"line {number}\n"
+        offsets[rank] = store.append(1, rank, f"n{rank}", float(number), offsets[rank], text)
+    assert len(lines(store.path, Filter(ranks=frozenset({1})))) == 500
+    assert len(lines(store.path, Filter(nodes=frozenset({"n0"}), since=500.0))) == 250
+    assert lines(store.path, Filter(regex=re.compile(r"line 99\d"))) == [
+        (n % 2, f"line {n}") for n in range(990, 1000)
+    ]
+    assert [text for *_, text in tail(store.path, Filter(ranks=frozenset({0})), 2)] == [
+        "line 996",
+        "line 998",
+    ]
+    assert tail(store.path, Filter(), 0) == []
+
+
+def test_order_is_that_of_time_and_each_ranks_own() -> None:
+    mixed = [(3.0, 1, 0, "a", "c"), (1.0, 1, 1, "b", "a"), (2.0, 1, 1, "b", "b"), (2.5, 1, 0, "a", "d")]
+    assert [text for *_, text in in_order(iter(mixed))] == ["a", "b", "c", "d"]
+
+
+def test_the_journal_drops_a_torn_line_and_goes_on(tmp_path: Path, opened: Opened) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = opened(Journal(path))
+    journal.append("submitted", "first")
+    journal.append("joined", "second", node="a")
+    journal.close()
+    with path.open("ab") as file:
+        file.write(b'{"seq": 3, "t": 1')
+    again = opened(Journal(path))
+    again.append("ended", "third")
+    assert [(event["seq"], event["text"]) for event in again.events] == [
+        (1, "first"),
+        (2, "second"),
+        (3, "third"),
+    ]
+
+
+def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, opened: Opened) -> None:
+    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    text = '{"kind":"step","step":3,"loss":0.5}\nnot json\n[1]\n{"kind":"eval","metrics":{"accuracy":0.97}}\n'
+    assert progress.append(1, 0, "a", 0, text) == len(text)
+    assert progress.append(1, 0, "a", 0, text) == len(text)
+    assert progress.append(1, 0, "a", len(text) + 5, text) == len(text)
+    again = opened(Progress(tmp_path / "metrics.jsonl"))
+    for each in (progress, again):
+        assert len(each.metrics) == 2
+        assert each.summary()["step"] == 3
+        assert each.summary()["eval"] == {"accuracy": 0.97}
+        assert each.step_of(0) == 3
