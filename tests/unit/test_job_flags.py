@@ -40,6 +40,12 @@ def values(**flags: Any) -> dict[str, Any]:
         ),
         ({"cpus": "1.5", "gpus": "2"}, {"resources.cpus": 1.5, "resources.gpus": 2}),
         ({"debug": False, "no_files": True}, {"debug": False, "files": []}),
+        ({"settings": ("nodes=[a, b]", "args=[1e-3]")}, {"nodes": ["a", "b"], "args": ["1e-3"]}),
+        (
+            {"settings": ("env.A=1.10", "resources.gpus=2", "image=")},
+            {"env.A": "1.10", "resources.gpus": 2, "image": None},
+        ),
+        ({"settings": ("nodes=3",), "nodes": "2"}, {"nodes": 3}),
         ({"args": ("a", "b")}, {"args": ["a", "b"]}),
     ],
 )
@@ -60,6 +66,9 @@ def test_flags_set_keys(flags: dict[str, Any], expected: dict[str, Any]) -> None
             "workers_per_node",
             ("-j", "cannot be combined with --workers-per-node"),
         ),
+        ({"settings": ("nodes",)}, "nodes", ("--set nodes", "is not KEY=VALUE")),
+        ({"settings": ("nodes=[a",)}, "nodes", ("--set nodes", "is not YAML: expected ',' or ']'")),
+        ({"settings": ("env={A: 1, A: 2}",)}, "env", ("--set env", "the same key twice")),
         ({"files": ["*.py"], "no_files": True}, "files", ("--files", "cannot be combined with --no-files")),
     ],
 )

@@ -203,6 +203,28 @@ constraints: [node.role == worker]
     assert mistakes(home, text, {"C": ""}, volume=("x",))[0].startswith("--volume: 'x' is no volume")
 
 
+def test_a_setting_of_any_shape_is_checked_like_the_file(home: Path) -> None:
+    text = "script: train.py\nvolumes: [a:/a]\nenv: {A: x}\n"
+    settings = (
+        "volumes=b:/b",
+        "foo.bar=1",
+        "env=3",
+        "nodes.x=1",
+        "resources.gpus=two",
+        "script=3",
+        "start.x.y=",
+    )
+    assert mistakes(home, text, settings=settings) == [
+        "--set foo.bar: unknown key",
+        "--set nodes.x: unknown key (did you mean nodes?)",
+        "--set start.x.y: unknown key (did you mean start?)",
+        "--set script: must be text, not 3 (put it in quotes)",
+        "--set env: must be a mapping of names to values, not '3'",
+        "--set volumes: must be a list, not 'b:/b'",
+        "--set resources.gpus: must be a whole number, not 'two'",
+    ]
+
+
 def test_a_script_on_the_command_line_replaces_the_file_s_with_its_arguments(home: Path) -> None:
     text = "module: digits\nargs: [a]\nnodes: 2\n"
     job = read(home, text, script="other.py").job

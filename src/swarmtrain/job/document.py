@@ -79,6 +79,23 @@ def read(path: Path, name: str = "") -> Document:
     return document
 
 
+def parse_value(key: str, text: str) -> Any:
+    """One value, as it would be read behind ``key`` in a job file; for ``--set``.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    document = Document()
+    try:
+        root = _compose(text, "")
+    except JobError as error:
+        raise ValueError(error.problems[0].text) from None
+    value = _value(root, (key,), document) if root else None
+    if document.problems:
+        raise ValueError(document.problems[0].text)
+    return value
+
+
 def _text(path: Path, name: str) -> str:
     try:
         with path.open("rb") as file:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from swarmtrain.job import document
 from swarmtrain.job.problems import shown
 
 _SHAPE = re.compile(r"(?P<nodes>[^x]+)x(?P<workers>[^x]+)")
@@ -123,23 +124,25 @@ def overrides_from_flags(**flags: Any) -> dict[str, Override]:
     """The keys that the flags set: ``nodes``, or ``resources.gpus`` and ``env.SEED`` for a part of a key.
 
     Args:
-        flags: any of `FLAGS` by name, ``j`` (text) and ``env`` (texts ``K=V``, or ``K`` to take it from here).
+        flags: any of `FLAGS` by name, ``j`` (text), ``env`` (texts ``K=V``, or ``K`` to take it from here) and
+            ``settings`` (texts ``KEY=VALUE``, where the value is read as in a job file; the last word on a key).
             None, and an empty list, mean that the flag was not given.
     """
     given = {
         name: value for name, value in flags.items() if value is not None and value != () and value != []
     }
+    settings = _read_settings(given.pop("settings", ()))
     overrides = _variables(given.pop("env", ()))
-    for key, override in _settings(given):
+    for key, override in _from_flags(given):
         if key in overrides:
             first = overrides[key]
             mistake = first.mistake or f"cannot be combined with {override.flag}: both set {key}"
             override = first._replace(mistake=mistake)
         overrides[key] = override
-    return overrides
+    return overrides | settings
 
 
-def _settings(given: dict[str, Any]) -> Iterable[tuple[str, Override]]:
+def _from_flags(given: dict[str, Any]) -> Iterable[tuple[str, Override]]:
     if (text := given.pop("j", None)) is not None:
         try:
             nodes, workers = shape(text)
@@ -161,4 +164,18 @@ def _variables(texts: Iterable[str]) -> dict[str, Override]:
     for text in texts:
         name, equals, value = text.partition("=")
         overrides[f"env.{name}"] = Override(value if equals else None, f"-e {name}")
+    return overrides
+
+
+def _read_settings(texts: Iterable[str]) -> dict[str, Override]:
+    overrides = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        flag = f"--set {key}"
+        try:
+            overrides[key] = Override(document.parse_value(key.partition(".")[0], value), flag)
+        except ValueError as error:
+            overrides[key] = Override(None, flag, str(error))
+        if not equals or not key:
+            overrides[key] = Override(None, f"--set {text}", "is not KEY=VALUE")
     return overrides

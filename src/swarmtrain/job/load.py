@@ -16,7 +16,7 @@ from typing import Any
 from swarmtrain.job import document, flags
 from swarmtrain.job.document import Document
 from swarmtrain.job.flags import Override
-from swarmtrain.job.problems import JobError, KeyPath, Problem
+from swarmtrain.job.problems import JobError, KeyPath, Problem, unknown_key
 from swarmtrain.job.spec import TARGETS, Job
 
 DEFAULT_FILE = "swarmtrain.yaml"
@@ -26,6 +26,9 @@ VARIABLES = ("name", "image", "nodes", "backend", "network")
 
 # Keys whose flags add to what the file says.
 ADDED = ("constraints", "volumes")
+
+# Keys of which a flag can set a part: env.SEED, resources.gpus.
+MAPPINGS = ("env", "resources")
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,12 @@ class _Draft:
             top, _, part = key.partition(".")
             if override.mistake:
                 self.problems.append(Problem((top,), override.mistake, flag=override.flag))
+            elif part and top not in MAPPINGS:
+                text = unknown_key(key, list(Job.model_fields))
+                self.problems.append(Problem((key,), text, flag=override.flag))
             elif "." in key:
                 self._set_part(top, part, override)
-            elif top in ADDED and isinstance(self.values.get(top), list):
+            elif top in ADDED and isinstance(self.values.get(top), list) and isinstance(override.value, list):
                 self._add(top, override)
             else:
                 self.values[top] = override.value
