@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.place import Places
@@ -23,6 +23,8 @@ from swarmtrain.errors import ClusterError, RequestError
 if TYPE_CHECKING:
     from swarmtrain.job import Job, LoadedJob
     from swarmtrain.launchers.base import Launcher, Notice, Run
+    from swarmtrain.launchers.swarm import SwarmLauncher
+    from swarmtrain.swarm.plan import Plan
 
 _ANSWER_SECONDS = 30.0  # on top of the join deadline: what a coordinator may need to start
 
@@ -38,6 +40,11 @@ class Submission:
     notices: tuple[Notice, ...] = ()  # what was chosen, and why
     in_the_way: tuple[RunHandle, ...] = field(default=(), repr=False)  # live runs that are stopped first
 
+    def handle(self) -> RunHandle:
+        """What it will be, or is."""
+        patience = self.loaded.job.join_deadline + _ANSWER_SECONDS
+        return RunHandle(self.run, self.launcher, patience=patience)
+
     def start(self) -> RunHandle:
         """Submit it. Its coordinator may not answer yet: see :meth:`RunHandle.started`.
 
@@ -46,10 +53,8 @@ class Submission:
         """
         for handle in self.in_the_way:
             handle.stop()
-        run = replace(self.run, created=time.time())
-        self.launcher.submit(self.loaded, run, self.resume)
-        patience = self.loaded.job.join_deadline + _ANSWER_SECONDS
-        return RunHandle(run, self.launcher, patience=patience)
+        self.launcher.submit(self.loaded, self.run, self.resume)
+        return self.handle()
 
 
 class Client:
@@ -96,7 +101,7 @@ class Client:
         return Submission(
             loaded=loaded,
             launcher=launcher,
-            run=Run(job=name, number=number, on=launcher.name),
+            run=Run(job=name, number=number, on=launcher.name, created=time.time()),
             resume=kept[-1].id if resume else "",
             notices=notices,
             in_the_way=live,
@@ -114,6 +119,34 @@ class Client:
         handle.started()
         return handle
 
+    def plan(self, job: Job | LoadedJob | Path | str) -> Plan:
+        """The stack that :meth:`run` would deploy to the Swarm, and its files; nothing changes.
+
+        Raises:
+            RequestError: the job is wrong. ClusterError: it cannot run on this Swarm, or there is none.
+        """
+        return _swarm(self.places).plan(_loaded(job))
+
+    def write_plan(self, job: Job | LoadedJob | Path | str, directory: Path) -> tuple[Path, str]:
+        """Write the plan of a job with its files and a new ticket, for `docker stack deploy`.
+
+        Returns:
+            The stack's path, and the name to deploy it under.
+        """
+        from swarmtrain.launchers.base import Run
+        from swarmtrain.swarm.task import ticket_of
+
+        loaded = _loaded(job)
+        launcher = _swarm(self.places)
+        numbers = [run.number for run in launcher.runs() if run.job == loaded.job.name]
+        run = Run(loaded.job.name, max(numbers, default=0) + 1, launcher.name)
+        planned = launcher.plan(loaded)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            return planned.write(directory, ticket_of(loaded, run.id)), run.stack
+        except OSError as error:
+            raise RequestError(f"{directory} cannot be written: {error.strerror or error}") from error
+
     def runs(self) -> list[RunHandle]:
         """Every run that is kept, oldest first."""
         return [RunHandle(run, self.places.open(run.on)) for run in self.places.runs()]
@@ -126,6 +159,11 @@ class Client:
         """
         run = self.places.find(handle)
         return RunHandle(run, self.places.open(run.on))
+
+
+def _swarm(places: Places) -> SwarmLauncher:
+    """The one launcher that has a plan."""
+    return cast("SwarmLauncher", places.open("swarm"))
 
 
 def _loaded(job: Job | LoadedJob | Path | str) -> LoadedJob:

@@ -138,8 +138,9 @@ class RunHandle:
             status = update.status or status
         timer.cancel()
         if status is None or not has_ended(status):
-            state = status["state"] if status else "silent"
-            raise TimeoutError(f"{self.id} is still {state} after {timeout or 0:g} s")
+            status = self.status()
+        if not has_ended(status):
+            raise TimeoutError(f"{self.id} is still {status['state']} after {timeout or 0:g} s")
         return RunResult.of(status)
 
     # ---- acting

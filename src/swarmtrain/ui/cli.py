@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -159,4 +160,9 @@ def cli(ctx: click.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of the package."""
-    cli.main(args=None if argv is None else list(argv), prog_name="swarmtrain")
+    try:
+        cli.main(args=None if argv is None else list(argv), prog_name="swarmtrain")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # one more Ctrl-C must not change the exit code now
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise

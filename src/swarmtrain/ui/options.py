@@ -5,7 +5,7 @@ The flags of a job carry the names that `swarmtrain.job.overrides_from_flags` kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from swarmtrain.errors import RequestError, SwarmtrainError
 
 if TYPE_CHECKING:
-    from swarmtrain.job import LoadedJob, Override
+    from swarmtrain.job import LoadedJob
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -134,7 +134,6 @@ def load_job(
     words: tuple[str, ...],
     script_args: tuple[str, ...] | None,
     no_python: bool,
-    settings: tuple[str, ...],
     **flags: Any,
 ) -> LoadedJob:
     """The job that a command line asks for.
@@ -158,23 +157,4 @@ def load_job(
         flags |= {"command": (*first, *args), "args": ()}
     elif first:
         flags |= {"script": first[0]}
-    return load(file, overrides_from_flags(**flags) | _settings(settings))
-
-
-def _settings(texts: Iterable[str]) -> dict[str, Override]:
-    """``--set resources.gpus=2``: the value is read as in the job file."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    from swarmtrain.job import Override
-
-    overrides: dict[str, Override] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise RequestError(f"--set {text}: a value is missing", "write --set KEY=VALUE")
-        try:
-            overrides[key] = Override(YAML(typ="safe", pure=True).load(value), f"--set {key}")
-        except YAMLError:
-            overrides[key] = Override(None, f"--set {key}", f"{value!r} is no YAML")
-    return overrides
+    return load(file, overrides_from_flags(**flags))

@@ -60,9 +60,10 @@ def start(submission: Submission, *, detach: bool = False) -> int:
         terminal.say(notice)
     for handle in submission.in_the_way:
         terminal.say(f"stopping {handle.id} first, as --replace says")
-    handle = submission.start()
+    handle = submission.handle()
     stops = handle.run.on == "local"
     try:
+        submission.start()
         handle.started()
     except KeyboardInterrupt:
         screen.Interrupt(handle, stops=stops).leave()
@@ -99,8 +100,15 @@ def attach(name: str, on: str | None, tail: int) -> int:
     "-o", "--output", type=click.Path(path_type=Path), help="A directory for the stack and its files."
 )
 @click.option("--plain", is_flag=True, help="Stock torchrun in one service a node, with nothing of ours.")
-@options.on
 @options.job_options
-def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None:
+def plan(output: Path | None, plain: bool, **flags: Any) -> None:
     """See _PLAN_HELP."""
-    raise NotImplementedError
+    client, loaded = Client("swarm"), options.load_job(**flags)
+    planned = client.plan(loaded)
+    for notice in (*loaded.notices, *planned.notices):
+        terminal.say(notice)
+    if output is None:
+        terminal.data(planned.text.encode())
+        return
+    path, name = client.write_plan(loaded, output)
+    terminal.words(f"wrote {path}; deploy it with: docker stack deploy -c {path} {name}")

@@ -6,6 +6,7 @@ bytes pass through unchanged.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -80,14 +81,19 @@ def table(content: Table) -> None:
 
     colourful = is_colourful(sys.stdout)
     console = Console(
-        file=sys.stdout, width=1 << 12, no_color=not colourful, color_system="standard" if colourful else None
+        file=io.StringIO(),
+        width=1 << 12,
+        force_terminal=colourful,
+        color_system="standard" if colourful else None,
     )
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in content.columns:
         drawn.add_column(heading, no_wrap=True, overflow="ignore")
     for row in content.rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    console.print(drawn)
+    with console.capture() as capture:
+        console.print(drawn)
+    lines(line.rstrip() for line in capture.get().splitlines())
 
 
 def error(message: str, hint: str = "") -> None:
