@@ -8,6 +8,7 @@
     processes.py    process trees in /proc
     start.py        the first code of a cold worker
     user.py         runs the user's script or module as Python itself would
+    module_path.py  sys.path, as the start of the user's program would have laid it
     error_file.py   what torch's ``@record`` writes, for scripts without it
     torch_setup.py  settings that are made as torch is imported
 

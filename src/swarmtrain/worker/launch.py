@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import swarmtrain
 from swarmtrain.worker import processes
+from swarmtrain.worker.preload import adopt_environment
 from swarmtrain.worker.request import Program, Request
 
 _ROOT = Path(swarmtrain.__file__).absolute().parents[1]  # the bundle, or the directory that holds the package
@@ -47,7 +48,7 @@ def launch(request: Request, *, warm: bool, close: Callable[[], None]) -> int:
             _prepare(request, spawner, warm=warm)
             if not warm:
                 _execute(request.program, request.environment(os.environ))
-            _adopt_environment(request.environment(os.environ))
+            adopt_environment(request.environment(os.environ))
             _renew()
             os.close(writing)
             return 0
@@ -120,18 +121,13 @@ def _execute(program: Program, environment: Mapping[str, str]) -> NoReturn:
         raise OSError(error.errno, error.strerror, command[0]) from None
 
 
-def _adopt_environment(environment: Mapping[str, str]) -> None:
-    """Make ``os.environ``, and with it the C library's, what an executed worker would find."""
-    for name in set(os.environ) - set(environment):
-        del os.environ[name]
-    os.environ.update(environment)
-
-
 def _renew() -> None:
-    """Let differ between forks what differs between fresh processes.
+    """Let differ between forks what differs between fresh processes; the ``random`` module sees to itself.
 
-    The ``random`` module sees to itself at a fork; torch's default seed is the same in every fresh process.
+    Only torch's generator of the CPU: a device's is made when the worker first uses the device.
     """
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.seed()
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
     if process := sys.modules.get("multiprocessing.process"):

@@ -66,8 +66,9 @@ def preload() -> Preload:
     Whatever goes wrong is reported, not raised: the workers then start cold, and show the error where the user looks.
     """
     began = time.monotonic()
+    environment = dict(os.environ)
     # Without this, torch.cuda.is_available() at some library's import would initialise the driver.
-    nvml = os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     notes = []
     gc.disable()
     try:
@@ -86,10 +87,16 @@ def preload() -> Preload:
         notes.append(f"{type(error).__name__}: {error}")
     finally:
         gc.enable()
-        if nvml == "1":
-            os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+        adopt_environment(environment)  # libraries set variables, too
     gc.freeze()  # so that the collector of a child does not copy the pages it shares with us
     return Preload(version, time.monotonic() - began, "; ".join(notes) or None)
+
+
+def adopt_environment(environment: Mapping[str, str]) -> None:
+    """Make ``os.environ``, and with it the C library's environment, equal to this one."""
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 def _touched(torch: object) -> str | None:

@@ -22,8 +22,8 @@ from swarmtrain.worker.request import ENV_WORKER
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_ssize_t
 _MAPPING = "swarmtrain-worker-"
-_marks: list[mmap.mmap] = []
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,24 @@ def alive(processes: Table, pids: Iterable[int]) -> set[int]:
 
 
 def mark(key: str) -> None:
-    """Mark this process and all that it will fork as the worker ``key``'s."""
+    """Mark this process and all that it will fork as the worker ``key``'s.
+
+    Not by the ``mmap`` module, which would keep a descriptor that user code could see.
+    """
     descriptor = os.memfd_create(_MAPPING + key, os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, mmap.PAGESIZE)
-        _marks.append(mmap.mmap(descriptor, mmap.PAGESIZE))
+        address = _LIBC.mmap(
+            None,
+            ctypes.c_size_t(mmap.PAGESIZE),
+            mmap.PROT_READ,
+            mmap.MAP_SHARED,
+            descriptor,
+            ctypes.c_long(0),
+        )
+        if address == -1:
+            number = ctypes.get_errno()
+            raise OSError(number, f"mmap: {os.strerror(number)}")
     finally:
         os.close(descriptor)
 

@@ -25,11 +25,12 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from swarmtrain.worker import guard, processes
+from swarmtrain.worker import guard, module_path, processes
 from swarmtrain.worker.launch import CannotLaunch, launch
 from swarmtrain.worker.preload import Preload, preload, why_cold
 from swarmtrain.worker.request import ENV_SPAWNER_FD, Request
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> int:
     agent = socket.socket(fileno=descriptor)
     agent.set_inheritable(False)
     spawner = Spawner(agent)
+    sys.path[:] = module_path.without_launcher()  # torch is not to find modules next to where we were started
     loaded = preload() if "--warm" in argv else Preload()
     request = spawner.serve(loaded)
     return 0 if request is None else run_user(request.program)

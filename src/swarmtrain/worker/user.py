@@ -6,7 +6,7 @@ our own entrance has run. What must come out the same is what user code can see:
 """
 
 # These strings follow Python's own rules, which pathlib's normal forms would break:
-# ruff: noqa: PTH100, PTH109, PTH113, PTH118, PTH120
+# ruff: noqa: PTH109, PTH118
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ import sys
 from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 
-import swarmtrain
-from swarmtrain.worker import error_file, torch_setup
+from swarmtrain.worker import error_file, module_path, torch_setup
 from swarmtrain.worker.request import Program
 
 
@@ -69,8 +68,12 @@ def run_user(program: Program) -> int:
         print(f"{sys.executable}: {refusal.message}", file=sys.stderr)
         return refusal.status
     except BaseException as error:
-        return _fail(error)
-    return 0
+        failure = error
+    else:
+        return 0
+    finally:
+        _flush()
+    return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
 
 
 def _forget_the_launcher(program: Program) -> None:
@@ -78,38 +81,11 @@ def _forget_the_launcher(program: Program) -> None:
     flag = ["-m"] if program.kind == "module" else []
     sys.orig_argv[:] = [sys.executable, *flag, program.target, *program.args]
     sys.argv[:] = [*(flag or [program.target]), *program.args]
-    sys.path[:] = _module_path(program)
+    sys.path[:] = module_path.of_program(program)
     importlib.invalidate_caches()  # the code may have been unpacked after this process first looked
     if multiprocessing := sys.modules.get("multiprocessing.process"):
         # Spawned children go to this directory before they import the script again.
         multiprocessing.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]
-
-
-def _module_path(program: Program) -> list[str]:
-    """``sys.path`` for the user's program: its own directory, PYTHONPATH as it is now, then the interpreter's own.
-
-    The first entry is not normalised and may come twice, as in Python; the others are what its ``site`` makes of them.
-    """
-    first = os.getcwd()
-    if program.kind == "script":
-        first = os.path.dirname(os.path.realpath(program.target))
-    python_path = os.environ.get("PYTHONPATH", "")
-    entries = [os.path.abspath(entry) for entry in python_path.split(":")] if python_path else []
-    rest = [entry for entry in _INTERPRETER_PATH if entry not in entries]
-    return [*([] if _SAFE_PATH else [first]), *dict.fromkeys(entries), *rest]
-
-
-def _interpreter_path() -> tuple[str, ...]:
-    """``sys.path`` without what the start of *this* process has put there: its launcher, and PYTHONPATH."""
-    python_path = os.environ.get("PYTHONPATH", "")
-    ours = {os.path.abspath(entry) for entry in python_path.split(":")} if python_path else set()
-    is_zip = os.path.isfile(os.path.dirname(os.path.dirname(swarmtrain.__file__)))
-    launched = sys.path if _SAFE_PATH and not is_zip else sys.path[1:]
-    return tuple(entry for entry in launched if entry not in ours)
-
-
-_SAFE_PATH = bool(getattr(sys.flags, "safe_path", False))  # PYTHONSAFEPATH, from Python 3.11 on
-_INTERPRETER_PATH = _interpreter_path()  # now, before the working directory or the environment changes
 
 
 def _load_script(program: Program) -> _Main:
@@ -154,6 +130,15 @@ def _load_module(program: Program) -> _Main:
     )
 
 
+def _flush() -> None:
+    """As Python does when the code of a script has ended, before anything of ours or its own is printed."""
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            stream.flush()
+        except Exception:
+            pass  # None, or closed, or a full disk, of which the interpreter complains at its exit
+
+
 def _fail(error: BaseException) -> int:
     """Report an exception that nobody caught, as the interpreter does at the end of a program."""
     frames = _from_the_user(error.__traceback__)
@@ -182,16 +167,16 @@ def _from_the_user(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _print_as_python(error: BaseException, frames: TracebackType | None) -> None:
-    """By ``sys.excepthook``, which the user may have replaced; what was printed before comes first."""
+    """By ``sys.excepthook``, which the user may have replaced."""
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, frames
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, frames
         sys.excepthook(type(error), error, frames)
     except SystemExit:
         raise
     except BaseException as problem:
         print("Error in sys.excepthook:", file=sys.stderr)
+        if problem.__traceback__ is not None:
+            problem.__traceback__ = problem.__traceback__.tb_next  # less our frame
         sys.__excepthook__(type(problem), problem, problem.__traceback__)
         print("\nOriginal exception was:", file=sys.stderr)
         sys.__excepthook__(type(error), error, frames)
