@@ -101,17 +101,26 @@ def test_rate_is_read_as_tc_writes_it(rate: str, bits: float) -> None:
 @pytest.mark.parametrize("rate", ["", "1", "1gb", "fast", "0mbit", "-1gbit", "1gbit; reboot"])
 def test_what_is_no_rate_is_refused(rate: str) -> None:
     with pytest.raises(RequestError):
-        limit_link("node", rate)
+        limit_link("node", "eth1", rate)
 
 
 def test_bucket_holds_what_the_link_sends_between_two_ticks() -> None:
-    slow, fast = (limit_link("node", rate) for rate in ("1gbit", "10gbit"))
+    slow, fast = (limit_link("node", "eth1", rate) for rate in ("1gbit", "10gbit"))
     assert slow == [
-        *("exec", "node", "tc", "qdisc", "replace", "dev", "eth0", "root"),
+        *("exec", "node", "tc", "qdisc", "replace", "dev", "eth1", "root"),
         *("tbf", "rate", "1gbit", "burst", str(512 * 1024), "latency", "100ms"),
     ]
     assert fast[fast.index("burst") + 1] == "5000000"
-    assert limit_link("node", None) == ["exec", "node", "tc", "qdisc", "delete", "dev", "eth0", "root"]
+    assert limit_link("node", "eth1", None) == [
+        "exec",
+        "node",
+        "tc",
+        "qdisc",
+        "delete",
+        "dev",
+        "eth1",
+        "root",
+    ]
 
 
 def test_image_build_takes_proxies_by_name_only() -> None:

@@ -111,14 +111,14 @@ def create_network(names: LabNames, subnet: str | None) -> list[str]:
     return ["network", "create", "--driver", "bridge", "--label", label, *chosen, names.project]
 
 
-def limit_link(container: str, rate: str | None) -> list[str]:
+def limit_link(container: str, interface: str, rate: str | None) -> list[str]:
     """``docker exec`` that limits what a node may send (as tc writes rates: ``1gbit``), or lifts the limit."""
     tc = ["exec", container, "tc", "qdisc"]
     if rate is None:
-        return [*tc, "delete", "dev", "eth0", "root"]
+        return [*tc, "delete", "dev", interface, "root"]
     burst = max(SMALLEST_BURST, int(bits_per_second(rate) / 8 / TICKS_PER_SECOND))
     shape = ["tbf", "rate", rate, "burst", str(burst), "latency", LATENCY]
-    return [*tc, "replace", "dev", "eth0", "root", *shape]
+    return [*tc, "replace", "dev", interface, "root", *shape]
 
 
 def bits_per_second(rate: str) -> float:

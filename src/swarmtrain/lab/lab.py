@@ -154,7 +154,7 @@ class Lab:
         image = images.ensure_node_image(self.engine, self._say)
         subnet = self._ensure_network()
         offline, privileged = self._circumstances(before, image)
-        share = cpus or self._cpu_share(nodes)
+        share = cpus or self._cpu_share(nodes, aloud=not before)
         return {
             index: NodeSettings(
                 image=image,
@@ -188,12 +188,11 @@ class Lab:
             self._say("nodes run with explicit capabilities: --privileged is refused here")
         return offline, privileged
 
-    def _cpu_share(self, nodes: int) -> float:
+    def _cpu_share(self, nodes: int, aloud: bool) -> float:
         cpus = int(self.engine.json_lines("info")[0]["NCPU"])
         share = max(0.1, round(CPU_SHARE * cpus / nodes, 1))
-        self._say(
-            f"each node has {share:g} CPUs: {nodes} equal shares of nearly all of this machine's {cpus}"
-        )
+        if aloud:
+            self._say(f"each node has {share:g} CPUs: nearly all of this machine's {cpus}, in equal shares")
         return share
 
     def _containers(self) -> dict[int, Found]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab import commands
 from swarmtrain.lab.names import LABEL_ADDRESS, LabNames, hostname
 from swarmtrain.swarm.docker import Docker, DockerFailed
@@ -124,18 +124,31 @@ class Node:
         network = self._names.project
         self._engine.run("network", "connect", "--ip", self.address(), network, self.container)
 
+    def interface(self) -> str:
+        """The network interface that holds the node's address; empty while it is unplugged.
+
+        ``eth0`` at first; Docker counts on each time that the node is plugged in.
+        """
+        shown = self.exec("ip", "-json", "-4", "address", "show", "to", self.address())
+        return next((link["ifname"] for link in json.loads(shown or "[]") if link), "")
+
     def limit(self, rate: str | None) -> None:
         """Limit what the machine can send (``1gbit``), or lift the limit with None."""
         if rate is None and self.rate() is None:
             return
-        self._engine.run(*commands.limit_link(self.container, rate))
+        interface = self.interface()
+        if not interface:
+            raise RequestError(
+                f"{self.name} is unplugged", f"plug it in first: swarmtrain lab plug {self.name}"
+            )
+        self._engine.run(*commands.limit_link(self.container, interface, rate))
 
     def rate(self) -> int | None:
         """The limit of the link in bits per second; None without one or without a link."""
-        shown = self._engine.run(
-            "exec", self.container, "tc", "-json", "qdisc", "show", "dev", "eth0", check=False
-        )
-        for discipline in json.loads(shown or "[]"):
+        interface = self.interface()
+        if not interface:
+            return None
+        for discipline in json.loads(self.exec("tc", "-json", "qdisc", "show", "dev", interface)):
             if discipline["kind"] == "tbf":
                 return int(discipline["options"]["rate"]) * 8
         return None
