@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PATIENCE = (
     60.0  # seconds without a word after which the coordinator is given up: a Docker daemon restarts in less
 )
+RETRY_SECONDS = 0.5
 _REPLAY = 100_000  # lines that a new connection may repeat; what was told already is left out
 
 
@@ -43,7 +44,6 @@ class Follower:
         after: leave out the events up to this number.
         output: tell the workers' output too.
         tail: begin with this many of the last lines; with all of them when None.
-        patience: seconds of silence after which the coordinator is given up.
     """
 
     def __init__(
@@ -54,14 +54,12 @@ class Follower:
         after: int = 0,
         output: bool = True,
         tail: int | None = None,
-        patience: float = PATIENCE,
     ) -> None:
         self._launcher = launcher
         self._run = run
         self._after = after
         self._output = output
         self._tail = tail
-        self._patience = patience
         self._cursor = Cursor()
         self._state = "starting"
         self._link: Link | None = None
@@ -93,14 +91,14 @@ class Follower:
             except ClusterError as error:
                 if self._abandoned:
                     return
-                if isinstance(error, CannotStart) or time.monotonic() - heard >= self._patience:
+                if isinstance(error, CannotStart) or time.monotonic() - heard >= PATIENCE:
                     raise
                 if not broken:
                     yield Update(note=f"{error.message}; training goes on, trying again")
                     broken = True
             self._cursor.rewind()
             self._tail = _REPLAY
-            time.sleep(0.5)
+            time.sleep(RETRY_SECONDS)
 
     def _one_connection(self) -> Iterator[Update]:
         with (

@@ -27,7 +27,7 @@ class Persistence:
         seconds: how long a trouble must have been there without a break.
     """
 
-    def __init__(self, seconds: float = TROUBLE_SECONDS) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._since: float | None = None
 
@@ -64,7 +64,7 @@ class Lookout:
         self._over.set()
 
     def _look(self) -> None:
-        persistence = Persistence()
+        persistence = Persistence(TROUBLE_SECONDS)
         while not self._over.wait(LOOK_SECONDS):
             reason = persistence.certain(trouble_of(self._launcher, self._run), time.monotonic())
             if reason and not self._over.is_set():
@@ -92,7 +92,7 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], object], patien
         ClusterError: the launcher knows why it does not get there, or the time is over.
     """
     begin = time.monotonic()
-    persistence = Persistence()
+    persistence = Persistence(TROUBLE_SECONDS)
     looked = begin
     while True:
         try:

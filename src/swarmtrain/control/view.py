@@ -195,7 +195,7 @@ def summary(status: Status, now: float) -> list[str]:
     reason = f": {status['reason']}" if status.get("reason") else ""
     lines = [title + reason, *(f"  {name:<{width}}  {text}" for name, text in facts)]
     if path := snapshot_path(status):
-        lines.append(f"  {'fetch it':<{width}}  swarmtrain fetch {status['run']} {path}")
+        lines.append(f"  {'fetch it':<{width}}  swarmtrain fetch {status['run']} {path}{_from(status)}")
     return lines
 
 
@@ -281,6 +281,13 @@ def _snapshot(status: Status) -> str:
         return ""
     details = f" ({size(snapshot['bytes'])})" if snapshot.get("bytes") else ""
     return f"step {number(snapshot.get('step'))} on {snapshot.get('node') or NOTHING}: {snapshot_path(status)}{details}"
+
+
+def _from(status: Status) -> str:
+    """What `fetch` needs to hear where the snapshot is not on the node of rank 0, its own first choice."""
+    node = status["snapshot"].get("node")
+    first = next((worker["node"] for worker in status.get("workers") or () if worker["rank"] == 0), node)
+    return "" if node == first else f" --node {node}"
 
 
 def _who(failure: dict[str, Any]) -> str:

@@ -1,0 +1,187 @@
+"""A launcher whose coordinators are functions: for tests of what the client does when things go wrong.
+
+The frames are real and travel over a socket pair; only the processes behind them are missing.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, cast
+
+from swarmtrain.errors import ClusterError
+from swarmtrain.job import LoadedJob
+from swarmtrain.launchers.base import Notice, Run
+from swarmtrain.wire import frames
+from swarmtrain.wire.frames import Message
+from swarmtrain.wire.link import Link
+
+Receive = Callable[[], Message | None]
+Answer = Callable[[Message, Receive], Iterator[Message]]
+
+
+def status(run: str = "digits.1", state: str = "running", **more: Any) -> dict[str, Any]:
+    """A status document."""
+    return {
+        "run": run,
+        "job": run.partition(".")[0],
+        "state": state,
+        "reason": "",
+        "created": 1000.0,
+        "started": 1001.0,
+        "ended": None if state in ("starting", "running") else 1010.0,
+        "generation": 1,
+        "world_size": 2,
+        "step": None,
+        "epoch": None,
+        "loss": None,
+        "eval": None,
+        "snapshot": None,
+        "weights": None,
+        "cause": None,
+        "members": [
+            {
+                "node": "lab-1",
+                "state": "running",
+                "ranks": [0],
+                "address": "10.0.0.2",
+                "interface": "eth0",
+                "gpus": 0,
+            },
+            {
+                "node": "lab-2",
+                "state": "running",
+                "ranks": [1],
+                "address": "10.0.0.3",
+                "interface": "eth0",
+                "gpus": 0,
+            },
+        ],
+        "workers": [
+            {
+                "rank": 0,
+                "local_rank": 0,
+                "node": "lab-1",
+                "state": "running",
+                "pid": 10,
+                "exit": "",
+                "step": None,
+            },
+            {
+                "rank": 1,
+                "local_rank": 0,
+                "node": "lab-2",
+                "state": "running",
+                "pid": 11,
+                "exit": "",
+                "step": None,
+            },
+        ],
+        "directories": {"lab-1": {"work": "/s/data/digits.1/lab-1/work"}},
+        **more,
+    }
+
+
+class Coordinator:
+    """Answers requests by operation; an answer of None hangs up in the middle."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers = answers
+        self.requests: list[Message] = []
+
+    def link(self) -> Link:
+        ours, theirs = socket.socketpair()
+        threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
+
+        def hang_up() -> None:
+            try:
+                ours.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            ours.close()
+
+        return Link(ours.makefile("rb"), cast(BinaryIO, ours.makefile("wb")), hang_up)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as source:
+
+            def receive() -> Message | None:
+                try:
+                    header = source.read(4)
+                    return frames.unpack(source.read(frames.length(header))) if len(header) == 4 else None
+                except OSError:
+                    return None
+
+            while (request := receive()) is not None:
+                if "op" not in request:
+                    continue  # input for a command that has ended
+                self.requests.append(request)
+                for reply in self.answers[request["op"]](request, receive):
+                    try:
+                        connection.sendall(frames.pack(reply))
+                    except OSError:
+                        return
+                    if "hang up" in reply:
+                        return
+
+
+def told(*replies: Message) -> Answer:
+    """The same replies to every request."""
+    return lambda request, receive: iter(replies)
+
+
+def fixed(document: dict[str, Any], **answers: Answer) -> Coordinator:
+    """A coordinator whose status does not change."""
+    return Coordinator(
+        **{
+            "status": told({"status": document, "done": {}}),
+            "watch": told({"status": document}, {"status": document, "done": {}}),
+            "stop": told({"done": {}}),
+            **answers,
+        }
+    )
+
+
+class FakeLauncher:
+    """Runs that exist only here; it writes down what is asked of it."""
+
+    def __init__(self, name: str = "local", **coordinators: Coordinator) -> None:
+        self.name = name
+        self.coordinators = {key.replace("_", "."): value for key, value in coordinators.items()}
+        self.kept = [
+            Run(job, int(number), name, created=float(index + 1))
+            for index, (job, _, number) in enumerate(key.partition(".") for key in self.coordinators)
+        ]
+        self.calls: list[tuple[Any, ...]] = []
+        self.troubles = ""
+        self.next: Coordinator | None = None  # of the run that is submitted next
+
+    def check(self, job: LoadedJob) -> list[Notice]:
+        return [Notice("2 nodes, as there are")]
+
+    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+        self.calls.append(("submit", run.id, resume))
+        self.kept.append(run)
+        if self.next is not None:
+            self.coordinators[run.id] = self.next
+
+    def runs(self) -> list[Run]:
+        return self.kept
+
+    def connect(self, run: Run) -> Link:
+        if run.id not in self.coordinators:
+            raise ClusterError(f"the coordinator of {run.id} does not answer yet")
+        return self.coordinators[run.id].link()
+
+    def trouble(self, run: Run) -> str:
+        return self.troubles
+
+    def reach(self, run: Run, node: str) -> None:
+        self.calls.append(("reach", run.id, node))
+
+    def kill(self, run: Run) -> None:
+        self.calls.append(("kill", run.id))
+
+    def remove(self, run: Run) -> None:
+        self.calls.append(("remove", run.id))

@@ -1,0 +1,118 @@
+"""Lines of output on the client: what is asked for, how it looks, and where a reader goes on."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from swarmtrain.control.logs import (
+    Cursor,
+    Line,
+    Selection,
+    parse_ranks,
+    parse_regex,
+    parse_since,
+    render,
+)
+from swarmtrain.errors import RequestError
+
+
+@pytest.mark.parametrize(
+    ("text", "ranks"),
+    [("0", (0,)), ("0,2-3", (0, 2, 3)), ("3,1", (1, 3)), (" 1 - 2 , 2", (1, 2)), ("4095", (4095,))],
+)
+def test_ranks_are_read(text: str, ranks: tuple[int, ...]) -> None:
+    assert parse_ranks(text) == ranks
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,", "-1", "3-1", "1-2-3", "0-99999999", "1.5", "4096"])
+def test_what_is_no_list_of_ranks_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="no list of ranks"):
+        parse_ranks(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("10m", 400.0),
+        ("1.5m", 910.0),
+        ("30s", 970.0),
+        ("10m30s", 370.0),
+        ("123.5", 123.5),
+        ("1970-01-01T00:10:00Z", 600.0),
+        ("1970-01-01 02:10:00+02:00", 600.0),
+    ],
+)
+def test_moments_are_read(text: str, moment: float) -> None:
+    assert parse_since(text, 1000.0) == moment
+
+
+def test_a_time_without_a_zone_is_local() -> None:
+    assert parse_since("2026-01-31T09:30", 0) == datetime.datetime(2026, 1, 31, 9, 30).timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "10 minutes", "m", "-5m", "2026-13-01"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="no moment"):
+        parse_since(text, 1000.0)
+
+
+def test_a_wrong_regular_expression_is_refused_here() -> None:
+    assert parse_regex("loss|error") == "loss|error"
+    with pytest.raises(RequestError, match="no regular expression"):
+        parse_regex("(")
+
+
+def test_a_selection_asks_for_no_more_than_was_said() -> None:
+    assert Selection().request() == {}
+    assert Selection(ranks=(0,), tail=0).request() == {"ranks": [0], "tail": 0}
+    everything = Selection(ranks=(1,), nodes=("a",), regex="x", since=5.0, tail=3).request()
+    assert everything == {"ranks": [1], "nodes": ["a"], "regex": "x", "since": 5.0, "tail": 3}
+
+
+def test_what_a_worker_wrote_comes_out_byte_for_byte() -> None:
+    written = b"caf\xc3\xa9 \xff\xfe [red]x[/red] \x1b[1mbold\x1b[0m 10%\r20%"
+    text = written.decode("utf-8", "surrogateescape")
+    assert render([Line(0.0, 1, 3, "lab-1", text)]) == b"[3] " + written + b"\n"
+
+
+def test_a_long_line_is_not_wrapped() -> None:
+    assert render([Line(0.0, 1, 0, "lab-1", "x" * 65536)]).count(b"\n") == 1
+
+
+def test_colour_is_on_the_rank_only_and_differs_between_ranks() -> None:
+    shown = [render([Line(0.0, 1, rank, "lab-1", "hi")], colour=True) for rank in range(4)]
+    assert len(set(shown)) == 4
+    assert shown[0] == b"\x1b[36m[0]\x1b[0m hi\n"
+
+
+def test_time_and_node_are_shown_on_request() -> None:
+    moment = datetime.datetime(2026, 1, 31, 9, 30).timestamp()
+    line = Line(moment, 1, 0, "lab-1", "hi")
+    assert render([line], times=True, nodes=True) == b"2026-01-31 09:30:00 [0 lab-1] hi\n"
+
+
+def lines(*texts: str, time: float = 1.0, rank: int = 0) -> list[Line]:
+    return [Line(time, 1, rank, "lab-1", text) for text in texts]
+
+
+def test_a_cursor_that_is_not_rewound_passes_everything() -> None:
+    cursor = Cursor()
+    assert [each.text for each in cursor.fresh(lines("a", "a") + lines("a"))] == ["a", "a", "a"]
+
+
+@pytest.mark.parametrize("shown", range(7))
+def test_a_rewound_cursor_goes_on_where_it_was(shown: int) -> None:
+    every = lines("a", "b") + lines("b", "b", time=2.0) + lines("x", rank=1) + lines("c", time=3.0)
+    cursor = Cursor()
+    before = list(cursor.fresh(every[:shown]))
+    cursor.rewind()
+    assert before + list(cursor.fresh(every)) == every
+
+
+def test_a_replay_that_begins_late_loses_nothing() -> None:
+    cursor = Cursor()
+    list(cursor.fresh(lines("a") + lines("b", time=2.0)))
+    cursor.rewind()
+    assert [each.text for each in cursor.fresh(lines("b", time=2.0) + lines("c", time=3.0))] == ["c"]

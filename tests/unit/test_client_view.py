@@ -1,0 +1,201 @@
+"""What screens show of a status document, as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from client_fakes import status
+
+from swarmtrain.control import view
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0.0, "0.0 s"),
+        (-0.01, "0.0 s"),
+        (0.44, "0.4 s"),
+        (9.94, "9.9 s"),
+        (12.4, "12 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (185, "3 min 5 s"),
+        (3600, "1 h"),
+        (7800, "2 h 10 min"),
+        (90000, "1 d 1 h"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert view.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1 kB"), (3_140_000, "3.14 MB"), (2 * 10**12, "2 TB")],
+)
+def test_sizes(count: int | None, text: str) -> None:
+    assert view.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([], "-"), ([0], "0"), ([0, 1, 2], "0-2"), ([5, 0, 1], "0-1,5"), ([1, 3], "1,3")]
+)
+def test_ranks(values: list[int], text: str) -> None:
+    assert view.ranks(values) == text
+
+
+def test_the_headline_of_a_live_run() -> None:
+    live = status(step=120, epoch=4, loss=0.123456, step_seconds=0.0081)
+    assert view.headline(live, 1020.0) == (
+        "digits.1 is running: generation 1, 2 ranks, step 120 (epoch 4), loss 0.12346, 8.1 ms a step, for 20 s"
+    )
+
+
+def test_the_headline_of_a_run_that_waits() -> None:
+    waiting = status(state="starting", generation=0, world_size=0, started=None)
+    assert view.headline(waiting, 1003.0) == "digits.1 is starting: for 3.0 s"
+
+
+def test_the_headline_of_a_run_that_has_ended_gives_the_reason() -> None:
+    ended = status(state="failed", reason="lab-2 was lost")
+    assert (
+        view.headline(ended, 9999.0) == "digits.1 failed (lab-2 was lost): generation 1, 2 ranks, after 10 s"
+    )
+
+
+def test_the_rows_of_ps() -> None:
+    live = status(step=7, loss=1.5)
+    assert view.run_row("digits.1", "swarm", live, 1090.0) == (
+        *("digits.1", "running", "swarm", "2", "7", "1.5", "1 min 30 s", "1 min 30 s"),
+    )
+    silent = view.run_row("digits.1", "swarm", None, 1090.0)
+    assert silent[:3] == ("digits.1", "unreachable", "swarm") and len(silent) == len(view.RUN_COLUMNS)
+
+
+def test_tables_have_a_cell_under_every_heading() -> None:
+    for table in (view.members(status()), view.workers(status())):
+        assert len(table.rows) == 2
+        assert all(len(row) == len(table.columns) for row in table.rows)
+    bare = view.members(status(members=[{"node": "lab-9", "state": "waiting", "ranks": []}]))
+    assert bare.rows == [("lab-9", "waiting", "-", "-", "-", "-")]
+
+
+def trained(**more: Any) -> dict[str, Any]:
+    keys: dict[str, Any] = {
+        "state": "succeeded",
+        "step": 270,
+        "epoch": 30,
+        "loss": 0.0123,
+        "step_seconds": 0.012,
+        "eval": {"accuracy": 0.97777777},
+        "weights": {"0": "1a2b3c4d5e6f7788", "1": "1a2b3c4d5e6f7788"},
+        "snapshot": {
+            "step": 270,
+            "epoch": 30,
+            "path": "/s/data/digits.1/lab-1/snapshots/step-270.pt",
+            "bytes": 314000,
+            "node": "lab-1",
+        },
+    }
+    return status(**{**keys, **more})
+
+
+def test_the_summary_says_what_came_out_and_how_to_get_it() -> None:
+    assert view.summary(trained(), 0.0) == [
+        "digits.1 succeeded in 10 s",
+        "  steps     270 (epoch 30, 12 ms a step)",
+        "  accuracy  0.97778",
+        "  loss      0.0123",
+        "  nodes     lab-1, lab-2 (2 ranks, generation 1)",
+        "  weights   equal on all 2 ranks (1a2b3c4d5e6f)",
+        "  snapshot  step 270 on lab-1: snapshots/step-270.pt (314 kB)",
+        "  fetch it  swarmtrain fetch digits.1 snapshots/step-270.pt",
+    ]
+
+
+def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
+    assert view.summary(status(state="succeeded"), 0.0) == [
+        "digits.1 succeeded in 10 s",
+        "  nodes  lab-1, lab-2 (2 ranks, generation 1)",
+    ]
+
+
+def test_weights_that_differ_are_named() -> None:
+    drifted = trained(weights={"0": "aaaa", "1": "bbbb"})
+    assert view.weights_agree(drifted) is False
+    assert "  weights   DIFFERENT between ranks: rank 0 aaaa, rank 1 bbbb" in view.summary(drifted, 0.0)
+    assert view.weights_agree(trained(weights={"0": "aaaa"})) is None  # rank 1 did not say
+    assert view.weights_agree(trained(weights=None)) is None
+
+
+def test_a_snapshot_of_another_node_is_fetched_from_there() -> None:
+    elsewhere = trained()
+    elsewhere["snapshot"]["node"] = "lab-2"
+    elsewhere["snapshot"]["path"] = "/s/data/digits.1/lab-2/snapshots/step-270.pt"
+    elsewhere["directories"]["lab-2"] = {"work": "/s/data/digits.1/lab-2/work"}
+    assert view.summary(elsewhere, 0.0)[-1].endswith("fetch digits.1 snapshots/step-270.pt --node lab-2")
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/s/data/digits.1/lab-1/work/out/snapshot.pt", "out/snapshot.pt"),
+        ("/s/data/digits.1/lab-1/snapshots/a.pt", "snapshots/a.pt"),
+        ("/elsewhere/a.pt", "/elsewhere/a.pt"),
+        ("a.pt", "a.pt"),
+    ],
+)
+def test_a_snapshots_path_is_given_as_fetch_takes_it(path: str, shown: str) -> None:
+    assert view.snapshot_path(trained(snapshot={"path": path, "node": "lab-1"})) == shown
+
+
+CAUSE = {
+    "kind": "exception",
+    "rank": 1,
+    "node": "lab-2",
+    "summary": "ValueError: bad data",
+    "traceback": 'Traceback (most recent call last):\n  File "train.py", line 3\nValueError: bad data\n',
+    "log": [],
+    "others": [{"rank": 0, "node": "lab-1", "summary": "RuntimeError: Connection closed by peer"}],
+}
+
+
+def test_a_failure_begins_with_its_root_cause() -> None:
+    failed = status(state="failed", cause=CAUSE)
+    assert view.failure(failed) == [
+        "digits.1 failed: rank 1 on lab-2: ValueError: bad data",
+        "",
+        "Traceback (most recent call last):",
+        '  File "train.py", line 3',
+        "ValueError: bad data",
+        "",
+        "what followed:",
+        "  rank 0 on lab-1: RuntimeError: Connection closed by peer",
+    ]
+    assert view.where_the_rest_is(failed) == "swarmtrain logs digits.1 --rank 1"
+
+
+def test_a_failure_without_a_traceback_shows_the_last_lines() -> None:
+    cause = {
+        "rank": 0,
+        "node": "lab-1",
+        "summary": "killed by SIGSEGV",
+        "traceback": "",
+        "log": ["one", "two"],
+    }
+    failed = status(state="failed", cause=cause)
+    assert view.failure(failed)[1:] == ["", "its last lines:", "one", "two"]
+
+
+def test_a_failure_of_a_node_names_the_node() -> None:
+    failed = status(state="failed", cause={"rank": None, "node": "lab-2", "summary": "it was lost"})
+    assert view.failure(failed) == ["digits.1 failed: lab-2: it was lost"]
+    assert view.where_the_rest_is(failed) == "swarmtrain logs digits.1"
+
+
+def test_a_failure_without_a_cause_gives_the_reason() -> None:
+    assert view.failure(status(state="failed", reason="2 of 3 nodes joined"))[0].endswith(
+        "2 of 3 nodes joined"
+    )
