@@ -100,6 +100,13 @@ def test_order_is_that_of_time_and_each_ranks_own() -> None:
     assert [text for *_, text in in_order(iter(mixed))] == ["a", "b", "c", "d"]
 
 
+def test_order_takes_time_and_memory_in_proportion() -> None:
+    arrived = [(number / 1e5, 1, number % 3, "a", str(number)) for number in range(60_000)]
+    late = arrived[1::2] + arrived[::2]
+    assert list(in_order(iter(late))) != late
+    assert [line[0] for line in in_order(iter(arrived))] == [line[0] for line in arrived]
+
+
 def test_the_journal_drops_a_torn_line_and_goes_on(tmp_path: Path, opened: Opened) -> None:
     path = tmp_path / "journal.jsonl"
     journal = opened(Journal(path))

@@ -7,6 +7,7 @@ Offsets make delivery exactly-once: what was stored before is cut off, so agents
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ Line = tuple[float, int, int, str, str]  # time, generation, rank, node, text wi
 Key = tuple[int, int]  # generation, rank
 
 _TAIL_BLOCK = 1 << 20
+_SORT_LINES = 10_000
+_SORT_BYTES = 64 << 20
 
 
 class OutputStore:
@@ -129,21 +132,29 @@ class Reader:
                 yield record
 
 
-def in_order(lines: Iterator[Line], horizon: float = 10.0) -> Iterator[Line]:
-    """Lines sorted by time, each rank's own order kept; arrival may be late by ``horizon`` seconds."""
+def in_order(lines: Iterator[Line], horizon: float = 5.0) -> Iterator[Line]:
+    """Lines sorted by time, each rank's own order kept, with a bounded memory.
+
+    Args:
+        lines: in the order of their arrival.
+        horizon: seconds by which an arrival may be late and still find its place.
+    """
     waiting: list[Line] = []
-    newest = 0.0
     latest: dict[Key, float] = {}
+    size, limit = 0, _SORT_LINES
     for when, generation, rank, node, text in lines:
         when = latest[generation, rank] = max(when, latest.get((generation, rank), 0.0))
         waiting.append((when, generation, rank, node, text))
-        newest = max(newest, when)
-        if len(waiting) >= 8192:
-            waiting.sort(key=itemgetter(0))
-            ready = next((i for i, line in enumerate(waiting) if line[0] > newest - horizon), len(waiting))
-            ready = max(ready, len(waiting) - 65536)
-            yield from waiting[:ready]
-            del waiting[:ready]
+        size += len(text)
+        if len(waiting) < limit and size < _SORT_BYTES:
+            continue
+        waiting.sort(key=itemgetter(0))
+        ready = bisect.bisect(waiting, waiting[-1][0] - horizon, key=itemgetter(0))
+        if size >= _SORT_BYTES:
+            ready = max(ready, len(waiting) // 2)
+        yield from waiting[:ready]
+        del waiting[:ready]
+        size, limit = sum(len(line[4]) for line in waiting), 2 * len(waiting) + _SORT_LINES
     waiting.sort(key=itemgetter(0))
     yield from waiting
 
