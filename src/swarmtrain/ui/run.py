@@ -1,8 +1,7 @@
-"""The commands that start or join a run: run, plan, attach."""
+"""The commands that start or join a run: run, attach."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,14 +25,6 @@ Run SCRIPT with ARGS on every node, or what the job file says, and watch it.
 As with torchrun, what follows SCRIPT belongs to it; with a -- only what follows that.
 
 Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain attach` shows it again.
-"""
-
-_PLAN_HELP = """\
-Print the stack that `run` would deploy, and change nothing.
-
-\b
-  swarmtrain plan -j 3x1 train.py > stack.yaml
-  swarmtrain plan --plain -o out train.py    plain torchrun, for `docker stack deploy` without us
 """
 
 
@@ -88,27 +79,3 @@ def _detached(handle: RunHandle) -> int:
 def attach(name: str, on: str | None, tail: int) -> int:
     """Watch a run that was started before. Ctrl-C leaves it running."""
     return screen.follow(Client(on).get(name), stops=False, tail=tail)
-
-
-@click.command(
-    cls=options.JobCommand,
-    help=_PLAN_HELP,
-    short_help="Print what a run would deploy, and change nothing.",
-    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
-)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="A directory for the stack and its files."
-)
-@click.option("--plain", is_flag=True, help="Stock torchrun in one service a node, with nothing of ours.")
-@options.job_options
-def plan(output: Path | None, plain: bool, **flags: Any) -> None:
-    """See _PLAN_HELP."""
-    client, loaded = Client("swarm"), options.load_job(**flags)
-    planned = client.plan(loaded)
-    for notice in (*loaded.notices, *planned.notices):
-        terminal.say(notice)
-    if output is None:
-        terminal.data(planned.text.encode())
-        return
-    path, name = client.write_plan(loaded, output)
-    terminal.words(f"wrote {path}; deploy it with: docker stack deploy -c {path} {name}")

@@ -1,0 +1,44 @@
+"""The command that shows what a run would deploy: plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swarmtrain.control.client import Client
+from swarmtrain.ui import options, terminal
+
+_PLAN_HELP = """\
+Print the stack that `run` would deploy, and change nothing.
+
+\b
+  swarmtrain plan -j 3x1 train.py > stack.yaml
+  swarmtrain plan --plain -o out train.py    plain torchrun, for `docker stack deploy` without us
+"""
+
+
+@click.command(
+    cls=options.JobCommand,
+    help=_PLAN_HELP,
+    short_help="Print what a run would deploy, and change nothing.",
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A directory for the stack and its files."
+)
+@click.option("--plain", is_flag=True, help="Stock torchrun in one service a node, with nothing of ours.")
+@options.job_options
+def plan(output: Path | None, plain: bool, **flags: Any) -> None:
+    """See _PLAN_HELP."""
+    loaded = options.load_job(**flags)
+    client = Client("swarm")
+    planned = client.plan(loaded)
+    for notice in (*loaded.notices, *planned.notices):
+        terminal.say(notice)
+    if output is None:
+        terminal.data(planned.text.encode())
+        return
+    path, name = client.write_plan(loaded, output)
+    terminal.words(f"wrote {path}; deploy it with: docker stack deploy -c {path} {name}")

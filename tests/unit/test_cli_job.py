@@ -1,0 +1,123 @@
+"""From the words after `swarmtrain run` to the job that they ask for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from swarmtrain.job import JobError, LoadedJob
+from swarmtrain.ui import options
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("SWARMTRAIN_ON", "SWARMTRAIN_NODES", "SWARMTRAIN_IMAGE"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "job.yaml").write_text("script: train.py\nargs: [1, 2]\nnodes: 2\n")
+
+
+def asked(line: str) -> LoadedJob:
+    """The job of a command line."""
+    found: list[LoadedJob] = []
+
+    @click.command(
+        cls=options.JobCommand,
+        context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+    )
+    @options.job_options
+    def command(**flags: Any) -> None:
+        found.append(options.load_job(**flags))
+
+    command.main(line.split(), standalone_mode=False)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("train.py", {"script": "train.py", "args": (), "nodes": 1}),
+        ("train.py 20 5 --batch_size 64", {"args": ("20", "5", "--batch_size", "64")}),
+        ("-j 3x1 train.py 20 5", {"nodes": 3, "workers_per_node": 1, "args": ("20", "5")}),
+        ("train.py --nodes 2", {"nodes": 1, "args": ("--nodes", "2")}),
+        ("train.py --nodes 2 -- --nodes 7", {"nodes": 2, "args": ("--nodes", "7")}),
+        ("--nnodes 2:4 --nproc_per_node 2 train.py", {"nodes": "2..4", "workers_per_node": 2}),
+        ("--nproc-per-node=gpu --nnodes=3 train.py", {"nodes": 3, "workers_per_node": "auto"}),
+        ("--nodes a,b train.py", {"nodes": ("a", "b")}),
+        ("-m pkg.train 20 --x", {"module": "pkg.train", "args": ("20", "--x")}),
+        ("--module pkg.train -- 20", {"module": "pkg.train", "args": ("20",)}),
+        ("--no-python ./run.sh --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
+        ("-f job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
+        ("job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
+        ("-f job.yaml -- 20 5", {"args": ("20", "5"), "nodes": 2}),
+        ("-f job.yaml --nodes 3 train.py", {"nodes": 3, "args": ("1", "2")}),
+        ("job.yaml 20 5", {"args": ("20", "5")}),
+        ("-e A=1 -e B=x=y train.py", {"env": {"A": "1", "B": "x=y"}}),
+        ("-v /data:/data:ro --volume c:/c train.py", {"volumes": ("/data:/data:ro", "c:/c")}),
+        ("--shm-size 8g --join_deadline 10m train.py", {"shm_size": 8 << 30, "join_deadline": 600.0}),
+        ("--debug --memlock --backend gloo train.py", {"debug": True, "memlock": True, "backend": "gloo"}),
+        ("--timeout 90s --start cold train.py", {"timeout": 90.0, "start": "cold"}),
+        ("--set stop_grace=30s --set debug=true train.py", {"stop_grace": 30.0, "debug": True}),
+        (
+            "--name fit --image a/b:1 --network host train.py",
+            {"name": "fit", "image": "a/b:1", "network": "host"},
+        ),
+    ],
+)
+def test_words_become_a_job(line: str, expected: dict[str, object]) -> None:
+    job = asked(line).job
+    assert {key: getattr(job, key) for key in expected} == expected
+
+
+def test_resources_come_together_from_their_flags() -> None:
+    resources = asked("--gpus 2 --cpus 1.5 --memory 4g --gpu-kind NVIDIA-GPU train.py").job.resources
+    assert (resources.gpus, resources.cpus, resources.memory) == (2, 1.5, 4 << 30)
+    assert resources.gpu_kind == "NVIDIA-GPU"
+
+
+@pytest.mark.parametrize("line", ["train.py", "-f job.yaml"])
+def test_a_default_job_file_is_read_where_there_is_one(line: str, tmp_path: Path) -> None:
+    (tmp_path / "swarmtrain.yaml").write_text("script: train.py\nnodes: 4\n")
+    assert asked(line).job.nodes == (4 if line == "train.py" else 2)
+
+
+@pytest.mark.parametrize(
+    "line", ["-j 3 train.py", "--gpus two train.py", "--set x train.py", "--set a=[ train.py"]
+)
+def test_a_wrong_flag_is_named(line: str) -> None:
+    with pytest.raises(JobError) as caught:
+        asked(line)
+    assert line.split()[0] in caught.value.message
+
+
+def test_every_flag_of_the_job_is_offered() -> None:
+    from swarmtrain.job.flags import FLAGS
+
+    offered = {name for option in options._JOB_OPTIONS for name in _names(option)}
+    assert set(FLAGS) - {"script", "command", "args"} <= offered
+
+
+def _names(option: Any) -> list[str]:
+    @option
+    def function() -> None: ...
+
+    return [parameter.name for parameter in function.__click_params__]  # type: ignore[attr-defined]
+
+
+def test_the_command_line_reads_no_job_before_it_is_asked_to() -> None:
+    import subprocess
+
+    code = (
+        "import sys, swarmtrain.ui.cli as c\n"
+        "try: c.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'pydantic', 'rich', 'ruamel', 'torch', 'numpy', 'asyncio'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

@@ -1,0 +1,326 @@
+"""The command line as strings and exit codes, on runs that a fake launcher keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from client_fakes import FakeLauncher, fixed, status, told
+
+from swarmtrain.control import place
+from swarmtrain.control.place import Places
+from swarmtrain.ui.cli import COMMANDS, cli
+
+Run = Callable[..., Result]
+
+OUTPUT = {"lines": [[1000.0, 1, 0, "lab-1", "hello"], [1001.0, 1, 1, "lab-2", "caf\udcff"]]}
+EVENT = {"seq": 1, "t": 1000.0, "kind": "submitted", "text": "digits.1 submitted"}
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
+    ended = status(state="succeeded", step=9)
+    fake = FakeLauncher(
+        digits_1=fixed(
+            status(), logs=told(OUTPUT, {"done": {}}), events=told({"event": EVENT}, {"done": {}})
+        ),
+        other_2=fixed({**ended, "run": "other.2"}),
+    )
+    monkeypatch.setattr(Places, "open", lambda self, name: fake)
+    monkeypatch.setattr(place, "LAUNCHERS", ("local",))
+    return fake
+
+
+@pytest.fixture
+def run(launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SWARMTRAIN_ON", raising=False)
+    yield lambda *words: CliRunner().invoke(cli, words, prog_name="swarmtrain")
+
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_teaches_with_an_example(run: Run) -> None:
+    shown = run("--help")
+    assert shown.exit_code == 0
+    assert "swarmtrain run -j 3x1 train.py" in shown.stdout
+    assert all(name in shown.stdout for name in COMMANDS)
+
+
+def test_without_a_command_the_help_is_shown(run: Run) -> None:
+    assert run().stdout == run("--help").stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_command_says(run: Run, name: str) -> None:
+    command = cli.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None and command.get_short_help_str(200) == COMMANDS[name].help
+    assert run(name, "--help").exit_code == 0
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_ps_lists_live_runs_and_with_a_all_of_them(run: Run) -> None:
+    shown = run("ps").stdout.splitlines()
+    assert shown[0].split() == ["RUN", "STATE", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK"]
+    assert [line.split()[0] for line in shown[1:]] == ["digits.1"]
+    assert "other.2" in run("ps", "-a").stdout
+
+
+def test_ps_as_json_is_one_document(run: Run) -> None:
+    found = json.loads(run("ps", "-a", "--json").stdout)
+    assert [(each["run"], each["state"], each["on"]) for each in found] == [
+        ("digits.1", "running", "local"),
+        ("other.2", "succeeded", "local"),
+    ]
+
+
+def test_a_run_that_does_not_answer_is_unreachable(run: Run, launcher: FakeLauncher) -> None:
+    del launcher.coordinators["digits.1"]
+    assert run("ps").stdout.splitlines()[1].split()[:2] == ["digits.1", "unreachable"]
+    assert json.loads(run("ps", "--json").stdout)[0]["state"] == "unreachable"
+
+
+def test_no_run_is_said_in_words_and_not_as_data(run: Run, launcher: FakeLauncher) -> None:
+    launcher.kept.clear()
+    shown = run("ps", "-a")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", "no run is kept\n")
+
+
+def test_status_shows_nodes_and_ranks(run: Run) -> None:
+    shown = run("status", "digits").stdout
+    assert shown.startswith("digits.1 is running: generation 1, 2 ranks")
+    assert "lab-2  running  1      10.0.0.3  eth0       0" in shown
+    assert not any(line.endswith(" ") for line in shown.splitlines())
+    assert json.loads(run("status", "digits", "--json").stdout)["world_size"] == 2
+
+
+def test_wait_gives_the_runs_own_exit_code(run: Run, launcher: FakeLauncher) -> None:
+    assert run("wait", "other").exit_code == 0
+    launcher.coordinators["other.2"] = fixed(status("other.2", "failed", reason="no reason"))
+    shown = run("wait", "other")
+    assert shown.exit_code == 1
+    assert shown.stdout == ""
+    assert shown.stderr == (
+        "error: other.2 failed: no reason\n\nhint: swarmtrain logs other.2 has the whole output\n"
+    )
+    launcher.coordinators["other.2"] = fixed(status("other.2", "stopped"))
+    assert run("wait", "other", "--json").exit_code == 4
+
+
+def test_logs_are_bytes_with_the_rank_in_front(run: Run) -> None:
+    assert run("logs", "digits").stdout_bytes == b"[0] hello\n[1] caf\xff\n"
+
+
+def test_logs_ask_for_what_was_said(run: Run, launcher: FakeLauncher) -> None:
+    run("logs", "digits", "--rank", "0,2-3", "--node", "lab-1", "--regex", "a|b", "--tail", "5", "-f")
+    assert launcher.coordinators["digits.1"].requests[-1] == {
+        "op": "logs",
+        "follow": True,
+        "ranks": [0, 2, 3],
+        "nodes": ["lab-1"],
+        "regex": "a|b",
+        "tail": 5,
+    }
+
+
+def test_logs_as_json_are_one_object_a_line(run: Run) -> None:
+    first, second = run("logs", "digits", "--json").stdout.splitlines()
+    assert json.loads(first) == {"time": 1000.0, "generation": 1, "rank": 0, "node": "lab-1", "text": "hello"}
+    assert json.loads(second)["text"] == "caf\udcff"
+
+
+def test_events_are_told_with_their_time(run: Run) -> None:
+    assert run("events", "digits").stdout.endswith(" digits.1 submitted\n")
+    assert json.loads(run("events", "digits", "--json").stdout) == EVENT
+
+
+# ---- acting ----------------------------------------------------------------------------------------------------------
+
+
+def test_stop_is_heard_once(run: Run, launcher: FakeLauncher) -> None:
+    assert run("stop", "digits").exit_code == 0
+    assert launcher.coordinators["digits.1"].requests[-1]["op"] == "stop"
+    assert "other.2 has ended already: succeeded" in run("stop", "other").stderr
+
+
+def test_rm_takes_the_latest_run_or_all_of_a_job(run: Run, launcher: FakeLauncher) -> None:
+    assert run("rm", "other").exit_code == 0
+    assert launcher.calls == [("remove", "other.2")]
+    assert run("rm", "--all", "--force", "digits", "other").exit_code == 0
+    assert launcher.calls[1:] == [("remove", "digits.1"), ("remove", "other.2")]
+
+
+def test_a_live_run_is_not_removed(run: Run) -> None:
+    shown = run("rm", "digits")
+    assert shown.exit_code == 3
+    assert "hint: stop it first with `swarmtrain stop digits.1`, or let --force stop it" in shown.stderr
+
+
+def test_exec_takes_everything_after_the_dashes(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["digits.1"].answers["exec"] = told({"stdout": "b2s="}, {"done": {"exit": 7}})
+    shown = run("exec", "digits", "1", "--", "ls", "-l", "--", "x")
+    assert (shown.exit_code, shown.stdout) == (7, "ok")
+    first = next(each for each in launcher.coordinators["digits.1"].requests if each["op"] == "exec")
+    assert first == {"op": "exec", "argv": ["ls", "-l", "--", "x"], "rank": 1}
+
+
+# ---- beginning -------------------------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_job_file_that_plan_and_run_can_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "fit.py").write_text("")
+    assert run("init").exit_code == 0
+    text = (tmp_path / "swarmtrain.yaml").read_text()
+    assert "script: fit.py" in text and "name: fit" in text
+    again = run("init")
+    assert again.exit_code == 2
+    assert again.stderr.startswith("error: swarmtrain.yaml exists already\n\nhint: --force")
+    assert (tmp_path / "swarmtrain.yaml").read_text() == text
+
+
+def test_init_can_write_to_the_standard_output(run: Run, tmp_path: Path) -> None:
+    assert "script: a.py" in run("init", "a.py", "-o", "-").stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_schema_is_json(run: Run) -> None:
+    assert "properties" in json.loads(run("schema").stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(run: Run, shell: str) -> None:
+    assert "_SWARMTRAIN_COMPLETE" in run("completion", shell).stdout
+
+
+def test_names_of_runs_complete(run: Run) -> None:
+    words = {"_SWARMTRAIN_COMPLETE": "bash_complete", "COMP_WORDS": "swarmtrain status d", "COMP_CWORD": "2"}
+    shown = CliRunner(env=words).invoke(cli, [], prog_name="swarmtrain")
+    assert shown.stdout.splitlines() == ["plain,digits", "plain,digits.1"]
+
+
+# ---- starting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    (tmp_path / "digits.py").write_text("")
+    return "digits.py"
+
+
+def test_run_detached_prints_the_name_alone_as_data(run: Run, launcher: FakeLauncher, script: str) -> None:
+    launcher.coordinators["digits.1"] = fixed(status(state="stopped"))
+    launcher.next = fixed(status("digits.2"))
+    shown = run("run", "--on", "local", "-d", script)
+    assert (shown.exit_code, shown.stdout) == (0, "digits.2\n")
+    assert "swarmtrain: on local, as --on says\n" in shown.stderr
+    assert "swarmtrain: 2 nodes, as there are\n" in shown.stderr
+    assert "swarmtrain attach digits.2" in shown.stderr
+
+
+@pytest.mark.parametrize(("state", "code"), [("succeeded", 0), ("failed", 1), ("stopped", 4)])
+def test_run_shows_everything_and_gives_the_exit_code(
+    run: Run, launcher: FakeLauncher, script: str, state: str, code: int
+) -> None:
+    launcher.kept.clear()
+    end = {"status": status(state=state), "done": {}}
+    watch = told({"status": status()}, {"event": EVENT}, OUTPUT, end)
+    launcher.next = fixed(status(), watch=watch)
+    shown = run("run", "--on", "local", script)
+    assert shown.exit_code == code
+    assert shown.stdout_bytes == b"[0] hello\n[1] caf\xff\n"
+    assert "swarmtrain: digits.1 submitted\n" in shown.stderr
+    assert f"digits.1 {state}" in shown.stderr
+    assert "\x1b" not in shown.output
+
+
+def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> None:
+    assert run("attach", "other", "--tail", "3").exit_code == 0
+    request = launcher.coordinators["other.2"].requests[-1]
+    assert request == {"op": "watch", "after": 0, "output": True, "tail": 3}
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message", "hint"),
+    [
+        (["rnu"], 2, "there is no command 'rnu'", "did you mean `swarmtrain run`?"),
+        (["train.py"], 2, "there is no command 'train.py'", "did you mean `swarmtrain run train.py`?"),
+        (["run", "--nodse", "3"], 2, "there is no option --nodse", "did you mean"),
+        (["status"], 2, "missing argument", "`swarmtrain status --help`"),
+        (["status", "digit"], 2, "there is no run digit", "did you mean digits?"),
+        (["status", "digits.9"], 2, "there is no run digits.9", "did you mean digits.1?"),
+        (["status", "Digits!"], 2, "'Digits!' is not the name of a run", "names look like"),
+        (["logs", "digits", "--rank", "a"], 2, "'a' is no list of ranks", "0,2-3"),
+        (["logs", "digits", "--since", "soon"], 2, "'soon' is no moment", "10m"),
+        (["logs", "digits", "--tail", "x"], 2, "invalid value for '-n'", "--help"),
+        (["wait", "digits", "--timeout", "soon"], 2, "'soon' is no duration", ""),
+        (["exec", "digits", "0"], 2, "missing argument", "--help"),
+        (["exec", "digits", "0", "--"], 2, "a command is missing", "write it after the --"),
+        (["exec", "-t", "digits", "0", "--", "bash"], 2, "the input is no terminal", "leave out -t"),
+        (["completion", "tcsh"], 2, "invalid value", "--help"),
+        (["run", "--on", "slurm", "x.py"], 2, "invalid value for '--on'", "--help"),
+        (["run", "--on", "local", "nope.py"], 2, "there is no nope.py", ""),
+        (["run", "--on", "local"], 2, "nothing to run", ""),
+        (["run", "--on", "local", "-f", "nope.yaml"], 2, "nope.yaml", ""),
+        (
+            ["run", "--on", "local", "-f", "a.yaml", "b.yaml"],
+            2,
+            "two job files: a.yaml and b.yaml",
+            "give one",
+        ),
+        (["run", "--on", "local", "a.py", "b.py", "--", "c"], 2, "'b.py' stands before the --", "--help"),
+        (
+            ["run", "--on", "local", "--resume", "-m", "mod"],
+            2,
+            "no run of mod to resume",
+            "leave out --resume",
+        ),
+        (["plan", "nope.py"], 2, "there is no nope.py", ""),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_a_hint(
+    run: Run, words: list[str], code: int, message: str, hint: str
+) -> None:
+    shown = run(*words)
+    assert shown.exit_code == code
+    assert shown.stdout == ""
+    head, _, tail = shown.stderr.partition("\n\nhint: ")
+    assert head.startswith("error: ") and message in head
+    assert hint in tail
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_live_run_refuses_a_second_one(run: Run, script: str, launcher: FakeLauncher) -> None:
+    shown = run("run", "--on", "local", script)
+    assert shown.exit_code == 3
+    assert shown.stderr.endswith(
+        "error: digits.1 is still running\n\n"
+        "hint: stop it with `swarmtrain stop digits`, or let --replace stop it first\n"
+    )
+    assert launcher.calls == []
+
+
+def test_every_mistake_in_a_job_file_is_reported_at_once(
+    run: Run, tmp_path: Path, launcher: FakeLauncher
+) -> None:
+    (tmp_path / "job.yaml").write_text("script: nope.py\nnodse: 3\nbackend: mpi\n")
+    shown = run("run", "--on", "local", "-f", "job.yaml")
+    assert shown.exit_code == 2
+    assert "error: the job has 3 mistakes" in shown.stderr
+    assert "job.yaml:2" in shown.stderr and "job.yaml:3" in shown.stderr
+    assert launcher.calls == []
+
+
+def test_a_job_file_that_is_no_yaml_is_one_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_bytes(b"nodes: [1,\n\tx: {")
+    shown = run("run", "--on", "local", "job.yaml")
+    assert shown.exit_code == 2
+    assert shown.stderr.startswith("error: job.yaml")
