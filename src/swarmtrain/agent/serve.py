@@ -57,6 +57,11 @@ class Desk:
                 return False
         return True
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return bool(self._tasks)
+
     def close(self) -> None:
         """The connection is gone, and with it everybody who asked."""
         for task in self._tasks.values():

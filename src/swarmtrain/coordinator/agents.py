@@ -72,7 +72,8 @@ class AgentDesk:
             }
         )
         run.pulse.beat()
-        run.tell(peer)
+        if join["role"] == "agent":
+            run.tell(peer)
         try:
             while (message := await channel.receive()) is not None:
                 peer.heard = time.monotonic()

@@ -1,0 +1,93 @@
+"""``bundle.zip files``: a short-lived stand-in for an agent that has ended, so that its node's files can be fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+from swarmtrain.agent.serve import Desk
+from swarmtrain.errors import ChannelError
+from swarmtrain.wire import names, sockets
+from swarmtrain.wire.channel import Channel, initiate
+from swarmtrain.wire.frames import Message
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Ticket
+
+_IDLE_SECONDS = 60.0  # without a request, the helper goes
+_JOIN_SECONDS = 60.0
+
+
+def main(argv: list[str]) -> int:
+    """Serve this node's files through the coordinator until nobody asks any more."""
+    ticket = Ticket.load(Path(os.environ[names.ENV_SECRET_FILE]))
+    return asyncio.run(_serve(ticket, dict(os.environ)))
+
+
+async def _serve(ticket: Ticket, env: dict[str, str]) -> int:
+    limit = time.monotonic() + _JOIN_SECONDS
+    while True:
+        try:
+            channel = Channel(*await sockets.dial(env[names.ENV_COORDINATOR]))
+            break
+        except OSError as error:
+            if time.monotonic() > limit:
+                print(f"{env[names.ENV_COORDINATOR]}: {error}", file=sys.stderr, flush=True)
+                return 0  # not to be started again: the client asks anew
+            await asyncio.sleep(0.2)
+    try:
+        await initiate(channel, ticket.token)
+        node = env[names.ENV_NODE]
+        await channel.send({"join": _join(node, env)})
+        welcome = await channel.receive()
+        if welcome is None or "welcome" not in welcome:
+            raise ChannelError(f"the coordinator did not take this helper: {welcome}")
+        desk = Desk(Storage(Path(env.get(names.ENV_STORAGE, names.STORAGE))), node, channel.send)
+        desk.lineage = welcome["welcome"]["lineage"]
+        await _attend(channel, desk)
+    except (ChannelError, ConnectionError, asyncio.TimeoutError) as error:
+        print(error, file=sys.stderr, flush=True)
+    finally:
+        channel.close()
+    return 0
+
+
+async def _attend(channel: Channel, desk: Desk) -> None:
+    """Answer, and keep the connection warm, until there was nothing to do for a while."""
+    idle_since = time.monotonic()
+    receiving: asyncio.Future[Message | None] = asyncio.ensure_future(channel.receive())
+    while True:
+        done, _ = await asyncio.wait([receiving], timeout=1.0)
+        if done:
+            message = receiving.result()
+            if message is None:
+                return
+            desk.hear(message)
+            receiving = asyncio.ensure_future(channel.receive())
+        if done or desk.busy:
+            idle_since = time.monotonic()
+        if time.monotonic() - idle_since > _IDLE_SECONDS:
+            receiving.cancel()
+            return
+        await channel.send({"beat": time.time()})
+
+
+def _join(node: str, env: dict[str, str]) -> Message:
+    return {
+        "role": "files",
+        "node": node,
+        "node_id": env.get(names.ENV_NODE_ID, node),
+        "incarnation": f"files-{os.getpid()}-{time.time_ns():x}",
+        "slot": 0,
+        "workers": 0,
+        "gpus": 0,
+        "address": "",
+        "interface": "",
+        "why": "serves files",
+        "port": 0,
+        "time": time.time(),
+        "generation": 0,
+        "states": [],
+    }
