@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -92,6 +93,34 @@ def test_frozen_node_goes_down_and_comes_back(lab: Lab) -> None:
     assert lab.status()[2].machine == "paused"
     lab.node("lab-3").unpause()
     eventually(lambda: state(lab, "lab-3") == "Ready", NOTICED, "the thawed node is Ready")
+
+
+def test_freezing_a_node_freezes_its_containers(lab: Lab, torch_image: str) -> None:
+    node = lab.node("lab-2")
+    tick = "import time\nfor _ in range(60): print(time.monotonic(), flush=True); time.sleep(0.05)"
+    container = node.docker.run("run", "--detach", torch_image, "python", "-c", tick).strip()
+    try:
+        eventually(lambda: node.docker.run("logs", container), 10, "it ticks")
+        node.pause()
+        time.sleep(2)
+        node.unpause()
+        node.docker.run("wait", container)
+        ticks = [float(line) for line in node.docker.run("logs", container).split()]
+    finally:
+        node.docker.run("rm", "--force", container)
+    assert max(later - earlier for earlier, later in pairwise(ticks)) > 1.8
+
+
+def test_cpu_share_of_a_node_holds_for_its_containers(lab: Lab, torch_image: str) -> None:
+    work = (
+        "import time as t; s = t.monotonic(), t.process_time()\n"
+        "while t.monotonic() - s[0] < 3: pass\n"
+        "print((t.process_time() - s[1]) / (t.monotonic() - s[0]))"
+    )
+    shared = "{{.HostConfig.NanoCpus}}"
+    share = int(lab.engine.run("inspect", "--format", shared, lab.node("lab-2").container)) / 1e9
+    used = float(lab.node("lab-2").docker.run("run", "--rm", torch_image, "python", "-c", work))
+    assert used < share * 1.15
 
 
 def test_unplugged_node_goes_down_and_has_its_address_when_plugged(lab: Lab) -> None:
