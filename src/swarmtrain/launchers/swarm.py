@@ -15,9 +15,9 @@ from typing import Any
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Notice, Run
-from swarmtrain.launchers.containers import exec_link
+from swarmtrain.launchers.link import exec_link
 from swarmtrain.swarm import cluster as facts
-from swarmtrain.swarm import helpers, plan, stack, tasks
+from swarmtrain.swarm import helpers, plain, plan, stack, tasks
 from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.placement import check_stack_name
@@ -43,13 +43,17 @@ class SwarmLauncher:
     def __init__(self, docker: Docker | None = None) -> None:
         self.docker = docker or Docker()
 
-    def plan(self, job: LoadedJob) -> plan.Plan:
+    def plan(self, job: LoadedJob, *, is_plain: bool = False) -> plan.Plan:
         """The stack that `submit` would deploy, and its files.
+
+        Args:
+            is_plain: stock torchrun in one service a node instead, with nothing of ours.
 
         Raises:
             RequestError: wrong on any cluster. ClusterError: wrong on this one.
         """
-        return plan.make(job, facts.read(self.docker))
+        cluster = facts.read(self.docker)
+        return plain.make(job, cluster) if is_plain else plan.make(job, cluster)
 
     def check(self, job: LoadedJob) -> list[Notice]:
         """Refuse, before anything changes, what cannot work here."""

@@ -23,7 +23,7 @@ class Octal(int):
 
 
 def dump(document: Mapping[str, Any]) -> str:
-    """The text of a document made of mappings, sequences, strings, numbers and booleans."""
+    """The text of a document made of mappings, sequences, strings, numbers, booleans and None."""
     return "\n".join(_mapping(document, "")) + "\n"
 
 
@@ -62,6 +62,8 @@ def _entry(start: str, value: Any, indent: str) -> list[str]:
 
 
 def _scalar(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, Octal):
@@ -76,5 +78,7 @@ def _string(text: str, *, double: bool = True, flow: bool = False) -> str:
         text = text.replace("$", "$$")
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and not (flow and ":" in text):
         return text
+    if '"' in text and "'" not in text and text.isprintable():
+        return f"'{text}'"
     quoted = json.dumps(text, ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)

@@ -6,6 +6,7 @@ one sentence what is in the way. Nothing has been changed on the cluster by then
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import zlib
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def place(job: Job, cluster: Cluster) -> Placement:
         )
     coordinator = _coordinator(job, cluster)
     _check_network(job, cluster)
-    notices = _gpu_notices(job, cluster)
+    notices = [*_gpu_notices(job, cluster), *_network_notices(job)]
     if job.node_names is not None:
         places = tuple(_named(name, job, cluster) for name in job.node_names)
         _check_distinct(places, job.node_names)
@@ -63,6 +64,22 @@ def place(job: Job, cluster: Cluster) -> Placement:
     which = "the manager spoken to" if coordinator.id == cluster.node_id else "as the job says"
     notices.append(f"the coordinator is on {coordinator.hostname}, {which}")
     return Placement(coordinator, places, _port(job, coordinator, cluster), tuple(notices))
+
+
+def choose(job: Job, cluster: Cluster) -> Placement:
+    """Like `place`, but a count becomes names too: the first nodes that can take part, as many as may.
+
+    Raises:
+        ClusterError: the cluster has no place for it. RequestError: the job names no image.
+    """
+    placement = place(job, cluster)
+    if placement.places:
+        return placement
+    fit = [node for node in cluster.nodes if not unfit(node, job)]
+    chosen = fit[: job.nodes_max]
+    places = tuple(Place(node, node.hostname, f"node.hostname == {node.hostname}") for node in chosen)
+    notice = f"the nodes are {', '.join(each.name for each in places)}, the first that can take part"
+    return dataclasses.replace(placement, places=places, notices=(notice, *placement.notices[:-2]))
 
 
 def check_stack_name(stack: str, job: str, cluster: Cluster) -> None:
@@ -269,6 +286,14 @@ def _gpu_notices(job: Job, cluster: Cluster) -> list[str]:
     gpus = sorted({kind for node in cluster.nodes for kind in node.generic if "gpu" in kind.lower()})
     there = f" (nodes here declare {', '.join(gpus)})" if gpus else ""
     return [f"training on CPUs: resources.gpus is 0{there}"]
+
+
+def _network_notices(job: Job) -> list[str]:
+    if job.network == "encrypted":
+        return [
+            "network: encrypted needs ESP (IP protocol 50) to pass between all nodes, and costs throughput"
+        ]
+    return []
 
 
 def _port(job: Job, coordinator: Node, cluster: Cluster) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from swarmtrain.job import LoadedJob
 from swarmtrain.swarm import bundle, code, stack
 from swarmtrain.swarm.cluster import Cluster
+from swarmtrain.swarm.code import PLAN_MARKER
 from swarmtrain.swarm.placement import Placement, place
 from swarmtrain.swarm.task import check_environment, task_of
 from swarmtrain.wire import names
@@ -34,6 +35,7 @@ class Plan:
     files: Mapping[str, bytes]
     placement: Placement
     notices: tuple[str, ...]
+    has_ticket: bool = True  # a plain stack has none
 
     def write(self, directory: Path, ticket: Ticket) -> Path:
         """Put everything into an existing directory, the ticket readable by its owner alone; the stack's path.
@@ -41,12 +43,15 @@ class Plan:
         Raises:
             OSError: it cannot be written.
         """
+        (directory / PLAN_MARKER).touch()  # so that it is never taken for a part of the code
         for name, data in self.files.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(data)
-        secret = directory / stack.TICKET
-        secret.unlink(missing_ok=True)
-        secret.touch(mode=0o600)
-        secret.write_text(ticket.dump())
+        if self.has_ticket:
+            secret = directory / stack.TICKET
+            secret.unlink(missing_ok=True)
+            secret.touch(mode=0o600)
+            secret.write_text(ticket.dump())
         path = directory / STACK_FILE
         path.write_text(self.text)
         return path

@@ -13,29 +13,34 @@ one task a node; named nodes are one service each. What each setting is for:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from swarmtrain.job import Job, Volume
+from swarmtrain.job import Job
 from swarmtrain.job.units import format_duration
-from swarmtrain.swarm.compose import Octal, dump, literal
+from swarmtrain.swarm.compose import Octal, dump
+from swarmtrain.swarm.parts import (
+    VERSION,
+    Document,
+    host_and_port,
+    mount_of,
+    network_key,
+    network_of,
+    ordered,
+    resources_of,
+    shared_memory,
+    ulimits_of,
+    volumes_of,
+    workers_environment,
+)
 from swarmtrain.swarm.placement import LABEL_PORT, Place, Placement
 from swarmtrain.wire import names
 
-Document = dict[str, Any]
-
-VERSION = "3.8"  # the newest that a command line of 20.10 reads
-NETWORK = "training"
 TICKET = "ticket"
 BUNDLE = "bundle"
 LABEL_LEAST = "swarmtrain.nodes"  # the fewest nodes that the run goes on with
 STOP_MARGIN = 15.0  # seconds that an agent may take beyond what its workers may
 
-_ORDER = (
-    *("image", "hostname", "user", "entrypoint", "command", "environment", "networks", "configs", "secrets"),
-    *("volumes", "ulimits", "healthcheck", "stop_grace_period", "deploy"),
-)
 _STACK = '{{index .Service.Labels "com.docker.stack.namespace"}}'
 _HEADER = """\
 # The job {job} as a Swarm stack, made by swarmtrain. The files that it names lie beside it where
@@ -78,20 +83,15 @@ def render(job: Job, placement: Placement, files: Files) -> Document:
         services[names.AGENT_SERVICE] = agent.counted()
     return {
         "version": VERSION,
-        "services": {name: _ordered(service) for name, service in services.items()},
-        "networks": {_network_key(job): _network(job)},
+        "services": {name: ordered(service) for name, service in services.items()},
+        "networks": {network_key(job): network_of(job)},
         "volumes": {
             names.VOLUME: {"name": names.VOLUME},
-            **{volume.source: {"name": volume.source} for volume in job.mounts if not volume.is_path},
+            **volumes_of(job),
         },
         "configs": {file.config: {"file": f"./{file.name}"} for file in files.all()},
         "secrets": {TICKET: {"file": f"./{TICKET}"}},
     }
-
-
-def _ordered(service: Document) -> Document:
-    """What a person looks for first comes first."""
-    return {key: service[key] for key in _ORDER if key in service}
 
 
 def text_of(job: Job, document: Document) -> str:
@@ -131,8 +131,7 @@ class _Agent:
         service["environment"] |= {names.ENV_NODE: node, names.ENV_SLOT: slot}
         if files.code:
             service["environment"][names.ENV_CODE] = ":".join(file.target for file in files.code)
-        if not job.resources.gpus:
-            service["environment"]["NVIDIA_VISIBLE_DEVICES"] = "void"
+        service["environment"] |= workers_environment(job)
         if job.network != "host":
             service["hostname"] = node
         service["healthcheck"] = {
@@ -143,15 +142,14 @@ class _Agent:
             "start_period": "30s",
         }
         service["stop_grace_period"] = format_duration(round(job.stop_grace + STOP_MARGIN, 3))
-        service["volumes"] = [_storage(), _shared_memory(job), *map(_mount, job.mounts)]
-        if job.memlock:
-            service["ulimits"] = {"memlock": {"soft": -1, "hard": -1}}
+        service["volumes"] = [_storage(), shared_memory(job), *map(mount_of, job.mounts)]
+        service |= ulimits_of(job)
         service["deploy"] |= {
             "placement": {"constraints": list(constraints)} if constraints else {},
             "restart_policy": {"condition": "on-failure", "delay": "1s"},
             "update_config": {"parallelism": 0},
         }
-        if resources := _resources(job):
+        if resources := resources_of(job):
             service["deploy"]["resources"] = resources
         return service
 
@@ -167,7 +165,7 @@ def _service(job: Job, placement: Placement, role: str, files: list[File]) -> Do
         "entrypoint": [job.python, names.BUNDLE],
         "command": [role],
         "environment": _environment(job, placement),
-        "networks": [_network_key(job)],
+        "networks": [network_key(job)],
         "configs": [{"source": file.config, "target": file.target, "mode": Octal(0o444)} for file in files],
         "secrets": [{"source": TICKET, "target": names.SECRET.rpartition("/")[2], "mode": Octal(0o400)}],
         "deploy": {"endpoint_mode": "dnsrr", "labels": labels},
@@ -188,54 +186,11 @@ def _environment(job: Job, placement: Placement) -> dict[str, str]:
 
 def _coordinator_address(job: Job, placement: Placement) -> str:
     if job.network == "host":
-        address = placement.coordinator.address
-        return f"[{address}]:{placement.port}" if ":" in address else f"{address}:{placement.port}"
+        return host_and_port(placement.coordinator.address, placement.port)
     if job.existing_network:  # where other runs may have a coordinator too
         return f"{_STACK}_{names.COORDINATOR_SERVICE}:{placement.port}"
     return f"{names.COORDINATOR_SERVICE}:{placement.port}"
 
 
-def _network_key(job: Job) -> str:
-    return "host" if job.network == "host" else NETWORK
-
-
-def _network(job: Job) -> Document:
-    if job.network == "host":
-        return {"external": True, "name": "host"}
-    if job.existing_network:
-        return {"external": True, "name": job.existing_network}
-    network: Document = {"driver": "overlay", "attachable": True}
-    if job.network == "encrypted":
-        network["driver_opts"] = {"encrypted": "true"}
-    return network
-
-
 def _storage() -> Document:
     return {"type": "volume", "source": names.VOLUME, "target": names.STORAGE}
-
-
-def _shared_memory(job: Job) -> Document:
-    return {"type": "tmpfs", "target": "/dev/shm", "tmpfs": {"size": job.shm_size}}
-
-
-def _mount(volume: Volume) -> Document:
-    mount: Document = {
-        "type": "bind" if volume.is_path else "volume",
-        "source": literal(volume.source),
-        "target": literal(volume.target),
-    }
-    return mount | {"read_only": True} if volume.read_only else mount
-
-
-def _resources(job: Job) -> Mapping[str, Any]:
-    wanted = job.resources
-    amounts: Document = {}
-    if wanted.cpus is not None:
-        amounts["cpus"] = f"{wanted.cpus:g}"
-    if wanted.memory is not None:
-        amounts["memory"] = str(wanted.memory)
-    resources: Document = {"limits": dict(amounts), "reservations": dict(amounts)} if amounts else {}
-    if wanted.gpus:
-        spec = {"kind": wanted.gpu_kind, "value": wanted.gpus}
-        resources.setdefault("reservations", {})["generic_resources"] = [{"discrete_resource_spec": spec}]
-    return resources

@@ -37,3 +37,14 @@ def compressed_sizes(archive: bytes) -> dict[str, int]:
     """How many bytes of the archive each of its files takes."""
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         return {entry.filename: entry.compress_size for entry in opened.infolist()}
+
+
+def unpack(archive: bytes) -> list[Member]:
+    """The files of an archive that `pack` made; none for no archive."""
+    if not archive:
+        return []
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return [
+            Member(entry.filename, opened.read(entry), bool(entry.external_attr >> 16 & 0o111))
+            for entry in opened.infolist()
+        ]

@@ -6,6 +6,7 @@ import subprocess
 from typing import BinaryIO, cast
 
 from swarmtrain.swarm.docker import Docker
+from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 
 _HANG_UP_SECONDS = 5.0
@@ -17,9 +18,9 @@ def exec_link(docker: Docker, container: str) -> Link:
     Raises:
         ClusterError: Docker does not answer, or there is no such container any more.
     """
-    entrypoint = docker.json("container", "inspect", container)[0]["Config"]["Entrypoint"]
+    python = docker.json("container", "inspect", container)[0]["Config"]["Entrypoint"][0]
     process = docker.popen(
-        *("exec", "--interactive", container, *entrypoint, "connect"),
+        *("exec", "--interactive", container, python, names.BUNDLE, "connect"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,0 +1,210 @@
+"""The plain stack, ``plan --plain``: the guide's form. One service a node, stock torchrun, nothing of ours at run time.
+
+It is what a careful person writes by hand. torchrun's elastic rendezvous meets at a store in a service of its own, so
+that the loss of a node does not take the store along; ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE`` and a short keep-alive
+let the survivors of a lost node meet again within seconds instead of dying of the store's timeout. What stock torchrun
+cannot do is said in notices. Pure, but for reading the code's files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarmtrain.errors import RequestError
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.units import format_duration
+from swarmtrain.swarm import bundle, code, zips
+from swarmtrain.swarm.cluster import Cluster
+from swarmtrain.swarm.compose import Octal, dump, literal
+from swarmtrain.swarm.parts import (
+    VERSION,
+    Document,
+    host_and_port,
+    mount_of,
+    network_key,
+    network_of,
+    ordered,
+    resources_of,
+    shared_memory,
+    ulimits_of,
+    volumes_of,
+    workers_environment,
+)
+from swarmtrain.swarm.placement import Place, Placement, choose
+from swarmtrain.swarm.plan import STACK_FILE, Plan
+
+STORE = "rendezvous"
+WORK = "/workspace"
+MAX_CONFIGS = 20  # more files than this belong into an image
+MAX_RESTARTS = 10
+
+# Keys that only our agents act on.
+_UNUSED = ("timeout", "start", "coordinator")
+
+# A store that outlives every node's agent. torchrun can also keep it inside of one of them, and dies with that one.
+_STORE_PROGRAM = (
+    "import time; from torch.distributed import TCPStore; "
+    "store = TCPStore('0.0.0.0', {port}, is_master=True, wait_for_workers=False); time.sleep(10**9)"
+)
+_HEADER = """\
+# The job {job} as a plain Swarm stack: stock torchrun, one service a node. Made by swarmtrain, which it does not need.
+#   docker stack deploy --resolve-image never --with-registry-auth -c {file} {job}
+# Training goes on in the volume {job}-work of each node; remove that for a fresh start.
+"""
+
+
+@dataclass(frozen=True)
+class _Config:
+    """One file of the user's, as a config."""
+
+    name: str  # in the tree
+    key: str
+    file: str  # beside the stack
+    executable: bool
+
+
+def make(job: LoadedJob, cluster: Cluster) -> Plan:
+    """The plain plan of a job on a cluster.
+
+    Raises:
+        RequestError: something of the job has no form in a plain stack. ClusterError: the cluster has no place for it.
+    """
+    placement = choose(job.job, cluster)
+    members = zips.unpack(code.of(job).archive)
+    notices = [*placement.notices]
+    configs: list[_Config] = []
+    if len(members) > MAX_CONFIGS or any(len(member.data) > code.PART_BYTES for member in members):
+        notices.append(
+            f"the code ({len(members)} files) is too large for a config a file: the image {job.job.image} must hold it"
+        )
+        members = []
+    for index, member in enumerate(members):
+        key = f"code-{index:02d}-{bundle.digest(member.data)}"
+        configs.append(_Config(member.name, key, f"code/{member.name}", member.executable))
+    unused = [key for key in _UNUSED if key in job.sources]
+    if unused:
+        notices.append(f"{', '.join(unused)}: not used in a plain stack, which has no agents")
+    notices.append("a hung or silently lost node is noticed only by the process group's own timeout")
+    document = render(job, placement, configs)
+    header = _HEADER.format(job=job.job.name, file=STACK_FILE)
+    files = {config.file: member.data for config, member in zip(configs, members, strict=True)}
+    return Plan(header + dump(document), files, placement, tuple(notices), has_ticket=False)
+
+
+def render(job: LoadedJob, placement: Placement, configs: Sequence[_Config]) -> Document:
+    """The Compose document."""
+    wanted = job.job
+    services = {STORE: _store(wanted, placement)}
+    for index, place in enumerate(placement.places):
+        services[f"node{index}"] = _node(job, placement, place, index, configs)
+    document: Document = {
+        "version": VERSION,
+        "services": {name: ordered(service) for name, service in services.items()},
+        "networks": {network_key(wanted): network_of(wanted)},
+    }
+    volumes = volumes_of(wanted)
+    if configs:
+        volumes["work"] = {"name": f"{wanted.name}-work"}
+        document["configs"] = {config.key: {"file": f"./{config.file}"} for config in configs}
+    return document | ({"volumes": volumes} if volumes else {})
+
+
+def _store(job: Job, placement: Placement) -> Document:
+    program = _STORE_PROGRAM.format(port=placement.port)
+    return {
+        "image": job.image,
+        "entrypoint": [job.python, "-c", program],
+        "command": [],
+        "environment": {"NVIDIA_VISIBLE_DEVICES": "void"},
+        "networks": [network_key(job)],
+        "healthcheck": {"disable": True},
+        "deploy": {
+            "endpoint_mode": "dnsrr",
+            "placement": {"constraints": [f"node.id == {placement.coordinator.id}"]},
+            "restart_policy": {"condition": "any", "delay": "1s"},
+        },
+    }
+
+
+def _node(
+    job: LoadedJob, placement: Placement, place: Place, index: int, configs: Sequence[_Config]
+) -> Document:
+    wanted = job.job
+    name = f"node{index}"
+    constraints = [place.constraint, *wanted.constraints]
+    service: Document = {
+        "image": wanted.image,
+        "entrypoint": [wanted.python, "-m", "torch.distributed.run"],
+        "command": _torchrun(wanted, placement, place),
+        "environment": _environment(job),
+        "networks": [network_key(wanted)],
+        "volumes": [shared_memory(wanted), *map(mount_of, wanted.mounts)],
+        **ulimits_of(wanted),
+        "healthcheck": {"disable": True},
+        "stop_grace_period": format_duration(wanted.stop_grace),
+        "deploy": {
+            "endpoint_mode": "dnsrr",
+            "placement": {"constraints": constraints},
+            "restart_policy": {"condition": "on-failure", "delay": "1s", "max_attempts": MAX_RESTARTS},
+        },
+    }
+    if wanted.network != "host":
+        service["hostname"] = name
+    if configs:
+        service["working_dir"] = WORK
+        service["volumes"].insert(0, {"type": "volume", "source": "work", "target": WORK})
+        service["configs"] = [
+            {
+                "source": config.key,
+                "target": f"{WORK}/{config.name}",
+                "mode": Octal(0o555 if config.executable else 0o444),
+            }
+            for config in configs
+        ]
+    if resources := resources_of(wanted):
+        service["deploy"]["resources"] = resources
+    return service
+
+
+def _torchrun(job: Job, placement: Placement, place: Place) -> list[str]:
+    """The arguments of torchrun, the same on every node."""
+    store = STORE if job.network != "host" else placement.coordinator.address
+    workers = job.workers_per_node if job.workers_per_node != "auto" else max(1, job.resources.gpus)
+    least, most = job.nodes_min, job.nodes_max
+    conf = f"is_host=false,join_timeout={job.join_deadline:.0f},last_call_timeout=1"
+    return [
+        f"--nnodes={least if least == most else f'{least}:{most}'}",
+        f"--nproc_per_node={workers}",
+        f"--max_restarts={MAX_RESTARTS}",
+        f"--rdzv_id={job.name}",
+        "--rdzv_backend=c10d",
+        f"--rdzv_endpoint={host_and_port(store, placement.port)}",
+        f"--rdzv_conf={conf},keep_alive_interval=1,keep_alive_max_attempt=3",
+        *([f"--local_addr={place.node.address}"] if job.network == "host" else []),
+        *_target(job),
+    ]
+
+
+def _target(job: Job) -> list[str]:
+    if job.script is not None:
+        return [job.script, *job.args]
+    if job.module is not None:
+        return ["-m", job.module, *job.args]
+    return ["--no_python", *(job.command or ()), *job.args]
+
+
+def _environment(job: LoadedJob) -> dict[str, str | None]:
+    """Torch's own settings, then the user's. One without a value is taken from where the stack is deployed."""
+    wanted = job.job
+    environment: dict[str, str | None] = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    if wanted.network != "host":
+        environment |= {"GLOO_SOCKET_IFNAME": "eth0", "NCCL_SOCKET_IFNAME": "=eth0"}
+    if wanted.debug:
+        environment |= {"NCCL_DEBUG": "INFO", "TORCH_SHOW_CPP_STACKTRACES": "1"}
+    environment |= workers_environment(wanted)
+    for name, value in wanted.env.items():
+        if value is not None and "\n" in value:
+            raise RequestError(f"env: {name} has several lines, which a plain stack cannot carry safely")
+        environment[name] = None if value is None else literal(value)
+    return environment
