@@ -1,4 +1,4 @@
-"""What the docker and the swarm launcher share: a link into a coordinator's container."""
+"""Links over the standard streams of a process: into a coordinator's container, or to a run's archive."""
 
 from __future__ import annotations
 
@@ -25,12 +25,17 @@ def exec_link(docker: Docker, container: str) -> Link:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    return process_link(process)
+
+
+def process_link(process: subprocess.Popen[bytes]) -> Link:
+    """A link to a process that runs ``bundle.zip connect``, started with pipes for its standard streams."""
     source, sink = cast("BinaryIO", process.stdout), cast("BinaryIO", process.stdin)
     return Link(source, sink, lambda: _hang_up(process))
 
 
 def _hang_up(process: subprocess.Popen[bytes]) -> None:
-    """End ``docker exec``; the engine then closes the streams of what it started."""
+    """End the process; behind ``docker exec`` the engine then closes the streams of what it started."""
     process.terminate()
     try:
         process.wait(_HANG_UP_SECONDS)

@@ -17,11 +17,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Notice, Run, parse_handle
+from swarmtrain.launchers.link import process_link
 from swarmtrain.swarm import bundle, code
 from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.wire import names
@@ -240,14 +240,21 @@ def _lives(process: dict[str, int]) -> bool:
 def _direct(path: Path) -> Link:
     connection = dial_unix(path)
 
-    def hang_up() -> None:
-        try:
-            connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        connection.close()
+    source, sink = connection.makefile("rb"), connection.makefile("wb")
 
-    return Link(connection.makefile("rb"), cast(BinaryIO, connection.makefile("wb")), hang_up)
+    def hang_up() -> None:
+        for end in (
+            lambda: connection.shutdown(socket.SHUT_RDWR),
+            source.close,
+            sink.close,
+            connection.close,
+        ):
+            try:
+                end()
+            except OSError:
+                pass  # the coordinator went first
+
+    return Link(source, sink, hang_up)
 
 
 def _archive(place: Path) -> Link:
@@ -257,13 +264,7 @@ def _archive(place: Path) -> Link:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert process.stdin is not None and process.stdout is not None
-
-    def hang_up() -> None:
-        process.kill()
-        process.wait()
-
-    return Link(cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin), hang_up)
+    return process_link(process)
 
 
 def _write_secret(path: Path, text: str) -> None:

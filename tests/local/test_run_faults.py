@@ -1,0 +1,256 @@
+"""Runs that go wrong: the root cause comes first, everything stops at once, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmtrain import Client, Job
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.wire.processes import descendants
+
+PLANTED = """
+import os, signal, sys, time
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+rank, how = dist.get_rank(), sys.argv[1]
+for step in range(600):
+    dist.all_reduce(torch.ones(10))
+    if step == 3:
+        open(f"reached-{rank}", "w").close()
+        if rank == 1:
+            if how == "raise": raise ValueError("planted in rank 1")
+            if how == "exit": sys.exit(3)
+            if how == "segfault": os.kill(os.getpid(), signal.SIGSEGV)
+            if how == "hang": time.sleep(600)
+    time.sleep(0.05)
+"""
+
+RECORDED = """
+import os
+from torch.distributed.elastic.multiprocessing.errors import record
+
+@record
+def main():
+    if os.environ["RANK"] == "0":
+        raise KeyError("recorded")
+    import time
+    time.sleep(600)
+
+main()
+"""
+
+PARENT = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execvp("sleep", ["sleep", "601"])
+    os._exit(0)
+open("ready", "w").close()
+time.sleep(600)
+"""
+
+SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for runs of its own; afterwards no process of it may be left."""
+    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "home"
+    limit = time.monotonic() + 15
+    while left := _processes_of(tmp_path):
+        assert time.monotonic() < limit, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+def _processes_of(home: Path) -> list[str]:
+    """Every process whose command or working directory lies in this test's directory."""
+    found = []
+    for pid in descendants(1):
+        try:
+            where = str(Path(f"/proc/{pid}/cwd").readlink())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if pid != os.getpid() and (str(home) in where or str(home) in words) and "pytest" not in words:
+            found.append(f"{pid} {words}")
+    return found
+
+
+def start(directory: Path, text: str, *args: str, **job: object) -> RunHandle:
+    (directory / "train.py").write_text(text)
+    settings: dict[str, object] = {"nodes": 2, "env": {"OMP_NUM_THREADS": "1"}} | job
+    return Client(on="local").run(Job(script="train.py", args=args, **settings))  # type: ignore[arg-type]
+
+
+def reach(handle: RunHandle, state: str, seconds: float = 90) -> dict[str, object]:
+    limit = time.monotonic() + seconds
+    while True:
+        status = handle.status()
+        if status["state"] == state and all(worker["pid"] for worker in status["workers"]):
+            return dict(status)
+        assert status["state"] in ("starting", state), status["reason"]
+        assert time.monotonic() < limit, f"still {status['state']}"
+        time.sleep(0.05)
+
+
+def workers(status: dict[str, object]) -> list[int]:
+    return [worker["pid"] for worker in status["workers"]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "start_as"),
+    [
+        ("raise", "rank 1 on node1: ValueError: planted in rank 1", "warm"),
+        ("raise", "rank 1 on node1: ValueError: planted in rank 1", "cold"),
+        ("exit", "rank 1 on node1: exited with code 3", "warm"),
+        ("segfault", "rank 1 on node1: killed by SIGSEGV", "warm"),
+    ],
+)
+def test_a_failing_rank_stops_the_run_with_its_cause_first(
+    tmp_path: Path, how: str, reason: str, start_as: str
+) -> None:
+    handle = start(tmp_path, PLANTED, how, start=start_as)
+    result = handle.wait(timeout=120)
+    assert (result.state, result.reason) == ("failed", reason)
+    cause = handle.status()["cause"]
+    assert cause["rank"] == 1
+    if how == "raise":
+        assert cause["traceback"].startswith("Traceback (most recent call last):")
+        assert "swarmtrain/" not in cause["traceback"]
+        assert 'raise ValueError("planted in rank 1")' in cause["traceback"]
+
+
+def test_record_of_torch_is_honoured(tmp_path: Path) -> None:
+    handle = start(tmp_path, RECORDED)
+    result = handle.wait(timeout=120)
+    assert result.reason == "rank 0 on node0: KeyError: 'recorded'"
+    assert "in main" in handle.status()["cause"]["traceback"]
+
+
+def test_a_script_that_cannot_be_imported_shows_its_own_traceback(tmp_path: Path) -> None:
+    handle = start(tmp_path, "import not_there_at_all\n")
+    result = handle.wait(timeout=120)
+    assert "ModuleNotFoundError: No module named 'not_there_at_all'" in result.reason
+    assert "train.py" in handle.status()["cause"]["traceback"]
+
+
+def test_a_killed_worker_ends_the_run_within_seconds(tmp_path: Path) -> None:
+    handle = start(tmp_path, PLANTED, "hang")
+    pids = workers(reach(handle, "running"))
+    began = time.monotonic()
+    os.kill(pids[1], signal.SIGKILL)
+    assert handle.wait(timeout=60).reason == "rank 1 on node1: killed by SIGKILL"
+    assert time.monotonic() - began < 15
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.parametrize("victim", ["agent", "keeper", "spawner"])
+def test_no_orphan_is_left_whatever_is_killed(tmp_path: Path, victim: str, home: Path) -> None:
+    handle = start(tmp_path, PARENT, nodes=2, start="cold")
+    status = reach(handle, "running")
+    while len(list(home.glob("data/*/node*/work/ready"))) < 2:
+        time.sleep(0.05)
+    spawner = _parent(workers(status)[0])
+    while b"spawner" in _command(_parent(spawner)):
+        spawner = _parent(spawner)
+    agent = _parent(spawner)
+    os.kill({"spawner": spawner, "agent": agent, "keeper": _parent(agent)}[victim], signal.SIGKILL)
+    result = handle.wait(timeout=60)
+    assert result.state == "failed"
+    assert "node0" in result.reason
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_stop_ends_everything_and_says_who_stopped_it(tmp_path: Path) -> None:
+    handle = start(tmp_path, SLEEPER, start="cold")
+    pids = workers(reach(handle, "running"))
+    handle.stop()
+    result = handle.wait(timeout=30)
+    assert (result.state, result.reason) == ("stopped", "stopped by a person")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_worker_that_ignores_term_is_killed_after_its_grace(tmp_path: Path) -> None:
+    text = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    handle = start(tmp_path, text, start="cold", stop_grace=1)
+    reach(handle, "running")
+    time.sleep(0.5)
+    began = time.monotonic()
+    handle.stop()
+    assert handle.wait(timeout=30).state == "stopped"
+    assert 0.5 < time.monotonic() - began < 10
+
+
+def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path: Path, home: Path) -> None:
+    handle = start(tmp_path, SLEEPER, start="cold")
+    reach(handle, "running")
+    processes = (home / "runs" / handle.id / "coordinator" / "processes.json").read_text()
+    os.kill(json.loads(processes)[""]["pid"], signal.SIGKILL)
+    time.sleep(0.2)
+    status = handle.status()
+    assert status["state"] == "failed"
+    assert "coordinator was killed" in status["reason"]
+    assert [event["kind"] for event in handle.events()][:1] == ["submitted"]
+    handle.kill()
+
+
+def test_what_a_run_leaves_stays_readable_until_it_is_removed(tmp_path: Path, home: Path) -> None:
+    handle = start(tmp_path, "print('hello'); open('made.txt', 'w').write('content')", start="cold")
+    assert handle.wait(timeout=60).state == "succeeded"
+    limit = time.monotonic() + 15
+    while any(b"coordinator" in line.encode() for line in _processes_of(tmp_path)):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert [text for batch in handle.logs() for *_, text in batch] == ["hello", "hello"]
+    assert handle.status()["state"] == "succeeded"
+    assert [event["kind"] for event in handle.events()][-1] == "ended"
+    fetched = handle.fetch("made.txt", to=tmp_path / "fetched.txt")
+    assert fetched.path.read_text() == "content"
+    handle.remove()
+    assert list(home.glob("runs/*")) == []
+    assert list(home.glob("data/*")) == []
+
+
+def test_variables_arrive_unchanged(tmp_path: Path) -> None:
+    tricky = {"MONEY": "$HOME $$ ${X}", "BRACES": "{{.Node.Hostname}} {{", "LINES": "one\ntwo\n", "EMPTY": ""}
+    text = "import json, os; print(json.dumps({k: os.environ[k] for k in ('MONEY', 'BRACES', 'LINES', 'EMPTY')}))"
+    handle = start(tmp_path, text, start="cold", nodes=1, env=tricky)
+    assert handle.wait(timeout=60).state == "succeeded"
+    (line,) = [text for batch in handle.logs() for *_, text in batch]
+    assert json.loads(line) == tricky
+
+
+def test_a_run_resumes_in_the_directories_of_the_one_before(tmp_path: Path) -> None:
+    text = """
+from pathlib import Path
+path = Path("count")
+number = int(path.read_text()) if path.exists() else 0
+print(number)
+path.write_text(str(number + 1))
+"""
+    counts = []
+    for resume in (False, True, True, False):
+        (tmp_path / "train.py").write_text(text)
+        job = Job(script="train.py", nodes=1, start="cold")
+        handle = Client(on="local").run(job, resume=resume)
+        assert handle.wait(timeout=60).state == "succeeded"
+        counts += [text for batch in handle.logs() for *_, text in batch]
+    assert counts == ["0", "1", "2", "0"]
