@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swarmtrain.control.result import Status
 from swarmtrain.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TROUBLE_SECONDS = 3.0
 LOOK_SECONDS = 1.0
+_ASK_SECONDS = 0.2
 
 
 class Persistence:
@@ -81,33 +83,36 @@ def trouble_of(launcher: Launcher, run: Run) -> str:
         return ""  # Docker did not answer this time; whoever waits has a limit of its own
 
 
-def await_answer(launcher: Launcher, run: Run, ask: Callable[[], object], patience: float) -> None:
-    """Return once ``ask`` succeeds.
+def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patience: float) -> None:
+    """Return once the coordinator answers and nothing keeps the run from its place.
+
+    An answer alone is not enough: a coordinator that died at once is answered for by its archive.
 
     Args:
         ask: one attempt to speak to the coordinator; raises ClusterError while that is not possible.
-        patience: seconds after which it is given up.
+        patience: seconds of silence after which it is given up.
 
     Raises:
         ClusterError: the launcher knows why it does not get there, or the time is over.
     """
     begin = time.monotonic()
     persistence = Persistence(TROUBLE_SECONDS)
-    looked = begin
     while True:
+        silence: ClusterError | None = None
         try:
-            ask()
-            return
+            status = ask()
+            if status["generation"] or status["cause"]:
+                return
         except ClusterError as error:
             silence = error
-        now = time.monotonic()
-        if now - looked >= LOOK_SECONDS:
-            looked = now
-            if reason := persistence.certain(trouble_of(launcher, run), now):
-                raise ClusterError(f"{run.id} cannot start: {reason}") from silence
-        if now - begin >= patience:
+        trouble, now = trouble_of(launcher, run), time.monotonic()
+        if reason := persistence.certain(trouble, now):
+            raise ClusterError(f"{run.id} cannot start: {reason}") from silence
+        if silence is None and not trouble:
+            return
+        if silence is not None and now - begin >= patience:
             raise ClusterError(
                 f"the coordinator of {run.id} did not answer within {patience:.0f} s: {silence.message}",
                 silence.hint,
             ) from silence
-        time.sleep(0.1)
+        time.sleep(_ASK_SECONDS)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from swarmtrain.errors import SwarmtrainError
+from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.ui import errors, terminal
 
 INTERRUPTED = 130
@@ -138,6 +138,12 @@ class Cli(click.Group):
         except SwarmtrainError as error:
             terminal.error(error.message, error.hint)
             code = error.exit_code
+        except (
+            OSError
+        ) as error:  # a full disk, a directory that is not ours: of this machine, not of the request
+            where = f"{error.filename}: " if error.filename else ""
+            terminal.error(f"{where}{(error.strerror or str(error)).lower()}")
+            code = ClusterError.exit_code
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
