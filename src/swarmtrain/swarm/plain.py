@@ -55,7 +55,7 @@ _HEADER = """\
 
 
 @dataclass(frozen=True)
-class _Config:
+class Config:
     """One file of the user's, as a config."""
 
     name: str  # in the tree
@@ -73,7 +73,7 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     placement = choose(job.job, cluster)
     members = zips.unpack(code.of(job).archive)
     notices = [*placement.notices]
-    configs: list[_Config] = []
+    configs: list[Config] = []
     if len(members) > MAX_CONFIGS or any(len(member.data) > code.PART_BYTES for member in members):
         notices.append(
             f"the code ({len(members)} files) is too large for a config a file: the image {job.job.image} must hold it"
@@ -81,31 +81,30 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
         members = []
     for index, member in enumerate(members):
         key = f"code-{index:02d}-{bundle.digest(member.data)}"
-        configs.append(_Config(member.name, key, f"code/{member.name}", member.executable))
+        configs.append(Config(member.name, key, f"code/{member.name}", member.executable))
     unused = [key for key in _UNUSED if key in job.sources]
     if unused:
         notices.append(f"{', '.join(unused)}: not used in a plain stack, which has no agents")
     notices.append("a hung or silently lost node is noticed only by the process group's own timeout")
-    document = render(job, placement, configs)
+    document = render(job.job, placement, configs)
     header = _HEADER.format(job=job.job.name, file=STACK_FILE)
     files = {config.file: member.data for config, member in zip(configs, members, strict=True)}
     return Plan(header + dump(document), files, placement, tuple(notices), has_ticket=False)
 
 
-def render(job: LoadedJob, placement: Placement, configs: Sequence[_Config]) -> Document:
+def render(job: Job, placement: Placement, configs: Sequence[Config]) -> Document:
     """The Compose document."""
-    wanted = job.job
-    services = {STORE: _store(wanted, placement)}
+    services = {STORE: _store(job, placement)}
     for index, place in enumerate(placement.places):
         services[f"node{index}"] = _node(job, placement, place, index, configs)
     document: Document = {
         "version": VERSION,
         "services": {name: ordered(service) for name, service in services.items()},
-        "networks": {network_key(wanted): network_of(wanted)},
+        "networks": {network_key(job): network_of(job)},
     }
-    volumes = volumes_of(wanted)
+    volumes = volumes_of(job)
     if configs:
-        volumes["work"] = {"name": f"{wanted.name}-work"}
+        volumes["work"] = {"name": f"{job.name}-work"}
         document["configs"] = {config.key: {"file": f"./{config.file}"} for config in configs}
     return document | ({"volumes": volumes} if volumes else {})
 
@@ -127,29 +126,26 @@ def _store(job: Job, placement: Placement) -> Document:
     }
 
 
-def _node(
-    job: LoadedJob, placement: Placement, place: Place, index: int, configs: Sequence[_Config]
-) -> Document:
-    wanted = job.job
+def _node(job: Job, placement: Placement, place: Place, index: int, configs: Sequence[Config]) -> Document:
     name = f"node{index}"
-    constraints = [place.constraint, *wanted.constraints]
+    constraints = [place.constraint, *job.constraints]
     service: Document = {
-        "image": wanted.image,
-        "entrypoint": [wanted.python, "-m", "torch.distributed.run"],
-        "command": _torchrun(wanted, placement, place),
+        "image": job.image,
+        "entrypoint": [job.python, "-m", "torch.distributed.run"],
+        "command": _torchrun(job, placement, place),
         "environment": _environment(job),
-        "networks": [network_key(wanted)],
-        "volumes": [shared_memory(wanted), *map(mount_of, wanted.mounts)],
-        **ulimits_of(wanted),
+        "networks": [network_key(job)],
+        "volumes": [shared_memory(job), *map(mount_of, job.mounts)],
+        **ulimits_of(job),
         "healthcheck": {"disable": True},
-        "stop_grace_period": format_duration(wanted.stop_grace),
+        "stop_grace_period": format_duration(job.stop_grace),
         "deploy": {
             "endpoint_mode": "dnsrr",
             "placement": {"constraints": constraints},
             "restart_policy": {"condition": "on-failure", "delay": "1s", "max_attempts": MAX_RESTARTS},
         },
     }
-    if wanted.network != "host":
+    if job.network != "host":
         service["hostname"] = name
     if configs:
         service["working_dir"] = WORK
@@ -162,7 +158,7 @@ def _node(
             }
             for config in configs
         ]
-    if resources := resources_of(wanted):
+    if resources := resources_of(job):
         service["deploy"]["resources"] = resources
     return service
 
@@ -194,16 +190,15 @@ def _target(job: Job) -> list[str]:
     return ["--no_python", *(job.command or ()), *job.args]
 
 
-def _environment(job: LoadedJob) -> dict[str, str | None]:
+def _environment(job: Job) -> dict[str, str | None]:
     """Torch's own settings, then the user's. One without a value is taken from where the stack is deployed."""
-    wanted = job.job
     environment: dict[str, str | None] = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    if wanted.network != "host":
+    if job.network != "host":
         environment |= {"GLOO_SOCKET_IFNAME": "eth0", "NCCL_SOCKET_IFNAME": "=eth0"}
-    if wanted.debug:
+    if job.debug:
         environment |= {"NCCL_DEBUG": "INFO", "TORCH_SHOW_CPP_STACKTRACES": "1"}
-    environment |= workers_environment(wanted)
-    for name, value in wanted.env.items():
+    environment |= workers_environment(job)
+    for name, value in job.env.items():
         if value is not None and "\n" in value:
             raise RequestError(f"env: {name} has several lines, which a plain stack cannot carry safely")
         environment[name] = None if value is None else literal(value)

@@ -14,7 +14,8 @@ from swarmtrain.swarm.stack import LABEL_LEAST
 from swarmtrain.wire import names
 
 _ALIVE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
-_SLOW_SECONDS = 20.0  # before we say what a node is busy with
+_PLACED = (*_ALIVE[2:], "complete")
+_RECENT_SECONDS = 60.0  # exits further apart than this are no loop
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ def seconds(text: str) -> float:
 
 
 def explain(tasks: Iterable[Task], now: float) -> str:
-    """Why the tasks are not where they should be; empty while all is well."""
+    """Why the tasks are not where they should be; empty while all is well.
+
+    Getting an image takes as long as it takes, and a process that ended once is started again: neither is trouble.
+    """
     tasks = [task for task in tasks if task.role in (names.COORDINATOR_SERVICE, names.AGENT_SERVICE)]
     latest: dict[tuple[str, int], Task] = {}
     earlier: dict[tuple[str, int], list[Task]] = {}
@@ -97,39 +101,36 @@ def explain(tasks: Iterable[Task], now: float) -> str:
         if key in latest:
             earlier.setdefault(key, []).append(latest[key])
         latest[key] = task
-    running = sum(
-        task.role == names.AGENT_SERVICE and task.state in ("running", "complete") for task in latest.values()
-    )
+    placed = sum(_on_its_way(task, key in earlier) for key, task in latest.items())
     sentences = (
-        _explain_one(task, earlier.get(key, []), now, enough=running >= task.least)
+        _explain_one(task, earlier.get(key, []), now, enough=placed >= task.least)
         for key, task in latest.items()
     )
     return "; ".join(list(dict.fromkeys(filter(None, sentences)))[:3])
 
 
+def _on_its_way(task: Task, again: bool) -> bool:
+    """Whether an agent runs, or will unless something comes in between."""
+    if task.role != names.AGENT_SERVICE or (task.node is not None and task.node.state == "down"):
+        return False
+    return task.state in ("running", "complete") or (task.state in _PLACED and not again)
+
+
 def _explain_one(task: Task, earlier: Sequence[Task], now: float, enough: bool) -> str:
-    if task.state in ("running", "complete"):
-        if task.state == "running" and task.node is not None and task.node.state == "down":
-            return f"{task.node.hostname} is down"
-        return _exits(task, earlier, now) if task.desired == "running" else ""
-    if task.alive and task.desired not in ("running", "ready"):
-        return ""  # on its way out
+    spare = enough and task.role == names.AGENT_SERVICE
+    if task.state == "complete" or (task.alive and task.desired not in ("running", "ready")):
+        return ""  # done, or on its way out
+    if task.state == "running" and task.node is not None and task.node.state == "down":
+        return "" if spare else f"{task.node.hostname} is down"
     if task.state in ("new", "pending") and task.error:
-        return "" if enough and task.role == names.AGENT_SERVICE else _unplaced(task)
+        return "" if spare else _unplaced(task)
     if not task.alive:
-        return _failure(task) if task.desired in ("running", "ready") or task.error else ""
-    failed = [each for each in earlier if each.error]
-    if failed:
-        return _failure(failed[-1], len(failed))
-    if now - task.changed > _SLOW_SECONDS and task.state == "preparing":
-        return f"{_where(task)} is still getting the image {task.image} (for {now - task.changed:.0f} s)"
-    return ""
-
-
-def _exits(task: Task, earlier: Sequence[Task], now: float) -> str:
-    """A process that ends again and again."""
-    recent = [each for each in earlier if each.exit_code and now - each.changed < 60.0]
-    return _failure(recent[-1], len(recent)) if len(recent) >= 2 else ""
+        earlier = [*earlier, task]
+    exits = [each for each in earlier if each.exit_code and now - each.changed < _RECENT_SECONDS]
+    if len(exits) >= 2:
+        return _failure(exits[-1], len(exits))
+    rejected = [each for each in earlier if each.error and not each.exit_code]
+    return _failure(rejected[-1]) if rejected and task.state != "running" else ""
 
 
 def _where(task: Task) -> str:

@@ -1,0 +1,315 @@
+"""A job and a cluster: where it goes, or the one sentence that says why it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.job import Job
+from swarmtrain.swarm.cluster import Cluster, Network, Node, Service, node_of
+from swarmtrain.swarm.placement import check_stack_name, choose, place, satisfies
+
+GIB = 1 << 30
+
+
+def node(index: int, **facts: Any) -> Node:
+    """lab-1 is the manager; each has 8 CPUs, 16 GiB and 2 GPUs."""
+    defaults: dict[str, Any] = {
+        "role": "manager" if index == 1 else "worker",
+        "address": f"10.1.0.{index}",
+        "cpus": 8.0,
+        "memory": 16 * GIB,
+        "generic": {"gpu": 2},
+        "labels": {"rack": "a" if index < 3 else "b"},
+    }
+    return Node(**{"id": f"id{index}00000", "hostname": f"lab-{index}", **defaults, **facts})
+
+
+def cluster(*nodes: Node, **facts: Any) -> Cluster:
+    return Cluster("id100000", nodes or (node(1), node(2), node(3)), **facts)
+
+
+def job(**keys: Any) -> Job:
+    return Job(**{"name": "digits", "script": "train.py", "image": "torch", **keys})
+
+
+OVERLAY = Network("shared", "overlay", "swarm", attachable=True)
+
+REFUSED: list[tuple[str, dict[str, Any], Cluster, str, str]] = [
+    (
+        "unknown node",
+        {"nodes": ["lab-2", "lab-4x"]},
+        cluster(),
+        "no node lab-4x (did you mean lab-",
+        "lab-1, lab-2",
+    ),
+    (
+        "node down",
+        {"nodes": ["lab-2"]},
+        cluster(node(1), node(2, state="down")),
+        "node lab-2 is down",
+        "node ls",
+    ),
+    (
+        "node drained",
+        {"nodes": ["lab-2"]},
+        cluster(node(1), node(2, availability="drain")),
+        "node lab-2 is drained",
+        "docker node update --availability active lab-2",
+    ),
+    (
+        "node paused",
+        {"nodes": ["lab-2"]},
+        cluster(node(1), node(2, availability="pause")),
+        "node lab-2 is paused",
+        "--availability active",
+    ),
+    (
+        "two nodes of one name, named",
+        {"nodes": ["twin"]},
+        cluster(node(1), node(2, hostname="twin"), node(3, hostname="twin")),
+        "2 nodes of this Swarm are called twin",
+        "id200000 or id300000",
+    ),
+    (
+        "the same node twice",
+        {"nodes": ["lab-2", "id200000"]},
+        cluster(),
+        "lab-2 and id200000 are the same node",
+        "workers_per_node",
+    ),
+    (
+        "two nodes of one name, counted",
+        {"nodes": 2},
+        cluster(node(1), node(2, hostname="lab-1")),
+        "2 nodes of this Swarm are called lab-1",
+        "rename one",
+    ),
+    (
+        "more than there are",
+        {"nodes": 4},
+        cluster(),
+        "needs 4 nodes, and 3 of the Swarm's 3 nodes can",
+        "join",
+    ),
+    (
+        "more than are up",
+        {"nodes": 3},
+        cluster(node(1), node(2), node(3, state="down")),
+        "needs 3 nodes, and 2 of the Swarm's 3 nodes can take part: lab-3 is down",
+        "bring the others back",
+    ),
+    ("the least of a range", {"nodes": "4..6"}, cluster(), "needs 4 nodes", ""),
+    (
+        "constraints leave too few",
+        {"nodes": 2, "constraints": ["node.labels.rack == b"]},
+        cluster(),
+        "lab-1 does not meet node.labels.rack == b",
+        "--label-add",
+    ),
+    (
+        "constraints exclude a named node",
+        {"nodes": ["lab-1"], "constraints": ["node.labels.rack == b"]},
+        cluster(),
+        "node lab-1 does not meet",
+        "named nodes too",
+    ),
+    ("no node at all", {"constraints": ["node.hostname == x"]}, cluster(), "no node can take part", ""),
+    (
+        "too few GPUs",
+        {"nodes": 2, "resources": {"gpus": 4}},
+        cluster(),
+        "lab-1 declares 2 gpu, not 4",
+        "node-generic-resources",
+    ),
+    (
+        "GPUs of another kind",
+        {"nodes": ["lab-1"], "resources": {"gpus": 1, "gpu_kind": "NVIDIA-GPU"}},
+        cluster(),
+        "node lab-1 declares 0 NVIDIA-GPU, not 1",
+        "declare gpu: set resources.gpu_kind",
+    ),
+    (
+        "too few CPUs",
+        {"nodes": ["lab-1"], "resources": {"cpus": 9}},
+        cluster(),
+        "node lab-1 has 8 CPUs, not 9",
+        "under resources:",
+    ),
+    (
+        "too little memory",
+        {"nodes": 1, "resources": {"memory": "32g"}},
+        cluster(),
+        "lab-1 has 16.0g of memory, not 32g",
+        "ask for less",
+    ),
+    (
+        "no such network",
+        {"network": {"existing": "sharde"}},
+        cluster(networks=(OVERLAY,)),
+        "no network sharde (did you mean shared?)",
+        "docker network create --driver overlay --attachable sharde",
+    ),
+    (
+        "a network of one engine",
+        {"network": {"existing": "local"}},
+        cluster(networks=(Network("local", "bridge", "local"),)),
+        "belongs to one engine",
+        "docker network create",
+    ),
+    (
+        "a network of another driver",
+        {"network": {"existing": "other"}},
+        cluster(networks=(Network("other", "weave", "swarm", attachable=True),)),
+        "of the driver weave",
+        "",
+    ),
+    (
+        "a network that is not attachable",
+        {"network": {"existing": "closed"}},
+        cluster(networks=(Network("closed", "overlay", "swarm"),)),
+        "not attachable",
+        "--attachable closed",
+    ),
+    (
+        "a worker as coordinator",
+        {"coordinator": "lab-2"},
+        cluster(),
+        "lab-2, which is not a manager",
+        "lab-1",
+    ),
+    (
+        "a drained manager as coordinator",
+        {},
+        cluster(node(1, availability="drain"), node(2)),
+        "the coordinator cannot be on lab-1, which is drained",
+        "coordinator: names another manager",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "there", "words", "hint"), [row[1:] for row in REFUSED], ids=[r[0] for r in REFUSED]
+)
+def test_refused(keys: dict[str, Any], there: Cluster, words: str, hint: str) -> None:
+    with pytest.raises(ClusterError) as caught:
+        place(job(**keys), there)
+    assert words in caught.value.message
+    assert hint in caught.value.hint
+    assert caught.value.hint
+
+
+def test_a_job_without_an_image_is_refused_on_any_cluster() -> None:
+    with pytest.raises(RequestError, match="names no image"):
+        place(job(image=None), cluster())
+
+
+def test_named_nodes_are_pinned_by_hostname_in_the_order_of_their_ranks() -> None:
+    placement = place(job(nodes=["lab-3", "id200000"]), cluster())
+    assert [each.name for each in placement.places] == ["lab-3", "lab-2"]
+    assert [each.constraint for each in placement.places] == [
+        "node.hostname == lab-3",
+        "node.hostname == lab-2",
+    ]
+
+
+def test_nodes_of_one_name_can_be_named_by_their_ids() -> None:
+    twins = cluster(node(1), node(2, hostname="twin"), node(3, hostname="twin"))
+    placement = place(job(nodes=["id200000", "id300000"]), twins)
+    assert [each.constraint for each in placement.places] == ["node.id == id200000", "node.id == id300000"]
+    assert [each.name for each in placement.places] == ["id200000", "id300000"]
+
+
+def test_the_coordinator_is_on_the_manager_that_is_spoken_to() -> None:
+    placement = place(job(), cluster())
+    assert placement.coordinator.hostname == "lab-1"
+    assert "the coordinator is on lab-1, the manager spoken to" in placement.notices
+
+
+def test_every_choice_prints_its_reason() -> None:
+    notices = place(job(nodes=2), cluster(node(1), node(2), node(3), node(4, state="down"))).notices
+    assert "Swarm picks 2 of the nodes lab-1, lab-2, lab-3 (lab-4 is down)" in notices
+    assert "training on CPUs: resources.gpus is 0 (nodes here declare gpu)" in notices
+    grows = place(job(nodes="2..5"), cluster()).notices
+    assert "the nodes are lab-1, lab-2, lab-3, up to 5 when more come" in grows
+
+
+def test_a_plain_stack_needs_names_for_a_count() -> None:
+    chosen = choose(job(nodes=2), cluster(node(1, availability="active"), node(2, state="down"), node(3)))
+    assert [each.name for each in chosen.places] == ["lab-1", "lab-3"]
+
+
+def test_runs_on_the_host_network_get_ports_of_their_own() -> None:
+    wanted = job(network="host")
+    first = place(wanted, cluster()).port
+    busy = Service("s", "other-1_coordinator", {"swarmtrain.port": str(first)})
+    second = place(wanted, cluster(services=(busy,))).port
+    assert 29400 <= first < 30400
+    assert second != first
+    assert place(job(), cluster(services=(busy,))).port == 29400
+
+
+def test_a_stack_that_is_not_ours_is_not_overwritten() -> None:
+    label = "com.docker.stack.namespace"
+    theirs = cluster(services=(Service("1", "digits-1_web", {label: "digits-1"}),))
+    with pytest.raises(ClusterError, match="a stack digits-1 already, which is not swarmtrain's"):
+        check_stack_name("digits-1", "digits", theirs)
+    ours = cluster(
+        services=(Service("1", "digits-1_agent", {label: "digits-1", "swarmtrain.job": "digits"}),)
+    )
+    check_stack_name("digits-1", "digits", ours)
+    check_stack_name("digits-2", "digits", theirs)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "met"),
+    [
+        ("node.hostname == lab-1", True),
+        ("node.hostname == LAB-1", True),
+        ("node.hostname != lab-1", False),
+        ("node.id == id100000", True),
+        ("node.role == manager", True),
+        ("node.platform.os == linux", True),
+        ("node.platform.arch == arm64", False),
+        ("node.labels.rack == a", True),
+        ("node.labels.rack != b", True),
+        ("node.labels.none == a", False),
+        ("node.labels.none != a", True),
+        ("engine.labels.rack == a", False),
+        ("node.ip == 10.1.0.1", True),
+        ("node.ip == 10.1.0.0/24", True),
+        ("node.ip != 10.2.0.0/24", True),
+    ],
+)
+def test_constraints_are_evaluated_as_swarm_does(constraint: str, met: bool) -> None:
+    assert satisfies(node(1), constraint) is met
+
+
+def test_a_node_is_read_from_what_docker_says() -> None:
+    inspected = {
+        "ID": "abc",
+        "Spec": {"Role": "manager", "Availability": "active", "Labels": {"rack": "a"}},
+        "Description": {
+            "Hostname": "lab-1",
+            "Platform": {"Architecture": "x86_64", "OS": "linux"},
+            "Resources": {
+                "NanoCPUs": 2500000000,
+                "MemoryBytes": GIB,
+                "GenericResources": [
+                    {"NamedResourceSpec": {"Kind": "gpu", "Value": "GPU-1"}},
+                    {"NamedResourceSpec": {"Kind": "gpu", "Value": "GPU-2"}},
+                    {"DiscreteResourceSpec": {"Kind": "ssd", "Value": 3}},
+                ],
+            },
+            "Engine": {"EngineVersion": "20.10.24", "Labels": {"disk": "fast"}},
+        },
+        "Status": {"State": "ready", "Addr": "0.0.0.0"},
+        "ManagerStatus": {"Reachability": "reachable", "Addr": "[fd00::1]:2377"},
+    }
+    read = node_of(inspected)
+    assert read.generic == {"gpu": 2, "ssd": 3}
+    assert (read.cpus, read.memory, read.address, read.engine) == (2.5, GIB, "fd00::1", "20.10.24")
+    assert read.labels == {"rack": "a"}
+    assert read.is_manager and read.reachable

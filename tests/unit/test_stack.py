@@ -1,0 +1,268 @@
+"""The stack as text: golden files, and what must hold for every job.
+
+After a change that is meant: ``SWARMTRAIN_UPDATE_GOLDEN=1 pytest tests/unit/test_stack.py``, then read the diff.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.swarm import compose, plain, plan, stack
+from swarmtrain.swarm.cluster import Cluster, Network, Node
+from swarmtrain.swarm.placement import choose, place
+from swarmtrain.wire.task import Ticket
+
+GOLDEN = Path(__file__).parent / "golden"
+CLUSTER = Cluster(
+    node_id="managerid",
+    networks=(Network("ddp-net", "overlay", "swarm", attachable=True),),
+    nodes=(
+        Node(
+            "managerid",
+            "lab-1",
+            role="manager",
+            address="10.1.0.1",
+            generic={"gpu": 2},
+            cpus=8,
+            memory=1 << 36,
+        ),
+        Node("worker2id", "lab-2", address="10.1.0.2", generic={"gpu": 2}, cpus=8, memory=1 << 36),
+        Node("worker3id", "lab-3", address="10.1.0.3", generic={"gpu": 2}, cpus=8, memory=1 << 36),
+    ),
+)
+FILES = stack.Files(
+    stack.File("bundle.zip", "bundle-0123456789", "/opt/swarmtrain/bundle.zip"),
+    stack.File("job.json", "job-0123456789", "/opt/swarmtrain/job.json"),
+    (stack.File("code-00", "code-00-0123456789", "/opt/swarmtrain/code-00"),),
+)
+JOBS: dict[str, dict[str, Any]] = {
+    "count": {"nodes": 3},
+    "range": {"nodes": "2..3", "constraints": ["node.labels.rack != b", "node.role != manager"]},
+    "named": {"nodes": ["lab-3", "lab-1"], "network": "encrypted"},
+    "host": {"nodes": 2, "network": "host"},
+    "existing": {"nodes": 2, "network": {"existing": "ddp-net"}},
+    "full": {
+        "nodes": 2,
+        "args": ["20", "5", "--batch_size", "64"],
+        "resources": {"gpus": 2, "cpus": 1.5, "memory": "2g"},
+        "volumes": ["/data sets/$HOME/{{x}}:/data:ro", "models:/models"],
+        "shm_size": "1g",
+        "stop_grace": "90s",
+        "memlock": True,
+        "python": "/opt/conda/bin/python",
+        "files": [],
+        "script": "/app/train.py",
+        "coordinator": "lab-1",
+        "env": {"WANDB_API_KEY": "very-secret"},
+    },
+}
+
+
+def job(**keys: Any) -> Job:
+    return Job(**{"name": "digits", "script": "train.py", "image": "registry:5000/me/train:1", **keys})
+
+
+def rendered(name: str) -> dict[str, Any]:
+    wanted = job(**JOBS[name])
+    files = stack.Files(FILES.bundle, FILES.job) if wanted.files == () else FILES
+    return stack.render(wanted, place(wanted, CLUSTER), files)
+
+
+def compare(name: str, text: str) -> None:
+    path = GOLDEN / f"{name}.yml"
+    if os.environ.get("SWARMTRAIN_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_golden(name: str) -> None:
+    compare(name, stack.text_of(job(**JOBS[name]), rendered(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("plain", {"nodes": 2, "args": ["20", "5"], "env": {"A": "$x {{y}}", "KEY": None}}),
+        (
+            "plain-host",
+            {"nodes": "1..2", "network": "host", "module": "pkg.train", "script": None, "debug": True},
+        ),
+    ],
+)
+def test_golden_of_the_plain_form(name: str, keys: dict[str, Any]) -> None:
+    wanted = job(**keys)
+    configs = [plain.Config("train.py", "code-00-0123456789", "code/train.py", False)]
+    document = plain.render(wanted, choose(wanted, CLUSTER), configs)
+    compare(name, compose.dump(document))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_text_reads_back_as_the_document(name: str) -> None:
+    """But for the ``$`` that Docker takes for a variable, which are doubled."""
+
+    def undoubled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: undoubled(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [undoubled(each) for each in value]
+        return value.replace("$$", "$") if isinstance(value, str) else value
+
+    document = rendered(name)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 1)  # what Docker's reader follows
+    assert undoubled(yaml.load(compose.dump(document))) == json.loads(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_nothing_that_a_swarm_refuses_or_ignores(name: str) -> None:
+    """docker/cli, cli/compose/types: what `stack deploy` rejects, or drops with or without a word."""
+    document = rendered(name)
+    assert document["version"] == "3.8"
+    assert "name" not in document
+    ignored = {"build", "devices", "privileged", "ipc", "pid", "network_mode", "shm_size", "restart", "links"}
+    ignored |= {
+        "security_opt",
+        "cgroup_parent",
+        "userns_mode",
+        "depends_on",
+        "tmpfs",
+        "gpus",
+        "runtime",
+        "ports",
+    }
+    for service in document["services"].values():
+        assert not ignored & set(service)
+        assert all(isinstance(value, str) for value in service["environment"].values())
+        assert all(isinstance(value, str) for value in service["deploy"]["labels"].values())
+        assert service["deploy"]["endpoint_mode"] == "dnsrr"
+        assert "mode" not in service["deploy"]
+
+
+def test_agents_start_again_in_place_and_the_coordinator_is_pinned() -> None:
+    services = rendered("named")["services"]
+    assert list(services) == ["coordinator", "agent-0", "agent-1"]
+    assert services["coordinator"]["deploy"]["placement"]["constraints"] == ["node.id == managerid"]
+    assert services["coordinator"]["healthcheck"] == {"disable": True}
+    assert services["agent-0"]["deploy"]["placement"]["constraints"] == ["node.hostname == lab-3"]
+    assert services["agent-0"]["environment"]["SWARMTRAIN_NODE"] == "lab-3"
+    assert services["agent-0"]["environment"]["SWARMTRAIN_SLOT"] == "1"
+    assert services["agent-0"]["deploy"]["restart_policy"] == {"condition": "on-failure", "delay": "1s"}
+
+
+def test_only_agents_that_asked_for_gpus_see_any() -> None:
+    full, count = rendered("full")["services"], rendered("count")["services"]
+    assert full["coordinator"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert "NVIDIA_VISIBLE_DEVICES" not in full["agent"]["environment"]
+    assert count["agent"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
+def test_agents_on_the_host_network_get_an_address_and_a_port() -> None:
+    document = rendered("host")
+    port = place(job(network="host"), CLUSTER).port
+    for service in document["services"].values():
+        assert service["environment"]["SWARMTRAIN_COORDINATOR"] == f"10.1.0.1:{port}"
+        assert service["deploy"]["labels"]["swarmtrain.port"] == str(port)
+        assert "hostname" not in service
+
+
+def test_no_secret_and_no_run_is_in_the_text(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("")
+    wanted = job(env={"WANDB_API_KEY": None, "MODE": "very-secret-too"})
+    loaded = LoadedJob(wanted, tmp_path, {"WANDB_API_KEY": "very-secret", "MODE": "very-secret-too"})
+    planned = plan.make(loaded, CLUSTER)
+    everything = planned.text.encode() + b"".join(planned.files.values())
+    assert b"very-secret" not in everything
+    assert planned.text == plan.make(loaded, CLUSTER).text
+
+
+def test_the_same_code_gives_the_same_names_and_a_change_another(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("one")
+    first = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
+    assert set(first.files) == {"bundle.zip", "job.json", "code-00"}
+    script.write_text("two")
+    second = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
+    assert first.text != second.text
+
+
+def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("")
+    planned = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
+    out = tmp_path / "out"
+    out.mkdir()
+    path = planned.write(out, Ticket("digits.1", "token"))
+    assert path == out / "stack.yml"
+    assert path.read_text() == planned.text
+    assert (out / "ticket").stat().st_mode & 0o777 == 0o600
+    assert Ticket.load(out / "ticket").run == "digits.1"
+    assert (out / "bundle.zip").is_file()
+    again = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
+    assert again.files == planned.files  # the plan itself is no part of the code
+
+
+def test_config_names_fit_into_64_characters() -> None:
+    longest = "a" * 40 + "-9999_"
+    for digest in (stack.File("x", "code-00-" + "f" * 10, "y"),):
+        assert len(longest + digest.config) <= 64
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "on",
+            "No",
+            "null",
+            "~",
+            "",
+            " x",
+            "x ",
+            "1",
+            "1.5",
+            "0x1",
+            "1e3",
+            "22:30",
+            "0777",
+            "a: b",
+            "a #b",
+            "- a",
+        ),
+        *(
+            "{a}",
+            "[a]",
+            "*a",
+            "&a",
+            "!a",
+            "%a",
+            "@a",
+            "`a",
+            "'a'",
+            '"a"',
+            "a\nb",
+            "tab\t",
+            "é",
+            "日本",
+            "\x7f",
+            "\u2028",
+        ),
+        *("a:b", "a: ", "node.id == x", ".5", "=", "<<", "2001-01-01", "{{.Node.ID}}", 'it\'s "both"', "\\"),
+    ],
+)
+def test_any_string_survives_the_way_through_yaml(text: str) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 1)
+    document = yaml.load(compose.dump({"key": text, "list": [text], "inner": {"list": [{"a": text}, {}]}}))
+    assert document == {"key": text, "list": [text], "inner": {"list": [{"a": text}, {}]}}
+
+
+def test_dollars_are_doubled_and_templates_can_be_escaped() -> None:
+    assert compose.dump({"a": "$HOME"}) == 'a: "$$HOME"\n'
+    assert compose.literal("{{x}}") == '{{"{{"}}x}}'

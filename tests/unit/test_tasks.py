@@ -1,0 +1,150 @@
+"""What Swarm's tasks are in, as a sentence for a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarmtrain.swarm.cluster import Node
+from swarmtrain.swarm.tasks import Task, explain, seconds
+
+NOW = 1000.0
+LAB = Node("id1", "lab-1")
+
+
+def task(state: str, error: str = "", **facts: object) -> Task:
+    defaults: dict[str, object] = {
+        "service": "digits-1_agent",
+        "role": "agent",
+        "slot": 1,
+        "node": LAB,
+        "created": NOW - 30,
+        "changed": NOW - 20,
+        "image": "me/train:1",
+    }
+    return Task(state=state, error=error, **{**defaults, **facts})  # type: ignore[arg-type]
+
+
+def rejected(error: str) -> list[Task]:
+    return [
+        task("rejected", error, desired="shutdown"),
+        task("preparing", created=NOW - 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ('"No such image: me/train:1"', ["lab-1 has no image me/train:1", "docker save me/train:1"]),
+        ("pull access denied for me/train, repository does not exist", ["lab-1 has no image"]),
+        (
+            'invalid mount config for type "bind": bind source path does not exist: /data',
+            ["lab-1 has no directory /data"],
+        ),
+        (
+            'OCI runtime create failed: exec: "python3": executable file not found in $PATH: unknown',
+            ["has no python3"],
+        ),
+        ("could not find an available, non-overlapping IPv4 address pool", ["network prune"]),
+        ("network digits-1_training not found", ["does not see the run's network"]),
+        ("task: unhealthy container", ["stopped giving signs of life"]),
+        ("exec format error", ["another kind of processor"]),
+        ("something else.", ["the agent on lab-1 did not start: something else"]),
+    ],
+)
+def test_a_rejected_task_is_explained_with_its_node(error: str, words: list[str]) -> None:
+    sentence = explain(rejected(error), NOW)
+    for word in words:
+        assert word in sentence
+
+
+def test_all_is_well_while_tasks_run_or_get_their_image() -> None:
+    well = [task("running"), task("preparing", slot=2, changed=NOW - 900), task("complete", slot=3)]
+    assert explain(well, NOW) == ""
+
+
+def test_one_exit_is_no_trouble_and_a_loop_is() -> None:
+    first = task("failed", "task: non-zero exit (1)", exit_code=1, desired="shutdown", changed=NOW - 10)
+    again = task("starting", created=NOW - 5)
+    assert explain([first, again], NOW) == ""
+    second = task(
+        "failed", "task: non-zero exit (1)", exit_code=1, desired="shutdown", created=NOW - 8, changed=NOW - 6
+    )
+    sentence = explain([first, second, again], NOW)
+    assert sentence.startswith("the agent on lab-1 ended with exit code 1, 2 times")
+    assert "docker service logs digits-1_agent" in sentence
+
+
+def test_exits_long_ago_are_no_loop() -> None:
+    old = [
+        task("failed", "task: non-zero exit (1)", exit_code=1, created=NOW - 900 + n, changed=NOW - 800 + n)
+        for n in range(3)
+    ]
+    assert explain([*old, task("running", created=NOW - 700)], NOW) == ""
+
+
+def test_a_kill_points_at_memory() -> None:
+    kills = [
+        task("failed", "task: non-zero exit (137)", exit_code=137, created=NOW - n, changed=NOW - n)
+        for n in (9, 6)
+    ]
+    assert "want of memory" in explain([*kills, task("starting", created=NOW)], NOW)
+
+
+def test_no_suitable_node_is_said_with_the_schedulers_reason() -> None:
+    pending = task("pending", "no suitable node (insufficient resources on 3 nodes)", node=None)
+    sentence = explain([pending], NOW)
+    assert sentence.startswith("Swarm finds no node for agent digits-1_agent.1 (insufficient resources")
+    assert "docker service ls" in sentence
+
+
+def test_a_range_goes_on_with_the_nodes_there_are() -> None:
+    placed = [task("preparing", slot=slot, least=2) for slot in (1, 2)]
+    spare = task(
+        "pending", "no suitable node (max replicas per node limit exceed)", slot=3, node=None, least=2
+    )
+    assert explain([*placed, spare], NOW) == ""
+    assert "max replicas per node reached" in explain([placed[0], spare], NOW)
+
+
+def test_the_coordinator_that_finds_no_place_is_always_trouble() -> None:
+    pending = task(
+        "pending",
+        "no suitable node (1 node not available for new tasks)",
+        service="digits-1_coordinator",
+        role="coordinator",
+        node=None,
+    )
+    sentence = explain([task("running"), pending], NOW)
+    assert sentence.startswith("Swarm finds no node for the coordinator")
+
+
+def test_a_node_that_is_down_is_named() -> None:
+    assert explain([task("running", node=Node("id2", "lab-2", state="down"))], NOW) == "lab-2 is down"
+
+
+def test_helpers_and_tasks_on_their_way_out_are_no_trouble() -> None:
+    leaving = task("starting", desired="shutdown")
+    helper = task("rejected", "No such image", service="digits-1_clean-1", role="helper")
+    assert explain([leaving, helper], NOW) == ""
+
+
+def test_the_same_trouble_on_many_nodes_is_said_at_most_three_times() -> None:
+    many = [
+        one
+        for slot in range(9)
+        for one in (task("rejected", "No such image: x", slot=slot, node=Node(str(slot), f"lab-{slot}")),)
+    ]
+    assert explain(many, NOW).count("has no image") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-05-01T10:00:00.123456789Z", 1714557600.123456789),
+        ("2024-05-01T12:00:00+02:00", 1714557600.0),
+        ("0001-01-01T00:00:00Z", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_times_of_docker(text: str, expected: float) -> None:
+    assert seconds(text) == pytest.approx(expected)
