@@ -1,0 +1,277 @@
+"""Which rank trains on which sample, and when.
+
+One cursor for the whole run says how far the epoch has come: ``consumed`` samples of an order that seed and epoch
+decide. Each step takes the next ``batch_size`` samples of that order and deals them out to today's ranks. Nothing
+else is needed to go on exactly where a run stopped, at any world size: no sample twice, none left out.
+
+The shares of a step may differ by one sample, and in the last step of an epoch some ranks may have none. Each
+piece therefore carries its count, by which the trainer weights its gradient, and a rank without samples runs a
+stand-in of weight zero, so that it still takes part in the gradients' all-reduce.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.trainer.seeding import derive_seed
+
+
+@dataclass
+class SampleCursor:
+    """How far a run has come in its data.
+
+    Args:
+        size: samples in the dataset.
+        seed: from which, with the epoch, the order of an epoch is derived.
+        shuffle: False keeps the dataset's own order.
+        epoch: the current epoch, from 0.
+        consumed: samples of this epoch that all ranks together have trained on.
+    """
+
+    size: int
+    seed: int = 0
+    shuffle: bool = True
+    epoch: int = 0
+    consumed: int = 0
+
+    def order(self) -> torch.Tensor:
+        """The indices of this epoch, in order: shape ``[size]``, int64."""
+        if not self.shuffle:
+            return torch.arange(self.size)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
+        return torch.randperm(self.size, generator=generator)
+
+    @property
+    def at_end(self) -> bool:
+        return self.consumed >= self.size
+
+    def advance(self, samples: int) -> None:
+        self.consumed += samples
+        assert self.consumed <= self.size, f"{self.consumed} of {self.size} samples consumed"
+
+    def next_epoch(self) -> None:
+        self.epoch += 1
+        self.consumed = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes to the place that ``state`` names.
+
+        Raises:
+            TrainerError: in the middle of an epoch, where the order is no longer the one that was begun.
+        """
+        if state["consumed"]:
+            for name in ("size", "seed", "shuffle"):
+                if state[name] != getattr(self, name):
+                    raise TrainerError(
+                        f"the snapshot stands {state['consumed']} samples into an epoch of data with {name} "
+                        f"{state[name]}, and now {name} is {getattr(self, name)}",
+                        "train on the same data, or on another directory of snapshots",
+                    )
+        self.epoch = state["epoch"]
+        self.consumed = state["consumed"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Samples that one rank puts through the model at once. ``samples`` counts them; 0 marks a stand-in."""
+
+    indices: list[int]
+    samples: int
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One rank's part of an optimizer step. ``samples`` counts those of all ranks."""
+
+    samples: int
+    pieces: list[Piece]
+
+
+def plan_steps(
+    cursor: SampleCursor, rank: int, world_size: int, batch_size: int, micro_batch: int | None = None
+) -> Iterator[StepPlan]:
+    """The steps that are left in the cursor's epoch, as ``rank`` of ``world_size`` sees them."""
+    order = cursor.order()
+    for start in range(cursor.consumed, cursor.size, batch_size):
+        batch = order[start : start + batch_size]
+        share = batch[rank::world_size].tolist()
+        most = micro_batch or len(share)
+        pieces = [
+            Piece(share[i : i + most], len(share[i : i + most])) for i in range(0, len(share), most or 1)
+        ]
+        yield StepPlan(len(batch), pieces or [Piece([int(batch[0])], 0)])
+
+
+@dataclass(frozen=True)
+class LoadedPiece:
+    """A piece with its batch as the DataLoader collated it. ``last`` marks the step's last piece."""
+
+    batch: Any
+    samples: int
+    last: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rank's part of an optimizer step. ``pieces`` loads as it is iterated; iterate it to its end."""
+
+    samples: int
+    pieces: Iterator[LoadedPiece]
+
+
+class TrainLoader:
+    """Loads the steps that are left in the cursor's epoch.
+
+    Args:
+        dataset: with ``__len__`` and ``__getitem__``.
+        cursor: read at the start of each :meth:`steps`; moved by the caller.
+        rank, world_size: whose share is loaded.
+        batch_size, micro_batch, workers: as in :class:`~swarmtrain.trainer.options.Options`.
+        pin_memory: for copies to a GPU that overlap with computing.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        cursor: SampleCursor,
+        *,
+        rank: int,
+        world_size: int,
+        batch_size: int,
+        micro_batch: int | None = None,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._plan = _Plan(cursor, rank, world_size, batch_size, micro_batch)
+        self._loader: DataLoader[Any] = DataLoader(
+            _Reproducible(dataset, cursor.seed),
+            batch_sampler=self._plan,  # draws, not bare indices
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # its own: else each epoch would take a number from the training's
+        )
+
+    def steps(self) -> Iterator[Step]:
+        batches = iter(self._loader)
+        for plan in self._plan.steps():
+            yield Step(plan.samples, self._load(plan, batches))
+
+    @staticmethod
+    def _load(plan: StepPlan, batches: Iterator[Any]) -> Iterator[LoadedPiece]:
+        for number, piece in enumerate(plan.pieces, start=1):
+            yield LoadedPiece(next(batches), piece.samples, last=number == len(plan.pieces))
+
+
+# A sample to load, and the epoch that it is loaded for.
+_Draw = tuple[int, int]
+
+
+class _Plan:
+    """The plan of an epoch, as the DataLoader wants it: an iterable of lists of draws, begun anew each epoch."""
+
+    def __init__(
+        self, cursor: SampleCursor, rank: int, world_size: int, batch_size: int, micro_batch: int | None
+    ) -> None:
+        self._cursor = cursor
+        self._share = (rank, world_size, batch_size, micro_batch)
+
+    def steps(self) -> Iterator[StepPlan]:
+        return plan_steps(self._cursor, *self._share)
+
+    def __iter__(self) -> Iterator[list[_Draw]]:
+        epoch = self._cursor.epoch
+        for step in self.steps():
+            for piece in step.pieces:
+                yield [(epoch, index) for index in piece.indices]
+
+
+class _Reproducible(Dataset[Any]):
+    """Makes a dataset's random numbers (augmentation) depend on the sample and the epoch, not on the process.
+
+    A DataLoader worker's own generators are not in any snapshot and depend on how many workers there are, so in a
+    worker each sample is seeded by itself. In the training process, whose generators are in the snapshot, they are
+    left alone.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self._dataset = dataset
+        self._seed = seed
+
+    def __getitems__(self, draws: Sequence[_Draw]) -> Any:
+        if get_worker_info() is not None:
+            return [self._seeded(epoch, index) for epoch, index in draws]
+        indices = [index for _, index in draws]
+        many = getattr(self._dataset, "__getitems__", None)
+        return many(indices) if many is not None else [self._dataset[index] for index in indices]
+
+    def _seeded(self, epoch: int, index: int) -> Any:
+        seed = derive_seed(self._seed, "sample", epoch, index)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            numpy.random.seed(seed & 0xFFFFFFFF)
+        return self._dataset[index]
+
+
+def checked_size(dataset: Dataset[Any], purpose: str) -> int:
+    """The number of samples in ``dataset``.
+
+    Raises:
+        TrainerError: it has none, or cannot tell.
+    """
+    try:
+        size = len(dataset)  # type: ignore[arg-type]
+    except TypeError:
+        raise TrainerError(
+            f"the data for {purpose} has no length",
+            "give a map-style dataset, with __len__ and __getitem__, not a DataLoader over a stream",
+        ) from None
+    if isinstance(dataset, DataLoader):
+        raise TrainerError(
+            f"the data for {purpose} is a DataLoader",
+            "give its dataset: the trainer deals samples out to the ranks",
+        )
+    if size == 0:
+        raise TrainerError(f"the data for {purpose} is empty")
+    return size
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """``batch`` with every tensor in its tuples, lists and dictionaries on ``device``."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+def inputs_and_targets(batch: Any, device: torch.device) -> tuple[Any, Any]:
+    """A collated batch's two halves, on ``device``.
+
+    Raises:
+        TrainerError: the dataset's samples are not pairs.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise TrainerError(
+            f"a sample of the data is a {type(batch).__name__}, not an (inputs, targets) pair",
+            "let the dataset return two values; each may be a tensor, or a tuple or dictionary of tensors",
+        )
+    inputs, targets = batch
+    return to_device(inputs, device), to_device(targets, device)

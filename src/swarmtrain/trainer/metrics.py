@@ -1,0 +1,172 @@
+"""What a training tells others while it runs: lines for the agent, TensorBoard, and a person's terminal.
+
+The agent reads a file named by SWARMTRAIN_METRICS, one JSON object a line: see docs/trainer.md for their fields.
+Every rank appends to a file of its own. Steps come at most 20 times a second, the last one always.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swarmtrain.trainer.distributed import World
+from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.trainer.progress import Progress
+from swarmtrain.wire import names
+
+_STEP_INTERVAL = 0.05  # seconds between two lines of steps
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step as this rank saw it.
+
+    Attributes:
+        loss: the mean over this rank's samples of the step, a tensor, read only if it is reported; None without any.
+        seconds: from the end of the last step to the end of this one, data included, known phases left out.
+        samples: of all ranks.
+        done: the share of the epoch that is done, 0 to 1.
+    """
+
+    step: int
+    epoch: int
+    loss: torch.Tensor | None
+    learning_rate: float
+    seconds: float
+    samples: int
+    done: float
+
+
+class Reporter:
+    """Takes what happens in a training, and passes it on to whoever listens; one on every rank."""
+
+    def __init__(self, world: World, tensorboard: Path | str | None = None) -> None:
+        self._world = world
+        path = os.environ.get(names.ENV_METRICS)
+        # Unbuffered and appended: a line is there, whole, as soon as it is written.
+        self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
+        self._board = _tensorboard(tensorboard) if tensorboard is not None and world.leads else None
+        self._progress = Progress() if world.leads else None
+        self._waiting: tuple[float, StepReport] | None = (
+            None  # the newest step, if its line is not written yet
+        )
+        self._unreported = (0, 0.0)  # steps and their seconds since the last line
+        self._next_line = 0.0
+        self._write("start", rank=world.rank, world=world.size, device=str(world.device))
+
+    def step(self, report: StepReport) -> None:
+        steps, seconds = self._unreported
+        self._unreported = (steps + 1, seconds + report.seconds)
+        self._waiting = (time.time(), report)
+        if time.monotonic() >= self._next_line:
+            self._write_step()
+        if self._progress is not None:
+            self._progress.step(report)
+
+    def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        if self._progress is not None:
+            self._progress.epoch(epoch, loss, metrics)
+
+    def evaluation(self, step: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        self._write("eval", step=step, epoch=epoch, metrics=dict(metrics))
+        self._scalars("eval", metrics, step)
+
+    def snapshot(self, step: int, epoch: int, path: Path, size: int, seconds: float) -> None:
+        self._write("snapshot", step=step, epoch=epoch, path=str(path), bytes=size, seconds=round(seconds, 6))
+
+    def resume(self, step: int, epoch: int, path: Path) -> None:
+        self._write("resume", step=step, epoch=epoch, path=str(path))
+        self.say(f"Resuming from {path} at epoch {epoch}, step {step}")
+
+    def end(self, step: int, epoch: int, weights: str, metrics: Mapping[str, float]) -> None:
+        self._write("end", step=step, epoch=epoch, weights=weights, metrics=dict(metrics))
+        listed = "".join(f", {name} {value:.4f}" for name, value in metrics.items())
+        self.say(f"Training is done: {epoch} epochs, {step} steps{listed}, weights {weights[:12]}")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Says that no steps are made inside, and why."""
+        self._write("phase", name=name, on=True)
+        try:
+            yield
+        finally:
+            self._write("phase", name=name, on=False)
+
+    def say(self, line: str) -> None:
+        """A line for a person, on rank 0."""
+        if self._progress is not None:
+            self._progress.say(line)
+
+    def close(self) -> None:
+        self._write_step()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _write_step(self) -> None:
+        if self._waiting is None:
+            return
+        (moment, report), (steps, seconds) = self._waiting, self._unreported
+        self._waiting, self._unreported = None, (0, 0.0)
+        self._next_line = time.monotonic() + _STEP_INTERVAL
+        if self._file is None and self._board is None:
+            return  # nobody listens: do not make a GPU wait for its loss
+        loss = None if report.loss is None else float(report.loss)
+        self._append(
+            "step",
+            t=round(moment, 3),
+            step=report.step,
+            epoch=report.epoch,
+            loss=loss,
+            lr=report.learning_rate,
+            step_s=round(seconds / steps, 6),
+            samples=report.samples,
+        )
+        scalars = {"lr": report.learning_rate, "step_s": seconds / steps}
+        self._scalars("train", scalars if loss is None else {"loss": loss, **scalars}, report.step)
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        self._write_step()  # in the order in which things happened
+        self._append(kind, **fields)
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        if self._file is not None:
+            line = json.dumps(_without_nan({"kind": kind, **fields}), separators=(",", ":"))
+            self._file.write(line.encode() + b"\n")
+
+    def _scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def _without_nan(value: Any) -> Any:
+    """``value`` with None for numbers that JSON has no word for: NaN and the infinities."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return value
+
+
+def _tensorboard(directory: Path | str) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise TrainerError(
+            f"Options(tensorboard={str(directory)!r}) needs the package tensorboard",
+            "pip install tensorboard",
+        ) from None
+    return SummaryWriter(str(directory))

@@ -1,0 +1,57 @@
+"""The precision of the forward and the backward pass: fp32, bf16, or fp16 with its gradient scaler."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from swarmtrain.trainer.options import PrecisionName
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Runs the parts of a step that depend on precision; called by the trainer's step.
+
+    fp16 gradients underflow, so their loss is scaled up before the backward pass and a step whose gradients
+    overflowed is left out. Gradients are reduced before they are looked at, so all ranks leave out the same steps.
+    """
+
+    def __init__(self, name: PrecisionName, device: torch.device) -> None:
+        self._device = device.type
+        self._type = _TYPES.get(name)
+        self._scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self._type is None:
+            return nullcontext()
+        return torch.autocast(self._device, dtype=self._type)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+    def update(self, optimizer: Optimizer, model: nn.Module, clip_norm: float | None) -> bool:
+        """Clips and applies the gradients; returns False where they had overflowed and the weights stay."""
+        if self._scaler is None:
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            optimizer.step()
+            return True
+        if clip_norm is not None:
+            self._scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        before = self._scaler.get_scale()
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        return bool(self._scaler.get_scale() >= before)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)

@@ -1,0 +1,54 @@
+"""Rank 0's view of a training for a person: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarmtrain.trainer.metrics import StepReport
+
+_BAR_INTERVAL = 0.1  # seconds
+_LINE_INTERVAL = 5.0
+_WIDTH = 24
+
+
+class Progress:
+    """Shows steps and epochs on standard output; called by the reporter, on rank 0 alone."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._interval = _BAR_INTERVAL if self._terminal else _LINE_INTERVAL
+        self._next = time.monotonic() + self._interval
+        self._samples = 0
+        self._seconds = 0.0
+
+    def step(self, report: StepReport) -> None:
+        self._samples += report.samples
+        self._seconds += report.seconds
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._interval
+        rate = self._samples / self._seconds if self._seconds else 0.0
+        loss = "" if report.loss is None else f"  loss {float(report.loss):.4f}"
+        facts = f"step {report.step}{loss}  {rate:.0f} samples/s"
+        self._samples, self._seconds = 0, 0.0
+        if self._terminal:
+            full = int(_WIDTH * report.done)
+            bar = "#" * full + "." * (_WIDTH - full)
+            sys.stdout.write(f"\r\x1b[Kepoch {report.epoch} [{bar}] {report.done:4.0%}  {facts}")
+            sys.stdout.flush()
+        else:
+            self.say(f"epoch {report.epoch}  {report.done:4.0%}  {facts}")
+
+    def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        listed = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
+        self.say(f"epoch {epoch}  done  train loss {loss:.4f}{"  evaluated:" if listed else ""}{listed}")
+        self._next = time.monotonic() + self._interval
+
+    def say(self, line: str) -> None:
+        # One write a line: several processes may share this output.
+        sys.stdout.write(f"\r\x1b[K{line}\n" if self._terminal else f"{line}\n")
+        sys.stdout.flush()

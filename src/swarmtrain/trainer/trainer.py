@@ -1,0 +1,322 @@
+"""The trainer: a training loop for one process or many, that ends with the same weights however often it is stopped.
+
+A script builds model, data and optimizer, and calls :meth:`Trainer.fit` on every rank. What each part does is in a
+module of its own: ``data`` deals samples out to ranks, ``precision`` runs forward and backward, ``keeper`` takes
+snapshots and goes on from them, ``evaluation`` measures, ``metrics`` reports.
+"""
+
+from __future__ import annotations
+
+import atexit
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Dataset
+
+from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
+from swarmtrain.trainer.distributed import join_world, leave_world, share_buffers, total
+from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.trainer.evaluation import Evaluator, Measure
+from swarmtrain.trainer.keeper import SnapshotKeeper
+from swarmtrain.trainer.metrics import Reporter, StepReport
+from swarmtrain.trainer.options import Options
+from swarmtrain.trainer.precision import Precision
+from swarmtrain.trainer.seeding import derive_seed, random_state, restore_random_state, seed_everything
+
+
+class Trainer:
+    """Trains ``model`` on all ranks.
+
+    Args:
+        model: on any device; moved to this rank's. Every rank starts from rank 0's weights.
+        train_data: a map-style dataset of (inputs, targets) pairs; it is dealt out to the ranks.
+        optimizer: of the model's parameters.
+        loss: of the model's outputs and the targets, to their mean over the samples.
+        eval_data: as ``train_data``; None evaluates nothing.
+        metrics: what to measure on ``eval_data`` besides the loss: name to a function of outputs and targets that
+            returns a value for each sample, or their mean.
+        scheduler: of the optimizer's learning rate.
+        options: everything else.
+
+    Raises:
+        TrainerError: something about these arguments or this machine is wrong.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_data: Dataset[Any],
+        optimizer: Optimizer,
+        *,
+        loss: Measure,
+        eval_data: Dataset[Any] | None = None,
+        metrics: Mapping[str, Measure] | None = None,
+        scheduler: LRScheduler | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self.options = options = options or Options()
+        self.cursor = SampleCursor(checked_size(train_data, "training"), options.seed, options.shuffle)
+        self.step = 0  # optimizer steps made since the run began
+        self.world = world = join_world()
+        atexit.register(leave_world, world)
+        self.reporter = Reporter(world, options.tensorboard)
+
+        self.model = model.to(world.device)
+        self.optimizer = optimizer
+        if optimizer.state:  # made when the weights were elsewhere: loading it moves it to them
+            optimizer.load_state_dict(optimizer.state_dict())
+        self._parallel = self._wrap(self.model)
+        self._loss = loss
+        self._scheduler = scheduler
+        self._precision = Precision(options.precision, world.device)
+        self._loader = TrainLoader(
+            train_data,
+            self.cursor,
+            rank=world.rank,
+            world_size=world.size,
+            batch_size=options.batch_size,
+            micro_batch=options.micro_batch,
+            workers=options.workers,
+            pin_memory=world.device.type == "cuda",
+        )
+        self._evaluator: Evaluator | None = None
+        if eval_data is not None:
+            self._evaluator = Evaluator(
+                eval_data,
+                {"loss": loss, **(metrics or {})},
+                world=world,
+                precision=self._precision,
+                batch_size=options.micro_batch or options.batch_size,
+                workers=options.workers,
+            )
+        self._keeper = SnapshotKeeper(world, options, self.reporter)
+        self._resumed = False
+        self._epoch_loss = torch.zeros(
+            2, dtype=torch.float64, device=world.device
+        )  # of this epoch: sum, samples
+        self._evaluated: tuple[int, dict[str, float]] = (-1, {})  # the newest evaluation, and its step
+        self._mark = time.perf_counter()  # when the last step or phase ended
+
+        seed_everything(derive_seed(options.seed, "rank", world.rank))
+        self.reporter.say(self._introduction())
+
+    # ------------------------------------------------------------------------------------------------------
+    # The loop
+
+    def fit(self, *, epochs: int | None = None, steps: int | None = None) -> dict[str, float]:
+        """Trains until ``epochs`` epochs or ``steps`` steps are done in all, those before a resume included.
+
+        Returns:
+            The metrics of the last evaluation, over all samples of all ranks; empty without ``eval_data``.
+        """
+        if epochs is None and steps is None:
+            raise TrainerError("fit has no goal", "call fit(epochs=...) or fit(steps=...)")
+        try:
+            self.resume()
+            self.model.train()
+            self._mark = time.perf_counter()
+            while not self._reached(epochs, steps):
+                for step in self._loader.steps():
+                    loss = self._train_step(step)
+                    self.step += 1
+                    self.cursor.advance(step.samples)
+                    self._report(step, loss)
+                    due = self._keeper.due_after_step(self.step)
+                    if self.cursor.at_end:
+                        self._end_epoch()
+                        due = due or self._keeper.due_after_epoch(self.cursor.epoch)
+                    elif self.options.evaluate.after_step(self.step):
+                        self.evaluate()
+                    if due:
+                        self.save()
+                    if self._reached(epochs, steps):
+                        break
+            return self._end()
+        except BaseException:
+            self.close()
+            raise
+
+    def _train_step(self, step: Step) -> torch.Tensor | None:
+        """One optimizer step; returns the mean loss over this rank's samples, if it had any."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss_sum, samples = torch.zeros((), dtype=torch.float64, device=self.world.device), 0
+        for piece in step.pieces:
+            inputs, targets = inputs_and_targets(piece.batch, self.world.device)
+            with self._communicating(piece.last):
+                with self._precision.autocast():
+                    loss = self._loss(self._parallel(inputs), targets)
+                # Ranks' gradients are averaged. This weight makes the average that of the whole batch's samples.
+                self._precision.backward(loss * (piece.samples * self.world.size / step.samples))
+            if piece.samples:
+                loss_sum += loss.detach() * piece.samples
+                samples += piece.samples
+        applied = self._precision.update(self.optimizer, self.model, self.options.clip_norm)
+        if applied and self._scheduler is not None and self.options.scheduler_per == "step":
+            self._scheduler.step()
+        self._epoch_loss += torch.stack([loss_sum, loss_sum.new_tensor(samples)])
+        return loss_sum / samples if samples else None
+
+    def _communicating(self, last: bool) -> AbstractContextManager[Any]:
+        """Gradients travel with the last piece of a step; earlier pieces add theirs up at home."""
+        if last or not isinstance(self._parallel, DistributedDataParallel):
+            return nullcontext()
+        return self._parallel.no_sync()
+
+    def _end_epoch(self) -> None:
+        epoch = self.cursor.epoch
+        if self._scheduler is not None and self.options.scheduler_per == "epoch":
+            self._scheduler.step()
+        loss, samples = total(self.world, self._epoch_loss).tolist()
+        self._epoch_loss.zero_()
+        self.cursor.next_epoch()
+        metrics: dict[str, float] = {}
+        by_step = self.options.evaluate.after_step(self.step)
+        if by_step or self.options.evaluate.after_epoch(self.cursor.epoch):
+            metrics = self.evaluate()
+        self.reporter.epoch(epoch, loss / samples, metrics)
+
+    def _end(self) -> dict[str, float]:
+        metrics = self._evaluated[1] if self._evaluated[0] == self.step else self.evaluate()
+        if not self._keeper.is_kept(self.step):
+            self.save()
+        weights = self._keeper.check(self.model, self.step)
+        self.reporter.end(self.step, self.cursor.epoch, weights, metrics)
+        return metrics
+
+    def _reached(self, epochs: int | None, steps: int | None) -> bool:
+        return (epochs is not None and self.cursor.epoch >= epochs) or (
+            steps is not None and self.step >= steps
+        )
+
+    # ------------------------------------------------------------------------------------------------------
+    # What may also be called by hand, on all ranks together
+
+    def evaluate(self) -> dict[str, float]:
+        """Measures the model on ``eval_data``: each metric's mean over all its samples, each counted once."""
+        if self._evaluator is None:
+            return {}
+        with self.reporter.phase("evaluation"):
+            share_buffers(self.world, self.model)
+            metrics = self._evaluator(self.model)
+        self.reporter.evaluation(self.step, self.cursor.epoch, metrics)
+        self._evaluated = (self.step, metrics)
+        self._mark = time.perf_counter()
+        return metrics
+
+    def save(self) -> None:
+        """Takes a snapshot on every node."""
+        own = {"random": random_state(), "epoch_loss": self._epoch_loss.tolist()}
+        self._keeper.save(self.model, self._state, own, self.step, self.cursor.epoch)
+        self._mark = time.perf_counter()
+
+    def resume(self) -> bool:
+        """Goes on from the newest snapshot, once; :meth:`fit` calls it. Returns whether there was one."""
+        if self._resumed:
+            return False
+        self._resumed = True
+        state = self._keeper.newest()
+        if state is not None:
+            self._load_state(state)
+        return state is not None
+
+    def close(self) -> None:
+        """Leaves the process group and closes what is open. Also done by ``with``, at exit and when fit fails."""
+        self.reporter.close()
+        leave_world(self.world)
+        atexit.unregister(leave_world)
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------
+    # State
+
+    def _state(self) -> dict[str, Any]:
+        """What all ranks share, as a snapshot holds it."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict() if self._scheduler is not None else {},
+            "scaler": self._precision.state_dict(),
+            "cursor": self.cursor.state_dict(),
+            "step": self.step,
+        }
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise TrainerError(
+                f"the snapshot does not fit this model or optimizer: {error}",
+                "go back to the code that wrote it, or choose another directory of snapshots",
+            ) from error
+        if self._scheduler is not None and state["scheduler"]:
+            self._scheduler.load_state_dict(state["scheduler"])
+        self._precision.load_state_dict(state["scaler"])
+        self.cursor.load_state_dict(state["cursor"])
+        self.step = state["step"]
+        ranks = state["ranks"]
+        if len(ranks) == self.world.size:
+            own = ranks[self.world.rank]
+            restore_random_state(own["random"])
+            self._epoch_loss.copy_(torch.tensor(own["epoch_loss"], dtype=torch.float64))
+            return
+        # Other ranks than then: their random numbers begin anew, the same ones each time this is done.
+        seed_everything(derive_seed(self.options.seed, "rank", self.world.rank, "step", self.step))
+        if self.world.leads:
+            sums = torch.tensor([rank["epoch_loss"] for rank in ranks], dtype=torch.float64).sum(0)
+            self._epoch_loss.copy_(sums)
+
+    # ------------------------------------------------------------------------------------------------------
+    # Small parts
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        if self.world.size == 1:
+            return model
+        return DistributedDataParallel(
+            model,
+            device_ids=[self.world.device.index] if self.world.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,  # gradients live in the buffers that travel: a copy less each step
+            find_unused_parameters=self.options.find_unused_parameters,
+        )
+
+    def _report(self, step: Step, loss: torch.Tensor | None) -> None:
+        now = time.perf_counter()
+        seconds, self._mark = now - self._mark, now
+        self.reporter.step(
+            StepReport(
+                step=self.step,
+                epoch=self.cursor.epoch,
+                loss=loss,
+                learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+                seconds=seconds,
+                samples=step.samples,
+                done=self.cursor.consumed / self.cursor.size,
+            )
+        )
+
+    def _introduction(self) -> str:
+        world, options = self.world, self.options
+        share = -(-options.batch_size // world.size)
+        pieces = -(-share // (options.micro_batch or share))
+        ranks = "1 rank" if world.size == 1 else f"{world.size} ranks over {world.backend}"
+        device = world.device if world.device.type == "cuda" else "cpu, as no GPU is visible"
+        split = f" in {pieces} pieces" if pieces > 1 else ""
+        return (
+            f"Training on {ranks}; device {device}; {options.precision}; "
+            f"a step takes {options.batch_size} samples, at most {share} on a rank{split}"
+        )
