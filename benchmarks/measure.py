@@ -1,0 +1,52 @@
+"""What the benchmarks share: how often, which statistic, and how a command's first step is timed."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+_FIRST = re.compile(rb"first step of rank \d+ at (\d+\.\d+)")
+
+
+def interleaved(rounds: int, rivals: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Seconds of each rival, measured in turns: a noisy machine is then noisy for all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for number in range(rounds):
+        for name, measure in rivals.items():
+            seconds[name].append(measure())
+            print(f"round {number + 1}: {name}: {seconds[name][-1]:.3f} s", flush=True)
+    return seconds
+
+
+def table(seconds: Mapping[str, Sequence[float]], against: str) -> str:
+    """A Markdown table: median, smallest and largest, and the ratio of the medians to a rival's."""
+    base = statistics.median(seconds[against])
+    rows = ["| what | median s | min s | max s | ratio |", "|---|---|---|---|---|"]
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        rows.append(
+            f"| {name} | {median:.3f} | {min(values):.3f} | {max(values):.3f} | {median / base:.2f} |"
+        )
+    return "\n".join(rows)
+
+
+def first_step(output: bytes, ranks: int) -> float:
+    """Unix time at which the last rank had done its first optimizer step."""
+    times = [float(match) for match in _FIRST.findall(output)]
+    if len(times) < ranks:
+        raise SystemExit(
+            f"only {len(times)} of {ranks} ranks made a step:\n{output.decode(errors='replace')}"
+        )
+    return max(times)
+
+
+def command_to_first_step(argv: Sequence[str], ranks: int, env: Mapping[str, str]) -> float:
+    """Seconds from starting a command to the first optimizer step of all ranks."""
+    began = time.time()
+    done = subprocess.run(argv, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(argv)} failed:\n{done.stdout.decode(errors='replace')}")
+    return first_step(done.stdout, ranks) - began
