@@ -44,8 +44,8 @@ class Progress:
             self.say(f"epoch {report.epoch}  {report.done:4.0%}  {facts}")
 
     def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
-        listed = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
-        self.say(f"epoch {epoch}  done  train loss {loss:.4f}{"  evaluated:" if listed else ""}{listed}")
+        evaluated = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
+        self.say(f"epoch {epoch}  done  train loss {loss:.4f}{'  evaluated:' + evaluated if metrics else ''}")
         self._next = time.monotonic() + self._interval
 
     def say(self, line: str) -> None:
