@@ -119,33 +119,42 @@ class Client:
         handle.started()
         return handle
 
-    def plan(self, job: Job | LoadedJob | Path | str) -> Plan:
+    def plan(self, job: Job | LoadedJob | Path | str, *, plain: bool = False) -> Plan:
         """The stack that :meth:`run` would deploy to the Swarm, and its files; nothing changes.
+
+        Args:
+            plain: stock torchrun in one service a node instead, with nothing of ours.
 
         Raises:
             RequestError: the job is wrong. ClusterError: it cannot run on this Swarm, or there is none.
         """
-        return _swarm(self.places).plan(_loaded(job))
+        return _swarm(self.places).plan(_loaded(job), is_plain=plain)
 
-    def write_plan(self, job: Job | LoadedJob | Path | str, directory: Path) -> tuple[Path, str]:
-        """Write the plan of a job with its files and a new ticket, for `docker stack deploy`.
+    def write_plan(
+        self, job: Job | LoadedJob | Path | str, planned: Plan, directory: Path
+    ) -> tuple[Path, str]:
+        """Write the plan of a job with its files, and a new ticket where it needs one, for `docker stack deploy`.
 
         Returns:
             The stack's path, and the name to deploy it under.
+
+        Raises:
+            RequestError: the directory cannot be written.
         """
         from swarmtrain.launchers.base import Run
         from swarmtrain.swarm.task import ticket_of
 
         loaded = _loaded(job)
+        name = loaded.job.name
         launcher = _swarm(self.places)
-        numbers = [run.number for run in launcher.runs() if run.job == loaded.job.name]
-        run = Run(loaded.job.name, max(numbers, default=0) + 1, launcher.name)
-        planned = launcher.plan(loaded)
+        numbers = [run.number for run in launcher.runs() if run.job == name]
+        run = Run(name, max(numbers, default=0) + 1, launcher.name)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            return planned.write(directory, ticket_of(loaded, run.id)), run.stack
+            path = planned.write(directory, ticket_of(loaded, run.id))
         except OSError as error:
             raise RequestError(f"{directory} cannot be written: {error.strerror or error}") from error
+        return path, run.stack if planned.has_ticket else name
 
     def runs(self) -> list[RunHandle]:
         """Every run that is kept, oldest first."""

@@ -15,7 +15,7 @@ Print the stack that `run` would deploy, and change nothing.
 
 \b
   swarmtrain plan -j 3x1 train.py > stack.yaml
-  swarmtrain plan --plain -o out train.py    plain torchrun, for `docker stack deploy` without us
+  swarmtrain plan --plain -o out train.py  # plain torchrun, for `docker stack deploy` without us
 """
 
 
@@ -32,13 +32,16 @@ Print the stack that `run` would deploy, and change nothing.
 @options.job_options
 def plan(output: Path | None, plain: bool, **flags: Any) -> None:
     """See _PLAN_HELP."""
+    from swarmtrain.swarm.stack import DEPLOY_FLAGS
+
     loaded = options.load_job(**flags)
     client = Client("swarm")
-    planned = client.plan(loaded)
+    planned = client.plan(loaded, plain=plain)
     for notice in (*loaded.notices, *planned.notices):
         terminal.say(notice)
     if output is None:
         terminal.data(planned.text.encode())
         return
-    path, name = client.write_plan(loaded, output)
-    terminal.words(f"wrote {path}; deploy it with: docker stack deploy -c {path} {name}")
+    path, name = client.write_plan(loaded, planned, output)
+    options_of_docker = " ".join(DEPLOY_FLAGS)
+    terminal.words(f"wrote {path}; deploy it with: docker stack deploy {options_of_docker} -c {path} {name}")

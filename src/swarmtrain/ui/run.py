@@ -16,10 +16,10 @@ _RUN_HELP = """\
 Run SCRIPT with ARGS on every node, or what the job file says, and watch it.
 
 \b
-  swarmtrain run train.py --epochs 20                  here, or on the Swarm that Docker speaks to
-  swarmtrain run -j 3x1 train.py 20 5 --batch_size 64  three nodes, one worker on each
-  swarmtrain run --nodes lab-1,lab-2 train.py          these nodes
-  swarmtrain run -f job.yaml --nodes 2 -- 20 5         a job file, with changes
+  swarmtrain run train.py --epochs 20                  # on the Swarm that Docker speaks to, or here
+  swarmtrain run -j 3x1 train.py 20 5 --batch_size 64  # three nodes, one worker on each
+  swarmtrain run --nodes lab-1,lab-2 train.py          # these nodes
+  swarmtrain run -f job.yaml --nodes 2 -- 20 5         # a job file, with changes
   swarmtrain run -d train.py && swarmtrain attach train
 
 As with torchrun, what follows SCRIPT belongs to it; with a -- only what follows that.
