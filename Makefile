@@ -1,6 +1,7 @@
 # What is done by hand and by CI. `make help` lists it.
 
 PY := .venv/bin/python
+# local or swarm; by default what there is
 ON ?=
 
 .DEFAULT_GOAL := help

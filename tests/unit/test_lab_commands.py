@@ -17,6 +17,7 @@ from swarmtrain.lab.commands import (
     build_image,
     create_network,
     daemon_config,
+    digest,
     limit_link,
     run_node,
 )
@@ -36,7 +37,8 @@ SETTINGS = NodeSettings(
 
 def test_node_keeps_its_address_disk_and_directory() -> None:
     line = " ".join(run_node(NAMES, 2, SETTINGS))
-    assert line.startswith("run --detach --name swarmtrain-lab-f2af6c-2 --hostname lab-2 ")
+    assert line.startswith("run --detach ")
+    assert "--name swarmtrain-lab-f2af6c-2 --hostname lab-2 " in line
     assert "--network swarmtrain-lab-f2af6c --ip 172.19.0.12 --cpus 0.6" in line
     assert "--volume swarmtrain-lab-f2af6c-2:/var/lib/docker --volume /state/f2af6c/2:/lab" in line
     assert line.endswith(" sha256:abc")
@@ -80,10 +82,12 @@ def test_any_change_of_settings_is_seen() -> None:
         {"gpus": 1},
         {"offline": True},
         {"group": 0},
+        {"privileged": False},
     ]
-    digests = {replace(SETTINGS, **change).digest() for change in changes}  # type: ignore[arg-type]
-    assert len(digests | {SETTINGS.digest()}) == len(changes) + 1
-    assert replace(SETTINGS).digest() == SETTINGS.digest()
+    digests = {digest(NAMES, 1, replace(SETTINGS, **change)) for change in changes}  # type: ignore[arg-type]
+    assert len(digests | {digest(NAMES, 1, SETTINGS)}) == len(changes) + 1
+    assert digest(NAMES, 1, replace(SETTINGS)) == digest(NAMES, 1, SETTINGS)
+    assert f"swarmtrain.lab.settings={digest(NAMES, 1, SETTINGS)}" in run_node(NAMES, 1, SETTINGS)
 
 
 def test_network_is_first_chosen_by_docker_then_asked_for() -> None:

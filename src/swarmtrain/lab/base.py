@@ -35,10 +35,12 @@ def ensure_base(engine: Docker, say: Say) -> str:
     for tag in (PUBLIC, OWN):
         if engine.completed("image", "inspect", tag).returncode == 0:
             return tag
-    if registry_answers():
+    # The engine may reach a mirror where this process reaches nothing, and the other way round.
+    mirrors = engine.json_lines("info")[0].get("RegistryConfig", {}).get("Mirrors")
+    if mirrors or registry_answers():
         say(f"pulling {PUBLIC}")
-        engine.run("pull", "--quiet", PUBLIC, timeout=PULL_SECONDS)
-        return PUBLIC
+        if engine.completed("pull", "--quiet", PUBLIC, timeout=PULL_SECONDS).returncode == 0:
+            return PUBLIC
     say(f"no image registry can be reached: making {OWN} from Debian packages (about a minute)")
     bootstrap(engine, OWN)
     return OWN
@@ -71,7 +73,7 @@ def bootstrap(engine: Docker, tag: str) -> None:
     if shutil.which("debootstrap") is None or os.geteuid() != 0:
         raise ClusterError(
             "no image registry can be reached, and making an image from Debian packages needs root and debootstrap",
-            f"run: sudo scripts/ensure-docker, then this as root; or bring the image: docker load ... {PUBLIC}",
+            f"apt-get install debootstrap, and run this as root; or docker load a saved {PUBLIC}",
         )
     with tempfile.TemporaryDirectory(prefix="swarmtrain-base-") as scratch:
         root = Path(scratch) / "root"

@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from swarmtrain.errors import RequestError
 from swarmtrain.lab.names import (
     LABEL_ADDRESS,
+    LABEL_GPUS,
     LABEL_LAB,
     LABEL_NODE,
     LABEL_SETTINGS,
@@ -58,10 +59,6 @@ class NodeSettings:
     privileged: bool
     group: int
 
-    def digest(self) -> str:
-        text = json.dumps(asdict(self), default=str, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
 
 def daemon_config(names: LabNames, index: int, settings: NodeSettings) -> dict[str, Any]:
     """The daemon.json of a node's engine."""
@@ -82,26 +79,36 @@ def daemon_config(names: LabNames, index: int, settings: NodeSettings) -> dict[s
 
 
 def run_node(names: LabNames, index: int, settings: NodeSettings) -> list[str]:
-    """``docker run`` of a node."""
+    """``docker run`` of a node, labelled with the digest of what it is made from."""
+    label = ["--label", f"{LABEL_SETTINGS}={digest(names, index, settings)}"]
+    return ["run", "--detach", *label, *_node_options(names, index, settings), settings.image]
+
+
+def digest(names: LabNames, index: int, settings: NodeSettings) -> str:
+    """A hash of all that a node is made from, by which a node is known that is no longer as it should be."""
+    parts = [settings.image, _node_options(names, index, settings), daemon_config(names, index, settings)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _node_options(names: LabNames, index: int, settings: NodeSettings) -> list[str]:
     name, directory = names.container(index), names.node_directory(index)
-    command = ["run", "--detach", "--name", name, "--hostname", hostname(index)]
-    command += ["--label", f"{LABEL_LAB}={names.lab}", "--label", f"{LABEL_NODE}={index}"]
-    command += ["--label", f"{LABEL_ADDRESS}={settings.address}"]
-    command += ["--label", f"{LABEL_SETTINGS}={settings.digest()}"]
-    command += ["--network", names.project, "--ip", str(settings.address)]
-    command += ["--cpus", f"{settings.cpus:g}", "--cgroupns", "private", "--sysctl", "net.ipv4.ip_forward=1"]
+    options = ["--name", name, "--hostname", hostname(index)]
+    options += ["--label", f"{LABEL_LAB}={names.lab}", "--label", f"{LABEL_NODE}={index}"]
+    options += ["--label", f"{LABEL_ADDRESS}={settings.address}", "--label", f"{LABEL_GPUS}={settings.gpus}"]
+    options += ["--network", names.project, "--ip", str(settings.address)]
+    options += ["--cpus", f"{settings.cpus:g}", "--cgroupns", "private", "--sysctl", "net.ipv4.ip_forward=1"]
     if settings.privileged:
-        command += ["--privileged"]
+        options += ["--privileged"]
     else:
         for capability in CAPABILITIES:
-            command += ["--cap-add", capability]
+            options += ["--cap-add", capability]
         for option in UNCONFINED:
-            command += ["--security-opt", option]
-        command += ["--device-cgroup-rule", "a *:* rwm"]
-    command += ["--tmpfs", "/run", "--volume", f"{name}:/var/lib/docker", "--volume", f"{directory}:/lab"]
+            options += ["--security-opt", option]
+        options += ["--device-cgroup-rule", "a *:* rwm"]
+    options += ["--tmpfs", "/run", "--volume", f"{name}:/var/lib/docker", "--volume", f"{directory}:/lab"]
     if settings.offline:
-        command += ["--volume", f"{directory}/resolv.conf:/etc/resolv.conf:ro"]
-    return [*command, settings.image]
+        options += ["--volume", f"{directory}/resolv.conf:/etc/resolv.conf:ro"]
+    return options
 
 
 def create_network(names: LabNames, subnet: str | None) -> list[str]:

@@ -89,11 +89,16 @@ def build(
         proxies = [name for name in PROXIES if name in os.environ]
         labels = [f"{LABEL_RECIPE}={recipe(assets)}"]
         done = engine.completed(*build_image(tag, base, str(directory), labels, proxies))
-    # The classic builder keeps the first stages of a build as images without a name.
-    engine.run("image", "prune", "--force", "--filter", f"label={LABEL_STAGE}", check=False)
+    remove_replaced(engine)
     if done.returncode != 0:
         output = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
         raise ClusterError(f"docker could not build {tag}:\n" + "\n".join(output[-15:]))
+
+
+def remove_replaced(engine: Docker) -> None:
+    """Remove older builds of our images, and the first stages of builds, which the classic builder keeps."""
+    for label in (LABEL_RECIPE, LABEL_STAGE):
+        engine.run("image", "prune", "--force", "--filter", f"label={label}", check=False)
 
 
 def architecture(engine: Docker) -> str:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
-import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab import commands, formation, images, transfer
 from swarmtrain.lab.base import Say, registry_answers
 from swarmtrain.lab.commands import NodeSettings
+from swarmtrain.lab.host import Found, Host, find_engine
 from swarmtrain.lab.names import (
     FIRST_ADDRESS,
-    LABEL_LAB,
-    LABEL_NODE,
     LABEL_SETTINGS,
     LabNames,
     default_name,
@@ -28,16 +24,13 @@ from swarmtrain.lab.names import (
     state_directory,
 )
 from swarmtrain.lab.node import PATIENCE, Node, NodeStatus
-from swarmtrain.swarm.docker import Docker, DockerFailed
+from swarmtrain.swarm.docker import DockerFailed
 
 MOST_NODES = 20
 DEFAULT_NODES = 3
 DEFAULT_GPUS = 2
 # Of the host's CPUs: the rest is for the host's own engine and for whoever drives the lab.
 CPU_SHARE = 0.9
-
-# A container as `docker inspect` shows it.
-Found = dict[str, Any]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,7 +50,8 @@ class Lab:
 
     def __init__(self, name: str | None = None, say: Say = _to_stderr) -> None:
         self.names = LabNames(name or default_name(), state_directory())
-        self.engine = _host_engine(self.names)
+        self.engine = find_engine(self.names)
+        self._host = Host(self.names, self.engine)
         self._say = say
 
     @property
@@ -81,7 +75,7 @@ class Lab:
 
     def nodes(self) -> list[Node]:
         """The nodes there are, in order."""
-        return [self.node(index) for index in sorted(self._containers())]
+        return [self.node(index) for index in sorted(self._host.containers())]
 
     def up(self, nodes: int = DEFAULT_NODES, cpus: float | None = None, gpus: int = DEFAULT_GPUS) -> None:
         """Bring up a lab of this many nodes, or make the one there is like that.
@@ -93,37 +87,41 @@ class Lab:
         """
         if not 1 <= nodes <= MOST_NODES:
             raise RequestError(f"a lab has 1 to {MOST_NODES} nodes, not {nodes}")
+        if (cpus is not None and cpus <= 0) or gpus < 0:
+            raise RequestError("a node has more than 0 CPUs, and 0 GPUs or more")
         with self._locked():
-            before = self._containers()
+            image = images.ensure_node_image(self.engine, self._say)
+            before = self._host.containers()
             created: list[int] = []
             try:
-                wanted = self._settings(before, nodes, cpus, gpus)
+                wanted = self._settings(before, image, nodes, cpus, gpus)
                 for index in sorted(set(before) - set(wanted), reverse=True):
                     self._dismiss(index)
                 _together(lambda index: self._ensure_node(index, wanted[index], before, created), wanted)
                 formation.form_swarm([self.node(index) for index in wanted])
-                self._ensure_context()
+                self._host.ensure_context()
             except BaseException:
                 self._say("that failed: removing what was just made")
-                if before:
-                    _together(self._destroy, created)
-                else:
-                    self._remove_everything()
+                with contextlib.suppress(DockerFailed):  # the first error is the one to tell
+                    _together(self._host.destroy, created)
+                    if not before:
+                        self._host.remove_rest()
                 raise
 
     def down(self) -> None:
         """Remove the lab: containers, volumes, network, docker context, files. Its images stay."""
         with self._locked():
-            self._remove_everything()
+            _together(self._host.destroy, self._host.containers())
+            self._host.remove_rest()
 
     def status(self) -> list[NodeStatus]:
         """What is known of each node, in order; empty where there is no lab."""
         nodes = self.nodes()
         swarm: dict[str, str] = {}
         if nodes and nodes[0].index == 1 and nodes[0].machine() == "running":
-            with contextlib.suppress(DockerFailed):  # no manager to ask: the states below are "unknown"
+            with contextlib.suppress(DockerFailed):  # no manager to ask: the states are "unknown"
                 swarm = nodes[0].swarm_states()
-        return _together(lambda node: self._node_status(node, swarm), nodes)
+        return _together(lambda node: node.status(swarm.get(node.name, "unknown")), nodes)
 
     def load(self, *tags: str) -> None:
         """Bring images from the host's engine to every running node that does not hold them yet."""
@@ -146,13 +144,13 @@ class Lab:
         if targets:
             self._say(f"loading {tag} into {', '.join(node.name for node in targets)}")
             transfer.copy_image(self.engine, tag, [node.docker for node in targets])
+            _together(lambda node: images.remove_replaced(node.docker), targets)
 
     def _settings(
-        self, before: dict[int, Found], nodes: int, cpus: float | None, gpus: int
+        self, before: dict[int, Found], image: str, nodes: int, cpus: float | None, gpus: int
     ) -> dict[int, NodeSettings]:
         """What each node is to be made from, by its number."""
-        image = images.ensure_node_image(self.engine, self._say)
-        subnet = self._ensure_network()
+        subnet = self._host.ensure_network()
         offline, privileged = self._circumstances(before, image)
         share = cpus or self._cpu_share(nodes, aloud=not before)
         return {
@@ -175,13 +173,11 @@ class Lab:
         """
         if before:
             index, found = min(before.items())
-            offline = (self.names.node_directory(index) / "resolver").exists()
-            return offline, bool(found["HostConfig"]["Privileged"])
+            return self._host.is_offline(index), bool(found["HostConfig"]["Privileged"])
         offline = not registry_answers()
         if offline:
             self._say("no image registry can be reached: nodes refuse names outside of the Swarm at once")
-        command = ["run", "--rm", "--privileged", "--entrypoint", "true", image]
-        privileged = self.engine.completed(*command).returncode == 0
+        privileged = self._host.gives_all_rights(image)
         if privileged:
             self._say("nodes run with --privileged")
         else:
@@ -189,49 +185,27 @@ class Lab:
         return offline, privileged
 
     def _cpu_share(self, nodes: int, aloud: bool) -> float:
-        cpus = int(self.engine.json_lines("info")[0]["NCPU"])
+        cpus = self._host.cpus()
         share = max(0.1, round(CPU_SHARE * cpus / nodes, 1))
         if aloud:
             self._say(f"each node has {share:g} CPUs: nearly all of this machine's {cpus}, in equal shares")
         return share
-
-    def _containers(self) -> dict[int, Found]:
-        """The lab's containers as ``docker inspect`` shows them, by their node's number."""
-        label = f"label={LABEL_LAB}={self.names.lab}"
-        ids = self.engine.run("ps", "--all", "--quiet", "--filter", label).split()
-        found: list[Found] = self.engine.json("container", "inspect", *ids) if ids else []
-        return {int(each["Config"]["Labels"][LABEL_NODE]): each for each in found}
-
-    def _ensure_network(self) -> ipaddress.IPv4Network:
-        """The lab's network; its subnet is one that Docker found to be free, asked for by name the second time."""
-        name = self.names.project
-        if self.engine.completed("network", "inspect", name).returncode != 0:
-            self.engine.run(*commands.create_network(self.names, None))
-            subnet = self._subnet()
-            self.engine.run("network", "rm", name)
-            self.engine.run(*commands.create_network(self.names, str(subnet)))
-        return self._subnet()
-
-    def _subnet(self) -> ipaddress.IPv4Network:
-        network = self.engine.json("network", "inspect", self.names.project)[0]
-        return ipaddress.IPv4Network(network["IPAM"]["Config"][0]["Subnet"])
 
     def _ensure_node(
         self, index: int, settings: NodeSettings, before: dict[int, Found], created: list[int]
     ) -> None:
         """Make one node run as it should; its number goes to ``created`` when it has a new disk."""
         node, found = self.node(index), before.get(index)
-        if found and found["Config"]["Labels"][LABEL_SETTINGS] != settings.digest():
+        wanted = commands.digest(self.names, index, settings)
+        if found and (found["Config"]["Labels"][LABEL_SETTINGS] != wanted or not self._host.has_files(index)):
             self._say(f"{node.name} is made anew: its settings changed")
             self.engine.run("rm", "--force", node.container)
             found = None
         if found is None:
-            if self.engine.completed("volume", "inspect", node.container).returncode != 0:
+            if self._host.ensure_volume(index):
                 created.append(index)
-                label = f"{LABEL_LAB}={self.names.lab}"
-                self.engine.run("volume", "create", "--label", label, node.container)
             self._say(f"starting {node.name} at {settings.address}")
-            self._write_files(index, settings)
+            self._host.write_files(index, settings)
             self.engine.run(*commands.run_node(self.names, index, settings))
         else:
             if found["State"]["Status"] == "paused":
@@ -242,73 +216,13 @@ class Lab:
                 node.plug()
         node.wait_for_engine()
 
-    def _write_files(self, index: int, settings: NodeSettings) -> None:
-        """What a node finds in /lab."""
-        directory = self.names.node_directory(index)
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700, parents=True)
-        config = commands.daemon_config(self.names, index, settings)
-        (directory / "daemon.json").write_text(json.dumps(config, indent=2) + "\n")
-        if settings.offline:
-            (directory / "resolver").write_text(commands.RESOLVER + "\n")
-            (directory / "resolv.conf").write_text(f"nameserver {commands.RESOLVER}\n")
-
     def _dismiss(self, index: int) -> None:
         """Take a node out of the Swarm, then away."""
         node = self.node(index)
         self._say(f"removing {node.name}")
-        with contextlib.suppress(DockerFailed):  # no manager may be there to ask; up strikes it off later
+        with contextlib.suppress(DockerFailed):  # no manager may be there to ask; it is struck off later
             self.manager.docker.run("node", "rm", "--force", node.name, timeout=PATIENCE)
-        self._destroy(index)
-
-    def _destroy(self, index: int) -> None:
-        name = self.names.container(index)
-        self.engine.run("rm", "--force", "--volumes", name, check=False)
-        self.engine.run("volume", "rm", "--force", name)
-        shutil.rmtree(self.names.node_directory(index), ignore_errors=True)
-
-    def _remove_everything(self) -> None:
-        _together(self._destroy, self._containers())
-        label = f"label={LABEL_LAB}={self.names.lab}"
-        if volumes := self.engine.run("volume", "ls", "--quiet", "--filter", label).split():
-            self.engine.run("volume", "rm", "--force", *volumes)
-        if networks := self.engine.run("network", "ls", "--quiet", "--filter", label).split():
-            self.engine.run("network", "rm", *networks)
-        if self.context in self._contexts():
-            self.engine.run("context", "rm", "--force", self.context)
-        shutil.rmtree(self.names.directory, ignore_errors=True)
-
-    def _contexts(self) -> dict[str, str]:
-        """The docker contexts of this user: their engines' addresses by their names."""
-        return {row["Name"]: row["DockerEndpoint"] for row in self.engine.json_lines("context", "ls")}
-
-    def _ensure_context(self) -> None:
-        known = self._contexts().get(self.context)
-        if known == self.host:
-            return
-        verb = "create" if known is None else "update"
-        about = f"Manager of the lab {self.names.lab}"
-        self.engine.run(
-            "context", verb, self.context, "--description", about, "--docker", f"host={self.host}"
-        )
-
-    def _node_status(self, node: Node, swarm: dict[str, str]) -> NodeStatus:
-        found = node.inspect()
-        assert found, f"{node.container} went away"
-        machine = found["State"]["Status"]
-        network = found["NetworkSettings"]["Networks"].get(self.names.project)
-        config = json.loads((self.names.node_directory(node.index) / "daemon.json").read_text())
-        return NodeStatus(
-            name=node.name,
-            container=node.container,
-            machine=machine,
-            swarm=swarm.get(node.name, "unknown"),
-            role="manager" if node.index == 1 else "worker",
-            address=node.address() if network else "",
-            rate=node.rate() if machine == "running" and network else None,
-            gpus=len(config.get("node-generic-resources", [])),
-            host=node.host,
-        )
+        self._host.destroy(index)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -321,20 +235,6 @@ class Lab:
                 self._say("somebody else is changing this lab: waiting for them")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _host_engine(names: LabNames) -> Docker:
-    """The engine that holds the nodes: the one the environment names, unless that is itself a node of a lab."""
-    docker = Docker()
-    current = docker.run("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").strip()
-    if current.startswith(f"unix://{names.state}/"):
-        return Docker(host="unix:///var/run/docker.sock")
-    if not current.startswith("unix://"):
-        raise ClusterError(
-            f"a lab needs the Docker Engine of this machine, and docker points at {current}",
-            "unset DOCKER_HOST and DOCKER_CONTEXT, or: docker context use default",
-        )
-    return docker
 
 
 def _together(act: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab import commands
-from swarmtrain.lab.names import LABEL_ADDRESS, LabNames, hostname
+from swarmtrain.lab.names import LABEL_ADDRESS, LABEL_GPUS, LabNames, hostname
 from swarmtrain.swarm.docker import Docker, DockerFailed
 
 # An answer of an engine that shares its CPU with training.
@@ -89,6 +89,25 @@ class Node:
         label = f'{{{{index .Config.Labels "{LABEL_ADDRESS}"}}}}'
         return self._engine.run("container", "inspect", "--format", label, self.container).strip()
 
+    def status(self, swarm: str) -> NodeStatus:
+        """What is known of the node, with its state in the Swarm as its manager told it."""
+        found = self.inspect()
+        assert found, f"{self.container} went away"
+        machine = found["State"]["Status"]
+        plugged = self._names.project in found["NetworkSettings"]["Networks"]
+        labels = found["Config"]["Labels"]
+        return NodeStatus(
+            name=self.name,
+            container=self.container,
+            machine=machine,
+            swarm=swarm,
+            role="manager" if self.index == 1 else "worker",
+            address=labels[LABEL_ADDRESS] if plugged else "",
+            rate=self.rate() if machine == "running" and plugged else None,
+            gpus=int(labels[LABEL_GPUS]),
+            host=self.host,
+        )
+
     def exec(self, *command: str, timeout: float | None = None) -> str:
         """Run a command on the machine itself, not in one of its containers; what it printed."""
         return self._engine.run("exec", self.container, *command, timeout=timeout)
@@ -105,15 +124,23 @@ class Node:
         self._engine.run("kill", self.container)
 
     def start(self) -> None:
-        """Power on, and wait until the engine answers and the Swarm has the node back."""
+        """Power on, and wait until the engine answers and the Swarm has the node back.
+
+        While the manager's own machine is off, there is no Swarm to wait for.
+        """
         self._engine.run("start", self.container)
         self.wait_for_engine()
         manager = Node(self._names, 1, self._engine)
-        wait_until(
-            lambda: manager.swarm_states().get(self.name) == "Ready",
-            PATIENCE,
-            f"{self.name} is not Ready again",
-        )
+        if manager.machine() != "running":
+            return
+
+        def is_back() -> bool:
+            try:
+                return manager.swarm_states().get(self.name) == "Ready"
+            except DockerFailed:  # "has no leader", for a moment after the manager's machine was started
+                return False
+
+        wait_until(is_back, PATIENCE, f"{self.name} is not Ready again")
 
     def unplug(self) -> None:
         """Pull the network cable."""

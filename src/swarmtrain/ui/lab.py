@@ -56,7 +56,7 @@ def up(context: click.Context, nodes: int, cpus: float | None, gpus: int) -> Non
     """Bring the lab up, or repair what is missing of it."""
     the_lab = _lab(context)
     the_lab.up(nodes, cpus, gpus)
-    click.echo(f"The lab is up: {nodes} nodes. To use it:  {_how_to_use(the_lab)}", err=True)
+    click.echo(f"The lab is up: {nodes} nodes. To use it:  export DOCKER_CONTEXT={the_lab.context}", err=True)
 
 
 @lab.command()
@@ -186,13 +186,13 @@ def plug(context: click.Context, nodes: tuple[str, ...]) -> None:
 
 
 @lab.command()
+@click.option("--name", "only_name", is_flag=True, help="Print only the name of the docker context.")
 @click.pass_context
-def context(context: click.Context) -> None:
+def context(context: click.Context, only_name: bool) -> None:
     """Print what makes docker and swarmtrain speak to the lab: eval "$(swarmtrain lab context)"."""
     the_lab = _lab(context)
-    click.echo(f"export DOCKER_HOST={the_lab.host}")
-    click.echo(f"or, as long as the lab is up: export DOCKER_CONTEXT={the_lab.context}", err=True)
-
-
-def _how_to_use(the_lab: Lab) -> str:
-    return f"export DOCKER_CONTEXT={the_lab.context}"
+    if only_name:
+        click.echo(the_lab.context)
+    else:
+        click.echo(f"export DOCKER_HOST={the_lab.host}")
+        click.echo(f"or, as long as the lab is up: export DOCKER_CONTEXT={the_lab.context}", err=True)
