@@ -16,6 +16,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
@@ -242,13 +244,15 @@ def _direct(path: Path) -> Link:
 
     source, sink = connection.makefile("rb"), connection.makefile("wb")
 
+    ends: tuple[Callable[[], object], ...] = (
+        partial(connection.shutdown, socket.SHUT_RDWR),
+        source.close,
+        sink.close,
+        connection.close,
+    )
+
     def hang_up() -> None:
-        for end in (
-            lambda: connection.shutdown(socket.SHUT_RDWR),
-            source.close,
-            sink.close,
-            connection.close,
-        ):
+        for end in ends:
             try:
                 end()
             except OSError:
