@@ -58,3 +58,8 @@ def test_exits_in_words() -> None:
     assert describe_exit(3, None) == "exited with code 3"
     assert describe_exit(None, 11) == "killed by SIGSEGV"
     assert describe_exit(None, 99) == "killed by signal 99"
+
+
+def test_a_lost_node_is_the_cause_of_what_broke_with_it() -> None:
+    lost = Failure("node", "lab-2", 11.0, "lost with rank 2: its connection closed")
+    assert root_cause([failure("exception", 0, 10.9, GLOO), lost])[0] is lost

@@ -267,11 +267,14 @@ class Run:
     def _end(self, outcome: Outcome, reason: str) -> None:
         fields: dict[str, Any] = {}
         if self.failures:
+            for peer in [peer for peer in self.peers.values() if self._takes_part(peer.node)]:
+                if (
+                    peer.gone is not None and not peer.idle
+                ):  # the others fell because of it, and were heard first
+                    self._lose(peer, "its connection closed")
             self.causes = root_cause([self._with_log(failure) for failure in self.failures])
             cause = self.causes[0]
-            reason = reason or (
-                cause.summary if cause.rank is None else f"rank {cause.rank} on {cause.node}: {cause.summary}"
-            )
+            reason = reason or f"{_who(cause)}: {cause.summary}"
             fields["causes"] = [failure.dump() for failure in self.causes]
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = time.time() - self.journal.events[0]["t"]
@@ -297,8 +300,7 @@ class Run:
 
     def _fail(self, failure: Failure) -> None:
         self.failures.append(failure)
-        who = failure.node if failure.rank is None else f"rank {failure.rank} on {failure.node}"
-        self.journal.append("failure", f"{who}: {failure.summary}", failure=failure.dump())
+        self.journal.append("failure", f"{_who(failure)}: {failure.summary}", failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
         ranks = [worker.rank for worker in self.workers.values() if worker.node == peer.node]
@@ -308,7 +310,7 @@ class Run:
         peer.idle = True
         words = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
         gone = time.time() - (time.monotonic() - peer.gone if peer.gone is not None else 0.0)
-        self._fail(Failure("node", peer.node, gone, f"{peer.node} was lost with {words}: {why}"))
+        self._fail(Failure("node", peer.node, gone, f"lost with {words}: {why}"))
 
     def _takes_part(self, node: str) -> bool:
         return any(worker.node == node for worker in self.workers.values())
@@ -392,6 +394,10 @@ def _failure(peer: Peer, state: Message, worker: Worker) -> Failure:
         code=worker.code,
         signal=number,
     )
+
+
+def _who(failure: Failure) -> str:
+    return failure.node if failure.rank is None else f"rank {failure.rank} on {failure.node}"
 
 
 def _count(low: int, high: int) -> str:
