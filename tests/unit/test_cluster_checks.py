@@ -236,6 +236,13 @@ def test_every_choice_prints_its_reason() -> None:
     assert "the nodes are lab-1, lab-2, lab-3, up to 5 when more come" in grows
 
 
+@pytest.mark.parametrize(("engine", "warns"), [("20.10.24+dfsg1", True), ("28.2.2", False), ("", False)])
+def test_old_managers_and_gpus_get_a_warning(engine: str, warns: bool) -> None:
+    there = cluster(node(1, engine=engine), node(2, engine="20.10.24"))
+    notices = place(job(resources={"gpus": 1}), there).notices
+    assert any("issues/44378" in notice for notice in notices) is warns
+
+
 def test_a_plain_stack_needs_names_for_a_count() -> None:
     chosen = choose(job(nodes=2), cluster(node(1, availability="active"), node(2, state="down"), node(3)))
     assert [each.name for each in chosen.places] == ["lab-1", "lab-3"]

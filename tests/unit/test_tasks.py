@@ -20,6 +20,7 @@ def task(state: str, error: str = "", **facts: object) -> Task:
         "created": NOW - 30,
         "changed": NOW - 20,
         "image": "me/train:1",
+        "container": "abc",
     }
     return Task(state=state, error=error, **{**defaults, **facts})  # type: ignore[arg-type]
 
@@ -55,6 +56,20 @@ def test_a_rejected_task_is_explained_with_its_node(error: str, words: list[str]
     sentence = explain(rejected(error), NOW)
     for word in words:
         assert word in sentence
+
+
+def test_a_process_that_cannot_start_is_no_process_that_ended() -> None:
+    error = (
+        "starting container failed: OCI runtime create failed: runc create failed: unable to start container "
+        "process: error during container init: error setting rlimit type 8: operation not permitted: unknown"
+    )
+    failed = task("failed", error, exit_code=128, desired="shutdown")
+    assert not failed.has_run
+    assert "leave out memlock" in explain([failed, task("ready", created=NOW)], NOW)
+
+
+def test_tasks_that_an_old_manager_rejects_without_a_reason_are_no_trouble() -> None:
+    assert explain(rejected("assigned node no longer meets constraints"), NOW) == ""
 
 
 def test_all_is_well_while_tasks_run_or_get_their_image() -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Notice, Run
+from swarmtrain.launchers.helpers import Helper, await_helpers
 from swarmtrain.launchers.link import exec_link
 from swarmtrain.swarm import cluster as facts
-from swarmtrain.swarm import helpers, plain, plan, stack, tasks
+from swarmtrain.swarm import plain, plan, stack, tasks
 from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.placement import check_stack_name
@@ -26,7 +27,6 @@ from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 
 _DEPLOY_SECONDS = 120.0
-_HELPER_SECONDS = 60.0
 _GONE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 
@@ -111,19 +111,14 @@ class SwarmLauncher:
 
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files by a helper on it."""
-        model = self._service(run, names.AGENT_SERVICE)
+        model = self._model(run, names.AGENT_SERVICE)
         machine = self._node(node)
-        name = helpers.service_name(run.stack, "files", machine)
-        env = {names.ENV_NODE: machine.hostname if node != machine.id else node}
-        present = [task for task in tasks.read(self.docker, run.stack) if task.service == name]
-        if any(task.alive for task in present):
+        helper = Helper(self.docker, run.stack, "files", machine)
+        if helper.is_alive():
             return
-        if present:
-            self.docker.run("service", "rm", name, timeout=SECONDS)
-        self.docker.run(*helpers.create(run.stack, model, machine, ["files"], env), timeout=SECONDS)
-        missing = self._await_helpers(run, {name: machine}, ("running", "complete"), _HELPER_SECONDS)
-        if missing:
-            raise ClusterError(f"the files of {run.id} on {node} cannot be reached: {missing[name]}")
+        helper.start(model, [], {names.ENV_NODE: node})
+        if failed := await_helpers(self.docker, run.stack, [helper], ("running", "complete")):
+            raise ClusterError(f"the files of {run.id} on {node} cannot be reached: {failed[helper]}")
 
     def kill(self, run: Run) -> None:
         """Take the agents away; the coordinator stays as the archive."""
@@ -135,21 +130,27 @@ class SwarmLauncher:
         services = self._services(run)
         if not services:
             raise ClusterError(f"there is no stack {run.stack}")
-        machines = self._machines(run)
-        model = self._service(run, names.COORDINATOR_SERVICE)
+        known = self._members(run)
+        machines = self._machines(run, known)
         self._scale([each.name for each in services if _role(each) in ("agent", "coordinator")], 0)
         self._await_idle(run)
-        pending: dict[str, Node] = {}
-        for machine in machines:
-            words = ["clean", run.id]
-            pending[helpers.service_name(run.stack, "clean", machine)] = machine
-            self.docker.run(*helpers.create(run.stack, model, machine, words), timeout=SECONDS)
-        missing = self._await_helpers(run, pending, ("complete",), _HELPER_SECONDS)
+        cleaners = [Helper(self.docker, run.stack, "clean", machine) for machine in machines]
+        if cleaners:
+            model = self._model(run, names.COORDINATOR_SERVICE, names.AGENT_SERVICE)
+            for cleaner in cleaners:
+                cleaner.start(model, [run.id])
+        failed = await_helpers(self.docker, run.stack, cleaners, ("complete",))
         self._remove_stack(run.stack)
-        if missing:
-            left = "; ".join(f"{pending[name].hostname} ({why})" for name, why in missing.items())
+        # Where the bundle cannot start it never has, so nothing is there; but a member has been there.
+        left = {
+            cleaner.node.hostname: why
+            for cleaner, why in failed.items()
+            if cleaner.node.hostname in known or not tasks.cannot_start(why)
+        }
+        if left:
+            where = "; ".join(f"{hostname} ({why})" for hostname, why in left.items())
             raise ClusterError(
-                f"the run is removed, but its files stay on {left}",
+                f"the run is removed, but its files stay on {where}",
                 f"there they lie in the volume {names.VOLUME}, under runs/{run.id} and data/{run.id}",
             )
 
@@ -162,14 +163,14 @@ class SwarmLauncher:
     def _services(self, run: Run) -> list[Service]:
         return list(facts.read_services(self.docker, f"label={STACK_LABEL}={run.stack}"))
 
-    def _service(self, run: Run, role: str) -> dict[str, Any]:
-        """A service of the run as Docker inspects it."""
-        for service in self._services(run):
-            if _role(service) == role:
-                found = facts.inspect(self.docker, "service", [service.id])
-                if found:
-                    return found[0]
-        raise ClusterError(f"the stack {run.stack} has no {role}", "was it removed by hand?")
+    def _model(self, run: Run, *roles: str) -> dict[str, Any]:
+        """A service of the run as Docker inspects it, which helpers are made after."""
+        services = sorted(self._services(run), key=lambda each: each.name)
+        for role in roles:
+            ids = [each.id for each in services if _role(each) == role]
+            if found := facts.inspect(self.docker, "service", ids[:1]):
+                return found[0]
+        raise ClusterError(f"the stack {run.stack} has no {' or '.join(roles)}", "was it removed by hand?")
 
     def _coordinator(self, run: Run) -> tasks.Task:
         """The running task of the coordinator."""
@@ -186,7 +187,7 @@ class SwarmLauncher:
         )
 
     def _node(self, name: str) -> Node:
-        nodes = self._nodes()
+        nodes = facts.read(self.docker).nodes
         for node in nodes:
             if name in (node.hostname, node.id):
                 return node
@@ -195,21 +196,20 @@ class SwarmLauncher:
             f"its nodes are {', '.join(node.hostname for node in nodes)}",
         )
 
-    def _nodes(self) -> tuple[Node, ...]:
-        return facts.read(self.docker).nodes
-
-    def _machines(self, run: Run) -> list[Node]:
-        """The nodes that hold something of the run: those of its tasks, and those that its coordinator knows."""
-        known = {task.node.id for task in tasks.read(self.docker, run.stack) if task.node is not None}
-        hostnames: Iterable[str] = ()
+    def _members(self, run: Run) -> set[str]:
+        """The nodes that took part, as far as the coordinator can be asked."""
         try:
             with self.connect(run) as link:
                 replies = list(link.request(op="status"))
-                hostnames = {each["node"] for each in replies[0]["status"].get("members", ())}
+            return {each["node"] for each in replies[0]["status"].get("members", ())}
         except SwarmtrainError:
-            pass  # what Swarm remembers of the tasks has to do
-        nodes = self._nodes()
-        return [node for node in nodes if node.id in known or node.hostname in hostnames]
+            return set()  # what Swarm remembers of the tasks has to do
+
+    def _machines(self, run: Run, members: set[str]) -> list[Node]:
+        """The nodes that may hold something of the run."""
+        known = {task.node.id for task in tasks.read(self.docker, run.stack) if task.node and task.has_run}
+        nodes = facts.read(self.docker).nodes
+        return [node for node in nodes if node.id in known or members & {node.hostname, node.id}]
 
     def _scale(self, services: Sequence[str], replicas: int) -> None:
         if services:
@@ -229,27 +229,6 @@ class SwarmLauncher:
             if not busy:
                 return
             time.sleep(_POLL_SECONDS)
-
-    def _await_helpers(
-        self, run: Run, helping: dict[str, Node], states: tuple[str, ...], patience: float
-    ) -> dict[str, str]:
-        """Wait until the helpers are in one of ``states``; those that are not, with the reason."""
-        deadline = time.monotonic() + patience
-        waiting = dict.fromkeys(helping, "it did not answer in time")
-        while waiting and time.monotonic() < deadline:
-            for task in tasks.read(self.docker, run.stack):
-                if task.service not in waiting:
-                    continue
-                if task.state in states:
-                    del waiting[task.service]
-                elif not task.alive:
-                    waiting[task.service] = task.error or task.state
-                elif helping[task.service].state != "ready":
-                    waiting[task.service] = f"it is {helping[task.service].state}"
-            if all(helping[name].state != "ready" for name in waiting):
-                break
-            time.sleep(_POLL_SECONDS)
-        return waiting
 
     def _remove_stack(self, name: str) -> None:
         """``docker stack rm`` until nothing is left: a network goes only after its last task has."""

@@ -19,6 +19,10 @@ from swarmtrain.job.units import format_size
 from swarmtrain.swarm.cluster import Cluster, Node
 from swarmtrain.wire import names
 
+_OLD_MANAGERS = (
+    "managers before Docker 23 restart tasks that reserve GPUs whenever their node changes in any way, a new network "
+    "among them (github.com/moby/moby/issues/44378): update Docker on the managers"
+)
 LABEL_PORT = "swarmtrain.port"  # on services of the host network: the coordinator's port
 
 
@@ -281,7 +285,9 @@ def _check_network(job: Job, cluster: Cluster) -> None:
 
 
 def _gpu_notices(job: Job, cluster: Cluster) -> list[str]:
-    if job.resources.gpus or job.backend == "gloo":
+    if job.resources.gpus:
+        return [_OLD_MANAGERS] if any(node.is_manager and _is_old(node) for node in cluster.nodes) else []
+    if job.backend == "gloo":
         return []
     gpus = sorted({kind for node in cluster.nodes for kind in node.generic if "gpu" in kind.lower()})
     there = f" (nodes here declare {', '.join(gpus)})" if gpus else ""
@@ -294,6 +300,11 @@ def _network_notices(job: Job) -> list[str]:
             "network: encrypted needs ESP (IP protocol 50) to pass between all nodes, and costs throughput"
         ]
     return []
+
+
+def _is_old(node: Node) -> bool:
+    major = node.engine.partition(".")[0]
+    return major.isdecimal() and int(major) < 23
 
 
 def _port(job: Job, coordinator: Node, cluster: Cluster) -> int:

@@ -15,6 +15,7 @@ from swarmtrain.wire import names
 
 _ALIVE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 _PLACED = (*_ALIVE[2:], "complete")
+_NO_START = "starting container failed"
 _RECENT_SECONDS = 60.0  # exits further apart than this are no loop
 
 
@@ -40,6 +41,11 @@ class Task:
     def alive(self) -> bool:
         """Neither ended nor given up."""
         return self.state in _ALIVE
+
+    @property
+    def has_run(self) -> bool:
+        """Whether its process runs or ever did."""
+        return bool(self.container) and _NO_START not in self.error
 
 
 def read(docker: Docker, stack: str) -> list[Task]:
@@ -126,16 +132,28 @@ def _explain_one(task: Task, earlier: Sequence[Task], now: float, enough: bool) 
         return "" if spare else _unplaced(task)
     if not task.alive:
         earlier = [*earlier, task]
-    exits = [each for each in earlier if each.exit_code and now - each.changed < _RECENT_SECONDS]
+    exits = [
+        each for each in earlier if each.exit_code and each.has_run and now - each.changed < _RECENT_SECONDS
+    ]
     if len(exits) >= 2:
         return _failure(exits[-1], len(exits))
-    rejected = [each for each in earlier if each.error and not each.exit_code]
+    rejected = [each for each in earlier if each.error and not (each.exit_code and each.has_run)]
+    rejected = [each for each in rejected if not _PASSING.search(each.error)]
     return _failure(rejected[-1]) if rejected and task.state != "running" else ""
+
+
+def cannot_start(error: str) -> bool:
+    """Whether an error means that a node cannot even start the image's Python."""
+    return _NO_START in error or re.search(_FAILURES[0][0], error, re.IGNORECASE) is not None
 
 
 def _where(task: Task) -> str:
     return task.node.hostname if task.node else "a node"
 
+
+# Managers before Docker 23 reject tasks with generic resources whenever their node changes in any way, and start them
+# again elsewhere (github.com/moby/moby/issues/44378).
+_PASSING = re.compile("assigned node no longer meets constraints")
 
 _FAILURES = (
     (
@@ -155,6 +173,7 @@ _FAILURES = (
         "{node} has no free addresses for another network; remove networks that are not used: docker network prune",
     ),
     (r"network .* not found|could not find network", "{node} does not see the run's network ({error})"),
+    (r"setting rlimit|ulimit", "{node} may not lift the limit on locked memory; leave out memlock:"),
     (r"out of memory|oom", "the {role} on {node} ran out of memory; raise resources.memory"),
     (r"unhealthy container", "the {role} on {node} stopped giving signs of life and was restarted"),
     (
@@ -167,13 +186,14 @@ _FAILURES = (
 
 def _failure(task: Task, times: int = 1) -> str:
     """What became of a task that failed or was rejected."""
-    facts = {"node": _where(task), "image": task.image, "role": task.role, "error": task.error.rstrip(".")}
-    if task.exit_code == 137 and "unhealthy" not in task.error:
+    error = re.sub(r"^.*unable to start container process: |: unknown$", "", task.error.rstrip("."))
+    facts = {"node": _where(task), "image": task.image, "role": task.role, "error": error}
+    if task.exit_code == 137 and task.has_run and "unhealthy" not in task.error:
         return f"the {task.role} on {_where(task)} was killed, perhaps for want of memory (exit code 137)"
     for pattern, sentence in _FAILURES:
         if match := re.search(pattern, task.error, re.IGNORECASE):
             return sentence.format(**facts, **match.groupdict())
-    if task.exit_code:
+    if task.exit_code and task.has_run:
         often = f", {times} times" if times > 1 else ""
         return (
             f"the {task.role} on {_where(task)} ended with exit code {task.exit_code}{often}; "
