@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.errors import RequestError
+from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab.lab import Lab
 from swarmtrain.lab.names import pretend_gpus
 
@@ -170,6 +170,16 @@ def small_lab() -> Iterator[Lab]:
     lab.down()
 
 
+def remains(lab: Lab) -> list[str]:
+    """What there is on the host of a lab."""
+    ours = ("--quiet", "--filter", f"label=swarmtrain.lab={lab.names.lab}")
+    found = [lab.engine.run(*kind, *ours) for kind in (("ps", "--all"), ("volume", "ls"), ("network", "ls"))]
+    contexts = [row["Name"] for row in lab.engine.json_lines("context", "ls")]
+    found += [name for name in contexts if name == lab.context]
+    found += [str(path) for path in [lab.names.directory] if path.exists()]
+    return [each for each in found if each]
+
+
 def test_node_that_lost_its_disk_joins_anew(small_lab: Lab) -> None:
     small_lab.up(nodes=2, cpus=0.5)
     container = small_lab.node("lab-2").container
@@ -188,12 +198,14 @@ def test_lab_grows_shrinks_and_leaves_nothing(small_lab: Lab) -> None:
     assert list(small_lab.manager.swarm_states()) == ["lab-1"]
     assert small_lab.status()[0].gpus == 1
     small_lab.down()
-    label = "label=swarmtrain.lab=test-small"
-    for kind in (["ps", "--all"], ["volume", "ls"], ["network", "ls"]):
-        assert small_lab.engine.run(*kind, "--quiet", "--filter", label) == ""
-    assert small_lab.context not in small_lab.engine.run("context", "ls")
-    assert not small_lab.names.directory.exists()
+    assert remains(small_lab) == []
     assert small_lab.status() == []
+
+
+def test_failed_up_leaves_nothing(small_lab: Lab) -> None:
+    with pytest.raises(ClusterError, match="CPUs"):
+        small_lab.up(nodes=2, cpus=10_000)
+    assert remains(small_lab) == []
 
 
 def test_link_is_limited_and_freed(lab: Lab) -> None:

@@ -95,6 +95,15 @@ def test_unknown_complaint_is_passed_on_with_its_command() -> None:
     assert hint == "the command was: docker --context lab service create --name 'a b'"
 
 
+def test_advertised_help_does_not_hide_the_reason() -> None:
+    stderr = (
+        "docker: Error response from daemon: Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs.\n\n"
+        "Run 'docker run --help' for more information\n"
+    )
+    expected = "docker run failed: Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs"
+    assert explain(["docker", "run", "x"], 125, stderr)[0] == expected
+
+
 def test_silent_failure_names_its_exit_status() -> None:
     assert explain(["docker", "ps"], 7, "")[0] == "docker ps failed: exit status 7"
 

@@ -52,6 +52,11 @@ class DockerFailed(ClusterError):
         self.stderr = stderr
 
 
+# In what docker prints: how the engine's own words begin, and a line that says nothing about what is wrong.
+DAEMON = "Error response from daemon: "
+ADVERTISED_HELP = re.compile(r"(Run|See) 'docker .*--help'")
+
+
 class Trouble(NamedTuple):
     """A well-known complaint of docker, and what we say instead."""
 
@@ -111,9 +116,11 @@ def explain(argv: Sequence[str], returncode: int, stderr: str) -> tuple[str, str
     for trouble in TROUBLES:
         if trouble.pattern.search(stderr):
             return trouble.message, trouble.hint
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    reason = lines[-1] if lines else f"exit status {returncode}"
-    reason = re.sub(r"^(docker: )?Error response from daemon: ", "", reason)
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not ADVERTISED_HELP.match(line)]
+    reason = next(
+        (line for line in lines if DAEMON in line), lines[-1] if lines else f"exit status {returncode}"
+    )
+    reason = reason.removeprefix("docker: ").removeprefix(DAEMON)
     return f"docker {_verb(argv)} failed: {reason.rstrip('.')}", f"the command was: {shlex.join(argv)}"
 
 
