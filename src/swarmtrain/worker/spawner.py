@@ -27,7 +27,7 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from swarmtrain.worker import guard, module_path, processes
@@ -63,9 +63,8 @@ class _Worker:
 
     key: str
     pid: int
-    ended: float | None = (
-        None  # when it was first seen dead, on the monotonic clock; its tree is killed since
-    )
+    ended: float | None = None  # when it was first seen dead (monotonic); its tree is being killed since
+    killed: set[int] = field(default_factory=set)  # a dying process loses the marks by which it was found
 
 
 class Spawner:
@@ -168,9 +167,10 @@ class Spawner:
 
     def _end(self, worker: _Worker, ended: float) -> None:
         table = processes.table()
-        remaining = processes.alive(table, self._tree(worker, table))
-        processes.send(remaining, signal.SIGKILL)
-        if remaining and time.monotonic() < ended + _PATIENCE:
+        tree = processes.alive(table, self._tree(worker, table))
+        processes.send(tree, signal.SIGKILL)
+        worker.killed |= tree
+        if processes.alive(table, worker.killed) and time.monotonic() < ended + _PATIENCE:
             return
         # Only now, because until it is reaped nobody else can get its pid, by which its session is found.
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])

@@ -59,8 +59,13 @@ def run_user(program: Program) -> int:
     try:
         torch_setup.set_up()
         main = _load_script(program) if program.kind == "script" else _load_module(program)
-        sys.modules["__main__"] = module = ModuleType("__main__")
+        module = ModuleType("__main__")
         vars(module).update(main.attributes)
+        sys.modules["__main__"] = module
+        if (
+            "__mp_main__" in sys.modules
+        ):  # multiprocessing's alias, by which children name what is in __main__
+            sys.modules["__mp_main__"] = module
         exec(main.code, vars(module))
     except SystemExit:
         raise

@@ -22,6 +22,7 @@ def table():
     }
     values["__main__.__loader__"] = str(vars(module.__loader__))
     values["this is __main__"] = vars(module) is globals()
+    values["alias of multiprocessing"] = sys.modules.get("__mp_main__") is module
     values["argv"] = sys.argv
     values["orig_argv"] = sys.orig_argv[1:]
     values["path"] = sys.path
