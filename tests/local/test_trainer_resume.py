@@ -1,0 +1,149 @@
+"""A training that was stopped ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from trainer_harness import ranks, values
+from trainer_job import Every, Job, replace, same, train
+
+from swarmtrain.trainer import snapshot
+
+JOB = Job(steps=13, snapshot=Every(steps=3))  # an epoch is 5 steps, so steps 3 and 6 are in the middle of one
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return values(train, 2, tmp_path_factory.mktemp("uninterrupted"), JOB)[0]
+
+
+def node(directory: Path, rank: int) -> Path:
+    return directory / f"node{rank}" / "snapshots"
+
+
+def break_newest(directory: Path) -> int:
+    """Flips a bit in the newest snapshot; returns its step."""
+    newest = snapshot.listed(directory)[0]
+    path = directory / newest.file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return newest.step
+
+
+def test_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tmp_path, uninterrupted):
+    stopped = values(train, 2, tmp_path, replace(JOB, steps=7))
+    assert stopped[0]["step"] == 7
+    resumed = values(train, 2, tmp_path, JOB)
+    assert resumed[0]["step"] == 13 and resumed[0]["epoch"] == 2
+    for rank in range(2):
+        assert same(resumed[rank]["weights"], uninterrupted["weights"])
+    assert resumed[0]["lr"] == uninterrupted["lr"]
+    assert resumed[0]["metrics"] == uninterrupted["metrics"]
+
+
+def test_a_failing_rank_fails_the_others_and_the_next_try_goes_on_from_the_snapshot(tmp_path, uninterrupted):
+    first = ranks(train, 2, tmp_path, replace(JOB, fail_at=(1, 8)))
+    assert first[1].error == "ArithmeticError"
+    assert first[0].error, "rank 0 trained on without rank 1"
+    resumed = ranks(train, 2, tmp_path, JOB)
+    assert "at epoch 1, step 6" in resumed[0].output
+    assert same(resumed[0].value["weights"], uninterrupted["weights"])
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):
+    values(train, 2, tmp_path, JOB)
+    again = values(train, 2, tmp_path, JOB)
+    assert again[0]["step"] == 13
+    assert same(again[0]["weights"], uninterrupted["weights"])
+    assert again[0]["metrics"] == uninterrupted["metrics"]
+
+
+def test_a_damaged_newest_snapshot_is_passed_over_and_named(tmp_path, uninterrupted):
+    values(train, 2, tmp_path, replace(JOB, steps=7))
+    assert [break_newest(node(tmp_path, rank)) for rank in range(2)] == [7, 7]
+    resumed = ranks(train, 2, tmp_path, JOB)
+    assert "damaged snapshot of step 7 on node 0" in resumed[0].output
+    assert "damaged snapshot of step 7 on node 1" in resumed[0].output
+    assert "does not match its checksum" in resumed[0].output
+    assert "at epoch 1, step 6" in resumed[0].output
+    assert same(resumed[1].value["weights"], uninterrupted["weights"])
+
+
+def test_a_node_whose_snapshot_is_damaged_gets_it_from_another(tmp_path, uninterrupted):
+    values(train, 2, tmp_path, replace(JOB, steps=7))
+    break_newest(node(tmp_path, 0))
+    resumed = ranks(train, 2, tmp_path, JOB)
+    assert "damaged snapshot of step 7 on node 0" in resumed[0].output
+    assert "at epoch 1, step 7" in resumed[0].output
+    assert same(resumed[0].value["weights"], uninterrupted["weights"])
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+def test_a_snapshot_that_one_node_holds_is_shared_with_all(tmp_path, uninterrupted, holder):
+    values(train, 2, tmp_path, replace(JOB, steps=7))
+    for path in node(tmp_path, 1 - holder).iterdir():
+        path.unlink()
+    resumed = ranks(train, 2, tmp_path, replace(JOB, snapshot=Every(steps=100)))
+    assert "at epoch 1, step 7" in resumed[0].output
+    assert same(resumed[0].value["weights"], uninterrupted["weights"])
+    for rank in range(2):
+        directory = node(tmp_path, rank)
+        kept = {manifest.step: manifest for manifest in snapshot.listed(directory)}
+        assert snapshot.damage(directory, kept[7]) is None
+
+
+def test_nodes_that_stopped_at_different_steps_go_on_from_the_newest(tmp_path, uninterrupted):
+    values(train, 2, tmp_path, replace(JOB, steps=7))
+    newest = snapshot.listed(node(tmp_path, 1))[0]
+    snapshot.discard(node(tmp_path, 1), newest)
+    assert [snapshot.listed(node(tmp_path, rank))[0].step for rank in range(2)] == [7, 6]
+    resumed = values(train, 2, tmp_path, JOB)
+    assert same(resumed[1]["weights"], uninterrupted["weights"])
+
+
+def test_another_number_of_ranks_goes_on_with_each_remaining_sample_once(tmp_path):
+    job = replace(JOB, plain=True, samples=43)
+    alone = values(train, 1, tmp_path / "alone", job)[0]
+    values(train, 2, tmp_path / "shrunk", replace(job, steps=4))
+    grown = values(train, 3, tmp_path / "shrunk", job)
+    from trainer_job import close
+
+    assert grown[0]["step"] == alone["step"] and grown[0]["epoch"] == alone["epoch"]
+    assert close(grown[2]["weights"], alone["weights"])
+
+
+def test_workers_that_augment_go_on_bit_for_bit_whatever_their_number(tmp_path):
+    job = replace(JOB, augment=True, workers=1, steps=8)
+    whole = values(train, 2, tmp_path / "whole", job)
+    values(train, 2, tmp_path / "parts", replace(job, steps=4))
+    parts = values(train, 2, tmp_path / "parts", replace(job, workers=2))
+    assert same(parts[0]["weights"], whole[0]["weights"])
+
+
+def test_each_node_keeps_the_newest_few(tmp_path):
+    values(train, 2, tmp_path, replace(JOB, keep=2))
+    for rank in range(2):
+        directory = node(tmp_path, rank)
+        assert [manifest.step for manifest in snapshot.listed(directory)] == [13, 12]
+        assert len(list(directory.iterdir())) == 4
+
+
+def test_snapshots_by_the_clock_are_taken_at_the_same_steps_on_all_nodes(tmp_path):
+    values(train, 2, tmp_path, replace(JOB, steps=200, snapshot=Every(seconds=0.1), keep=50))
+    steps = [[manifest.step for manifest in snapshot.listed(node(tmp_path, rank))] for rank in range(2)]
+    assert steps[0] == steps[1] and len(steps[0]) > 2
+
+
+def test_a_fresh_start_does_not_mix_with_an_earlier_training(tmp_path):
+    values(train, 2, tmp_path, replace(JOB, steps=4))
+    for outcome in ranks(train, 2, tmp_path, replace(JOB, resume=False)):
+        assert outcome.error == "TrainerError"
+        assert "holds snapshots of an earlier training" in outcome.message
+
+
+def test_other_data_in_the_middle_of_an_epoch_is_refused(tmp_path):
+    values(train, 2, tmp_path, replace(JOB, steps=7))
+    for outcome in ranks(train, 2, tmp_path, replace(JOB, samples=41)):
+        assert outcome.error == "TrainerError" and "with size 40, and now size is 41" in outcome.message

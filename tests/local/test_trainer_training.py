@@ -1,0 +1,111 @@
+"""Ranks together compute what one process would, and notice when they no longer do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trainer_harness import ranks, values
+from trainer_job import Every, Job, close, replace, same, train
+
+JOB = Job(epochs=2, plain=True, snapshot=Every(), samples=40, batch_size=8)
+
+
+def lines(directory: Path, rank: int) -> list[dict[str, Any]]:
+    text = (directory / f"node{rank}" / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("samples", [40, 41, 43])  # the last step of an epoch has 8, 1 or 3 samples
+def test_any_number_of_ranks_trains_as_one_process_does(tmp_path, world_size, samples):
+    job = replace(JOB, samples=samples)
+    alone = values(train, 1, tmp_path / "alone", job)[0]
+    together = values(train, world_size, tmp_path / "together", job)
+    for one in together:
+        assert close(one["weights"], alone["weights"])
+        assert same(one["weights"], together[0]["weights"])
+        assert one["step"] == alone["step"]
+        # 25 samples to evaluate on: an average that counted one twice would show.
+        assert one["metrics"] == pytest.approx(alone["metrics"], abs=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_accumulated_pieces_equal_the_whole_batch(tmp_path, micro_batch):
+    whole = values(train, 2, tmp_path / "whole", JOB)[0]
+    pieces = values(train, 2, tmp_path / "pieces", replace(JOB, micro_batch=micro_batch))
+    assert close(pieces[0]["weights"], whole["weights"])
+    assert same(pieces[0]["weights"], pieces[1]["weights"])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_and_resumes_bit_for_bit(tmp_path, precision):
+    job = replace(JOB, precision=precision, epochs=None, steps=24, snapshot=Every(steps=4), plain=False)
+    whole = values(train, 2, tmp_path / "whole", job)[0]
+    losses = [line["loss"] for line in lines(tmp_path / "whole", 0) if line["kind"] == "step"]
+    assert sum(losses[-3:]) < sum(losses[:3])
+    values(train, 2, tmp_path / "parts", replace(job, steps=7))
+    parts = values(train, 2, tmp_path / "parts", job)
+    assert same(parts[0]["weights"], whole["weights"])
+
+
+@pytest.mark.parametrize(("culprit", "world_size"), [(1, 2), (0, 3)])
+def test_a_rank_that_drifts_is_named_at_the_next_snapshot(tmp_path, culprit, world_size):
+    job = replace(JOB, epochs=4, snapshot=Every(steps=3), drift_at=(culprit, 5))
+    for outcome in ranks(train, world_size, tmp_path, job):
+        assert outcome.error == "DriftError"
+        assert f"rank {culprit} has drifted apart" in outcome.message
+        assert "by step 6" in outcome.message
+
+
+def test_drift_is_noticed_at_the_end_also_without_snapshots(tmp_path):
+    for outcome in ranks(train, 2, tmp_path, replace(JOB, drift_at=(1, 9))):
+        assert outcome.error == "DriftError"
+
+
+def test_a_node_that_cannot_write_is_named_and_training_goes_on(tmp_path):
+    blocked = tmp_path / "node1" / "snapshots"
+    blocked.parent.mkdir()
+    blocked.write_text("a file where the directory should be")
+    outcomes = ranks(train, 2, tmp_path, replace(JOB, snapshot=Every(epochs=1)))
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    assert "missing on some nodes: node 1" in outcomes[0].output
+
+
+def test_no_node_that_can_write_ends_the_training(tmp_path):
+    for rank in range(2):
+        (tmp_path / f"node{rank}").mkdir()
+        (tmp_path / f"node{rank}" / "snapshots").write_text("a file")
+    for outcome in ranks(train, 2, tmp_path, replace(JOB, snapshot=Every(epochs=1))):
+        assert outcome.error == "TrainerError" and "no node could write" in outcome.message
+
+
+def test_the_agent_is_told_of_everything_in_order(tmp_path):
+    values(train, 2, tmp_path, replace(JOB, snapshot=Every(steps=4), evaluate=Every(epochs=1)))
+    first, second = lines(tmp_path, 0), lines(tmp_path, 1)
+    assert first[0] == {"kind": "start", "rank": 0, "world": 2, "device": "cpu"}
+    assert second[0]["rank"] == 1
+    last_step = [line for line in first if line["kind"] == "step"][-1]
+    assert last_step["step"] == 10 and last_step["epoch"] == 1 and last_step["samples"] == 8
+    assert last_step["loss"] > 0 and last_step["step_s"] > 0 and 0 < last_step["lr"] < 1e-2
+    saved = [line for line in first if line["kind"] == "snapshot"]
+    assert [line["step"] for line in saved] == [4, 8, 10]
+    assert all(Path(line["path"]).stat().st_size == line["bytes"] for line in saved)
+    evaluated = [line for line in first if line["kind"] == "eval"]
+    assert [line["step"] for line in evaluated] == [5, 10]
+    assert set(evaluated[0]["metrics"]) == {"loss", "accuracy"}
+    phases = [(line["name"], line["on"]) for line in first if line["kind"] == "phase"]
+    assert phases.count(("evaluation", True)) == phases.count(("evaluation", False)) == 2
+    assert first[-1]["kind"] == "end" and first[-1]["step"] == 10 and len(first[-1]["weights"]) == 64
+    assert first[-1]["weights"] == second[-1]["weights"]
+
+
+def test_one_process_without_any_environment_trains_too(tmp_path, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SWARMTRAIN_SNAPSHOTS", "SWARMTRAIN_METRICS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    result = train(replace(JOB, snapshot=Every(epochs=1)))
+    assert result["epoch"] == 2
+    assert len(list((tmp_path / "snapshots").glob("*.json"))) == 2
