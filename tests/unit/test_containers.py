@@ -1,0 +1,143 @@
+"""What docker is told: the containers of the docker launcher, the helpers of the swarm launcher."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import Any
+
+from swarmtrain.job import Job
+from swarmtrain.swarm import containers, helpers
+from swarmtrain.swarm.cluster import Node
+from swarmtrain.swarm.containers import Layout
+
+JOB = {"name": "digits", "script": "train.py", "image": "me/train:1", "nodes": 2}
+
+
+def layout(**keys: Any) -> Layout:
+    job = Job(**{**JOB, **keys})
+    return Layout(job, "digits.3", "digits-3", "d1", containers.node_names(job))
+
+
+def pairs(args: list[str], flag: str) -> list[str]:
+    return [args[index + 1] for index, word in enumerate(args) if word == flag]
+
+
+def test_names_follow_from_the_run_and_the_nodes() -> None:
+    assert layout().nodes == ("node0", "node1")
+    assert layout(nodes=["a", "b"]).nodes == ("a", "b")
+    assert layout().coordinator == "digits-3-coordinator"
+    assert layout().node("node1") == "digits-3-node1"
+    assert layout().network == "digits-3"
+    assert layout(network={"existing": "ddp-net"}).network == "ddp-net"
+
+
+def test_the_coordinators_container() -> None:
+    args = containers.create_coordinator(layout(python="/opt/python"))
+    assert args[:3] == ["create", "--name", "digits-3-coordinator"]
+    assert args[-5:] == [
+        "--entrypoint",
+        "/opt/python",
+        "me/train:1",
+        "/opt/swarmtrain/bundle.zip",
+        "coordinator",
+    ]
+    assert pairs(args, "--restart") == ["unless-stopped"]
+    assert "SWARMTRAIN_COORDINATOR=digits-3-coordinator:29400" in pairs(args, "--env")
+    assert "NVIDIA_VISIBLE_DEVICES=void" in pairs(args, "--env")
+    assert pairs(args, "--label") == [
+        "swarmtrain.job=digits",
+        "swarmtrain.run=digits.3",
+        "swarmtrain.role=coordinator",
+    ]
+
+
+def test_a_nodes_container() -> None:
+    args = containers.create_agent(
+        layout(
+            resources={"cpus": 1.5, "memory": "2g", "gpus": 2},
+            memlock=True,
+            shm_size="1g",
+            stop_grace="30s",
+            volumes=["/a,b:/data:ro", "models:/models"],
+        ),
+        1,
+        ["/opt/swarmtrain/code-00", "/opt/swarmtrain/code-01"],
+    )
+    assert pairs(args, "--hostname") == ["node1"]
+    assert pairs(args, "--gpus") == ['"device=2,3"']
+    assert pairs(args, "--mount") == [
+        "type=volume,source=swarmtrain,target=/swarmtrain",
+        'type=bind,"source=/a,b",target=/data,readonly',
+        "type=volume,source=models,target=/models",
+    ]
+    assert (pairs(args, "--cpus"), pairs(args, "--memory")) == (["1.5"], ["2147483648"])
+    assert (pairs(args, "--shm-size"), pairs(args, "--stop-timeout")) == (["1073741824"], ["45"])
+    assert pairs(args, "--ulimit") == ["memlock=-1:-1"]
+    assert "SWARMTRAIN_CODE=/opt/swarmtrain/code-00:/opt/swarmtrain/code-01" in pairs(args, "--env")
+    assert not any("NVIDIA" in each for each in pairs(args, "--env"))
+
+
+def test_no_variable_of_the_user_is_in_an_argument() -> None:
+    wanted = layout(env={"WANDB_API_KEY": "very-secret"})
+    every = [*containers.create_coordinator(wanted), *containers.create_agent(wanted, 0, [])]
+    assert not any("very-secret" in word for word in every)
+
+
+def test_files_are_delivered_with_modes_and_the_secret_is_roots_alone() -> None:
+    data = containers.tar({"/opt/swarmtrain/bundle.zip": b"zip"}, {"/run/secrets/swarmtrain": b"secret"})
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        modes = {entry.name: entry.mode for entry in archive}
+    assert modes == {
+        "opt/swarmtrain": 0o755,
+        "run/secrets": 0o755,
+        "opt/swarmtrain/bundle.zip": 0o444,
+        "run/secrets/swarmtrain": 0o400,
+    }
+    assert data == containers.tar(
+        {"/opt/swarmtrain/bundle.zip": b"zip"}, {"/run/secrets/swarmtrain": b"secret"}
+    )
+
+
+MODEL = {
+    "Spec": {
+        "Labels": {"swarmtrain.job": "digits", "swarmtrain.role": "agent"},
+        "TaskTemplate": {
+            "ContainerSpec": {
+                "Image": "me/train:1",
+                "Command": ["/opt/my python", "/opt/swarmtrain/bundle.zip"],
+                "User": "0:0",
+                "Env": ["SWARMTRAIN_NODE={{.Node.Hostname}}", "A=b=c"],
+                "Configs": [
+                    {
+                        "ConfigName": "digits-3_bundle-1",
+                        "File": {"Name": "/opt/swarmtrain/bundle.zip", "Mode": 292},
+                    }
+                ],
+                "Secrets": [{"SecretName": "digits-3_ticket", "File": {"Name": "swarmtrain", "Mode": 256}}],
+            },
+            "Networks": [{"Target": "netid"}],
+        },
+    }
+}
+
+
+def test_a_helper_is_made_after_the_runs_own_service_and_goes_with_its_stack() -> None:
+    node = Node("abcdefgh1234", "Lab.1")
+    args = helpers.create("digits-3", MODEL, node, ["files"], {"SWARMTRAIN_NODE": "Lab.1"})
+    assert pairs(args, "--name") == ["digits-3_files-abcdefgh"]
+    assert "com.docker.stack.namespace=digits-3" in pairs(args, "--label")
+    assert "swarmtrain.role=helper" in pairs(args, "--label")
+    assert pairs(args, "--constraint") == ["node.id==abcdefgh1234"]
+    assert pairs(args, "--restart-condition") == ["none"]
+    assert pairs(args, "--env") == ["SWARMTRAIN_NODE=Lab.1", "A=b=c"]
+    assert pairs(args, "--config") == ["source=digits-3_bundle-1,target=/opt/swarmtrain/bundle.zip,mode=0444"]
+    assert pairs(args, "--secret") == ["source=digits-3_ticket,target=swarmtrain,mode=0400"]
+    assert pairs(args, "--network") == ["netid"]
+    assert pairs(args, "--entrypoint") == ["'/opt/my python' /opt/swarmtrain/bundle.zip"]
+    assert args[-2:] == ["me/train:1", "files"]
+
+
+def test_names_of_helpers_fit_into_what_swarm_allows() -> None:
+    node = Node("abcdefgh1234", "a.hostname.with.dots")
+    assert len(helpers.service_name("a" * 40 + "-999", "clean", node)) <= 63
