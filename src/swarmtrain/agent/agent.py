@@ -157,7 +157,6 @@ class Agent:
         return self._choice
 
     def _join(self, choice: network.Choice) -> Message:
-        running = self._generation == self._workers.generation and self._finishing is not None
         return {
             "role": "agent",
             "node": self._settings.node,
@@ -172,7 +171,8 @@ class Agent:
             "port": network.free_port(choice.address),
             "time": time.time(),
             "generation": self._generation,
-            "states": list(self._workers.states.values()) if running else [],
+            "states": list(self._workers.states.values()),
+            "idle": self._finishing is None,
         }
 
     def _welcomed(self, welcome: Message) -> None:

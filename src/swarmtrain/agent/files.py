@@ -90,4 +90,5 @@ def _join(node: str, env: dict[str, str]) -> Message:
         "time": time.time(),
         "generation": 0,
         "states": [],
+        "idle": True,
     }

@@ -66,7 +66,10 @@ class AgentDesk:
                     "node": peer.node,
                     "directory": run.place.directory,
                     "lineage": run.place.lineage,
-                    "offsets": [[*key, offset] for key, offset in run.output.offsets.items()],
+                    "offsets": [
+                        *(["output", *key, offset] for key, offset in run.output.offsets.items()),
+                        *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),
+                    ],
                     "generation": run.generation,
                 }
             }
@@ -129,7 +132,7 @@ def _peer(channel: Channel, join: Message) -> Peer:
             joined=now,
             channel=channel,
             heard=now,
-            idle=not join["states"],
+            idle=join["idle"],
             clock=_clock(0.0, join["time"]),
         )
     except (KeyError, TypeError) as error:

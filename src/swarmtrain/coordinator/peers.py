@@ -47,6 +47,7 @@ class Peer:
     channel: Channel | None = None
     gone: float | None = None  # monotonic
     idle: bool = True
+    missed_start: bool = False  # its connection broke before it heard of the current generation
     clock: float = 0.0  # seconds to add to its Unix times
     heard: float = 0.0
     replies: dict[int, asyncio.Queue[Message]] = field(default_factory=dict)

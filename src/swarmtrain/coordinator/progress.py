@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, path: Path) -> None:
         self.metrics: list[Metric] = []
-        self._offsets: dict[tuple[int, int], int] = {}
+        self.offsets: dict[tuple[int, int], int] = {}
         self._summary: Metric = {}
         self._weights: dict[int, str] = {}
         self._rank_steps: dict[int, int] = {}
@@ -26,7 +26,7 @@ class Progress:
 
     def append(self, generation: int, rank: int, node: str, offset: int, text: str) -> int:
         """Take whole lines of a rank's metrics file from ``offset``; return how far it is known now."""
-        known = self._offsets.get((generation, rank), 0)
+        known = self.offsets.get((generation, rank), 0)
         if offset > known:
             return known
         for line in text.encode("utf-8", "surrogateescape")[known - offset :].splitlines(keepends=True):
@@ -37,12 +37,8 @@ class Progress:
             metric.update(g=generation, r=rank, n=node, o=known)
             self._records.append(metric)
             self._take(metric)
-        self._offsets[generation, rank] = known
+        self.offsets[generation, rank] = known
         return known
-
-    def offset(self, generation: int, rank: int) -> int:
-        """How far a rank's metrics file is known."""
-        return self._offsets.get((generation, rank), 0)
 
     def step_of(self, rank: int) -> int | None:
         """The newest step of a rank."""
@@ -60,7 +56,7 @@ class Progress:
 
     def _take(self, metric: Metric) -> None:
         self.metrics.append(metric)
-        self._offsets[metric["g"], metric["r"]] = metric["o"]
+        self.offsets[metric["g"], metric["r"]] = metric["o"]
         kind, rank = metric.get("kind"), metric["r"]
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]

@@ -102,6 +102,8 @@ class Run:
             known.channel, known.gone, known.heard = peer.channel, None, peer.heard
             known.idle, known.port = peer.idle, peer.port
             peer = known
+            peer.missed_start = self._takes_part(peer.node) and generation < self.generation
+            peer.idle = peer.idle and not peer.missed_start
         else:
             if known is not None and self._takes_part(known.node) and self.phase is not Phase.GATHERING:
                 self._lose(known, "its agent was started anew")
@@ -202,6 +204,10 @@ class Run:
             peer.post({"end": {"outcome": self.outcome}})
         elif self.phase is Phase.STOPPING:
             peer.post({"stop": {"g": self.generation, "grace": FAILED_GRACE}})
+            peer.idle = peer.idle or peer.missed_start
+        elif peer.missed_start:
+            self._start(peer)
+        peer.missed_start = False
         self.settle()
 
     def _view(self) -> View:
@@ -227,7 +233,11 @@ class Run:
         for part in formation.assignments:
             peer = self.peers[part.node]
             peer.idle = False
-            parts[part.node] = {"incarnation": peer.incarnation, "ranks": part.ranks}
+            parts[part.node] = {
+                "incarnation": peer.incarnation,
+                "ranks": list(part.ranks),
+                "group_rank": part.group_rank,
+            }
             for local_rank, rank in enumerate(part.ranks):
                 self.workers[rank] = Worker(rank, local_rank, part.node)
         nodes = [part.node for part in formation.assignments]
@@ -240,20 +250,26 @@ class Run:
             parts=parts,
             master=self.master,
         )
-        for part in formation.assignments:
-            self.peers[part.node].post(
-                {
-                    "start": {
-                        "g": self.generation,
-                        "ranks": part.ranks,
-                        "group_rank": part.group_rank,
-                        "nodes": len(nodes),
-                        "world_size": formation.world_size,
-                        "master": self.master,
-                        "peers": [self.peers[node].address for node in nodes if node != part.node],
-                    }
+        for node in nodes:
+            self._start(self.peers[node])
+
+    def _start(self, peer: Peer) -> None:
+        """Tell an agent its part in the current generation; one that has begun it already does not begin again."""
+        generation = self.journal.last("generation")
+        assert generation is not None, "a generation is in the journal before anybody is told of it"
+        part = generation["parts"][peer.node]
+        peer.post(
+            {
+                "start": {
+                    "g": self.generation,
+                    "ranks": part["ranks"],
+                    "group_rank": part["group_rank"],
+                    "nodes": len(generation["parts"]),
+                    "world_size": len(self.workers),
+                    "master": self.master,
                 }
-            )
+            }
+        )
 
     def _stop(self) -> None:
         grace = FAILED_GRACE if self.failures else self.task.stop_grace

@@ -1,0 +1,120 @@
+"""Runs on a real Swarm that go wrong: the cause is named within seconds, files stay within reach, rm leaves nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmtrain import Client, Job
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.lab.lab import Lab
+
+STEPPING = """
+import time
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+keep = []
+for step in range(2400):
+    dist.all_reduce(torch.ones(4))
+    if HUNGRY and dist.get_rank() == 1:
+        keep.append(torch.ones(10_000_000))
+    if step == 5:
+        open(f"stepping-{dist.get_rank()}", "w").write("content")
+    time.sleep(0.05)
+"""
+
+Start = Callable[..., RunHandle]
+
+
+@pytest.fixture
+def start(lab: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts runs on the lab and removes them afterwards."""
+    monkeypatch.setenv("DOCKER_HOST", lab.host)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    handles: list[RunHandle] = []
+
+    def started(name: str, text: str, **settings: object) -> RunHandle:
+        (tmp_path / "train.py").write_text(text)
+        settings = {"nodes": 3, "image": torch_image, "name": name, "workers_per_node": 1} | settings
+        job = Job(script="train.py", **settings)  # type: ignore[arg-type]
+        handles.append(Client(on="swarm").run(job))
+        return handles[-1]
+
+    yield started
+    for handle in handles:
+        handle.remove(force=True)
+
+
+def wait_for(handle: RunHandle, kind: str, seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while kind not in [event["kind"] for event in handle.events()]:
+        assert time.monotonic() < limit, f"no {kind} in {[event['text'] for event in handle.events()]}"
+        time.sleep(0.3)
+
+
+def agent_on(lab: Lab, node: int, name: str) -> str:
+    (container,) = lab.node(node).docker.run("ps", "-q", "--filter", f"name={name}-1_agent").split()
+    return container
+
+
+def test_a_killed_container_is_named_as_the_cause(lab: Lab, start: Start) -> None:
+    handle = start("kill", STEPPING.replace("HUNGRY", "False"))
+    wait_for(handle, "started")
+    began = time.monotonic()
+    lab.node(2).docker.run("kill", agent_on(lab, 2, "kill"))
+    result = handle.wait(timeout=60)
+    assert time.monotonic() - began < 20
+    assert result.state == "failed"
+    assert result.reason.startswith("lab-2: lost with rank ")
+
+
+def test_running_out_of_memory_is_recognised(start: Start) -> None:
+    handle = start("hungry", STEPPING.replace("HUNGRY", "True"), resources={"memory": "900m"})
+    result = handle.wait(timeout=180)
+    assert result.state == "failed"
+    assert "rank 1 on lab-" in result.reason
+    assert "out of memory" in result.reason
+
+
+def test_commands_and_files_reach_every_node_also_after_the_end(
+    start: Start, tmp_path: Path, lab: Lab
+) -> None:
+    handle = start("reach", STEPPING.replace("HUNGRY", "False"))
+    wait_for(handle, "started")
+    ranks = {worker["rank"]: worker["node"] for worker in handle.status()["workers"]}
+    assert sorted(ranks.values()) == ["lab-1", "lab-2", "lab-3"]
+    assert handle.exec("lab-3", ["sh", "-c", "exit 7"]) == 7
+    handle.stop()
+    assert handle.wait(timeout=60).state == "stopped"
+    for rank, node in ranks.items():
+        fetched = handle.fetch(f"stepping-{rank}", to=tmp_path / f"fetched-{rank}", node=node)
+        assert (fetched.node, fetched.path.read_text()) == (node, "content")
+    assert any("stopped" in event["text"] for event in handle.events())
+
+
+def test_rm_leaves_nothing_on_any_node(start: Start, lab: Lab) -> None:
+    handle = start("gone", "print('done')", start="cold")
+    assert handle.wait(timeout=120).state == "succeeded"
+    assert [text for batch in handle.logs() for *_, text in batch] == ["done"] * 3
+    handle.remove()
+    manager = lab.node(1).docker
+    for what in ("service", "config", "secret"):
+        assert "gone-1" not in manager.run(what, "ls", "--format", "{{.Name}}")
+    assert "gone-1" not in manager.run("network", "ls", "--format", "{{.Name}}")
+    for number in (1, 2, 3):
+        docker = lab.node(number).docker
+        (root,) = [one["Mountpoint"] for one in docker.json("volume", "inspect", "swarmtrain")]
+        assert "gone.1" not in lab.node(number).exec("find", root, "-name", "gone*")
+
+
+def test_a_missing_image_is_said_within_seconds(start: Start) -> None:
+    began = time.monotonic()
+    handle = start("absent", "print('x')", image="swarmtrain/not-there:1")
+    result = handle.wait(timeout=90)
+    assert time.monotonic() - began < 60
+    assert result.state == "failed"
+    assert "swarmtrain/not-there:1" in result.reason
