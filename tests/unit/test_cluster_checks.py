@@ -9,7 +9,8 @@ import pytest
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job
 from swarmtrain.swarm.cluster import Cluster, Network, Node, Service, node_of
-from swarmtrain.swarm.placement import check_stack_name, choose, place, satisfies
+from swarmtrain.swarm.eligibility import satisfies
+from swarmtrain.swarm.placement import check_stack_name, choose, place
 
 GIB = 1 << 30
 

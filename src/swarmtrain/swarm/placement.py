@@ -7,7 +7,6 @@ one sentence what is in the way. Nothing has been changed on the cluster by then
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job
 from swarmtrain.job.problems import did_you_mean
-from swarmtrain.job.units import format_size
 from swarmtrain.swarm.cluster import Cluster, Node
+from swarmtrain.swarm.eligibility import away, gpu_hint, hint_for, unfit
 from swarmtrain.wire import names
 
 _OLD_MANAGERS = (
@@ -100,71 +99,6 @@ def check_stack_name(stack: str, job: str, cluster: Cluster) -> None:
             )
 
 
-def satisfies(node: Node, constraint: str) -> bool:
-    """Whether a node meets a constraint, as github.com/moby/swarmkit's manager/constraint decides."""
-    equal = "==" in constraint
-    key, _, wanted = (part.strip() for part in constraint.partition("==" if equal else "!="))
-    if key == "node.ip":
-        return _in_subnet(node.address, wanted) == equal
-    facts = {
-        "node.id": node.id,
-        "node.hostname": node.hostname,
-        "node.role": node.role,
-        "node.platform.os": node.os,
-        "node.platform.arch": node.arch,
-    }
-    kind, _, label = key.partition(".labels.")
-    labels = node.labels if kind == "node" else node.engine_labels
-    actual = facts[key] if key in facts else labels.get(label, "")
-    return (actual.casefold() == wanted.casefold()) == equal
-
-
-def unfit(node: Node, job: Job) -> str:
-    """Why a node cannot take part, as the end of a sentence that begins with its name; empty when it can."""
-    if why := _away(node):
-        return why
-    for constraint in job.constraints:
-        if not satisfies(node, constraint):
-            return f"does not meet {constraint}"
-    wanted = job.resources
-    if wanted.cpus is not None and wanted.cpus > node.cpus:
-        return f"has {node.cpus:g} CPUs, not {wanted.cpus:g}"
-    if wanted.memory is not None and wanted.memory > node.memory:
-        return f"has {_gib(node.memory)} of memory, not {format_size(wanted.memory)}"
-    if wanted.gpus > node.generic.get(wanted.gpu_kind, 0):
-        return f"declares {node.generic.get(wanted.gpu_kind, 0)} {wanted.gpu_kind}, not {wanted.gpus}"
-    return ""
-
-
-def _away(node: Node) -> str:
-    """Why a node takes no new tasks at all."""
-    if node.state != "ready":
-        return f"is {node.state}"
-    return {"active": "", "drain": "is drained", "pause": "is paused"}.get(node.availability, "is not active")
-
-
-def _hint(node: Node, job: Job, why: str) -> str:
-    if why in ("is drained", "is paused"):
-        return f"docker node update --availability active {node.hostname}"
-    if why.startswith("declares"):
-        return _gpu_hint([node], job)
-    if why.startswith("does not meet"):
-        return "constraints: apply to named nodes too; docker node inspect shows a node's labels"
-    if why.startswith("has"):
-        return "ask for less under resources:, or for another node"
-    return "look at the machine and its Docker daemon; docker node ls shows the nodes"
-
-
-def _gpu_hint(nodes: Sequence[Node], job: Job) -> str:
-    kinds = sorted({kind for node in nodes for kind in node.generic})
-    if kinds and job.resources.gpu_kind not in kinds:
-        return f"these nodes declare {', '.join(kinds)}: set resources.gpu_kind"
-    return (
-        'GPUs are declared in each node\'s /etc/docker/daemon.json: "node-generic-resources": '
-        f'["{job.resources.gpu_kind}=GPU-<uuid>"], see nvidia-smi -L'
-    )
-
-
 def _coordinator(job: Job, cluster: Cluster) -> Node:
     node = cluster.this if job.coordinator is None else _find(job.coordinator, cluster)
     if not node.is_manager:
@@ -173,10 +107,10 @@ def _coordinator(job: Job, cluster: Cluster) -> Node:
             f"the coordinator cannot be on {node.hostname}, which is not a manager",
             f"the managers are {managers}",
         )
-    if why := _away(node):
+    if why := away(node):
         raise ClusterError(
             f"the coordinator cannot be on {node.hostname}, which {why}",
-            f"{_hint(node, job, why)}; constraints: can keep the workers off it "
+            f"{hint_for(node, job, why)}; constraints: can keep the workers off it "
             f"(node.hostname != {node.hostname}), and coordinator: names another manager",
         )
     return node
@@ -185,7 +119,7 @@ def _coordinator(job: Job, cluster: Cluster) -> Node:
 def _named(name: str, job: Job, cluster: Cluster) -> Place:
     node = _find(name, cluster)
     if why := unfit(node, job):
-        raise ClusterError(f"node {name} {why}", _hint(node, job, why))
+        raise ClusterError(f"node {name} {why}", hint_for(node, job, why))
     if _twins(node, cluster):
         return Place(node, node.id, f"node.id == {node.id}")
     return Place(node, node.hostname, f"node.hostname == {node.hostname}")
@@ -253,7 +187,7 @@ def _count(job: Job, cluster: Cluster) -> str:
 def _count_hint(job: Job, cluster: Cluster, reasons: dict[str, str]) -> str:
     whys = [why for why in reasons.values() if why]
     if any(why.startswith("declares") for why in whys):
-        return _gpu_hint(cluster.nodes, job)
+        return gpu_hint(cluster.nodes, job)
     if whys and all(why.startswith("has") for why in whys):
         return "ask for less under resources:, or for fewer nodes"
     if any(why.startswith("does not meet") for why in whys):
@@ -315,17 +249,6 @@ def _port(job: Job, coordinator: Node, cluster: Cluster) -> int:
     first = zlib.crc32(job.name.encode()) % 1000
     ports = (names.PORT + (first + step) % 1000 for step in range(1000))
     return next(port for port in ports if str(port) not in taken)
-
-
-def _in_subnet(address: str, wanted: str) -> bool:
-    try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(wanted, strict=False)
-    except ValueError:
-        return False
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f}g"
 
 
 def _plural(count: int) -> str:
