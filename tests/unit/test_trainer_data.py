@@ -1,0 +1,150 @@
+"""Dealing samples out to ranks: each once, at any world size, from any place."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from swarmtrain.trainer import SampleCursor, TrainerError
+from swarmtrain.trainer.data import TrainLoader, checked_size, inputs_and_targets, plan_steps, to_device
+from swarmtrain.trainer.evaluation import count_samples
+
+CASES = list(itertools.product([1, 2, 7, 24, 25], [1, 2, 3, 5], [1, 4, 6], [None, 1, 2]))
+
+
+def dealt(cursor, world_size, batch_size, micro_batch=None):
+    """Every rank's plan of the rest of the epoch, as a list of steps for each rank."""
+    return [list(plan_steps(cursor, rank, world_size, batch_size, micro_batch)) for rank in range(world_size)]
+
+
+def counted(plans):
+    return [
+        index
+        for plan in plans
+        for step in plan
+        for piece in step.pieces
+        if piece.samples
+        for index in piece.indices
+    ]
+
+
+@pytest.mark.parametrize(("size", "world_size", "batch_size", "micro_batch"), CASES)
+def test_each_sample_is_dealt_out_once(size, world_size, batch_size, micro_batch):
+    plans = dealt(SampleCursor(size, seed=3), world_size, batch_size, micro_batch)
+    assert sorted(counted(plans)) == list(range(size))
+
+
+@pytest.mark.parametrize(("size", "world_size", "batch_size", "micro_batch"), CASES)
+def test_ranks_make_the_same_steps_and_each_takes_part_in_all(size, world_size, batch_size, micro_batch):
+    for same_step in zip(*dealt(SampleCursor(size), world_size, batch_size, micro_batch), strict=True):
+        assert len({step.samples for step in same_step}) == 1
+        assert sum(piece.samples for step in same_step for piece in step.pieces) == same_step[0].samples
+        for step in same_step:
+            assert step.pieces
+            assert all(len(piece.indices) <= (micro_batch or batch_size) for piece in step.pieces)
+
+
+def test_a_step_is_the_same_samples_at_every_world_size():
+    def steps(world_size):
+        plans = dealt(SampleCursor(25, seed=1), world_size, 6)
+        return [sorted(counted([[step] for step in same_step])) for same_step in zip(*plans, strict=True)]
+
+    assert steps(1) == steps(2) == steps(3) == steps(4)
+
+
+@pytest.mark.parametrize("stops", [[(2, 6), (3, 6)], [(3, 4), (1, 5), (4, 6)], [(5, 1), (2, 24)]])
+def test_world_sizes_that_change_in_an_epoch_leave_no_sample_out(stops):
+    cursor = SampleCursor(47, seed=9)
+    seen = []
+    for number, (world_size, batch_size) in enumerate(stops):
+        plans = dealt(cursor, world_size, batch_size)
+        if number < len(stops) - 1:
+            plans = [plan[:2] for plan in plans]
+        seen += counted(plans)
+        cursor.advance(sum(step.samples for step in plans[0]))
+    assert cursor.at_end
+    assert sorted(seen) == list(range(47))
+
+
+def test_each_epoch_has_an_order_of_its_own_and_a_seed_repeats_it():
+    cursor = SampleCursor(100, seed=5)
+    first = cursor.order().tolist()
+    cursor.next_epoch()
+    assert cursor.order().tolist() != first
+    assert SampleCursor(100, seed=5).order().tolist() == first
+    assert SampleCursor(100, seed=6).order().tolist() != first
+    assert SampleCursor(4, shuffle=False).order().tolist() == [0, 1, 2, 3]
+
+
+def test_a_cursor_goes_to_where_another_stood():
+    cursor = SampleCursor(10, epoch=3, consumed=4)
+    other = SampleCursor(10)
+    other.load_state_dict(cursor.state_dict())
+    assert other == cursor
+
+
+@pytest.mark.parametrize("changed", [{"size": 11}, {"seed": 1}, {"shuffle": False}])
+def test_other_data_is_taken_between_epochs_and_refused_within_one(changed):
+    between = SampleCursor(10, epoch=2).state_dict()
+    within = SampleCursor(10, epoch=2, consumed=4).state_dict()
+    cursor = SampleCursor(**{"size": 10, **changed})
+    cursor.load_state_dict(between)
+    assert cursor.epoch == 2
+    with pytest.raises(TrainerError, match=f"with {next(iter(changed))}"):
+        cursor.load_state_dict(within)
+
+
+def test_the_loader_yields_a_rank_its_batches_and_starts_where_the_cursor_stands():
+    dataset = TensorDataset(torch.arange(10), torch.arange(10) * 2)
+    cursor = SampleCursor(10, shuffle=False, consumed=4)
+    loader = TrainLoader(dataset, cursor, rank=1, world_size=2, batch_size=4, micro_batch=1)
+    steps = [(step.samples, [piece.batch[0].tolist() for piece in step.pieces]) for step in loader.steps()]
+    assert steps == [(4, [[5], [7]]), (2, [[9]])]
+
+
+def test_loading_leaves_the_training_s_random_numbers_alone():
+    loader = TrainLoader(
+        TensorDataset(torch.arange(4.0)), SampleCursor(4), rank=0, world_size=1, batch_size=2
+    )
+    before = torch.get_rng_state()
+    for step in loader.steps():
+        list(step.pieces)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([1])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (Stream(), "has no length"),
+        (TensorDataset(torch.zeros(0)), "is empty"),
+        (DataLoader(TensorDataset(torch.zeros(3))), "is a DataLoader"),
+    ],
+)
+def test_data_that_cannot_be_dealt_out_is_refused(data, message):
+    with pytest.raises(TrainerError, match=message):
+        checked_size(data, "training")
+
+
+def test_batches_move_with_their_structure_and_are_counted():
+    batch = {"a": [torch.zeros(3, 2), torch.ones(3)], "b": (torch.zeros(3), "name")}
+    moved = to_device(batch, torch.device("meta"))
+    assert (
+        moved["a"][0].device.type == "meta"
+        and moved["b"][0].device.type == "meta"
+        and moved["b"][1] == "name"
+    )
+    assert isinstance(moved["b"], tuple)
+    assert count_samples([batch, torch.zeros(3)]) == 3
+
+
+def test_samples_that_are_not_pairs_are_refused():
+    with pytest.raises(TrainerError, match="not an"):
+        inputs_and_targets(torch.zeros(3), torch.device("cpu"))

@@ -1,0 +1,126 @@
+"""Snapshots as files: what is listed loads, what is damaged is seen, the newest are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from swarmtrain.trainer import TrainerError, snapshot
+from swarmtrain.trainer.snapshot import Position
+
+START = Position(generation=1, epoch=0, step=0, world_size=2, weights="00")
+
+
+def save(directory, step, generation=1, value=1.0):
+    position = replace(START, step=step, generation=generation)
+    return snapshot.save(directory, {"tensor": torch.full((100,), value), "step": step}, position)
+
+
+def steps(directory):
+    return [(manifest.generation, manifest.step) for manifest in snapshot.listed(directory)]
+
+
+def test_what_was_saved_is_listed_and_loads(tmp_path):
+    manifest = save(tmp_path / "new" / "directory", 5)
+    (listed,) = snapshot.listed(tmp_path / "new" / "directory")
+    assert listed == manifest
+    state = snapshot.load(tmp_path / "new" / "directory", listed)
+    assert state["step"] == 5 and torch.equal(state["tensor"], torch.ones(100))
+    assert listed.file == f"g0001-s000000005-{listed.sha256[:12]}.pt"
+
+
+def test_a_directory_that_is_not_there_lists_nothing(tmp_path):
+    assert snapshot.listed(tmp_path / "none") == []
+
+
+def test_newer_generations_come_first_whatever_their_step(tmp_path):
+    for generation, step in [(1, 9), (1, 30), (2, 10), (2, 20)]:
+        save(tmp_path, step, generation)
+    assert steps(tmp_path) == [(2, 20), (2, 10), (1, 30), (1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (lambda content: content[:-1], "bytes, not"),
+        (
+            lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+            "does not match its checksum",
+        ),
+        (lambda content: b"", "has 0 bytes"),
+    ],
+)
+def test_damage_is_seen_and_said(tmp_path, harm, problem):
+    manifest = save(tmp_path, 5)
+    path = tmp_path / manifest.file
+    path.write_bytes(harm(path.read_bytes()))
+    assert problem in snapshot.damage(tmp_path, manifest)
+    with pytest.raises(TrainerError, match="is damaged"):
+        snapshot.load(tmp_path, manifest)
+
+
+def test_a_discarded_snapshot_is_listed_no_more_and_its_state_is_kept_aside(tmp_path):
+    save(tmp_path, 4)
+    manifest = save(tmp_path, 5)
+    snapshot.discard(tmp_path, manifest)
+    snapshot.discard(tmp_path, manifest)  # another rank on the same directory did it first
+    assert steps(tmp_path) == [(1, 4)]
+    assert (tmp_path / manifest.file).with_suffix(".damaged").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', "null"])
+def test_a_manifest_that_cannot_be_read_lists_nothing(tmp_path, content):
+    save(tmp_path, 4)
+    (tmp_path / "g0001-s000000009.json").write_text(content)
+    assert steps(tmp_path) == [(1, 4)]
+
+
+def test_a_manifest_of_another_format_or_without_its_state_lists_nothing(tmp_path):
+    manifest = save(tmp_path, 4)
+    save(tmp_path, 5)
+    path = tmp_path / "g0001-s000000005.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    (tmp_path / manifest.file).unlink()
+    assert steps(tmp_path) == []
+
+
+def test_the_newest_few_are_kept_and_nothing_else(tmp_path):
+    for step in range(1, 6):
+        save(tmp_path, step)
+    (tmp_path / "notes.txt").write_text("not ours")
+    orphan = tmp_path / "g0001-s000000001-0123456789ab.pt"
+    orphan.write_bytes(b"a state whose writer was killed before its manifest")
+    snapshot.prune(tmp_path, keep=2)
+    assert steps(tmp_path) == [(1, 5), (1, 4)]
+    assert len(list(tmp_path.iterdir())) == 5 and not orphan.exists()
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    save(tmp_path, 5, value=1.0)
+    manifest = save(tmp_path, 5, value=2.0)
+    snapshot.prune(tmp_path, keep=3)
+    assert snapshot.load(tmp_path, snapshot.listed(tmp_path)[0])["tensor"][0] == 2.0
+    assert snapshot.listed(tmp_path) == [manifest]
+
+
+def test_a_write_that_fails_lists_nothing_and_leaves_nothing(tmp_path):
+    save(tmp_path, 4)
+    before = sorted(tmp_path.iterdir())
+
+    def write(file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        snapshot.store(tmp_path, replace(START, step=5), write)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_leftovers_of_killed_writers_are_swept(tmp_path):
+    save(tmp_path, 4)
+    (tmp_path / ".g0001-s000000005.99.tmp").write_bytes(b"half")
+    snapshot.sweep(tmp_path)
+    assert not list(tmp_path.glob(".*.tmp")) and steps(tmp_path) == [(1, 4)]
