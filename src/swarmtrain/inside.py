@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 import sys
 
-_PARTS = {
+_PARTS = {  # the module, whose main is run unless a function is named
     "agent": "swarmtrain.agent.keeper",
     "coordinator": "swarmtrain.coordinator.main",
     "connect": "swarmtrain.coordinator.connect",
+    "relay": "swarmtrain.coordinator.connect:relay",
     "files": "swarmtrain.agent.files",
     "spawner": "swarmtrain.worker.spawner",
     "start": "swarmtrain.worker.start",
@@ -25,8 +26,9 @@ def main() -> None:
     """Run the part that the first argument names with the arguments that follow."""
     if len(sys.argv) < 2 or sys.argv[1] not in _PARTS:
         sys.exit(f"usage: bundle.zip {'|'.join(_PARTS)} [ARGUMENTS]")
-    part = importlib.import_module(_PARTS[sys.argv[1]])
-    sys.exit(part.main(sys.argv[2:]))
+    module, _, function = _PARTS[sys.argv[1]].partition(":")
+    part = getattr(importlib.import_module(module), function or "main")
+    sys.exit(part(sys.argv[2:]))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 
+from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
@@ -17,10 +18,10 @@ _KNOCKERS = 64  # connections that may be proving themselves at one time
 
 
 class AgentDesk:
-    """Serves agents; one instance a coordinator."""
+    """Serves agents, and clients that come through a relay; one instance a coordinator."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, clients: ClientDesk) -> None:
+        self._run, self._clients = run, clients
         self._knocking = asyncio.Semaphore(_KNOCKERS)
         self._refused = 0
 
@@ -33,7 +34,10 @@ class AgentDesk:
             message = await channel.receive()
             if message is None or "join" not in message:
                 raise ChannelError("an agent said something else before it joined")
-            await self._attend(channel, message["join"])
+            if message["join"]["role"] == "client":
+                await self._clients.attend(channel)
+            else:
+                await self._attend(channel, message["join"])
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
             self._refuse(writer, error)
         finally:

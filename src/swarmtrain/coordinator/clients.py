@@ -37,8 +37,11 @@ class ClientDesk:
         self.connected = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection: requests, one after the other."""
-        channel = Channel(reader, writer)
+        """One connection to the socket, from the first byte to the last."""
+        await self.attend(Channel(reader, writer))
+
+    async def attend(self, channel: Channel) -> None:
+        """Requests, one after the other, until the client hangs up."""
         self.connected += 1
         try:
             while (request := await channel.receive()) is not None:

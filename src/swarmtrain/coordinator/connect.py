@@ -1,44 +1,65 @@
 """``bundle.zip connect [DIRECTORY]``: a client's way in, by standard streams.
 
-While the coordinator lives its socket is joined to the standard streams. When it has gone the run's directory is
-served from here, read only: the archive of a run needs no process to stay.
+Where the coordinator lives its socket is joined to the standard streams. In a relay's container, which is on the
+manager that the client can reach, the way leads on over the run's network, with the run's token. When the
+coordinator has gone the run's directory is served from here, read only: an archive needs no process to stay.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import time
+from collections.abc import Coroutine
 from pathlib import Path
 
-from swarmtrain.wire import names
+from swarmtrain.errors import ChannelError
+from swarmtrain.wire import names, sockets
+from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.frames import MAX_FRAME
-from swarmtrain.wire.sockets import dial_unix
+
+_RELAY_SECONDS = 600.0
 
 
 def main(argv: list[str]) -> int:
     """Serve one client on the standard streams until it hangs up."""
-    path = Path(argv[0] if argv else names.SOCKET)
-    return asyncio.run(_connect(path))
+    try:
+        return asyncio.run(_connect(Path(argv[0] if argv else names.SOCKET)))
+    except (ChannelError, OSError) as error:
+        print(f"the coordinator does not answer: {error}", file=sys.stderr)
+        return 3
+
+
+def relay(argv: list[str]) -> int:
+    """``bundle.zip relay``: keep a container up for a while, so that `connect` can be run in it."""
+    time.sleep(_RELAY_SECONDS)
+    return 0
 
 
 async def _connect(path: Path) -> int:
-    socket = path / "socket" if path.is_dir() else path
     reader, writer = await _standard_streams()
-    try:
-        connection = dial_unix(socket)
-    except OSError:
-        if not path.is_dir():
-            print("the coordinator does not answer", file=sys.stderr)
-            return 3
+    if path.is_dir() and not _listens(path / "socket"):
         await _archive(path, reader, writer)
-        return 0
-    connection.setblocking(False)
-    theirs, ours = await asyncio.open_unix_connection(sock=connection, limit=MAX_FRAME)
-    await asyncio.wait(
-        [asyncio.ensure_future(_pump(reader, ours)), asyncio.ensure_future(_pump(theirs, writer))],
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+    elif path.is_dir() or path.exists():
+        connection = sockets.dial_unix(path / "socket" if path.is_dir() else path)
+        connection.setblocking(False)
+        theirs, ours = await asyncio.open_unix_connection(sock=connection, limit=MAX_FRAME)
+        await _first(_pump(reader, ours), _pump(theirs, writer))
+    else:
+        await _relay(Channel(reader, writer))
     return 0
+
+
+async def _relay(client: Channel) -> None:
+    """Join a client's channel to the coordinator's, each message with the proofs that its side asks for."""
+    from swarmtrain.wire.task import Ticket
+
+    ticket = Ticket.load(Path(os.environ[names.ENV_SECRET_FILE]))
+    coordinator = Channel(*await sockets.dial(os.environ[names.ENV_COORDINATOR]))
+    await initiate(coordinator, ticket.token)
+    await coordinator.send({"join": {"role": "client"}})
+    await _first(_pass(client, coordinator), _pass(coordinator, client))
 
 
 async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,13 +76,34 @@ async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.Str
     await ClientDesk(run).serve(reader, writer)
 
 
+def _listens(path: Path) -> bool:
+    try:
+        sockets.dial_unix(path).close()
+    except OSError:
+        return False
+    return True
+
+
+async def _pass(source: Channel, sink: Channel) -> None:
+    try:
+        while (message := await source.receive()) is not None:
+            await sink.send(message)
+    except ConnectionError:
+        pass  # one side has gone, and the other is about to be told
+
+
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     try:
         while data := await source.read(1 << 16):
             sink.write(data)
             await sink.drain()
     except ConnectionError:
-        pass
+        pass  # one side has gone, and the other is about to be told
+
+
+async def _first(*ways: Coroutine[None, None, None]) -> None:
+    """Until one of the two ways ends."""
+    await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _standard_streams() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

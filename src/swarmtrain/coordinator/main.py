@@ -60,7 +60,8 @@ async def _coordinate(leave: bool) -> None:
     storage = Storage(Path(env[names.ENV_STORAGE]))
     place = place_of(storage, ticket, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
     run = Run(task, ticket, place)
-    agents, clients = AgentDesk(run), ClientDesk(run)
+    clients = ClientDesk(run)
+    agents = AgentDesk(run, clients)
     servers = [
         await serve(env[names.ENV_COORDINATOR], agents.serve),
         await serve_unix(place.path / "socket", clients.serve),
