@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.swarm import compose, plain, plan, stack
 from swarmtrain.swarm.cluster import Cluster, Network, Node
@@ -206,6 +207,9 @@ def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
     assert (out / "bundle.zip").is_file()
     again = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
     assert again.files == planned.files  # the plan itself is no part of the code
+    assert again.write(out, Ticket("digits.2", "token")) == path
+    with pytest.raises(RequestError, match="not empty"):
+        planned.write(tmp_path, Ticket("digits.1", "token"))
 
 
 def test_config_names_fit_into_64_characters() -> None:

@@ -20,13 +20,14 @@ from swarmtrain.launchers.link import exec_link
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import plain, plan, stack, tasks
 from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
-from swarmtrain.swarm.docker import Docker
+from swarmtrain.swarm.docker import Docker, DockerFailed
 from swarmtrain.swarm.placement import check_stack_name
 from swarmtrain.swarm.task import ticket_of
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 
 _DEPLOY_SECONDS = 120.0
+_SECRET_TAKEN = "only updates to Labels are allowed"
 _GONE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 
@@ -77,11 +78,7 @@ class SwarmLauncher:
         ticket = ticket_of(job, run.id, resume)
         with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
             path = planned.write(Path(directory), ticket)
-            try:
-                self._deploy(path, run.stack)
-            except ClusterError:
-                self._remove_stack(run.stack)  # a part of it may be there
-                raise
+            self._deploy(path, run)
 
     def runs(self) -> list[Run]:
         """Every run whose stack is there."""
@@ -154,11 +151,17 @@ class SwarmLauncher:
                 f"there they lie in the volume {names.VOLUME}, under runs/{run.id} and data/{run.id}",
             )
 
-    def _deploy(self, path: Path, name: str) -> None:
-        self.docker.run(
-            *("stack", "deploy", *stack.DEPLOY_FLAGS, "--compose-file", str(path), name),
-            timeout=_DEPLOY_SECONDS,
-        )
+    def _deploy(self, path: Path, run: Run) -> None:
+        args = ("stack", "deploy", *stack.DEPLOY_FLAGS, "--compose-file", str(path), run.stack)
+        try:
+            self.docker.run(*args, timeout=_DEPLOY_SECONDS)
+        except DockerFailed as error:
+            if _SECRET_TAKEN in error.stderr:  # by a ticket that is not ours
+                raise ClusterError(
+                    f"{run.id} was started by somebody else at this moment", "try again"
+                ) from error
+            self._remove_stack(run.stack)  # a part of it may be there
+            raise
 
     def _services(self, run: Run) -> list[Service]:
         return list(facts.read_services(self.docker, f"label={STACK_LABEL}={run.stack}"))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.swarm import bundle, code, stack
 from swarmtrain.swarm.cluster import Cluster
@@ -37,17 +38,23 @@ class Plan:
     notices: tuple[str, ...]
     has_ticket: bool = True  # a plain stack has none
 
-    def write(self, directory: Path, ticket: Ticket) -> Path:
+    def write(self, directory: Path, ticket: Ticket | None) -> Path:
         """Put everything into an existing directory, the ticket readable by its owner alone; the stack's path.
 
         Raises:
-            OSError: it cannot be written.
+            RequestError: the directory holds something else than an earlier plan. OSError: it cannot be written.
         """
-        (directory / PLAN_MARKER).touch()  # so that it is never taken for a part of the code
+        marker = directory / PLAN_MARKER
+        if any(directory.iterdir()) and not marker.exists():
+            raise RequestError(
+                f"{directory} is not empty, and holds no earlier plan",
+                "a plan gets a directory of its own: a secret is among its files",
+            )
+        marker.touch()  # so that it is never taken for a part of the code
         for name, data in self.files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(data)
-        if self.has_ticket:
+        if self.has_ticket and ticket is not None:
             secret = directory / stack.TICKET
             secret.unlink(missing_ok=True)
             secret.touch(mode=0o600)
