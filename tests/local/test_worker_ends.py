@@ -12,9 +12,9 @@ import pytest
 from worker_harness import SCRIPTS, Spawner, Worker, alive, make_bundle, spawner, wait_for
 
 
-@pytest.fixture(params=["warm", "cold"])
-def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spawner]:
-    with spawner(request.param, tmp_path) as running:
+@pytest.fixture(scope="module", params=["warm", "cold"])
+def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
+    with spawner(request.param, tmp_path_factory.mktemp("spawner")) as running:
         yield running
 
 

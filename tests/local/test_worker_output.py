@@ -164,6 +164,20 @@ def test_warm_parent_without_torch_goes_on_cold(tmp_path: Path) -> None:
         assert worker.status == 1
 
 
+def test_warm_parent_that_has_touched_a_device_forks_no_workers(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "class cuda:\n    is_initialized = staticmethod(lambda: True)\n__version__ = '2.9'\nprint('hello')\n"
+    )
+    with spawner("warm", tmp_path, PYTHONPATH=str(tmp_path)) as agent:
+        assert agent.ready["torch"] is None
+        assert agent.ready["error"].endswith("importing torch has initialised CUDA")
+        worker = agent.run(write(tmp_path, "import torch\nprint(torch.__version__)\n"))
+        assert worker.started is not None
+        assert worker.started["start"] == "cold"
+        assert worker.text == "hello\n2.9\n"
+
+
 def test_warm_parent_says_which_torch_and_how_long(tmp_path: Path) -> None:
     import torch
 

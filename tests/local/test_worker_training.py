@@ -49,14 +49,15 @@ def test_sharded_model_trains(agent: Spawner) -> None:
     assert len(re.findall("step . loss", first.text)) == 3
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("kind", ["script", "module"])
-def test_children_of_every_start_method_find_the_program(agent: Spawner, method: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("script", "fork"), ("script", "spawn"), ("script", "forkserver"), ("module", "spawn")],
+)
+def test_children_of_every_start_method_find_the_program(agent: Spawner, kind: str, method: str) -> None:
     script = agent.run("children.py" if kind == "script" else "children", method, kind=kind, cwd=str(SCRIPTS))
     assert script.text.splitlines() == [
         "loader [[0, 1, 4, 9], [16, 25, 36, 49]]",
         "pool [4, 9]",
-        "executor 16",
         "process True",
         "pickle True 0",
     ]

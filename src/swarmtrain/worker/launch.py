@@ -14,6 +14,7 @@ import swarmtrain
 from swarmtrain.worker import processes
 from swarmtrain.worker.preload import adopt_environment
 from swarmtrain.worker.request import Program, Request
+from swarmtrain.worker.user import flush
 
 _ROOT = Path(swarmtrain.__file__).absolute().parents[1]  # the bundle, or the directory that holds the package
 
@@ -37,6 +38,7 @@ def launch(request: Request, *, warm: bool, close: Callable[[], None]) -> int:
         CannotLaunch: the output file, the working directory or the command is not to be had.
     """
     spawner = os.getpid()
+    flush()  # or the worker would write it once more
     reading, writing = os.pipe()
     # A signal that reaches the worker before it has its own handlers must wait, not run the spawner's.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

@@ -57,7 +57,7 @@ class Preload:
         None  # its version; None when forking from this process would gain nothing or be unsafe
     )
     seconds: float = 0.0
-    error: str | None = None
+    error: str | None = None  # why torch is None, or which of the modules above could not be imported
 
 
 def preload() -> Preload:

@@ -8,7 +8,9 @@ one a line. From the agent:
 
 To the agent:
 
-    {"ready": {"torch", "seconds", "error"}}            the imports are done; spawn requests wait until then
+    {"ready": {"torch", "seconds", "error"}}            the imports are done; spawn requests wait until then. torch:
+                                                        its version, null if workers start cold; error: what of it
+                                                        could not be imported, or why workers start cold
     {"started": {"key", "pid", "start", "why"}}         why: the reason if it starts cold though warm was asked for
     {"exited": {"key", "pid", "code", "signal"}}        one of the two is null; nothing of its tree is left
     {"failed": {"key", "error"}}                        it could not be started

@@ -77,7 +77,7 @@ def run_user(program: Program) -> int:
     else:
         return 0
     finally:
-        _flush()
+        flush()
     return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
 
 
@@ -135,8 +135,8 @@ def _load_module(program: Program) -> _Main:
     )
 
 
-def _flush() -> None:
-    """As Python does when the code of a script has ended, before anything of ours or its own is printed."""
+def flush() -> None:
+    """Write out what was printed, as Python does when the code of a script has ended."""
     for stream in (sys.stderr, sys.stdout):
         try:
             stream.flush()
@@ -174,6 +174,8 @@ def _from_the_user(frames: TracebackType | None) -> TracebackType | None:
 def _print_as_python(error: BaseException, frames: TracebackType | None) -> None:
     """By ``sys.excepthook``, which the user may have replaced."""
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, frames
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
     try:
         sys.excepthook(type(error), error, frames)
     except SystemExit:

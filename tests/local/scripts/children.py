@@ -1,9 +1,8 @@
-"""Children by every start method, whose work is defined in ``__main__``: DataLoader, Pool, Process, executor."""
+"""Children by every start method, whose work is defined in ``__main__``: DataLoader, Pool, Process."""
 
 import multiprocessing
 import pickle
 import sys
-from concurrent.futures import ProcessPoolExecutor
 
 import helper
 import torch
@@ -40,12 +39,10 @@ def report(queue):
 def main():
     method = sys.argv[1]
     context = multiprocessing.get_context(method)
-    loader = DataLoader(Squares(), batch_size=4, num_workers=2, multiprocessing_context=method)
+    loader = DataLoader(Squares(), batch_size=4, num_workers=1, multiprocessing_context=method)
     print("loader", [batch.tolist() for batch in loader])
-    with context.Pool(2) as pool:
+    with context.Pool(1) as pool:
         print("pool", [point.x for point in pool.map(move, [Point(2), Point(3)])])
-    with ProcessPoolExecutor(1, mp_context=context) as executor:
-        print("executor", executor.submit(move, Point(4)).result().x)
     queue = context.Queue()
     child = context.Process(target=report, args=(queue,))
     child.start()

@@ -1,0 +1,130 @@
+"""What a request becomes: its environment, its command line, its module path, and whether a fork will do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.worker import launch, module_path
+from swarmtrain.worker.preload import why_cold
+from swarmtrain.worker.request import Program, Request
+
+
+def request(kind: str = "script", target: str = "train.py", **fields: Any) -> Request:
+    return Request.load(
+        {"key": "g1-r0", "kind": kind, "target": target, "cwd": "/work", "output": "o", **fields}
+    )
+
+
+def test_request_has_defaults_for_what_is_not_said() -> None:
+    assert request() == Request("g1-r0", Program("script", "train.py", (), "/work", ()), "o", {}, "warm")
+
+
+@pytest.mark.parametrize(
+    ("inherited", "fields", "expected"),
+    [
+        ({"A": "1", "SWARMTRAIN_SPAWNER_FD": "5"}, {}, {"A": "1"}),
+        ({"A": "1"}, {"env": {"A": "2", "RANK": "0"}}, {"A": "2", "RANK": "0"}),
+        ({"PYTHONPATH": "/old"}, {"path": ["/a", "/b"]}, {"PYTHONPATH": "/a:/b:/old"}),
+        (
+            {"PYTHONPATH": "/old"},
+            {"path": ["/a"], "env": {"PYTHONPATH": "/new:"}},
+            {"PYTHONPATH": "/a:/new:"},
+        ),
+        ({}, {"path": ["/a"]}, {"PYTHONPATH": "/a"}),
+        ({"PYTHONPATH": ""}, {}, {"PYTHONPATH": ""}),
+    ],
+)
+def test_environment_is_the_spawners_and_the_workers_own(
+    inherited: dict[str, str], fields: dict[str, Any], expected: dict[str, str]
+) -> None:
+    assert request(**fields).environment(inherited) == {**expected, "SWARMTRAIN_WORKER": "g1-r0"}
+
+
+def test_cold_worker_starts_by_our_entrance_and_a_command_by_its_name() -> None:
+    entrance = [sys.executable, "-m", "swarmtrain.inside", "start"]
+    args = {"args": ["--lr", "3"]}
+    assert launch.cold_command(request(**args).program) == [
+        *entrance,
+        "/work",
+        "script",
+        "train.py",
+        "--lr",
+        "3",
+    ]
+    assert launch.cold_command(request("module", "pkg.train").program) == [
+        *entrance,
+        "/work",
+        "module",
+        "pkg.train",
+    ]
+    assert launch.cold_command(request("command", "make", **args).program) == ["make", "--lr", "3"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "inherited", "reason"),
+    [
+        ({}, {}, None),
+        ({"kind": "command", "target": "make"}, {}, "a command is executed"),
+        ({"env": {"RANK": "0", "CUDA_VISIBLE_DEVICES": "1", "PYTHONPATH": "/x"}}, {}, None),
+        ({"env": {"PYTHONHASHSEED": "0"}}, {}, "PYTHONHASHSEED is read when a process starts"),
+        ({"env": {"OMP_NUM_THREADS": "2"}}, {"OMP_NUM_THREADS": "1"}, "OMP_NUM_THREADS is read"),
+        ({"env": {"OMP_NUM_THREADS": "2"}}, {"OMP_NUM_THREADS": "2"}, None),
+    ],
+)
+def test_fork_is_refused_where_only_a_fresh_process_does(
+    fields: dict[str, Any], inherited: dict[str, str], reason: str | None
+) -> None:
+    why = why_cold(request(**fields), inherited)
+    assert why == reason if reason is None else reason in str(why)
+
+
+@pytest.mark.parametrize(
+    ("file", "hides"),
+    [
+        ("json.py", True),
+        ("json/__init__.py", True),
+        ("json.cpython-311-x86_64-linux-gnu.so", True),
+        ("json/data.txt", False),
+        ("json.txt", False),
+        ("mymodule.py", False),
+        ("sys.py", False),
+    ],
+)
+@pytest.mark.parametrize("where", ["cwd", "script", "path"])
+def test_code_that_hides_a_module_we_have_imported_needs_a_fresh_process(
+    tmp_path: Path, file: str, hides: bool, where: str
+) -> None:
+    place = tmp_path / where
+    (place / file).parent.mkdir(parents=True)
+    (place / file).write_text("")
+    fields: dict[str, dict[str, Any]] = {
+        "cwd": {"kind": "module", "target": "mymodule", "cwd": str(place)},
+        "script": {"target": "script/train.py", "cwd": str(tmp_path)},
+        "path": {"path": ["path"], "cwd": str(tmp_path)},
+    }
+    why = why_cold(request(**fields[where]), {})
+    assert (why is not None) == hides
+    if hides:
+        assert why == f"{place} has its own json"
+
+
+def test_package_that_is_imported_from_there_is_not_hidden() -> None:
+    source = Path(launch.__file__).parents[2]
+    assert why_cold(request(path=[str(source)]), {}) is None
+
+
+def test_module_path_follows_pythonpath_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("")
+    (tmp_path / "train.py").symlink_to("code/train.py")
+    monkeypatch.setenv("PYTHONPATH", "a:/b:./a")
+    entries = [f"{tmp_path}/a", "/b"]
+    assert module_path.of_program(Program("script", "train.py"))[:3] == [f"{tmp_path}/code", *entries]
+    assert module_path.of_program(Program("module", "train"))[:3] == [str(tmp_path), *entries]
+    monkeypatch.delenv("PYTHONPATH")
+    assert not set(entries) & set(module_path.of_program(Program("module", "train")))

@@ -1,0 +1,82 @@
+"""Settings that follow the import of a module, with a module that stands for torch's."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from swarmtrain.worker import torch_setup
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module that can be imported, and whose import is to be followed."""
+    (tmp_path / "stand_in_for_torch.py").write_text(
+        "from datetime import timedelta\n"
+        "default_pg_timeout = timedelta(minutes=30)\n"
+        "default_pg_nccl_timeout = None\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(
+        torch_setup, "_ACTIONS", {"stand_in_for_torch": torch_setup.set_process_group_timeout}
+    )
+    finders = list(sys.meta_path)
+    yield "stand_in_for_torch"
+    sys.modules.pop("stand_in_for_torch", None)
+    sys.meta_path[:] = finders
+
+
+def test_action_follows_a_later_import_and_leaves_no_trace(
+    stand_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARMTRAIN_TIMEOUT", "90")
+    finders = list(sys.meta_path)
+    torch_setup.set_up()
+    assert stand_in not in sys.modules
+    module = importlib.import_module(stand_in)
+    assert module.default_pg_timeout == timedelta(seconds=90)
+    assert module.default_pg_nccl_timeout is None
+    assert sys.meta_path == finders
+    assert "default_pg_timeout" in inspect.getsource(module)
+    assert vars(module.__loader__).keys() == {"name", "path"}
+
+
+def test_action_runs_at_once_where_the_module_is_there(
+    stand_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARMTRAIN_TIMEOUT", "90")
+    module = importlib.import_module(stand_in)
+    finders = list(sys.meta_path)
+    torch_setup.set_up()
+    assert module.default_pg_timeout == timedelta(seconds=90)
+    assert sys.meta_path == finders
+
+
+def test_module_that_is_not_to_be_found_is_missing_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_setup, "_ACTIONS", {"no_such_module": torch_setup.set_process_group_timeout})
+    torch_setup.set_up()
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_module'"):
+        importlib.import_module("no_such_module")
+
+
+@pytest.mark.parametrize("text", ["", "0", "inf", "nan", "-1"])
+def test_timeout_that_sets_no_limit_leaves_torchs_own(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMTRAIN_TIMEOUT", text)
+    module = ModuleType("c10d")
+    own = timedelta(minutes=30)
+    vars(module).update(default_pg_timeout=own, default_pg_nccl_timeout=own)
+    torch_setup.set_process_group_timeout(module)
+    assert (module.default_pg_timeout, module.default_pg_nccl_timeout) == (own, own)
+
+
+def test_timeout_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMTRAIN_TIMEOUT", "soon")
+    with pytest.raises(ValueError, match="SWARMTRAIN_TIMEOUT must be a number of seconds, not 'soon'"):
+        torch_setup.set_process_group_timeout(ModuleType("c10d"))
