@@ -19,9 +19,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-_context = multiprocessing.get_context("forkserver")
+context = multiprocessing.get_context("forkserver")
 # torch._dynamo is what optimizers import in their first step, which takes longer than all else in these trainings.
-_context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "swarmtrain.trainer"])
+context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "swarmtrain.trainer"])
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def ranks(
             "SWARMTRAIN_METRICS": str(node / "metrics.jsonl"),
             **(env or {}),
         }
-        process = _context.Process(target=_run_rank, args=(function, args, environment, node))
+        process = context.Process(target=_run_rank, args=(function, args, environment, node))
         process.start()
         processes.append(process)
     outcomes = []
