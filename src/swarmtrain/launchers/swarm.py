@@ -6,6 +6,7 @@ node or serve its files, are services in the run's own stack.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,7 +28,10 @@ from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 
 _DEPLOY_SECONDS = 120.0
-_SECRET_TAKEN = "only updates to Labels are allowed"
+# What `stack deploy` says when another one of the same name is at work: its ticket, network or services are there.
+_TAKEN = re.compile(
+    r"only updates to Labels are allowed|already (exists|in use)|name conflicts|out of sequence"
+)
 _GONE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 
@@ -156,7 +160,7 @@ class SwarmLauncher:
         try:
             self.docker.run(*args, timeout=_DEPLOY_SECONDS)
         except DockerFailed as error:
-            if _SECRET_TAKEN in error.stderr:  # by a ticket that is not ours
+            if _TAKEN.search(error.stderr):
                 raise ClusterError(
                     f"{run.id} was started by somebody else at this moment", "try again"
                 ) from error
