@@ -27,7 +27,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
         digits_1=fixed(
             status(), logs=told(OUTPUT, {"done": {}}), events=told({"event": EVENT}, {"done": {}})
         ),
-        other_2=fixed({**ended, "run": "other.2"}),
+        other_2=fixed({**ended, "run": "other.2"}, events=told({"event": EVENT}, {"done": {}})),
     )
     monkeypatch.setattr(Places, "open", lambda self, name: fake)
     monkeypatch.setattr(place, "LAUNCHERS", ("local",))
@@ -242,7 +242,7 @@ def test_run_shows_everything_and_gives_the_exit_code(
 def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> None:
     assert run("attach", "other", "--tail", "3").exit_code == 0
     request = launcher.coordinators["other.2"].requests[-1]
-    assert request == {"op": "watch", "after": 0, "output": True, "tail": 3}
+    assert request == {"op": "watch", "after": 1, "output": True, "tail": 3}
 
 
 # ---- mistakes --------------------------------------------------------------------------------------------------------

@@ -107,7 +107,8 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
             silence = error
         trouble, now = trouble_of(launcher, run), time.monotonic()
         if reason := persistence.certain(trouble, now):
-            raise ClusterError(f"{run.id} cannot start: {reason}") from silence
+            hint = f"`swarmtrain rm {run.id}` takes away what there is of it"
+            raise ClusterError(f"{run.id} cannot start: {reason}", hint) from silence
         if silence is None and not trouble:
             return
         if silence is not None and now - begin >= patience:

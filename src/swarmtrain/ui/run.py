@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from swarmtrain.control import view
 from swarmtrain.control.client import Client, Submission
 from swarmtrain.ui import options, screen, terminal
 
@@ -78,4 +80,7 @@ def _detached(handle: RunHandle) -> int:
 @options.run_name
 def attach(name: str, on: str | None, tail: int) -> int:
     """Watch a run that was started before. Ctrl-C leaves it running."""
-    return screen.follow(Client(on).get(name), stops=False, tail=tail)
+    handle = Client(on).get(name)
+    terminal.say(view.headline(handle.status(), time.time()))
+    seen = max((event["seq"] for event in handle.events()), default=0)
+    return screen.follow(handle, stops=False, after=seen, tail=tail)

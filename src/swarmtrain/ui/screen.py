@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-def follow(handle: RunHandle, *, stops: bool, tail: int | None = None) -> int:
+def follow(handle: RunHandle, *, stops: bool, after: int = 0, tail: int | None = None) -> int:
     """Show a run until it has ended; return the exit code.
 
     Args:
         stops: Ctrl-C stops the run; otherwise it leaves the run alone and goes away.
+        after: leave out the events up to this number.
         tail: begin with this many of the last lines of its output.
 
     Raises:
@@ -36,7 +37,7 @@ def follow(handle: RunHandle, *, stops: bool, tail: int | None = None) -> int:
     status: Status | None = None
     try:
         with interrupt.armed():
-            for update in handle.watch(tail=tail):
+            for update in handle.watch(after=after, tail=tail):
                 show(update)
                 status = update.status or status
     except KeyboardInterrupt:
