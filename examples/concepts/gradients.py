@@ -27,4 +27,5 @@ ddp = DistributedDataParallel(model)
 ddp(samples).sum().backward()
 print(f"rank {rank}: gradient alone {alone}, with DDP {model.weight.grad.flatten().tolist()}")
 
+del ddp  # before the process group, which it holds on to
 dist.destroy_process_group()

@@ -1,0 +1,182 @@
+"""What the documentation says exists: linked files, commands and flags, tests and source files."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from swarmtrain.ui.cli import cli
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+# Flags that the pages name of other programs: torchrun, docker, pip, and the scripts among the examples.
+FOREIGN = {
+    *("--nproc-per-node", "--nproc_per_node", "--nnodes", "--node_rank", "--master_addr", "--master_port"),
+    *("--batch_size", "--snapshot_path", "--epochs", "--lr", "--resolve-image", "--with-registry-auth"),
+    *("--cap-add", "--privileged", "--advertise-addr", "--data-path-addr", "--gpus", "--network", "--leave"),
+}
+
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_PATH = re.compile(r"[\w.-]+(/[\w.-]+)+\.(py|md|yml|yaml|json|txt)(::test_\w+)?")
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between backticks."""
+    return [" ".join(span.split()) for span in _SPAN.findall(prose(page))]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every command line of swarmtrain on a page, in a block or between backticks."""
+    lines = [span for span in spans(page) if span.startswith("swarmtrain ")]
+    for block in _FENCE.findall(page.read_text(encoding="utf-8")):
+        for line in block.splitlines():
+            found = re.match(r"\s*(?:\$ )?(swarmtrain \S.*)", line)
+            if found and "[OPTIONS]" not in line:
+                lines.append(re.split(r" {2,}", found[1])[0])  # what follows in the line describes it
+    for line in lines:
+        yield from pipeline(line)
+
+
+def pipeline(line: str) -> Iterator[list[str]]:
+    """The commands of a shell line that are swarmtrain's, without its name."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;>")
+    lexer.whitespace_split = True
+    command: list[str] = []
+    for word in [*lexer, ";"]:
+        if set(word) <= set("|&;>"):
+            if command[:1] == ["swarmtrain"]:
+                yield command[1:]
+            command = []
+        else:
+            command.append(word)
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@EACH_PAGE
+def test_every_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in _LINK.findall(prose(page)):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@EACH_PAGE
+def test_every_command_is_one_of_swarmtrains(page: Path) -> None:
+    wrong = [f"{shlex.join(words)}: {mistake}" for words in commands(page) if (mistake := parse(words))]
+    assert wrong == []
+
+
+def parse(line: list[str]) -> str:
+    """What is wrong with a command line; parameters may be missing, since a page often names a command alone."""
+    words = list(line)
+    command: click.Command = cli
+    context = click.Context(cli, info_name="swarmtrain")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        found = command.get_command(context, name)
+        if found is None:
+            return f"there is no command {name}"
+        command = found
+        context = click.Context(command, context, name, **command.context_settings)
+    if isinstance(command, click.Group) and not words:
+        return ""
+    try:
+        command.parse_args(context, words)
+    except (click.MissingParameter, click.exceptions.NoArgsIsHelpError, click.exceptions.Exit):
+        return ""
+    except click.UsageError as error:
+        return error.format_message()
+    return ""
+
+
+def test_a_wrong_command_would_be_noticed() -> None:
+    def found(line: str) -> list[str]:
+        return [parse(words) for words in pipeline(line)]
+
+    assert found("swarmtrain train x.py") == ["there is no command train"]
+    assert found("swarmtrain lab dwon") == ["there is no command dwon"]
+    assert "No such option" in found("swarmtrain logs digits --ranks 0")[0]
+    assert "No such option" in found("swarmtrain run -d x.py && swarmtrain attach x --tial 3")[1]
+    assert found("swarmtrain run -j 3x1 train.py --epochs 20") == [""]
+    assert found("swarmtrain logs digits --regex 'loss|error' | head") == [""]
+    assert found("swarmtrain exec -t digits lab-2 -- bash") == [""]
+
+
+@EACH_PAGE
+def test_every_flag_between_backticks_exists(page: Path) -> None:
+    known = FOREIGN | set(flags(cli, click.Context(cli)))
+    named = {re.split(r"[ =]", span)[0] for span in spans(page) if re.match(r"--[a-z]", span)}
+    if page.name in ("trainer.md", "benchmarks.md"):  # these speak of scripts, which have flags of their own
+        return
+    assert named - known == set()
+
+
+def flags(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Every flag of a command and of what is below it."""
+    for parameter in command.get_params(context):
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from flags(below, click.Context(below, context, name))
+
+
+@EACH_PAGE
+def test_every_source_and_test_that_is_named_exists(page: Path) -> None:
+    missing = []
+    for span in spans(page):
+        if not _PATH.fullmatch(span):
+            continue
+        path, _, test = span.partition("::")
+        homes = (ROOT, ROOT / "src" / "swarmtrain", page.parent)
+        file = next((home / path for home in homes if (home / path).is_file()), None)
+        if file is None or (test and test not in defined_in(file)):
+            missing.append(span)
+    assert missing == []
+
+
+@cache
+def defined_in(file: Path) -> set[str]:
+    """The names of a file's functions."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+
+
+def test_the_coverage_of_the_guide_names_a_proof_or_says_later() -> None:
+    """Each row of the table ends in a test, a command, a page, or "later"."""
+    rows = [
+        line.strip("| \n").split("|")
+        for line in (ROOT / "docs" / "guide-coverage.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith("| The guide")
+    ]
+    assert len(rows) > 50
+    bare = [row[0].strip() for row in rows if len(row) != 4 or not re.search(r"`|later|\]\(", row[3])]
+    assert bare == []
