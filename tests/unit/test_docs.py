@@ -170,6 +170,38 @@ def defined_in(file: Path) -> set[str]:
     return {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
+def test_every_message_that_troubleshooting_quotes_is_said() -> None:
+    """Three words in a row, or a whole f-string: names and numbers in a message are examples."""
+    modules = [ast.parse(file.read_text(encoding="utf-8")) for file in ROOT.glob("src/**/*.py")]
+    nodes = [node for module in modules for node in ast.walk(module)]
+    plain = "\n".join(str(node.value) for node in nodes if isinstance(node, ast.Constant))
+    filled_in = [pattern(node) for node in nodes if isinstance(node, ast.JoinedStr)]
+
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| (?:swarmtrain|the cause) says .*\n((?:\|.*\n)+)", page, re.MULTILINE)
+    quoted = [quote for table in tables for quote in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)]
+    assert len(quoted) > 20
+    unsaid = [
+        quote
+        for quote in quoted
+        if not any(words in plain for words in windows(quote))
+        and not any(each.search(quote) for each in filled_in if len(re.findall("[a-z]", each.pattern)) >= 4)
+    ]
+    assert unsaid == []
+
+
+def windows(quote: str) -> list[str]:
+    """Every three words in a row of a message."""
+    words = quote.replace(" ...", "").split()
+    return [" ".join(words[start : start + 3]) for start in range(max(1, len(words) - 2))]
+
+
+def pattern(node: ast.JoinedStr) -> re.Pattern[str]:
+    """What an f-string may become."""
+    parts = (re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in node.values)
+    return re.compile("".join(parts), re.DOTALL)
+
+
 def test_the_coverage_of_the_guide_names_a_proof_or_says_later() -> None:
     """Each row of the table ends in a test, a command, a page, or "later"."""
     rows = [
