@@ -52,7 +52,9 @@ def accuracy(outputs, targets):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=96, help="samples of a step, over all ranks (default: 96)")
+    parser.add_argument(
+        "--batch", type=int, default=96, help="samples of a step, over all ranks (default: 96)"
+    )
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     args = parser.parse_args()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -81,7 +82,7 @@ def store(directory: Path, position: Position, write: Callable[[BinaryIO], objec
     """As :func:`save`, with ``write`` to write the state's bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     name = f"g{position.generation:04d}-s{position.step:09d}"
-    aside = directory / f".{name}.{os.getpid()}.tmp"
+    aside = directory / f".{name}.{secrets.token_hex(8)}.tmp"  # several nodes may share a directory
     try:
         with open(aside, "wb") as file:
             hashing = _HashingFile(file)
