@@ -199,6 +199,16 @@ def test_a_worker_that_ignores_term_is_killed_after_its_grace(tmp_path: Path) ->
     assert 0.5 < time.monotonic() - began < 10
 
 
+def test_kill_ends_even_what_ignores_term_at_once(tmp_path: Path) -> None:
+    text = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    handle = start(tmp_path, text, start="cold", stop_grace=60)
+    pids = workers(reach(handle, "running"))
+    began = time.monotonic()
+    handle.kill()
+    assert time.monotonic() - began < 10
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path: Path, home: Path) -> None:
     handle = start(tmp_path, SLEEPER, start="cold")
     reach(handle, "running")

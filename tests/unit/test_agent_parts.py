@@ -183,6 +183,17 @@ def test_removing_a_run_keeps_data_that_another_works_in(tmp_path: Path) -> None
     assert not work.exists()
 
 
+def test_an_older_runs_files_under_the_same_name_are_not_taken_for_this_ones(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.adopt("digits.1", "n", "first")
+    snapshot = storage.snapshots("digits.1", "n") / "step-9"
+    snapshot.mkdir(parents=True)
+    storage.adopt("digits.1", "n", "first")
+    assert snapshot.exists()
+    storage.adopt("digits.1", "n", "second")
+    assert not snapshot.exists()
+
+
 def test_files_outside_of_the_runs_directories_are_not_served(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     work = storage.work("digits.1", "n")

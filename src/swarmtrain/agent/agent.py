@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -65,7 +66,7 @@ class Agent:
         self._count = task.workers or self._gpus or 1
         self._backend = task.backend
         if task.backend == "auto":
-            self._backend = "nccl" if self._gpus else "gloo"
+            self._backend = "nccl" if self._gpus >= self._count else "gloo"
         self._threads, self._threads_why = _threads(task, self._count)
         self._env = shared(env, task, ticket.env, self._threads, self._backend)
         self._notes: list[tuple[str, str]] = self._choices(env)
@@ -165,6 +166,7 @@ class Agent:
             "slot": self._settings.slot,
             "workers": self._count,
             "gpus": self._gpus,
+            "backend": self._backend,
             "address": choice.address,
             "interface": choice.interface,
             "why": choice.why,
@@ -190,6 +192,9 @@ class Agent:
         storage = self._settings.storage
         try:
             storage.claim(self._directory, self._lineage)
+            if self._lineage == self._directory:
+                owner = hashlib.sha256(self._ticket.token.encode()).hexdigest()[:16]
+                storage.adopt(self._directory, self._node_name, owner)
             storage.snapshots(self._lineage, self._node_name).mkdir(parents=True, exist_ok=True)
             kept = code.unpack(self._settings.code, storage.work(self._lineage, self._node_name))
         except (OSError, SwarmtrainError) as error:
@@ -237,7 +242,7 @@ class Agent:
             for local_rank, rank in enumerate(ranks)
         ]
         snapshots = str(storage.snapshots(self._lineage, self._node_name))
-        node = Node(self._ticket.run, self._node_name, choice.interface, self._backend, snapshots)
+        node = Node(self._ticket.run, self._node_name, choice.interface, start["backend"], snapshots)
         work = storage.work(self._lineage, self._node_name)
         files = self._workers.begin(parts, node, work, storage.output(self._directory, self._node_name))
         for kind, rank, path in files:
@@ -338,7 +343,10 @@ class Agent:
 def _threads(task: Task, workers: int) -> tuple[int, str]:
     available = machine.processors(task.cpus)
     threads = max(1, int(available // workers))
-    return threads, f"{available:g} processors for {workers} worker{'s' if workers > 1 else ''}"
+    return (
+        threads,
+        f"{available:.2g} processor{'' if available == 1 else 's'} for {workers} worker{'s' if workers > 1 else ''}",
+    )
 
 
 def run() -> int:

@@ -83,6 +83,7 @@ def _join(node: str, env: dict[str, str]) -> Message:
         "slot": 0,
         "workers": 0,
         "gpus": 0,
+        "backend": "gloo",
         "address": "",
         "interface": "",
         "why": "serves files",

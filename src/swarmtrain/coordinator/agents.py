@@ -133,6 +133,7 @@ def _peer(channel: Channel, join: Message) -> Peer:
             why=join["why"],
             port=join["port"],
             gpus=join["gpus"],
+            backend=join["backend"],
             joined=now,
             channel=channel,
             heard=now,

@@ -150,7 +150,10 @@ class ClientDesk:
     # ---- acting ----------------------------------------------------------------------------------------------
 
     async def _do_stop(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        self._run.stop()
+        if request.get("reason"):
+            self._run.refuse(str(request["reason"]))
+        else:
+            self._run.stop()
         async for _ in self._beats(True):
             pass
         yield {"status": status(self._run), "done": {}}

@@ -44,6 +44,7 @@ class Peer:
     port: int
     joined: float  # monotonic
     gpus: int = 0
+    backend: str = "gloo"  # what would do for this node alone
     channel: Channel | None = None
     gone: float | None = None  # monotonic
     idle: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,12 @@ class Run:
 
     # ---- what people say -------------------------------------------------------------------------------------
 
+    def refuse(self, reason: str) -> None:
+        """The launcher knows why this run cannot start; the run fails for that reason."""
+        if self.phase is not Phase.ENDED:
+            self._fail(Failure("placement", "", time.time(), reason))
+            self.settle()
+
     def stop(self) -> None:
         """A person wants the run to stop."""
         if self.phase is not Phase.ENDED and not self.stop_asked:
@@ -248,10 +255,20 @@ class Run:
             f"({master.address}:{master.port})",
             generation=self.generation,
             parts=parts,
+            backend=self._backend(nodes),
             master=self.master,
         )
         for node in nodes:
             self._start(self.peers[node])
+
+    def _backend(self, nodes: Sequence[str]) -> str:
+        """One backend for all: NCCL needs a GPU for every worker, wherever it is."""
+        wanted = {node: self.peers[node].backend for node in nodes}
+        if len(set(wanted.values())) == 1:
+            return next(iter(wanted.values()))
+        without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
+        self.journal.append("choice", f"backend gloo: no GPU for every worker on {without}")
+        return "gloo"
 
     def _start(self, peer: Peer) -> None:
         """Tell an agent its part in the current generation; one that has begun it already does not begin again."""
@@ -266,6 +283,7 @@ class Run:
                     "group_rank": part["group_rank"],
                     "nodes": len(generation["parts"]),
                     "world_size": len(self.workers),
+                    "backend": generation["backend"],
                     "master": self.master,
                 }
             }
@@ -290,7 +308,7 @@ class Run:
                     self._lose(peer, "its connection closed")
             self.causes = root_cause([self._with_log(failure) for failure in self.failures])
             cause = self.causes[0]
-            reason = reason or f"{_who(cause)}: {cause.summary}"
+            reason = reason or _sentence(cause)
             fields["causes"] = [failure.dump() for failure in self.causes]
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = time.time() - self.journal.events[0]["t"]
@@ -316,7 +334,7 @@ class Run:
 
     def _fail(self, failure: Failure) -> None:
         self.failures.append(failure)
-        self.journal.append("failure", f"{_who(failure)}: {failure.summary}", failure=failure.dump())
+        self.journal.append("failure", _sentence(failure), failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
         ranks = [worker.rank for worker in self.workers.values() if worker.node == peer.node]
@@ -412,8 +430,11 @@ def _failure(peer: Peer, state: Message, worker: Worker) -> Failure:
     )
 
 
-def _who(failure: Failure) -> str:
-    return failure.node if failure.rank is None else f"rank {failure.rank} on {failure.node}"
+def _sentence(failure: Failure) -> str:
+    if not failure.node:
+        return failure.summary
+    who = failure.node if failure.rank is None else f"rank {failure.rank} on {failure.node}"
+    return f"{who}: {failure.summary}"
 
 
 def _count(low: int, high: int) -> str:

@@ -21,7 +21,7 @@ class Helper:
 
     Args:
         stack: the run's stack, which the helper belongs to.
-        part: what the bundle is to do, ``clean`` or ``files``.
+        part: what the bundle is to do, ``clean``, ``files`` or ``relay``.
     """
 
     docker: Docker

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from swarmtrain.swarm import bundle, code
 from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.processes import descendants, kill_all
 from swarmtrain.wire.sockets import UNIX, dial_unix
 from swarmtrain.wire.storage import Storage
 
@@ -140,14 +140,15 @@ class LocalLauncher:
 
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""
-        processes = [process for process in self._processes(run.id).values() if _lives(process)]
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in processes:
-                if _lives(process):
-                    os.kill(int(process["pid"]), number)
-            limit = time.monotonic() + _KILL_SECONDS
-            while any(_lives(process) for process in processes) and time.monotonic() < limit:
-                time.sleep(0.05)
+        roots = [process["pid"] for process in self._processes(run.id).values() if _lives(process)]
+        limit = time.monotonic() + _KILL_SECONDS
+        known = set(roots)
+        while left := [pid for pid in known if _began(pid)]:
+            known.update(*(descendants(root) for root in roots))  # before their death hands them to init
+            kill_all(known)
+            if time.monotonic() > limit:
+                raise ClusterError(f"some processes of {run.id} cannot be killed: {left}")
+            time.sleep(0.05)
 
     def remove(self, run: Run) -> None:
         """See Launcher.remove."""

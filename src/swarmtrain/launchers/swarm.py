@@ -1,6 +1,6 @@
 """The swarm launcher: a run is a stack, deployed by ``docker stack deploy`` and found again by its labels.
 
-The coordinator is reached by ``docker exec``, so it runs on the manager that is spoken to. Helpers, which clean a
+The coordinator is reached by ``docker exec``, on another manager through a relay here. Helpers, which relay, clean a
 node or serve its files, are services in the run's own stack.
 """
 
@@ -64,12 +64,6 @@ class SwarmLauncher:
         """Refuse, before anything changes, what cannot work here."""
         cluster = facts.read(self.docker)
         planned = plan.make(job, cluster)
-        coordinator = planned.placement.coordinator
-        if coordinator.id != cluster.node_id:
-            raise ClusterError(
-                f"the coordinator is to be on {coordinator.hostname}, and this is {cluster.this.hostname}",
-                f"speak to that manager: export DOCKER_HOST=ssh://user@{coordinator.hostname}",
-            )
         return [Notice(text) for text in planned.notices]
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
@@ -99,12 +93,26 @@ class SwarmLauncher:
         """A link to the run's coordinator."""
         coordinator = self._coordinator(run)
         this = self.docker.json_lines("info", timeout=SECONDS)[0]["Swarm"]["NodeID"]
-        if coordinator.node is not None and coordinator.node.id != this:
+        if coordinator.node is None or coordinator.node.id == this:
+            return exec_link(self.docker, coordinator.container)
+        return exec_link(self.docker, self._relay(run, this))
+
+    def _relay(self, run: Run, this: str) -> str:
+        """A container on the engine spoken to, in the run's network, from which its coordinator is reached.
+
+        It stays for some minutes, so that the next command finds it.
+        """
+        helper = Helper(self.docker, run.stack, "relay", self._node(this))
+        if not helper.is_alive():
+            helper.start(self._model(run, names.AGENT_SERVICE), [])
+        if failed := await_helpers(self.docker, run.stack, [helper], ("running",)):
             raise ClusterError(
-                f"the coordinator of {run.id} is on {coordinator.node.hostname}, which is another manager",
-                f"speak to that one: export DOCKER_HOST=ssh://user@{coordinator.node.hostname}",
+                f"the coordinator of {run.id} is on another manager, and no relay to it starts: {failed[helper]}"
             )
-        return exec_link(self.docker, coordinator.container)
+        (task,) = (
+            task for task in tasks.read(self.docker, run.stack) if task.service == helper.name and task.alive
+        )
+        return task.container
 
     def trouble(self, run: Run) -> str:
         """Why the run's tasks do not get to their place."""

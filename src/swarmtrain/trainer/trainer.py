@@ -66,10 +66,10 @@ class Trainer:
         self.cursor = SampleCursor(checked_size(train_data, "training"), options.seed, options.shuffle)
         self.step = 0  # optimizer steps made since the run began
         self.world = world = join_world()
-        atexit.register(leave_world, world)
         self.reporter = Reporter(world, options.tensorboard)
 
-        self.model = model.to(world.device)
+        self._parallel = self.model = model.to(world.device)
+        atexit.register(self.close)
         self.optimizer = optimizer
         if optimizer.state:  # made when the weights were elsewhere: loading it moves it to them
             optimizer.load_state_dict(optimizer.state_dict())
@@ -229,9 +229,12 @@ class Trainer:
 
     def close(self) -> None:
         """Leaves the process group and closes what is open. Also done by ``with``, at exit and when fit fails."""
+        atexit.unregister(self.close)
         self.reporter.close()
+        # DDP's reducer goes before its group does. As the last owner of a gloo group it would join the group's
+        # thread while it holds the GIL, and that thread may be waiting for the GIL (torch 2.13).
+        self._parallel = self.model
         leave_world(self.world)
-        atexit.unregister(leave_world)
 
     def __enter__(self) -> Trainer:
         return self

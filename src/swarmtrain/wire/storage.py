@@ -52,6 +52,24 @@ class Storage:
         self.run(directory).mkdir(parents=True, exist_ok=True)
         (self.run(directory) / "lineage").write_text(lineage + "\n")
 
+    def adopt(self, directory: str, node: str, owner: str) -> None:
+        """Make a fresh run's directories on a node its own.
+
+        Numbers of runs begin again after `rm`, and a node that was down at that time still holds an older run's
+        files under the same name: they must not be taken for this run's snapshots or output. Raises OSError.
+
+        Args:
+            owner: tells one submission from another; the same whenever its container starts again.
+        """
+        mark = self.root / "data" / directory / node / ".owner"
+        if mark.exists() and mark.read_text() == owner:
+            return
+        for stale in (mark.parent, self.run(directory) / node / "output"):
+            if stale.exists():
+                shutil.rmtree(stale)
+        mark.parent.mkdir(parents=True)
+        mark.write_text(owner)
+
     def runs(self) -> list[str]:
         """The directories of all runs kept on this node."""
         try:
