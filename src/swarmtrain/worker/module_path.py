@@ -20,20 +20,27 @@ _SAFE = bool(
 )  # PYTHONSAFEPATH (3.11): no directory of the program's own
 
 
+def drop_launcher() -> None:
+    """Take the entry of our own start off ``sys.path``: the bundle, or the directory we were started in.
+
+    To be called once, early: no library should be looked for there.
+    """
+    is_zip = os.path.isfile(os.path.dirname(os.path.dirname(swarmtrain.__file__)))
+    if is_zip or not _SAFE:
+        del sys.path[0]
+
+
 def of_program(program: Program) -> list[str]:
-    """``sys.path`` for the user's program, by the working directory and PYTHONPATH as they are now."""
+    """``sys.path`` for the user's program, by the working directory and PYTHONPATH as they are now.
+
+    What libraries have added to ``sys.path`` in a warm parent stays.
+    """
     first = os.getcwd()
     if program.kind == "script":
         first = os.path.dirname(os.path.realpath(program.target))
     entries = _python_path()
-    rest = [entry for entry in _INTERPRETER if entry not in entries]
+    rest = [entry for entry in sys.path if entry not in entries and entry not in _STARTED_WITH]
     return [*([] if _SAFE else [first]), *entries, *rest]
-
-
-def without_launcher() -> list[str]:
-    """``sys.path`` of this process less its first entry, the bundle or the directory it was started in."""
-    is_zip = os.path.isfile(os.path.dirname(os.path.dirname(swarmtrain.__file__)))
-    return sys.path[:] if _SAFE and not is_zip else sys.path[1:]
 
 
 def _python_path() -> list[str]:
@@ -42,5 +49,5 @@ def _python_path() -> list[str]:
     return list(dict.fromkeys(os.path.abspath(entry) for entry in value.split(":"))) if value else []
 
 
-# Taken at import, before anything changes the working directory, the environment or sys.path.
-_INTERPRETER = tuple(entry for entry in without_launcher() if entry not in _python_path())
+# Taken at import, before anything changes the working directory or the environment.
+_STARTED_WITH = tuple(_python_path())

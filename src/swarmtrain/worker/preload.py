@@ -15,7 +15,7 @@ from swarmtrain.worker.request import Request
 
 # What a first training step imports besides torch itself, and seconds that it would cost every worker (torch 2.13):
 # DistributedDataParallel's constructor pulls in torch._dynamo and with it sympy (2.1), a DataLoader its queues (0.1).
-_HEAVY = (
+EARLY = (
     "torch.distributed",
     "torch.nn.parallel",
     "torch._dynamo",
@@ -73,7 +73,7 @@ def preload() -> Preload:
     gc.disable()
     try:
         torch = importlib.import_module("torch")
-        for name in _HEAVY:
+        for name in EARLY:
             try:
                 importlib.import_module(name)
             except Exception as error:

@@ -27,7 +27,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +52,7 @@ def main(argv: list[str]) -> int:
     agent = socket.socket(fileno=descriptor)
     agent.set_inheritable(False)
     spawner = Spawner(agent)
-    sys.path[:] = module_path.without_launcher()  # torch is not to find modules next to where we were started
+    module_path.drop_launcher()
     loaded = preload() if "--warm" in argv else Preload()
     request = spawner.serve(loaded)
     return 0 if request is None else run_user(request.program)

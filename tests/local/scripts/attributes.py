@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import importlib
 import json
 import multiprocessing.process
 import os
@@ -12,7 +13,10 @@ import threading
 import warnings
 from pathlib import Path
 
-import torch  # imported by the warm parent, so let it be imported everywhere
+import torch
+
+for early in os.environ["EARLY"].split():  # what the warm parent imports, so that only the start can differ
+    importlib.import_module(early)
 
 
 def table():
@@ -29,10 +33,7 @@ def table():
     values["meta_path"] = [getattr(finder, "__name__", type(finder).__name__) for finder in sys.meta_path]
     values["flags"] = str(sys.flags)
     values["excepthook"] = sys.excepthook is sys.__excepthook__
-    # numpy adds one of its own when a part of it is imported that the warm parent imports early.
-    values["warnings"] = sorted(
-        str(entry) for entry in warnings.filters if entry[2].__module__ != "numpy.exceptions"
-    )
+    values["warnings"] = sorted(map(str, warnings.filters))
     values["gc"] = gc.isenabled(), gc.get_threshold()
     values["recursion limit"] = sys.getrecursionlimit()
     values["cwd"] = str(Path.cwd())
