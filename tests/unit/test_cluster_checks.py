@@ -232,9 +232,26 @@ def test_the_coordinator_is_on_the_manager_that_is_spoken_to() -> None:
 def test_every_choice_prints_its_reason() -> None:
     notices = place(job(nodes=2), cluster(node(1), node(2), node(3), node(4, state="down"))).notices
     assert "Swarm picks 2 of the nodes lab-1, lab-2, lab-3 (lab-4 is down)" in notices
-    assert "training on CPUs: resources.gpus is 0 (nodes here declare gpu)" in notices
     grows = place(job(nodes="2..5"), cluster()).notices
     assert "the nodes are lab-1, lab-2, lab-3, up to 5 when more come" in grows
+
+
+@pytest.mark.parametrize(
+    ("resources", "declared", "advice"),
+    [
+        ({}, {"gpu": 2}, "--gpus N reserves N on each node"),
+        ({}, {"NVIDIA-GPU": 2}, "--gpus N --gpu-kind NVIDIA-GPU reserves"),
+        ({}, {"ssd": 1}, ""),
+        ({"gpus": 0}, {"gpu": 2}, ""),
+        ({"gpus": 1}, {"gpu": 2}, ""),
+    ],
+)
+def test_gpus_that_are_declared_and_not_reserved_are_told_of(
+    resources: dict[str, Any], declared: dict[str, int], advice: str
+) -> None:
+    notices = place(job(resources=resources), cluster(node(1, generic=declared))).notices
+    told = [notice for notice in notices if notice.startswith("no GPU is reserved")]
+    assert [advice in notice for notice in told] == [True] * bool(advice)
 
 
 @pytest.mark.parametrize(("engine", "warns"), [("20.10.24+dfsg1", True), ("28.2.2", False), ("", False)])

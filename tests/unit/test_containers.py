@@ -6,6 +6,8 @@ import io
 import tarfile
 from typing import Any
 
+import pytest
+
 from swarmtrain.job import Job
 from swarmtrain.swarm import containers, helpers
 from swarmtrain.swarm.cluster import Node
@@ -78,6 +80,22 @@ def test_a_nodes_container() -> None:
     assert not any("NVIDIA" in each for each in pairs(args, "--env"))
 
 
+@pytest.mark.parametrize(
+    ("gpus", "has_nvidia", "flags", "hidden"),
+    [
+        (None, True, ["all"], False),
+        (None, False, [], False),
+        (0, True, [], True),
+        (0, False, [], True),
+        (1, True, ['"device=1"'], False),
+    ],
+)
+def test_a_nodes_gpus(gpus: int | None, has_nvidia: bool, flags: list[str], hidden: bool) -> None:
+    args = containers.create_agent(layout(resources={"gpus": gpus}), 1, [], has_nvidia=has_nvidia)
+    assert pairs(args, "--gpus") == flags
+    assert ("NVIDIA_VISIBLE_DEVICES=void" in pairs(args, "--env")) is hidden
+
+
 def test_no_variable_of_the_user_is_in_an_argument() -> None:
     wanted = layout(env={"WANDB_API_KEY": "very-secret"})
     every = [*containers.create_coordinator(wanted), *containers.create_agent(wanted, 0, [])]
@@ -130,7 +148,7 @@ def test_a_helper_is_made_after_the_runs_own_service_and_goes_with_its_stack() -
     assert "swarmtrain.role=helper" in pairs(args, "--label")
     assert pairs(args, "--constraint") == ["node.id==abcdefgh1234"]
     assert pairs(args, "--restart-condition") == ["none"]
-    assert pairs(args, "--env") == ["SWARMTRAIN_NODE=Lab.1", "A=b=c"]
+    assert pairs(args, "--env") == ["SWARMTRAIN_NODE=Lab.1", "A=b=c", "NVIDIA_VISIBLE_DEVICES=void"]
     assert pairs(args, "--config") == ["source=digits-3_bundle-1,target=/opt/swarmtrain/bundle.zip,mode=0444"]
     assert pairs(args, "--secret") == ["source=digits-3_ticket,target=swarmtrain,mode=0400"]
     assert pairs(args, "--network") == ["netid"]

@@ -18,6 +18,7 @@ from swarmtrain.job import Job, LoadedJob
 from swarmtrain.swarm import compose, plain, plan, stack
 from swarmtrain.swarm.cluster import Cluster, Network, Node
 from swarmtrain.swarm.placement import choose, place
+from swarmtrain.swarm.task import task_of
 from swarmtrain.wire.task import Ticket
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -158,11 +159,23 @@ def test_agents_start_again_in_place_and_the_coordinator_is_pinned() -> None:
     assert services["agent-0"]["deploy"]["restart_policy"] == {"condition": "on-failure", "delay": "1s"}
 
 
-def test_only_agents_that_asked_for_gpus_see_any() -> None:
-    full, count = rendered("full")["services"], rendered("count")["services"]
-    assert full["coordinator"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
-    assert "NVIDIA_VISIBLE_DEVICES" not in full["agent"]["environment"]
-    assert count["agent"]["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+@pytest.mark.parametrize(("gpus", "hidden", "reserved"), [(None, False, 0), (0, True, 0), (2, False, 2)])
+def test_agents_see_the_gpus_of_their_node_unless_none_are_wanted(
+    gpus: int | None, hidden: bool, reserved: int
+) -> None:
+    wanted = job(resources={"gpus": gpus})
+    document = stack.render(wanted, place(wanted, CLUSTER), FILES)
+    configs = [plain.Config("train.py", "code-00-0123456789", "code/train.py", False)]
+    by_torchrun = plain.render(wanted, choose(wanted, CLUSTER), configs)["services"]
+    coordinator, agent = document["services"]["coordinator"], document["services"]["agent"]
+    for alone in (coordinator, by_torchrun["rendezvous"]):
+        assert alone["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+    for node in (agent, by_torchrun["node0"]):
+        assert (node["environment"].get("NVIDIA_VISIBLE_DEVICES") == "void") is hidden
+        resources = node["deploy"].get("resources", {}).get("reservations", {}).get("generic_resources", [])
+        assert [each["discrete_resource_spec"]["value"] for each in resources] == [reserved] * (reserved > 0)
+    assert f"--nproc_per_node={reserved or 1}" in by_torchrun["node0"]["command"]
+    assert task_of(wanted).workers == reserved  # 0: the agent counts
 
 
 def test_agents_on_the_host_network_get_an_address_and_a_port() -> None:

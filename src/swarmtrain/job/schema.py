@@ -8,7 +8,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pydantic
+
 from swarmtrain.job.spec import Job
+
+# In the schema itself, since another pydantic may put the same facts into other words of JSON schema.
+MADE_WITH = f"made with pydantic {'.'.join(pydantic.VERSION.split('.')[:2])}"
 
 
 def schema() -> dict[str, Any]:
@@ -19,6 +24,7 @@ def schema() -> dict[str, Any]:
     _drop_titles(made)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$comment": MADE_WITH,
         "title": "A training job of swarmtrain",
         **made,
         "oneOf": [{"required": [key]} for key in ("script", "module", "command")],

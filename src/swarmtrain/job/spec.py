@@ -29,7 +29,10 @@ class Resources(Strict):
         default=None, description="Processors; all of them by default."
     )
     memory: fields.Memory | None = Field(default=None, description="Memory; as much as there is by default.")
-    gpus: int = Field(default=0, ge=0, description="GPUs that Swarm reserves on each node.")
+    gpus: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="GPUs to reserve on each node; 0 is none, and by default nodes use what their Docker shows.",
+    )
     gpu_kind: fields.Kind = Field(
         default="gpu", description="What the nodes call a GPU in node-generic-resources."
     )
@@ -188,7 +191,7 @@ def _contradictions(job: Job) -> Iterator[tuple[set[str | int], Problem]]:
         if job.files != () and job.script.startswith("/"):
             text = "an absolute path is a script in the image, which takes files: [] (otherwise give a relative path)"
             yield {"script", "files"}, Problem(("script",), text)
-    workers, gpus = job.workers_per_node, job.resources.gpus
+    workers, gpus = job.workers_per_node, job.resources.gpus or 0
     if isinstance(workers, int) and 0 < gpus < workers and job.backend != "gloo":
         text = f"{workers} workers cannot share {gpus} GPUs with NCCL (fewer workers, more GPUs, or backend: gloo)"
         yield {"workers_per_node", "resources", "backend"}, Problem(("workers_per_node",), text)

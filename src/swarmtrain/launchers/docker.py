@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.job import LoadedJob
+from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.link import exec_link
 from swarmtrain.swarm import bundle, cluster, code, containers
@@ -51,7 +52,7 @@ class DockerLauncher:
             raise ClusterError(
                 f"this engine has no image {wanted.image}", f"docker pull {wanted.image}, or docker build it"
             )
-        if wanted.resources.gpus and "nvidia" not in info.get("Runtimes", {}):
+        if wanted.resources.gpus and not _has_nvidia(info):
             raise ClusterError(
                 "the job asks for GPUs, and this engine has no nvidia runtime",
                 "install the NVIDIA Container Toolkit: nvidia-ctk runtime configure --runtime=docker",
@@ -61,11 +62,7 @@ class DockerLauncher:
         check_environment(job)
         sent = code.of(job)
         notices = [f"all {wanted.nodes_max} nodes are containers on one engine, {info.get('Name', '')}"]
-        notices += (
-            []
-            if wanted.resources.gpus or wanted.backend == "gloo"
-            else ["training on CPUs: resources.gpus is 0"]
-        )
+        notices += _gpu_notices(wanted, info)
         unused = [key for key in _UNUSED if key in job.sources]
         if wanted.network in ("host", "encrypted"):
             unused.append("network")
@@ -80,9 +77,8 @@ class DockerLauncher:
         layout = Layout(job.job, run.id, run.stack, secrets.token_hex(6), containers.node_names(job.job))
         parts = {names.CODE.format(index=index): part for index, part in enumerate(code.of(job).parts())}
         task = task_of(job.job)
-        if task.cpus is None:
-            processors = self.docker.json_lines("info", timeout=_SECONDS)[0]["NCPU"]
-            task = dataclasses.replace(task, cpus=processors / len(layout.nodes))
+        info = self.docker.json_lines("info", timeout=_SECONDS)[0]
+        task = dataclasses.replace(task, cpus=task.cpus or info["NCPU"] / len(layout.nodes))
         files = {names.BUNDLE: bundle.build().data, names.JOB: task.dump().encode()}
         secret = {names.SECRET: ticket_of(job, run.id, resume).dump().encode()}
         try:
@@ -92,7 +88,7 @@ class DockerLauncher:
                 layout.coordinator, containers.create_coordinator(layout), containers.tar(files, secret)
             )
             for index, node in enumerate(layout.nodes):
-                args = containers.create_agent(layout, index, list(parts))
+                args = containers.create_agent(layout, index, list(parts), has_nvidia=_has_nvidia(info))
                 self._create(layout.node(node), args, containers.tar(files | parts, secret))
             everything = [layout.coordinator, *map(layout.node, layout.nodes)]
             self.docker.run("start", *everything, timeout=_SECONDS)
@@ -213,6 +209,21 @@ class DockerLauncher:
             raise ClusterError(f"there is no network {name}", f"make one with: docker network create {name}")
         if network.scope == "swarm" and not network.attachable:
             raise ClusterError(f"network {name} is not attachable", "use another one")
+
+
+def _has_nvidia(info: Mapping[str, Any]) -> bool:
+    return "nvidia" in (info.get("Runtimes") or {})
+
+
+def _gpu_notices(job: Job, info: Mapping[str, Any]) -> list[str]:
+    """What the nodes see where the job does not say."""
+    if job.resources.gpus is not None:
+        return []
+    if _has_nvidia(info):
+        return [
+            "every node sees all GPUs of this engine; --gpus N gives each node N of its own, --gpus 0 none"
+        ]
+    return [] if job.backend == "gloo" else ["training on CPUs: this engine has no nvidia runtime"]
 
 
 def _role(container: dict[str, Any]) -> str:

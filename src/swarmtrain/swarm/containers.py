@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from swarmtrain.job import Job
+from swarmtrain.swarm.parts import NO_GPU
 from swarmtrain.swarm.stack import STOP_MARGIN
 from swarmtrain.wire import names
 
@@ -65,17 +66,18 @@ def create_coordinator(layout: Layout) -> list[str]:
     """The arguments after ``docker`` that create the coordinator's container."""
     return [
         *_create(layout, layout.coordinator, names.COORDINATOR_SERVICE, names.COORDINATOR_SERVICE),
-        *("--restart", "unless-stopped", "--env", "NVIDIA_VISIBLE_DEVICES=void"),
+        *("--restart", "unless-stopped", *_variables(NO_GPU)),
         *_program(layout, "coordinator"),
     ]
 
 
-def create_agent(layout: Layout, index: int, code: Sequence[str]) -> list[str]:
+def create_agent(layout: Layout, index: int, code: Sequence[str], *, has_nvidia: bool = False) -> list[str]:
     """The arguments after ``docker`` that create a node's container.
 
     Args:
         index: which node.
         code: where the parts of the user's code are in the container.
+        has_nvidia: whether the engine can show GPUs to containers.
     """
     job, node = layout.job, layout.nodes[index]
     grace = math.ceil(job.stop_grace + STOP_MARGIN)
@@ -90,14 +92,10 @@ def create_agent(layout: Layout, index: int, code: Sequence[str]) -> list[str]:
         flags += ["--memory", str(job.resources.memory)]
     if job.memlock:
         flags += ["--ulimit", "memlock=-1:-1"]
-    if gpus := job.resources.gpus:
-        devices = ",".join(str(index * gpus + each) for each in range(gpus))
-        flags += ["--gpus", f'"device={devices}"']
-    else:
-        flags += _variables({"NVIDIA_VISIBLE_DEVICES": "void"})
     return [
         *_create(layout, layout.node(node), names.AGENT_SERVICE, node),
         *flags,
+        *_gpus(job.resources.gpus, index, has_nvidia=has_nvidia),
         *_program(layout, "agent"),
     ]
 
@@ -107,7 +105,7 @@ def create_cleaner(stack: str, image: str, python: str, run: str) -> list[str]:
     return [
         *("create", "--name", f"{stack}-clean", "--user", "0:0", "--network", "none", "--no-healthcheck"),
         *_mount("volume", names.VOLUME, names.STORAGE),
-        *_variables({names.ENV_STORAGE: names.STORAGE}),
+        *_variables({names.ENV_STORAGE: names.STORAGE, **NO_GPU}),
         *("--entrypoint", python, image, PROGRAM, "clean", run),
     ]
 
@@ -153,6 +151,16 @@ def _create(layout: Layout, container: str, role: str, hostname: str) -> list[st
             }
         ),
     ]
+
+
+def _gpus(count: int | None, index: int, *, has_nvidia: bool) -> list[str]:
+    """The GPUs of one node: so many of its own; every one of the engine where no number was asked for."""
+    if count is None:
+        return ["--gpus", "all"] if has_nvidia else []
+    if count == 0:
+        return _variables(NO_GPU)
+    devices = ",".join(str(index * count + each) for each in range(count))
+    return ["--gpus", f'"device={devices}"']
 
 
 def _program(layout: Layout, part: str) -> list[str]:

@@ -41,7 +41,7 @@ def unfit(node: Node, job: Job) -> str:
         return f"has {node.cpus:g} CPUs, not {wanted.cpus:g}"
     if wanted.memory is not None and wanted.memory > node.memory:
         return f"has {_gib(node.memory)} of memory, not {format_size(wanted.memory)}"
-    if wanted.gpus > node.generic.get(wanted.gpu_kind, 0):
+    if wanted.gpus and wanted.gpus > node.generic.get(wanted.gpu_kind, 0):
         return f"declares {node.generic.get(wanted.gpu_kind, 0)} {wanted.gpu_kind}, not {wanted.gpus}"
     return ""
 

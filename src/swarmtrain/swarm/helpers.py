@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swarmtrain.swarm.cluster import STACK_LABEL, Node
+from swarmtrain.swarm.parts import NO_GPU
 from swarmtrain.wire import names
 
 ROLE = "helper"
@@ -38,7 +39,7 @@ def create(
     """
     task = model["Spec"]["TaskTemplate"]
     container = task["ContainerSpec"]
-    variables = dict(each.split("=", 1) for each in container.get("Env", ())) | dict(env or {})
+    variables = dict(each.split("=", 1) for each in container.get("Env", ())) | NO_GPU | dict(env or {})
     labels = {
         STACK_LABEL: stack,
         names.LABEL_JOB: model["Spec"]["Labels"].get(names.LABEL_JOB, ""),

@@ -12,6 +12,7 @@ Document = dict[str, Any]
 
 VERSION = "3.8"  # the newest that a command line of 20.10 reads
 NETWORK = "training"
+NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}  # what the NVIDIA runtime takes for "none"
 
 _ORDER = (
     *(
@@ -88,8 +89,8 @@ def resources_of(job: Job) -> Mapping[str, Any]:
 
 
 def workers_environment(job: Job) -> dict[str, str]:
-    """Where no GPU was asked for, the NVIDIA runtime would expose all of them."""
-    return {} if job.resources.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
+    """Where no GPU is wanted, the NVIDIA runtime would still expose those that the image asks for."""
+    return NO_GPU if job.resources.gpus == 0 else {}
 
 
 def ulimits_of(job: Job) -> Document:

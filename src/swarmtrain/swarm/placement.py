@@ -221,11 +221,15 @@ def _check_network(job: Job, cluster: Cluster) -> None:
 def _gpu_notices(job: Job, cluster: Cluster) -> list[str]:
     if job.resources.gpus:
         return [_OLD_MANAGERS] if any(node.is_manager and _is_old(node) for node in cluster.nodes) else []
-    if job.backend == "gloo":
+    kinds = sorted({kind for node in cluster.nodes for kind in node.generic if "gpu" in kind.lower()})
+    if job.resources.gpus == 0 or not kinds:
         return []
-    gpus = sorted({kind for node in cluster.nodes for kind in node.generic if "gpu" in kind.lower()})
-    there = f" (nodes here declare {', '.join(gpus)})" if gpus else ""
-    return [f"training on CPUs: resources.gpus is 0{there}"]
+    flags = "--gpus N" if job.resources.gpu_kind in kinds else f"--gpus N --gpu-kind {kinds[0]}"
+    notice = (
+        f"no GPU is reserved, though nodes here declare {', '.join(kinds)}: workers use those that the node's "
+        f"Docker shows, which others may have reserved; {flags} reserves N on each node"
+    )
+    return [notice]
 
 
 def _network_notices(job: Job) -> list[str]:

@@ -18,6 +18,7 @@ from swarmtrain.swarm import bundle, code, zips
 from swarmtrain.swarm.cluster import Cluster
 from swarmtrain.swarm.compose import Octal, dump, literal
 from swarmtrain.swarm.parts import (
+    NO_GPU,
     VERSION,
     Document,
     host_and_port,
@@ -82,6 +83,10 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     for index, member in enumerate(members):
         key = f"code-{index:02d}-{bundle.digest(member.data)}"
         configs.append(Config(member.name, key, f"code/{member.name}", member.executable))
+    if job.job.workers_per_node == "auto" and job.job.resources.gpus is None:
+        notices.append(
+            "one worker on each node: nothing in a plain stack counts GPUs: --gpus N, --workers-per-node N"
+        )
     unused = [key for key in _UNUSED if key in job.sources]
     if unused:
         notices.append(f"{', '.join(unused)}: not used in a plain stack, which has no agents")
@@ -115,7 +120,7 @@ def _store(job: Job, placement: Placement) -> Document:
         "image": job.image,
         "entrypoint": [job.python, "-c", program],
         "command": [],
-        "environment": {"NVIDIA_VISIBLE_DEVICES": "void"},
+        "environment": dict(NO_GPU),
         "networks": [network_key(job)],
         "healthcheck": {"disable": True},
         "deploy": {
@@ -166,7 +171,7 @@ def _node(job: Job, placement: Placement, place: Place, index: int, configs: Seq
 def _torchrun(job: Job, placement: Placement, place: Place) -> list[str]:
     """The arguments of torchrun, the same on every node."""
     store = STORE if job.network != "host" else placement.coordinator.address
-    workers = job.workers_per_node if job.workers_per_node != "auto" else max(1, job.resources.gpus)
+    workers = job.workers_per_node if job.workers_per_node != "auto" else job.resources.gpus or 1
     least, most = job.nodes_min, job.nodes_max
     conf = f"is_host=false,join_timeout={job.join_deadline:.0f},last_call_timeout=1"
     return [

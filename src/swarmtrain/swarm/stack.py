@@ -7,7 +7,8 @@ one task a node; named nodes are one service each. What each setting is for:
 - ``restart_policy: on-failure``: an agent exits 0 when its run is over. Job modes would restart whatever we say.
 - No health check on the coordinator: its name would resolve only once it is healthy, and agents wait for the name.
 - ``/dev/shm`` is a tmpfs, because ``shm_size`` is ignored in a Swarm and 64 MiB break data loaders and NCCL.
-- ``NVIDIA_VISIBLE_DEVICES: void`` where no GPU was asked for, or the NVIDIA runtime exposes all of them.
+- ``NVIDIA_VISIBLE_DEVICES: void`` on the coordinator, and on agents of a job with ``gpus: 0``, or the NVIDIA runtime
+  exposes every GPU that the image asks for.
 - ``user: "0:0"``: the volume belongs to root on every node, whatever user the image names.
 """
 
@@ -20,6 +21,7 @@ from swarmtrain.job import Job
 from swarmtrain.job.units import format_duration
 from swarmtrain.swarm.compose import Octal, dump
 from swarmtrain.swarm.parts import (
+    NO_GPU,
     VERSION,
     Document,
     host_and_port,
@@ -101,7 +103,7 @@ def text_of(job: Job, document: Document) -> str:
 
 def _coordinator(job: Job, placement: Placement, files: Files) -> Document:
     service = _service(job, placement, names.COORDINATOR_SERVICE, [files.bundle, files.job])
-    service["environment"]["NVIDIA_VISIBLE_DEVICES"] = "void"
+    service["environment"] |= NO_GPU
     service |= {"healthcheck": {"disable": True}, "volumes": [_storage()]}
     service["deploy"] |= {
         "placement": {"constraints": [f"node.id == {placement.coordinator.id}"]},

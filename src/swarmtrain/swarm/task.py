@@ -81,4 +81,4 @@ def _workers(job: Job) -> int:
     """Workers a node; 0 lets each agent look at its GPUs."""
     if job.workers_per_node != "auto":
         return job.workers_per_node
-    return job.resources.gpus
+    return job.resources.gpus or 0

@@ -63,7 +63,7 @@ _JOB_OPTIONS = (
     click.option(
         "--network", metavar="NAME", help="overlay, encrypted, host, or existing:NAME for one of yours."
     ),
-    click.option("--gpus", metavar="N", help="GPUs to reserve on each node."),
+    click.option("--gpus", metavar="N", help="GPUs to reserve on each node; 0 hides them all."),
     click.option("--gpu-kind", metavar="NAME", help="What the nodes call a GPU."),
     click.option("--cpus", metavar="N", help="Processors to reserve on each node."),
     click.option("--memory", metavar="SIZE", help="Memory to reserve on each node."),
