@@ -64,6 +64,10 @@ def asked(line: str) -> LoadedJob:
         ("--timeout 90s --start cold train.py", {"timeout": 90.0, "start": "cold"}),
         ("--set stop_grace=30s --set debug=true train.py", {"stop_grace": 30.0, "debug": True}),
         (
+            "--set args=[--lr,1e-3] --set env.V=1.10 train.py",
+            {"args": ("--lr", "1e-3"), "env": {"V": "1.10"}},
+        ),
+        (
             "--name fit --image a/b:1 --network host train.py",
             {"name": "fit", "image": "a/b:1", "network": "host"},
         ),
