@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from swarmtrain.control.client import Client
+from swarmtrain.errors import RequestError
 from swarmtrain.ui import options, terminal
 
 _PLAN_HELP = """\
@@ -29,11 +30,21 @@ Print the stack that `run` would deploy, and change nothing.
     "-o", "--output", type=click.Path(path_type=Path), help="A directory for the stack and its files."
 )
 @click.option("--plain", is_flag=True, help="Stock torchrun in one service a node, with nothing of ours.")
+@click.option(
+    "--on",
+    type=click.Choice(options.LAUNCHERS),
+    envvar="SWARMTRAIN_ON",
+    help="As for run; only swarm has a stack to print.",
+)
 @options.job_options
-def plan(output: Path | None, plain: bool, **flags: Any) -> None:
+def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None:
     """See _PLAN_HELP."""
     from swarmtrain.swarm.stack import DEPLOY_FLAGS
 
+    if on not in (None, "swarm"):
+        raise RequestError(
+            f"only a run on a Swarm has a stack, and --on or SWARMTRAIN_ON says {on}", "plan with --on swarm"
+        )
     loaded = options.load_job(**flags)
     client = Client("swarm")
     planned = client.plan(loaded, plain=plain)
