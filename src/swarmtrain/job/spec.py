@@ -134,7 +134,7 @@ class Job(Strict):
 
     @property
     def nodes_min(self) -> int:
-        """The fewest nodes that the run goes on with."""
+        """The fewest nodes that the run starts with."""
         return self._node_range()[0]
 
     @property

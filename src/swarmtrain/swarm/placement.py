@@ -180,7 +180,9 @@ def _count(job: Job, cluster: Cluster) -> str:
     left = f" ({'; '.join(out)})" if out else ""
     if len(fit) > job.nodes_max:
         return f"Swarm picks {job.nodes_max} of the nodes {hostnames}{left}"
-    wanted = f", up to {job.nodes_max} when more come" if len(fit) < job.nodes_max else ""
+    wanted = (
+        f"; the run starts with those that come, at least {job.nodes_min}" if job.nodes_min < len(fit) else ""
+    )
     return f"the nodes are {hostnames}{wanted}{left}"
 
 

@@ -40,7 +40,7 @@ from swarmtrain.wire import names
 
 TICKET = "ticket"
 BUNDLE = "bundle"
-LABEL_LEAST = "swarmtrain.nodes"  # the fewest nodes that the run goes on with
+LABEL_LEAST = "swarmtrain.nodes"  # the fewest nodes that the run starts with
 STOP_MARGIN = 15.0  # seconds that an agent may take beyond what its workers may
 
 _STACK = '{{index .Service.Labels "com.docker.stack.namespace"}}'
