@@ -32,11 +32,11 @@ test-unit: venv ## tests that run in seconds and need nothing
 	$(PY) -m pytest tests/unit
 
 test-local: venv ## tests that train with processes on this machine
-	$(PY) -m pytest tests/local
+	$(PY) -m pytest tests/local -m "not long"
 
 test-swarm: venv ## tests on a real Swarm: a lab of three engines, brought up where it is not
 	@scripts/ensure-docker
-	$(PY) -m pytest tests/swarm
+	$(PY) -m pytest tests/swarm -m "not long"
 
 clean: ## remove the lab and what tools left behind; .venv and images stay
 	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi

@@ -10,6 +10,8 @@ import pytest
 from swarmtrain import Client, Job
 from swarmtrain.lab.lab import Lab
 
+_SETTLE_SECONDS = 5.0
+
 
 @pytest.fixture
 def second_manager(lab: Lab) -> Iterator[str]:
@@ -20,6 +22,7 @@ def second_manager(lab: Lab) -> Iterator[str]:
     manager.run("node", "demote", "lab-2")
 
 
+@pytest.mark.long
 def test_another_manager_reaches_the_run_through_a_relay(
     lab: Lab, second_manager: str, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
