@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from swarmtrain.job import Job
+from swarmtrain.errors import ClusterError
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.launchers.docker import DockerLauncher
 from swarmtrain.swarm import containers, helpers
 from swarmtrain.swarm.cluster import Node
 from swarmtrain.swarm.containers import Layout
+from swarmtrain.swarm.docker import Docker
 
 JOB = {"name": "digits", "script": "train.py", "image": "me/train:1", "nodes": 2}
 
@@ -94,6 +99,53 @@ def test_a_nodes_gpus(gpus: int | None, has_nvidia: bool, flags: list[str], hidd
     args = containers.create_agent(layout(resources={"gpus": gpus}), 1, [], has_nvidia=has_nvidia)
     assert pairs(args, "--gpus") == flags
     assert ("NVIDIA_VISIBLE_DEVICES=void" in pairs(args, "--env")) is hidden
+
+
+class Engine:
+    """An engine that has every image, and the runtimes that it is given."""
+
+    def __init__(self, *runtimes: str) -> None:
+        self.info = {
+            "Name": "lab",
+            "NCPU": 8,
+            "MemTotal": 1 << 34,
+            "Runtimes": {name: {} for name in runtimes},
+        }
+
+    def json_lines(self, *args: str, timeout: float) -> list[dict[str, Any]]:
+        return [self.info]
+
+    def completed(self, *args: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(args, 0)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "runtimes", "told"),
+    [
+        (None, ["runc", "nvidia"], "every node sees all GPUs of this engine"),
+        (None, ["runc"], "training on CPUs: this engine has no nvidia runtime"),
+        (0, ["runc", "nvidia"], ""),
+        (1, ["runc", "nvidia"], ""),
+    ],
+)
+def test_an_engine_is_asked_for_gpus_before_anything_starts(
+    tmp_path: Path, gpus: int | None, runtimes: list[str], told: str
+) -> None:
+    (tmp_path / "train.py").touch()
+    launcher = DockerLauncher(cast(Docker, Engine(*runtimes)))
+    wanted = LoadedJob(Job(**JOB, resources={"gpus": gpus}), tmp_path)
+    notices = [
+        notice.text for notice in launcher.check(wanted) if "GPU" in notice.text or "CPU" in notice.text
+    ]
+    assert [notice.startswith(told) for notice in notices] == [True] * bool(told)
+
+
+def test_gpus_that_an_engine_cannot_show_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    with pytest.raises(ClusterError, match="no nvidia runtime"):
+        DockerLauncher(cast(Docker, Engine("runc"))).check(
+            LoadedJob(Job(**JOB, resources={"gpus": 1}), tmp_path)
+        )
 
 
 def test_no_variable_of_the_user_is_in_an_argument() -> None:
