@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from worker_harness import SCRIPTS, Spawner, make_bundle, plain_python, spawner
 
-from swarmtrain.worker.preload import EARLY
-
 
 @pytest.fixture(scope="module", params=["warm", "cold"])
 def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
@@ -25,8 +23,6 @@ def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def seen(output: bytes) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(output)
-    # torch 2.4 adds a temporary directory, and its name is another each time.
-    values["path"] = [re.sub("^/tmp/tmp[^/]*$", "temporary", entry) for entry in values["path"]]
     for environment in ("environment", "environment of C"):
         for name in (
             "TEST_COOKIE",
@@ -79,7 +75,7 @@ def place(tmp_path: Path) -> Path:
 def test_program_sees_what_plain_python_shows(agent: Spawner, tmp_path: Path, kind: str, target: str) -> None:
     cwd = place(tmp_path)
     target = target.format(cwd=cwd)
-    env = {"EARLY": " ".join(EARLY), "RANK": "3", "ÜMLAUT": "é\udcff", "PYTHONPATH": "relative::/absolute"}
+    env = {"RANK": "3", "ÜMLAUT": "é\udcff", "PYTHONPATH": "relative::/absolute"}
     worker = agent.run(
         target,
         "--flag",
@@ -98,6 +94,8 @@ def test_program_sees_what_plain_python_shows(agent: Spawner, tmp_path: Path, ki
     )
     assert status == worker.status == 0, worker.text
     ours, plain = seen(worker.output), seen(output)
+    for name in ("path", "meta_path", "warnings"):  # libraries that the warm parent has imported add to these
+        ours[name] = [entry for entry in ours[name] if entry in plain[name]]
     assert differences(ours, plain) == {}
 
 

@@ -38,11 +38,6 @@ def test_two_ranks_train_one_model(agent: Spawner) -> None:
         print(f"{agent.mode}: first line {line - worker.asked:.3f} s, first step {step - worker.asked:.3f} s")
 
 
-def test_second_generation_trains_in_the_same_spawner(agent: Spawner) -> None:
-    first, second = (train(agent, "ddp.py")[0].text.splitlines()[-1] for _ in range(2))
-    assert first == second
-
-
 def test_sharded_model_trains(agent: Spawner) -> None:
     first, second = train(agent, "shard.py")
     assert first.text == second.text

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import importlib
 import json
 import multiprocessing.process
 import os
@@ -12,11 +11,6 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-
-import torch
-
-for early in os.environ["EARLY"].split():  # what the warm parent imports, so that only the start can differ
-    importlib.import_module(early)
 
 
 def table():
@@ -66,7 +60,6 @@ def table():
     values["environment of C"] = {
         name: os.fsdecode(getenv(os.fsencode(name)) or b"") for name in sorted(os.environ)
     }
-    values["threads of torch"] = torch.get_num_threads()
     return values
 
 
