@@ -17,7 +17,7 @@ from swarmtrain.ui import terminal
 from swarmtrain.ui.cli import cli
 
 NODES = 3
-SCRIPT = Path("examples/digits/train.py")
+JOB = Path("examples/digits/swarmtrain.yaml")
 PLACES = ("", "local", "swarm")
 
 
@@ -41,7 +41,7 @@ def demo(on: str) -> int:
     if on not in PLACES:
         raise RequestError(f"the demo runs on local or on swarm, not on {on}", "make demo ON=local")
     where, words = ("local", []) if on == "local" else lab(may_fall_back=not on)
-    line = ["run", "--on", where, "--name", "digits", "--replace", "-j", f"{NODES}x1", *words, str(SCRIPT)]
+    line = ["run", "--on", where, "-f", str(JOB), "--replace", "-j", f"{NODES}x1", *words]
     terminal.words(f"\n$ swarmtrain {shlex.join(line)}", terminal.BOLD)
     try:
         cli.main(line, prog_name="swarmtrain")
