@@ -33,7 +33,7 @@ def text_of(handle: RunHandle) -> str:
 
 
 def test_digits_train_on_three_nodes_to_97_percent_with_equal_weights(
-    client: Client, torch_image: str
+    client: Client, torch_image: str, tmp_path: Path
 ) -> None:
     job = load(EXAMPLES / "digits" / "swarmtrain.yaml", {"image": Override(torch_image, "--image")})
     handle = client.run(job)
@@ -44,12 +44,8 @@ def test_digits_train_on_three_nodes_to_97_percent_with_equal_weights(
         assert status["eval"]["accuracy"] >= 0.97
         assert len(set(status["weights"].values())) == 1
         assert sorted(status["weights"]) in ([0, 1, 2], ["0", "1", "2"])
-        assert (
-            handle.fetch(
-                status["snapshot"]["path"], to=Path("/tmp") / f"{handle.id}.pt", overwrite=True
-            ).bytes
-            > 1000
-        )
+        fetched = handle.fetch(status["snapshot"]["path"], to=tmp_path / "snapshot.pt")
+        assert fetched.bytes == status["snapshot"]["bytes"]
     finally:
         handle.remove(force=True)
 
