@@ -45,7 +45,7 @@ class Desk:
             case {"fetch": {"path": path}}:
                 self._begin(message["id"], self._reply(message["id"], path, files.send))
             case {"list": {"path": path}}:
-                self._begin(message["id"], self._reply(message["id"], path, _entries))
+                self._begin(message["id"], self._reply(message["id"], path, files.listing))
             case {"input": typed}:
                 if number in self._input:
                     self._input[number].put_nowait(typed)
@@ -170,10 +170,6 @@ class Desk:
                 process.stdin.write(base64.b64decode(typed["stdin"]))
             elif process.stdin is not None and "eof" in typed:
                 process.stdin.close()
-
-
-def _entries(path: Path, node: str) -> Iterator[Message]:
-    yield {"entries": files.entries(path, node), "done": {}}
 
 
 def _resize(terminal: int, rows: int, columns: int) -> None:

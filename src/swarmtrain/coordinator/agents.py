@@ -74,7 +74,7 @@ class AgentDesk:
                         *(["output", *key, offset] for key, offset in run.output.offsets.items()),
                         *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),
                     ],
-                    "generation": run.generation,
+                    "generation": run.generation.number,
                 }
             }
         )

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from swarmtrain.wire.frames import Message
+
 # What gloo, NCCL and the store say when somebody else has gone (torch 2.4 to 2.13).
 _CONSEQUENCE = re.compile(
     r"Connection (closed|reset) by peer|connection was closed|Broken pipe|Socket (Timeout|closed)|recvValue failed"
@@ -37,9 +39,43 @@ class Failure:
     signal: int | None = None
     log: list[str] = field(default_factory=list)  # the rank's last lines, when there is no traceback
 
+    def sentence(self) -> str:
+        """Where it happened, and what."""
+        if not self.node:
+            return self.summary
+        who = self.node if self.rank is None else f"rank {self.rank} on {self.node}"
+        return f"{who}: {self.summary}"
+
     def dump(self) -> dict[str, Any]:
         """As it goes into the journal and the status document."""
         return asdict(self)
+
+
+def worker_failure(state: Message, rank: int, node: str, exit: str, clock: float) -> Failure:
+    """The failure of a worker that an agent reports.
+
+    Args:
+        state: the agent's words: ``code``, ``signal``, ``t``, and where they are known ``error`` and ``memory``.
+        exit: its wait status in words.
+        clock: seconds to add to the agent's times.
+    """
+    error = state.get("error") or {}
+    number = state.get("signal")
+    kind, summary = ("exit" if number is None else "signal"), exit
+    if state.get("memory"):
+        kind, summary = "memory", f"{exit}: out of memory ({state['memory']})"
+    elif error:
+        kind, summary = "exception", error.get("summary") or exit
+    return Failure(
+        kind=kind,
+        node=node,
+        time=float(error.get("time") or state["t"]) + clock,
+        summary=summary,
+        rank=rank,
+        traceback=error.get("traceback", ""),
+        code=state.get("code"),
+        signal=number,
+    )
 
 
 def is_consequence(failure: Failure) -> bool:

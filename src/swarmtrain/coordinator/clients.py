@@ -10,7 +10,8 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from swarmtrain.coordinator.membership import Phase
@@ -175,38 +176,28 @@ class ClientDesk:
             peer.post({"cancel": number})
 
     async def _do_fetch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        for node in self._holders(request):
-            peer = self._run.peers.get(node)
-            if peer is not None and peer.channel is not None:
-                async for reply in self._ask(peer, {"fetch": {"path": request["path"]}}):
-                    yield reply
-                return
-            if self._is_here(node):
-                place = self._run.place
-                for reply in files.send(
-                    files.locate(place.storage, place.lineage, node, request["path"]), node
-                ):
-                    yield reply
-                return
-            yield {"reach": node, "done": {}}
-            return
-        raise ClusterError("no node of this run has started yet, so there is nothing to fetch")
+        async for reply in self._files("fetch", request["path"], request, files.send):
+            yield reply
 
     async def _do_list(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        async for reply in self._files("list", request.get("path", "."), request, files.listing):
+            yield reply
+
+    async def _files(
+        self, op: str, path: str, request: Message, answer: Callable[[Path, str], Iterator[Message]]
+    ) -> AsyncIterator[Message]:
+        """Of the node that holds them: from its agent, from this disk, or the word that it must be reached first."""
+        node = self._holder(request)
+        peer = self._run.peers.get(node)
         place = self._run.place
-        for node in self._holders(request):
-            peer = self._run.peers.get(node)
-            if peer is not None and peer.channel is not None:
-                async for reply in self._ask(peer, {"list": {"path": request.get("path", ".")}}):
-                    yield reply
-                return
-            if self._is_here(node):
-                found = files.locate(place.storage, place.lineage, node, request.get("path", "."))
-                yield {"entries": files.entries(found, node), "done": {}}
-                return
+        if peer is not None and peer.channel is not None:
+            async for reply in self._ask(peer, {op: {"path": path}}):
+                yield reply
+        elif place.storage.work(place.lineage, node).parent.is_dir():
+            for reply in answer(files.locate(place.storage, place.lineage, node, path), node):
+                yield reply
+        else:
             yield {"reach": node, "done": {}}
-            return
-        raise ClusterError("no node of this run has started yet")
 
     # ---- helpers ---------------------------------------------------------------------------------------------
 
@@ -221,16 +212,13 @@ class ClientDesk:
         finally:
             peer.replies.pop(number, None)
 
-    def _is_here(self, node: str) -> bool:
-        place = self._run.place
-        return place.storage.work(place.lineage, node).parent.is_dir()
-
-    def _holders(self, request: Message) -> list[str]:
-        """The node asked for; else the nodes of the run, that of rank 0 first."""
+    def _holder(self, request: Message) -> str:
+        """The node asked for; else that of rank 0."""
         if request.get("node"):
-            return [self._node(request)]
-        nodes = dict.fromkeys(self._run.workers[rank].node for rank in sorted(self._run.workers))
-        return list(nodes)
+            return self._node(request)
+        if not self._run.workers:
+            raise ClusterError("no node of this run has started yet, so there is nothing there")
+        return self._run.workers[0].node
 
     def _node(self, request: Message) -> str:
         """The node that a request names by itself or by a rank."""

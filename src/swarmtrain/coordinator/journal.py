@@ -42,6 +42,10 @@ class Journal:
         """The newest event of a kind."""
         return next((event for event in reversed(self.events) if event["kind"] == kind), None)
 
+    def all(self, kind: str) -> list[Event]:
+        """Every event of a kind, oldest first."""
+        return [event for event in self.events if event["kind"] == kind]
+
     def close(self) -> None:
         """Close the file."""
         self._records.close()

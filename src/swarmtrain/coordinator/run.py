@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swarmtrain.coordinator.cause import Failure, describe_exit, root_cause
+from swarmtrain.coordinator.cause import Failure, describe_exit, root_cause, worker_failure
+from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.membership import (
     End,
@@ -69,8 +69,7 @@ class Run:
         self.phase = Phase.GATHERING
         self.outcome: Outcome | None = None
         self.reason = ""
-        self.generation = 0
-        self.master: Message | None = None
+        self.generation = Generation()
         self.stop_asked = False
         self.stopping_until = 0.0
         self.deadline = time.monotonic() + task.join_deadline
@@ -103,7 +102,7 @@ class Run:
             known.channel, known.gone, known.heard = peer.channel, None, peer.heard
             known.idle, known.port = peer.idle, peer.port
             peer = known
-            peer.missed_start = self._takes_part(peer.node) and generation < self.generation
+            peer.missed_start = self._takes_part(peer.node) and generation < self.generation.number
             peer.idle = peer.idle and not peer.missed_start
         else:
             if known is not None and self._takes_part(known.node) and self.phase is not Phase.GATHERING:
@@ -118,7 +117,7 @@ class Run:
                 address=peer.address,
                 interface=peer.interface,
             )
-        if generation == self.generation:
+        if generation == self.generation.number:
             for state in states:
                 self.worker(peer, state)
         return peer
@@ -135,7 +134,7 @@ class Run:
         """A worker of the current generation started or exited."""
         rank = state["rank"]
         worker = self.workers.get(rank)
-        if state["g"] != self.generation or worker is None or worker.state in ("exited", "killed"):
+        if state["g"] != self.generation.number or worker is None or worker.state in ("exited", "killed"):
             return
         worker.pid = state.get("pid")
         worker.state = state["state"]
@@ -150,13 +149,13 @@ class Run:
         if state.get("killed"):
             worker.state = "killed"
         elif worker.code != 0:
-            self._fail(_failure(peer, state, worker))
+            self._fail(worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock))
         self.pulse.beat()
         self.settle()
 
     def idle(self, peer: Peer, generation: int, port: int) -> None:
         """No worker of a generation is left on a node, and its output is all here."""
-        if generation == self.generation:
+        if generation == self.generation.number:
             peer.idle, peer.port = True, port
             self.settle()
 
@@ -210,10 +209,10 @@ class Run:
         if self.phase is Phase.ENDED:
             peer.post({"end": {"outcome": self.outcome}})
         elif self.phase is Phase.STOPPING:
-            peer.post({"stop": {"g": self.generation, "grace": FAILED_GRACE}})
+            peer.post({"stop": {"g": self.generation.number, "grace": FAILED_GRACE}})
             peer.idle = peer.idle or peer.missed_start
         elif peer.missed_start:
-            self._start(peer)
+            peer.post({"start": self.generation.start(peer.node)})
         peer.missed_start = False
         self.settle()
 
@@ -230,73 +229,26 @@ class Run:
         )
 
     def _form(self, formation: Formation) -> None:
-        self.generation += 1
-        self.phase = Phase.RUNNING
-        self._began = False
-        self.workers = {}
-        master = formation.master
-        self.master = {"node": master.node, "address": master.address, "port": master.port}
-        parts: dict[str, Message] = {}
-        for part in formation.assignments:
-            peer = self.peers[part.node]
-            peer.idle = False
-            parts[part.node] = {
-                "incarnation": peer.incarnation,
-                "ranks": list(part.ranks),
-                "group_rank": part.group_rank,
-            }
-            for local_rank, rank in enumerate(part.ranks):
-                self.workers[rank] = Worker(rank, local_rank, part.node)
-        nodes = [part.node for part in formation.assignments]
-        ranks = "1 rank" if formation.world_size == 1 else f"{formation.world_size} ranks"
-        self.journal.append(
-            "generation",
-            f"generation {self.generation}: {ranks} on {', '.join(nodes)}; master {master.node} "
-            f"({master.address}:{master.port})",
-            generation=self.generation,
-            parts=parts,
-            backend=self._backend(nodes),
-            master=self.master,
-        )
-        for node in nodes:
-            self._start(self.peers[node])
-
-    def _backend(self, nodes: Sequence[str]) -> str:
-        """One backend for all: NCCL needs a GPU for every worker, wherever it is."""
-        wanted = {node: self.peers[node].backend for node in nodes}
-        if len(set(wanted.values())) == 1:
-            return next(iter(wanted.values()))
-        without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
-        self.journal.append("choice", f"backend gloo: no GPU for every worker on {without}")
-        return "gloo"
-
-    def _start(self, peer: Peer) -> None:
-        """Tell an agent its part in the current generation; one that has begun it already does not begin again."""
-        generation = self.journal.last("generation")
-        assert generation is not None, "a generation is in the journal before anybody is told of it"
-        part = generation["parts"][peer.node]
-        peer.post(
-            {
-                "start": {
-                    "g": self.generation,
-                    "ranks": part["ranks"],
-                    "group_rank": part["group_rank"],
-                    "nodes": len(generation["parts"]),
-                    "world_size": len(self.workers),
-                    "backend": generation["backend"],
-                    "master": self.master,
-                }
-            }
-        )
+        generation = Generation.of(self.generation.number + 1, formation, self.peers)
+        wanted = {node: self.peers[node].backend for node in generation.parts}
+        if len(set(wanted.values())) > 1:
+            without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
+            self.journal.append("choice", f"backend gloo: no GPU for every worker on {without}")
+        self.journal.append("generation", generation.sentence(), **generation.dump())
+        self.generation, self.workers = generation, generation.workers()
+        self.phase, self._began = Phase.RUNNING, False
+        for node in generation.parts:
+            self.peers[node].idle = False
+            self.peers[node].post({"start": generation.start(node)})
 
     def _stop(self) -> None:
         grace = FAILED_GRACE if self.failures else self.task.stop_grace
         self.phase = Phase.STOPPING
         self.stopping_until = time.monotonic() + grace + SETTLE
         why = "a rank failed" if self.failures else "stopped by a person"
-        self.journal.append("stopping", f"stopping generation {self.generation}: {why}")
+        self.journal.append("stopping", f"stopping generation {self.generation.number}: {why}")
         for peer in self.peers.values():
-            peer.post({"stop": {"g": self.generation, "grace": grace}})
+            peer.post({"stop": {"g": self.generation.number, "grace": grace}})
 
     def _end(self, outcome: Outcome, reason: str) -> None:
         fields: dict[str, Any] = {}
@@ -308,7 +260,7 @@ class Run:
                     self._lose(peer, "its connection closed")
             self.causes = root_cause([self._with_log(failure) for failure in self.failures])
             cause = self.causes[0]
-            reason = reason or _sentence(cause)
+            reason = reason or cause.sentence()
             fields["causes"] = [failure.dump() for failure in self.causes]
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = time.time() - self.journal.events[0]["t"]
@@ -319,7 +271,7 @@ class Run:
             text,
             outcome=outcome.value,
             reason=reason,
-            generation=self.generation,
+            generation=self.generation.number,
             workers=workers,
             **fields,
         )
@@ -334,7 +286,7 @@ class Run:
 
     def _fail(self, failure: Failure) -> None:
         self.failures.append(failure)
-        self.journal.append("failure", _sentence(failure), failure=failure.dump())
+        self.journal.append("failure", failure.sentence(), failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
         ranks = [worker.rank for worker in self.workers.values() if worker.node == peer.node]
@@ -368,13 +320,11 @@ class Run:
     def _recover(self, archive: bool) -> None:
         """Rebuild the state from the journal; agents tell the rest when they join again."""
         ended = self.journal.last("ended")
-        generation = self.journal.last("generation")
-        if generation is not None:
-            self.generation, self.master = generation["generation"], generation["master"]
+        formed = self.journal.last("generation")
+        if formed is not None:
+            self.generation = Generation.load(formed)
+            self.workers = self.generation.workers("running")
             self._began = self.journal.last("started") is not None
-            for node, part in generation["parts"].items():
-                for local_rank, rank in enumerate(part["ranks"]):
-                    self.workers[rank] = Worker(rank, local_rank, node, state="running")
         if ended is not None:
             self.phase, self.outcome = Phase.ENDED, Outcome(ended["outcome"])
             self.reason = ended["reason"]
@@ -386,55 +336,12 @@ class Run:
             self.reason = "its coordinator was killed, so nobody knows how it ended"
             return
         self.journal.append("coordinator", "the coordinator was started again and goes on")
-        if generation is None:
-            return
-        self.phase = Phase.RUNNING
         self.stop_asked = self.journal.last("stop") is not None
-        joined = {event["node"]: event for event in self.journal.events if event["kind"] == "joined"}
-        for node, part in generation["parts"].items():
-            event = joined[node]
-            self.peers[node] = Peer(
-                node=node,
-                node_id=event["node_id"],
-                incarnation=part["incarnation"],
-                slot=0,
-                workers=len(part["ranks"]),
-                address=event["address"],
-                interface=event["interface"],
-                why="",
-                port=0,
-                joined=0.0,
-                gone=time.monotonic() + RECOVERY,
-                idle=False,
-            )
-
-
-def _failure(peer: Peer, state: Message, worker: Worker) -> Failure:
-    error = state.get("error") or {}
-    number = state.get("signal")
-    kind = "signal" if number is not None else "exit"
-    summary = worker.exit
-    if state.get("memory"):
-        kind, summary = "memory", f"{worker.exit}: out of memory ({state['memory']})"
-    elif error:
-        kind, summary = "exception", error.get("summary", worker.exit)
-    return Failure(
-        kind=kind,
-        node=peer.node,
-        time=float(error.get("time") or state["t"]) + peer.clock,
-        summary=summary,
-        rank=worker.rank,
-        traceback=error.get("traceback", ""),
-        code=worker.code,
-        signal=number,
-    )
-
-
-def _sentence(failure: Failure) -> str:
-    if not failure.node:
-        return failure.summary
-    who = failure.node if failure.rank is None else f"rank {failure.rank} on {failure.node}"
-    return f"{who}: {failure.summary}"
+        self.failures = [Failure(**event["failure"]) for event in self.journal.all("failure")]
+        if formed is not None:
+            self.phase = Phase.RUNNING
+            joined = {event["node"]: event for event in self.journal.all("joined")}
+            self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
 
 
 def _count(low: int, high: int) -> str:

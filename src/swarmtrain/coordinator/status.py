@@ -29,9 +29,9 @@ def status(run: Run) -> dict[str, Any]:
         "started": started["t"] if started else None,
         "ended": ended["t"] if ended else None,
         "now": time.time(),
-        "generation": run.generation,
+        "generation": run.generation.number,
         "world_size": len(run.workers),
-        "master": run.master,
+        "master": run.generation.master,
         "coordinator": run.place.node,
         "resumed_from": run.ticket.resume or None,
         "workers": [

@@ -56,19 +56,12 @@ def send(path: Path, node: str) -> Iterator[Message]:
         yield {"done": {"bytes": source.tell(), "sha256": digest.hexdigest()}}
 
 
-def entries(path: Path, node: str) -> list[Message]:
-    """What `list` says of a file or of a directory's content, at most 10,000 entries. Raises OSError."""
+def listing(path: Path, node: str) -> Iterator[Message]:
+    """The reply to `list`: a file, or what is in a directory, at most 10,000 entries. Raises OSError."""
     found = sorted(path.iterdir()) if path.is_dir() else [path]
-    rows: list[Message] = []
+    rows = []
     for entry in found[:_ENTRIES]:
         status = entry.lstat()
-        rows.append(
-            {
-                "node": node,
-                "path": entry.name,
-                "bytes": status.st_size,
-                "directory": entry.is_dir(),
-                "mtime": status.st_mtime,
-            }
-        )
-    return rows
+        row = {"path": entry.name, "bytes": status.st_size, "mtime": status.st_mtime}
+        rows.append({"node": node, "directory": entry.is_dir(), **row})
+    yield {"entries": rows, "done": {}}
