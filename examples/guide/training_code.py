@@ -7,6 +7,7 @@ needed, and the run goes on as long as one node still has a good one.
 """
 
 import argparse
+import gc
 import os
 import zipfile
 from datetime import timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # early, as later its functions would take hold of the process group, which could not end
 import torch.nn.functional as F
 from datautils import MyTrainDataset
 from torch.nn.parallel import DistributedDataParallel as DDP
@@ -195,6 +197,7 @@ def main(total_epochs, save_every, batch_size, snapshot_path):
         train_data = prepare_dataloader(train_set, batch_size, device)
         Trainer(model, train_data, optimizer, save_every, snapshot_path, device).train(total_epochs)
     finally:
+        gc.collect()  # DistributedDataParallel lets go of the process group, so that its threads end here, not at exit
         dist.destroy_process_group()
 
 

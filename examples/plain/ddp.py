@@ -7,12 +7,14 @@ weights, so that two runs can be compared.
 """
 
 import argparse
+import gc
 import hashlib
 import os
 import time
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # early, as later its functions would take hold of the process group, which could not end
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -94,6 +96,7 @@ def main():
     try:
         train(args)
     finally:
+        gc.collect()  # models let go of the process group, so that its threads end here, not at exit
         dist.destroy_process_group()
 
 

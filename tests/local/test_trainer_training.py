@@ -109,3 +109,12 @@ def test_one_process_without_any_environment_trains_too(tmp_path, monkeypatch):
     result = train(replace(JOB, snapshot=Every(epochs=1)))
     assert result["epoch"] == 2
     assert len(list((tmp_path / "snapshots").glob("*.json"))) == 2
+
+
+def train_and_count_threads(job: Job) -> int:
+    train(job)
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_no_thread_of_the_process_group_is_left_to_crash_the_exit(tmp_path):
+    assert values(train_and_count_threads, 2, tmp_path, JOB) == [1, 1]

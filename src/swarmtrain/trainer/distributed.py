@@ -8,6 +8,7 @@ any image that holds torch.
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import os
 import pickle
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # before the process group is made: see leave_world
 from torch import nn
 
 from swarmtrain.trainer.errors import DriftError, TrainerError
@@ -77,8 +79,15 @@ def join_world() -> World:
 
 
 def leave_world(world: World) -> None:
-    """Takes the process group down, if the trainer made it and it still stands."""
+    """Takes the process group down, if the trainer made it and it still stands.
+
+    Gloo's threads end with the last reference to the group. If one of them is still letting go of a tensor while the
+    interpreter shuts down, the process aborts after all its work is done. So nothing may keep the group: not a
+    DistributedDataParallel, which is collected here, and not the functions of ``torch.distributed.nn``, whose
+    defaults hold the group that exists when they are first imported.
+    """
     if world.owned and dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 
