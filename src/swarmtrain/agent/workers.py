@@ -140,13 +140,17 @@ class Workers:
     def _hear(self, message: Message) -> None:
         match message:
             case {"ready": {"torch": version, "error": error}}:
-                if error and self._task.start == "warm" and self._task.kind != "command":
-                    self._on_note("cold", f"torch could not be imported ahead of the workers: {error}")
-                elif version:
+                if version:
                     self._on_note("warm", f"torch {version} is imported; workers are forked")
-            case {"started": {"key": key, "pid": pid}}:
+                elif error:
+                    self._on_note(
+                        "cold", f"workers start cold, as torch could not be imported ahead: {error}"
+                    )
+            case {"started": {"key": key, "pid": pid, **rest}}:
                 rank = self._rank(key)
                 if rank is not None:
+                    if rest.get("why"):
+                        self._on_note("cold", f"rank {rank} starts cold: {rest['why']}")
                     self.states[rank] |= {"state": "running", "pid": pid}
                     self._on_change(self.states[rank])
             case {"exited": {"key": key, "code": code, "signal": number}}:
