@@ -246,6 +246,30 @@ def test_what_a_run_leaves_stays_readable_until_it_is_removed(tmp_path: Path, ho
     assert list(home.glob("data/*")) == []
 
 
+@pytest.mark.parametrize("start_as", ["warm", "cold"])
+def test_a_worker_that_holds_its_group_to_the_end_does_what_it_promised(
+    tmp_path: Path, home: Path, start_as: str
+) -> None:
+    text = """
+import atexit, sys, threading, time
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo")
+model = DistributedDataParallel(torch.nn.Linear(4, 4))
+model(torch.ones(2, 4)).sum().backward()
+unclosed = open("unclosed", "w")
+unclosed.write("written")
+atexit.register(print, "last words")
+threading.Thread(target=lambda: (time.sleep(0.3), print("thread done"))).start()
+sys.exit(0)
+"""
+    handle = start(tmp_path, text, start=start_as)
+    assert handle.wait(timeout=120).state == "succeeded"
+    lines = [text for batch in handle.logs() for *_, text in batch]
+    assert sorted(lines) == ["last words", "last words", "thread done", "thread done"]
+    assert [path.read_text() for path in home.glob("data/*/*/work/unclosed")] == ["written", "written"]
+
+
 def test_variables_arrive_unchanged(tmp_path: Path) -> None:
     tricky = {"MONEY": "$HOME $$ ${X}", "BRACES": "{{.Node.Hostname}} {{", "LINES": "one\ntwo\n", "EMPTY": ""}
     text = "import json, os; print(json.dumps({k: os.environ[k] for k in ('MONEY', 'BRACES', 'LINES', 'EMPTY')}))"

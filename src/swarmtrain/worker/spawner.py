@@ -35,7 +35,7 @@ from swarmtrain.worker import guard, module_path, processes
 from swarmtrain.worker.launch import CannotLaunch, launch
 from swarmtrain.worker.preload import Preload, preload, why_cold
 from swarmtrain.worker.request import ENV_SPAWNER_FD, Request
-from swarmtrain.worker.user import run_user
+from swarmtrain.worker.user import run_and_end
 
 _PATIENCE = 10.0  # seconds until a process that even SIGKILL does not end (stuck in a driver) is given up
 _AGAIN = 0.02  # seconds between looks at a tree that is being killed
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     module_path.drop_launcher()
     loaded = preload() if "--warm" in argv else Preload()
     request = spawner.serve(loaded)
-    return 0 if request is None else run_user(request.program)
+    return 0 if request is None else run_and_end(request.program)
 
 
 @dataclass

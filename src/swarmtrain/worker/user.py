@@ -10,13 +10,16 @@ our own entrance has run. What must come out the same is what user code can see:
 
 from __future__ import annotations
 
+import atexit
 import builtins
+import gc
 import importlib
 import importlib.machinery
 import io
 import os
 import runpy
 import sys
+import threading
 from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 
@@ -79,6 +82,35 @@ def run_user(program: Program) -> int:
     finally:
         flush()
     return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
+
+
+def run_and_end(program: Program) -> int:
+    """:func:`run_user`; one rank of several then ends without taking the interpreter apart.
+
+    A process group that is still held somewhere (by DDP, by a device mesh) has threads that drop tensors while Python
+    finalizes, and some exits end in SIGABRT or in a deadlock after all work was done (torch 2.13, gloo). So what a
+    program may rely on at its end is done here, as multiprocessing does in its children: threads joined, atexit
+    handlers, files written out. Then the process goes, a second or two sooner.
+    """
+    try:
+        status = run_user(program)
+    except SystemExit as request:
+        if not (request.code is None or isinstance(request.code, int)):
+            raise  # the interpreter prints it
+        status = request.code or 0
+    if os.environ.get("WORLD_SIZE", "1") == "1" or "torch.distributed" not in sys.modules:
+        sys.exit(status)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for kind in (io.TextIOBase, io.BufferedIOBase):
+        # By type: isinstance would ask every object for its __class__, and some warn when they are asked anything.
+        for file in [each for each in gc.get_objects() if issubclass(type(each), kind)]:
+            try:
+                file.flush()
+            except Exception:
+                pass  # closed, or read only, or its other end has gone: nothing is left to write
+    flush()
+    os._exit(status & 0xFF)
 
 
 def _forget_the_launcher(program: Program) -> None:
