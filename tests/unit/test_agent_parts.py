@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -150,6 +151,13 @@ def test_error_files_of_record_are_read(tmp_path: Path) -> None:
         '{"message": {"message": "ValueError: x", "extraInfo": {"py_callstack": "Traceback", "timestamp": "17"}}}'
     )
     assert read_error(path) == {"summary": "ValueError: x", "traceback": "Traceback", "time": 17.0}
+    for odd in ('{"message": 5}', '{"message": {"message": 1, "extraInfo": "x"}}', '["message"]'):
+        path.write_text(odd)
+        assert (read_error(path) or {"traceback": ""})["traceback"] == ""
+    path.write_text(
+        json.dumps({"message": {"message": "x" * 9_000_000, "extraInfo": {"py_callstack": "y" * 9_000_000}}})
+    )
+    assert len(json.dumps(read_error(path))) < 100_000
     path.write_text("torn {")
     assert read_error(path) is None
     assert read_error(tmp_path / "none") is None

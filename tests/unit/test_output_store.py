@@ -67,6 +67,26 @@ def test_a_line_that_came_in_pieces_is_whole(tmp_path: Path, opened: Opened) -> 
     assert lines(store.path) == [(1, "between"), (0, "x" * 70_000 + "y"), (0, "end")]
 
 
+def test_a_line_that_fits_into_no_message_comes_in_pieces(tmp_path: Path, opened: Opened) -> None:
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    known = 0
+    for _ in range(5):
+        known = store.append(1, 0, "a", 1.0, known, "\r" * (1 << 20))
+    store.append(1, 0, "a", 1.0, known, "\nnext\n")
+    found = [text for _, text in lines(store.path)]
+    assert "".join(found) == "\r" * (5 << 20) + "next"
+    assert max(map(len, found)) <= 1 << 19
+
+
+def test_a_record_that_a_full_disk_has_torn_hides_no_later_one(tmp_path: Path, opened: Opened) -> None:
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    store.append(1, 0, "a", 1.0, 0, "one\n")
+    with store.path.open("ab") as file:
+        file.write(b'{"t":1.0,"g"\n')
+    store.append(1, 0, "a", 1.0, 4, "two\n")
+    assert lines(store.path) == [(0, "one"), (0, "two")]
+
+
 def test_any_bytes_come_back_as_they_were(tmp_path: Path, opened: Opened) -> None:
     noise = random.Random(5).randbytes(5000).replace(b"\n", b"") + "é€".encode()
     store = opened(OutputStore(tmp_path / "output.jsonl"))

@@ -151,6 +151,20 @@ def test_an_agent_that_was_started_anew_starts_nothing_and_the_run_fails(played:
     assert status(run)["reason"] == "b: lost with rank 1: its agent was started anew"
 
 
+def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(played: Play) -> None:
+    (a, _), (b, _) = agent("a", 0), agent("b", 1)
+    again, _ = agent("b", 1, idle=False)
+
+    def scene(run: Run) -> None:
+        join(run, a)
+        join(run, b)
+        run.left(b)
+        join(run, again, [{"g": 1, "rank": 1, "state": "starting", "t": 1.0}], generation=1)
+        assert run.phase is Phase.RUNNING
+
+    assert played(scene).failures == []
+
+
 def test_words_of_an_old_generation_change_nothing(played: Play) -> None:
     (a, _), (b, _) = agent("a", 0), agent("b", 1)
 

@@ -140,6 +140,7 @@ class Agent:
                 channel.post({"note": {"kind": kind, "text": text}})
             self._notes = []
             pumping = asyncio.ensure_future(self._pump.run(channel.send))
+            pumping.add_done_callback(lambda task: _pump_ended(task, channel))
             try:
                 while (message := await channel.receive()) is not None:
                     self._hear(message)
@@ -338,6 +339,13 @@ class Agent:
             )
             notes.append(("warning", warning))
         return notes
+
+
+def _pump_ended(pumping: asyncio.Task[None], channel: Channel) -> None:
+    """A pump that broke ends the session: the next one begins where the coordinator's knowledge ends."""
+    if not pumping.cancelled() and (error := pumping.exception()) is not None:
+        print(f"output could not be sent: {error!r}", file=sys.stderr, flush=True)
+        channel.abort()
 
 
 def _threads(task: Task, workers: int) -> tuple[int, str]:

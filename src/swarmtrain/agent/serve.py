@@ -20,6 +20,8 @@ from swarmtrain.wire.storage import Storage
 
 Send = Callable[[Message], Awaitable[None]]
 
+_AHEAD = 8  # pieces of a file that may be on their way to the client
+
 
 class Desk:
     """Answers the coordinator's requests on behalf of clients; every request runs in a task of its own.
@@ -34,6 +36,7 @@ class Desk:
         self.env: Mapping[str, str] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._input: dict[int, asyncio.Queue[Message | None]] = {}
+        self._credit: dict[int, asyncio.Semaphore] = {}
 
     def hear(self, message: Message) -> bool:
         """Take a message if it is one of ours."""
@@ -49,6 +52,9 @@ class Desk:
             case {"input": typed}:
                 if number in self._input:
                     self._input[number].put_nowait(typed)
+            case {"more": number}:
+                if number in self._credit:
+                    self._credit[number].release()
             case {"cancel": number}:
                 task = self._tasks.get(number)
                 if task is not None:
@@ -83,10 +89,15 @@ class Desk:
             await self._send({"reply": number, "error": f"{self.node}: {error}", "hint": "", "exit": 3})
         finally:
             self._input.pop(number, None)
+            self._credit.pop(number, None)
 
     async def _reply(self, number: int, path: str, answer: Callable[[Path, str], Iterator[Message]]) -> None:
+        """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""
         found = files.locate(self._storage, self.lineage, self.node, path)
-        for message in answer(found, self.node):
+        messages = answer(found, self.node)
+        credit = self._credit[number] = asyncio.Semaphore(_AHEAD)
+        while (message := await asyncio.to_thread(next, messages, None)) is not None:
+            await credit.acquire()
             await self._send({"reply": number, **message})
 
     async def _exec(self, number: int, request: Message) -> None:

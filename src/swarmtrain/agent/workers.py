@@ -18,6 +18,8 @@ from swarmtrain.agent.environment import Node, Part, worker
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.task import Task
 
+_SUMMARY = 2_000
+_TRACEBACK = 60_000
 SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"
 
 
@@ -97,6 +99,8 @@ class Workers:
                     }
                 }
             )
+        if self._listening.done():
+            asyncio.get_running_loop().call_soon(self._gone)
         return files
 
     def stop(self, grace: float) -> None:
@@ -131,9 +135,16 @@ class Workers:
         self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            self._hear(json.loads(line))
-        for rank, state in self.states.items():
+        try:
+            while line := await reader.readline():
+                self._hear(json.loads(line))
+        except (OSError, ValueError) as error:  # it died with requests that it had not read
+            print(f"spawner: {error!r}", file=sys.stderr, flush=True)
+        self._gone()
+
+    def _gone(self) -> None:
+        """The spawner has died, and its workers with it."""
+        for rank, state in list(self.states.items()):
             if state["state"] in ("starting", "running"):
                 self._over(rank, code=None, number=int(signal.SIGKILL))
 
@@ -205,14 +216,25 @@ def read_error(path: Path) -> Message | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if isinstance(message, str):
-        return {"summary": message.strip().splitlines()[-1] if message.strip() else "", "traceback": message}
-    extra = message.get("extraInfo") or {}
+        last = message.strip().splitlines()[-1] if message.strip() else ""
+        return {"summary": last[:_SUMMARY], "traceback": _shortened(message)}
+    if not isinstance(message, dict):
+        return None
+    extra = message.get("extraInfo")
+    extra = extra if isinstance(extra, dict) else {}
     try:
         when = float(extra.get("timestamp", 0))
     except (TypeError, ValueError):
         when = 0.0
     return {
-        "summary": str(message.get("message", "")),
-        "traceback": str(extra.get("py_callstack", "")),
+        "summary": str(message.get("message", ""))[:_SUMMARY],
+        "traceback": _shortened(str(extra.get("py_callstack", ""))),
         "time": when,
     }
+
+
+def _shortened(text: str) -> str:
+    """A traceback that fits into a message, also when the exception printed a tensor."""
+    if len(text) <= _TRACEBACK:
+        return text
+    return f"{text[: _TRACEBACK // 3]}\n[...]\n{text[-2 * _TRACEBACK // 3 :]}"

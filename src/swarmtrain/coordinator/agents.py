@@ -28,6 +28,9 @@ class AgentDesk:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from the first byte to the last."""
         channel = Channel(reader, writer)
+        if self._knocking.locked():  # too many strangers at the door; an agent tries again
+            channel.close()
+            return
         try:
             async with self._knocking:
                 await accept(channel, self._run.ticket.token)
@@ -61,8 +64,25 @@ class AgentDesk:
         peer = _peer(channel, join)
         if join["role"] == "agent":
             peer = run.join(peer, join["states"], join["generation"])
-        else:
+        elif run.phase is Phase.ENDED:
             run.peers[peer.node] = peer
+        else:
+            await channel.send({"refuse": "the run has not ended: its agents serve its files"})
+            return
+        try:
+            await self._welcome(channel, peer)
+            if join["role"] == "agent":
+                run.tell(peer)
+            while (message := await channel.receive()) is not None:
+                peer.heard = time.monotonic()
+                self._hear(peer, message)
+        finally:
+            if peer.channel is channel:
+                run.left(peer)
+
+    async def _welcome(self, channel: Channel, peer: Peer) -> None:
+        """Tell an agent where it is, and how much of its output is known."""
+        run = self._run
         await channel.send(
             {
                 "welcome": {
@@ -79,15 +99,6 @@ class AgentDesk:
             }
         )
         run.pulse.beat()
-        if join["role"] == "agent":
-            run.tell(peer)
-        try:
-            while (message := await channel.receive()) is not None:
-                peer.heard = time.monotonic()
-                self._hear(peer, message)
-        finally:
-            if peer.channel is channel:
-                run.left(peer)
 
     def _hear(self, peer: Peer, message: Message) -> None:
         run = self._run

@@ -209,8 +209,10 @@ class ClientDesk:
                 yield reply
                 if "done" in reply or "error" in reply:
                     return
+                peer.post({"more": number})
         finally:
             peer.replies.pop(number, None)
+            peer.post({"cancel": number})
 
     def _holder(self, request: Message) -> str:
         """The node asked for; else that of rank 0."""

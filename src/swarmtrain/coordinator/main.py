@@ -76,7 +76,9 @@ async def _coordinate(leave: bool) -> None:
     if leave:
         tasks.append(asyncio.ensure_future(_until_left(run, clients)))
     run.settle()
-    await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for each in done:
+        each.result()  # a tick that failed is no reason to go on blind: the launcher starts the process again
     for server in servers:
         server.close()
     if leave:

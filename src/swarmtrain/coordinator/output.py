@@ -21,6 +21,9 @@ Line = tuple[float, int, int, str, str]  # time, generation, rank, node, text wi
 Key = tuple[int, int]  # generation, rank
 
 _TAIL_BLOCK = 1 << 20
+_LONGEST = (
+    1 << 19
+)  # characters of a line; a longer one comes in pieces, as several would not fit into a frame
 _SORT_LINES = 10_000
 _SORT_BYTES = 64 << 20
 
@@ -100,9 +103,14 @@ class Reader:
             key = (record["g"], record["r"])
             when, node, before = self._open.pop(key, (record["t"], record["n"], ""))
             *whole, rest = (before + record["d"]).split("\n")
+            if len(rest) >= _LONGEST:
+                whole.append(rest)
+                rest = ""
             for text in whole:
-                if self._wanted.text(text):
-                    yield (when, *key, node, text)
+                for start in range(0, len(text) or 1, _LONGEST):
+                    piece = text[start : start + _LONGEST]
+                    if self._wanted.text(piece):
+                        yield (when, *key, node, piece)
                 when = record["t"]
             if rest:
                 self._open[key] = (when, node, rest)
@@ -125,11 +133,12 @@ class Reader:
                 self._position += len(file.readline())
                 self._skip = False
             for line in file:
-                record = parse(line)
-                if record is None:
+                if not line.endswith(b"\n"):
                     return
                 self._position += len(line)
-                yield record
+                record = parse(line)
+                if record is not None:  # a disk that was full has torn this one
+                    yield record
 
 
 def in_order(lines: Iterator[Line], horizon: float = 5.0) -> Iterator[Line]:

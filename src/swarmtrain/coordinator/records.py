@@ -42,12 +42,16 @@ class Records:
 
         A disk that is full or broken is said on stderr, and training goes on: losing words is better than losing work.
         """
+        data = json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+        descriptor = self._file.fileno()
+        end = os.fstat(descriptor).st_size
         try:
-            self._file.write(json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n")
-            self._file.flush()
+            while data:
+                data = data[os.write(descriptor, data) :]
             if sync:
-                os.fsync(self._file.fileno())
+                os.fsync(descriptor)
         except OSError as error:
+            os.ftruncate(descriptor, end)  # half a record would be taken for the end of the file
             print(f"{self.path.name} could not be written: {error}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

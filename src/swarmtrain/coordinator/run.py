@@ -134,7 +134,12 @@ class Run:
         """A worker of the current generation started or exited."""
         rank = state["rank"]
         worker = self.workers.get(rank)
-        if state["g"] != self.generation.number or worker is None or worker.state in ("exited", "killed"):
+        if (
+            state["state"] == "starting"
+            or state["g"] != self.generation.number
+            or worker is None
+            or worker.state in ("exited", "killed")
+        ):
             return
         worker.pid = state.get("pid")
         worker.state = state["state"]
@@ -282,7 +287,7 @@ class Run:
         if failure.rank is None or failure.traceback:
             return failure
         lines = tail(self.output.path, Filter(ranks=frozenset({failure.rank})), 20)
-        return Failure(**{**failure.dump(), "log": [text for *_, text in lines]})
+        return Failure(**{**failure.dump(), "log": [text[-2000:] for *_, text in lines]})
 
     def _fail(self, failure: Failure) -> None:
         self.failures.append(failure)

@@ -71,4 +71,5 @@ async def serve(address: str, handler: Handler) -> asyncio.Server:
         socket.getaddrinfo(host.strip("[]"), None, flags=socket.AI_NUMERICHOST)
     except OSError:
         host = ""
-    return await asyncio.start_server(handler, host.strip("[]") or None, int(port), limit=MAX_FRAME)
+    # The default buffer, into which larger frames fit all the same: a stranger must not fill the memory.
+    return await asyncio.start_server(handler, host.strip("[]") or None, int(port))
