@@ -165,15 +165,10 @@ class ClientDesk:
         number, replies = _open(peer, {"exec": {key: request[key] for key in keys if key in request}})
         typing = asyncio.ensure_future(_relay(channel, peer, number))
         try:
-            while True:
-                reply = await replies.get()
+            async for reply in _replies(peer, number, replies):
                 yield reply
-                if "done" in reply or "error" in reply:
-                    return
         finally:
             typing.cancel()
-            peer.replies.pop(number, None)
-            peer.post({"cancel": number})
 
     async def _do_fetch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         async for reply in self._files("fetch", request["path"], request, files.send):
@@ -191,7 +186,7 @@ class ClientDesk:
         peer = self._run.peers.get(node)
         place = self._run.place
         if peer is not None and peer.channel is not None:
-            async for reply in self._ask(peer, {op: {"path": path}}):
+            async for reply in _replies(peer, *_open(peer, {op: {"path": path}})):
                 yield reply
         elif place.storage.work(place.lineage, node).parent.is_dir():
             for reply in answer(files.locate(place.storage, place.lineage, node, path), node):
@@ -200,19 +195,6 @@ class ClientDesk:
             yield {"reach": node, "done": {}}
 
     # ---- helpers ---------------------------------------------------------------------------------------------
-
-    async def _ask(self, peer: Peer, message: Message) -> AsyncIterator[Message]:
-        number, replies = _open(peer, message)
-        try:
-            while True:
-                reply = await replies.get()
-                yield reply
-                if "done" in reply or "error" in reply:
-                    return
-                peer.post({"more": number})
-        finally:
-            peer.replies.pop(number, None)
-            peer.post({"cancel": number})
 
     def _holder(self, request: Message) -> str:
         """The node asked for; else that of rank 0."""
@@ -254,6 +236,20 @@ def _open(peer: Peer, message: Message) -> tuple[int, asyncio.Queue[Message]]:
     peer.replies[number] = queue
     peer.post(message | {"id": number})
     return number, queue
+
+
+async def _replies(peer: Peer, number: int, queue: asyncio.Queue[Message]) -> AsyncIterator[Message]:
+    """What an agent answers, to the last word; a client that goes away takes its request back."""
+    try:
+        while True:
+            reply = await queue.get()
+            yield reply
+            if "done" in reply or "error" in reply:
+                return
+            peer.post({"more": number})
+    finally:
+        peer.replies.pop(number, None)
+        peer.post({"cancel": number})
 
 
 async def _relay(channel: Channel, peer: Peer, number: int) -> None:
