@@ -47,6 +47,7 @@ class SwarmLauncher:
 
     def __init__(self, docker: Docker | None = None) -> None:
         self.docker = docker or Docker()
+        self._checked: tuple[LoadedJob, facts.Cluster, plan.Plan] | None = None  # what `check` found last
 
     def plan(self, job: LoadedJob, *, is_plain: bool = False) -> plan.Plan:
         """The stack that `submit` would deploy, and its files.
@@ -64,12 +65,15 @@ class SwarmLauncher:
         """Refuse, before anything changes, what cannot work here."""
         cluster = facts.read(self.docker)
         planned = plan.make(job, cluster)
+        self._checked = job, cluster, planned
         return [Notice(text) for text in planned.notices]
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
-        """Deploy the stack."""
-        cluster = facts.read(self.docker)
-        planned = plan.make(job, cluster)
+        """Deploy the stack, as it was checked a moment ago; what has changed since, `stack deploy` notices."""
+        if self._checked is None or self._checked[0] is not job:
+            self.check(job)
+        assert self._checked is not None, "a check leaves what it found"
+        _, cluster, planned = self._checked
         check_stack_name(run.stack, job.job.name, cluster)
         if any(service.stack == run.stack for service in cluster.services):
             raise ClusterError(f"there is a run {run.id} already", f"swarmtrain rm {run.id}")
