@@ -98,7 +98,7 @@ class AgentDesk:
                 }
             }
         )
-        run.pulse.beat()
+        run.bell.ring()
 
     def _hear(self, peer: Peer, message: Message) -> None:
         run = self._run
@@ -108,11 +108,11 @@ class AgentDesk:
             case {"output": {"g": generation, "r": rank, "o": offset, "t": when, "d": text}}:
                 known = run.output.append(generation, rank, peer.node, when + peer.clock, offset, text)
                 peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})
-                run.pulse.beat()
+                run.bell.ring()
             case {"metrics": {"g": generation, "r": rank, "o": offset, "d": text}}:
                 known = run.progress.append(generation, rank, peer.node, offset, text)
                 peer.post({"ack": {"kind": "metrics", "g": generation, "r": rank, "o": known}})
-                run.pulse.beat()
+                run.bell.ring()
             case {"worker": state}:
                 run.worker(peer, state)
             case {"idle": {"g": generation, "port": port}}:

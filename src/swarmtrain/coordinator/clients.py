@@ -145,7 +145,7 @@ class ClientDesk:
             yield
             if over:
                 return
-            await self._run.pulse.wait(_SIGN_OF_LIFE)
+            await self._run.bell.wait(_SIGN_OF_LIFE)
             await asyncio.sleep(0.03)  # let a burst gather
 
     # ---- acting ----------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ async def _until_left(run: Run, clients: ClientDesk) -> None:
     """Until the run is over, its agents have gone and nobody asks any more."""
     ended = 0.0
     while True:
-        await run.pulse.wait(0.2)
+        await run.bell.wait(0.2)
         if run.phase is not Phase.ENDED:
             continue
         ended = ended or time.monotonic()

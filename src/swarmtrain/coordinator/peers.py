@@ -72,19 +72,19 @@ class Peer:
             self.channel.post(message)
 
 
-class Pulse:
+class Bell:
     """Wakes everybody who waits for something new."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def beat(self) -> None:
+    def ring(self) -> None:
         """Something is new."""
         self._event.set()
         self._event = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
-        """Until the next beat, or for so long."""
+        """Until it rings, or for so long."""
         try:
             await asyncio.wait_for(self._event.wait(), seconds)
         except (TimeoutError, asyncio.TimeoutError):

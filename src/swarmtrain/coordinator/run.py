@@ -25,7 +25,7 @@ from swarmtrain.coordinator.membership import (
     decide,
 )
 from swarmtrain.coordinator.output import Filter, OutputStore, tail
-from swarmtrain.coordinator.peers import Peer, Pulse, Worker
+from swarmtrain.coordinator.peers import Bell, Peer, Worker
 from swarmtrain.coordinator.progress import Progress
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.storage import Storage
@@ -58,8 +58,8 @@ class Run:
     def __init__(self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False) -> None:
         self.task, self.ticket, self.place = task, ticket, place
         self.policy = Policy(task.nodes_min, task.nodes_max, task.node_names, place.node)
-        self.pulse = Pulse()
-        self.journal = Journal(place.path / "journal.jsonl", lambda event: self.pulse.beat())
+        self.bell = Bell()
+        self.journal = Journal(place.path / "journal.jsonl", lambda event: self.bell.ring())
         self.output = OutputStore(place.path / "output.jsonl")
         self.progress = Progress(place.path / "metrics.jsonl")
         self.peers: dict[str, Peer] = {}
@@ -147,7 +147,7 @@ class Run:
             if all(each.state == "running" for each in self.workers.values()) and not self._began:
                 self._began = True
                 self.journal.append("started", f"all {len(self.workers)} workers started")
-            self.pulse.beat()
+            self.bell.ring()
             return
         worker.code = state.get("code")
         worker.exit = describe_exit(worker.code, state.get("signal"))
@@ -155,7 +155,7 @@ class Run:
             worker.state = "killed"
         elif worker.code != 0:
             self._fail(worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock))
-        self.pulse.beat()
+        self.bell.ring()
         self.settle()
 
     def idle(self, peer: Peer, generation: int, port: int) -> None:

@@ -9,7 +9,12 @@ PROTOCOL_VERSION = 1
 
 # Environment that a worker finds, besides torchrun's own contract.
 ENV_SNAPSHOTS = "SWARMTRAIN_SNAPSHOTS"  # directory of this node's snapshots
+ENV_MEMORY = (
+    "SWARMTRAIN_MEMORY"  # directory in this node's memory for short-lived snapshots; empty: there is none
+)
 ENV_METRICS = "SWARMTRAIN_METRICS"  # file of this rank: one JSON object a line, appended
+ENV_PULSE = "SWARMTRAIN_PULSE"  # file of this rank: see wire.pulse
+ENV_STACK = "SWARMTRAIN_STACK"  # file of this rank: where its Python stacks go when they are asked for
 ENV_BACKEND = "SWARMTRAIN_BACKEND"  # nccl, gloo or auto
 ENV_TIMEOUT = "SWARMTRAIN_TIMEOUT"  # process-group timeout, seconds, as a float
 ENV_RUN = "SWARMTRAIN_RUN"  # the run's id, "digits.3"
