@@ -10,7 +10,7 @@ import importlib
 import sys
 
 _PARTS = {  # the module, whose main is run unless a function is named
-    "agent": "swarmtrain.agent.keeper",
+    "agent": "swarmtrain.agent.agent",
     "coordinator": "swarmtrain.coordinator.main",
     "connect": "swarmtrain.coordinator.connect",
     "relay": "swarmtrain.coordinator.connect:relay",

@@ -63,7 +63,7 @@ class AgentDesk:
             return
         peer = _peer(channel, join)
         if join["role"] == "agent":
-            peer = run.join(peer, join["states"], join["generation"])
+            peer = run.join(peer, join["states"])
         elif run.phase is Phase.ENDED:
             run.peers[peer.node] = peer
         else:
@@ -103,8 +103,9 @@ class AgentDesk:
     def _hear(self, peer: Peer, message: Message) -> None:
         run = self._run
         match message:
-            case {"beat": sent}:
+            case {"beat": sent, "pulses": pulses}:
                 peer.clock = _clock(peer.clock, sent)
+                run.beat(peer, pulses)
             case {"output": {"g": generation, "r": rank, "o": offset, "t": when, "d": text}}:
                 known = run.output.append(generation, rank, peer.node, when + peer.clock, offset, text)
                 peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})
@@ -117,6 +118,14 @@ class AgentDesk:
                 run.worker(peer, state)
             case {"idle": {"g": generation, "port": port}}:
                 run.idle(peer, generation, port)
+            case {"drained": generation}:
+                run.drained(peer, generation)
+            case {"warm": _}:
+                run.warm(peer)
+            case {"leaving": _}:
+                run.leaving(peer)
+            case {"stacks": answer}:
+                run.stacks(peer, answer)
             case {"trouble": text}:
                 if run.phase is not Phase.ENDED:
                     run.trouble(peer, text)
@@ -148,7 +157,11 @@ def _peer(channel: Channel, join: Message) -> Peer:
             joined=now,
             channel=channel,
             heard=now,
+            generation=join["generation"],
             idle=join["idle"],
+            drained=join["drained"],
+            warm=join["warm"],
+            leaving=join["leaving"],
             clock=_clock(0.0, join["time"]),
         )
     except (KeyError, TypeError) as error:

@@ -159,6 +159,18 @@ class ClientDesk:
             pass
         yield {"status": status(self._run), "done": {}}
 
+    async def _do_resize(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        run, nodes = self._run, int(request["nodes"])
+        low, high = run.policy.nodes_min, run.policy.nodes_max
+        if not low <= nodes <= high:
+            allowed = f"{low} to {high} nodes" if low < high else f"{low} nodes and no others"
+            raise RequestError(
+                f"{run.ticket.run} cannot go on with {nodes}: its job allows {allowed}",
+                "give the job a range, as nodes: 2..4, to resize it while it runs",
+            )
+        run.resize(nodes)
+        yield {"status": status(run), "done": {}}
+
     async def _do_exec(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         peer = self._peer(self._node(request))
         keys = ("argv", "tty", "rows", "columns", "rank")

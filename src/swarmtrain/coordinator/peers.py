@@ -23,6 +23,7 @@ class Worker:
     exit: str = ""  # in words, once it is over
     code: int | None = None
     step: int | None = None
+    paused: bool = False  # it has left with all work saved, as it was asked to
 
     def dump(self) -> dict[str, Any]:
         """As it stands in the status document."""
@@ -47,7 +48,11 @@ class Peer:
     backend: str = "gloo"  # what would do for this node alone
     channel: Channel | None = None
     gone: float | None = None  # monotonic
+    generation: int = 0  # the last one that it has heard of
     idle: bool = True
+    drained: bool = True  # and everything that its workers wrote is here
+    warm: bool = True  # it has imported what workers need
+    leaving: bool = False  # it is told to go, or of no use to this run
     missed_start: bool = False  # its connection broke before it heard of the current generation
     clock: float = 0.0  # seconds to add to its Unix times
     heard: float = 0.0
@@ -62,7 +67,11 @@ class Peer:
             address=self.address,
             port=self.port,
             joined=self.joined,
+            heard=self.heard,
             idle=self.idle,
+            drained=self.drained,
+            warm=self.warm,
+            leaving=self.leaving,
             gone=self.gone,
         )
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from swarmtrain.coordinator import stall
 from swarmtrain.coordinator.cause import Failure, describe_exit, root_cause, worker_failure
+from swarmtrain.coordinator.chronicle import Chronicle, Incident, signature
 from swarmtrain.coordinator.generation import Generation
+from swarmtrain.coordinator.healing import Attempt, Restart, left_out
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.membership import (
     End,
     Form,
     Formation,
+    Hang,
+    Look,
     Lose,
     Outcome,
+    Pause,
     Phase,
     Policy,
+    Regather,
     Stop,
+    Unpause,
     View,
     Wait,
     decide,
@@ -27,14 +35,21 @@ from swarmtrain.coordinator.membership import (
 from swarmtrain.coordinator.output import Filter, OutputStore, tail
 from swarmtrain.coordinator.peers import Bell, Peer, Worker
 from swarmtrain.coordinator.progress import Progress
+from swarmtrain.coordinator.vitals import Vitals
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
 SILENCE = 15.0  # seconds without a word after which a connection is given up
-FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation that failed
+FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation nothing comes after
+RESTART_GRACE = (
+    0.15  # seconds until they are killed where one does: enough for the first failure to say its word
+)
 SETTLE = 10.0  # seconds on top of the grace in which agents report their workers' end
 RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
+PAUSE_SECONDS = 60.0  # in which workers save and leave when the group changes
+PAUSE_AGAIN = 120.0  # seconds until they are asked again if they did not
+ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
 
 
 @dataclass(frozen=True)
@@ -52,28 +67,54 @@ class Place:
         return self.storage.coordinator(self.directory)
 
 
+def policy_of(task: Task, node: str) -> Policy:
+    """What the job says about its members; ``node`` is the coordinator's own."""
+    restart = Restart(task.restart, task.max_restarts, task.restart_window)
+    alone = {} if task.restart else {"lease_alone": Policy.lease}
+    return Policy(
+        task.nodes_min,
+        task.nodes_max,
+        task.node_names,
+        node,
+        node_timeout=task.node_timeout,
+        hang=task.hang_timeout or None,
+        hang_watched=task.hang_timeout != 0.0,
+        restart=restart,
+        **alone,
+    )
+
+
 class Run:
     """The state of a run, rebuilt from its journal when the coordinator starts again."""
 
     def __init__(self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False) -> None:
         self.task, self.ticket, self.place = task, ticket, place
-        self.policy = Policy(task.nodes_min, task.nodes_max, task.node_names, place.node)
+        self.policy = policy_of(task, place.node)
         self.bell = Bell()
         self.journal = Journal(place.path / "journal.jsonl", lambda event: self.bell.ring())
         self.output = OutputStore(place.path / "output.jsonl")
         self.progress = Progress(place.path / "metrics.jsonl")
+        self.chronicle = Chronicle(self.journal)
         self.peers: dict[str, Peer] = {}
         self.workers: dict[int, Worker] = {}
+        self.vitals = Vitals()
         self.failures: list[Failure] = []
         self.causes: list[Failure] = []
         self.phase = Phase.GATHERING
         self.outcome: Outcome | None = None
         self.reason = ""
         self.generation = Generation()
+        self.formed = 0.0  # monotonic time of the current generation's start
         self.stop_asked = False
-        self.stopping_until = 0.0
+        self.wanted: int | None = None  # nodes, if a person has said so
         self.deadline = time.monotonic() + task.join_deadline
+        self._order: Message = {}  # what agents were last told about stopping
+        self._stopping_until = self._not_before = self._no_pause_before = 0.0
+        self._pausing: tuple[float, str] | None = None  # by when the workers should have paused, and why
+        self._failed_at = 0.0  # monotonic time of the current generation's first failure
+        self._stall = stall.Stall()
         self._alarm: asyncio.TimerHandle | None = None
+        self._looked_at_clock = time.monotonic()
         self._began = False
         if self.journal.events:
             self._recover(archive)
@@ -85,12 +126,11 @@ class Run:
 
     # ---- what agents say -------------------------------------------------------------------------------------
 
-    def join(self, peer: Peer, states: list[Message], generation: int) -> Peer:
+    def join(self, peer: Peer, states: list[Message]) -> Peer:
         """A new connection of an agent; returns the peer it belongs to.
 
         Args:
-            states: the agent's workers, when it comes back in the middle of a generation.
-            generation: the one they belong to.
+            states: its workers, when it comes back in the middle of a generation.
         """
         known = self.peers.get(peer.node)
         if known is not None and known.node_id != peer.node_id:
@@ -99,13 +139,15 @@ class Run:
         if known is not None and known.incarnation == peer.incarnation:
             if known.channel is not None:
                 known.channel.abort()
-            known.channel, known.gone, known.heard = peer.channel, None, peer.heard
-            known.idle, known.port = peer.idle, peer.port
+            for name in ("channel", "heard", "idle", "drained", "warm", "leaving", "port", "generation"):
+                setattr(known, name, getattr(peer, name))
+            known.gone = None
             peer = known
-            peer.missed_start = self._takes_part(peer.node) and generation < self.generation.number
+            peer.missed_start = self._takes_part(peer.node) and peer.generation < self.generation.number
             peer.idle = peer.idle and not peer.missed_start
+            peer.drained = peer.drained and not peer.missed_start
         else:
-            if known is not None and self._takes_part(known.node) and self.phase is not Phase.GATHERING:
+            if known is not None and self._is_needed(known):
                 self._lose(known, "its agent was started anew")
             self.peers[peer.node] = peer
             workers = "1 worker" if peer.workers == 1 else f"{peer.workers} workers"
@@ -117,7 +159,7 @@ class Run:
                 address=peer.address,
                 interface=peer.interface,
             )
-        if generation == self.generation.number:
+        if peer.generation == self.generation.number:
             for state in states:
                 self.worker(peer, state)
         return peer
@@ -132,8 +174,7 @@ class Run:
 
     def worker(self, peer: Peer, state: Message) -> None:
         """A worker of the current generation started or exited."""
-        rank = state["rank"]
-        worker = self.workers.get(rank)
+        worker = self.workers.get(state["rank"])
         if (
             state["state"] == "starting"
             or state["g"] != self.generation.number
@@ -150,23 +191,65 @@ class Run:
             self.bell.ring()
             return
         worker.code = state.get("code")
+        worker.paused = bool(state.get("paused"))
         worker.exit = describe_exit(worker.code, state.get("signal"))
         if state.get("killed"):
             worker.state = "killed"
-        elif worker.code != 0:
+        if worker.code != 0 and (not state.get("killed") or state.get("error")):
             self._fail(worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock))
         self.bell.ring()
         self.settle()
 
     def idle(self, peer: Peer, generation: int, port: int) -> None:
-        """No worker of a generation is left on a node, and its output is all here."""
-        if generation == self.generation.number:
+        """No worker of a generation is left on a node."""
+        if generation == self.generation.number or not self._takes_part(peer.node):
             peer.idle, peer.port = True, port
             self.settle()
 
+    def drained(self, peer: Peer, generation: int) -> None:
+        """Everything that a generation's workers wrote on a node is here."""
+        if generation == self.generation.number or not self._takes_part(peer.node):
+            peer.drained = True
+            self.settle()
+
+    def beat(self, peer: Peer, pulses: list[list[Any]]) -> None:
+        """The pulses of an agent's workers: generation, rank, and what `Vitals.take` reads."""
+        now = time.monotonic()
+        before = self.vitals.stepped()
+        for generation, rank, *pulse in pulses:
+            worker = self.workers.get(rank)
+            if generation == self.generation.number and worker is not None and worker.node == peer.node:
+                self.vitals.take(rank, pulse, now)
+        if self.vitals.stepped() != before:
+            self._stall.over()
+        if self.chronicle.open is not None and self.phase is Phase.RUNNING:
+            self._look_for_steps()
+
+    def leaving(self, peer: Peer) -> None:
+        """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""
+        if self.phase is not Phase.ENDED and not peer.leaving:
+            self.journal.append("leaving", f"{peer.node} is told to leave", node=peer.node)
+            peer.leaving = True
+            self.settle()
+
+    def warm(self, peer: Peer) -> None:
+        """An agent can start workers at once."""
+        peer.warm = True
+        self.settle()
+
+    def stacks(self, peer: Peer, answer: Message) -> None:
+        """What the workers of a node are doing, as was asked."""
+        if answer["g"] == self.generation.number:
+            self._stall.hear(answer["ranks"])
+
     def trouble(self, peer: Peer, summary: str) -> None:
         """An agent cannot do its part at all."""
-        self._fail(Failure("start", peer.node, time.time(), summary))
+        failure = Failure("start", peer.node, time.time(), summary)
+        if self.generation.number and not self._takes_part(peer.node):
+            self.journal.append("warning", failure.sentence(), node=peer.node)
+            peer.leaving = True
+        else:
+            self._fail(failure)
         self.settle()
 
     def note(self, peer: Peer, kind: str, text: str) -> None:
@@ -188,7 +271,26 @@ class Run:
             self.stop_asked = True
             self.settle()
 
+    def resize(self, nodes: int) -> None:
+        """A person wants the run to go on with this many nodes, within what the job allows."""
+        if self.phase is not Phase.ENDED and nodes != self.wanted:
+            self.journal.append("resize", f"asked to go on with {_count(nodes, nodes)}", nodes=nodes)
+            self.wanted = nodes
+            self.settle()
+
     # ---- decisions -------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Time passes. A process that was frozen itself has no right to call others silent."""
+        now = time.monotonic()
+        asleep = now - self._looked_at_clock - 1.0
+        self._looked_at_clock = now
+        if asleep > ASLEEP:
+            for peer in self.peers.values():
+                peer.heard = now
+                if peer.gone is not None:
+                    peer.gone += asleep
+        self.settle()
 
     def settle(self) -> None:
         """Ask for decisions, and carry them out, until there is nothing to do now."""
@@ -203,34 +305,80 @@ class Run:
                     self._form(formation)
                 case Lose(nodes):
                     for node in nodes:
-                        self._lose(self.peers[node], "its connection closed and it did not come back")
+                        self._lose(self.peers[node], _silence(self.peers[node]))
+                case Look():
+                    self._look()
+                case Hang(limit):
+                    self._hang(limit)
+                case Pause(why):
+                    self._pause(why)
+                case Unpause():
+                    self._unpause()
                 case Stop():
                     self._stop()
+                case Regather(not_before):
+                    self._regather(not_before)
                 case End(outcome, reason):
                     self._end(outcome, reason)
 
     def tell(self, peer: Peer) -> None:
         """Bring an agent that has just joined up to date."""
+        mine = self._takes_part(peer.node) and peer.generation == self.generation.number
         if self.phase is Phase.ENDED:
             peer.post({"end": {"outcome": self.outcome}})
+        elif not peer.idle and not peer.missed_start and (not mine or self.phase is Phase.GATHERING):
+            peer.post({"stop": {"g": peer.generation, "grace": 0.0, "how": "kill"}})  # of an old generation
         elif self.phase is Phase.STOPPING:
-            peer.post({"stop": {"g": self.generation.number, "grace": FAILED_GRACE}})
+            peer.post({"stop": self._order})
             peer.idle = peer.idle or peer.missed_start
+            peer.drained = peer.drained or peer.missed_start
         elif peer.missed_start:
             peer.post({"start": self.generation.start(peer.node)})
         peer.missed_start = False
+        if self._pausing is not None and self.phase is Phase.RUNNING:
+            peer.post({"pause": {"g": self.generation.number, "on": True}})
         self.settle()
 
     def _view(self) -> View:
+        over = bool(self.workers) and all(worker.code == 0 for worker in self.workers.values())
+        paused = over and any(worker.paused for worker in self.workers.values())
+        history = [*self.chronicle.history, *([self._attempt()] if self.failures else [])]
+        shift = time.monotonic() - time.time()
         return View(
             phase=self.phase,
             members=tuple(peer.member() for peer in self.peers.values()),
             deadline=self.deadline,
+            generation=self.generation.number,
             stop_asked=self.stop_asked,
             failed=bool(self.failures),
-            finished=bool(self.workers) and all(worker.code == 0 for worker in self.workers.values()),
-            taking_part=frozenset(worker.node for worker in self.workers.values()),
-            stopping_until=self.stopping_until,
+            history=tuple(replace(attempt, ended=attempt.ended + shift) for attempt in history),
+            finished=over and not paused,
+            paused=paused,
+            taking_part=frozenset(self.generation.parts),
+            stopping_until=self._stopping_until,
+            not_before=self._not_before,
+            advance=self.vitals.advance(),
+            pausing_until=self._pausing[0] if self._pausing else None,
+            no_pause_before=self._no_pause_before,
+            looked=self._stall.looked,
+            wanted=self.wanted,
+        )
+
+    def _attempt(self) -> Attempt:
+        """The current generation as a failed attempt, in Unix time."""
+        cause = root_cause(self.failures)[0]
+        began = self.vitals.resumed()
+        step = self.vitals.step()
+        return Attempt(
+            generation=self.generation.number,
+            kind=cause.kind,
+            signature=signature(cause),
+            node=cause.node,
+            rank=cause.rank,
+            began=began,
+            step=step,
+            seconds=round(self._failed_at - self.formed, 3),
+            ended=time.time() - (time.monotonic() - self._failed_at),
         )
 
     def _form(self, formation: Formation) -> None:
@@ -241,31 +389,94 @@ class Run:
             self.journal.append("choice", f"backend gloo: no GPU for every worker on {without}")
         self.journal.append("generation", generation.sentence(), **generation.dump())
         self.generation, self.workers = generation, generation.workers()
-        self.phase, self._began = Phase.RUNNING, False
+        self.vitals = Vitals(len(self.workers))
+        self.phase, self.formed, self._began = Phase.RUNNING, time.monotonic(), False
+        self._pausing, self._stall = None, stall.Stall()
         for node in generation.parts:
-            self.peers[node].idle = False
-            self.peers[node].post({"start": generation.start(node)})
+            peer = self.peers[node]
+            peer.idle = peer.drained = False
+            peer.generation = generation.number
+            peer.post({"start": generation.start(node)})
 
     def _stop(self) -> None:
-        grace = FAILED_GRACE if self.failures else self.task.stop_grace
+        restarted = bool(self.failures) and self.policy.restart.enabled and not self.stop_asked
+        grace = RESTART_GRACE if restarted else FAILED_GRACE if self.failures else self.task.stop_grace
+        how = "kill" if restarted else "term"
+        if not self.failures and self.vitals.advance().cooperative:
+            how = "save"
         self.phase = Phase.STOPPING
-        self.stopping_until = time.monotonic() + grace + SETTLE
-        why = "a rank failed" if self.failures else "stopped by a person"
+        self._stopping_until = time.monotonic() + grace + SETTLE
+        why = (
+            "a rank failed"
+            if self.failures
+            else "stopped by a person"
+            if self.stop_asked
+            else "a node leaves"
+        )
         self.journal.append("stopping", f"stopping generation {self.generation.number}: {why}")
+        self._order = {"g": self.generation.number, "grace": grace, "how": how}
         for peer in self.peers.values():
-            peer.post({"stop": {"g": self.generation.number, "grace": grace}})
+            peer.post({"stop": self._order})
+
+    def _pause(self, why: str) -> None:
+        self._pausing = (time.monotonic() + PAUSE_SECONDS, why)
+        self.journal.append("pausing", f"the group changes, since {why}: the workers save and leave")
+        for peer in self.peers.values():
+            peer.post({"pause": {"g": self.generation.number, "on": True}})
+
+    def _unpause(self) -> None:
+        self.journal.append("warning", f"the workers did not pause within {PAUSE_SECONDS:.0f} s: they go on")
+        self._pausing = None
+        self._no_pause_before = time.monotonic() + PAUSE_AGAIN
+        for peer in self.peers.values():
+            peer.post({"pause": {"g": self.generation.number, "on": False}})
+
+    def _regather(self, not_before: float) -> None:
+        """The current generation is over and another one is to come."""
+        self._lose_the_gone()
+        nodes = len(self.generation.parts)
+        stood_since = self.vitals.stepped()
+        if self.failures:
+            attempt = self._attempt()
+            self.chronicle.note(attempt)
+            cause = root_cause(self.failures)[0]
+            what, since = cause.sentence(), cause.time
+            delay = not_before - time.monotonic()
+            text = f"generation {self.generation.number} failed: {what}"
+            text += f"; trying again in {delay:.0f} s" if delay > 0.5 else "; trying again"
+        else:
+            what = self._pausing[1] if self._pausing else "a node has left"
+            since = time.time()
+            text = f"generation {self.generation.number} has saved its work: {what}"
+        if stood_since is not None:
+            since = time.time() - (time.monotonic() - stood_since)
+        incident = Incident(since, what, self.vitals.step(), nodes, planned=not self.failures)
+        self.chronicle.begin(incident, text)
+        self._not_before = not_before
+        for node, why in left_out(self.chronicle.history, self.policy.restart, time.time()).items():
+            self.journal.append("left_out", f"{node} is left out where others will do: {why}", node=node)
+        self.failures, self._pausing = [], None
+        self.phase = Phase.GATHERING
+        self.deadline = time.monotonic() + self.policy.node_timeout
+
+    def _look_for_steps(self) -> None:
+        """Whether the run trains again, so that the incident is over."""
+        begun = self.vitals.begun()
+        if begun is not None:
+            self.chronicle.end(
+                time.time() - (time.monotonic() - begun),
+                len(self.generation.parts),
+                self.vitals.resumed(),
+                self.generation.number,
+            )
 
     def _end(self, outcome: Outcome, reason: str) -> None:
         fields: dict[str, Any] = {}
         if self.failures:
-            for peer in [peer for peer in self.peers.values() if self._takes_part(peer.node)]:
-                if (
-                    peer.gone is not None and not peer.idle
-                ):  # the others fell because of it, and were heard first
-                    self._lose(peer, "its connection closed")
+            self._lose_the_gone()
             self.causes = root_cause([self._with_log(failure) for failure in self.failures])
             cause = self.causes[0]
-            reason = reason or cause.sentence()
+            reason = f"{cause.sentence()} ({reason})" if reason else cause.sentence()
             fields["causes"] = [failure.dump() for failure in self.causes]
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = time.time() - self.journal.events[0]["t"]
@@ -290,21 +501,67 @@ class Run:
         return Failure(**{**failure.dump(), "log": [text[-2000:] for *_, text in lines]})
 
     def _fail(self, failure: Failure) -> None:
+        if not self.failures:
+            self._failed_at = time.monotonic()
         self.failures.append(failure)
         self.journal.append("failure", failure.sentence(), failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
-        ranks = [worker.rank for worker in self.workers.values() if worker.node == peer.node]
-        for rank in ranks:
-            if self.workers[rank].state in ("starting", "running"):
-                self.workers[rank].state, self.workers[rank].exit = "killed", "lost with its node"
-        peer.idle = True
-        words = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
-        gone = time.time() - (time.monotonic() - peer.gone if peer.gone is not None else 0.0)
-        self._fail(Failure("node", peer.node, gone, f"lost with {words}: {why}"))
+        for worker in self.workers.values():
+            if worker.node == peer.node and worker.state in ("starting", "running"):
+                worker.state, worker.exit = "killed", "lost with its node"
+        peer.idle = peer.drained = True
+        silent_since = peer.gone if peer.gone is not None else peer.heard
+        when = time.time() - max(0.0, time.monotonic() - silent_since)
+        if peer.channel is not None:
+            peer.channel.abort()
+            peer.channel, peer.gone = None, time.monotonic()
+        words = self.generation.rank_words(peer.node)
+        self._fail(Failure("node", peer.node, when, f"lost with {words}: {why}"))
+
+    def _lose_the_gone(self) -> None:
+        """The others fell because of these, and were heard first."""
+        for peer in list(self.peers.values()):
+            if self._takes_part(peer.node) and peer.gone is not None and not peer.idle:
+                self._lose(peer, "its connection closed")
+
+    def _is_needed(self, peer: Peer) -> bool:
+        running = self.phase in (Phase.RUNNING, Phase.STOPPING)
+        return running and self._takes_part(peer.node) and not (peer.idle and peer.drained)
 
     def _takes_part(self, node: str) -> bool:
-        return any(worker.node == node for worker in self.workers.values())
+        return node in self.generation.parts
+
+    # ---- standing still --------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """No step for a good while: ask every worker what it does, and report it a moment later."""
+        self._stall.looked = True
+        for node in self.generation.parts:
+            self.peers[node].post({"stacks": {"g": self.generation.number}})
+        generation = self.generation.number
+
+        def report() -> None:
+            if self._stall.looked and generation == self.generation.number and self.phase is Phase.RUNNING:
+                quiet = time.monotonic() - (self.vitals.stepped() or 0.0)
+                finding = self._stall.find(self.vitals.beats, self.workers)
+                self.journal.append("stall", f"no step for {quiet:.0f} s: {finding.text}", rank=finding.rank)
+
+        asyncio.get_running_loop().call_later(stall.PATIENCE, report)
+
+    def _hang(self, limit: float) -> None:
+        finding = self._stall.find(self.vitals.beats, self.workers)
+        node = self.workers[finding.rank].node if finding.rank is not None else ""
+        self._fail(
+            Failure(
+                "hang",
+                node,
+                time.time(),
+                f"no step for {limit:.0f} s: {finding.text}",
+                rank=finding.rank,
+                traceback=finding.stack,
+            )
+        )
 
     def _watch_silence(self) -> None:
         now = time.monotonic()
@@ -326,9 +583,11 @@ class Run:
         """Rebuild the state from the journal; agents tell the rest when they join again."""
         ended = self.journal.last("ended")
         formed = self.journal.last("generation")
+        self.chronicle.load()
         if formed is not None:
             self.generation = Generation.load(formed)
             self.workers = self.generation.workers("running")
+            self.vitals = Vitals(len(self.workers))
             self._began = self.journal.last("started") is not None
         if ended is not None:
             self.phase, self.outcome = Phase.ENDED, Outcome(ended["outcome"])
@@ -342,11 +601,28 @@ class Run:
             return
         self.journal.append("coordinator", "the coordinator was started again and goes on")
         self.stop_asked = self.journal.last("stop") is not None
-        self.failures = [Failure(**event["failure"]) for event in self.journal.all("failure")]
-        if formed is not None:
-            self.phase = Phase.RUNNING
-            joined = {event["node"]: event for event in self.journal.all("joined")}
-            self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
+        resized = self.journal.last("resize")
+        self.wanted = resized["nodes"] if resized else None
+        if formed is None:
+            return
+        self.deadline = time.monotonic() + self.policy.node_timeout
+        if self.chronicle.waits(formed):
+            self.phase = Phase.GATHERING
+            return
+        self.failures = [
+            Failure(**event["failure"])
+            for event in self.journal.all("failure")
+            if event["seq"] > formed["seq"]
+        ]
+        self.phase, self.formed = Phase.RUNNING, time.monotonic()
+        joined = {event["node"]: event for event in self.journal.all("joined")}
+        self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
+
+
+def _silence(peer: Peer) -> str:
+    if peer.gone is not None:
+        return "its connection closed and it did not come back"
+    return "it stopped answering (no power, frozen, or cut off)"
 
 
 def _count(low: int, high: int) -> str:

@@ -34,9 +34,7 @@ def status(run: Run) -> dict[str, Any]:
         "master": run.generation.master,
         "coordinator": run.place.node,
         "resumed_from": run.ticket.resume or None,
-        "workers": [
-            worker.dump() | {"step": run.progress.step_of(worker.rank)} for worker in run.workers.values()
-        ],
+        "workers": [worker.dump() | {"step": _step(run, worker.rank)} for worker in run.workers.values()],
         "members": _members(run),
         "cause": causes[0] | {"others": causes[1:]} if causes else None,
         "deadline": time.time() + run.deadline - time.monotonic(),
@@ -49,7 +47,25 @@ def status(run: Run) -> dict[str, Any]:
             for node in sorted({worker.node for worker in run.workers.values()})
         },
         **run.progress.summary(),
-    }
+        **run.chronicle.summary(),
+    } | _steps(run)
+
+
+def _step(run: Run, rank: int) -> int | None:
+    """A rank's newest step: its pulse knows it sooner than its metrics."""
+    beat = run.vitals.beats.get(rank)
+    return beat.step if beat is not None and beat.stepped is not None else run.progress.step_of(rank)
+
+
+def _steps(run: Run) -> dict[str, Any]:
+    """What the pulses know of the training as a whole."""
+    usual, step = run.vitals.usual(), run.vitals.step()
+    known: dict[str, Any] = {}
+    if usual is not None:
+        known["step_seconds"] = round(usual, 6)
+    if step is not None and run.vitals.stepped() is not None:
+        known["step"] = step
+    return known
 
 
 def _members(run: Run) -> list[dict[str, Any]]:
@@ -67,6 +83,8 @@ def _member(run: Run, peer: Peer) -> dict[str, Any]:
     ranks = [worker.rank for worker in run.workers.values() if worker.node == peer.node]
     if peer.channel is None:
         state = "ended" if run.phase is Phase.ENDED else "lost"
+    elif peer.leaving:
+        state = "leaving"
     else:
         state = "running" if ranks and not peer.idle else "joined"
     return {

@@ -94,7 +94,7 @@ class LocalLauncher:
                 mine["CUDA_VISIBLE_DEVICES"] = gpus[index]
             directory = self._storage.run(run.id) / node
             directory.mkdir(parents=True, exist_ok=True)
-            pids[node] = _start([*interpreter, "agent"], environment | mine, directory)
+            pids[node] = _start([*interpreter, "agent", "--again"], environment | mine, directory)
         (place / "processes.json").write_text(json.dumps(pids))
 
     def runs(self) -> list[Run]:

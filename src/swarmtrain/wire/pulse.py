@@ -48,6 +48,7 @@ class _Layout(ctypes.Structure):
         ("paused", ctypes.c_int64),
         ("busy_ns", ctypes.c_int64),
         ("stepped_ns", ctypes.c_int64),
+        ("first_ns", ctypes.c_int64),
         ("resumed", ctypes.c_int64),
         ("pause", ctypes.c_int64),
     ]
@@ -65,6 +66,7 @@ class Pulse:
         paused: 1 once the worker has left after saving everything, because it was asked to pause.
         busy_ns: nanoseconds of this rank's own work, in all: from the end of a step to where it meets the others.
         stepped_ns: CLOCK_MONOTONIC of the last step's end; 0 before the first.
+        first_ns: CLOCK_MONOTONIC of the first step in this process; 0 before it.
         resumed: the step that this worker went on from; 0 for a fresh start.
         pause: set by the agent: save and leave as soon as all ranks can.
     """
@@ -79,7 +81,9 @@ class Pulse:
         descriptor = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if create else 0), 0o600)
         try:
             if create:
-                os.ftruncate(descriptor, size)
+                os.write(
+                    descriptor, bytes(size)
+                )  # not a hole, which a full disk could not fill when it is touched
             memory = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
@@ -104,7 +108,9 @@ class Pulse:
     def stepped(self, step: int) -> None:
         """A step is done."""
         self._layout.step = step
-        self._layout.stepped_ns = time.monotonic_ns()
+        self._layout.stepped_ns = now = time.monotonic_ns()
+        if not self._layout.first_ns:
+            self._layout.first_ns = now
 
     def passed(self) -> None:
         """The worker has come to the next mark."""

@@ -1,0 +1,103 @@
+"""How the workers of the current generation get on, as their pulses tell: see wire/pulse.py.
+
+Agents read their workers' pulses and send them with every beat. What decisions need of them is an `Advance`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swarmtrain.coordinator.membership import Advance
+from swarmtrain.wire.pulse import Activity, Source
+
+_SAMPLES = 64  # step times of which the median is taken
+
+
+@dataclass
+class Beat:
+    """The last pulse of one rank. Times are monotonic, the coordinator's own; None: not yet."""
+
+    step: int
+    mark: int
+    activity: Activity
+    source: Source
+    paused: bool
+    busy: float  # seconds of its own work, in all
+    resumed: int
+    stepped: float | None
+    first: float | None  # when it made its first step of this generation
+
+
+class Vitals:
+    """The pulses of one generation.
+
+    Args:
+        ranks: how many workers it has.
+    """
+
+    def __init__(self, ranks: int = 0) -> None:
+        self._ranks = ranks
+        self._times: deque[float] = deque(maxlen=_SAMPLES)
+        self.beats: dict[int, Beat] = {}
+
+    def take(self, rank: int, pulse: Sequence[Any], now: float) -> None:
+        """A rank's pulse, as `agent.workers.Workers.pulses` packs it: numbers, and times as seconds ago."""
+        step, mark, activity, source, paused, busy, resumed, quiet, first_ago = pulse
+        before = self.stepped()
+        known = self.beats.get(rank)
+        self.beats[rank] = Beat(
+            step=step,
+            mark=mark,
+            activity=Activity(activity),
+            source=Source(source),
+            paused=bool(paused),
+            busy=busy,
+            resumed=resumed,
+            stepped=None if quiet is None else now - quiet,
+            first=None if first_ago is None else (known and known.first) or now - first_ago,
+        )
+        if before is not None and known is not None and step > known.step:
+            after = self.beats[rank].stepped
+            if after is not None and known.stepped is not None and after > known.stepped:
+                self._times.append((after - known.stepped) / (step - known.step))
+
+    def stepped(self) -> float | None:
+        """When the last step was made by any rank."""
+        return max((beat.stepped for beat in self.beats.values() if beat.stepped is not None), default=None)
+
+    def step(self) -> int | None:
+        """The last step; None where nobody counts them."""
+        known = [beat.step for beat in self.beats.values() if beat.source is not Source.NOBODY]
+        return max(known, default=None)
+
+    def resumed(self) -> int | None:
+        """The step that the generation went on from; None where nobody tells."""
+        told = [beat.resumed for beat in self.beats.values() if beat.source is Source.COOPERATIVE]
+        return max(told, default=None)
+
+    def begun(self) -> float | None:
+        """When every rank had made its first step; None before."""
+        firsts = [beat.first for beat in self.beats.values()]
+        if len(firsts) < self._ranks or any(first is None for first in firsts):
+            return None
+        return max((first for first in firsts if first is not None), default=None)
+
+    def usual(self) -> float | None:
+        """Median seconds of a step, of late; None before the second."""
+        return statistics.median(self._times) if self._times else None
+
+    def advance(self) -> Advance:
+        """All of this, as decisions see it."""
+        beats = self.beats.values()
+        complete = len(self.beats) == self._ranks > 0
+        return Advance(
+            stepped=self.stepped(),
+            usual=self.usual(),
+            steps=max((beat.step - beat.resumed for beat in beats), default=0),
+            busy=not complete or any(beat.activity is not Activity.NONE for beat in beats),
+            cooperative=complete and all(beat.source is Source.COOPERATIVE for beat in beats),
+        )
