@@ -141,8 +141,11 @@ class Run:
                 known.channel.abort()
             for name in ("channel", "heard", "idle", "drained", "warm", "leaving", "port", "generation"):
                 setattr(known, name, getattr(peer, name))
+            was_lost = known.gone is not None and not self._is_needed(known)
             known.gone = None
             peer = known
+            if was_lost and self.phase is not Phase.ENDED:
+                self.journal.append("joined", f"{peer.node} is back{self._prospect(peer)}", **_identity(peer))
             peer.missed_start = self._takes_part(peer.node) and peer.generation < self.generation.number
             peer.idle = peer.idle and not peer.missed_start
             peer.drained = peer.drained and not peer.missed_start
@@ -153,11 +156,9 @@ class Run:
             workers = "1 worker" if peer.workers == 1 else f"{peer.workers} workers"
             self.journal.append(
                 "joined",
-                f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {workers}",
-                node=peer.node,
-                node_id=peer.node_id,
-                address=peer.address,
-                interface=peer.interface,
+                f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {workers}"
+                f"{self._prospect(peer)}",
+                **_identity(peer),
             )
         if peer.generation == self.generation.number:
             for state in states:
@@ -525,6 +526,16 @@ class Run:
             if self._takes_part(peer.node) and peer.gone is not None and not peer.idle:
                 self._lose(peer, "its connection closed")
 
+    def _prospect(self, peer: Peer) -> str:
+        """What becomes of an agent that comes while others train, where that is not what people expect."""
+        if self.phase is not Phase.RUNNING or self._takes_part(peer.node) or not self.vitals.beats:
+            return ""
+        if len(self.generation.parts) >= self.policy.nodes_max:
+            return "; it is kept as a spare"
+        if self.vitals.advance().cooperative:
+            return ""
+        return "; it takes part when the run starts again for another reason, as this script cannot save and pause"
+
     def _is_needed(self, peer: Peer) -> bool:
         running = self.phase in (Phase.RUNNING, Phase.STOPPING)
         return running and self._takes_part(peer.node) and not (peer.idle and peer.drained)
@@ -617,6 +628,11 @@ class Run:
         self.phase, self.formed = Phase.RUNNING, time.monotonic()
         joined = {event["node"]: event for event in self.journal.all("joined")}
         self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
+
+
+def _identity(peer: Peer) -> dict[str, Any]:
+    """What the journal keeps of an agent."""
+    return {key: getattr(peer, key) for key in ("node", "node_id", "address", "interface")}
 
 
 def _silence(peer: Peer) -> str:
