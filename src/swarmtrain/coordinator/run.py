@@ -436,22 +436,22 @@ class Run:
         """The current generation is over and another one is to come."""
         self._lose_the_gone()
         nodes = len(self.generation.parts)
-        stood_since = self.vitals.stepped()
+        step, since = self.vitals.step(), self.progress.stepped
+        if (stood_since := self.vitals.stepped()) is not None:
+            since = time.time() - (time.monotonic() - stood_since)
         if self.failures:
             attempt = self._attempt()
             self.chronicle.note(attempt)
             cause = root_cause(self.failures)[0]
-            what, since = cause.sentence(), cause.time
+            what, since = cause.sentence(), since or cause.time
             delay = not_before - time.monotonic()
             text = f"generation {self.generation.number} failed: {what}"
             text += f"; trying again in {delay:.0f} s" if delay > 0.5 else "; trying again"
         else:
             what = self._pausing[1] if self._pausing else "a node has left"
-            since = time.time()
+            since = since or time.time()
             text = f"generation {self.generation.number} has saved its work: {what}"
-        if stood_since is not None:
-            since = time.time() - (time.monotonic() - stood_since)
-        incident = Incident(since, what, self.vitals.step(), nodes, planned=not self.failures)
+        incident = Incident(since, what, step, nodes, planned=not self.failures)
         self.chronicle.begin(incident, text)
         self._not_before = not_before
         for node, why in left_out(self.chronicle.history, self.policy.restart, time.time()).items():
@@ -518,12 +518,13 @@ class Run:
             peer.channel.abort()
             peer.channel, peer.gone = None, time.monotonic()
         words = self.generation.rank_words(peer.node)
-        self._fail(Failure("node", peer.node, when, f"lost with {words}: {why}"))
+        self._fail(Failure("node", peer.node, when, f"was lost with {words}: {why}"))
 
     def _lose_the_gone(self) -> None:
         """The others fell because of these, and were heard first."""
         for peer in list(self.peers.values()):
-            if self._takes_part(peer.node) and peer.gone is not None and not peer.idle:
+            gone = peer.gone is not None and peer.gone <= time.monotonic()  # later: it may still come back
+            if self._takes_part(peer.node) and gone and not peer.idle:
                 self._lose(peer, "its connection closed")
 
     def _prospect(self, peer: Peer) -> str:
