@@ -11,7 +11,7 @@ import pytest
 
 from swarmtrain import Client, Job
 from swarmtrain.control.chaos import Fault, Plan
-from swarmtrain.control.chaos_places import Place, place_of
+from swarmtrain.control.chaos_places import place_of
 from swarmtrain.control.chaos_run import Chaos
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError
@@ -52,22 +52,24 @@ def until(holds: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.2)
 
 
-def place(lab: Lab, handle: RunHandle) -> Place:
-    return place_of(handle, LabMachines(lab, handle.run))
+@pytest.fixture
+def machines(handle: RunHandle) -> Lab:
+    """The lab, found by the endpoint that the run was deployed to, as the command line finds it."""
+    found = lab_of(Docker())
+    assert found is not None
+    return found
 
 
 def containers(lab: Lab, node: int) -> list[str]:
     return lab.node(node).docker.run("ps", "-q", "--filter", "name=chaos-1_agent").split()
 
 
-def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, handle: RunHandle) -> None:
-    found = lab_of(Docker())
-    assert found is not None
-    assert found.host == lab.host
+def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: Lab, handle: RunHandle) -> None:
+    assert machines.host == lab.host
     seen: list[object] = []
 
     def look() -> None:
-        seen.extend([lab.node(2).machine(), lab.node(3).rate()])
+        seen.extend([machines.node(2).machine(), machines.node(3).rate()])
 
     faults = (
         Fault("freeze", "lab-2", seconds=3.0),
@@ -78,22 +80,22 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, handle: RunH
     timer = threading.Timer(2.5, look)
     timer.start()
     (before,) = containers(lab, 3)
-    report = Chaos(handle, place(lab, handle), Plan(faults)).run()
+    report = Chaos(handle, place_of(handle, LabMachines(machines, handle.run)), Plan(faults)).run()
     assert report.ok, report.failed
     assert [each.kind for each in report.happenings if each.what == "fault"][-1] == "kill-container"
     assert seen == ["paused", 200_000_000]
-    assert (lab.node(2).machine(), lab.node(3).rate()) == ("running", None)
+    assert (machines.node(2).machine(), machines.node(3).rate()) == ("running", None)
     assert before not in containers(lab, 3)
     told = [event["text"] for event in handle.events() if event["kind"] == "chaos"]
     assert told[-1] == "chaos: everything of the run on lab-3 is killed at once"
     assert "chaos: lab-2 goes on" in told
 
 
-def test_a_machine_that_another_run_is_on_is_left_alone(lab: Lab, handle: RunHandle) -> None:
-    machines = LabMachines(lab, handle.run, [handle.run])  # itself in the part of the other
+def test_a_machine_that_another_run_is_on_is_left_alone(machines: Lab, handle: RunHandle) -> None:
+    shared = LabMachines(machines, handle.run, [handle.run])  # itself in the part of the other
     with pytest.raises(ClusterError, match=r"lab-2 is also a machine of chaos\.1"):
-        Chaos(handle, place_of(handle, machines), Plan((Fault("freeze", "lab-2", seconds=1.0),))).run()
-    assert lab.node(2).machine() == "running"
+        Chaos(handle, place_of(handle, shared), Plan((Fault("freeze", "lab-2", seconds=1.0),))).run()
+    assert machines.node(2).machine() == "running"
 
 
 def test_a_swarm_that_is_no_lab_offers_what_agents_and_one_engine_can_do(lab: Lab, handle: RunHandle) -> None:

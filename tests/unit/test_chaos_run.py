@@ -117,6 +117,31 @@ def test_power_that_is_cut_for_good_stays_away_but_comes_back_at_an_interruption
     assert sorted(place.words[2:]) == ["end of freeze lab-1", "end of power-off lab-2"]
 
 
+def test_power_that_a_plan_brings_back_is_not_brought_back_twice() -> None:
+    place = Paper()
+    faults = (
+        Fault("power-off", "lab-2"),
+        Fault("power-on", "lab-2", after=0.3),
+        Fault("freeze", after=0.5, seconds=60),
+    )
+    chaos, _ = work(Plan(faults), place)
+    threading.Timer(1.0, chaos.stop).start()
+    assert chaos.run().ok
+    assert place.words[:2] == ["power-off lab-2", "power-on lab-2"]
+    assert [word.partition(" lab")[0] for word in place.words[2:]] == ["freeze", "end of freeze"]
+
+
+def test_what_ends_on_a_node_leaves_another_fault_there_alone() -> None:
+    faults = (
+        Fault("freeze", "lab-2", seconds=0.6),
+        Fault("kill-worker", "1", after=0.1),
+        *(Fault("kill-worker", after=0.3) for _ in range(6)),
+    )
+    place = Paper()
+    assert work(Plan(faults), place)[0].run().ok
+    assert [word for word in place.words if word.startswith("kill")][1:] == ["kill-worker 0"] * 6
+
+
 def test_the_end_of_the_run_ends_the_plan() -> None:
     served = fixed(status(state="succeeded"), note=told({"done": {}}))
     chaos, _ = work(Plan((Fault("kill-worker", after=99.0),)), Paper(), served)

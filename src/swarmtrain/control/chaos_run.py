@@ -87,8 +87,10 @@ class Chaos:
         self._schedule = Schedule(plan)
         self._report = Report()
         self._lock = threading.Lock()
-        self._held: set[str] = set()  # nodes on which something lasts: nothing random hits them
-        self._lasting: dict[str, tuple[Fault, Undo]] = {}  # undone by nothing but an interruption, by node
+        self._held: dict[Occurrence, str] = {}  # the nodes on which something lasts: nothing random hits them
+        self._lasting: dict[
+            Occurrence, tuple[str, Undo]
+        ] = {}  # power that was cut for good: node and way back
         self._threads: list[threading.Thread] = []
         self._release = threading.Event()  # what lasts is undone now
         self._status: Status | None = None
@@ -173,7 +175,6 @@ class Chaos:
         target = self._target(occurrence)
         if target is None:
             return
-        node = self._node_of(fault, target)
         undo: Undo | None = None
         try:
             self._note(fault.sentence(target))
@@ -181,18 +182,18 @@ class Chaos:
             undo = self._place.inflict(fault, target, self._status)
             self._happened("fault", fault, target, fault.sentence(target))
             if fault.kind == "power-on":
-                self._lasting.pop(target, None)
+                self._forget_power_cut(target)
             if undo is not None and fault.seconds is not None:
                 self._release.wait(fault.seconds)
                 self._undo(fault, target, undo)
             elif undo is not None:
-                self._lasting[target] = fault, undo
+                self._lasting[occurrence] = target, undo
         except (SwarmtrainError, OSError) as error:
             self._failed(fault, target, "", error)
         finally:
-            if target not in self._lasting:
+            if occurrence not in self._lasting:
                 with self._lock:
-                    self._held.discard(node)
+                    self._held.pop(occurrence, None)
 
     def _target(self, occurrence: Occurrence) -> str | None:
         """What to hit, reserved for this fault; None, and said why, where there is nothing."""
@@ -204,7 +205,7 @@ class Chaos:
                 if found:
                     target = choose(occurrence.draw, found)
                     if KINDS[fault.kind].end:
-                        self._held.add(self._node_of(fault, target))
+                        self._held[occurrence] = self._node_of(fault, target)
                     return target
             if time.monotonic() > deadline or self._over.is_set():
                 why = (
@@ -222,19 +223,19 @@ class Chaos:
             return []
         if not kind:
             return [""]
-        is_free = fault.target == RANDOM
+        is_free, held = fault.target == RANDOM, set(self._held.values())
         if kind == "rank":
             return [
                 str(worker["rank"])
                 for worker in status["workers"]
                 if worker["state"] == "running"
-                and (worker["node"] not in self._held if is_free else fault.target == str(worker["rank"]))
+                and (worker["node"] not in held if is_free else fault.target == str(worker["rank"]))
             ]
         nodes = [each["node"] for each in status["members"]]
         if not is_free:
             return [node for node in nodes if node == fault.target]
         here = {each["node"] for each in status["members"] if each["state"] in ("joined", "running")}
-        return self._place.nodes(fault.kind, sorted(here - self._held))
+        return self._place.nodes(fault.kind, sorted(here - held))
 
     def _node_of(self, fault: Fault, target: str) -> str:
         """The node that a fault is on."""
@@ -254,8 +255,15 @@ class Chaos:
 
     def _undo_lasting(self) -> None:
         while self._lasting:
-            target, (fault, undo) = self._lasting.popitem()
-            self._undo(fault, target, undo)
+            occurrence, (node, undo) = self._lasting.popitem()
+            self._undo(occurrence.fault, node, undo)
+
+    def _forget_power_cut(self, node: str) -> None:
+        """The power of a node is back by another fault of the plan."""
+        with self._lock:
+            for occurrence in [each for each, (off, _) in self._lasting.items() if off == node]:
+                del self._lasting[occurrence]
+                self._held.pop(occurrence, None)
 
     # ---- said ----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,7 @@ def _print(happening: Happening) -> None:
 
     step = "" if happening.step is None else f" step {happening.step}"
     text = {"failed": "could not be done: ", "skipped": "skipped: "}.get(happening.what, "") + happening.text
-    terminal.lines([f"{clock_time(happening.t)}{step}  {text}"])
+    painted = terminal.paint(text, _COLOURS.get(happening.what, ""), sys.stdout)
+    terminal.lines([f"{clock_time(happening.t)}{step}  {painted}"])
     if happening.hint:
         terminal.words(f"hint: {happening.hint}")
