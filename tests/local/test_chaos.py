@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from swarmtrain import Client, Job
-from swarmtrain.control.chaos import Fault, Plan
+from swarmtrain.control.chaos import Fault, Plan, random_plan
 from swarmtrain.control.chaos_places import place_of
 from swarmtrain.control.chaos_run import Chaos, Report
 from swarmtrain.control.handle import RunHandle
@@ -178,7 +179,7 @@ def test_power_goes_and_comes_back_as_it_was(start: Start) -> None:
         undo()
         after = LocalLauncher().roots(handle.run)["node1"]
         assert after != before
-        assert Path(f"/proc/{after}/environ").read_bytes() == environment
+        until(lambda: Path(f"/proc/{after}/environ").read_bytes() == environment, seconds=10)
         place_of(handle).inflict(Fault("power-on", "node1"), "node1", handle.status())
         assert LocalLauncher().roots(handle.run)["node1"] == after
     handle.kill()
@@ -307,6 +308,18 @@ def test_the_command_prints_each_fault_and_says_whether_all_could_be_done(
     plan.write_text(shown.stdout)
     again = swarmtrain("chaos", "chaos", "--plan", str(plan), "--dry-run")
     assert again.stdout == shown.stdout
+
+
+def test_a_random_plan_of_what_passes_leaves_the_training_going(start: Start) -> None:
+    handle = start()
+    plan = random_plan(seed=7, every=0.5, length=3, kinds=["stop-worker", "freeze"])
+    short = tuple(dataclasses.replace(fault, seconds=0.4) for fault in plan.faults)
+    report = inflict(handle, *short, seed=plan.seed)
+    assert report.ok, report.failed
+    assert len([each for each in report.happenings if each.what == "undone"]) == 6
+    before = step(handle, "node0")
+    until(lambda: step(handle, "node0") > before)
+    assert handle.status()["state"] == "running"
 
 
 def test_ctrl_c_undoes_what_lasts(start: Start) -> None:
