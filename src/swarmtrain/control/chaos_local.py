@@ -62,6 +62,11 @@ class LocalMachines:
         os.kill(keeper, signal.SIGSTOP)
         _kill_below(keeper)
         os.kill(keeper, signal.SIGKILL)
+        deadline = time.monotonic() + _SECONDS
+        while self._launcher.roots(self._run).get(node) == keeper:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"process {keeper} cannot be killed")
+            time.sleep(0.01)
         return lambda: self._launcher.start_node(self._run, node)
 
     def _freeze(self, node: str) -> Undo:
