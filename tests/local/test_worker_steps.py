@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_harness import SCRIPTS, Spawner, free_port, rank_env, spawner
+from worker_harness import SCRIPTS, Spawner, free_port, make_bundle, rank_env, spawner
 
 from swarmtrain.wire.pulse import Activity, Pulse, Source
 
@@ -97,3 +97,56 @@ def test_script_without_torch_is_not_watched(agent: Spawner, tmp_path: Path) -> 
     (seen,) = train(agent, tmp_path, script=str(script), world_size=1)
     assert seen.output == f"{agent.mode == 'warm'}\n"
     assert (seen.pulse.source, seen.lines) == (Source.NOBODY, [])
+
+
+def test_compiler_passes_over_us_also_in_the_bundle(tmp_path: Path) -> None:
+    with spawner("cold", tmp_path, make_bundle(tmp_path)) as agent:
+        for seen in train(agent, tmp_path, "compiled"):
+            assert (seen.pulse.step, seen.pulse.activity) == (12, Activity.NONE)
+
+
+BROKEN = """
+import torch, torch.distributed as dist
+class Other(torch.nn.parallel.DistributedDataParallel):
+    require_backward_grad_sync = property(lambda self: 1 / 0, lambda self, value: None)
+    def forward(self, *inputs):
+        self._pre_forward  # as torch does to call it
+        return self.module(*inputs)
+dist.init_process_group("gloo")
+model = Other(torch.nn.Linear(2, 1))
+for _ in range(3):
+    model(torch.ones(1, 2)).sum().backward()
+dist.destroy_process_group()
+"""
+
+
+def test_another_torch_than_we_know_breaks_no_script(agent: Spawner, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(BROKEN)
+    env = {**rank_env(0, 1, free_port()), "SWARMTRAIN_METRICS": str(tmp_path / "metrics")}
+    worker = agent.run(script, env=env)
+    assert worker.status == 0
+    assert worker.text == "swarmtrain: steps are no longer counted: ZeroDivisionError: division by zero\n"
+
+
+FORKS = """
+import multiprocessing, os, torch, torch.distributed as dist
+def train(rank):
+    os.environ["RANK"] = "0"
+    dist.init_process_group("gloo")
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+child = multiprocessing.get_context("fork").Process(target=train, args=(0,))
+child.start()
+child.join()
+print(child.exitcode)
+"""
+
+
+def test_forked_children_do_not_write_into_their_parents_pulse(agent: Spawner, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(FORKS)
+    (seen,) = train(agent, tmp_path, script=str(script), world_size=1)
+    assert (seen.output, seen.pulse.step, seen.lines) == ("0\n", 0, [])

@@ -12,6 +12,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -23,6 +24,9 @@ _LINE_INTERVAL = 250_000_000  # nanoseconds between two lines of steps
 _SILENCE = (
     32  # steps of other optimizers, or forward passes, after which the counted optimizer counts no more
 )
+
+_LABEL = {"source": "ddp"}  # tells these lines from the Trainer's
+_PLACE = (("RANK", "0"), ("WORLD_SIZE", "1"))
 
 _Event = TypeVar("_Event", bound=Callable[..., None])
 
@@ -36,9 +40,7 @@ def _never_raises(event: _Event) -> _Event:
             try:
                 event(self, *args)
             except Exception as error:
-                self.on = False
-                say = f"swarmtrain: steps are no longer counted: {type(error).__name__}: {error}\n"
-                os.write(2, say.encode(errors="backslashreplace"))
+                self.give_up(error)
 
     return told  # type: ignore[return-value]
 
@@ -62,7 +64,6 @@ class Steps:
         self._path = metrics
         self._file: BinaryIO | None = None
         self._now = now
-        self._label = {"source": "ddp"}
         # The clock.
         self._phase = Activity.NONE  # why it stands still, if it does
         self._before = Activity.NONE  # what the pulse said when it was stopped
@@ -181,6 +182,11 @@ class Steps:
         if self._unreported[0] and not self._cooperative():
             self._write_step()
 
+    def give_up(self, error: Exception) -> None:
+        """Watch no longer, and say why."""
+        self.on = False
+        complain(f"steps are no longer counted: {type(error).__name__}: {error}")
+
     def stop(self) -> None:
         """In a child of the worker: it shares the pulse and the file, and must not write to them."""
         self.on = False
@@ -198,7 +204,6 @@ class Steps:
             rank, world = (int(os.environ.get(name, default)) for name, default in _PLACE)
             self._write("start", rank=rank, world=world, device=device)
         atexit.register(self.finish)
-        os.register_at_fork(after_in_child=self.stop)
 
     def _cooperative(self) -> bool:
         """Whether the script keeps its pulse itself: then it is not watched any more."""
@@ -210,7 +215,7 @@ class Steps:
         """Count the pass before this one, once it seems that no optimizer is there to count by."""
         self._silence += 1
         if self._silence > _SILENCE:
-            self.steps = self._silence - 2
+            self.steps = self._silence - 2  # also those that were not counted when they were made
             self._step()
             self._work_since = None
 
@@ -235,7 +240,7 @@ class Steps:
 
     def _write(self, kind: str, **fields: object) -> None:
         if self._file is not None:
-            line = json.dumps({"kind": kind, **fields, **self._label}, separators=(",", ":"))
+            line = json.dumps({"kind": kind, **fields, **_LABEL}, separators=(",", ":"))
             self._file.write(line.encode() + b"\n")
 
     def _mark(self) -> None:
@@ -264,10 +269,17 @@ class Steps:
             self._pulse.activity = self._before
 
 
-_PLACE = (("RANK", "0"), ("WORLD_SIZE", "1"))
-
-
 def of_this_worker() -> Steps | None:
     """What this worker's environment asks for; None where nobody would read it."""
     pulse, metrics = opened(), os.environ.get(names.ENV_METRICS)
-    return Steps(pulse, Path(metrics) if metrics else None) if pulse is not None or metrics else None
+    if pulse is None and not metrics:
+        return None
+    steps = Steps(pulse, Path(metrics) if metrics else None)
+    os.register_at_fork(after_in_child=steps.stop)
+    return steps
+
+
+def complain(line: str) -> None:
+    """A line in the worker's output, where the user looks."""
+    with suppress(OSError):
+        os.write(2, f"swarmtrain: {line}\n".encode(errors="backslashreplace"))

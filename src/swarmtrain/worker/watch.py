@@ -9,14 +9,13 @@ private, and the same from torch 2.4 to 2.13; where one is missing, nothing is w
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from swarmtrain.wire.pulse import Pulse
-from swarmtrain.worker.steps import Steps, of_this_worker
+from swarmtrain.worker.steps import Steps, complain, of_this_worker
 
 _Watch = Callable[[ModuleType, Steps], None]
 
@@ -30,8 +29,7 @@ def _watching(watch: _Watch) -> Callable[[ModuleType], None]:
             if (steps := _steps()) is not None:
                 watch(module, steps)
         except Exception as error:
-            say = f"swarmtrain: {module.__name__} is not watched: {type(error).__name__}: {error}\n"
-            os.write(2, say.encode(errors="backslashreplace"))
+            complain(f"{module.__name__} is not watched: {type(error).__name__}: {error}")
 
     return action
 
@@ -52,16 +50,13 @@ def watch_parallel(module: ModuleType, steps: Steps) -> None:
         step = graded and ddp.training and ddp.require_backward_grad_sync
         steps.enters(ddp, step, not graded and not ddp.training, ddp.device_type)
 
-    _tell(kind, "_pre_forward", enters)
-    _tell(kind, "_run_ddp_forward", steps.computes)
-    _tell(kind, "_post_forward", steps.leaves)
+    _tell(steps, kind, _pre_forward=enters, _run_ddp_forward=steps.computes, _post_forward=steps.leaves)
     _watch_modes(kind, steps)
 
 
 @_watching
 def watch_sharded(module: ModuleType, steps: Steps) -> None:
     """Watch ``FSDPState``, which is the state of each module that ``fully_shard`` was called on."""
-    kind = module.FSDPState
 
     def enters(state: Any) -> None:
         if state._state_ctx.iter_forward_root is not None:
@@ -76,8 +71,7 @@ def watch_sharded(module: ModuleType, steps: Steps) -> None:
             steps.computes(state)
             steps.leaves(state)
 
-    _tell(kind, "_root_pre_forward", enters)
-    _tell(kind, "_register_pre_backward_hook", leaves)
+    _tell(steps, module.FSDPState, _root_pre_forward=enters, _register_pre_backward_hook=leaves)
 
 
 @_watching
@@ -97,21 +91,26 @@ def watch_compiler(module: ModuleType, steps: Steps) -> None:
 class _Told:
     """A method of torch's that tells when it is looked up on an object, which is when it is called."""
 
-    def __init__(self, method: Callable[..., Any], tell: Callable[[Any], None]) -> None:
+    def __init__(self, method: Callable[..., Any], steps: Steps, tell: Callable[[Any], None]) -> None:
         self._method = method
+        self._steps = steps
         self._tell = tell
 
     def __get__(self, owner: object, kind: type | None = None) -> Any:
         if owner is None:
             return self._method
-        if not _torch().compiler.is_compiling():
-            self._tell(owner)
+        if self._steps.on and not _torch().compiler.is_compiling():
+            try:
+                self._tell(owner)
+            except Exception as error:
+                self._steps.give_up(error)
         return self._method.__get__(owner, kind)
 
 
-def _tell(kind: type, name: str, tell: Callable[[Any], None]) -> None:
-    if callable(method := vars(kind).get(name)):
-        setattr(kind, name, _Told(method, tell))
+def _tell(steps: Steps, kind: type, **told: Callable[[Any], None]) -> None:
+    for name, tell in told.items():
+        if callable(method := vars(kind).get(name)):
+            setattr(kind, name, _Told(method, steps, tell))
 
 
 def _watch_modes(kind: Any, steps: Steps) -> None:
