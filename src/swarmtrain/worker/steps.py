@@ -142,7 +142,7 @@ class Steps:
     @_never_raises
     def steps_made(self, optimizer: object) -> None:
         """An optimizer has made a step."""
-        if self._first is None or self._cooperative():
+        if self._first is None:
             return
         self._inside = None
         counted = self._optimizer() if self._optimizer is not None else None
