@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from trainer_harness import context
 
-from swarmtrain.trainer import snapshot
-from swarmtrain.trainer.snapshot import Position
+from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer.snapshot_files import Position
 
 KILLS = 15
 
@@ -21,9 +21,9 @@ def write_forever(directory: Path, first: int, done: Connection) -> None:
     step = first
     while True:
         state = {"step": step, "tensor": torch.full((300_000,), float(step))}
-        snapshot.save(directory, state, Position(1, 0, step, 1, ""))
+        snapshot_files.save(directory, state, Position(1, 0, step, 1, ""))
         done.send(step)
-        snapshot.prune(directory, keep=2)
+        snapshot_files.prune(directory, keep=2)
         step += 1
 
 
@@ -48,11 +48,11 @@ def test_killed_at_any_instant_nothing_listed_is_damaged_and_nothing_done_is_los
                 break
         theirs.close()
 
-        listed = snapshot.listed(tmp_path)
+        listed = snapshot_files.listed(tmp_path)
         assert listed[0].step >= last
         for manifest in listed:
-            state = snapshot.load(tmp_path, manifest)
+            state = snapshot_files.load(tmp_path, manifest)
             assert state["step"] == manifest.step and bool((state["tensor"] == manifest.step).all())
-        snapshot.sweep(tmp_path)
+        snapshot_files.sweep(tmp_path)
         assert not list(tmp_path.glob(".*"))
         last = listed[0].step

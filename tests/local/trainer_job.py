@@ -3,6 +3,7 @@ a schedule of the learning rate."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,7 @@ class Job:
     resume: bool = True
     fail_at: tuple[int, int] | None = None
     drift_at: tuple[int, int] | None = None
+    steady: bool = True  # each step waits for the snapshot before it, so that tiny steps leave none out
 
 
 class Noisy(Dataset[Any]):
@@ -56,6 +58,13 @@ def data(samples: int, seed: int) -> TensorDataset:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(samples, 12, generator=generator)
     return TensorDataset(inputs, (inputs[:, :4].sum(1) > 0).long() + (inputs[:, 4] > 1).long())
+
+
+def written() -> None:
+    """Waits until nothing is being written in the background."""
+    for thread in threading.enumerate():
+        if thread.name == "swarmtrain-snapshot":
+            thread.join()
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -84,6 +93,8 @@ def train(job: Job) -> dict[str, Any]:
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         here = (trainer.world.rank, trainer.step + 1)
+        if job.steady:
+            written()
         if model.training and here == job.fail_at:
             raise ArithmeticError("planted")
         if model.training and here == job.drift_at:
