@@ -43,6 +43,7 @@ def test_accumulated_pieces_equal_the_whole_batch(tmp_path, micro_batch):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_and_resumes_bit_for_bit(tmp_path, precision):
     job = replace(JOB, precision=precision, epochs=None, steps=24, snapshot=Every(steps=4), plain=False)
+    job = replace(job, steady=False)
     whole = values(train, 2, tmp_path / "whole", job)[0]
     losses = [line["loss"] for line in lines(tmp_path / "whole", 0) if line["kind"] == "step"]
     assert sum(losses[-3:]) < sum(losses[:3])
@@ -77,7 +78,9 @@ def test_a_node_that_cannot_write_is_named_and_training_goes_on(tmp_path):
     block(tmp_path, 1)
     outcomes = ranks(train, 2, tmp_path, replace(JOB, snapshot=Every(epochs=1)))
     assert [outcome.error for outcome in outcomes] == ["", ""]
-    assert outcomes[1].output.count("node 1 could not write the snapshot of step 5 to disk, and trains on") == 1
+    assert (
+        outcomes[1].output.count("node 1 could not write the snapshot of step 5 to disk, and trains on") == 1
+    )
     failed = [line for line in lines(tmp_path, 1) if line["kind"] == "snapshot_failed"]
     assert [line["step"] for line in failed] == [5, 10]
     assert failed[0]["node"] == "1" and "File exists" in failed[0]["error"]
