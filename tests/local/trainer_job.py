@@ -3,16 +3,20 @@ a schedule of the learning rate."""
 
 from __future__ import annotations
 
+import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from swarmtrain.trainer import Every, Options, Trainer, seed_everything
+from swarmtrain.wire.pulse import Pulse
 
 OFTEN = Every(steps=3)
 EACH_EPOCH = Every(epochs=1)
@@ -37,6 +41,8 @@ class Job:
     resume: bool = True
     fail_at: tuple[int, int] | None = None
     drift_at: tuple[int, int] | None = None
+    pause_at: tuple[int, int] | None = None  # that rank is asked to pause in that step
+    memory: Every = field(default_factory=lambda: Every(seconds=5))
     steady: bool = True  # each step waits for the snapshot before it, so that tiny steps leave none out
 
 
@@ -51,7 +57,8 @@ class Noisy(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         inputs, target = self.dataset[index]
-        return inputs + 0.1 * torch.randn(inputs.shape), target
+        noise = torch.from_numpy(numpy.random.randn(*inputs.shape)).float()
+        return inputs + 0.1 * torch.randn(inputs.shape) + 0.1 * noise, target
 
 
 def data(samples: int, seed: int) -> TensorDataset:
@@ -88,11 +95,14 @@ def train(job: Job) -> dict[str, Any]:
         snapshot=job.snapshot,
         evaluate=job.evaluate,
         keep=job.keep,
+        memory=job.memory,
         resume=job.resume,
     )
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         here = (trainer.world.rank, trainer.step + 1)
+        if model.training and here == job.pause_at:
+            Pulse(Path(os.environ["SWARMTRAIN_PULSE"])).pause = 1
         if job.steady:
             written()
         if model.training and here == job.fail_at:

@@ -150,9 +150,10 @@ class SnapshotWriter:
         if self.busy:
             return []
         self._thread = self._copy = None
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
         found, self._outcomes = self._outcomes, []
+        if failure is not None:
+            raise failure
         return found
 
     @property
