@@ -393,7 +393,7 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
         why = f"{most} nodes are wanted, not {len(part)}"
     elif fresh and len(part) < most:
         names = ", ".join(sorted(member.node for member in fresh))
-        why = f"{names} {'is' if len(fresh) == 1 else 'are'} there"
+        why = f"{names} {'has' if len(fresh) == 1 else 'have'} joined"
     else:
         return Wait()
     settled = max([view.no_pause_before, *(member.joined + _GATHER_MORE for member in fresh)])
