@@ -148,7 +148,7 @@ def test_an_agent_that_was_started_anew_starts_nothing_and_the_run_fails(played:
 
     run = played(scene)
     assert hears_anew.starts() == []
-    assert status(run)["reason"] == "b: lost with rank 1: its agent was started anew"
+    assert status(run)["reason"] == "b was lost with rank 1: its agent was started anew"
 
 
 def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(played: Play) -> None:

@@ -32,6 +32,7 @@ _BEAT_SECONDS = 0.5
 _PULSE_SECONDS = 0.1
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _LEASE = 60.0  # seconds without a coordinator and without progress after which the workers are stopped
+_SILENCE = 5.0  # seconds without an answer to any beat after which the coordinator is looked for anew
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
 _DELIVERY = 5.0  # seconds that such an agent then takes to deliver what its workers wrote
 
@@ -82,6 +83,7 @@ class Agent:
         self._desk = Desk(settings.storage, settings.node, self._send)
         self._desk.env = self._env
         self._channel: Channel | None = None
+        self._heard = 0.0  # monotonic time of the coordinator's last word
         self._choice: network.Choice | None = None
         self._directory = self._lineage = ""
         self._generation = 0
@@ -148,7 +150,7 @@ class Agent:
                 self._over.set()
                 return
             self._welcomed(answer["welcome"])
-            self._channel = channel
+            self._channel, self._heard = channel, time.monotonic()
             for kind, text in self._notes:
                 channel.post({"note": {"kind": kind, "text": text}})
             self._notes = []
@@ -156,6 +158,7 @@ class Agent:
             pumping.add_done_callback(lambda task: _pump_ended(task, channel))
             try:
                 while (message := await channel.receive()) is not None:
+                    self._heard = time.monotonic()
                     self._hear(message)
             finally:
                 pumping.cancel()
@@ -267,6 +270,8 @@ class Agent:
                     self._do(self._answer_stacks(generation))
             case {"end": _}:
                 self._do(self._end())
+            case {"beat": _}:
+                pass  # it is there: that is all it says
             case {"ack": {"kind": kind, "g": generation, "r": rank, "o": offset}}:
                 self._pump.confirm((kind, generation, rank), offset)
             case _:
@@ -412,7 +417,12 @@ class Agent:
             await asyncio.sleep(_PULSE_SECONDS)
 
     def _beat(self) -> None:
-        if self._channel is not None:
+        """A sign of life, to which the coordinator answers. A machine without power does not even hang up."""
+        if self._channel is None:
+            return
+        if time.monotonic() - self._heard > _SILENCE:
+            self._channel.abort()
+        else:
             self._channel.post({"beat": time.time(), "pulses": self._workers.pulses()})
 
     def _patience(self) -> float:

@@ -106,6 +106,7 @@ class AgentDesk:
             case {"beat": sent, "pulses": pulses}:
                 peer.clock = _clock(peer.clock, sent)
                 run.beat(peer, pulses)
+                peer.post({"beat": True})
             case {"output": {"g": generation, "r": rank, "o": offset, "t": when, "d": text}}:
                 known = run.output.append(generation, rank, peer.node, when + peer.clock, offset, text)
                 peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})

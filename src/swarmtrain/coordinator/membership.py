@@ -303,6 +303,9 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
         return Wait(view.not_before)
     if len(ready) >= most:
         return Form(form(ready, policy, most))
+    back = [member.gone for member in view.members if member.gone is not None and member.gone > now]
+    if view.generation and back:  # agents that a restarted coordinator still waits for
+        return Wait(min(back))
     if len(ready) >= policy.nodes_min:
         last_call = max(member.joined for member in ready) + policy.last_call
         if view.generation or now >= last_call:  # a run that has begun takes what is there, and grows later

@@ -22,6 +22,7 @@ class Progress:
         self._summary: Metric = {}
         self._weights: dict[int, str] = {}
         self._rank_steps: dict[int, int] = {}
+        self.stepped: float | None = None  # Unix time of the newest step, on its worker's clock
         self._records = Records(path, self._take)
 
     def append(self, generation: int, rank: int, node: str, offset: int, text: str) -> int:
@@ -60,6 +61,8 @@ class Progress:
         kind, rank = metric.get("kind"), metric["r"]
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]
+        if kind == "step" and isinstance(metric.get("t"), (int, float)):
+            self.stepped = max(self.stepped or 0.0, float(metric["t"]))
         if kind == "end" and isinstance(metric.get("weights"), str):
             self._weights[rank] = metric["weights"]
         if rank != 0:

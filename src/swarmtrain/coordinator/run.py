@@ -141,8 +141,11 @@ class Run:
                 known.channel.abort()
             for name in ("channel", "heard", "idle", "drained", "warm", "leaving", "port", "generation"):
                 setattr(known, name, getattr(peer, name))
+            was_lost = known.gone is not None and not self._is_needed(known)
             known.gone = None
             peer = known
+            if was_lost and self.phase is not Phase.ENDED:
+                self.journal.append("joined", f"{peer.node} is back{self._prospect(peer)}", **_identity(peer))
             peer.missed_start = self._takes_part(peer.node) and peer.generation < self.generation.number
             peer.idle = peer.idle and not peer.missed_start
             peer.drained = peer.drained and not peer.missed_start
@@ -153,11 +156,9 @@ class Run:
             workers = "1 worker" if peer.workers == 1 else f"{peer.workers} workers"
             self.journal.append(
                 "joined",
-                f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {workers}",
-                node=peer.node,
-                node_id=peer.node_id,
-                address=peer.address,
-                interface=peer.interface,
+                f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {workers}"
+                f"{self._prospect(peer)}",
+                **_identity(peer),
             )
         if peer.generation == self.generation.number:
             for state in states:
@@ -435,22 +436,22 @@ class Run:
         """The current generation is over and another one is to come."""
         self._lose_the_gone()
         nodes = len(self.generation.parts)
-        stood_since = self.vitals.stepped()
+        step, since = self.vitals.step(), self.progress.stepped
+        if (stood_since := self.vitals.stepped()) is not None:
+            since = time.time() - (time.monotonic() - stood_since)
         if self.failures:
             attempt = self._attempt()
             self.chronicle.note(attempt)
             cause = root_cause(self.failures)[0]
-            what, since = cause.sentence(), cause.time
+            what, since = cause.sentence(), since or cause.time
             delay = not_before - time.monotonic()
             text = f"generation {self.generation.number} failed: {what}"
             text += f"; trying again in {delay:.0f} s" if delay > 0.5 else "; trying again"
         else:
             what = self._pausing[1] if self._pausing else "a node has left"
-            since = time.time()
+            since = since or time.time()
             text = f"generation {self.generation.number} has saved its work: {what}"
-        if stood_since is not None:
-            since = time.time() - (time.monotonic() - stood_since)
-        incident = Incident(since, what, self.vitals.step(), nodes, planned=not self.failures)
+        incident = Incident(since, what, step, nodes, planned=not self.failures)
         self.chronicle.begin(incident, text)
         self._not_before = not_before
         for node, why in left_out(self.chronicle.history, self.policy.restart, time.time()).items():
@@ -517,13 +518,24 @@ class Run:
             peer.channel.abort()
             peer.channel, peer.gone = None, time.monotonic()
         words = self.generation.rank_words(peer.node)
-        self._fail(Failure("node", peer.node, when, f"lost with {words}: {why}"))
+        self._fail(Failure("node", peer.node, when, f"was lost with {words}: {why}"))
 
     def _lose_the_gone(self) -> None:
         """The others fell because of these, and were heard first."""
         for peer in list(self.peers.values()):
-            if self._takes_part(peer.node) and peer.gone is not None and not peer.idle:
+            gone = peer.gone is not None and peer.gone <= time.monotonic()  # later: it may still come back
+            if self._takes_part(peer.node) and gone and not peer.idle:
                 self._lose(peer, "its connection closed")
+
+    def _prospect(self, peer: Peer) -> str:
+        """What becomes of an agent that comes while others train, where that is not what people expect."""
+        if self.phase is not Phase.RUNNING or self._takes_part(peer.node) or not self.vitals.beats:
+            return ""
+        if len(self.generation.parts) >= self.policy.nodes_max:
+            return "; it is kept as a spare"
+        if self.vitals.advance().cooperative:
+            return ""
+        return "; it takes part when the run starts again for another reason, as this script cannot save and pause"
 
     def _is_needed(self, peer: Peer) -> bool:
         running = self.phase in (Phase.RUNNING, Phase.STOPPING)
@@ -617,6 +629,11 @@ class Run:
         self.phase, self.formed = Phase.RUNNING, time.monotonic()
         joined = {event["node"]: event for event in self.journal.all("joined")}
         self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
+
+
+def _identity(peer: Peer) -> dict[str, Any]:
+    """What the journal keeps of an agent."""
+    return {key: getattr(peer, key) for key in ("node", "node_id", "address", "interface")}
 
 
 def _silence(peer: Peer) -> str:
