@@ -18,6 +18,7 @@ _PARTS = {  # the module, whose main is run unless a function is named
     "spawner": "swarmtrain.worker.spawner",
     "start": "swarmtrain.worker.start",
     "clean": "swarmtrain.agent.clean",
+    "sabotage": "swarmtrain.agent.sabotage",
     "alive": "swarmtrain.wire.alive",
 }
 

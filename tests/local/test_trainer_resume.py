@@ -8,7 +8,7 @@ import pytest
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, replace, same, train
 
-from swarmtrain.trainer import snapshot
+from swarmtrain.trainer import snapshot_files
 
 JOB = Job(steps=13, snapshot=Every(steps=3))  # an epoch is 5 steps, so steps 3 and 6 are in the middle of one
 
@@ -24,7 +24,7 @@ def node(directory: Path, rank: int) -> Path:
 
 def break_newest(directory: Path) -> int:
     """Flips a bit in the newest snapshot; returns its step."""
-    newest = snapshot.listed(directory)[0]
+    newest = snapshot_files.listed(directory)[0]
     path = directory / newest.file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -90,15 +90,15 @@ def test_a_snapshot_that_one_node_holds_is_shared_with_all(tmp_path, uninterrupt
     assert same(resumed[0].value["weights"], uninterrupted["weights"])
     for rank in range(2):
         directory = node(tmp_path, rank)
-        kept = {manifest.step: manifest for manifest in snapshot.listed(directory)}
-        assert snapshot.damage(directory, kept[7]) is None
+        kept = {manifest.step: manifest for manifest in snapshot_files.listed(directory)}
+        assert snapshot_files.damage(directory, kept[7]) is None
 
 
 def test_nodes_that_stopped_at_different_steps_go_on_from_the_newest(tmp_path, uninterrupted):
     values(train, 2, tmp_path, replace(JOB, steps=7))
-    newest = snapshot.listed(node(tmp_path, 1))[0]
-    snapshot.discard(node(tmp_path, 1), newest)
-    assert [snapshot.listed(node(tmp_path, rank))[0].step for rank in range(2)] == [7, 6]
+    newest = snapshot_files.listed(node(tmp_path, 1))[0]
+    snapshot_files.discard(node(tmp_path, 1), newest)
+    assert [snapshot_files.listed(node(tmp_path, rank))[0].step for rank in range(2)] == [7, 6]
     resumed = values(train, 2, tmp_path, JOB)
     assert same(resumed[1]["weights"], uninterrupted["weights"])
 
@@ -126,13 +126,13 @@ def test_each_node_keeps_the_newest_few(tmp_path):
     values(train, 2, tmp_path, replace(JOB, keep=2))
     for rank in range(2):
         directory = node(tmp_path, rank)
-        assert [manifest.step for manifest in snapshot.listed(directory)] == [13, 12]
+        assert [manifest.step for manifest in snapshot_files.listed(directory)] == [13, 12]
         assert len(list(directory.iterdir())) == 4
 
 
 def test_snapshots_by_the_clock_are_taken_at_the_same_steps_on_all_nodes(tmp_path):
     values(train, 2, tmp_path, replace(JOB, steps=200, snapshot=Every(seconds=0.1), keep=50))
-    steps = [[manifest.step for manifest in snapshot.listed(node(tmp_path, rank))] for rank in range(2)]
+    steps = [[manifest.step for manifest in snapshot_files.listed(node(tmp_path, rank))] for rank in range(2)]
     assert steps[0] == steps[1] and len(steps[0]) > 2
 
 

@@ -180,6 +180,9 @@ class FakeLauncher:
     def reach(self, run: Run, node: str) -> None:
         self.calls.append(("reach", run.id, node))
 
+    def program(self, run: Run) -> list[str]:
+        return ["python3", "bundle.zip"]
+
     def kill(self, run: Run) -> None:
         self.calls.append(("kill", run.id))
 

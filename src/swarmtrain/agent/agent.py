@@ -17,7 +17,7 @@ from swarmtrain.agent import code, machine, memory, network
 from swarmtrain.agent.environment import Node, Part, shared
 from swarmtrain.agent.pump import Key, Pump
 from swarmtrain.agent.serve import Desk
-from swarmtrain.agent.stacks import answers
+from swarmtrain.agent.stacks import stacks, stopped
 from swarmtrain.agent.workers import Workers
 from swarmtrain.errors import ChannelError, SwarmtrainError
 from swarmtrain.wire import names, sockets
@@ -355,7 +355,9 @@ class Agent:
 
     async def _answer_stacks(self, generation: int) -> None:
         """What the workers are doing, for a coordinator that sees no progress."""
-        found = await answers(self._workers.pids(), self._workers.stack_files())
+        pids = self._workers.pids()
+        texts = await stacks(pids, self._workers.stack_files())
+        found = {rank: {"stack": text, "stopped": stopped(pids[rank])} for rank, text in texts.items()}
         await self._send({"stacks": {"g": generation, "ranks": found}})
 
     async def _warm_up(self) -> None:

@@ -27,6 +27,8 @@ from swarmtrain.wire.frames import Message
 _BATCH_BYTES = 512 * 1024
 _SIGN_OF_LIFE = 1.0  # seconds between status replies of a watch when nothing happens
 _STATUS_SECONDS = 0.3  # at least so long between them when much happens
+_NOTES = ("chaos",)  # kinds of events that clients may write
+_LONGEST_NOTE = 1000
 _numbers = itertools.count(1)
 
 
@@ -170,6 +172,14 @@ class ClientDesk:
             )
         run.resize(nodes)
         yield {"status": status(run), "done": {}}
+
+    async def _do_note(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        kind, text = request["kind"], str(request["text"])
+        if kind not in _NOTES:
+            raise RequestError(f"a client writes no event of kind {kind!r}", f"kinds: {', '.join(_NOTES)}")
+        if self._run.phase is Phase.ENDED:
+            raise ClusterError(f"{self._run.ticket.run} has ended: its journal is closed")
+        yield {"event": self._run.journal.append(kind, text[:_LONGEST_NOTE]), "done": {}}
 
     async def _do_exec(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         peer = self._peer(self._node(request))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from swarmtrain.coordinator.hang import Rank, culprit
 from swarmtrain.coordinator.peers import Worker
 from swarmtrain.coordinator.vitals import Beat
 
@@ -33,7 +34,7 @@ class Stall:
     _answers: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def hear(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
-        """What a node's agent found out: by rank, ``stack`` and process ``state``."""
+        """What a node's agent found out: by rank, its ``stack``, and whether it is ``stopped``."""
         self._answers |= {int(rank): answer for rank, answer in answers.items()}
 
     def over(self) -> None:
@@ -42,10 +43,17 @@ class Stall:
         self._answers.clear()
 
     def find(self, beats: Mapping[int, Beat], workers: Mapping[int, Worker]) -> Finding:
-        """Whom the others wait for."""
-        steps = {rank: (beat.step, beat.mark) for rank, beat in beats.items()}
-        behind = [rank for rank, at in steps.items() if at == min(steps.values())]
-        if steps and len(behind) < len(steps):
-            rank = min(behind)
-            return Finding(f"all wait for rank {rank} on {workers[rank].node}", rank)
-        return Finding("all ranks wait for each other")
+        """Whom the others wait for, by their pulses and by what they answered."""
+        group = [self._rank(rank, beat) for rank, beat in sorted(beats.items())]
+        verdict = culprit(group)
+        first = verdict.ranks[0] if verdict.ranks else None
+        where = f" on {workers[first].node}" if len(verdict.ranks) == 1 and first in workers else ""
+        reason = verdict.reason.replace(f"rank {first} ", f"rank {first}{where} ", 1)
+        stack = str(self._answers.get(first, {}).get("stack", "")) if first is not None else ""
+        return Finding(reason, first, stack)
+
+    def _rank(self, rank: int, beat: Beat) -> Rank:
+        answer = self._answers.get(rank, {})
+        return Rank(
+            rank, beat.step, beat.mark, int(beat.activity), answer.get("stopped"), answer.get("stack", "")
+        )

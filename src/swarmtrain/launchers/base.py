@@ -84,6 +84,10 @@ class Launcher(Protocol):
         """Make a node's files reachable through the coordinator after its agent has ended (for ``fetch``)."""
         ...
 
+    def program(self, run: Run) -> list[str]:
+        """The command that starts a part of the bundle beside the workers of a run's nodes, but for the part."""
+        ...
+
     def kill(self, run: Run) -> None:
         """End what still runs of it, when its coordinator does not answer; keeps what is on disk."""
         ...

@@ -135,6 +135,23 @@ class DockerLauncher:
         python = container["Config"]["Entrypoint"][0]
         self.docker.run(*containers.serve_files(container["Id"], python, node), timeout=_SECONDS)
 
+    def program(self, run: Run) -> list[str]:
+        """See Launcher.program."""
+        return [self._coordinator(run)["Config"]["Entrypoint"][0], "-I", names.BUNDLE]
+
+    def container(self, run: Run, node: str) -> str:
+        """The id of a node's container; of the coordinator's for the empty name.
+
+        Raises:
+            ClusterError: there is none.
+        """
+        if not node:
+            return str(self._coordinator(run)["Id"])
+        for container in self._containers(run):
+            if _role(container) == names.AGENT_SERVICE and container["Config"]["Hostname"] == node:
+                return str(container["Id"])
+        raise ClusterError(f"{run.id} has no container for {node}")
+
     def kill(self, run: Run) -> None:
         """End the agents; the coordinator stays as the archive."""
         running = [

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -87,15 +87,39 @@ class LocalLauncher:
             names.ENV_CODE: str(place / "code.zip") if sent.archive else "",
         }
         pids = {"": _start([*interpreter, "coordinator", "--leave"], environment, place)}
-        gpus = _gpus_for(len(nodes))
         for index, node in enumerate(nodes):
-            mine = {names.ENV_NODE: node, names.ENV_SLOT: str(index)}
-            if gpus and "CUDA_VISIBLE_DEVICES" not in environment:
-                mine["CUDA_VISIBLE_DEVICES"] = gpus[index]
+            variables = _of_node(environment, node, index, len(nodes))
             directory = self._storage.run(run.id) / node
             directory.mkdir(parents=True, exist_ok=True)
-            pids[node] = _start([*interpreter, "agent", "--again"], environment | mine, directory)
+            pids[node] = _start([*interpreter, "agent", "--again"], variables, directory)
         (place / "processes.json").write_text(json.dumps(pids))
+
+    def roots(self, run: Run) -> dict[str, int]:
+        """The live processes that everything of a run descends from, by node; the coordinator's name is empty."""
+        return {node: each["pid"] for node, each in self._processes(run.id).items() if _lives(each)}
+
+    def start_node(self, run: Run, node: str) -> None:
+        """Start the agent of a node again, as `submit` did: with the command and the variables of the coordinator.
+
+        Raises:
+            ClusterError: the run has no such node or no coordinator any more. Nothing happens to a node that lives.
+        """
+        processes = self._processes(run.id)
+        nodes = [name for name in processes if name]
+        if node not in nodes:
+            raise ClusterError(f"{run.id} has no node {node}", f"its nodes: {', '.join(nodes)}")
+        if _lives(processes[node]):
+            return
+        if not _lives(processes[""]):
+            raise ClusterError(f"the coordinator of {run.id} has gone: there is nothing to join")
+        words, variables = _as_started(processes[""]["pid"])
+        argv = [*words[: words.index("coordinator")], "agent", "--again"]
+        variables = _of_node(variables, node, nodes.index(node), len(nodes))
+        processes[node] = _start(argv, variables, self._storage.run(run.id) / node)
+        path = self._storage.coordinator(run.id) / "processes.json"
+        aside = path.with_suffix(".new")
+        aside.write_text(json.dumps(processes))
+        aside.replace(path)
 
     def runs(self) -> list[Run]:
         """See Launcher.runs."""
@@ -137,6 +161,10 @@ class LocalLauncher:
 
     def reach(self, run: Run, node: str) -> None:
         """Every node's files are on this machine; there is nothing to do."""
+
+    def program(self, run: Run) -> list[str]:
+        """See Launcher.program."""
+        return [sys.executable, "-I", str(bundle.on_disk())]
 
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""
@@ -197,6 +225,24 @@ def _interpreter(job: Job) -> tuple[list[str], list[Notice]]:
     return found, [
         Notice(f"workers run on {python}, since {sys.executable} is not the one that was asked for")
     ]
+
+
+def _of_node(environment: Mapping[str, str], node: str, index: int, nodes: int) -> dict[str, str]:
+    """The variables of one node's agent, out of those of the whole run."""
+    mine = {names.ENV_NODE: node, names.ENV_SLOT: str(index)}
+    gpus = _gpus_for(nodes)
+    if gpus and "CUDA_VISIBLE_DEVICES" not in environment:
+        mine["CUDA_VISIBLE_DEVICES"] = gpus[index]
+    return {**environment, **mine}
+
+
+def _as_started(pid: int) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment that a process was started with. Raises OSError."""
+    words, variables = (
+        os.fsdecode(Path(f"/proc/{pid}/{name}").read_bytes()).split("\0")[:-1]
+        for name in ("cmdline", "environ")
+    )
+    return words, dict(variable.split("=", 1) for variable in variables if "=" in variable)
 
 
 def _gpus_for(nodes: int) -> list[str]:

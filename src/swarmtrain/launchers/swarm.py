@@ -133,6 +133,12 @@ class SwarmLauncher:
         if failed := await_helpers(self.docker, run.stack, [helper], ("running", "complete")):
             raise ClusterError(f"the files of {run.id} on {node} cannot be reached: {failed[helper]}")
 
+    def program(self, run: Run) -> list[str]:
+        """See Launcher.program."""
+        model = self._model(run, names.AGENT_SERVICE)
+        python = model["Spec"]["TaskTemplate"]["ContainerSpec"]["Command"][0]
+        return [python, "-I", names.BUNDLE]
+
     def kill(self, run: Run) -> None:
         """Take the agents away; the coordinator stays as the archive."""
         agents = [each.name for each in self._services(run) if _role(each) == names.AGENT_SERVICE]

@@ -64,6 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "More": {
         "lab": Entry("lab", "lab", "A real Swarm of several engines on this machine."),
+        "chaos": Entry("chaos", "chaos", "Break things in a run on purpose."),
         "completion": Entry("start", "completion", "Print a shell's completion script."),
         "schema": Entry("start", "schema", "Print the JSON schema of the job file."),
     },

@@ -18,6 +18,10 @@ from pathlib import Path
 
 _VERSION = 1
 
+STACK_SIGNAL = (
+    44  # a realtime signal: a worker answers with its Python stacks, in the file of SWARMTRAIN_STACK
+)
+
 
 class Source(IntEnum):
     """Who keeps a worker's pulse."""
