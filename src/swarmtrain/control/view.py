@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarmtrain.control.result import ENDED, Event, Status
+from swarmtrain.control.logs import clock_time
+from swarmtrain.control.result import ENDED, Status
 
 NOTHING = "-"
 UNREACHABLE = "unreachable"
@@ -99,14 +100,18 @@ def took(status: Status, now: float) -> float | None:
     return None if created is None else (status.get("ended") or now) - created
 
 
-def event_text(event: Event) -> str:
-    """An event as the screens show it."""
-    return f"swarmtrain: {event.get('text', '')}"
+def state(status: Status) -> str:
+    """The state in a word: ``healing`` from a failure until every rank has made a step again."""
+    return "healing" if status.get("healing") and status["state"] not in ENDED else str(status["state"])
 
 
 def headline(status: Status, now: float) -> str:
     """A run in one line: ``digits.1 is running: generation 2, 3 ranks, step 120 of epoch 4, loss 0.1, for 20 s``."""
+    word, reason = state(status), status.get("reason")
     parts = []
+    if word == "healing":
+        reason = status["healing"]
+        parts += _waiting(status, now)
     if status.get("generation"):
         parts.append(f"generation {status['generation']}")
         parts.append(count(status.get("world_size") or 0, "rank"))
@@ -119,23 +124,58 @@ def headline(status: Status, now: float) -> str:
         parts.append(f"{step_time(status['step_seconds'])} a step")
     parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(took(status, now))}")
     verb = "" if status["state"] in ENDED else "is "
-    reason = f" ({status['reason']})" if status.get("reason") else ""
-    return f"{status['run']} {verb}{status['state']}{reason}: {', '.join(parts)}"
+    why = f" ({reason})" if reason else ""
+    return f"{status['run']} {verb}{word}{why}: {', '.join(parts)}"
+
+
+def _waiting(status: Status, now: float) -> list[str]:
+    """That a run which has begun is short of nodes, and for how long it waits."""
+    if status["state"] != "starting" or not status.get("deadline"):
+        return []
+    left = status["deadline"] - (status.get("now") or now)
+    return [f"waiting for nodes, at most {duration(left)} more"] if left > 0 else []
+
+
+# ---- healing ---------------------------------------------------------------------------------------------------------
+
+
+def cost(status: Status) -> str:
+    """What failures and changes of the group have cost: ``2 restarts, 5.3 s and 12 steps lost``; empty for nothing."""
+    restarts = status.get("restarts") or 0
+    planned = sum(bool(each["planned"]) for each in status.get("recoveries") or ())
+    happened = [count(restarts, "restart")] if restarts else []
+    happened += [count(planned, "planned change")] if planned else []
+    if not happened:
+        return ""
+    lost = duration(status.get("lost_seconds") or 0.0)
+    if steps := status.get("lost_steps"):
+        lost += f" and {count(steps, 'step')}"
+    return f"{', '.join(happened)}, {lost} lost"
+
+
+def recoveries(status: Status, last: int = 5) -> list[str]:
+    """What befell the run and how it went on: a line each for the ``last`` ones, then what it all cost."""
+    found = status.get("recoveries") or []
+    lines = [f"{clock_time(each['t'])}  {each['text']}" for each in found[-last:]]
+    if len(found) > last:
+        lines.insert(0, f"({len(found) - last} before these: swarmtrain events {status['run']})")
+    return [*lines, f"in all: {cost(status)}"] if lines else []
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
-RUN_COLUMNS = ("RUN", "STATE", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK")
+RUN_COLUMNS = ("RUN", "STATE", "RESTARTS", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK")
 
 
 def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, ...]:
     """A line of ``swarmtrain ps``; ``status`` is None for a run that does not answer."""
     if status is None:
-        return (run, UNREACHABLE, on, *[NOTHING] * 5)
+        return (run, UNREACHABLE, NOTHING, on, *[NOTHING] * 5)
     created = status.get("created")
     return (
         run,
-        status["state"],
+        state(status),
+        str(status.get("restarts") or 0),
         on,
         str(status.get("world_size") or NOTHING),
         number(status.get("step")),
@@ -184,7 +224,7 @@ def workers(status: Status) -> Table:
 
 def summary(status: Status, now: float) -> list[str]:
     """What there is to say when a run has ended: one headed line a fact, and how to get the snapshot."""
-    facts = [("steps", _steps(status))]
+    facts = [("steps", _steps(status)), ("healed", cost(status))]
     facts += [(name, number(value)) for name, value in (status.get("eval") or {}).items()]
     if "loss" not in (status.get("eval") or {}):
         facts.append(("loss", number(status["loss"]) if status.get("loss") is not None else ""))
@@ -211,6 +251,8 @@ def failure(status: Status) -> list[str]:
         lines += ["", "its last lines:", *cause["log"]]
     if others := cause.get("others") or []:
         lines += ["", "what followed:", *(f"  {_who(other)}: {other.get('summary', '')}" for other in others)]
+    if before := cost(status):
+        lines += ["", f"before that: {before}"]
     return lines
 
 

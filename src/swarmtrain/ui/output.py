@@ -8,6 +8,7 @@ import time
 import click
 
 from swarmtrain.control import logs as lines
+from swarmtrain.control import story
 from swarmtrain.control.client import Client
 from swarmtrain.ui import options, terminal
 
@@ -63,9 +64,13 @@ def logs(
 @options.on
 @options.run_name
 def events(name: str, on: str | None, follow: bool, as_json: bool) -> None:
-    """Print what happened to a run, from its journal."""
+    """Print what happened to a run, from its journal.
+
+    A line that begins with ! says that something went wrong, one with + that it is well again.
+    """
     for event in Client(on).get(name).events(follow=follow):
         if as_json:
             terminal.record(event)
         else:
-            terminal.lines([f"{lines.clock_time(event['t'])} {event.get('text', '')}"])
+            line = f"{lines.clock_time(event['t'])} {story.entry(event)}"
+            terminal.lines([terminal.paint(line, terminal.TONES[story.tone(event)], sys.stdout)])

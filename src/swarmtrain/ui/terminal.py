@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from swarmtrain.control.view import Table
 
 BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "1;31", "1;32", "36", "33"
+TONES = {"plain": "", "good": GREEN, "bad": YELLOW}
 
 
 def is_colourful(stream: IO[Any]) -> bool:

@@ -1,0 +1,80 @@
+"""What a person is told of a run's events while watching, and how events look in a list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swarmtrain.control.story import Said, Story, entry
+
+
+def event(kind: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"seq": 1, "t": 1000.0, "kind": kind, "text": text, **more}
+
+
+KILLED = "rank 1 on node1: killed by SIGKILL"
+HEALED = [
+    event("generation", "generation 1: 2 ranks on node0, node1; master node0 (127.0.0.1:20000)"),
+    event("started", "all 2 workers started"),
+    event("failure", KILLED),
+    event("stopping", "stopping generation 1: a rank failed"),
+    event("failure", "rank 0 on node0: RuntimeError: Connection closed by peer"),
+    event("regather", f"generation 1 failed: {KILLED}; trying again"),
+    event("generation", "generation 2: 2 ranks on node0, node1; master node0 (127.0.0.1:20001)"),
+    event("started", "all 2 workers started"),
+    event("recovered", f"{KILLED} at step 12; continued on 2 nodes from step 10 after 2.1 s"),
+]
+
+
+def told(*events: dict[str, Any]) -> list[str]:
+    story = Story()
+    return [said.text for each in events if (said := story.tell(each))]
+
+
+def test_a_failure_that_is_healed_is_three_short_lines() -> None:
+    assert told(*HEALED)[2:] == [
+        KILLED,
+        "trying again",
+        "generation 2: 2 ranks on node0, node1; master node0 (127.0.0.1:20001)",
+        f"recovered: {KILLED} at step 12; continued on 2 nodes from step 10 after 2.1 s",
+    ]
+
+
+def test_the_root_cause_is_told_where_another_failure_was_heard_first() -> None:
+    heard = event("failure", "rank 0 on node0: RuntimeError: Connection closed by peer")
+    cause = event("regather", f"generation 1 failed: {KILLED}; trying again in 4 s")
+    assert told(heard, cause) == [heard["text"], f"generation 1 failed: {KILLED}; trying again in 4 s"]
+
+
+def test_the_next_generation_s_failure_is_told_again() -> None:
+    assert told(*HEALED, *HEALED[2:4]).count(KILLED) == 2
+
+
+def test_a_stop_by_a_person_is_told() -> None:
+    stopping = event("stopping", "stopping generation 1: stopped by a person")
+    assert told(stopping) == ["stopping generation 1: stopped by a person"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "tone"),
+    [
+        ("failure", {}, "plain"),  # it may be healed: the end of a run is told apart
+        ("recovered", {}, "good"),
+        ("stall", {}, "bad"),
+        ("joined", {}, "plain"),
+        ("ended", {"outcome": "failed"}, "bad"),
+        ("ended", {"outcome": "stopped"}, "plain"),
+    ],
+)
+def test_tones(kind: str, more: dict[str, Any], tone: str) -> None:
+    said = Story().tell(event(kind, "text", **more))
+    assert isinstance(said, Said) and said.tone == tone
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [("failure", "!"), ("recovered", "+"), ("generation", " "), ("left_out", "!"), ("new", " ")],
+)
+def test_entries_of_a_list_are_marked(kind: str, mark: str) -> None:
+    assert entry(event(kind, "words")) == f"{mark} words"
