@@ -152,19 +152,19 @@ WATCH: Cases = {
     "a person stops it": (running(A, B, C, stop_asked=True), THREE, 50.0, Stop()),
     "a connection closed a moment ago": (but(running(A, B), "b", gone=49.0), ELASTIC, 50.0, Wait(53.0)),
     "a connection closed and nobody came back": (
-        but(running(A, B), "b", gone=49.0),
+        but(running(A, B, heard=52.9), "b", gone=49.0),
         ELASTIC,
         53.0,
         Lose(("b",)),
     ),
     "a connection closed, and steps are made": (
-        but(running(A, B, advance=dataclasses.replace(STEADY, stepped=60.0)), "b", gone=49.0),
+        but(running(A, B, advance=dataclasses.replace(STEADY, stepped=60.0), heard=60.0), "b", gone=49.0),
         ELASTIC,
         60.5,
         Wait(64.0),
     ),
     "a connection closed, and steps are long": (
-        but(running(A, B, advance=dataclasses.replace(STEADY, usual=9.0)), "b", gone=49.0),
+        but(running(A, B, advance=dataclasses.replace(STEADY, usual=9.0), heard=59.9), "b", gone=49.0),
         ELASTIC,
         60.0,
         Wait(76.9),
@@ -201,6 +201,36 @@ WATCH: Cases = {
     ),
     "the only member closed its connection": (but(running(A), "a", gone=49.0), ELASTIC, 60.0, Wait(139.0)),
     "the only member never came back": (but(running(A), "a", gone=49.0), ELASTIC, 139.0, Lose(("a",))),
+    "all are silent, so the coordinator is cut off": (
+        running(A, B, advance=STEADY, heard=50.0),
+        ELASTIC,
+        60.0,
+        Wait(954.0),
+    ),
+    "all fell silent, one a little earlier": (
+        but(running(A, B, advance=STEADY, heard=50.4), "b", heard=50.0),
+        ELASTIC,
+        54.0,
+        Wait(954.0),
+    ),
+    "all but one fell silent": (
+        but(running(A, B, C, advance=STEADY, heard=50.0), "c", heard=53.5),
+        ELASTIC,
+        54.0,
+        Lose(("a", "b")),
+    ),
+    "all connections closed, and the coordinator is cut off": (
+        but(but(running(A, B, advance=STEADY, heard=50.0), "a", gone=50.0), "b", gone=50.1),
+        ELASTIC,
+        54.0,
+        Wait(954.0),
+    ),
+    "one has done its part and is gone, while others still save": (
+        but(running(A, B, advance=STEADY, heard=59.9), "b", idle=True, gone=50.0),
+        ELASTIC,
+        60.0,
+        Wait(63.9),
+    ),
     "all were silent for too long": (
         running(A, B, advance=STEADY, heard=50.0),
         ELASTIC,
@@ -291,6 +321,12 @@ HANG: Cases = {
         Look(),
     ),
     "a limit of the job's own": (STILL, dataclasses.replace(ELASTIC, hang=10.0), 59.9, Hang(10.0)),
+    "nobody can tell whether steps are made: the coordinator is cut off": (
+        running(A, B, heard=50.0, advance=STEADY),
+        ELASTIC,
+        500.0,
+        Wait(954.0),
+    ),
     "hangs are not looked for": (
         STILL,
         dataclasses.replace(ELASTIC, hang_watched=False),
