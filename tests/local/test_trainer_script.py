@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -138,6 +139,11 @@ def script(
         snapshot.save(step + 1, every=every, extra=extra, **objects)
     snapshot.save(steps, wait=True, extra=extra, **objects)
     state = [tensor.clone() for tensor in model.module.state_dict().values()]
+    del (
+        model,
+        objects,
+    )  # as the Trainer does: DDP as the last owner of a gloo group may wait for itself (torch 2.13)
+    gc.collect()
     dist.destroy_process_group()
     return {"weights": state, "count": counter.count, "seen": extra["seen"], "start": start}
 
