@@ -260,7 +260,7 @@ class Agent:
                     self._workers.stop(grace, how)
             case {"pause": {"g": generation, "on": on}}:
                 if generation == self._generation:
-                    self._ordered.set()
+                    (self._ordered.set if on else self._ordered.clear)()
                     self._workers.pause(on)
             case {"stacks": {"g": generation}}:
                 if generation == self._generation:

@@ -13,7 +13,7 @@ from swarmtrain.coordinator.cause import Failure, describe_exit, root_cause, wor
 from swarmtrain.coordinator.chronicle import Chronicle, Incident, signature
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import Attempt, Restart, left_out
-from swarmtrain.coordinator.journal import Journal
+from swarmtrain.coordinator.journal import Event, Journal
 from swarmtrain.coordinator.membership import (
     End,
     Form,
@@ -116,6 +116,8 @@ class Run:
         self._alarm: asyncio.TimerHandle | None = None
         self._looked_at_clock = time.monotonic()
         self._began = False
+        self._names: dict[tuple[str, str], str] = {}  # what agents are called, by their id and own name
+        self._replaced: set[str] = set()  # incarnations in whose place another agent has joined
         if self.journal.events:
             self._recover(archive)
         else:
@@ -132,26 +134,32 @@ class Run:
         Args:
             states: its workers, when it comes back in the middle of a generation.
         """
+        peer.node = self._name_of(peer)
         known = self.peers.get(peer.node)
-        if known is not None and known.node_id != peer.node_id:
-            peer.node = next(f"{peer.node}-{n}" for n in range(2, 99) if f"{peer.node}-{n}" not in self.peers)
-            known = None
         if known is not None and known.incarnation == peer.incarnation:
             if known.channel is not None:
                 known.channel.abort()
-            for name in ("channel", "heard", "idle", "drained", "warm", "leaving", "port", "generation"):
-                setattr(known, name, getattr(peer, name))
+            known.renew(peer)
             was_lost = known.gone is not None and not self._is_needed(known)
             known.gone = None
             peer = known
             if was_lost and self.phase is not Phase.ENDED:
                 self.journal.append("joined", f"{peer.node} is back{self._prospect(peer)}", **_identity(peer))
-            peer.missed_start = self._takes_part(peer.node) and peer.generation < self.generation.number
+            peer.missed_start = (
+                self.phase is Phase.RUNNING
+                and self._takes_part(peer.node)
+                and peer.generation < self.generation.number
+            )
             peer.idle = peer.idle and not peer.missed_start
             peer.drained = peer.drained and not peer.missed_start
         else:
             if known is not None and self._is_needed(known):
                 self._lose(known, "its agent was started anew")
+            if known is not None:
+                self._replaced.add(known.incarnation)
+                if known.channel is not None:
+                    known.channel.abort()
+                    known.channel = None
             self.peers[peer.node] = peer
             workers = "1 worker" if peer.workers == 1 else f"{peer.workers} workers"
             self.journal.append(
@@ -164,6 +172,10 @@ class Run:
             for state in states:
                 self.worker(peer, state)
         return peer
+
+    def replaced(self, peer: Peer) -> bool:
+        """Whether another agent has joined in this one's place: two of them would replace each other for ever."""
+        return peer.incarnation in self._replaced
 
     def left(self, peer: Peer) -> None:
         """The connection of an agent closed."""
@@ -181,6 +193,7 @@ class Run:
             or state["g"] != self.generation.number
             or worker is None
             or worker.state in ("exited", "killed")
+            or self.peers.get(worker.node) is not peer
         ):
             return
         worker.pid = state.get("pid")
@@ -219,7 +232,9 @@ class Run:
         before = self.vitals.stepped()
         for generation, rank, *pulse in pulses:
             worker = self.workers.get(rank)
-            if generation == self.generation.number and worker is not None and worker.node == peer.node:
+            if generation != self.generation.number or worker is None:
+                continue
+            if self.peers.get(worker.node) is peer:
                 self.vitals.take(rank, pulse, now)
         if self.vitals.stepped() != before:
             self._stall.over()
@@ -331,13 +346,11 @@ class Run:
             peer.post({"stop": {"g": peer.generation, "grace": 0.0, "how": "kill"}})  # of an old generation
         elif self.phase is Phase.STOPPING:
             peer.post({"stop": self._order})
-            peer.idle = peer.idle or peer.missed_start
-            peer.drained = peer.drained or peer.missed_start
         elif peer.missed_start:
             peer.post({"start": self.generation.start(peer.node)})
         peer.missed_start = False
-        if self._pausing is not None and self.phase is Phase.RUNNING:
-            peer.post({"pause": {"g": self.generation.number, "on": True}})
+        if mine and self.phase is Phase.RUNNING:
+            peer.post({"pause": {"g": self.generation.number, "on": self._pausing is not None}})
         self.settle()
 
     def _view(self) -> View:
@@ -536,6 +549,26 @@ class Run:
             return ""
         return "; it takes part when the run starts again for another reason, as this script cannot save and pause"
 
+    def _name_of(self, peer: Peer) -> str:
+        """Machines of one name are told apart by their ids, and each keeps the name it got."""
+        key = (peer.node_id, peer.node)
+        if key not in self._names:
+            taken = {*self._names.values(), *self.peers}
+            numbered = (f"{peer.node}-{n}" for n in range(2, 99))
+            self._names[key] = next(name for name in (peer.node, *numbered) if name not in taken)
+        return self._names[key]
+
+    def _remember(self, joined: list[Event]) -> None:
+        """The names that agents got, and which of them were replaced."""
+        newest: dict[str, str] = {}
+        for event in joined:
+            node, incarnation = event["node"], event["incarnation"]
+            for asked in (node, node.rpartition("-")[0]):
+                self._names.setdefault((event["node_id"], asked), node)
+            if newest.get(node, incarnation) != incarnation:
+                self._replaced.add(newest[node])
+            newest[node] = incarnation
+
     def _is_needed(self, peer: Peer) -> bool:
         running = self.phase in (Phase.RUNNING, Phase.STOPPING)
         return running and self._takes_part(peer.node) and not (peer.idle and peer.drained)
@@ -610,6 +643,7 @@ class Run:
             self.phase, self.outcome = Phase.ENDED, Outcome.FAILED
             self.reason = "its coordinator was killed, so nobody knows how it ended"
             return
+        self._remember(self.journal.all("joined"))
         self.journal.append("coordinator", "the coordinator was started again and goes on")
         self.stop_asked = self.journal.last("stop") is not None
         resized = self.journal.last("resize")
@@ -632,7 +666,7 @@ class Run:
 
 def _identity(peer: Peer) -> dict[str, Any]:
     """What the journal keeps of an agent."""
-    return {key: getattr(peer, key) for key in ("node", "node_id", "address", "interface")}
+    return {key: getattr(peer, key) for key in ("node", "node_id", "incarnation", "address", "interface")}
 
 
 def _silence(peer: Peer) -> str:
