@@ -125,6 +125,22 @@ def test_an_agent_that_missed_a_start_is_not_given_it_when_that_generation_is_ov
     stage.play(scene)
 
 
+def test_an_agent_that_stopped_its_workers_by_itself_is_a_failure(stage: Theatre) -> None:
+    """It was cut off for too long; nobody else would ever say that these ranks are gone."""
+    run = stage.make()
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        run.left(agents["b"][0])
+        join(run, stage.agent("b", 1, generation=1)[0], [killed(1, killed=True)])
+        assert run.phase is Phase.STOPPING
+
+    stage.play(scene)
+    assert texts(run, "failure") == [
+        "rank 1 on b: stopped by its own agent, which was cut off or told to leave"
+    ]
+
+
 def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None:
     """Its network may have been attached anew, and a coordinator that was restarted knows nothing of its GPUs."""
     fields = {"gpus": 2, "backend": "nccl"}
@@ -205,6 +221,64 @@ def test_an_agent_that_was_replaced_cannot_take_its_place_back(stage: Theatre) -
 # ---- late words --------------------------------------------------------------------------------------------------
 
 
+def test_a_worker_that_ends_late_with_an_error_does_not_end_the_run(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        a, b = agents["a"][0], agents["b"][0]
+        run.worker(b, killed(1))
+        run.idle(b, 1, 20_001)
+        for _ in range(12):
+            stage.clock.turn(1.0)
+            a.heard = b.heard = stage.clock.now
+            run.tick()
+        assert run.phase is Phase.GATHERING
+        run.worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
+        run.idle(a, 1, 20_001)
+        assert (run.phase, run.generation.number) == (Phase.RUNNING, 2)
+
+    stage.play(scene)
+
+
+def test_what_breaks_because_a_node_leaves_is_no_failure(stage: Theatre) -> None:
+    run = stage.make(nodes_min=1)
+
+    def scene() -> None:
+        agents = {node: stage.agent(node, slot) for slot, node in enumerate("ab")}
+        for peer, _ in agents.values():
+            join(run, peer)
+        a, b = agents["a"][0], agents["b"][0]
+        run.leaving(b)
+        assert run.phase is Phase.STOPPING
+        run.worker(b, exited(1, None, signal=15, killed=True))
+        run.worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
+        for peer in (a, b):
+            run.idle(peer, 1, 20_001)
+            run.drained(peer, 1)
+        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+        assert run.chronicle.history == []
+
+    stage.play(scene)
+
+
+def test_a_node_that_comes_back_and_is_of_no_use_does_not_end_the_run(stage: Theatre) -> None:
+    run = stage.make(nodes_min=1)
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        anew, _ = stage.agent("b", 1, incarnation="b-2", warm=False)
+        join(run, anew)
+        assert run.phase is Phase.STOPPING
+        run.trouble(anew, "No space left on device")
+        agents["b"] = (anew, Ear())
+        end_workers(run, agents)
+        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+
+    stage.play(scene)
+    assert texts(run, "warning") == ["b: No space left on device"]
+
+
 def test_a_launcher_that_sees_trouble_does_not_end_a_run_that_has_begun(stage: Theatre) -> None:
     run = stage.make()
 
@@ -229,22 +303,28 @@ def again(stage: Theatre) -> Run:
     return stage.make()
 
 
-def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: Theatre) -> None:
+def test_a_coordinator_restarted_while_it_gathers_keeps_old_failures_apart(stage: Theatre) -> None:
     def first() -> None:
-        run = stage.make(nodes_min=1)
-        for slot, node in enumerate("ab"):
-            join(run, stage.agent(node, slot)[0])
-        run.leaving(run.peers["b"])
-        assert run.phase is Phase.STOPPING
+        run = stage.make()
+        agents = started(stage, run, "a", "b")
+        a, b = agents["a"][0], agents["b"][0]
+        run.left(a)
+        for _ in range(8):
+            stage.clock.turn(1.0)
+            b.heard = stage.clock.now
+            run.tick()
+        run.worker(b, exited(1, 1, error={"summary": "Connection closed by peer"}))
+        run.idle(b, 1, 20_001)
+        run.drained(b, 1)
+        assert run.phase is Phase.GATHERING
 
     def second() -> None:
-        run = stage.make(nodes_min=1)
-        run.settle()
-        for rank, node in enumerate("ab"):
-            peer, _ = stage.agent(node, rank, generation=1, leaving=node == "b")
-            join(run, peer, [exited(rank, None, signal=15, killed=True)])
-        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
-        assert run.chronicle.history == []
+        run = stage.make()
+        b, _ = stage.agent("b", 1, generation=1)
+        join(run, b, [exited(1, 1, error={"summary": "Connection closed by peer"})])
+        assert run.phase is Phase.GATHERING
+        join(run, stage.agent("a", incarnation="a-2")[0])
+        assert run.generation.number == 2
 
     stage.play(first)
     stage.forget()

@@ -209,10 +209,22 @@ class Run:
         worker.exit = describe_exit(worker.code, state.get("signal"))
         if state.get("killed"):
             worker.state = "killed"
-        if worker.code != 0 and (not state.get("killed") or state.get("error")):
-            self._fail(worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock))
+        if (failure := self._failure_of(worker, state, peer)) is not None:
+            self._fail(failure)
         self.bell.ring()
         self.settle()
+
+    def _failure_of(self, worker: Worker, state: Message, peer: Peer) -> Failure | None:
+        """What the end of a worker says of its generation: nothing new, once that is over or stopped as planned."""
+        if self.phase is Phase.RUNNING and state.get("killed") and not worker.paused:
+            when = float(state["t"]) + peer.clock
+            words = "stopped by its own agent, which was cut off or told to leave"
+            return Failure("node", peer.node, when, words, rank=worker.rank)
+        if self.phase is not Phase.RUNNING and not (self.phase is Phase.STOPPING and self.failures):
+            return None
+        if worker.code == 0 or (state.get("killed") and not state.get("error")):
+            return None
+        return worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock)
 
     def idle(self, peer: Peer, generation: int, port: int) -> None:
         """No worker of a generation is left on a node."""
@@ -259,13 +271,16 @@ class Run:
             self._stall.hear(answer["ranks"])
 
     def trouble(self, peer: Peer, summary: str) -> None:
-        """An agent cannot do its part at all."""
-        failure = Failure("start", peer.node, time.time(), summary)
-        if self.generation.number and not self._takes_part(peer.node):
-            self.journal.append("warning", failure.sentence(), node=peer.node)
+        """An agent cannot do its part at all. A run that has begun goes on without it, where that will do."""
+        begun = self.generation.number > 1 or (self.generation.number and self.phase is not Phase.RUNNING)
+        asked = self.phase is Phase.RUNNING and peer.generation == self.generation.number
+        failure = Failure("node" if begun else "start", peer.node, time.time(), summary)
+        if self.generation.number:
             peer.leaving = True
-        else:
+        if not self.generation.number or (asked and self._takes_part(peer.node)):
             self._fail(failure)
+        else:
+            self.journal.append("warning", failure.sentence(), node=peer.node)
         self.settle()
 
     def note(self, peer: Peer, kind: str, text: str) -> None:
@@ -274,11 +289,13 @@ class Run:
 
     # ---- what people say -------------------------------------------------------------------------------------
 
-    def refuse(self, reason: str) -> None:
-        """The launcher knows why this run cannot start; the run fails for that reason."""
-        if self.phase is not Phase.ENDED:
-            self._fail(Failure("placement", "", time.time(), reason))
-            self.settle()
+    def refuse(self, reason: str) -> bool:
+        """The launcher knows why this run cannot start: it fails for that reason, unless it has begun already."""
+        if self.phase is Phase.ENDED or self.generation.number:
+            return False
+        self._fail(Failure("placement", "", time.time(), reason))
+        self.settle()
+        return True
 
     def stop(self) -> None:
         """A person wants the run to stop."""
