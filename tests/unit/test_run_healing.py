@@ -295,6 +295,72 @@ def test_a_launcher_that_sees_trouble_does_not_end_a_run_that_has_begun(stage: T
 # ---- standing still ----------------------------------------------------------------------------------------------
 
 
+def test_a_stand_still_is_looked_at_once(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        peers = peers_of(agents)
+        for second in range(7):
+            beat(stage, run, peers, 100 + second, quiet=0.0)
+            stage.clock.turn(0.1)
+        for second in range(1, 40):
+            stage.clock.turn(1.0)
+            beat(stage, run, peers, 106, quiet=second - 0.01 * (second % 3))
+            run.tick()
+        assert len(agents["a"][1].all("stacks")) == 1
+        assert run.phase is Phase.RUNNING
+        beat(stage, run, peers, 107)
+        for second in range(1, 40):
+            stage.clock.turn(1.0)
+            beat(stage, run, peers, 107, quiet=second)
+            run.tick()
+        assert len(agents["a"][1].all("stacks")) == 2
+        for second in range(40, 62):
+            stage.clock.turn(1.0)
+            beat(stage, run, peers, 107, quiet=second)
+            run.tick()
+
+    stage.play(scene)
+    assert run.phase is Phase.STOPPING
+    assert run.failures[0].kind == "hang"
+
+
+def test_a_coordinator_that_was_frozen_blames_nobody(stage: Theatre) -> None:
+    for nodes in ("a", "ab"):
+        run = stage.make(nodes_min=1, nodes_max=len(nodes))
+
+        def scene(run: Run = run, nodes: str = nodes) -> None:
+            agents = started(stage, run, *nodes)
+            peers = peers_of(agents)
+            for step in range(101, 110):
+                beat(stage, run, peers, step)
+                stage.clock.turn(0.1)
+            run.tick()
+            stage.clock.turn(5_000.0)
+            run.settle()  # its alarm rings before its clock ticks
+            assert run.phase is Phase.RUNNING
+            beat(stage, run, peers, 50_000)
+            run.tick()
+            assert run.phase is Phase.RUNNING
+
+        stage.play(scene)
+        stage.forget()
+
+
+def test_a_coordinator_that_was_frozen_still_waits_for_its_nodes(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        join(run, stage.agent("a")[0])
+        run.tick()
+        stage.clock.turn(5_000.0)
+        run.settle()
+        assert run.phase is Phase.GATHERING
+
+    stage.play(scene)
+
+
 # ---- coordinators that are started again -------------------------------------------------------------------------
 
 

@@ -241,14 +241,14 @@ class Run:
     def beat(self, peer: Peer, pulses: list[list[Any]]) -> None:
         """The pulses of an agent's workers: generation, rank, and what `Vitals.take` reads."""
         now = time.monotonic()
-        before = self.vitals.stepped()
+        moved = False
         for generation, rank, *pulse in pulses:
             worker = self.workers.get(rank)
             if generation != self.generation.number or worker is None:
                 continue
             if self.peers.get(worker.node) is peer:
-                self.vitals.take(rank, pulse, now)
-        if self.vitals.stepped() != before:
+                moved |= self.vitals.take(rank, pulse, now)
+        if moved:
             self._stall.over()
         if self.chronicle.open is not None and self.phase is Phase.RUNNING:
             self._look_for_steps()
@@ -314,19 +314,12 @@ class Run:
     # ---- decisions -------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Time passes. A process that was frozen itself has no right to call others silent."""
-        now = time.monotonic()
-        asleep = now - self._looked_at_clock - 1.0
-        self._looked_at_clock = now
-        if asleep > ASLEEP:
-            for peer in self.peers.values():
-                peer.heard = now
-                if peer.gone is not None:
-                    peer.gone += asleep
+        """Time passes."""
         self.settle()
 
     def settle(self) -> None:
         """Ask for decisions, and carry them out, until there is nothing to do now."""
+        self._notice_sleep()
         self._watch_silence()
         while True:
             decision = decide(self._view(), self.policy, time.monotonic())
@@ -623,6 +616,23 @@ class Run:
                 traceback=finding.stack,
             )
         )
+
+    def _notice_sleep(self) -> None:
+        """A process that was frozen itself has no right to call others silent, hung or late."""
+        now = time.monotonic()
+        asleep = now - self._looked_at_clock - 1.0
+        self._looked_at_clock = now
+        if asleep <= ASLEEP:
+            return
+        for peer in self.peers.values():
+            peer.heard += asleep
+            if peer.gone is not None:
+                peer.gone += asleep
+        self.vitals.slept(asleep)
+        self.deadline += asleep
+        self._stopping_until += asleep
+        if self._pausing is not None:
+            self._pausing = (self._pausing[0] + asleep, self._pausing[1])
 
     def _watch_silence(self) -> None:
         now = time.monotonic()
