@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from run_fakes import Ear, Theatre, exited, join, pulse
 
 from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
+from swarmtrain.wire.pulse import Source
 
 
 def started(stage: Theatre, run: Run, *nodes: str) -> dict[str, tuple[Peer, Ear]]:
@@ -364,11 +366,6 @@ def test_a_coordinator_that_was_frozen_still_waits_for_its_nodes(stage: Theatre)
 # ---- coordinators that are started again -------------------------------------------------------------------------
 
 
-def again(stage: Theatre) -> Run:
-    stage.forget()
-    return stage.make()
-
-
 def test_a_coordinator_restarted_while_it_gathers_keeps_old_failures_apart(stage: Theatre) -> None:
     def first() -> None:
         run = stage.make()
@@ -397,4 +394,127 @@ def test_a_coordinator_restarted_while_it_gathers_keeps_old_failures_apart(stage
     stage.play(second)
 
 
+def test_a_coordinator_restarted_while_it_stops_knows_how_far_the_generation_came(stage: Theatre) -> None:
+    def first() -> None:
+        run = stage.make()
+        agents = started(stage, run, "a", "b")
+        run.worker(agents["b"][0], exited(1, 1, t=1.85e9, error={"summary": "ValueError: x"}))
+        assert run.phase is Phase.STOPPING
+
+    def second() -> None:
+        run = stage.make()
+        run.settle()
+        assert run.phase is Phase.STOPPING
+        error = {"summary": "ValueError: x"}
+        join(run, stage.agent("b", 1, generation=1)[0], [exited(1, 1, error=error)])
+        assert run.phase is Phase.STOPPING
+        join(run, stage.agent("a", 0, generation=1)[0], [killed(0, killed=True)])
+        assert (run.phase, run.generation.number) == (Phase.RUNNING, 2)
+        attempt = run.chronicle.history[-1]
+        assert (attempt.step, attempt.signature) == (100, "ValueError: x")
+        assert 0.0 < attempt.seconds < 10.0
+        assert len(run.journal.all("failure")) == 1
+
+    stage.play(first)
+    stage.forget()
+    stage.clock.turn(2.0)
+    stage.play(second)
+
+
+def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: Theatre) -> None:
+    def first() -> None:
+        run = stage.make(nodes_min=1)
+        for slot, node in enumerate("ab"):
+            join(run, stage.agent(node, slot)[0])
+        run.leaving(run.peers["b"])
+        assert run.phase is Phase.STOPPING
+
+    def second() -> None:
+        run = stage.make(nodes_min=1)
+        run.settle()
+        for rank, node in enumerate("ab"):
+            peer, _ = stage.agent(node, rank, generation=1, leaving=node == "b")
+            join(run, peer, [exited(rank, None, signal=15, killed=True)])
+        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+        assert run.chronicle.history == []
+
+    stage.play(first)
+    stage.forget()
+    stage.play(second)
+
+
+def test_a_coordinator_restarted_in_a_backoff_keeps_it(stage: Theatre) -> None:
+    def first() -> None:
+        run = stage.make()
+        agents = {node: stage.agent(node, slot) for slot, node in enumerate("ab")}
+        for peer, _ in agents.values():
+            join(run, peer)
+        for g in range(1, 6):
+            stage.clock.turn(20.0)
+            for peer, _ in agents.values():
+                peer.heard = stage.clock.now
+            run.tick()
+            assert (run.phase, run.generation.number) == (Phase.RUNNING, g)
+            run.worker(agents["b"][0], killed(1) | {"g": g, "signal": 5 + g})
+            end_workers(run, agents, g)
+        assert run.phase is Phase.GATHERING
+
+    def second() -> None:
+        run = stage.make()
+        for slot, node in enumerate("ab"):
+            join(run, stage.agent(node, slot, generation=5)[0])
+        assert run.phase is Phase.GATHERING
+        stage.clock.turn(8.0)
+        run.tick()
+        assert run.phase is Phase.RUNNING
+
+    stage.play(first)
+    stage.forget()
+    stage.play(second)
+
+
+@pytest.mark.parametrize("jump", [-1e7, 1e7])
+def test_a_step_of_the_wall_clock_changes_no_decision(stage: Theatre, jump: float) -> None:
+    run = stage.make(max_restarts=2)
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        for g in range(1, 4):
+            assert (run.phase, run.generation.number) == (Phase.RUNNING, g)
+            run.worker(agents["b"][0], killed(1) | {"g": g})
+            stage.clock.unix += jump if g == 1 else 0.0
+            end_workers(run, agents, g)
+            stage.clock.turn(0.1)
+            run.tick()
+            if g < 3:
+                train(stage, run, peers_of(agents), 100 + g, resumed=90)
+
+    stage.play(scene)
+    assert run.phase is Phase.ENDED
+    assert "it failed 3 times within 60 min" in run.reason
+
+
 # ---- scripts of which nothing is known ---------------------------------------------------------------------------
+
+
+def test_a_script_that_tells_of_no_steps_is_healed_once_its_workers_have_run_for_a_minute(
+    stage: Theatre,
+) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        run.worker(agents["b"][0], killed(1))
+        end_workers(run, agents)
+        silent = {"source": Source.NOBODY, "quiet": None, "first": None}
+        train(stage, run, peers_of(agents), 0, **silent)
+        assert run.chronicle.open is not None
+        for _ in range(70):
+            stage.clock.turn(1.0)
+            beat(stage, run, peers_of(agents), 0, **silent)
+        assert run.chronicle.open is None
+
+    stage.play(scene)
+    assert texts(run, "recovered") == [
+        "rank 1 on b: killed by SIGKILL at step 100; continued on 2 nodes after 0.0 s"
+    ]

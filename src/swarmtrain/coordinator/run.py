@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from swarmtrain.coordinator import stall
 from swarmtrain.coordinator.cause import Failure, describe_exit, root_cause, worker_failure
 from swarmtrain.coordinator.chronicle import Chronicle, Incident, signature
 from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.healing import Attempt, Restart, left_out
+from swarmtrain.coordinator.healing import EARLY_SECONDS, Attempt, Restart, left_out
 from swarmtrain.coordinator.journal import Event, Journal
 from swarmtrain.coordinator.membership import (
     End,
@@ -111,6 +111,8 @@ class Run:
         self._order: Message = {}  # what agents were last told about stopping
         self._stopping_until = self._not_before = self._no_pause_before = 0.0
         self._pausing: tuple[float, str] | None = None  # by when the workers should have paused, and why
+        # What a coordinator before this one knew of the current generation: where it began, and its last step.
+        self._before: tuple[int | None, int | None] = (None, None)
         self._failed_at = 0.0  # monotonic time of the current generation's first failure
         self._stall = stall.Stall()
         self._alarm: asyncio.TimerHandle | None = None
@@ -367,7 +369,6 @@ class Run:
         over = bool(self.workers) and all(worker.code == 0 for worker in self.workers.values())
         paused = over and any(worker.paused for worker in self.workers.values())
         history = [*self.chronicle.history, *([self._attempt()] if self.failures else [])]
-        shift = time.monotonic() - time.time()
         return View(
             phase=self.phase,
             members=tuple(peer.member() for peer in self.peers.values()),
@@ -375,7 +376,7 @@ class Run:
             generation=self.generation.number,
             stop_asked=self.stop_asked,
             failed=bool(self.failures),
-            history=tuple(replace(attempt, ended=attempt.ended + shift) for attempt in history),
+            history=tuple(history),
             finished=over and not paused,
             paused=paused,
             taking_part=frozenset(self.generation.parts),
@@ -389,20 +390,18 @@ class Run:
         )
 
     def _attempt(self) -> Attempt:
-        """The current generation as a failed attempt, in Unix time."""
+        """The current generation as a failed attempt."""
         cause = root_cause(self.failures)[0]
-        began = self.vitals.resumed()
-        step = self.vitals.step()
         return Attempt(
             generation=self.generation.number,
             kind=cause.kind,
             signature=signature(cause),
             node=cause.node,
             rank=cause.rank,
-            began=began,
-            step=step,
+            began=self._began_at(),
+            step=self._step(),
             seconds=round(self._failed_at - self.formed, 3),
-            ended=time.time() - (time.monotonic() - self._failed_at),
+            ended=self._failed_at,
         )
 
     def _form(self, formation: Formation) -> None:
@@ -415,7 +414,7 @@ class Run:
         self.generation, self.workers = generation, generation.workers()
         self.vitals = Vitals(len(self.workers))
         self.phase, self.formed, self._began = Phase.RUNNING, time.monotonic(), False
-        self._pausing, self._stall = None, stall.Stall()
+        self._pausing, self._stall, self._before = None, stall.Stall(), (None, None)
         for node in generation.parts:
             peer = self.peers[node]
             peer.idle = peer.drained = False
@@ -428,8 +427,6 @@ class Run:
         how = "kill" if restarted else "term"
         if not self.failures and self.vitals.advance().cooperative:
             how = "save"
-        self.phase = Phase.STOPPING
-        self._stopping_until = time.monotonic() + grace + SETTLE
         why = (
             "a rank failed"
             if self.failures
@@ -437,10 +434,26 @@ class Run:
             if self.stop_asked
             else "a node leaves"
         )
-        self.journal.append("stopping", f"stopping generation {self.generation.number}: {why}")
-        self._order = {"g": self.generation.number, "grace": grace, "how": how}
+        order = {"g": self.generation.number, "grace": grace, "how": how}
+        text = f"stopping generation {self.generation.number}: {why}"
+        self.journal.append("stopping", text, order=order, began=self._began_at(), step=self._step())
+        self._stopping(order)
         for peer in self.peers.values():
             peer.post({"stop": self._order})
+
+    def _stopping(self, order: Message) -> None:
+        self.phase, self._order = Phase.STOPPING, order
+        self._stopping_until = time.monotonic() + order["grace"] + SETTLE
+
+    def _began_at(self) -> int | None:
+        """The step that the current generation went on from; None where nobody tells."""
+        known = self.vitals.resumed()
+        return known if known is not None else self._before[0]
+
+    def _step(self) -> int | None:
+        """The last step of the current generation; None where nobody counts them."""
+        known = self.vitals.step()
+        return known if known is not None else self._before[1]
 
     def _pause(self, why: str) -> None:
         self._pausing = (time.monotonic() + PAUSE_SECONDS, why)
@@ -474,10 +487,10 @@ class Run:
             text = f"generation {self.generation.number} has saved its work: {what}"
         if stood_since is not None:
             since = time.time() - (time.monotonic() - stood_since)
-        incident = Incident(since, what, self.vitals.step(), nodes, planned=not self.failures)
-        self.chronicle.begin(incident, text)
+        incident = Incident(since, what, self._step(), nodes, planned=not self.failures)
+        self.chronicle.begin(incident, text, max(0.0, not_before - time.monotonic()))
         self._not_before = not_before
-        for node, why in left_out(self.chronicle.history, self.policy.restart, time.time()).items():
+        for node, why in left_out(self.chronicle.history, self.policy.restart, time.monotonic()).items():
             self.journal.append("left_out", f"{node} is left out where others will do: {why}", node=node)
         self.failures, self._pausing = [], None
         self.phase = Phase.GATHERING
@@ -486,6 +499,10 @@ class Run:
     def _look_for_steps(self) -> None:
         """Whether the run trains again, so that the incident is over."""
         begun = self.vitals.begun()
+        started = self.journal.last("started") if self._began else None
+        if begun is None and started is not None and self.vitals.step() is None:
+            since = started["t"] + time.monotonic() - time.time()
+            begun = since if time.monotonic() - since >= EARLY_SECONDS else None  # of steps, nobody tells
         if begun is not None:
             self.chronicle.end(
                 time.time() - (time.monotonic() - begun),
@@ -675,18 +692,29 @@ class Run:
         self.stop_asked = self.journal.last("stop") is not None
         resized = self.journal.last("resize")
         self.wanted = resized["nodes"] if resized else None
+        if formed is not None:
+            self.deadline = time.monotonic() + self.policy.node_timeout
+        if formed is not None and self.chronicle.waits(formed):
+            self.phase = Phase.GATHERING
+            regathered = self.journal.all("regather")[-1]
+            self._not_before = _moment(regathered["t"]) + regathered["wait"]
+            return
+        failed = [e for e in self.journal.all("failure") if formed is None or e["seq"] > formed["seq"]]
+        self.failures = [Failure(**event["failure"]) for event in failed]
+        if failed:
+            self._failed_at = _moment(failed[0]["t"])
+        for failure in self.failures:
+            if failure.rank in self.workers and failure.kind != "hang":  # or its agent would say it again
+                worker = self.workers[failure.rank]
+                worker.state, worker.code = "exited", failure.code
+                worker.exit = describe_exit(failure.code, failure.signal)
         if formed is None:
             return
-        self.deadline = time.monotonic() + self.policy.node_timeout
-        if self.chronicle.waits(formed):
-            self.phase = Phase.GATHERING
-            return
-        self.failures = [
-            Failure(**event["failure"])
-            for event in self.journal.all("failure")
-            if event["seq"] > formed["seq"]
-        ]
-        self.phase, self.formed = Phase.RUNNING, time.monotonic()
+        self.phase, self.formed = Phase.RUNNING, _moment(formed["t"])
+        stopping = self.journal.last("stopping")
+        if stopping is not None and stopping["seq"] > formed["seq"]:
+            self._before = (stopping["began"], stopping["step"])
+            self._stopping(stopping["order"])
         joined = {event["node"]: event for event in self.journal.all("joined")}
         self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
 
@@ -694,6 +722,11 @@ class Run:
 def _identity(peer: Peer) -> dict[str, Any]:
     """What the journal keeps of an agent."""
     return {key: getattr(peer, key) for key in ("node", "node_id", "incarnation", "address", "interface")}
+
+
+def _moment(unix: float) -> float:
+    """A moment of a coordinator before this one on this one's monotonic clock. It has passed, whatever clocks say."""
+    return time.monotonic() - max(0.0, time.time() - unix)
 
 
 def _silence(peer: Peer) -> str:
