@@ -88,6 +88,7 @@ class Agent:
         self._directory = self._lineage = ""
         self._generation = 0
         self._leaving = False
+        self._starting = False  # a generation is to begin as soon as this node is prepared
         self._prepared = asyncio.Event()
         self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
         self._ordered = asyncio.Event()  # the coordinator has said how the current generation ends
@@ -154,6 +155,7 @@ class Agent:
             for kind, text in self._notes:
                 channel.post({"note": {"kind": kind, "text": text}})
             self._notes = []
+            self._catch_up(channel)
             pumping = asyncio.ensure_future(self._pump.run(channel.send))
             pumping.add_done_callback(lambda task: _pump_ended(task, channel))
             try:
@@ -166,6 +168,24 @@ class Agent:
             self._channel = None
             self._desk.close()
             channel.close()
+
+    def _catch_up(self, channel: Channel) -> None:
+        """Say what has happened since the words of joining were written, when nobody could be told."""
+        for state in self._workers.states.values():
+            channel.post({"worker": state})
+        if self._is_idle() and self._choice is not None:
+            port = network.free_port(self._choice.address)
+            channel.post({"idle": {"g": self._generation, "port": port}})
+            if self._generation not in self._undelivered:
+                channel.post({"drained": self._generation})
+        if self._workers.warm.is_set() and self._prepared.is_set():
+            channel.post({"warm": True})
+        if self._leaving:
+            channel.post({"leaving": True})
+
+    def _is_idle(self) -> bool:
+        """Whether no worker is left, and none is about to start."""
+        return self._workers.done.is_set() and not self._starting
 
     def _choose(self, writer: asyncio.StreamWriter) -> network.Choice:
         here = self._settings.coordinator.startswith(sockets.UNIX)
@@ -191,8 +211,8 @@ class Agent:
             "time": time.time(),
             "generation": self._generation,
             "states": list(self._workers.states.values()),
-            "idle": self._workers.done.is_set(),
-            "drained": self._generation not in self._undelivered,
+            "idle": self._is_idle(),
+            "drained": self._is_idle() and self._generation not in self._undelivered,
             "warm": self._workers.warm.is_set() and self._prepared.is_set(),
             "leaving": self._leaving,
         }
@@ -263,7 +283,7 @@ class Agent:
                     self._workers.stop(grace, how)
             case {"pause": {"g": generation, "on": on}}:
                 if generation == self._generation:
-                    self._ordered.set()
+                    (self._ordered.set if on else self._ordered.clear)()
                     self._workers.pause(on)
             case {"stacks": {"g": generation}}:
                 if generation == self._generation:
@@ -284,7 +304,9 @@ class Agent:
         assert self._choice is not None, "a node chooses its network before it joins"
         self._generation = start["g"]
         self._ordered.clear()
+        self._starting = True
         await self._prepared.wait()
+        self._starting = False
         if start["g"] != self._generation or self._ordered.is_set():
             self._do(self._finish(start["g"]))  # it was stopped before it began
             return

@@ -62,6 +62,9 @@ class AgentDesk:
             await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {join['node']}"})
             return
         peer = _peer(channel, join)
+        if join["role"] == "agent" and run.replaced(peer):
+            await channel.send({"refuse": f"another agent has taken the place of this one on {peer.node}"})
+            return
         if join["role"] == "agent":
             peer = run.join(peer, join["states"])
         elif run.phase is Phase.ENDED:
@@ -74,6 +77,8 @@ class AgentDesk:
             if join["role"] == "agent":
                 run.tell(peer)
             while (message := await channel.receive()) is not None:
+                if run.peers.get(peer.node) is not peer:
+                    break  # another agent has taken its place
                 peer.heard = time.monotonic()
                 self._hear(peer, message)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from swarmtrain.coordinator.membership import Member
@@ -74,6 +74,14 @@ class Peer:
             leaving=self.leaving,
             gone=self.gone,
         )
+
+    def renew(self, said: Peer) -> None:
+        """It has joined again: what it says now counts, but that it leaves is never taken back."""
+        leaving = self.leaving or said.leaving
+        for each in fields(self):
+            if each.name not in ("node", "joined", "gone", "missed_start", "replies"):
+                setattr(self, each.name, getattr(said, each.name))
+        self.leaving = leaving
 
     def post(self, message: Message) -> None:
         """Tell the agent, if it can be told now; it learns everything it missed when it joins again."""
