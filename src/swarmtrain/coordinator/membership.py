@@ -240,6 +240,7 @@ class End:
 
 Decision = Wait | Form | Lose | Look | Hang | Pause | Unpause | Stop | Regather | End
 
+_IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
 _HANG_SECONDS = 60.0
 _HANG_STEPS = 20
 _STEADY = 5  # steps of a generation from which on standing still means something
@@ -339,15 +340,14 @@ def _watch(view: View, policy: Policy, now: float) -> Decision:
 
 
 def _leases(view: View, policy: Policy, now: float) -> dict[str, float]:
-    """When each member is lost if it stays out of touch.
+    """When each member that still has work is lost if it stays out of touch.
 
     Where all of several are out of touch at once, it is rather the coordinator that is cut off.
     """
-    members = [member for member in view.members if member.node in view.taking_part]
     advance = view.advance
     stepped = advance.stepped
     ends = {}
-    for member in members:
+    for member in _at_work(view):
         blind = stepped is None and member.gone is None
         lease = policy.lease_blind if blind else policy.lease
         if len(view.taking_part) == 1:
@@ -356,7 +356,8 @@ def _leases(view: View, policy: Policy, now: float) -> dict[str, float]:
         if stepped is not None:
             end = max(end, stepped + max(policy.lease, 3 * (advance.usual or 0.0)))
         ends[member.node] = end
-    if len(ends) > 1 and policy.restart.enabled and all(now >= end for end in ends.values()):
+    part = [member for member in view.members if member.node in view.taking_part]
+    if len(part) > 1 and policy.restart.enabled and not any(_in_touch(member, now) for member in part):
         return {node: end + policy.node_timeout for node, end in ends.items()}
     return ends
 
@@ -368,6 +369,8 @@ def _watch_steps(view: View, policy: Policy, now: float) -> Decision:
         return Wait()
     if advance.steps < _STEADY or view.pausing_until is not None:
         return Wait()
+    if not all(_in_touch(member, now) for member in _at_work(view)):
+        return Wait()  # steps may be made, and nobody tells of them
     limit = auto_hang(advance.usual) if policy.hang is None else policy.hang
     if now >= advance.stepped + limit:
         return Hang(limit)
@@ -393,7 +396,7 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
         why = f"{most} nodes are wanted, not {len(part)}"
     elif fresh and len(part) < most:
         names = ", ".join(sorted(member.node for member in fresh))
-        why = f"{names} {'is' if len(fresh) == 1 else 'are'} there"
+        why = f"{names} {'has' if len(fresh) == 1 else 'have'} joined"
     else:
         return Wait()
     settled = max([view.no_pause_before, *(member.joined + _GATHER_MORE for member in fresh)])
@@ -441,6 +444,15 @@ def _most(view: View, policy: Policy) -> int:
     if view.wanted is None:
         return policy.nodes_max
     return max(policy.nodes_min, min(view.wanted, policy.nodes_max))
+
+
+def _at_work(view: View) -> list[Member]:
+    """Members of the current generation that have workers left."""
+    return [member for member in view.members if member.node in view.taking_part and not member.idle]
+
+
+def _in_touch(member: Member, now: float) -> bool:
+    return member.gone is None and now < member.heard + _IN_TOUCH
 
 
 def _all(view: View, state: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmtrain.coordinator import stall
-from swarmtrain.coordinator.cause import Failure, describe_exit, root_cause, worker_failure
+from swarmtrain.coordinator.cause import Failure, describe_exit, is_consequence, root_cause, worker_failure
 from swarmtrain.coordinator.chronicle import Chronicle, Incident, signature
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import Attempt, Restart, left_out
@@ -505,7 +505,10 @@ class Run:
         if not self.failures:
             self._failed_at = time.monotonic()
         self.failures.append(failure)
-        self.journal.append("failure", failure.sentence(), failure=failure.dump())
+        text = failure.sentence()
+        if is_consequence(failure):
+            text = f"rank {failure.rank} on {failure.node} lost touch with another rank"
+        self.journal.append("failure", text, failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
         for worker in self.workers.values():

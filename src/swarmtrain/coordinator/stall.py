@@ -47,7 +47,11 @@ class Stall:
         group = [self._rank(rank, beat) for rank, beat in sorted(beats.items())]
         verdict = culprit(group)
         first = verdict.ranks[0] if verdict.ranks else None
-        where = f" on {workers[first].node}" if len(verdict.ranks) == 1 and first in workers else ""
+        where = (
+            f" on {workers[first].node}"
+            if first is not None and verdict.ranks == (first,) and first in workers
+            else ""
+        )
         reason = verdict.reason.replace(f"rank {first} ", f"rank {first}{where} ", 1)
         stack = str(self._answers.get(first, {}).get("stack", "")) if first is not None else ""
         return Finding(reason, first, stack)
