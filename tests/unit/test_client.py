@@ -170,10 +170,8 @@ def test_trouble_after_the_start_is_the_coordinators_business() -> None:
     assert run_of(launcher).wait().state == "succeeded"
 
 
-def test_trouble_while_a_run_heals_is_the_coordinators_business(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_while_a_run_heals_is_the_coordinators_business() -> None:
     """A run that waits for its nodes is starting again, and a container that is gone is why."""
-    monkeypatch.setattr(startup, "TROUBLE_SECONDS", 0.0)
-    monkeypatch.setattr(startup, "LOOK_SECONDS", 0.01)
 
     def watch(request: Message, receive: Receive) -> Iterator[Message]:
         yield {"status": status(state="starting", generation=1)}

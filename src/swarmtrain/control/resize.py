@@ -70,7 +70,7 @@ class Resize:
                 break
             now = time.monotonic()
             if why := postponed(status, now - begin):
-                self._tell(f"{why}; {view.count(self._nodes, 'node')} take part when it starts again")
+                self._tell(f"{why}; it goes on with {view.count(self._nodes, 'node')} when it starts again")
                 return status
             missing = startup.trouble_of(self._handle.launcher, self._handle.run)
             if len(training(status)) < self._nodes and (reason := trouble.certain(missing, now)):
