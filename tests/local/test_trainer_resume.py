@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, replace, same, train
 
-from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer import Trainer, snapshot_files
 
 JOB = Job(steps=13, snapshot=Every(steps=3))  # an epoch is 5 steps, so steps 3 and 6 are in the middle of one
 
@@ -147,3 +148,35 @@ def test_other_data_in_the_middle_of_an_epoch_is_refused(tmp_path):
     values(train, 2, tmp_path, replace(JOB, steps=7))
     for outcome in ranks(train, 2, tmp_path, replace(JOB, samples=41)):
         assert outcome.error == "TrainerError" and "with size 40, and now size is 41" in outcome.message
+
+
+class Residual:
+    """Something that differs from rank to rank, such as what compression of the gradients has left over."""
+
+    def __init__(self, rank: int) -> None:
+        self.left = torch.full((3,), float(rank))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"left": self.left}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.left.copy_(state["left"])
+
+
+def train_with_residual(steps: int) -> list[float]:
+    data = torch.utils.data.TensorDataset(torch.ones(8, 1), torch.ones(8, 1))
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Trainer(model, data, optimizer, loss=torch.nn.functional.mse_loss) as trainer:
+        residual = Residual(trainer.world.rank)
+        trainer.add_rank_state("residual", residual)
+        trainer.resume()
+        residual.left += 10
+        trainer.fit(steps=steps)
+    return residual.left.tolist()
+
+
+def test_state_of_each_rank_goes_back_to_its_rank_and_to_none_of_another_number(tmp_path):
+    assert values(train_with_residual, 2, tmp_path, 1) == [[10.0] * 3, [11.0] * 3]
+    assert values(train_with_residual, 2, tmp_path, 2) == [[20.0] * 3, [21.0] * 3]
+    assert values(train_with_residual, 1, tmp_path, 3) == [[10.0] * 3]

@@ -338,12 +338,12 @@ HANG: Cases = {
 PAIR = running(A, B, heard=50.0, advance=TRAINER)
 GROWN = dataclasses.replace(PAIR, members=(*PAIR.members, C))
 CHANGE: Cases = {
-    "a node is there, and there is room": (GROWN, ELASTIC, 50.0, Pause("c is there")),
+    "a node is there, and there is room": (GROWN, ELASTIC, 50.0, Pause("c has joined")),
     "two nodes are there": (
         dataclasses.replace(GROWN, members=(*GROWN.members, D)),
         ELASTIC,
         50.0,
-        Pause("c, d are there"),
+        Pause("c, d have joined"),
     ),
     "a node came this moment: another may follow": (
         but(GROWN, "c", joined=49.5),
@@ -356,7 +356,7 @@ CHANGE: Cases = {
     "a node that leaves is not news": (but(GROWN, "c", leaving=True), ELASTIC, 50.0, Wait(54.0)),
     "there is no room": (GROWN, dataclasses.replace(ELASTIC, nodes_max=2), 50.0, Wait(54.0)),
     "nobody wants more": (dataclasses.replace(GROWN, wanted=2), ELASTIC, 50.0, Wait(54.0)),
-    "a person wants more": (dataclasses.replace(GROWN, wanted=3), ELASTIC, 50.0, Pause("c is there")),
+    "a person wants more": (dataclasses.replace(GROWN, wanted=3), ELASTIC, 50.0, Pause("c has joined")),
     "a person wants fewer": (
         running(A, B, C, heard=50.0, advance=TRAINER, wanted=2),
         ELASTIC,
@@ -395,14 +395,14 @@ CHANGE: Cases = {
         50.0,
         Wait(54.0),
     ),
-    "a member is told to leave": (but(PAIR, "b", leaving=True), ELASTIC, 50.0, Pause("b is told to leave")),
-    "members are told to leave": (
+    "a member was told to leave": (but(PAIR, "b", leaving=True), ELASTIC, 50.0, Pause("b was told to leave")),
+    "members were told to leave": (
         but(but(PAIR, "a", leaving=True), "b", leaving=True),
         ELASTIC,
         50.0,
-        Pause("a, b are told to leave"),
+        Pause("a, b were told to leave"),
     ),
-    "a member of a script that cannot pause is told to leave": (
+    "a member of a script that cannot pause was told to leave": (
         but(dataclasses.replace(PAIR, advance=STEADY), "b", leaving=True),
         ELASTIC,
         50.0,

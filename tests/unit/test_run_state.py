@@ -91,7 +91,7 @@ def test_an_agent_that_was_started_anew_starts_nothing_of_the_old_generation(sta
     assert [start["g"] for start in hears_a.starts()] == [1, 2]
     assert [start["g"] for start in hears_anew.starts()] == [2]
     failures = [event["text"] for event in run.journal.all("failure")]
-    assert failures == ["b: lost with rank 1: its agent was started anew"]
+    assert failures == ["b was lost with rank 1: its agent was started anew"]
 
 
 def test_without_restarts_a_lost_agent_ends_the_run(stage: Theatre) -> None:

@@ -124,3 +124,19 @@ def test_leftovers_of_killed_writers_are_swept(tmp_path):
     (tmp_path / ".g0001-s000000005.99.tmp").write_bytes(b"half")
     snapshot_files.sweep(tmp_path)
     assert not list(tmp_path.glob(".*.tmp")) and steps(tmp_path) == [(1, 4)]
+
+
+def test_a_manifest_says_by_what_a_snapshot_was_written(tmp_path):
+    versions = save(tmp_path, 4).versions
+    assert versions["torch"] == str(torch.__version__) and versions["cuda"] in ("none", torch.version.cuda)
+    assert versions["python"].count(".") == 2 and versions["swarmtrain"]
+
+
+def test_a_snapshot_of_the_first_format_still_loads(tmp_path):
+    save(tmp_path, 4)
+    path = tmp_path / "g0001-s000000004.json"
+    fields = json.loads(path.read_text())
+    del fields["versions"]
+    path.write_text(json.dumps({**fields, "format": 1}))
+    (manifest,) = snapshot_files.listed(tmp_path)
+    assert manifest.versions == {} and snapshot_files.load(tmp_path, manifest)["step"] == 4

@@ -42,8 +42,8 @@ async def _stack(pid: int, file: Path | None, patience: float) -> str:
             grown = file.stat().st_size
             quiet = quiet + 1 if grown == size else 0
             size = grown
-            if size > before and quiet >= _QUIET:
-                break
+            if quiet >= _QUIET and (size > before or not _answers(pid)):
+                break  # it has answered, or it has been stopped or has gone since it was asked
         with file.open("rb") as dumps:
             dumps.seek(before)
             return dumps.read(_MOST).decode(errors="replace")

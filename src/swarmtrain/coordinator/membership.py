@@ -386,9 +386,8 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
     part = [member for member in view.members if member.node in view.taking_part]
     leaving = sorted(member.node for member in part if member.leaving)
     if leaving:
-        words = f"{', '.join(leaving)} {'is' if len(leaving) == 1 else 'are'} told to leave"
-        return Pause(words) if view.advance.cooperative else Stop()
-    if not view.advance.cooperative or view.advance.stepped is None:
+        return Pause(_told_to_leave(leaving)) if _may_change(view, policy) else Stop()
+    if not _may_change(view, policy) or view.advance.stepped is None:
         return Wait()
     most = _most(view, policy)
     fresh = [m for m in _eligible(view, policy, now) if m.node not in view.taking_part and m.warm]
@@ -415,6 +414,9 @@ def _settle(view: View, policy: Policy, now: float) -> Decision:
         return End(Outcome.FAILED, verdict.reason if isinstance(verdict, GiveUp) else "")
     if not _all(view, "idle") and not late:
         return Wait(view.stopping_until)
+    if not policy.restart.enabled:
+        leaving = sorted(member.node for member in view.members if member.leaving)
+        return End(Outcome.FAILED, f"{_told_to_leave(leaving)}, and restart is never")
     return Regather() if isinstance(verdict, GiveUp) else Regather(verdict.not_before)
 
 
@@ -437,6 +439,15 @@ def _eligible(view: View, policy: Policy, now: float) -> list[Member]:
     without = left_out(view.history, policy.restart, now)
     trusted = [member for member in able if member.node not in without]
     return trusted if len(trusted) >= policy.nodes_min else able
+
+
+def _may_change(view: View, policy: Policy) -> bool:
+    """Whether the group can change without a loss: every rank saves when it is asked to, and goes on from there."""
+    return view.advance.cooperative and policy.restart.enabled
+
+
+def _told_to_leave(nodes: Sequence[str]) -> str:
+    return f"{', '.join(nodes)} {'was' if len(nodes) == 1 else 'were'} told to leave"
 
 
 def _most(view: View, policy: Policy) -> int:

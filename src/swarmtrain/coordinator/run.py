@@ -113,6 +113,7 @@ class Run:
         self._pausing: tuple[float, str] | None = None  # by when the workers should have paused, and why
         self._failed_at = 0.0  # monotonic time of the current generation's first failure
         self._stall = stall.Stall()
+        self._slow: set[int] = set()  # ranks of the current generation that were named as stragglers
         self._alarm: asyncio.TimerHandle | None = None
         self._looked_at_clock = time.monotonic()
         self._began = False
@@ -223,8 +224,17 @@ class Run:
                 self.vitals.take(rank, pulse, now)
         if self.vitals.stepped() != before:
             self._stall.over()
+            self._watch_stragglers(now)
         if self.chronicle.open is not None and self.phase is Phase.RUNNING:
             self._look_for_steps()
+
+    def _watch_stragglers(self, now: float) -> None:
+        """Say once in a generation which rank slows the others down; nothing is done about it."""
+        found = self.vitals.straggler(now)
+        if found is not None and found.rank not in self._slow:
+            self._slow.add(found.rank)
+            node = self.workers[found.rank].node
+            self.journal.append("straggler", f"{node}: {found.reason}", rank=found.rank, node=node)
 
     def leaving(self, peer: Peer) -> None:
         """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""
@@ -392,7 +402,7 @@ class Run:
         self.generation, self.workers = generation, generation.workers()
         self.vitals = Vitals(len(self.workers))
         self.phase, self.formed, self._began = Phase.RUNNING, time.monotonic(), False
-        self._pausing, self._stall = None, stall.Stall()
+        self._pausing, self._stall, self._slow = None, stall.Stall(), set()
         for node in generation.parts:
             peer = self.peers[node]
             peer.idle = peer.drained = False

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from swarmtrain.coordinator.hang import Straggler, straggler
 from swarmtrain.coordinator.membership import Advance
 from swarmtrain.wire.pulse import Activity, Source
 
 _SAMPLES = 64  # step times of which the median is taken
+_WINDOW_STEPS, _WINDOW_SECONDS = 20, 10.0  # over which the ranks' own work is compared, at least
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Vitals:
     def __init__(self, ranks: int = 0) -> None:
         self._ranks = ranks
         self._times: deque[float] = deque(maxlen=_SAMPLES)
+        self._window: tuple[float, dict[int, Beat]] | None = None
         self.beats: dict[int, Beat] = {}
 
     def take(self, rank: int, pulse: Sequence[Any], now: float) -> None:
@@ -89,6 +92,25 @@ class Vitals:
     def usual(self) -> float | None:
         """Median seconds of a step, of late; None before the second."""
         return statistics.median(self._times) if self._times else None
+
+    def straggler(self, now: float) -> Straggler | None:
+        """The rank that slows the others down, if one has since this was last found out; asked at every beat."""
+        if len(self.beats) < self._ranks or self._window is None:
+            self._window = now, dict(self.beats)
+            return None
+        since, before = self._window
+        steps = min(
+            (beat.step - before[rank].step for rank, beat in self.beats.items() if rank in before), default=0
+        )
+        if steps < _WINDOW_STEPS or now - since < _WINDOW_SECONDS or len(before) < len(self.beats):
+            return None
+        self._window = now, dict(self.beats)
+        busy = {
+            rank: (beat.busy - before[rank].busy) / steps
+            for rank, beat in self.beats.items()
+            if beat.busy > before[rank].busy
+        }
+        return straggler(busy, (now - since) / steps, steps)
 
     def advance(self) -> Advance:
         """All of this, as decisions see it."""

@@ -33,6 +33,7 @@ class SharedClock:
         self._wishes = dict(wishes)
         now = time.monotonic()
         self._since = dict.fromkeys(self._seconds, now)
+        self._not_before = dict.fromkeys(self._seconds, now)
         self._asked = now
         self._asked_step = 0
         self._next_step = 0
@@ -48,7 +49,8 @@ class SharedClock:
             interval = min([_INTERVAL, *self._seconds.values()])
             ahead = min(_MOST_STEPS, max(1, int(interval / max(pace, 1e-6))))
         mine = [
-            self._world.leads and now - self._since[name] >= self._seconds[name] for name in self._seconds
+            self._world.leads and now >= max(self._since[name] + seconds, self._not_before[name])
+            for name, seconds in self._seconds.items()
         ]
         mine += [wish() for wish in self._wishes.values()]
         ahead, *found = greatest(self._world, torch.tensor([ahead, *mine], dtype=torch.int64)).tolist()
@@ -61,3 +63,8 @@ class SharedClock:
         """``name`` has just been done."""
         if name in self._since:
             self._since[name] = time.monotonic()
+
+    def put_off(self, name: str, seconds: float) -> None:
+        """``name`` is not due again within ``seconds``, by rank 0's word."""
+        if name in self._not_before:
+            self._not_before[name] = time.monotonic() + seconds

@@ -31,6 +31,7 @@ from swarmtrain.trainer.writer import Content, Outcome, SnapshotWriter, Tier
 from swarmtrain.wire import names
 
 _KEPT_IN_MEMORY = 2
+_SHARE_FOR_MEMORY = 0.05  # of the time at most goes to writing there: of large states fewer are taken
 _PAUSE_AGAIN = 10.0  # seconds after a pause that nothing could be saved for, until the next try
 _LAST_WAIT = 10.0  # seconds that a training which fails waits for the snapshot that is being written
 
@@ -233,6 +234,8 @@ class SnapshotKeeper:
                 position.step, position.epoch, path, manifest.bytes, outcome.seconds, tier=tier.name
             )
             self._saved_step = position.step
+            if tier is self._memory and self._clock is not None:
+                self._clock.put_off("memory", outcome.seconds / _SHARE_FOR_MEMORY)
         if outcome.error is None:
             if self._failing.pop(tier.name, None) is not None:
                 _complain(

@@ -1,21 +1,19 @@
 """The steps of a script that knows nothing of us, as the watched parts of torch tell them: see watch.py.
 
 Kept in the worker's pulse and in its file of metrics. No torch here: what happens comes in as calls, on the script's
-own thread, several a step, and none of them may cost more than a microsecond or two, or ever raise.
+own thread, several a step, so they are short; and whoever calls them hands what they raise to ``give_up``.
 """
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO
 
 from swarmtrain.wire import names
 from swarmtrain.wire.pulse import Activity, Pulse, Source, opened
@@ -27,22 +25,6 @@ _SILENCE = (
 
 _LABEL = {"source": "ddp"}  # tells these lines from the Trainer's
 _PLACE = (("RANK", "0"), ("WORLD_SIZE", "1"))
-
-_Event = TypeVar("_Event", bound=Callable[..., None])
-
-
-def _never_raises(event: _Event) -> _Event:
-    """An event that ends the watching, with one line for the user, where it would have broken the script."""
-
-    @wraps(event)
-    def told(self: Steps, *args: Any) -> None:
-        if self.on:
-            try:
-                event(self, *args)
-            except Exception as error:
-                self.give_up(error)
-
-    return told  # type: ignore[return-value]
 
 
 class Steps:
@@ -60,6 +42,7 @@ class Steps:
     ) -> None:
         self.on = True
         self.steps = 0
+        self.first: weakref.ref[object] | None = None  # the module of the first forward pass in training
         self._pulse = pulse
         self._path = metrics
         self._file: BinaryIO | None = None
@@ -70,7 +53,6 @@ class Steps:
         self._stopped = 0
         self._left_out = 0
         # Where the script is.
-        self._first: weakref.ref[object] | None = None  # the first module whose forward pass was seen
         self._inside: object = None  # the outermost module whose forward pass runs
         self._in_step = False  # that pass ends in a synchronised backward pass
         self._entered = 0
@@ -87,7 +69,6 @@ class Steps:
         self._unreported = (0, 0)  # steps, and the nanoseconds that they took
         self._line_due = 0
 
-    @_never_raises
     def enters(self, module: object, step: bool, evaluation: bool, device: str) -> None:
         """A forward pass begins.
 
@@ -102,30 +83,27 @@ class Steps:
         if self._cooperative():
             return
         self._inside, self._in_step = module, step  # also anew, when its last pass has ended in an exception
-        first = self._first() if self._first is not None else module
-        if not evaluation:
-            self._resume(Activity.EVALUATION)
-        elif module is first:
-            self._pause(Activity.EVALUATION)
-        self._entered = self._clock()
         if evaluation:
+            self._evaluates(module)
             return
-        if self._first is None:
+        if self._phase:
+            self._resume(Activity.EVALUATION)
+        if self.first is None:
             self._begin(module, device)
+        self._entered = self._now() - self._left_out
         if step:
-            if self._optimizer is None and module is first:
-                self._pass_in_place_of_a_step()
+            if self._optimizer is None:
+                self._pass_in_place_of_a_step(module)
             if self._work_since is None:
                 self._work_since, self._waited = self._entered, 0
-            self._mark()
+            if self._pulse is not None:
+                self._pulse.passed()
 
-    @_never_raises
     def computes(self, module: object) -> None:
         """The forward pass has met the others, as far as it does, and computes."""
         if module is self._inside:
             self._waited += self._clock() - self._entered
 
-    @_never_raises
     def leaves(self, module: object) -> None:
         """The forward pass has come to its end."""
         if module is not self._inside:
@@ -133,40 +111,36 @@ class Steps:
         self._inside = None
         if self._in_step:
             self._in_step = False
-            if self._work_since is not None and self._pulse is not None and self._times_work:
-                self._busy += self._clock() - self._work_since - self._waited
-                self._pulse.busy_ns = self._busy
+            if self._pulse is not None:
+                if self._work_since is not None and self._times_work:
+                    self._busy += self._clock() - self._work_since - self._waited
+                    self._pulse.busy_ns = self._busy
+                self._pulse.passed()
             self._work_since = None
-            self._mark()
 
-    @_never_raises
     def steps_made(self, optimizer: object) -> None:
         """An optimizer has made a step."""
-        if self._first is None:
-            return
         self._inside = None
-        counted = self._optimizer() if self._optimizer is not None else None
-        if optimizer is not counted:
+        if self._optimizer is None or optimizer is not self._optimizer():
             self._silence += 1
             if self._optimizer is not None and self._silence <= _SILENCE:
                 return
             self._optimizer = weakref.ref(optimizer)
         self._silence = 0
-        self._resume(Activity.EVALUATION)
+        if self._phase:
+            self._resume(Activity.EVALUATION)
         self._step()
         self._work_since, self._waited = self._last_step, 0
 
-    @_never_raises
     def switches(self, module: object, training: bool) -> None:
         """A module is put in training mode, or in evaluation mode."""
-        if self.steps == 0 or self._first is None or module is not self._first() or self._cooperative():
+        if self.steps == 0 or self.first is None or module is not self.first() or self._cooperative():
             return
         if training:
             self._resume(Activity.EVALUATION)
         else:
             self._pause(Activity.EVALUATION)
 
-    @_never_raises
     def compiles(self, begins: bool) -> None:
         """The compiler begins or ends."""
         if self._cooperative():
@@ -176,11 +150,13 @@ class Steps:
         else:
             self._resume(Activity.COMPILE)
 
-    @_never_raises
     def finish(self) -> None:
         """The script has ended: tell the last steps."""
         if self._unreported[0] and not self._cooperative():
             self._write_step()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def give_up(self, error: Exception) -> None:
         """Watch no longer, and say why."""
@@ -191,9 +167,14 @@ class Steps:
         """In a child of the worker: it shares the pulse and the file, and must not write to them."""
         self.on = False
 
+    def _evaluates(self, module: object) -> None:
+        if self.first is None or module is self.first():
+            self._pause(Activity.EVALUATION)
+        self._entered = self._clock()
+
     def _begin(self, module: object, device: str) -> None:
-        self._first = weakref.ref(module)
-        self._last_step = self._entered
+        self.first = weakref.ref(module)
+        self._last_step = self._now() - self._left_out
         # On an accelerator this thread runs ahead, and where it then waits, it also waits for the others.
         self._times_work = device == "cpu"
         if self._pulse is not None:
@@ -203,7 +184,6 @@ class Steps:
             self._file = self._path.open("ab", buffering=0)
             rank, world = (int(os.environ.get(name, default)) for name, default in _PLACE)
             self._write("start", rank=rank, world=world, device=device)
-        atexit.register(self.finish)
 
     def _cooperative(self) -> bool:
         """Whether the script keeps its pulse itself: then it is not watched any more."""
@@ -211,8 +191,10 @@ class Steps:
             self.on = False
         return not self.on
 
-    def _pass_in_place_of_a_step(self) -> None:
+    def _pass_in_place_of_a_step(self, module: object) -> None:
         """Count the pass before this one, once it seems that no optimizer is there to count by."""
+        if self.first is None or module is not self.first():
+            return
         self._silence += 1
         if self._silence > _SILENCE:
             self.steps = self._silence - 2  # also those that were not counted when they were made
@@ -243,10 +225,6 @@ class Steps:
             line = json.dumps({"kind": kind, **fields, **_LABEL}, separators=(",", ":"))
             self._file.write(line.encode() + b"\n")
 
-    def _mark(self) -> None:
-        if self._pulse is not None:
-            self._pulse.passed()
-
     def _clock(self) -> int:
         return (self._stopped if self._phase else self._now()) - self._left_out
 
@@ -272,11 +250,7 @@ class Steps:
 def of_this_worker() -> Steps | None:
     """What this worker's environment asks for; None where nobody would read it."""
     pulse, metrics = opened(), os.environ.get(names.ENV_METRICS)
-    if pulse is None and not metrics:
-        return None
-    steps = Steps(pulse, Path(metrics) if metrics else None)
-    os.register_at_fork(after_in_child=steps.stop)
-    return steps
+    return Steps(pulse, Path(metrics) if metrics else None) if pulse is not None or metrics else None
 
 
 def complain(line: str) -> None:

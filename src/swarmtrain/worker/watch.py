@@ -8,7 +8,9 @@ private, and the same from torch 2.4 to 2.13; where one is missing, nothing is w
 
 from __future__ import annotations
 
+import atexit
 import functools
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -36,19 +38,37 @@ def _watching(watch: _Watch) -> Callable[[ModuleType], None]:
 
 @functools.cache
 def _steps() -> Steps | None:
-    return of_this_worker()
+    steps = of_this_worker()
+    if steps is not None:
+        atexit.register(_safely(steps, steps.finish))
+        os.register_at_fork(after_in_child=steps.stop)
+    return steps
+
+
+def _safely(steps: Steps, tell: Callable[..., None]) -> Callable[..., None]:
+    """``tell``, as long as it works: the script goes on whatever happens here."""
+
+    def told(*args: object) -> None:
+        if steps.on:
+            try:
+                tell(*args)
+            except Exception as error:
+                steps.give_up(error)
+
+    return told
 
 
 @_watching
 def watch_parallel(module: ModuleType, steps: Steps) -> None:
     """Watch ``torch.nn.parallel.distributed``."""
-    kind = module.DistributedDataParallel
+    kind, torch = module.DistributedDataParallel, _torch()
 
     def enters(ddp: Any) -> None:
-        _watch_optimizers(steps)
-        graded = _torch().is_grad_enabled()
-        step = graded and ddp.training and ddp.require_backward_grad_sync
-        steps.enters(ddp, step, not graded and not ddp.training, ddp.device_type)
+        if steps.first is None:
+            _watch_optimizers(steps)
+        graded, training = torch.is_grad_enabled(), ddp.training
+        step = graded and training and ddp.require_backward_grad_sync
+        steps.enters(ddp, step, not (graded or training), ddp.device_type)
 
     _tell(steps, kind, _pre_forward=enters, _run_ddp_forward=steps.computes, _post_forward=steps.leaves)
     _watch_modes(kind, steps)
@@ -57,13 +77,15 @@ def watch_parallel(module: ModuleType, steps: Steps) -> None:
 @_watching
 def watch_sharded(module: ModuleType, steps: Steps) -> None:
     """Watch ``FSDPState``, which is the state of each module that ``fully_shard`` was called on."""
+    torch = _torch()
 
     def enters(state: Any) -> None:
         if state._state_ctx.iter_forward_root is not None:
             return  # a part of a model whose forward pass has begun
-        _watch_optimizers(steps)
-        graded, training = _torch().is_grad_enabled(), state._modules[0].training
-        steps.enters(state, graded and training, not graded and not training, state._device.type)
+        if steps.first is None:
+            _watch_optimizers(steps)
+        graded, training = torch.is_grad_enabled(), state._modules[0].training
+        steps.enters(state, graded and training, not (graded or training), state._device.type)
 
     def leaves(state: Any) -> None:
         if state._state_ctx.iter_forward_root is state:
@@ -84,8 +106,9 @@ def hide_from_compiler(module: ModuleType, steps: Steps) -> None:
 @_watching
 def watch_compiler(module: ModuleType, steps: Steps) -> None:
     """Watch ``torch._dynamo.callback``."""
-    module.callback_handler.register_start_callback(lambda *_: steps.compiles(True))
-    module.callback_handler.register_end_callback(lambda *_: steps.compiles(False))
+    compiles = _safely(steps, steps.compiles)
+    module.callback_handler.register_start_callback(lambda *_: compiles(True))
+    module.callback_handler.register_end_callback(lambda *_: compiles(False))
 
 
 class _Told:
@@ -99,7 +122,7 @@ class _Told:
     def __get__(self, owner: object, kind: type | None = None) -> Any:
         if owner is None:
             return self._method
-        if self._steps.on and not _torch().compiler.is_compiling():
+        if self._steps.on:
             try:
                 self._tell(owner)
             except Exception as error:
@@ -115,11 +138,11 @@ def _tell(steps: Steps, kind: type, **told: Callable[[Any], None]) -> None:
 
 def _watch_modes(kind: Any, steps: Steps) -> None:
     """``model.train()``, and ``model.eval()``, which calls it."""
-    train = kind.train
+    train, switches = kind.train, _safely(steps, steps.switches)
 
     @functools.wraps(train)
     def told(self: Any, mode: bool = True) -> Any:
-        steps.switches(self, mode)
+        switches(self, mode)
         return train(self, mode)
 
     kind.train = told
@@ -130,8 +153,11 @@ def _watch_optimizers(steps: Steps) -> None:
     """From the first forward pass on: a script that makes none keeps its optimizers to itself."""
 
     def after_step(optimizer: object, args: object, kwargs: object) -> None:
-        if not _torch().compiler.is_compiling():
-            steps.steps_made(optimizer)
+        if steps.on:
+            try:
+                steps.steps_made(optimizer)
+            except Exception as error:
+                steps.give_up(error)
 
     sys.modules["torch.optim.optimizer"].register_optimizer_step_post_hook(after_step)
 
