@@ -165,6 +165,16 @@ class ClientDesk:
     async def _do_resize(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         run, nodes = self._run, int(request["nodes"])
         low, high = run.policy.nodes_min, run.policy.nodes_max
+        if run.phase is Phase.ENDED:
+            raise ClusterError(
+                f"{run.ticket.run} has ended: {status(run)['state']}",
+                f"`swarmtrain run --resume --nodes {nodes}` goes on from there",
+            )
+        if run.policy.names:
+            raise RequestError(
+                f"{run.ticket.run} cannot be resized: its job names its nodes, {', '.join(run.policy.names)}",
+                "give the job a range, as nodes: 2..4, to resize it while it runs",
+            )
         if not low <= nodes <= high:
             allowed = f"{low} to {high} nodes" if low < high else f"{low} nodes and no others"
             raise RequestError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,16 @@ class SwarmLauncher:
         model = self._model(run, names.AGENT_SERVICE)
         python = model["Spec"]["TaskTemplate"]["ContainerSpec"]["Command"][0]
         return [python, "-I", names.BUNDLE]
+
+    def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
+        """Scale the agents' service. Swarm chooses who goes; the coordinator has those that train save first."""
+        agents = [each for each in self._services(run) if _role(each) == names.AGENT_SERVICE]
+        if [each.name for each in agents] != [f"{run.stack}_{names.AGENT_SERVICE}"]:
+            raise ClusterError(
+                f"the nodes of {run.id} are named, a service each", "give the job a range, as nodes: 2..4"
+            )
+        if agents[0].replicas != nodes:
+            self._scale([agents[0].name], nodes)
 
     def kill(self, run: Run) -> None:
         """Take the agents away; the coordinator stays as the archive."""
