@@ -315,6 +315,7 @@ class Agent:
         parts = [
             Part(
                 generation=start["g"],
+                fence=self._ticket.fence(start["g"]),
                 rank=rank,
                 local_rank=local_rank,
                 local_world_size=len(ranks),
