@@ -28,7 +28,7 @@ class Scene:
         self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
         self.agent._directory = self.agent._lineage = "t.1"  # it was prepared before
         self.agent._node_name = "a"
-        self.agent._choice = network.Choice("127.0.0.1", "lo", "")
+        self.agent._choice = network.Choice("lo", "127.0.0.1", "")
 
     async def session(
         self, meanwhile: Callable[[Agent], None]

@@ -333,7 +333,7 @@ class Run:
                     self._form(formation)
                 case Lose(nodes):
                     for node in nodes:
-                        self._lose(self.peers[node], _silence(self.peers[node]))
+                        self._lose(self.peers[node], "")
                 case Look():
                     self._look()
                 case Hang(limit):
@@ -391,7 +391,7 @@ class Run:
 
     def _attempt(self) -> Attempt:
         """The current generation as a failed attempt."""
-        cause = root_cause(self.failures)[0]
+        cause = root_cause([*self.failures, *(self._loss(peer) for peer in self._missing())])[0]
         return Attempt(
             generation=self.generation.number,
             kind=cause.kind,
@@ -470,7 +470,7 @@ class Run:
 
     def _regather(self, not_before: float) -> None:
         """The current generation is over and another one is to come."""
-        self._lose_the_gone()
+        self._lose_the_missing()
         nodes = len(self.generation.parts)
         stood_since = self.vitals.stepped()
         if self.failures:
@@ -514,7 +514,7 @@ class Run:
     def _end(self, outcome: Outcome, reason: str) -> None:
         fields: dict[str, Any] = {}
         if self.failures:
-            self._lose_the_gone()
+            self._lose_the_missing()
             self.causes = root_cause([self._with_log(failure) for failure in self.failures])
             cause = self.causes[0]
             reason = f"{cause.sentence()} ({reason})" if reason else cause.sentence()
@@ -548,23 +548,37 @@ class Run:
         self.journal.append("failure", failure.sentence(), failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
+        failure = self._loss(peer, why)
         for worker in self.workers.values():
             if worker.node == peer.node and worker.state in ("starting", "running"):
                 worker.state, worker.exit = "killed", "lost with its node"
         peer.idle = peer.drained = True
-        silent_since = peer.gone if peer.gone is not None else peer.heard
-        when = time.time() - max(0.0, time.monotonic() - silent_since)
         if peer.channel is not None:
             peer.channel.abort()
             peer.channel, peer.gone = None, time.monotonic()
-        words = self.generation.rank_words(peer.node)
-        self._fail(Failure("node", peer.node, when, f"lost with {words}: {why}"))
+        self._fail(failure)
 
-    def _lose_the_gone(self) -> None:
+    def _loss(self, peer: Peer, why: str = "") -> Failure:
+        """The loss of a member, at the time of its last word."""
+        silent_since = peer.gone if peer.gone is not None else peer.heard
+        when = time.time() - max(0.0, time.monotonic() - silent_since)
+        words = self.generation.rank_words(peer.node)
+        return Failure("node", peer.node, when, f"lost with {words}: {why or _silence(peer)}")
+
+    def _missing(self) -> list[Peer]:
+        """Members with workers left that are gone or silent: when others fail, they fell because of these."""
+        now = time.monotonic()
+        return [
+            peer
+            for peer in self.peers.values()
+            if self._takes_part(peer.node) and not peer.idle
+            if now >= (peer.heard + self.policy.lease if peer.gone is None else peer.gone)
+        ]
+
+    def _lose_the_missing(self) -> None:
         """The others fell because of these, and were heard first."""
-        for peer in list(self.peers.values()):
-            if self._takes_part(peer.node) and peer.gone is not None and not peer.idle:
-                self._lose(peer, "its connection closed")
+        for peer in self._missing():
+            self._lose(peer, "its connection closed" if peer.gone is not None else "")
 
     def _prospect(self, peer: Peer) -> str:
         """What becomes of an agent that comes while others train, where that is not what people expect."""
