@@ -12,6 +12,7 @@ from typing import Any
 
 from swarmtrain.control.logs import clock_time
 from swarmtrain.control.result import ENDED, Status
+from swarmtrain.wire.snapshots import Snapshot
 
 NOTHING = "-"
 UNREACHABLE = "unreachable"
@@ -214,6 +215,26 @@ def workers(status: Status) -> Table:
                 number(worker.get("pid")),
                 number(worker.get("step")),
                 str(worker.get("exit") or NOTHING),
+            )
+        )
+    return table
+
+
+def snapshots(found: Sequence[Snapshot], now: float) -> Table:
+    """Every copy of a run's snapshots."""
+    table = Table(("STEP", "EPOCH", "GENERATION", "NODE", "TIER", "RANKS", "SIZE", "AGE", "COMPLETE"))
+    for each in found:
+        table.rows.append(
+            (
+                str(each.step),
+                number(each.epoch),
+                str(each.generation),
+                each.node,
+                each.tier,
+                number(each.world_size),
+                size(each.bytes),
+                duration(now - each.time if each.time else None),
+                f"no: {each.damage}" if each.damage else "yes",
             )
         )
     return table
