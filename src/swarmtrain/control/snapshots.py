@@ -95,7 +95,7 @@ class Snapshots:
         for copy in sorted(copies, key=lambda each: (each.tier != "disk", each.node)):
             try:
                 path = self._bring(copy, to or Path(), progress)
-            except (ClusterError, RequestError) as error:
+            except SwarmtrainError as error:
                 passed_over.append(f"{copy.file} on {copy.node}: {error.message}")
                 continue
             return Pulled(path, copy, tuple(passed_over))
