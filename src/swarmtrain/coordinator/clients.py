@@ -153,10 +153,11 @@ class ClientDesk:
     # ---- acting ----------------------------------------------------------------------------------------------
 
     async def _do_stop(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        if request.get("reason"):
-            self._run.refuse(str(request["reason"]))
-        else:
+        if not request.get("reason"):
             self._run.stop()
+        elif not self._run.refuse(str(request["reason"])):
+            yield {"status": status(self._run), "done": {}}
+            return
         async for _ in self._beats(True):
             pass
         yield {"status": status(self._run), "done": {}}

@@ -76,7 +76,7 @@ class Member:
         drained: and all that its workers wrote has arrived.
         warm: it can start workers at once.
         leaving: it has been told to go, and goes when its workers are gone.
-        gone: since when its connection is lost.
+        gone: since when its connection is lost; in the future where it is expected back until then.
     """
 
     node: str
@@ -322,7 +322,7 @@ def _watch(view: View, policy: Policy, now: float) -> Decision:
     if view.stop_asked or view.failed:
         return Stop()
     if view.finished or view.paused:
-        if not _all(view, "drained" if view.finished else "idle"):
+        if not _all(view, "drained" if view.finished else "idle", now):
             return Wait()
         return End(Outcome.SUCCEEDED) if view.finished else Regather()
     leases = _leases(view, policy, now)
@@ -407,12 +407,12 @@ def _settle(view: View, policy: Policy, now: float) -> Decision:
     late = now >= view.stopping_until
     verdict = judge(view.history, policy.restart, now) if view.failed and view.history else GiveUp()
     if view.stop_asked or (view.failed and isinstance(verdict, GiveUp)):
-        if not _all(view, "drained") and not late:
+        if not _all(view, "drained", now) and not late:
             return Wait(view.stopping_until)
         if view.stop_asked and not (view.failed and not policy.restart.enabled):
             return End(Outcome.STOPPED, "stopped by a person")
         return End(Outcome.FAILED, verdict.reason if isinstance(verdict, GiveUp) else "")
-    if not _all(view, "idle") and not late:
+    if not _all(view, "idle", now) and not late:
         return Wait(view.stopping_until)
     if not policy.restart.enabled:
         leaving = sorted(member.node for member in view.members if member.leaving)
@@ -466,10 +466,10 @@ def _in_touch(member: Member, now: float) -> bool:
     return member.gone is None and now < member.heard + _IN_TOUCH
 
 
-def _all(view: View, state: str) -> bool:
+def _all(view: View, state: str, now: float) -> bool:
     """Whether all members of the current generation that can be asked are ``idle``, or ``drained``."""
     return all(
         getattr(member, state)
         for member in view.members
-        if member.node in view.taking_part and member.gone is None
+        if member.node in view.taking_part and (member.gone is None or member.gone > now)
     )
