@@ -16,7 +16,7 @@ from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
-WELCOME = {"run": "t.1", "node": "a", "directory": "t.1", "lineage": "t.1", "offsets": [], "generation": 1}
+WELCOME = {"run": "t.1", "node": "a", "directory": "t.1", "lineage": "t.1", "offsets": [], "generation": 1, "moved": 0}
 
 
 class Scene:

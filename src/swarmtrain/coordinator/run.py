@@ -47,6 +47,7 @@ RESTART_GRACE = (
 )
 SETTLE = 10.0  # seconds on top of the grace in which agents report their workers' end
 RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
+RECOVERY_MOVED = 10.0  # the same where every agent that can has just handed over what it knew
 PAUSE_SECONDS = 60.0  # in which workers save and leave when the group changes
 PAUSE_AGAIN = 120.0  # seconds until they are asked again if they did not
 _BATCH = 50  # events in one message
@@ -747,7 +748,7 @@ class Run:
             self._before = (stopping["began"], stopping["step"])
             self._stopping(stopping["order"])
         joined = {event["node"]: event for event in self.journal.all("joined")}
-        self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
+        self.peers = self.generation.absent_peers(joined, time.monotonic() + (RECOVERY_MOVED if self.moved else RECOVERY))
 
 
 def _identity(peer: Peer) -> dict[str, Any]:
