@@ -13,6 +13,7 @@ from typing import Any
 from swarmtrain.control.logs import clock_time
 from swarmtrain.control.result import ENDED, Status
 from swarmtrain.wire.snapshots import Snapshot
+from swarmtrain.wire.task import GENERATIONS
 
 NOTHING = "-"
 UNREACHABLE = "unreachable"
@@ -220,6 +221,12 @@ def workers(status: Status) -> Table:
     return table
 
 
+def _generation(fence: int) -> str:
+    """A generation's number; of a run that went on in another's directories, that run's, too."""
+    run, generation = divmod(fence, GENERATIONS)
+    return f"{generation} of run {run}" if run else str(generation)
+
+
 def snapshots(found: Sequence[Snapshot], now: float) -> Table:
     """Every copy of a run's snapshots."""
     table = Table(("STEP", "EPOCH", "GENERATION", "NODE", "TIER", "RANKS", "SIZE", "AGE", "COMPLETE"))
@@ -228,7 +235,7 @@ def snapshots(found: Sequence[Snapshot], now: float) -> Table:
             (
                 str(each.step),
                 number(each.epoch),
-                str(each.generation),
+                _generation(each.generation),
                 each.node,
                 each.tier,
                 number(each.world_size),
