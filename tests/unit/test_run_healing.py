@@ -94,7 +94,7 @@ def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatr
                 agents["a"][0].heard = stage.clock.now
                 run.tick()
             assert texts(run, "failure") == [
-                "b: lost with rank 1: its connection closed and it did not come back"
+                "b was lost with rank 1: its connection closed and it did not come back"
             ]
             end_workers(run, agents)
 

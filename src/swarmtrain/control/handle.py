@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from swarmtrain.wire.link import Link
 
 _REACH_SECONDS = 60.0  # for a helper on another node to serve that node's files
+_MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
 _STOP_PATIENCE = 5.0  # seconds for a silent coordinator to come back before its run is killed
 
 
@@ -166,6 +167,22 @@ class RunHandle:
                     self.launcher.kill(self.run)
                     return
                 time.sleep(0.5)
+
+    def recover(self, node: str) -> Status:
+        """Move the coordinator to another manager; returns once it answers there.
+
+        Raises:
+            ClusterError: it may still live where it was, cannot go there, or does not answer within two minutes.
+        """
+        self.launcher.recover(self.run, node)
+        deadline = time.monotonic() + _MOVE_SECONDS
+        while True:
+            try:
+                return self.status()
+            except ClusterError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1.0)
 
     def resize(
         self, nodes: int, *, wait: bool = True, tell: Callable[[str], None] = lambda text: None

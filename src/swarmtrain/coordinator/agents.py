@@ -73,7 +73,7 @@ class AgentDesk:
             await channel.send({"refuse": "the run has not ended: its agents serve its files"})
             return
         try:
-            await self._welcome(channel, peer)
+            await self._welcome(channel, peer, _copied(run, join))
             if join["role"] == "agent":
                 run.tell(peer)
             while (message := await channel.receive()) is not None:
@@ -85,7 +85,7 @@ class AgentDesk:
             if peer.channel is channel:
                 run.left(peer)
 
-    async def _welcome(self, channel: Channel, peer: Peer) -> None:
+    async def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
         """Tell an agent where it is, and how much of its output is known."""
         run = self._run
         await channel.send(
@@ -100,9 +100,12 @@ class AgentDesk:
                         *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),
                     ],
                     "generation": run.generation.number,
+                    "moved": run.moved,
                 }
             }
         )
+        peer.copied = copied
+        run.share(peer)
         run.bell.ring()
 
     def _hear(self, peer: Peer, message: Message) -> None:
@@ -143,6 +146,13 @@ class AgentDesk:
                     queue.put_nowait(rest)
             case _:
                 raise ChannelError(f"the agent on {peer.node} sent a message this version does not know")
+
+
+def _copied(run: Run, join: Message) -> int:
+    """How many events of the journal an agent has; a helper keeps none."""
+    if join["role"] != "agent":
+        return 1 << 62
+    return int(join["journal"]) if join["moved"] == run.moved else 0
 
 
 def _peer(channel: Channel, join: Message) -> Peer:

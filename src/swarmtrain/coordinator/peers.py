@@ -53,6 +53,7 @@ class Peer:
     drained: bool = True  # and everything that its workers wrote is here
     warm: bool = True  # it has imported what workers need
     leaving: bool = False  # it is told to go, or of no use to this run
+    copied: int = 1 << 62  # events of the journal that it has; more than there are until it is welcome
     missed_start: bool = False  # its connection broke before it heard of the current generation
     clock: float = 0.0  # seconds to add to its Unix times
     heard: float = 0.0

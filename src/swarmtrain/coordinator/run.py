@@ -49,6 +49,7 @@ SETTLE = 10.0  # seconds on top of the grace in which agents report their worker
 RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
 PAUSE_SECONDS = 60.0  # in which workers save and leave when the group changes
 PAUSE_AGAIN = 120.0  # seconds until they are asked again if they did not
+_BATCH = 50  # events in one message
 ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
 
 
@@ -87,11 +88,13 @@ def policy_of(task: Task, node: str) -> Policy:
 class Run:
     """The state of a run, rebuilt from its journal when the coordinator starts again."""
 
-    def __init__(self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False) -> None:
-        self.task, self.ticket, self.place = task, ticket, place
+    def __init__(
+        self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False, moved: int = 0
+    ) -> None:
+        self.task, self.ticket, self.place, self.moved = task, ticket, place, moved
         self.policy = policy_of(task, place.node)
         self.bell = Bell()
-        self.journal = Journal(place.path / "journal.jsonl", lambda event: self.bell.ring())
+        self.journal = Journal(place.path / "journal.jsonl", lambda event: self._published())
         self.output = OutputStore(place.path / "output.jsonl")
         self.progress = Progress(place.path / "metrics.jsonl")
         self.chronicle = Chronicle(self.journal)
@@ -128,6 +131,19 @@ class Run:
             self.journal.append(
                 "submitted", f"{ticket.run} submitted: {task.target} on {nodes}", run=ticket.run
             )
+
+    def _published(self) -> None:
+        """Something is in the journal: everybody who follows it learns of it, and every agent keeps a copy."""
+        self.bell.ring()
+        for peer in self.peers.values():
+            self.share(peer)
+
+    def share(self, peer: Peer) -> None:
+        """Bring an agent's copy of the journal up to date."""
+        while peer.channel is not None and peer.copied < len(self.journal.events):
+            batch = self.journal.events[peer.copied : peer.copied + _BATCH]
+            peer.copied += len(batch)
+            peer.post({"journal": batch})
 
     # ---- what agents say -------------------------------------------------------------------------------------
 

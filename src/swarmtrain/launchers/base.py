@@ -100,6 +100,14 @@ class Launcher(Protocol):
         """
         ...
 
+    def recover(self, run: Run, node: str) -> None:
+        """Start the coordinator on another machine, since its own is gone; it takes the journal from the agents.
+
+        Raises:
+            ClusterError: it may still live where it was, it cannot go there, or it cannot move at all.
+        """
+        ...
+
     def kill(self, run: Run) -> None:
         """End what still runs of it, when its coordinator does not answer; keeps what is on disk."""
         ...

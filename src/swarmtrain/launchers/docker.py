@@ -170,6 +170,10 @@ class DockerLauncher:
             patience = max(each["Config"].get("StopTimeout") or 0 for each in found) + _SECONDS
             self.docker.run(word, *(each["Id"] for each in found), timeout=patience)
 
+    def recover(self, run: Run, node: str) -> None:
+        """See Launcher.recover."""
+        raise ClusterError(f"the coordinator of {run.id} cannot move: one engine has one machine")
+
     def kill(self, run: Run) -> None:
         """End the agents; the coordinator stays as the archive."""
         running = [

@@ -191,6 +191,12 @@ class LocalLauncher:
         """See Launcher.program."""
         return [sys.executable, "-I", str(bundle.on_disk())]
 
+    def recover(self, run: Run, node: str) -> None:
+        """See Launcher.recover."""
+        raise ClusterError(
+            f"the coordinator of {run.id} cannot move: the machine it runs on is the only one there is"
+        )
+
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""
         roots = [process["pid"] for process in self._processes(run.id).values() if _lives(process)]
