@@ -152,7 +152,9 @@ def test_an_error_that_comes_again_at_the_same_step_ends_the_run_with_its_traceb
     handle = start(tmp_path, fault="raise", always=True)
     result = handle.wait(timeout=60)
     assert result.state == "failed", story(handle)
-    assert result.reason.startswith("rank 1 on node1: ValueError: planted (it failed at step 39 2 times in a row")
+    assert result.reason.startswith(
+        "rank 1 on node1: ValueError: planted (it failed at step 39 2 times in a row"
+    )
     cause = handle.status()["cause"]
     assert (cause["kind"], cause["rank"]) == ("exception", 1)
     assert cause["traceback"].startswith("Traceback (most recent call last):")
@@ -204,9 +206,7 @@ def test_a_run_with_fewer_nodes_goes_on_at_once_and_grows_again(
     assert handle.status()["restarts"] == 1
     sound = account(home, handle)
     sound.check(SAMPLES)
-    assert sound.losses() == pytest.approx(
-        undisturbed(nodes=3, random=False)[1], rel=2e-3, abs=2e-4
-    )
+    assert sound.losses() == pytest.approx(undisturbed(nodes=3, random=False)[1], rel=2e-3, abs=2e-4)
     check_output(home, handle)
 
 
@@ -224,7 +224,9 @@ def test_a_stopped_run_saves_its_last_step_and_resume_goes_on_there(
     assert origins(second) == {1: (1, status["step"])}
     assert weights(second) == undisturbed()[0]
     entries = [line.text for handle in (first, second) for line in lines(handle) if line.rank == 1]
-    assert [text for text in entries if text.startswith("step ")] == [f"step {n}" for n in range(1, STEPS + 1)]
+    assert [text for text in entries if text.startswith("step ")] == [
+        f"step {n}" for n in range(1, STEPS + 1)
+    ]
 
 
 def test_a_node_that_is_told_to_leave_costs_no_step(
@@ -242,7 +244,5 @@ def test_a_node_that_is_told_to_leave_costs_no_step(
     assert (status["restarts"], status["lost_steps"]) == (0, 0)
     sound = account(home, handle)
     sound.check(SAMPLES)
-    assert sound.losses() == pytest.approx(
-        undisturbed(nodes=3, random=False)[1], rel=2e-3, abs=2e-4
-    )
+    assert sound.losses() == pytest.approx(undisturbed(nodes=3, random=False)[1], rel=2e-3, abs=2e-4)
     check_output(home, handle)

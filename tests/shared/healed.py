@@ -90,7 +90,7 @@ class Account:
         for path, text in books.items():
             match = _BOOK.search(path)
             assert match is not None, path
-            whole = [line for line in text.split("\n")[:-1]]  # the last one may be torn by a loss of power
+            whole = text.split("\n")[:-1]  # the last one may be torn by a loss of power
             self._entries.setdefault(int(match[1]), []).extend(json.loads(line) for line in whole)
 
     def counted(self) -> Iterator[list[Any]]:

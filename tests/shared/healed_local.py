@@ -79,6 +79,10 @@ def _processes_of(directory: Path) -> list[str]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if pid != os.getpid() and (str(directory) in where or str(directory) in words) and "pytest" not in words:
+        if (
+            pid != os.getpid()
+            and (str(directory) in where or str(directory) in words)
+            and "pytest" not in words
+        ):
             found.append(f"{pid} {words}")
     return found
