@@ -16,7 +16,15 @@ from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
-WELCOME = {"run": "t.1", "node": "a", "directory": "t.1", "lineage": "t.1", "offsets": [], "generation": 1}
+WELCOME = {
+    "run": "t.1",
+    "node": "a",
+    "directory": "t.1",
+    "lineage": "t.1",
+    "offsets": [],
+    "generation": 1,
+    "moved": 0,
+}
 
 
 class Scene:
@@ -28,7 +36,7 @@ class Scene:
         self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
         self.agent._directory = self.agent._lineage = "t.1"  # it was prepared before
         self.agent._node_name = "a"
-        self.agent._choice = network.Choice("127.0.0.1", "lo", "")
+        self.agent._choice = network.Choice("lo", "127.0.0.1", "")
 
     async def session(
         self, meanwhile: Callable[[Agent], None]

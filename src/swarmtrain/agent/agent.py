@@ -516,7 +516,9 @@ class Agent:
         count = f"{self._count} worker{'s' if self._count > 1 else ''}"
         asked = "asked for" if self._task.workers else ("one a GPU" if self._gpus else "no GPU, so one")
         backend = "asked for" if self._task.backend != "auto" else gpus
-        threads = "set by you" if "OMP_NUM_THREADS" in {**env, **self._ticket.env} else self._threads_why
+        threads = self._threads_why
+        for where, variables in (("the image", env), ("the job", self._ticket.env)):
+            threads = f"set by {where}" if "OMP_NUM_THREADS" in variables else threads
         words = (
             f"{count} ({asked}), backend {self._backend} ({backend}), "
             f"OMP_NUM_THREADS={self._env['OMP_NUM_THREADS']} ({threads})"

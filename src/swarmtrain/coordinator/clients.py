@@ -256,6 +256,8 @@ class ClientDesk:
 
     def _peer(self, node: str) -> Peer:
         peer = self._run.peers.get(node)
+        if (peer is None or peer.channel is None) and self._run.phase is Phase.ENDED:
+            raise ClusterError(f"{self._run.ticket.run} has ended: nothing of it runs any more")
         if peer is None or peer.channel is None:
             raise ClusterError(
                 f"the agent on {node} is not there (any more)",
