@@ -202,6 +202,7 @@ class ClientDesk:
                 yield reply
         finally:
             typing.cancel()
+            await asyncio.wait([typing])  # two cannot read from one channel
 
     async def _do_fetch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         async for reply in self._files("fetch", request["path"], request, files.send):
