@@ -1,8 +1,8 @@
 """From a fault to the next optimizer step of all ranks, on three nodes of the lab, against stock torchrun.
 
-Each rank writes down when it has made each step (`recover_train.py`). What is measured is the time between the last step
-that all ranks made before the fault and the first one that all ranks made after it. All training is on the lab's
-three nodes, a step every 50 ms or so; a fault hits lab-2 and lab-3 in turns, where it is not about the coordinator.
+Each rank writes down when it has made each step (`recover_train.py`). What is measured is the time from the last step
+that all ranks made before the fault to the first one that all ranks made after it. A step takes 50 ms or so. A fault
+hits lab-3 and lab-2 in turns, where it is not about the coordinator.
 
     python benchmarks/recover_lab.py [ROUNDS] [--only CASE...] [--limit SECONDS] [--json] [--list]
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -52,6 +53,7 @@ STEADY_SECONDS = 8.0  # of steps before a fault
 CALM_SECONDS = 15.0  # after the coordinator's end, in which no step may be lost
 OFF_SECONDS = 30.0
 HANG_SECONDS = 10.0
+FULL_SECONDS = 60.0  # to be on all nodes again
 
 
 class Training(Protocol):
@@ -86,9 +88,7 @@ class Bench:
         """A fresh directory for stamps, as containers see it, and the reader of it."""
         self._count += 1
         tag = f"{int(time.time())}-{self._count}"
-        directories = [
-            self.lab.names.node_directory(index) / "bench" / tag for index in range(1, NODES + 1)
-        ]
+        directories = [self.lab.names.node_directory(index) / "bench" / tag for index in range(1, NODES + 1)]
         for directory in directories:
             directory.mkdir(parents=True)
             directory.chmod(0o777)
@@ -209,9 +209,17 @@ def freeze(bench: Bench, training: Training, index: int) -> Undo:
 
 
 def power_off(bench: Bench, training: Training, index: int) -> Undo:
+    """The cable first: a machine without power closes no connection, the kernel of a killed container does."""
     node = bench.lab.node(index)
+    node.unplug()
     node.kill()
-    return lambda: start(node)
+    return lambda: power_on(node)
+
+
+def power_on(node: Node) -> None:
+    if node.machine() != "running":
+        node.plug()
+        node.start()
 
 
 def hang(bench: Bench, training: Training, index: int) -> Undo:
@@ -219,11 +227,6 @@ def hang(bench: Bench, training: Training, index: int) -> Undo:
     for directory in pattern.iterdir():
         (directory / "hang").touch()
     return nothing
-
-
-def start(node: Node) -> None:
-    if node.machine() != "running":
-        node.start()
 
 
 # ---- measurements -----------------------------------------------------------------------------------------------
@@ -236,6 +239,7 @@ class Found:
     case: str
     round: int = 0
     seconds: float | None = None
+    full_seconds: float | None = None  # until all nodes took part again, where that was waited for
     limit: float = 0.0
     as_wanted: bool = True
     note: str = ""
@@ -256,13 +260,20 @@ def recovery(bench: Bench, training: Training, fault: Fault, index: int, limit: 
     last = training.log.last_of(last.attempt)
     if last.t < begun - 1.0:
         raise Stuck(f"training stood still {begun - last.t:.1f} s before the fault")
-    return _found(training, last, following, last.t, limit)
+    found = _found(training, last, following, last.t, limit)
+    if following and fault is kill_container:  # of which Swarm starts another one
+        full = training.log.next_attempt(last, FULL_SECONDS, NODES)
+        found.full_seconds = full.t - last.t if full else None
+        found.note += f", all {NODES} after {found.full_seconds:.1f} s" if full else ", never all again"
+    return found
 
 
 def hung(bench: Bench, training: Training, fault: Fault, index: int, limit: float) -> Found:
     """The same, and whether the journal names the rank that hung."""
     found = recovery(bench, training, fault, index, limit)
-    (rank,) = {stamp.rank for stamp in training.log.stamps() if stamp.place == index - 1 and stamp.world == NODES}
+    (rank,) = {
+        stamp.rank for stamp in training.log.stamps() if stamp.place == index - 1 and stamp.world == NODES
+    }
     named = [event["text"] for event in training.journal() if event["kind"] in ("failure", "stall")]
     if not any(f"rank {rank} " in text and "hang_here" in text for text in named):
         found.as_wanted, found.note = False, f"rank {rank} is not named: {named}"
@@ -297,14 +308,13 @@ def coordinator_killed(bench: Bench, training: Training, fault: Fault, index: in
 def coordinator_off(bench: Bench, training: Training, fault: Fault, index: int, limit: float) -> Found:
     """From the start of the coordinator's machine, off for 30 s, to the first step of all ranks."""
     last = training.log.steady(NODES, STEADY_SECONDS, START_SECONDS, training.alive)
-    machine = bench.lab.node(1)
-    machine.kill()
+    undo = power_off(bench, training, 1)
     try:
         time.sleep(OFF_SECONDS)
         early = training.log.next_attempt(last, 0)
     finally:
         began = time.time()
-        start(machine)
+        undo()
     following = training.log.next_attempt(last, limit)
     found = _found(training, training.log.last_of(last.attempt), following, began, limit)
     if early:
@@ -323,7 +333,7 @@ def _found(training: Training, last: Whole, following: Whole | None, since: floa
 
 def _usual(training: Training, last: Whole) -> float:
     times = [step.t for step in training.log.whole() if step.attempt == last.attempt]
-    return statistics.median(late - early for early, late in zip(times, times[1:], strict=False))
+    return statistics.median(late - early for early, late in itertools.pairwise(times))
 
 
 # ---- the cases --------------------------------------------------------------------------------------------------
@@ -427,10 +437,14 @@ def is_reached(case: Case, values: Sequence[Found]) -> bool:
 
 
 def table(results: dict[str, list[Found]]) -> str:
-    """The Markdown table; the ratio of a rival is that to our elastic run with the same fault."""
+    """The Markdown table.
+
+    The ratio of a rival is that to our elastic run with the same fault. `all nodes` is the median time until all took
+    part again, where Swarm starts what was killed anew.
+    """
     rows = [
-        "| fault | who | median s | min s | max s | ratio | goal s | reached |",
-        "|---|---|---|---|---|---|---|---|",
+        "| fault | who | median s | min s | max s | ratio | all nodes s | goal s | reached |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, values in results.items():
         case = CASES[name]
@@ -443,9 +457,11 @@ def table(results: dict[str, list[Found]]) -> str:
             ratio = f"{median / statistics.median(mine):.1f}" if case.goal is None and mine else ""
         elif any(each.limit for each in values):
             figures = [f"never (> {max(each.limit for each in values):g} s)", "", ""]
+        full = [each.full_seconds for each in values if each.full_seconds is not None]
+        all_again = f"{statistics.median(full):.1f}" if full and len(full) == len(values) else ""
         goal = f"{case.goal:g}" if case.goal is not None else ""
         reached = ("yes" if is_reached(case, values) else "no") if case.goal is not None else ""
-        rows.append(f"| {' | '.join([*case.title, *figures, ratio, goal, reached])} |")
+        rows.append(f"| {' | '.join([*case.title, *figures, ratio, all_again, goal, reached])} |")
     return "\n".join(rows)
 
 
@@ -493,8 +509,8 @@ def main() -> None:
         if results:
             print(f"\n{table(results)}\n")
             print(
-                f"Load average of the machine with {os.cpu_count()} cores while measuring: "
-                f"{min(loads):.1f} to {max(loads):.1f}, median {statistics.median(loads):.1f}."
+                f"Load average while measuring, on {os.cpu_count()} cores: {min(loads):.1f} to {max(loads):.1f}, "
+                f"median {statistics.median(loads):.1f}."
             )
 
 

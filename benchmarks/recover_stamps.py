@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ class Log:
         found = []
         for place, file in enumerate(self._files):
             lines = file.read_text().split("\n")[:-1] if file.exists() else []
-            for t, *numbers in map(str.split, lines):
-                found.append(Stamp(float(t), *map(int, numbers), place))
+            for line in lines:
+                t, attempt, rank, world, step, pid = line.split()
+                found.append(Stamp(float(t), int(attempt), int(rank), int(world), int(step), int(pid), place))
         return found
 
     def whole(self) -> list[Whole]:
@@ -85,13 +87,18 @@ class Log:
             time.sleep(0.3)
         raise Stuck(f"no steady training within {patience:g} s: {self.whole()[-1:]}")
 
-    def next_attempt(self, last: Whole, patience: float) -> Whole | None:
-        """Wait for the first step of all ranks of a later attempt than that of `last`; None if there is none."""
+    def next_attempt(self, last: Whole, patience: float, world: int | None = None) -> Whole | None:
+        """Wait for the first step of all ranks of a later attempt than that of `last`; None if there is none.
+
+        Args:
+            world: only of attempts with that many ranks.
+        """
         deadline = time.monotonic() + patience
         while True:
-            later = [step for step in self.whole() if step.attempt > last.attempt]
-            if later:
-                return later[0]
+            later = (step for step in self.whole() if step.attempt > last.attempt)
+            following = next((step for step in later if world in (None, step.world)), None)
+            if following:
+                return following
             if time.monotonic() > deadline:
                 return None
             time.sleep(0.2)
@@ -108,4 +115,4 @@ class Log:
 def largest_gap(steps: Sequence[Whole], begin: float, end: float) -> float:
     """Seconds between two steps that follow each other, the longest in a time."""
     times = [begin, *(step.t for step in steps if begin <= step.t <= end), end]
-    return max(late - early for early, late in zip(times, times[1:], strict=False))
+    return max(late - early for early, late in itertools.pairwise(times))

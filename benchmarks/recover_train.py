@@ -3,8 +3,8 @@
     recover_train.py trainer    a loop of swarmtrain's Trainer
     recover_train.py plain      a DDP loop as a careful person writes it by hand, for torchrun
 
-Both train the same model and take a snapshot about once a second. `STAMPS` names a directory; the line ``time attempt
-rank world step pid`` is appended to the file ``steps`` in it after each optimizer step. The attempt is a number that the
+Both train the same model and take a snapshot about once a second. `STAMPS` names a directory. After each optimizer step
+the line ``time attempt rank world step pid`` is appended to the file ``steps`` there; the attempt is a number that the
 ranks of one process group share. A rank that finds a file ``hang`` there removes it, and sleeps.
 """
 
