@@ -17,7 +17,7 @@ PULSE = {"SWARMTRAIN_PULSE": "{node}/pulse"}
 
 
 def pulse(directory: Path, rank: int) -> Pulse:
-    return Pulse(directory / f"node{rank}" / "pulse")
+    return Pulse.map(directory / f"node{rank}" / "pulse")
 
 
 def steps(directory: Path, rank: int) -> list[int]:
@@ -65,7 +65,7 @@ def slow_on_rank_1() -> tuple[list[int], int]:
     """The activities seen in start, first step and evaluation, and nanoseconds of this rank's own work."""
     import os
 
-    felt = Pulse(Path(os.environ["SWARMTRAIN_PULSE"]))
+    felt = Pulse.map(Path(os.environ["SWARMTRAIN_PULSE"]))
     data = torch.utils.data.TensorDataset(torch.zeros(40, 1), torch.zeros(40, 1))
     model = torch.nn.Linear(1, 1)
     seen = []

@@ -126,7 +126,7 @@ def script(
     start = snapshot.resume(extra=extra, **objects)
     for step in range(start, steps):
         if (rank, step) == pause_at:
-            Pulse(Path(os.environ["SWARMTRAIN_PULSE"])).pause = 1
+            Pulse.map(Path(os.environ["SWARMTRAIN_PULSE"])).pause = 1
         optimizer.zero_grad()
         model(torch.randn(8, 4)).square().mean().backward()
         optimizer.step()
@@ -172,7 +172,7 @@ def test_a_script_pauses_when_any_rank_is_asked_to(tmp_path):
     whole = values(script, 2, tmp_path / "whole", 300, Every())
     outcomes = ranks(script, 2, tmp_path, 300, Every(), (1, 20), env=env)
     assert [outcome.exit_code for outcome in outcomes] == [0, 0]
-    felt = [Pulse(tmp_path / f"node{rank}" / "pulse") for rank in range(2)]
+    felt = [Pulse.map(tmp_path / f"node{rank}" / "pulse") for rank in range(2)]
     step = felt[0].step
     assert [(each.paused, each.step, each.source) for each in felt] == [(1, step, Source.COOPERATIVE)] * 2
     assert f"Paused at step {step}" in outcomes[0].output

@@ -39,7 +39,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
 def hang(agent: Spawner, directory: Path, how: str) -> list[Rank]:
     """Train until nobody makes a step any more, and look at everybody as an agent does."""
     port, ranks = free_port(), range(RANKS)
-    pulses = {rank: Pulse(directory / f"{rank}.pulse", create=True) for rank in ranks}
+    pulses = {rank: Pulse.create(directory / f"{rank}.pulse") for rank in ranks}
     files = {rank: directory / f"{rank}.stack" for rank in ranks}
     workers = {}
     for rank in ranks:

@@ -36,7 +36,7 @@ def train(
     workers = []
     for rank in range(world_size):
         pulse, metrics = directory / f"{rank}.pulse", directory / f"{rank}.metrics"
-        Pulse(pulse, create=True)
+        Pulse.create(pulse)
         files = {"SWARMTRAIN_PULSE": str(pulse), "SWARMTRAIN_METRICS": str(metrics)}
         env = {**rank_env(rank, world_size, port), **files}
         workers.append(agent.start(SCRIPTS / script, *args, env=env, wait=False))
@@ -47,7 +47,7 @@ def train(
         metrics = directory / f"{rank}.metrics"
         lines = metrics.read_text().splitlines() if metrics.exists() else []
         seen.append(
-            Seen(Pulse(directory / f"{rank}.pulse"), [json.loads(line) for line in lines], worker.text)
+            Seen(Pulse.map(directory / f"{rank}.pulse"), [json.loads(line) for line in lines], worker.text)
         )
     return seen
 

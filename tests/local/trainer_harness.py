@@ -70,7 +70,7 @@ def ranks(
             **{name: value.replace("{node}", str(node)) for name, value in (env or {}).items()},
         }
         if "SWARMTRAIN_PULSE" in environment:
-            Pulse(Path(environment["SWARMTRAIN_PULSE"]), create=True)
+            Pulse.create(Path(environment["SWARMTRAIN_PULSE"]))
         process = context.Process(target=_run_rank, args=(function, args, environment, node))
         process.start()
         processes.append(process)

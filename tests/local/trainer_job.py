@@ -102,7 +102,7 @@ def train(job: Job) -> dict[str, Any]:
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         here = (trainer.world.rank, trainer.step + 1)
         if model.training and here == job.pause_at:
-            Pulse(Path(os.environ["SWARMTRAIN_PULSE"])).pause = 1
+            Pulse.map(Path(os.environ["SWARMTRAIN_PULSE"])).pause = 1
         if job.steady:
             written()
         if model.training and here == job.fail_at:

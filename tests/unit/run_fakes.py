@@ -102,9 +102,15 @@ class Theatre:
         asyncio.run(act())
 
     def close(self) -> None:
+        """Close the files, as a coordinator that is killed does."""
         for run in self._open:
             for store in (run.journal, run.output, run.progress):
                 store.close()
+        self._open.clear()
+
+    def forget(self) -> None:
+        """The coordinator is gone; the next run of this directory is another coordinator's."""
+        self.close()
 
 
 def theatre(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Theatre:

@@ -60,7 +60,7 @@ def test_this_machine_has_a_loopback_interface_and_free_ports() -> None:
     assert 20_000 <= free_port("127.0.0.1") < 32_000
 
 
-PART = Part(2, 5, 1, 2, 2, 3, 6, "10.0.1.2", 23456)
+PART = Part(2, 20_002, 5, 1, 2, 2, 3, 6, "10.0.1.2", 23456)
 NODE = Node("digits.3", "lab-3", "eth1", "gloo", "/swarmtrain/data/digits.3/lab-3/snapshots", "/dev/shm/s")
 TASK = Task(name="digits", kind="script", target="train.py", timeout=120.0)
 FILES = {"error": "/e", "metrics": "/m", "pulse": "/p", "stack": "/s"}

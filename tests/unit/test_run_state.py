@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from run_fakes import Clock, Theatre, exited, join, theatre
+from run_fakes import Theatre, exited, join
 
 from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.status import status
-
-
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Theatre]:
-    made = theatre(tmp_path, Clock(), monkeypatch)
-    yield made
-    made.close()
 
 
 def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage: Theatre) -> None:

@@ -20,7 +20,7 @@ class Script:
     """Plays a script, on a clock in milliseconds that only goes on when told to."""
 
     def __init__(self, directory: Path, device: str = "cpu") -> None:
-        self.pulse = Pulse(directory / "pulse", create=True)
+        self.pulse = Pulse.create(directory / "pulse")
         self.file = directory / "metrics"
         self.ms = 1000
         self.steps = Steps(self.pulse, self.file, lambda: self.ms * 1_000_000)

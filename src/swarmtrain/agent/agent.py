@@ -15,6 +15,7 @@ from typing import Any
 
 from swarmtrain.agent import code, machine, memory, network
 from swarmtrain.agent.environment import Node, Part, shared
+from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.pump import Key, Pump
 from swarmtrain.agent.serve import Desk
 from swarmtrain.agent.stacks import stacks, stopped
@@ -88,7 +89,10 @@ class Agent:
         self._directory = self._lineage = ""
         self._generation = 0
         self._leaving = False
+        self._starting = False  # a generation is to begin as soon as this node is prepared
         self._prepared = asyncio.Event()
+        self._copy: JournalCopy | None = None
+        self._moved = 0  # the highest number of a move of the coordinator that this agent has seen
         self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
         self._ordered = asyncio.Event()  # the coordinator has said how the current generation ends
         self._undelivered: dict[int, asyncio.Task[None]] = {}  # generations whose output is on its way
@@ -145,6 +149,11 @@ class Agent:
             answer = await channel.receive()
             if answer is None:
                 raise ChannelError("the coordinator closed the connection")
+            if "salvage" in answer:
+                await self._hand_over(channel)
+                return
+            if answer.get("welcome", {}).get("moved", 0) < self._moved:
+                raise ChannelError("this coordinator has been replaced by one on another machine")
             if "refuse" in answer:
                 print(f"the coordinator refused this node: {answer['refuse']}", file=sys.stderr, flush=True)
                 self._over.set()
@@ -154,6 +163,7 @@ class Agent:
             for kind, text in self._notes:
                 channel.post({"note": {"kind": kind, "text": text}})
             self._notes = []
+            self._catch_up(channel)
             pumping = asyncio.ensure_future(self._pump.run(channel.send))
             pumping.add_done_callback(lambda task: _pump_ended(task, channel))
             try:
@@ -166,6 +176,35 @@ class Agent:
             self._channel = None
             self._desk.close()
             channel.close()
+
+    async def _hand_over(self, channel: Channel) -> None:
+        """Give a coordinator that begins elsewhere what this node knows of the journal."""
+        copy = self._copy or JournalCopy(self._copy_path(self._ticket.run, self._settings.node))
+        for batch in copy.batches():
+            await channel.send({"copy": batch, "done": False})
+        await channel.send({"copy": [], "done": True})
+        await channel.receive()  # its hanging up says that it has everything
+
+    def _copy_path(self, directory: str, node: str) -> Path:
+        return self._settings.storage.output(directory, node).parent / "journal.jsonl"
+
+    def _catch_up(self, channel: Channel) -> None:
+        """Say what has happened since the words of joining were written, when nobody could be told."""
+        for state in self._workers.states.values():
+            channel.post({"worker": state})
+        if self._is_idle() and self._choice is not None:
+            port = network.free_port(self._choice.address)
+            channel.post({"idle": {"g": self._generation, "port": port}})
+            if self._generation not in self._undelivered:
+                channel.post({"drained": self._generation})
+        if self._workers.warm.is_set() and self._prepared.is_set():
+            channel.post({"warm": True})
+        if self._leaving:
+            channel.post({"leaving": True})
+
+    def _is_idle(self) -> bool:
+        """Whether no worker is left, and none is about to start."""
+        return self._workers.done.is_set() and not self._starting
 
     def _choose(self, writer: asyncio.StreamWriter) -> network.Choice:
         here = self._settings.coordinator.startswith(sockets.UNIX)
@@ -191,10 +230,12 @@ class Agent:
             "time": time.time(),
             "generation": self._generation,
             "states": list(self._workers.states.values()),
-            "idle": self._workers.done.is_set(),
-            "drained": self._generation not in self._undelivered,
+            "idle": self._is_idle(),
+            "drained": self._is_idle() and self._generation not in self._undelivered,
             "warm": self._workers.warm.is_set() and self._prepared.is_set(),
             "leaving": self._leaving,
+            "journal": len(self._copy.events) if self._copy is not None else 0,
+            "moved": self._moved,
         }
 
     def _welcomed(self, welcome: Message) -> None:
@@ -204,6 +245,12 @@ class Agent:
         self._desk.lineage = self._lineage
         offsets: dict[Key, int] = {(kind, g, r): offset for kind, g, r, offset in welcome["offsets"]}
         self._known = offsets
+        moved, self._moved = welcome["moved"] > self._moved, max(self._moved, welcome["moved"])
+        if self._copy is None or moved:
+            self._copy = JournalCopy(self._copy_path(self._directory, self._node_name))
+            self._copy.forget()
+        if moved and not fresh:
+            self._deliver_the_past(welcome["generation"])  # what the coordinator before had is lost
         self._pump.rewind(offsets)
         if fresh:
             self._do(self._prepare(welcome["generation"]))
@@ -237,10 +284,13 @@ class Agent:
     def _deliver_the_past(self, newest: int) -> None:
         """What workers of an agent before this one wrote on this node, and nobody has carried away yet."""
         past = self._settings.storage.output(self._directory, self._node_name)
+        on_its_way = set(self._undelivered)
         for path in past.glob("g*-r*.*"):
             kind = {".out": "output", ".metrics": "metrics"}.get(path.suffix)
             generation, _, rank = path.stem[1:].partition("-r")
             if kind is None or not generation.isdecimal() or not rank.isdecimal() or int(generation) > newest:
+                continue
+            if int(generation) in on_its_way:
                 continue
             self._pump.watch((kind, int(generation), int(rank)), path)
             self._pump.close(int(generation), int(rank))
@@ -263,13 +313,16 @@ class Agent:
                     self._workers.stop(grace, how)
             case {"pause": {"g": generation, "on": on}}:
                 if generation == self._generation:
-                    self._ordered.set()
+                    (self._ordered.set if on else self._ordered.clear)()
                     self._workers.pause(on)
             case {"stacks": {"g": generation}}:
                 if generation == self._generation:
                     self._do(self._answer_stacks(generation))
             case {"end": _}:
                 self._do(self._end())
+            case {"journal": events}:
+                if self._copy is not None:
+                    self._copy.take(events)
             case {"beat": _}:
                 pass  # it is there: that is all it says
             case {"ack": {"kind": kind, "g": generation, "r": rank, "o": offset}}:
@@ -284,7 +337,9 @@ class Agent:
         assert self._choice is not None, "a node chooses its network before it joins"
         self._generation = start["g"]
         self._ordered.clear()
+        self._starting = True
         await self._prepared.wait()
+        self._starting = False
         if start["g"] != self._generation or self._ordered.is_set():
             self._do(self._finish(start["g"]))  # it was stopped before it began
             return
@@ -293,6 +348,7 @@ class Agent:
         parts = [
             Part(
                 generation=start["g"],
+                fence=self._ticket.fence(start["g"]),
                 rank=rank,
                 local_rank=local_rank,
                 local_world_size=len(ranks),
@@ -460,7 +516,9 @@ class Agent:
         count = f"{self._count} worker{'s' if self._count > 1 else ''}"
         asked = "asked for" if self._task.workers else ("one a GPU" if self._gpus else "no GPU, so one")
         backend = "asked for" if self._task.backend != "auto" else gpus
-        threads = "set by you" if "OMP_NUM_THREADS" in {**env, **self._ticket.env} else self._threads_why
+        threads = self._threads_why
+        for where, variables in (("the image", env), ("the job", self._ticket.env)):
+            threads = f"set by {where}" if "OMP_NUM_THREADS" in variables else threads
         words = (
             f"{count} ({asked}), backend {self._backend} ({backend}), "
             f"OMP_NUM_THREADS={self._env['OMP_NUM_THREADS']} ({threads})"

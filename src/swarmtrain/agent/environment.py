@@ -16,6 +16,7 @@ class Part:
     """One worker's part in a generation, as the coordinator gave it out."""
 
     generation: int
+    fence: int  # the generation's order in the lineage
     rank: int
     local_rank: int
     local_world_size: int
@@ -92,6 +93,7 @@ def worker(
         names.ENV_RUN: node.run,
         names.ENV_NODE: node.name,
         names.ENV_GENERATION: str(part.generation),
+        names.ENV_FENCE: str(part.fence),
         names.ENV_BACKEND: node.backend,
         names.ENV_SNAPSHOTS: node.snapshots,
         names.ENV_MEMORY: node.memory,

@@ -93,7 +93,7 @@ class Workers:
             paths = {kind: output / f"{stem}.{kind}" for kind in ("out", "metrics", "error", "stack")}
             paths["pulse"] = memory / f"r{part.local_rank}.pulse"
             self._error_files[part.rank], self._stack_files[part.rank] = paths["error"], paths["stack"]
-            self._pulses[part.rank] = Pulse(paths["pulse"], create=True)
+            self._pulses[part.rank] = Pulse.create(paths["pulse"])
             self.states[part.rank] = self._state(part.rank, "starting", local_rank=part.local_rank)
             files += [("output", part.rank, paths["out"]), ("metrics", part.rank, paths["metrics"])]
             env = worker(part, node, self._task, self._env, {kind: str(path) for kind, path in paths.items()})

@@ -62,6 +62,9 @@ class AgentDesk:
             await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {join['node']}"})
             return
         peer = _peer(channel, join)
+        if join["role"] == "agent" and run.replaced(peer):
+            await channel.send({"refuse": f"another agent has taken the place of this one on {peer.node}"})
+            return
         if join["role"] == "agent":
             peer = run.join(peer, join["states"])
         elif run.phase is Phase.ENDED:
@@ -70,17 +73,19 @@ class AgentDesk:
             await channel.send({"refuse": "the run has not ended: its agents serve its files"})
             return
         try:
-            await self._welcome(channel, peer)
+            await self._welcome(channel, peer, _copied(run, join))
             if join["role"] == "agent":
                 run.tell(peer)
             while (message := await channel.receive()) is not None:
+                if run.peers.get(peer.node) is not peer:
+                    break  # another agent has taken its place
                 peer.heard = time.monotonic()
                 self._hear(peer, message)
         finally:
             if peer.channel is channel:
                 run.left(peer)
 
-    async def _welcome(self, channel: Channel, peer: Peer) -> None:
+    async def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
         """Tell an agent where it is, and how much of its output is known."""
         run = self._run
         await channel.send(
@@ -95,9 +100,12 @@ class AgentDesk:
                         *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),
                     ],
                     "generation": run.generation.number,
+                    "moved": run.moved,
                 }
             }
         )
+        peer.copied = copied
+        run.share(peer)
         run.bell.ring()
 
     def _hear(self, peer: Peer, message: Message) -> None:
@@ -138,6 +146,13 @@ class AgentDesk:
                     queue.put_nowait(rest)
             case _:
                 raise ChannelError(f"the agent on {peer.node} sent a message this version does not know")
+
+
+def _copied(run: Run, join: Message) -> int:
+    """How many events of the journal an agent has; a helper keeps none."""
+    if join["role"] != "agent":
+        return 1 << 62
+    return int(join["journal"]) if join["moved"] == run.moved else 0
 
 
 def _peer(channel: Channel, join: Message) -> Peer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from swarmtrain.coordinator.cause import Failure
@@ -57,7 +57,12 @@ def sentence(incident: Incident, nodes: int, step: int | None, seconds: float) -
 
 
 class Chronicle:
-    """The incidents of one run, and what they cost."""
+    """The incidents of one run, and what they cost.
+
+    Attributes:
+        history: how generations failed, in monotonic time.
+        open: what the run has not gone on from yet.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -70,7 +75,8 @@ class Chronicle:
             if event["kind"] == "regather":
                 self.open = Incident(**event["incident"])
                 if event.get("attempt"):
-                    self.history.append(Attempt(**event["attempt"]))
+                    attempt = _moved(Attempt(**event["attempt"]), _shift())
+                    self.history.append(replace(attempt, ended=min(attempt.ended, time.monotonic())))
             elif event["kind"] == "recovered":
                 self.open = None
 
@@ -84,8 +90,12 @@ class Chronicle:
         if not self.history or self.history[-1].generation != attempt.generation:
             self.history.append(attempt)
 
-    def begin(self, incident: Incident, text: str) -> None:
-        """The run goes on from an incident; one that is not over yet began with the first."""
+    def begin(self, incident: Incident, text: str, wait: float = 0.0) -> None:
+        """The run goes on from an incident; one that is not over yet began with the first.
+
+        Args:
+            wait: seconds before the next generation may form.
+        """
         if self.open is not None:
             incident = Incident(
                 self.open.since, incident.what, self.open.step, incident.nodes, incident.planned
@@ -96,7 +106,8 @@ class Chronicle:
             "regather",
             text,
             incident=asdict(incident),
-            attempt=asdict(self.history[-1]) if failed else None,
+            attempt=asdict(_moved(self.history[-1], -_shift())) if failed else None,
+            wait=round(wait, 3),
         )
 
     def end(self, begun: float, nodes: int, step: int | None, generation: int) -> None:
@@ -134,6 +145,15 @@ class Chronicle:
             "recoveries": [_line(event) for event in recovered],
             "healing": self.open.what if self.open is not None else None,
         }
+
+
+def _shift() -> float:
+    """Seconds from Unix time, which is the journal's, to the clock of decisions, which nobody sets."""
+    return time.monotonic() - time.time()
+
+
+def _moved(attempt: Attempt, seconds: float) -> Attempt:
+    return replace(attempt, ended=attempt.ended + seconds)
 
 
 def _steps_lost(event: Event) -> int:

@@ -153,10 +153,11 @@ class ClientDesk:
     # ---- acting ----------------------------------------------------------------------------------------------
 
     async def _do_stop(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        if request.get("reason"):
-            self._run.refuse(str(request["reason"]))
-        else:
+        if not request.get("reason"):
             self._run.stop()
+        elif not self._run.refuse(str(request["reason"])):
+            yield {"status": status(self._run), "done": {}}
+            return
         async for _ in self._beats(True):
             pass
         yield {"status": status(self._run), "done": {}}
@@ -164,6 +165,16 @@ class ClientDesk:
     async def _do_resize(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         run, nodes = self._run, int(request["nodes"])
         low, high = run.policy.nodes_min, run.policy.nodes_max
+        if run.phase is Phase.ENDED:
+            raise ClusterError(
+                f"{run.ticket.run} has ended: {status(run)['state']}",
+                f"`swarmtrain run --resume --nodes {nodes}` goes on from there",
+            )
+        if run.policy.names:
+            raise RequestError(
+                f"{run.ticket.run} cannot be resized: its job names its nodes, {', '.join(run.policy.names)}",
+                "give the job a range, as nodes: 2..4, to resize it while it runs",
+            )
         if not low <= nodes <= high:
             allowed = f"{low} to {high} nodes" if low < high else f"{low} nodes and no others"
             raise RequestError(
@@ -244,6 +255,8 @@ class ClientDesk:
 
     def _peer(self, node: str) -> Peer:
         peer = self._run.peers.get(node)
+        if (peer is None or peer.channel is None) and self._run.phase is Phase.ENDED:
+            raise ClusterError(f"{self._run.ticket.run} has ended: nothing of it runs any more")
         if peer is None or peer.channel is None:
             raise ClusterError(
                 f"the agent on {node} is not there (any more)",

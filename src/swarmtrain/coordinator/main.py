@@ -14,6 +14,7 @@ from swarmtrain.coordinator.agents import AgentDesk
 from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.run import Place, Run
+from swarmtrain.coordinator.salvage import salvage
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
 from swarmtrain.wire.keeper import keep
@@ -66,7 +67,11 @@ async def _coordinate(leave: bool) -> None:
     ticket = Ticket.load(Path(env[names.ENV_SECRET_FILE]))
     storage = Storage(Path(env[names.ENV_STORAGE]))
     place = place_of(storage, ticket, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
-    run = Run(task, ticket, place)
+    if moved := int(env.get(names.ENV_MOVED) or 0):
+        await salvage(
+            env[names.ENV_COORDINATOR], ticket.token, place.path / "journal.jsonl", moved, place.node
+        )
+    run = Run(task, ticket, place, moved=moved)
     clients = ClientDesk(run)
     agents = AgentDesk(run, clients)
     servers = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from swarmtrain.coordinator import stall
 from swarmtrain.coordinator.cause import Failure, describe_exit, is_consequence, root_cause, worker_failure
 from swarmtrain.coordinator.chronicle import Chronicle, Incident, signature
 from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.healing import Attempt, Restart, left_out
-from swarmtrain.coordinator.journal import Journal
+from swarmtrain.coordinator.healing import EARLY_SECONDS, Attempt, Restart, left_out
+from swarmtrain.coordinator.journal import Event, Journal
 from swarmtrain.coordinator.membership import (
     End,
     Form,
@@ -47,8 +47,10 @@ RESTART_GRACE = (
 )
 SETTLE = 10.0  # seconds on top of the grace in which agents report their workers' end
 RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
+RECOVERY_MOVED = 10.0  # the same where every agent that can has just handed over what it knew
 PAUSE_SECONDS = 60.0  # in which workers save and leave when the group changes
 PAUSE_AGAIN = 120.0  # seconds until they are asked again if they did not
+_BATCH = 50  # events in one message
 ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
 
 
@@ -87,13 +89,16 @@ def policy_of(task: Task, node: str) -> Policy:
 class Run:
     """The state of a run, rebuilt from its journal when the coordinator starts again."""
 
-    def __init__(self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False) -> None:
-        self.task, self.ticket, self.place = task, ticket, place
+    def __init__(
+        self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False, moved: int = 0
+    ) -> None:
+        self.task, self.ticket, self.place, self.moved = task, ticket, place, moved
         self.policy = policy_of(task, place.node)
         self.bell = Bell()
-        self.journal = Journal(place.path / "journal.jsonl", lambda event: self.bell.ring())
+        self._loading = True  # the files of a coordinator before this one are being read
+        self.journal = Journal(place.path / "journal.jsonl", lambda event: self._published())
         self.output = OutputStore(place.path / "output.jsonl")
-        self.progress = Progress(place.path / "metrics.jsonl")
+        self.progress = Progress(place.path / "metrics.jsonl", self._trouble_with_snapshots)
         self.chronicle = Chronicle(self.journal)
         self.peers: dict[str, Peer] = {}
         self.workers: dict[int, Worker] = {}
@@ -111,18 +116,37 @@ class Run:
         self._order: Message = {}  # what agents were last told about stopping
         self._stopping_until = self._not_before = self._no_pause_before = 0.0
         self._pausing: tuple[float, str] | None = None  # by when the workers should have paused, and why
+        # What a coordinator before this one knew of the current generation: where it began, and its last step.
+        self._before: tuple[int | None, int | None] = (None, None)
         self._failed_at = 0.0  # monotonic time of the current generation's first failure
         self._stall = stall.Stall()
+        self._slow: set[int] = set()  # ranks of the current generation that were named as stragglers
         self._alarm: asyncio.TimerHandle | None = None
         self._looked_at_clock = time.monotonic()
         self._began = False
+        self._names: dict[tuple[str, str], str] = {}  # what agents are called, by their id and own name
+        self._replaced: set[str] = set()  # incarnations in whose place another agent has joined
+        self._loading = False
         if self.journal.events:
             self._recover(archive)
         else:
             nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
-            self.journal.append(
-                "submitted", f"{ticket.run} submitted: {task.target} on {nodes}", run=ticket.run
-            )
+            origin = f", going on from {ticket.resume}" if ticket.resume else ""
+            text = f"{ticket.run} submitted: {task.target} on {nodes}{origin}"
+            self.journal.append("submitted", text, run=ticket.run, resume=ticket.resume)
+
+    def _published(self) -> None:
+        """Something is in the journal: everybody who follows it learns of it, and every agent keeps a copy."""
+        self.bell.ring()
+        for peer in self.peers.values():
+            self.share(peer)
+
+    def share(self, peer: Peer) -> None:
+        """Bring an agent's copy of the journal up to date."""
+        while peer.channel is not None and peer.copied < len(self.journal.events):
+            batch = self.journal.events[peer.copied : peer.copied + _BATCH]
+            peer.copied += len(batch)
+            peer.post({"journal": batch})
 
     # ---- what agents say -------------------------------------------------------------------------------------
 
@@ -132,26 +156,32 @@ class Run:
         Args:
             states: its workers, when it comes back in the middle of a generation.
         """
+        peer.node = self._name_of(peer)
         known = self.peers.get(peer.node)
-        if known is not None and known.node_id != peer.node_id:
-            peer.node = next(f"{peer.node}-{n}" for n in range(2, 99) if f"{peer.node}-{n}" not in self.peers)
-            known = None
         if known is not None and known.incarnation == peer.incarnation:
             if known.channel is not None:
                 known.channel.abort()
-            for name in ("channel", "heard", "idle", "drained", "warm", "leaving", "port", "generation"):
-                setattr(known, name, getattr(peer, name))
+            known.renew(peer)
             was_lost = known.gone is not None and not self._is_needed(known)
             known.gone = None
             peer = known
             if was_lost and self.phase is not Phase.ENDED:
                 self.journal.append("joined", f"{peer.node} is back{self._prospect(peer)}", **_identity(peer))
-            peer.missed_start = self._takes_part(peer.node) and peer.generation < self.generation.number
+            peer.missed_start = (
+                self.phase is Phase.RUNNING
+                and self._takes_part(peer.node)
+                and peer.generation < self.generation.number
+            )
             peer.idle = peer.idle and not peer.missed_start
             peer.drained = peer.drained and not peer.missed_start
         else:
             if known is not None and self._is_needed(known):
                 self._lose(known, "its agent was started anew")
+            if known is not None:
+                self._replaced.add(known.incarnation)
+                if known.channel is not None:
+                    known.channel.abort()
+                    known.channel = None
             self.peers[peer.node] = peer
             workers = "1 worker" if peer.workers == 1 else f"{peer.workers} workers"
             self.journal.append(
@@ -164,6 +194,10 @@ class Run:
             for state in states:
                 self.worker(peer, state)
         return peer
+
+    def replaced(self, peer: Peer) -> bool:
+        """Whether another agent has joined in this one's place: two of them would replace each other for ever."""
+        return peer.incarnation in self._replaced
 
     def left(self, peer: Peer) -> None:
         """The connection of an agent closed."""
@@ -181,6 +215,7 @@ class Run:
             or state["g"] != self.generation.number
             or worker is None
             or worker.state in ("exited", "killed")
+            or self.peers.get(worker.node) is not peer
         ):
             return
         worker.pid = state.get("pid")
@@ -188,7 +223,8 @@ class Run:
         if worker.state == "running":
             if all(each.state == "running" for each in self.workers.values()) and not self._began:
                 self._began = True
-                self.journal.append("started", f"all {len(self.workers)} workers started")
+                count = "the worker has" if len(self.workers) == 1 else f"all {len(self.workers)} workers"
+                self.journal.append("started", f"{count} started")
             self.bell.ring()
             return
         worker.code = state.get("code")
@@ -196,10 +232,22 @@ class Run:
         worker.exit = describe_exit(worker.code, state.get("signal"))
         if state.get("killed"):
             worker.state = "killed"
-        if worker.code != 0 and (not state.get("killed") or state.get("error")):
-            self._fail(worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock))
+        if (failure := self._failure_of(worker, state, peer)) is not None:
+            self._fail(failure)
         self.bell.ring()
         self.settle()
+
+    def _failure_of(self, worker: Worker, state: Message, peer: Peer) -> Failure | None:
+        """What the end of a worker says of its generation: nothing new, once that is over or stopped as planned."""
+        if self.phase is Phase.RUNNING and state.get("killed") and not worker.paused:
+            when = float(state["t"]) + peer.clock
+            words = "stopped by its own agent, which was cut off or told to leave"
+            return Failure("node", peer.node, when, words, rank=worker.rank)
+        if self.phase is not Phase.RUNNING and not (self.phase is Phase.STOPPING and self.failures):
+            return None
+        if worker.code == 0 or (state.get("killed") and not state.get("error")):
+            return None
+        return worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock)
 
     def idle(self, peer: Peer, generation: int, port: int) -> None:
         """No worker of a generation is left on a node."""
@@ -216,15 +264,26 @@ class Run:
     def beat(self, peer: Peer, pulses: list[list[Any]]) -> None:
         """The pulses of an agent's workers: generation, rank, and what `Vitals.take` reads."""
         now = time.monotonic()
-        before = self.vitals.stepped()
+        moved = False
         for generation, rank, *pulse in pulses:
             worker = self.workers.get(rank)
-            if generation == self.generation.number and worker is not None and worker.node == peer.node:
-                self.vitals.take(rank, pulse, now)
-        if self.vitals.stepped() != before:
+            if generation != self.generation.number or worker is None:
+                continue
+            if self.peers.get(worker.node) is peer:
+                moved |= self.vitals.take(rank, pulse, now)
+        if moved:
             self._stall.over()
+            self._watch_stragglers(now)
         if self.chronicle.open is not None and self.phase is Phase.RUNNING:
             self._look_for_steps()
+
+    def _watch_stragglers(self, now: float) -> None:
+        """Say once in a generation which rank slows the others down; nothing is done about it."""
+        found = self.vitals.straggler(now)
+        if found is not None and found.rank not in self._slow:
+            self._slow.add(found.rank)
+            node = self.workers[found.rank].node
+            self.journal.append("straggler", f"{node}: {found.reason}", rank=found.rank, node=node)
 
     def leaving(self, peer: Peer) -> None:
         """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""
@@ -244,14 +303,21 @@ class Run:
             self._stall.hear(answer["ranks"])
 
     def trouble(self, peer: Peer, summary: str) -> None:
-        """An agent cannot do its part at all."""
-        failure = Failure("start", peer.node, time.time(), summary)
-        if self.generation.number and not self._takes_part(peer.node):
-            self.journal.append("warning", failure.sentence(), node=peer.node)
+        """An agent cannot do its part at all. A run that has begun goes on without it, where that will do."""
+        begun = self.generation.number > 1 or (self.generation.number and self.phase is not Phase.RUNNING)
+        asked = self.phase is Phase.RUNNING and peer.generation == self.generation.number
+        failure = Failure("node" if begun else "start", peer.node, time.time(), summary)
+        if self.generation.number:
             peer.leaving = True
-        else:
+        if not self.generation.number or (asked and self._takes_part(peer.node)):
             self._fail(failure)
+        else:
+            self.journal.append("warning", failure.sentence(), node=peer.node)
         self.settle()
+
+    def _trouble_with_snapshots(self, kind: str, node: str, text: str) -> None:
+        if not self._loading:
+            self.journal.append(kind, f"{node}: {text}", node=node)
 
     def note(self, peer: Peer, kind: str, text: str) -> None:
         """Something an agent chose or saw, for the journal."""
@@ -259,11 +325,13 @@ class Run:
 
     # ---- what people say -------------------------------------------------------------------------------------
 
-    def refuse(self, reason: str) -> None:
-        """The launcher knows why this run cannot start; the run fails for that reason."""
-        if self.phase is not Phase.ENDED:
-            self._fail(Failure("placement", "", time.time(), reason))
-            self.settle()
+    def refuse(self, reason: str) -> bool:
+        """The launcher knows why this run cannot start: it fails for that reason, unless it has begun already."""
+        if self.phase is Phase.ENDED or self.generation.number:
+            return False
+        self._fail(Failure("placement", "", time.time(), reason))
+        self.settle()
+        return True
 
     def stop(self) -> None:
         """A person wants the run to stop."""
@@ -282,19 +350,12 @@ class Run:
     # ---- decisions -------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Time passes. A process that was frozen itself has no right to call others silent."""
-        now = time.monotonic()
-        asleep = now - self._looked_at_clock - 1.0
-        self._looked_at_clock = now
-        if asleep > ASLEEP:
-            for peer in self.peers.values():
-                peer.heard = now
-                if peer.gone is not None:
-                    peer.gone += asleep
+        """Time passes."""
         self.settle()
 
     def settle(self) -> None:
         """Ask for decisions, and carry them out, until there is nothing to do now."""
+        self._notice_sleep()
         self._watch_silence()
         while True:
             decision = decide(self._view(), self.policy, time.monotonic())
@@ -306,7 +367,7 @@ class Run:
                     self._form(formation)
                 case Lose(nodes):
                     for node in nodes:
-                        self._lose(self.peers[node], _silence(self.peers[node]))
+                        self._lose(self.peers[node], "")
                 case Look():
                     self._look()
                 case Hang(limit):
@@ -331,20 +392,17 @@ class Run:
             peer.post({"stop": {"g": peer.generation, "grace": 0.0, "how": "kill"}})  # of an old generation
         elif self.phase is Phase.STOPPING:
             peer.post({"stop": self._order})
-            peer.idle = peer.idle or peer.missed_start
-            peer.drained = peer.drained or peer.missed_start
         elif peer.missed_start:
             peer.post({"start": self.generation.start(peer.node)})
         peer.missed_start = False
-        if self._pausing is not None and self.phase is Phase.RUNNING:
-            peer.post({"pause": {"g": self.generation.number, "on": True}})
+        if mine and self.phase is Phase.RUNNING:
+            peer.post({"pause": {"g": self.generation.number, "on": self._pausing is not None}})
         self.settle()
 
     def _view(self) -> View:
         over = bool(self.workers) and all(worker.code == 0 for worker in self.workers.values())
         paused = over and any(worker.paused for worker in self.workers.values())
         history = [*self.chronicle.history, *([self._attempt()] if self.failures else [])]
-        shift = time.monotonic() - time.time()
         return View(
             phase=self.phase,
             members=tuple(peer.member() for peer in self.peers.values()),
@@ -352,7 +410,7 @@ class Run:
             generation=self.generation.number,
             stop_asked=self.stop_asked,
             failed=bool(self.failures),
-            history=tuple(replace(attempt, ended=attempt.ended + shift) for attempt in history),
+            history=tuple(history),
             finished=over and not paused,
             paused=paused,
             taking_part=frozenset(self.generation.parts),
@@ -366,20 +424,18 @@ class Run:
         )
 
     def _attempt(self) -> Attempt:
-        """The current generation as a failed attempt, in Unix time."""
-        cause = root_cause(self.failures)[0]
-        began = self.vitals.resumed()
-        step = self.vitals.step()
+        """The current generation as a failed attempt."""
+        cause = root_cause([*self.failures, *(self._loss(peer) for peer in self._missing())])[0]
         return Attempt(
             generation=self.generation.number,
             kind=cause.kind,
             signature=signature(cause),
             node=cause.node,
             rank=cause.rank,
-            began=began,
-            step=step,
+            began=self._began_at(),
+            step=self._step(),
             seconds=round(self._failed_at - self.formed, 3),
-            ended=time.time() - (time.monotonic() - self._failed_at),
+            ended=self._failed_at,
         )
 
     def _form(self, formation: Formation) -> None:
@@ -392,7 +448,8 @@ class Run:
         self.generation, self.workers = generation, generation.workers()
         self.vitals = Vitals(len(self.workers))
         self.phase, self.formed, self._began = Phase.RUNNING, time.monotonic(), False
-        self._pausing, self._stall = None, stall.Stall()
+        self._pausing, self._stall, self._slow = None, stall.Stall(), set()
+        self._before = (None, None)
         for node in generation.parts:
             peer = self.peers[node]
             peer.idle = peer.drained = False
@@ -405,8 +462,6 @@ class Run:
         how = "kill" if restarted else "term"
         if not self.failures and self.vitals.advance().cooperative:
             how = "save"
-        self.phase = Phase.STOPPING
-        self._stopping_until = time.monotonic() + grace + SETTLE
         why = (
             "a rank failed"
             if self.failures
@@ -414,10 +469,26 @@ class Run:
             if self.stop_asked
             else "a node leaves"
         )
-        self.journal.append("stopping", f"stopping generation {self.generation.number}: {why}")
-        self._order = {"g": self.generation.number, "grace": grace, "how": how}
+        order = {"g": self.generation.number, "grace": grace, "how": how}
+        text = f"stopping generation {self.generation.number}: {why}"
+        self.journal.append("stopping", text, order=order, began=self._began_at(), step=self._step())
+        self._stopping(order)
         for peer in self.peers.values():
             peer.post({"stop": self._order})
+
+    def _stopping(self, order: Message) -> None:
+        self.phase, self._order = Phase.STOPPING, order
+        self._stopping_until = time.monotonic() + order["grace"] + SETTLE
+
+    def _began_at(self) -> int | None:
+        """The step that the current generation went on from; None where nobody tells."""
+        known = self.vitals.resumed()
+        return known if known is not None else self._before[0]
+
+    def _step(self) -> int | None:
+        """The last step of the current generation; None where nobody counts them."""
+        known = self.vitals.step()
+        return known if known is not None else self._before[1]
 
     def _pause(self, why: str) -> None:
         self._pausing = (time.monotonic() + PAUSE_SECONDS, why)
@@ -434,9 +505,9 @@ class Run:
 
     def _regather(self, not_before: float) -> None:
         """The current generation is over and another one is to come."""
-        self._lose_the_gone()
+        self._lose_the_missing()
         nodes = len(self.generation.parts)
-        step, since = self.vitals.step(), self.progress.stepped
+        since = self.progress.stepped
         if (stood_since := self.vitals.stepped()) is not None:
             since = time.time() - (time.monotonic() - stood_since)
         if self.failures:
@@ -451,10 +522,10 @@ class Run:
             what = self._pausing[1] if self._pausing else "a node has left"
             since = since or time.time()
             text = f"generation {self.generation.number} has saved its work: {what}"
-        incident = Incident(since, what, step, nodes, planned=not self.failures)
-        self.chronicle.begin(incident, text)
+        incident = Incident(since, what, self._step(), nodes, planned=not self.failures)
+        self.chronicle.begin(incident, text, max(0.0, not_before - time.monotonic()))
         self._not_before = not_before
-        for node, why in left_out(self.chronicle.history, self.policy.restart, time.time()).items():
+        for node, why in left_out(self.chronicle.history, self.policy.restart, time.monotonic()).items():
             self.journal.append("left_out", f"{node} is left out where others will do: {why}", node=node)
         self.failures, self._pausing = [], None
         self.phase = Phase.GATHERING
@@ -463,6 +534,10 @@ class Run:
     def _look_for_steps(self) -> None:
         """Whether the run trains again, so that the incident is over."""
         begun = self.vitals.begun()
+        started = self.journal.last("started") if self._began else None
+        if begun is None and started is not None and self.vitals.step() is None:
+            since = started["t"] + time.monotonic() - time.time()
+            begun = since if time.monotonic() - since >= EARLY_SECONDS else None  # of steps, nobody tells
         if begun is not None:
             self.chronicle.end(
                 time.time() - (time.monotonic() - begun),
@@ -474,13 +549,13 @@ class Run:
     def _end(self, outcome: Outcome, reason: str) -> None:
         fields: dict[str, Any] = {}
         if self.failures:
-            self._lose_the_gone()
+            self._lose_the_missing()
             self.causes = root_cause([self._with_log(failure) for failure in self.failures])
             cause = self.causes[0]
             reason = f"{cause.sentence()} ({reason})" if reason else cause.sentence()
             fields["causes"] = [failure.dump() for failure in self.causes]
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
-        took = time.time() - self.journal.events[0]["t"]
+        took = time.time() - (self.ticket.submitted or self.journal.events[0]["t"])
         text = f"{outcome.value} after {took:.1f} s" + (f": {reason}" if reason else "")
         workers = [worker.dump() for worker in self.workers.values()]
         self.journal.append(
@@ -511,24 +586,37 @@ class Run:
         self.journal.append("failure", text, failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
+        failure = self._loss(peer, why)
         for worker in self.workers.values():
             if worker.node == peer.node and worker.state in ("starting", "running"):
                 worker.state, worker.exit = "killed", "lost with its node"
         peer.idle = peer.drained = True
-        silent_since = peer.gone if peer.gone is not None else peer.heard
-        when = time.time() - max(0.0, time.monotonic() - silent_since)
         if peer.channel is not None:
             peer.channel.abort()
             peer.channel, peer.gone = None, time.monotonic()
-        words = self.generation.rank_words(peer.node)
-        self._fail(Failure("node", peer.node, when, f"was lost with {words}: {why}"))
+        self._fail(failure)
 
-    def _lose_the_gone(self) -> None:
+    def _loss(self, peer: Peer, why: str = "") -> Failure:
+        """The loss of a member, at the time of its last word."""
+        silent_since = peer.gone if peer.gone is not None else peer.heard
+        when = time.time() - max(0.0, time.monotonic() - silent_since)
+        words = self.generation.rank_words(peer.node)
+        return Failure("node", peer.node, when, f"was lost with {words}: {why or _silence(peer)}")
+
+    def _missing(self) -> list[Peer]:
+        """Members with workers left that are gone or silent: when others fail, they fell because of these."""
+        now = time.monotonic()
+        return [
+            peer
+            for peer in self.peers.values()
+            if self._takes_part(peer.node) and not peer.idle
+            if now >= (peer.heard + self.policy.lease if peer.gone is None else peer.gone)
+        ]
+
+    def _lose_the_missing(self) -> None:
         """The others fell because of these, and were heard first."""
-        for peer in list(self.peers.values()):
-            gone = peer.gone is not None and peer.gone <= time.monotonic()  # later: it may still come back
-            if self._takes_part(peer.node) and gone and not peer.idle:
-                self._lose(peer, "its connection closed")
+        for peer in self._missing():
+            self._lose(peer, "its connection closed" if peer.gone is not None else "")
 
     def _prospect(self, peer: Peer) -> str:
         """What becomes of an agent that comes while others train, where that is not what people expect."""
@@ -539,6 +627,26 @@ class Run:
         if self.vitals.advance().cooperative:
             return ""
         return "; it takes part when the run starts again for another reason, as this script cannot save and pause"
+
+    def _name_of(self, peer: Peer) -> str:
+        """Machines of one name are told apart by their ids, and each keeps the name it got."""
+        key = (peer.node_id, peer.node)
+        if key not in self._names:
+            taken = {*self._names.values(), *self.peers}
+            numbered = (f"{peer.node}-{n}" for n in range(2, 99))
+            self._names[key] = next(name for name in (peer.node, *numbered) if name not in taken)
+        return self._names[key]
+
+    def _remember(self, joined: list[Event]) -> None:
+        """The names that agents got, and which of them were replaced."""
+        newest: dict[str, str] = {}
+        for event in joined:
+            node, incarnation = event["node"], event["incarnation"]
+            for asked in (node, node.rpartition("-")[0]):
+                self._names.setdefault((event["node_id"], asked), node)
+            if newest.get(node, incarnation) != incarnation:
+                self._replaced.add(newest[node])
+            newest[node] = incarnation
 
     def _is_needed(self, peer: Peer) -> bool:
         running = self.phase in (Phase.RUNNING, Phase.STOPPING)
@@ -578,6 +686,23 @@ class Run:
             )
         )
 
+    def _notice_sleep(self) -> None:
+        """A process that was frozen itself has no right to call others silent, hung or late."""
+        now = time.monotonic()
+        asleep = now - self._looked_at_clock - 1.0
+        self._looked_at_clock = now
+        if asleep <= ASLEEP:
+            return
+        for peer in self.peers.values():
+            peer.heard += asleep
+            if peer.gone is not None:
+                peer.gone += asleep
+        self.vitals.slept(asleep)
+        self.deadline += asleep
+        self._stopping_until += asleep
+        if self._pausing is not None:
+            self._pausing = (self._pausing[0] + asleep, self._pausing[1])
+
     def _watch_silence(self) -> None:
         now = time.monotonic()
         for peer in self.peers.values():
@@ -614,29 +739,50 @@ class Run:
             self.phase, self.outcome = Phase.ENDED, Outcome.FAILED
             self.reason = "its coordinator was killed, so nobody knows how it ended"
             return
+        self._remember(self.journal.all("joined"))
         self.journal.append("coordinator", "the coordinator was started again and goes on")
         self.stop_asked = self.journal.last("stop") is not None
         resized = self.journal.last("resize")
         self.wanted = resized["nodes"] if resized else None
+        if formed is not None:
+            self.deadline = time.monotonic() + self.policy.node_timeout
+        if formed is not None and self.chronicle.waits(formed):
+            self.phase = Phase.GATHERING
+            regathered = self.journal.all("regather")[-1]
+            self._not_before = _moment(regathered["t"]) + regathered["wait"]
+            return
+        failed = [e for e in self.journal.all("failure") if formed is None or e["seq"] > formed["seq"]]
+        self.failures = [Failure(**event["failure"]) for event in failed]
+        if failed:
+            self._failed_at = _moment(failed[0]["t"])
+        for failure in self.failures:
+            if failure.rank in self.workers and failure.kind != "hang":  # or its agent would say it again
+                worker = self.workers[failure.rank]
+                worker.state, worker.code = "exited", failure.code
+                worker.exit = describe_exit(failure.code, failure.signal)
         if formed is None:
             return
-        self.deadline = time.monotonic() + self.policy.node_timeout
-        if self.chronicle.waits(formed):
-            self.phase = Phase.GATHERING
-            return
-        self.failures = [
-            Failure(**event["failure"])
-            for event in self.journal.all("failure")
-            if event["seq"] > formed["seq"]
-        ]
-        self.phase, self.formed = Phase.RUNNING, time.monotonic()
+        self.phase, self.formed = Phase.RUNNING, _moment(formed["t"])
+        stopping = self.journal.last("stopping")
+        if stopping is not None and stopping["seq"] > formed["seq"]:
+            self._before = (stopping["began"], stopping["step"])
+            self._stopping(stopping["order"])
         joined = {event["node"]: event for event in self.journal.all("joined")}
-        self.peers = self.generation.absent_peers(joined, time.monotonic() + RECOVERY)
+        self.peers = self.generation.absent_peers(
+            joined, time.monotonic() + (RECOVERY_MOVED if self.moved else RECOVERY)
+        )
 
 
 def _identity(peer: Peer) -> dict[str, Any]:
     """What the journal keeps of an agent."""
-    return {key: getattr(peer, key) for key in ("node", "node_id", "address", "interface")}
+    return {
+        key: getattr(peer, key) for key in ("node", "node_id", "incarnation", "address", "interface", "gpus")
+    }
+
+
+def _moment(unix: float) -> float:
+    """A moment of a coordinator before this one on this one's monotonic clock. It has passed, whatever clocks say."""
+    return time.monotonic() - max(0.0, time.time() - unix)
 
 
 def _silence(peer: Peer) -> str:

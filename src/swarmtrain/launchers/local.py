@@ -11,11 +11,12 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from swarmtrain.wire.sockets import UNIX, dial_unix
 from swarmtrain.wire.storage import Storage
 
 _KILL_SECONDS = 5.0
+_LEAVE_SECONDS = 120.0  # for workers to save and end
+_STOPPED = {"pid": 0, "began": 0}  # in place of a process: it was told to go, and nothing is wrong with that
 _HAS_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
 _UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator")
 
@@ -115,10 +118,32 @@ class LocalLauncher:
         words, variables = _as_started(processes[""]["pid"])
         argv = [*words[: words.index("coordinator")], "agent", "--again"]
         variables = _of_node(variables, node, nodes.index(node), len(nodes))
-        processes[node] = _start(argv, variables, self._storage.run(run.id) / node)
+        self._note(run, node, _start(argv, variables, self._storage.run(run.id) / node))
+
+    def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
+        """Start agents that have gone, or tell some to go, the last ones first."""
+        agents = {node: process for node, process in self._processes(run.id).items() if node}
+        up = [node for node, process in agents.items() if _lives(process)]
+        for node in [node for node in agents if node not in up][: max(0, nodes - len(up))]:
+            self.start_node(run, node)
+        for node in sorted(up, key=lambda node: node not in busy)[nodes:]:
+            self._stop_node(run, node, agents[node])
+
+    def _stop_node(self, run: Run, node: str, process: dict[str, int]) -> None:
+        """Tell an agent to go, as Docker would, and wait until it has."""
+        os.kill(process["pid"], signal.SIGTERM)
+        limit = time.monotonic() + _LEAVE_SECONDS
+        while _lives(process):
+            if time.monotonic() > limit:
+                raise ClusterError(f"the agent of {node} has not gone within {_LEAVE_SECONDS:.0f} s")
+            time.sleep(0.05)
+        self._note(run, node, _STOPPED)
+
+    def _note(self, run: Run, node: str, process: dict[str, int]) -> None:
+        """Write down the process of a node."""
         path = self._storage.coordinator(run.id) / "processes.json"
         aside = path.with_suffix(".new")
-        aside.write_text(json.dumps(processes))
+        aside.write_text(json.dumps(self._processes(run.id) | {node: process}))
         aside.replace(path)
 
     def runs(self) -> list[Run]:
@@ -153,7 +178,7 @@ class LocalLauncher:
     def trouble(self, run: Run) -> str:
         """See Launcher.trouble."""
         for node, process in self._processes(run.id).items():
-            if not _lives(process):
+            if process != _STOPPED and not _lives(process):
                 place = self._storage.run(run.id) / node if node else self._storage.coordinator(run.id)
                 who = f"the agent of {node}" if node else "the coordinator"
                 return f"{who} ended: {_last_words(place / 'log')}"
@@ -165,6 +190,12 @@ class LocalLauncher:
     def program(self, run: Run) -> list[str]:
         """See Launcher.program."""
         return [sys.executable, "-I", str(bundle.on_disk())]
+
+    def recover(self, run: Run, node: str) -> None:
+        """See Launcher.recover."""
+        raise ClusterError(
+            f"the coordinator of {run.id} cannot move: the machine it runs on is the only one there is"
+        )
 
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""

@@ -67,7 +67,8 @@ class SnapshotKeeper:
         self._schedule = schedule
         self._reporter = reporter
         self._vitals = vitals
-        self._generation = int(os.environ.get(names.ENV_GENERATION) or 0)
+        self._first = int(os.environ.get(names.ENV_GENERATION) or 0) <= 1  # of its run, or there is no run
+        self._generation = int(os.environ.get(names.ENV_FENCE) or os.environ.get(names.ENV_GENERATION) or 0)
         self._disk = Tier("disk", self.directory, schedule.keep, DISK)
         self._memory = _memory_tier()
         self._writer = SnapshotWriter()
@@ -296,7 +297,7 @@ class SnapshotKeeper:
         Raises:
             TrainerError: a fresh start in a directory that holds snapshots.
         """
-        if fresh and self._generation <= 1:
+        if fresh and self._first:
             if any(gather(self._world, bool(snapshot_files.listed(self.directory)))):
                 raise TrainerError(
                     f"{self.directory} holds snapshots of an earlier training, and resume is False",
