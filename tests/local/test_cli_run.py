@@ -230,13 +230,25 @@ def test_a_docker_that_is_not_installed_is_one_error(on: str, tmp_path: Path) ->
     assert b"error: the docker command is not installed\n\nhint: install Docker Engine" in done.stderr
 
 
-def test_without_docker_a_run_is_here_and_says_why() -> None:
-    done = sh("run", "count.py", "1", SWARMTRAIN_ON="", **DEAD)
+def test_without_docker_a_run_is_here_and_says_why(tmp_path: Path) -> None:
+    done = sh("run", "count.py", "1", SWARMTRAIN_ON="", PATH=str(tmp_path))
     assert (done.returncode, done.stdout) == (0, b"[0] tick 0\n"), done.stderr.decode()
     assert (
-        b"swarmtrain: on local (processes on this machine): the Docker daemon does not answer\n"
+        b"swarmtrain: on local (processes on this machine): the docker command is not installed\n"
         in done.stderr
     )
+
+
+def test_a_docker_that_is_pointed_at_is_never_left_out_silently() -> None:
+    done = sh("run", "count.py", "1", SWARMTRAIN_ON="", **DEAD)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.startswith(
+        b"error: DOCKER_HOST is unix:///nowhere/docker.sock, but the Docker daemon does not answer\n\nhint: "
+    )
+    assert done.stderr.endswith(b"to train on this machine: --on local\n")
+    listed = sh("ps", SWARMTRAIN_ON="", **DEAD)
+    assert listed.returncode == 0
+    assert listed.stderr.startswith(b"warning: Docker was not asked for runs: DOCKER_HOST is unix:///nowhere")
 
 
 def test_named_nodes_are_never_run_here_silently() -> None:

@@ -146,11 +146,11 @@ def test_events_are_told_with_their_time(run: Run) -> None:
 def test_stop_is_heard_once(run: Run, launcher: FakeLauncher) -> None:
     assert run("stop", "digits").exit_code == 0
     assert launcher.coordinators["digits.1"].requests[-1]["op"] == "stop"
-    assert "other.2 has ended already: succeeded" in run("stop", "other").stderr
+    assert "other.2 on local has ended already: succeeded" in run("stop", "other").stderr
 
 
 def test_rm_takes_the_latest_run_or_all_of_a_job(run: Run, launcher: FakeLauncher) -> None:
-    assert run("rm", "other").exit_code == 0
+    assert run("rm", "other").stderr == "removed other.2 on local\n"
     assert launcher.calls == [("remove", "other.2")]
     assert run("rm", "--all", "--force", "digits", "other").exit_code == 0
     assert launcher.calls[1:] == [("remove", "digits.1"), ("remove", "other.2")]

@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.place import Places
+from swarmtrain.control.place import Places, check_one_place
 from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
@@ -63,10 +63,16 @@ class Client:
     Args:
         on: the launcher to use, ``local``, ``docker`` or ``swarm``; chosen by what there is when left out.
         launchers: the only launchers there are, by name; those of swarmtrain when left out.
+        warn: is told where runs could not be looked for.
     """
 
-    def __init__(self, on: str | None = None, launchers: Mapping[str, Launcher] | None = None) -> None:
-        self.places = Places(on, launchers)
+    def __init__(
+        self,
+        on: str | None = None,
+        launchers: Mapping[str, Launcher] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.places = Places(on, launchers, warn=warn)
 
     def prepare(
         self, job: Job | LoadedJob | Path | str, *, resume: bool = False, replace: bool = False
@@ -160,14 +166,28 @@ class Client:
         """Every run that is kept, oldest first."""
         return [RunHandle(run, self.places.open(run.on)) for run in self.places.runs()]
 
-    def get(self, handle: str) -> RunHandle:
+    def get(self, handle: str, *, in_one_place: bool = False) -> RunHandle:
         """The run of that name; ``digits`` is the latest run of the job, ``digits.3`` its third.
 
+        Args:
+            in_one_place: refuse ``digits`` where runs of the job are in several places.
+
         Raises:
-            RequestError: there is none.
+            RequestError: there is none, or the name does not say which.
         """
-        run = self.places.find(handle)
+        run = self.places.find(handle, in_one_place=in_one_place)
         return RunHandle(run, self.places.open(run.on))
+
+    def all_of(self, handle: str) -> list[RunHandle]:
+        """Every run of the job of this run, all in one place.
+
+        Raises:
+            RequestError: there is none, or they are in several places.
+        """
+        job = self.places.find(handle).job
+        found = [each for each in self.runs() if each.run.job == job]
+        check_one_place(job, [each.run for each in found])
+        return found
 
 
 def _swarm(places: Places) -> SwarmLauncher:

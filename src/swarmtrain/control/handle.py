@@ -43,6 +43,9 @@ class RunHandle:
     def __repr__(self) -> str:
         return f"RunHandle({self.id!r}, on={self.run.on!r})"
 
+    def __str__(self) -> str:
+        return f"{self.id} on {self.run.on}"
+
     @property
     def id(self) -> str:
         """Its name on every screen: ``digits.3``."""

@@ -13,8 +13,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from swarmtrain.errors import RequestError, SwarmtrainError
+from swarmtrain.ui import terminal
 
 if TYPE_CHECKING:
+    from swarmtrain.control.client import Client
     from swarmtrain.job import LoadedJob
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -32,6 +34,13 @@ def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         return []
     names = dict.fromkeys(name for run in reversed(runs) for name in (run.job, run.id))
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def client(on: str | None) -> Client:
+    """The client of a command, which warns on the standard error."""
+    from swarmtrain.control.client import Client
+
+    return Client(on, warn=terminal.warn)
 
 
 on = click.option(

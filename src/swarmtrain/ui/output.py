@@ -8,7 +8,6 @@ import time
 import click
 
 from swarmtrain.control import logs as lines
-from swarmtrain.control.client import Client
 from swarmtrain.ui import options, terminal
 
 
@@ -49,7 +48,7 @@ def logs(
         tail=tail,
     )
     colour = terminal.is_colourful(sys.stdout)
-    for batch in Client(on).get(name).logs(selection, follow=follow):
+    for batch in options.client(on).get(name).logs(selection, follow=follow):
         if as_json:
             for line in batch:
                 terminal.record(lines.as_json(line))
@@ -64,7 +63,7 @@ def logs(
 @options.run_name
 def events(name: str, on: str | None, follow: bool, as_json: bool) -> None:
     """Print what happened to a run, from its journal."""
-    for event in Client(on).get(name).events(follow=follow):
+    for event in options.client(on).get(name).events(follow=follow):
         if as_json:
             terminal.record(event)
         else:

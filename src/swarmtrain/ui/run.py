@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swarmtrain.control import view
-from swarmtrain.control.client import Client, Submission
+from swarmtrain.control.client import Submission
 from swarmtrain.ui import options, screen, terminal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain att
 @options.job_options
 def run(on: str | None, detach: bool, resume: bool, replace: bool, **flags: Any) -> int:
     """See _RUN_HELP."""
-    submission = Client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
+    submission = options.client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
     return start(submission, detach=detach)
 
 
@@ -80,7 +80,7 @@ def _detached(handle: RunHandle) -> int:
 @options.run_name
 def attach(name: str, on: str | None, tail: int) -> int:
     """Watch a run that was started before. Ctrl-C leaves it running."""
-    handle = Client(on).get(name)
+    handle = options.client(on).get(name)
     terminal.say(view.headline(handle.status(), time.time()))
     seen = max((event["seq"] for event in handle.events()), default=0)
     return screen.follow(handle, stops=False, after=seen, tail=tail)

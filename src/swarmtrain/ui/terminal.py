@@ -52,6 +52,11 @@ def say(text: str) -> None:
     words(f"swarmtrain: {text}", DIM)
 
 
+def warn(text: str) -> None:
+    """What a person should know before believing the rest."""
+    words(f"{paint('warning:', YELLOW, sys.stderr)} {text}")
+
+
 def data(text: bytes) -> None:
     """Bytes on the standard output, as they are."""
     sys.stdout.buffer.write(text)
