@@ -9,7 +9,8 @@ from typing import Any
 import click
 import pytest
 
-from swarmtrain.job import JobError, LoadedJob
+from swarmtrain.errors import RequestError
+from swarmtrain.job import LoadedJob
 from swarmtrain.ui import options
 
 
@@ -52,6 +53,8 @@ def asked(line: str) -> LoadedJob:
         ("-m pkg.train 20 --x", {"module": "pkg.train", "args": ("20", "--x")}),
         ("--module pkg.train -- 20", {"module": "pkg.train", "args": ("20",)}),
         ("--no-python ./run.sh --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
+        ("--no-python -- ./run.sh --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
+        ("--no-python ./run.sh -- --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
         ("-f job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
         ("job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
         ("-f job.yaml -- 20 5", {"args": ("20", "5"), "nodes": 2}),
@@ -91,10 +94,10 @@ def test_a_default_job_file_is_read_where_there_is_one(line: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "line", ["-j 3 train.py", "--gpus two train.py", "--set x train.py", "--set a=[ train.py"]
+    "line", ["-j 3 train.py", "--gpus two train.py", "--set x train.py", "--set a=[ train.py", "--no-python"]
 )
 def test_a_wrong_flag_is_named(line: str) -> None:
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(RequestError) as caught:
         asked(line)
     assert line.split()[0] in caught.value.message
 

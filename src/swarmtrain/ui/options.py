@@ -161,9 +161,10 @@ def load_job(
             raise RequestError(f"two job files: {file} and {first[0]}", "give one, or a script")
         file, first = Path(first[0]), ()
     flags = {name: value or None for name, value in flags.items()}
-    flags |= {"args": args}
-    if first and no_python:
-        flags |= {"command": (*first, *args), "args": ()}
-    elif first:
-        flags |= {"script": first[0]}
+    if no_python:
+        if not (first or args):
+            raise RequestError("--no-python needs a program", "swarmtrain run --no-python ./run.sh")
+        flags |= {"command": (*first, *args)}
+    else:
+        flags |= {"args": args, "script": first[0] if first else None}
     return load(file, overrides_from_flags(**flags))
