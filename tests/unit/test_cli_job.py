@@ -81,6 +81,31 @@ def test_words_become_a_job(line: str, expected: dict[str, object]) -> None:
     assert {key: getattr(job, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "again"),
+    [
+        ("train.py 20 --x=1", "train.py 20 --x=1"),
+        ("-j 3x1 --debug train.py --nodes 2", "-j 3x1 --debug train.py --nodes 2"),
+        ("train.py --nodes 2 -- --nodes 7", "--nodes 2 train.py -- --nodes 7"),
+        ("-f job.yaml --shm_size=8g", "--file job.yaml --shm-size 8g"),
+        ("--no-python -- ./run.sh --fast", "--no-python -- ./run.sh --fast"),
+        ("-v /a:/a -v /b:/b -m pkg.train", "--module pkg.train --volume /a:/a --volume /b:/b"),
+        (
+            """-e HOME=secret --set env.PATH=secret --set env={"A":"secret"} train.py""",
+            "--env HOME --env PATH train.py",
+        ),
+    ],
+)
+def test_a_job_keeps_the_words_that_ask_for_it_again_without_its_variables_values(
+    line: str, again: str
+) -> None:
+    first = asked(line)
+    assert " ".join(first.words) == again
+    assert asked(again).words == first.words
+    if "secret" not in line:
+        assert asked(again).job == first.job
+
+
 def test_resources_come_together_from_their_flags() -> None:
     resources = asked("--gpus 2 --cpus 1.5 --memory 4g --gpu-kind NVIDIA-GPU train.py").job.resources
     assert (resources.gpus, resources.cpus, resources.memory) == (2, 1.5, 4 << 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from client_fakes import FakeLauncher, fixed, status, told
 
 from swarmtrain.control import place
 from swarmtrain.control.place import Places
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.ui.cli import COMMANDS, cli
 
 Run = Callable[..., Result]
@@ -237,6 +240,41 @@ def test_run_shows_everything_and_gives_the_exit_code(
     assert "swarmtrain: digits.1 submitted\n" in shown.stderr
     assert f"digits.1 {state}" in shown.stderr
     assert "\x1b" not in shown.output
+
+
+def test_resume_alone_says_the_same_words_again(run: Run, launcher: FakeLauncher, script: str) -> None:
+    words = ("-j", "2x1", script, "20")
+    launcher.kept.clear()
+    launcher.next = fixed(status(target=script))
+    assert run("run", "--on", "local", "-d", *words).exit_code == 0
+    origin = launcher.jobs[0].words
+    assert origin == words
+    launcher.kept = [dataclasses.replace(launcher.kept[0], origin=Origin.of(launcher.jobs[0]))]
+    launcher.coordinators["digits.1"] = fixed(status(state="stopped", target=script))
+    shown = run("stop", "digits").stderr
+    launcher.next = fixed(status("digits.2"))
+    shown = run("run", "--on", "local", "--resume", "-d", "--debug")
+    assert shown.exit_code == 0, shown.stderr
+    assert "swarmtrain: as digits.1 was started: swarmtrain run -j 2x1 digits.py 20\n" in shown.stderr
+    job = launcher.jobs[1].job
+    assert (job.nodes, job.args, job.debug) == (2, ("20",), True)
+    assert launcher.calls[-1] == ("submit", "digits.2", "digits.1")
+
+
+def test_resume_alone_needs_a_run_from_here(run: Run) -> None:
+    shown = run("run", "--on", "local", "--resume")
+    assert shown.exit_code == 2
+    assert shown.stderr.startswith("error: no run that is kept was started from ")
+
+
+def test_stop_ends_with_the_line_that_goes_on(run: Run, launcher: FakeLauncher, tmp_path: Path) -> None:
+    here = Origin.of(LoadedJob(Job(script="digits.py"), tmp_path, words=("digits.py", "a b")))
+    launcher.kept = [dataclasses.replace(launcher.kept[0], origin=here)]
+    line = "swarmtrain run --on local --resume digits.py 'a b'\n"
+    assert run("stop", "digits").stderr.endswith(f"to go on from there:\n  {line}")
+    there = dataclasses.replace(here, cwd="/some where")
+    launcher.kept = [dataclasses.replace(launcher.kept[0], origin=there)]
+    assert run("stop", "digits").stderr.endswith(f"\n  cd '/some where' && {line}")
 
 
 def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.place import Places, check_one_place
+from swarmtrain.control.resume import resumption
 from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
@@ -88,30 +89,39 @@ class Client:
             RequestError: the job is wrong, or there is no run to resume.
             ClusterError: it cannot run here, or a run of this name is live.
         """
-        from swarmtrain.launchers.base import Run
+        from swarmtrain.launchers.base import Notice, Run
 
         loaded = _loaded(job)
         launcher, place = self.places.choose(loaded)
-        notices = (place, *launcher.check(loaded))
+        notices = [place, *launcher.check(loaded)]
         name = loaded.job.name
         kept = sorted(run for run in launcher.runs() if run.job == name)
         if resume and not kept:
-            raise RequestError(f"there is no run of {name} to resume", "leave out --resume to start afresh")
+            raise self._nothing_to_resume(name, launcher)
         live = tuple(handle for run in kept if (handle := RunHandle(run, launcher)).is_live())
         if live and not replace:
             raise ClusterError(
                 f"{live[-1].id} is still running",
                 f"stop it with `swarmtrain stop {name}`, or let --replace stop it first",
             )
+        if resume:
+            notices += map(Notice, resumption(loaded, RunHandle(kept[-1], launcher)))
         number = kept[-1].number + 1 if kept else 1
         return Submission(
             loaded=loaded,
             launcher=launcher,
             run=Run(job=name, number=number, on=launcher.name, created=time.time()),
             resume=kept[-1].id if resume else "",
-            notices=notices,
+            notices=tuple(notices),
             in_the_way=live,
         )
+
+    def _nothing_to_resume(self, name: str, launcher: Launcher) -> RequestError:
+        elsewhere = [run for run in self.places.runs() if run.job == name and run.on != launcher.name]
+        hint = "leave out --resume to start afresh"
+        if elsewhere:
+            hint = f"{elsewhere[-1].id} is on {elsewhere[-1].on}: --on {elsewhere[-1].on} goes on from it"
+        return RequestError(f"there is no run of {name} to resume on {launcher.name}", hint)
 
     def run(
         self, job: Job | LoadedJob | Path | str, *, resume: bool = False, replace: bool = False
@@ -177,6 +187,25 @@ class Client:
         """
         run = self.places.find(handle, in_one_place=in_one_place)
         return RunHandle(run, self.places.open(run.on))
+
+    def started_here(self, job: str | None = None) -> Run:
+        """The latest run that a command line typed in this directory has started.
+
+        Args:
+            job: only of this job.
+
+        Raises:
+            RequestError: none is kept.
+        """
+        here = str(Path.cwd())
+        for run in reversed(self.places.runs()):
+            origin = run.origin
+            if origin and origin.words and origin.is_here and origin.cwd == here and job in (None, run.job):
+                return run
+        raise RequestError(
+            f"no run that is kept was started from {here}",
+            "say what goes on: swarmtrain run --resume train.py",
+        )
 
     def all_of(self, handle: str) -> list[RunHandle]:
         """Every run of the job of this run, all in one place.

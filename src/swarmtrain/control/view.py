@@ -104,6 +104,11 @@ def event_text(event: Event) -> str:
     return f"swarmtrain: {event.get('text', '')}"
 
 
+def is_or_has(status: Status) -> str:
+    """A run's state after its name: ``is running``, ``failed``."""
+    return ("" if status["state"] in ENDED else "is ") + str(status["state"])
+
+
 def headline(status: Status, now: float) -> str:
     """A run in one line: ``digits.1 is running: generation 2, 3 ranks, step 120 of epoch 4, loss 0.1, for 20 s``."""
     parts = []
@@ -118,9 +123,8 @@ def headline(status: Status, now: float) -> str:
     if status.get("step_seconds") and status["state"] not in ENDED:
         parts.append(f"{step_time(status['step_seconds'])} a step")
     parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(took(status, now))}")
-    verb = "" if status["state"] in ENDED else "is "
     reason = f" ({status['reason']})" if status.get("reason") else ""
-    return f"{status['run']} {verb}{status['state']}{reason}: {', '.join(parts)}"
+    return f"{status['run']} {is_or_has(status)}{reason}: {', '.join(parts)}"
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

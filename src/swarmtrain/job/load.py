@@ -42,6 +42,7 @@ class LoadedJob:
         file: the job file, if one was read.
         sources: where a key's value came from, ``swarmtrain.yaml:7`` or ``--nodes``; a default is not listed.
         notices: what was decided for the user, a sentence each.
+        words: the words after ``swarmtrain run`` that ask for it; empty when it came from Python.
     """
 
     job: Job
@@ -50,6 +51,7 @@ class LoadedJob:
     file: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     @classmethod
     def of(

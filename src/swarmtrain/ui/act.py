@@ -25,7 +25,9 @@ def stop(names: tuple[str, ...], on: str | None) -> None:
             continue
         terminal.say(f"stopping {handle}")
         handle.stop()
-        terminal.words(f"{handle.id} has ended; `swarmtrain run --resume` goes on from there")
+        terminal.words(f"{handle} has ended; its files are kept")
+        if line := handle.run.origin and handle.run.origin.resume_line(handle.run.on):
+            terminal.words(f"to go on from there:\n  {line}")
 
 
 @click.command(short_help="Remove a run with its files on every node.")

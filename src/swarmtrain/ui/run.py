@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,19 @@ Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain att
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 @click.option("-d", "--detach", is_flag=True, help="Print the run's name and go, instead of watching it.")
-@click.option("--resume", is_flag=True, help="Go on where the job's latest run ended.")
+@click.option(
+    "--resume", is_flag=True, help="Go on where the job's latest run ended; alone, with the same words."
+)
 @click.option("--replace", is_flag=True, help="Stop the job's live run first.")
 @options.on
 @options.job_options
 def run(on: str | None, detach: bool, resume: bool, replace: bool, **flags: Any) -> int:
     """See _RUN_HELP."""
+    if resume and options.names_nothing(flags):
+        earlier = options.client(on).started_here(flags["name"])
+        on, words = earlier.on, earlier.origin.words if earlier.origin else ()
+        flags = options.as_before(run, words, flags)
+        terminal.say(f"as {earlier.id} was started: swarmtrain run {shlex.join(words)}")
     submission = options.client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
     return start(submission, detach=detach)
 
