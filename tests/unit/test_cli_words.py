@@ -103,6 +103,25 @@ def test_status_shows_nodes_and_ranks(run: Run) -> None:
     assert json.loads(run("status", "digits", "--json").stdout)["world_size"] == 2
 
 
+def test_a_run_that_was_given_up_before_it_began_has_failed(run: Run, launcher: FakeLauncher) -> None:
+    launcher.kept = [dataclasses.replace(launcher.kept[0], live=False)]
+    launcher.coordinators.clear()
+    launcher.troubles = "lab-1 and lab-2 have no image me:1"
+    assert run("ps", "-a").stdout.splitlines()[1].split()[:2] == ["digits.1", "failed"]
+    shown = run("status", "digits").stdout
+    assert shown.startswith("digits.1 failed\n")
+    assert shown.count("have no image") == 1
+    assert run("wait", "digits").exit_code == 1
+
+
+def test_a_failure_is_told_once(run: Run, launcher: FakeLauncher) -> None:
+    cause = {"rank": 1, "node": "lab-2", "summary": "ValueError: bad\ndata", "traceback": "Traceback (...)\n"}
+    reason = "rank 1 on lab-2: ValueError: bad\ndata"
+    launcher.coordinators["digits.1"] = fixed(status(state="failed", reason=reason, cause=cause))
+    shown = run("status", "digits").stdout
+    assert shown.count("ValueError: bad / data") == 1 and shown.count("ValueError") == 1
+
+
 def test_wait_gives_the_runs_own_exit_code(run: Run, launcher: FakeLauncher) -> None:
     assert run("wait", "other").exit_code == 0
     launcher.coordinators["other.2"] = fixed(status("other.2", "failed", reason="no reason"))
@@ -130,6 +149,20 @@ def test_logs_ask_for_what_was_said(run: Run, launcher: FakeLauncher) -> None:
         "regex": "a|b",
         "tail": 5,
     }
+
+
+def test_logs_say_why_there_is_nothing(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["digits.1"].answers["logs"] = told({"done": {}})
+    assert run("logs", "digits", "--rank", "1").stderr == "rank 1 wrote nothing\n"
+    assert run("logs", "digits", "--regex", "x+").stderr == "digits.1 wrote nothing in which 'x+' is found\n"
+    assert run("logs", "digits", "--tail", "0").stderr == ""
+    unknown = run("logs", "digits", "--rank", "1-3")
+    assert (unknown.exit_code, unknown.stderr) == (2, "error: digits.1 has no ranks 2-3; its ranks are 0-1\n")
+    unknown = run("logs", "digits", "--node", "lab-9")
+    assert unknown.exit_code == 2
+    assert unknown.stderr == "error: lab-9 took no part in digits.1\n\nhint: its nodes: lab-1, lab-2\n"
+    followed = run("logs", "digits", "--rank", "3", "-f")
+    assert followed.stderr.startswith("warning: digits.1 has no rank 3; its ranks are 0-1\n")
 
 
 def test_logs_as_json_are_one_object_a_line(run: Run) -> None:
@@ -163,6 +196,16 @@ def test_a_live_run_is_not_removed(run: Run) -> None:
     shown = run("rm", "digits")
     assert shown.exit_code == 3
     assert "hint: stop it first with `swarmtrain stop digits.1`, or let --force stop it" in shown.stderr
+
+
+def test_exec_on_a_run_that_has_ended_says_so(run: Run, launcher: FakeLauncher) -> None:
+    refusal = {"error": "the agent on lab-1 is not there (any more)", "exit": 3}
+    launcher.coordinators["other.2"].answers["exec"] = told(refusal)
+    shown = run("exec", "other", "0", "--", "ls")
+    assert shown.exit_code == 3
+    assert shown.stderr.startswith("error: other.2 has ended, and no process is left")
+    launcher.coordinators["digits.1"].answers["exec"] = told(refusal)
+    assert "the agent on lab-1 is not there" in run("exec", "digits", "0", "--", "ls").stderr
 
 
 def test_exec_takes_everything_after_the_dashes(run: Run, launcher: FakeLauncher) -> None:

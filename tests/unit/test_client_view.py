@@ -33,7 +33,15 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1 kB"), (3_140_000, "3.14 MB"), (2 * 10**12, "2 TB")],
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (3_140_000, "3.14 MB"),
+        (999_900, "1 MB"),
+        (2 * 10**12, "2 TB"),
+    ],
 )
 def test_sizes(count: int | None, text: str) -> None:
     assert view.size(count) == text
@@ -49,7 +57,7 @@ def test_ranks(values: list[int], text: str) -> None:
 def test_the_headline_of_a_live_run() -> None:
     live = status(step=120, epoch=4, loss=0.123456, step_seconds=0.0081)
     assert view.headline(live, 1020.0) == (
-        "digits.1 is running: generation 1, 2 ranks, step 120 (epoch 4), loss 0.12346, 8.1 ms a step, for 20 s"
+        "digits.1 is running: generation 1, 2 ranks, step 120 (epoch 4), training loss 0.12346, 8.1 ms a step, for 20 s"
     )
 
 
@@ -105,14 +113,40 @@ def trained(**more: Any) -> dict[str, Any]:
 def test_the_summary_says_what_came_out_and_how_to_get_it() -> None:
     assert view.summary(trained(), 0.0) == [
         "digits.1 succeeded in 10 s",
-        "  steps     270 (epoch 30, 12 ms a step)",
-        "  accuracy  0.97778",
-        "  loss      0.0123",
-        "  nodes     lab-1, lab-2 (2 ranks, generation 1)",
-        "  weights   equal on all 2 ranks (1a2b3c4d5e6f)",
-        "  snapshot  step 270 on lab-1: snapshots/step-270.pt (314 kB)",
-        "  fetch it  swarmtrain fetch digits.1 snapshots/step-270.pt",
+        "  steps          270 (epoch 30, 12 ms a step)",
+        "  accuracy       0.97778",
+        "  training loss  0.0123",
+        "  nodes          lab-1, lab-2 (2 ranks, generation 1)",
+        "  weights        equal on all 2 ranks (1a2b3c4d5e6f)",
+        "  snapshot       step 270 on lab-1: snapshots/step-270.pt (314 kB)",
+        "  fetch it       swarmtrain fetch digits.1 snapshots/step-270.pt",
     ]
+
+
+def test_the_two_losses_are_told_apart() -> None:
+    lines = view.summary(trained(eval={"loss": 0.5, "accuracy": 0.9}), 0.0)
+    assert lines[2:5] == ["  evaluation loss  0.5", "  accuracy         0.9", "  training loss    0.0123"]
+
+
+def test_the_address_of_a_node_that_has_gone_is_that_of_its_joining() -> None:
+    gone = status(state="succeeded", members=[{"node": "node0", "state": "ended", "ranks": [0]}])
+    joined = [{"kind": "joined", "node": "node0", "address": "127.0.0.1", "interface": "lo"}]
+    assert view.members(gone, joined).rows == [("node0", "ended", "0", "127.0.0.1", "lo", "-")]
+
+
+def test_an_event_is_one_line_and_a_failures_reason_is_left_to_the_end() -> None:
+    failure = {"rank": 1, "node": "lab-2", "summary": "ValueError: a\nb", "traceback": "Traceback ..."}
+    event = {"kind": "failure", "text": "rank 1 on lab-2: ValueError: a\n  b\n", "failure": failure}
+    assert view.event_text(event) == "rank 1 on lab-2: ValueError: a / b"
+    assert view.shown_event(event) == "rank 1 on lab-2 failed"
+    assert view.shown_event({**event, "failure": {**failure, "traceback": ""}}) == view.event_text(event)
+    assert view.shown_event({"kind": "ended", "text": "failed after 2.0 s"}) == ""
+
+
+def test_ranks_that_are_not_there_are_said_with_those_that_are() -> None:
+    assert view.missing_ranks(status(), [0, 1]) == ""
+    assert view.missing_ranks(status(), [1, 5]) == "digits.1 has no rank 5; its ranks are 0-1"
+    assert view.missing_ranks(status(workers=[]), [5]) == ""
 
 
 def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
@@ -125,7 +159,7 @@ def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
 def test_weights_that_differ_are_named() -> None:
     drifted = trained(weights={"0": "aaaa", "1": "bbbb"})
     assert view.weights_agree(drifted) is False
-    assert "  weights   DIFFERENT between ranks: rank 0 aaaa, rank 1 bbbb" in view.summary(drifted, 0.0)
+    assert "  weights        DIFFERENT between ranks: rank 0 aaaa, rank 1 bbbb" in view.summary(drifted, 0.0)
     assert view.weights_agree(trained(weights={"0": "aaaa"})) is None  # rank 1 did not say
     assert view.weights_agree(trained(weights=None)) is None
 

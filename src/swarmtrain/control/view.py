@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarmtrain.control.result import ENDED, Event, Status
+from swarmtrain.job.units import say_size
 
 NOTHING = "-"
 UNREACHABLE = "unreachable"
@@ -55,14 +56,7 @@ def step_time(seconds: float | None) -> str:
 
 def size(count: int | None) -> str:
     """Bytes as people say them: ``512 B``, ``3.1 MB``."""
-    if count is None:
-        return NOTHING
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
+    return NOTHING if count is None else say_size(count)
 
 
 def number(value: Any) -> str:
@@ -85,6 +79,11 @@ def ranks(values: Sequence[int]) -> str:
     return ",".join(parts) or NOTHING
 
 
+def one_line(text: str) -> str:
+    """Text of several lines, such as an exception's, as one."""
+    return " / ".join(filter(None, map(str.strip, text.splitlines())))
+
+
 def count(amount: int, thing: str) -> str:
     """``1 rank``, ``3 ranks``."""
     return f"{amount} {thing}" + ("" if amount == 1 else "s")
@@ -94,14 +93,24 @@ def count(amount: int, thing: str) -> str:
 
 
 def took(status: Status, now: float) -> float | None:
-    """Seconds from submission until the end, or until now."""
-    created = status.get("created")
-    return None if created is None else (status.get("ended") or now) - created
+    """Seconds from submission until the end, or until now; None where nobody knows."""
+    created, ended = status.get("created"), status.get("ended")
+    if created is None or (ended is None and status["state"] in ENDED):
+        return None
+    return float((ended or now) - created)
 
 
 def event_text(event: Event) -> str:
-    """An event as the screens show it."""
-    return f"swarmtrain: {event.get('text', '')}"
+    """An event on one line, as `swarmtrain events` shows it."""
+    return one_line(event.get("text", ""))
+
+
+def shown_event(event: Event) -> str:
+    """An event beside the output of a run; empty for what the words at the end say better."""
+    if event.get("kind") == "ended":
+        return ""
+    failure = event.get("failure") or {}
+    return f"{_who(failure)} failed" if failure.get("traceback") else event_text(event)
 
 
 def is_or_has(status: Status) -> str:
@@ -119,12 +128,23 @@ def headline(status: Status, now: float) -> str:
         epoch = f" (epoch {status['epoch']})" if status.get("epoch") is not None else ""
         parts.append(f"step {status['step']}{epoch}")
     if status.get("loss") is not None:
-        parts.append(f"loss {number(status['loss'])}")
+        parts.append(f"training loss {number(status['loss'])}")
     if status.get("step_seconds") and status["state"] not in ENDED:
         parts.append(f"{step_time(status['step_seconds'])} a step")
-    parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(took(status, now))}")
-    reason = f" ({status['reason']})" if status.get("reason") else ""
-    return f"{status['run']} {is_or_has(status)}{reason}: {', '.join(parts)}"
+    if (seconds := took(status, now)) is not None:
+        parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(seconds)}")
+    reason = f" ({one_line(status['reason'])})" if status.get("reason") else ""
+    return f"{status['run']} {is_or_has(status)}{reason}" + (f": {', '.join(parts)}" if parts else "")
+
+
+def missing_ranks(status: Status, wanted: Sequence[int]) -> str:
+    """That a run has no such ranks, with those it has; empty where it has them, or nobody knows yet."""
+    there = [worker["rank"] for worker in status.get("workers") or ()]
+    missing = [rank for rank in wanted if rank not in there]
+    if not there or not missing:
+        return ""
+    which = "rank" if len(missing) == 1 else "ranks"
+    return f"{status['run']} has no {which} {ranks(missing)}; its ranks are {ranks(there)}"
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -144,15 +164,21 @@ def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, 
         str(status.get("world_size") or NOTHING),
         number(status.get("step")),
         number(status.get("loss")),
-        duration(now - created if created else None),
+        duration(round(now - created) if created else None),
         duration(took(status, now)),
     )
 
 
-def members(status: Status) -> Table:
-    """The nodes of a run."""
+def members(status: Status, joined: Sequence[Event] = ()) -> Table:
+    """The nodes of a run.
+
+    Args:
+        joined: the events of their joining, which know a node's address when its agent has gone.
+    """
     table = Table(("NODE", "STATE", "RANKS", "ADDRESS", "INTERFACE", "GPUS"))
-    for member in status.get("members") or ():
+    known = {event.get("node"): event for event in joined}
+    for each in status.get("members") or ():
+        member = {**known.get(each["node"], {}), **each}
         table.rows.append(
             (
                 member["node"],
@@ -189,14 +215,14 @@ def workers(status: Status) -> Table:
 def summary(status: Status, now: float) -> list[str]:
     """What there is to say when a run has ended: one headed line a fact, and how to get the snapshot."""
     facts = [("steps", _steps(status))]
-    facts += [(name, number(value)) for name, value in (status.get("eval") or {}).items()]
-    if "loss" not in (status.get("eval") or {}):
-        facts.append(("loss", number(status["loss"]) if status.get("loss") is not None else ""))
+    for name, value in (status.get("eval") or {}).items():
+        facts.append((f"evaluation {name}" if name == "loss" else name, number(value)))
+    facts.append(("training loss", number(status["loss"]) if status.get("loss") is not None else ""))
     facts += [("nodes", _nodes(status)), ("weights", _weights(status)), ("snapshot", _snapshot(status))]
     facts = [(name, text) for name, text in facts if text]
     width = max((len(name) for name, _ in facts), default=0)
     title = f"{status['run']} {status['state']} in {duration(took(status, now))}"
-    reason = f": {status['reason']}" if status.get("reason") else ""
+    reason = f": {one_line(status['reason'])}" if status.get("reason") else ""
     lines = [title + reason, *(f"  {name:<{width}}  {text}" for name, text in facts)]
     if path := snapshot_path(status):
         lines.append(f"  {'fetch it':<{width}}  swarmtrain fetch {status['run']} {path}{_from(status)}")
@@ -208,13 +234,17 @@ def failure(status: Status) -> list[str]:
     cause = status.get("cause") or {}
     if not cause:
         return [f"{status['run']} failed: {status.get('reason') or 'no reason is known'}"]
-    lines = [f"{status['run']} failed: {_who(cause)}: {cause.get('summary', '')}"]
+    lines = [f"{status['run']} failed: {_who(cause)}: {one_line(cause.get('summary', ''))}"]
     if evidence := (cause.get("traceback") or "").rstrip("\n"):
         lines += ["", *evidence.split("\n")]
     elif cause.get("log"):
         lines += ["", "its last lines:", *cause["log"]]
     if others := cause.get("others") or []:
-        lines += ["", "what followed:", *(f"  {_who(other)}: {other.get('summary', '')}" for other in others)]
+        lines += [
+            "",
+            "what followed:",
+            *(f"  {_who(other)}: {one_line(other.get('summary', ''))}" for other in others),
+        ]
     return lines
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swarmtrain.control import view
-from swarmtrain.control.result import ENDED, Status
+from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.errors import ClusterError
 from swarmtrain.ui import options, screen, terminal
 
@@ -66,15 +66,23 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         terminal.document(_entry(handle, found))
         return
     now = time.time()
-    terminal.lines([view.headline(found, now)])
-    for table in (view.members(found), view.workers(found)):
+    failed = found["state"] == "failed"
+    terminal.lines([view.headline({**found, "reason": ""} if failed else found, now)])
+    for table in (view.members(found, _joined(handle, found)), view.workers(found)):
         if table.rows:
             terminal.lines([""])
             terminal.table(table)
-    if found["state"] == "failed":
+    if failed:
         terminal.lines(["", *view.failure(found), "", f"whole output: {view.where_the_rest_is(found)}"])
     elif found["state"] in ENDED:
         terminal.lines(["", *view.summary(found, now)[1:]])
+
+
+def _joined(handle: RunHandle, status: Status) -> list[Event]:
+    """The events of the nodes' joining, where the status document has forgotten their addresses."""
+    if status["state"] not in ENDED or all(member.get("address") for member in status.get("members") or ()):
+        return []
+    return [event for event in handle.events() if event.get("kind") == "joined"]
 
 
 @click.command(short_help="Wait for the end of a run.")

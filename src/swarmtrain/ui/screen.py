@@ -48,14 +48,15 @@ def follow(handle: RunHandle, *, stops: bool, after: int = 0, tail: int | None =
         raise
     if status is None or not has_ended(status):
         raise ClusterError(f"{handle.id} was lost sight of", f"`swarmtrain status {handle.id}` asks again")
+    terminal.words("")
     code = conclude(status)
     return INTERRUPTED if interrupt.pressed else code
 
 
 def show(update: Update) -> None:
     """One update on the screen: output to one stream, words to the other."""
-    if update.event is not None:
-        terminal.words(view.event_text(update.event), terminal.DIM)
+    if update.event is not None and (text := view.shown_event(update.event)):
+        terminal.say(text)
     if update.lines:
         terminal.data(logs.render(update.lines, colour=terminal.is_colourful(sys.stdout)))
     if update.note:
@@ -69,7 +70,7 @@ def conclude(status: Status) -> int:
         terminal.error("\n".join([first, *rest]), f"{view.where_the_rest_is(status)} has the whole output")
     else:
         first, *rest = view.summary(status, time.time())
-        terminal.words(f"\n{first}", terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
+        terminal.words(first, terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
         for line in rest:
             terminal.words(line)
     return RunResult.of(status).exit_code
