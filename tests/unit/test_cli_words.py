@@ -14,7 +14,9 @@ from client_fakes import FakeLauncher, fixed, status, told
 from swarmtrain.control import place
 from swarmtrain.control.place import Places
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.load import DEFAULT_FILE
 from swarmtrain.job.origin import Origin
+from swarmtrain.ui import start
 from swarmtrain.ui.cli import COMMANDS, cli
 
 Run = Callable[..., Result]
@@ -221,7 +223,11 @@ def test_exec_takes_everything_after_the_dashes(run: Run, launcher: FakeLauncher
 
 def test_init_writes_a_job_file_that_plan_and_run_can_read(run: Run, tmp_path: Path) -> None:
     (tmp_path / "fit.py").write_text("")
-    assert run("init").exit_code == 0
+    shown = run("init")
+    assert (shown.exit_code, shown.stderr) == (
+        0,
+        "wrote swarmtrain.yaml for fit.py; start it with `swarmtrain run`\n",
+    )
     text = (tmp_path / "swarmtrain.yaml").read_text()
     assert "script: fit.py" in text and "name: fit" in text
     again = run("init")
@@ -231,8 +237,34 @@ def test_init_writes_a_job_file_that_plan_and_run_can_read(run: Run, tmp_path: P
 
 
 def test_init_can_write_to_the_standard_output(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
     assert "script: a.py" in run("init", "a.py", "-o", "-").stdout
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.py"]
+
+
+def test_init_names_the_script_from_where_the_file_lies(run: Run, tmp_path: Path) -> None:
+    for name in ("jobs", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "jobs" / "a.py").write_text("")
+    shown = run("init", "jobs/a.py", "-o", "jobs/a.yaml")
+    assert shown.stderr == "wrote jobs/a.yaml for a.py; start it with `swarmtrain run -f jobs/a.yaml`\n"
+    assert "script: a.py" in (tmp_path / "jobs" / "a.yaml").read_text()
+    outside = run("init", "jobs/a.py", "-o", "other/a.yaml")
+    assert outside.exit_code == 2 and "jobs/a.py lies outside of other" in outside.stderr
+
+
+def test_init_does_not_guess_among_several_scripts(run: Run, tmp_path: Path) -> None:
+    assert "for train.py, which is not here yet; start" in run("init", "-o", "x.yaml").stderr
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("")
+    shown = run("init")
+    assert shown.exit_code == 2 and shown.stderr.endswith("hint: name one: a.py, b.py\n")
+    (tmp_path / "train.py").write_text("")
+    assert run("init").exit_code == 0
+
+
+def test_init_writes_the_file_that_run_reads() -> None:
+    assert start.DEFAULT_FILE == DEFAULT_FILE
 
 
 def test_the_schema_is_json(run: Run) -> None:
@@ -334,7 +366,11 @@ def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> 
     [
         (["rnu"], 2, "there is no command 'rnu'", "did you mean `swarmtrain run`?"),
         (["train.py"], 2, "there is no command 'train.py'", "did you mean `swarmtrain run train.py`?"),
-        (["run", "--nodse", "3"], 2, "there is no option --nodse", "did you mean"),
+        (["run", "--nodse", "3"], 2, "there is no option --nodse", "did you mean --nodes?"),
+        (["run", "--nodez", "3"], 2, "there is no option --nodez", "did you mean --nodes?"),
+        (["lab", "staus"], 2, "there is no command 'staus'", "did you mean `swarmtrain lab status`?"),
+        (["lab", "nosuch"], 2, "there is no command 'nosuch'", "`swarmtrain lab --help` lists the commands"),
+        (["init", "nope.py"], 2, "there is no nope.py", "name the script that you have"),
         (["status"], 2, "missing argument", "`swarmtrain status --help`"),
         (["status", "digit"], 2, "there is no run digit", "did you mean digits?"),
         (["status", "digits.9"], 2, "there is no run digits.9", "did you mean digits.1?"),
