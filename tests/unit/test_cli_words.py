@@ -52,7 +52,7 @@ def run(launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_help_teaches_with_an_example(run: Run) -> None:
     shown = run("--help")
     assert shown.exit_code == 0
-    assert "swarmtrain run -j 3x1 train.py" in shown.stdout
+    assert "swarmtrain run --on local -j 3x1 train.py" in shown.stdout
     assert all(name in shown.stdout for name in COMMANDS)
 
 

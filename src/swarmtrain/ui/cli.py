@@ -24,10 +24,11 @@ EXAMPLE = """\
 Train a PyTorch script on a few machines that are joined in a Docker Swarm, or on this one.
 
 \b
-  swarmtrain run -j 3x1 train.py --epochs 20  # three nodes, one worker on each
-  swarmtrain init && swarmtrain run           # from a job file, swarmtrain.yaml
-  swarmtrain lab up                           # no cluster? a pretend one on this machine
-  swarmtrain logs train --rank 0 -f           # look again later
+  swarmtrain run --on local -j 3x1 train.py     # three nodes as processes on this machine
+  swarmtrain run --image IMAGE -j 3x1 train.py  # three machines of the Swarm that docker speaks to
+  swarmtrain init && swarmtrain run             # from a job file, swarmtrain.yaml
+  swarmtrain lab up                             # no Swarm? a pretend one on this machine
+  swarmtrain logs train --rank 0 -f             # look again later
 
 A script that torchrun can run needs no change. A run's name is its job's (train), or one of its runs' (train.3).
 """

@@ -48,7 +48,7 @@ on = click.option(
     "--on",
     type=click.Choice(LAUNCHERS),
     envvar="SWARMTRAIN_ON",
-    help="Where: processes here, containers on one engine, or a Swarm. Chosen by what there is.",
+    help="Where: processes here, containers on one engine, or a Swarm; the Swarm that docker speaks to by default.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 run_name = click.argument("name", shell_complete=complete_run)

@@ -19,13 +19,17 @@ _RUN_HELP = """\
 Run SCRIPT with ARGS on every node, or what the job file says, and watch it.
 
 \b
-  swarmtrain run train.py --epochs 20                  # on the Swarm that Docker speaks to, or here
-  swarmtrain run -j 3x1 train.py 20 5 --batch_size 64  # three nodes, one worker on each
-  swarmtrain run --nodes lab-1,lab-2 train.py          # these nodes
-  swarmtrain run -f job.yaml --nodes 2 -- 20 5         # a job file, with changes
-  swarmtrain run -d train.py && swarmtrain attach train
+  swarmtrain run --on local -j 3x1 train.py --lr 0.1    # three nodes as processes on this machine
+  swarmtrain run --image IMAGE -j 3x1 train.py          # three machines, one worker on each
+  swarmtrain run --image IMAGE --nodes alice,bob train.py
+  swarmtrain run -f job.yaml --nodes 2 -- --lr 0.2      # a job file, with changes
+  swarmtrain run --on local -d train.py && swarmtrain attach train
+  swarmtrain run --resume                               # go on with what was started here last
 
 As with torchrun, what follows SCRIPT belongs to it; with a -- only what follows that.
+
+Without --on it is on the Swarm that docker speaks to. It is on this machine only where nothing asks for a Swarm: no
+DOCKER_HOST, no DOCKER_CONTEXT or other context than docker's own, no image, and no node's name.
 
 Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain attach` shows it again.
 """
