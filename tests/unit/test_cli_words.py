@@ -113,7 +113,8 @@ def test_a_run_that_was_given_up_before_it_began_has_failed(run: Run, launcher: 
     shown = run("status", "digits").stdout
     assert shown.startswith("digits.1 failed\n")
     assert shown.count("have no image") == 1
-    assert run("wait", "digits").exit_code == 1
+    waited = run("wait", "digits")
+    assert (waited.exit_code, waited.stderr) == (1, f"error: digits.1 failed: {launcher.troubles}\n")
 
 
 def test_a_failure_is_told_once(run: Run, launcher: FakeLauncher) -> None:

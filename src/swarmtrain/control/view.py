@@ -47,6 +47,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def age(seconds: float) -> str:
+    """Whole seconds, as people say how old something is: ``4 s``, ``3 min 5 s``."""
+    return f"{max(round(seconds), 0)} s" if seconds < 10 else duration(seconds)
+
+
 def step_time(seconds: float | None) -> str:
     """The time of one step: ``8.1 ms``, ``0.54 s``."""
     if seconds is None:
@@ -164,7 +169,7 @@ def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, 
         str(status.get("world_size") or NOTHING),
         number(status.get("step")),
         number(status.get("loss")),
-        duration(round(now - created) if created else None),
+        NOTHING if created is None else age(now - created),
         duration(took(status, now)),
     )
 
@@ -249,7 +254,9 @@ def failure(status: Status) -> list[str]:
 
 
 def where_the_rest_is(status: Status) -> str:
-    """The command that shows the output of the rank that failed."""
+    """The command that shows the output of the rank that failed; empty where no rank has begun."""
+    if not status.get("generation"):
+        return ""
     rank = (status.get("cause") or {}).get("rank")
     return f"swarmtrain logs {status['run']}" + ("" if rank is None else f" --rank {rank}")
 

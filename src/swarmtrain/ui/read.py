@@ -73,7 +73,9 @@ def status(name: str, on: str | None, as_json: bool) -> None:
             terminal.lines([""])
             terminal.table(table)
     if failed:
-        terminal.lines(["", *view.failure(found), "", f"whole output: {view.where_the_rest_is(found)}"])
+        terminal.lines(["", *view.failure(found)])
+        if rest := view.where_the_rest_is(found):
+            terminal.lines(["", f"whole output: {rest}"])
     elif found["state"] in ENDED:
         terminal.lines(["", *view.summary(found, now)[1:]])
 

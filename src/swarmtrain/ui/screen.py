@@ -67,7 +67,8 @@ def conclude(status: Status) -> int:
     """Say how a run ended; return the exit code."""
     if status["state"] == "failed":
         first, *rest = view.failure(status)
-        terminal.error("\n".join([first, *rest]), f"{view.where_the_rest_is(status)} has the whole output")
+        rest_is = view.where_the_rest_is(status)
+        terminal.error("\n".join([first, *rest]), f"{rest_is} has the whole output" if rest_is else "")
     else:
         first, *rest = view.summary(status, time.time())
         terminal.words(first, terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
