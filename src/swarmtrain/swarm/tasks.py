@@ -121,7 +121,7 @@ def explain(tasks: Iterable[Task], now: float) -> str:
         trouble = _explain_one(task, earlier.get(key, []), now, enough=placed >= task.least)
         if trouble is not None:
             found.setdefault(trouble.text, []).append(trouble.who)
-    sentences = [_sentence(text, dict.fromkeys(who)) for text, who in found.items()]
+    sentences = [_sentence(text, sorted(set(who))) for text, who in found.items()]
     return "; ".join(sentences[:_MOST_SENTENCES])
 
 
@@ -132,12 +132,11 @@ class _Trouble(NamedTuple):
     text: str
 
 
-def _sentence(text: str, who: Iterable[str]) -> str:
+def _sentence(text: str, who: Sequence[str]) -> str:
     """A trouble's text with its blanks filled in."""
-    names = list(who)
     for blank, (one, many) in _VERBS.items():
-        text = text.replace(blank, one if len(names) == 1 else many)
-    return text.replace(_WHO, _and(names))
+        text = text.replace(blank, one if len(who) == 1 else many)
+    return text.replace(_WHO, _and(who))
 
 
 def _and(words: Iterable[str]) -> str:
