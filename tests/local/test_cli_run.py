@@ -104,7 +104,7 @@ def test_a_run_shows_every_rank_and_ends_with_its_exit_code() -> None:
     expected = sorted(f"[{rank}] tick {number}" for rank in (0, 1) for number in range(3))
     assert sorted(done.stdout.decode().splitlines()) == expected
     words = done.stderr.decode()
-    assert "swarmtrain: on local, as --on says" in words
+    assert "swarmtrain: on local, as asked" in words
     assert "swarmtrain: generation 1: 2 ranks on node0, node1" in words
     assert "count.1 succeeded in" in words
     assert b"\x1b" not in done.stdout + done.stderr

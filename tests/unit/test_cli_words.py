@@ -297,7 +297,7 @@ def test_run_detached_prints_the_name_alone_as_data(run: Run, launcher: FakeLaun
     launcher.next = fixed(status("digits.2"))
     shown = run("run", "--on", "local", "-d", script)
     assert (shown.exit_code, shown.stdout) == (0, "digits.2\n")
-    assert "swarmtrain: on local, as --on says\n" in shown.stderr
+    assert "swarmtrain: on local, as asked\n" in shown.stderr
     assert "swarmtrain: 2 nodes, as there are\n" in shown.stderr
     assert "swarmtrain attach digits.2" in shown.stderr
 

@@ -66,7 +66,7 @@ class Places:
         from swarmtrain.launchers.base import Notice
 
         if self.on is not None:
-            return self.open(self.on), Notice(f"on {self.on}, as --on says")
+            return self.open(self.on), Notice(f"on {self.on}, as asked")
         reason = self._ask()
         if reason is None:
             return self.open("swarm"), Notice("on swarm: the Docker endpoint is a Swarm manager")
