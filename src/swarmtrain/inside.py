@@ -10,7 +10,7 @@ import importlib
 import sys
 
 _PARTS = {  # the module, whose main is run unless a function is named
-    "agent": "swarmtrain.agent.keeper",
+    "agent": "swarmtrain.agent.agent",
     "coordinator": "swarmtrain.coordinator.main",
     "connect": "swarmtrain.coordinator.connect",
     "relay": "swarmtrain.coordinator.connect:relay",
@@ -18,6 +18,7 @@ _PARTS = {  # the module, whose main is run unless a function is named
     "spawner": "swarmtrain.worker.spawner",
     "start": "swarmtrain.worker.start",
     "clean": "swarmtrain.agent.clean",
+    "sabotage": "swarmtrain.agent.sabotage",
     "alive": "swarmtrain.wire.alive",
 }
 

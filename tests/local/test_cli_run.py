@@ -178,8 +178,8 @@ def test_a_detached_run_is_looked_at_reached_into_stopped_and_removed(tmp_path: 
     assert code == 130
     assert b"left count.1, which goes on" in words and b"swarmtrain attach count.1" in words
 
-    assert [row.split()[:3] for row in sh("ps").stdout.decode().splitlines()[1:]] == [
-        ["count.1", "running", "local"]
+    assert [row.split()[:4] for row in sh("ps").stdout.decode().splitlines()[1:]] == [
+        ["count.1", "running", "0", "local"]
     ]
     inside = sh("exec", "count", "1", "--", "sh", "-c", "pwd; exit 5")
     assert inside.returncode == 5 and inside.stdout.strip().endswith(b"node1/work")

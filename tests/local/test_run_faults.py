@@ -89,7 +89,7 @@ def _processes_of(home: Path) -> list[str]:
 
 def start(directory: Path, text: str, *args: str, **job: object) -> RunHandle:
     (directory / "train.py").write_text(text)
-    settings: dict[str, object] = {"nodes": 2, "env": {"OMP_NUM_THREADS": "1"}} | job
+    settings: dict[str, object] = {"nodes": 2, "restart": "never", "env": {"OMP_NUM_THREADS": "1"}} | job
     return Client(on="local").run(Job(script="train.py", args=args, **settings))  # type: ignore[arg-type]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, replace, same, train
 
-from swarmtrain.trainer import snapshot
+from swarmtrain.trainer import Trainer, snapshot_files
 
 JOB = Job(steps=13, snapshot=Every(steps=3))  # an epoch is 5 steps, so steps 3 and 6 are in the middle of one
 
@@ -24,7 +25,7 @@ def node(directory: Path, rank: int) -> Path:
 
 def break_newest(directory: Path) -> int:
     """Flips a bit in the newest snapshot; returns its step."""
-    newest = snapshot.listed(directory)[0]
+    newest = snapshot_files.listed(directory)[0]
     path = directory / newest.file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -90,15 +91,15 @@ def test_a_snapshot_that_one_node_holds_is_shared_with_all(tmp_path, uninterrupt
     assert same(resumed[0].value["weights"], uninterrupted["weights"])
     for rank in range(2):
         directory = node(tmp_path, rank)
-        kept = {manifest.step: manifest for manifest in snapshot.listed(directory)}
-        assert snapshot.damage(directory, kept[7]) is None
+        kept = {manifest.step: manifest for manifest in snapshot_files.listed(directory)}
+        assert snapshot_files.damage(directory, kept[7]) is None
 
 
 def test_nodes_that_stopped_at_different_steps_go_on_from_the_newest(tmp_path, uninterrupted):
     values(train, 2, tmp_path, replace(JOB, steps=7))
-    newest = snapshot.listed(node(tmp_path, 1))[0]
-    snapshot.discard(node(tmp_path, 1), newest)
-    assert [snapshot.listed(node(tmp_path, rank))[0].step for rank in range(2)] == [7, 6]
+    newest = snapshot_files.listed(node(tmp_path, 1))[0]
+    snapshot_files.discard(node(tmp_path, 1), newest)
+    assert [snapshot_files.listed(node(tmp_path, rank))[0].step for rank in range(2)] == [7, 6]
     resumed = values(train, 2, tmp_path, JOB)
     assert same(resumed[1]["weights"], uninterrupted["weights"])
 
@@ -126,13 +127,13 @@ def test_each_node_keeps_the_newest_few(tmp_path):
     values(train, 2, tmp_path, replace(JOB, keep=2))
     for rank in range(2):
         directory = node(tmp_path, rank)
-        assert [manifest.step for manifest in snapshot.listed(directory)] == [13, 12]
+        assert [manifest.step for manifest in snapshot_files.listed(directory)] == [13, 12]
         assert len(list(directory.iterdir())) == 4
 
 
 def test_snapshots_by_the_clock_are_taken_at_the_same_steps_on_all_nodes(tmp_path):
     values(train, 2, tmp_path, replace(JOB, steps=200, snapshot=Every(seconds=0.1), keep=50))
-    steps = [[manifest.step for manifest in snapshot.listed(node(tmp_path, rank))] for rank in range(2)]
+    steps = [[manifest.step for manifest in snapshot_files.listed(node(tmp_path, rank))] for rank in range(2)]
     assert steps[0] == steps[1] and len(steps[0]) > 2
 
 
@@ -147,3 +148,35 @@ def test_other_data_in_the_middle_of_an_epoch_is_refused(tmp_path):
     values(train, 2, tmp_path, replace(JOB, steps=7))
     for outcome in ranks(train, 2, tmp_path, replace(JOB, samples=41)):
         assert outcome.error == "TrainerError" and "with size 40, and now size is 41" in outcome.message
+
+
+class Residual:
+    """Something that differs from rank to rank, such as what compression of the gradients has left over."""
+
+    def __init__(self, rank: int) -> None:
+        self.left = torch.full((3,), float(rank))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"left": self.left}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.left.copy_(state["left"])
+
+
+def train_with_residual(steps: int) -> list[float]:
+    data = torch.utils.data.TensorDataset(torch.ones(8, 1), torch.ones(8, 1))
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Trainer(model, data, optimizer, loss=torch.nn.functional.mse_loss) as trainer:
+        residual = Residual(trainer.world.rank)
+        trainer.add_rank_state("residual", residual)
+        trainer.resume()
+        residual.left += 10
+        trainer.fit(steps=steps)
+    return residual.left.tolist()
+
+
+def test_state_of_each_rank_goes_back_to_its_rank_and_to_none_of_another_number(tmp_path):
+    assert values(train_with_residual, 2, tmp_path, 1) == [[10.0] * 3, [11.0] * 3]
+    assert values(train_with_residual, 2, tmp_path, 2) == [[20.0] * 3, [21.0] * 3]
+    assert values(train_with_residual, 1, tmp_path, 3) == [[10.0] * 3]

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swarmtrain.wire.pulse import Pulse
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 context = multiprocessing.get_context("forkserver")
@@ -45,6 +47,7 @@ def ranks(
 ) -> list[Outcome]:
     """Calls ``function(*args)`` on every rank; a rank's files lie in ``directory/node<rank>``.
 
+    ``{node}`` in the values of ``env`` stands for that directory. A rank whose pulse is named there gets one.
     Every rank must end within ``timeout`` seconds.
     """
     port = _free_port()
@@ -64,8 +67,10 @@ def ranks(
             "SWARMTRAIN_TIMEOUT": "60",
             "SWARMTRAIN_SNAPSHOTS": str(node / "snapshots"),
             "SWARMTRAIN_METRICS": str(node / "metrics.jsonl"),
-            **(env or {}),
+            **{name: value.replace("{node}", str(node)) for name, value in (env or {}).items()},
         }
+        if "SWARMTRAIN_PULSE" in environment:
+            Pulse.create(Path(environment["SWARMTRAIN_PULSE"]))
         process = context.Process(target=_run_rank, args=(function, args, environment, node))
         process.start()
         processes.append(process)

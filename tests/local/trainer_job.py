@@ -3,15 +3,20 @@ a schedule of the learning rate."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from swarmtrain.trainer import Every, Options, Trainer, seed_everything
+from swarmtrain.wire.pulse import Pulse
 
 OFTEN = Every(steps=3)
 EACH_EPOCH = Every(epochs=1)
@@ -36,6 +41,9 @@ class Job:
     resume: bool = True
     fail_at: tuple[int, int] | None = None
     drift_at: tuple[int, int] | None = None
+    pause_at: tuple[int, int] | None = None  # that rank is asked to pause in that step
+    memory: Every = field(default_factory=lambda: Every(seconds=5))
+    steady: bool = True  # each step waits for the snapshot before it, so that tiny steps leave none out
 
 
 class Noisy(Dataset[Any]):
@@ -49,13 +57,21 @@ class Noisy(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         inputs, target = self.dataset[index]
-        return inputs + 0.1 * torch.randn(inputs.shape), target
+        noise = torch.from_numpy(numpy.random.randn(*inputs.shape)).float()
+        return inputs + 0.1 * torch.randn(inputs.shape) + 0.1 * noise, target
 
 
 def data(samples: int, seed: int) -> TensorDataset:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(samples, 12, generator=generator)
     return TensorDataset(inputs, (inputs[:, :4].sum(1) > 0).long() + (inputs[:, 4] > 1).long())
+
+
+def written() -> None:
+    """Waits until nothing is being written in the background."""
+    for thread in threading.enumerate():
+        if thread.name == "swarmtrain-snapshot":
+            thread.join()
 
 
 def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -79,11 +95,16 @@ def train(job: Job) -> dict[str, Any]:
         snapshot=job.snapshot,
         evaluate=job.evaluate,
         keep=job.keep,
+        memory=job.memory,
         resume=job.resume,
     )
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         here = (trainer.world.rank, trainer.step + 1)
+        if model.training and here == job.pause_at:
+            Pulse.map(Path(os.environ["SWARMTRAIN_PULSE"])).pause = 1
+        if job.steady:
+            written()
         if model.training and here == job.fail_at:
             raise ArithmeticError("planted")
         if model.training and here == job.drift_at:

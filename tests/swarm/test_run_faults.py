@@ -72,7 +72,7 @@ def test_a_killed_container_is_named_as_the_cause(lab: Lab, start: Start) -> Non
     result = handle.wait(timeout=60)
     assert time.monotonic() - began < 20
     assert result.state == "failed"
-    assert result.reason.startswith("lab-2: lost with rank ")
+    assert result.reason.startswith("lab-2 was lost with rank ")
 
 
 def test_running_out_of_memory_is_recognised(start: Start) -> None:

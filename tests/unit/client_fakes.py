@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO, cast
 
 from swarmtrain.errors import ClusterError
@@ -181,6 +181,12 @@ class FakeLauncher:
 
     def reach(self, run: Run, node: str) -> None:
         self.calls.append(("reach", run.id, node))
+
+    def program(self, run: Run) -> list[str]:
+        return ["python3", "bundle.zip"]
+
+    def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
+        self.calls.append(("resize", run.id, nodes, sorted(busy)))
 
     def kill(self, run: Run) -> None:
         self.calls.append(("kill", run.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -59,13 +60,14 @@ def test_this_machine_has_a_loopback_interface_and_free_ports() -> None:
     assert 20_000 <= free_port("127.0.0.1") < 32_000
 
 
-PART = Part(2, 5, 1, 2, 2, 3, 6, "10.0.1.2", 23456)
-NODE = Node("digits.3", "lab-3", "eth1", "gloo", "/swarmtrain/data/digits.3/lab-3/snapshots")
+PART = Part(2, 20_002, 5, 1, 2, 2, 3, 6, "10.0.1.2", 23456)
+NODE = Node("digits.3", "lab-3", "eth1", "gloo", "/swarmtrain/data/digits.3/lab-3/snapshots", "/dev/shm/s")
 TASK = Task(name="digits", kind="script", target="train.py", timeout=120.0)
+FILES = {"error": "/e", "metrics": "/m", "pulse": "/p", "stack": "/s"}
 
 
 def test_workers_get_the_whole_contract_of_torchrun() -> None:
-    env = worker(PART, NODE, TASK, {}, {"error": "/e", "metrics": "/m"})
+    env = worker(PART, NODE, TASK, {}, FILES)
     expected = {
         "RANK": "5",
         "LOCAL_RANK": "1",
@@ -79,15 +81,19 @@ def test_workers_get_the_whole_contract_of_torchrun() -> None:
         "MASTER_ADDR": "10.0.1.2",
         "MASTER_PORT": "23456",
         "TORCHELASTIC_RESTART_COUNT": "1",
-        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "10",
         "TORCHELASTIC_RUN_ID": "digits.3-g2",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
         "TORCHELASTIC_ERROR_FILE": "/e",
         "GLOO_SOCKET_IFNAME": "eth1",
         "NCCL_SOCKET_IFNAME": "=eth1",
+        "SWARMTRAIN_PULSE": "/p",
+        "SWARMTRAIN_MEMORY": "/dev/shm/s",
     }
     assert {name: env[name] for name in expected} == expected
     assert env["SWARMTRAIN_TIMEOUT"] == "120.0"
+    unhealed = dataclasses.replace(TASK, restart=False)
+    assert worker(PART, NODE, unhealed, {}, FILES)["TORCHELASTIC_MAX_RESTARTS"] == "0"
 
 
 def test_what_the_user_sets_is_left_alone() -> None:
@@ -98,7 +104,7 @@ def test_what_the_user_sets_is_left_alone() -> None:
     assert base["OMP_NUM_THREADS"] == "7"
     assert base["TRICKY"] == "$HOME {{.x}}\nsecond"
     assert "SWARMTRAIN_SECRET_FILE" not in base
-    assert "NCCL_SOCKET_IFNAME" not in worker(PART, NODE, TASK, base, {"error": "", "metrics": ""})
+    assert "NCCL_SOCKET_IFNAME" not in worker(PART, NODE, TASK, base, FILES)
 
 
 def test_the_debug_mode_leaves_out_what_crashes_or_slows() -> None:

@@ -61,5 +61,5 @@ def test_exits_in_words() -> None:
 
 
 def test_a_lost_node_is_the_cause_of_what_broke_with_it() -> None:
-    lost = Failure("node", "lab-2", 11.0, "lost with rank 2: its connection closed")
+    lost = Failure("node", "lab-2", 11.0, "was lost with rank 2: its connection closed")
     assert root_cause([failure("exception", 0, 10.9, GLOO), lost])[0] is lost

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from swarmtrain.errors import RequestError
-from swarmtrain.job import LoadedJob
+from swarmtrain.job import LoadedJob, Restart
 from swarmtrain.ui import options
 
 
@@ -20,6 +20,7 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable in ("SWARMTRAIN_ON", "SWARMTRAIN_NODES", "SWARMTRAIN_IMAGE"):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "train.py").write_text("")
+    (tmp_path / "never.yaml").write_text("script: train.py\nrestart: never\n")
     (tmp_path / "job.yaml").write_text("script: train.py\nargs: [1, 2]\nnodes: 2\n")
 
 
@@ -70,6 +71,19 @@ def asked(line: str) -> LoadedJob:
             "--set args=[--lr,1e-3] --set env.V=1.10 train.py",
             {"args": ("--lr", "1e-3"), "env": {"V": "1.10"}},
         ),
+        ("--restart never train.py", {"restart": Restart(max=0)}),
+        ("--max_restarts=3 --restart-window 1d train.py", {"restart": Restart(max=3, window=86400.0)}),
+        (
+            "--restart never --hang-timeout 5m --node-timeout 1h train.py",
+            {"restart": Restart(max=0, hang_timeout=300.0, node_timeout=3600.0)},
+        ),
+        (
+            "--set restart.max=3 --set restart.hang_timeout=off train.py",
+            {"restart": Restart(max=3, hang_timeout="off")},
+        ),
+        ("--max-restarts 0 -f never.yaml", {"restart": Restart(max=0)}),
+        ("--max-restarts 3 -f never.yaml", {"restart": Restart(max=3)}),
+        ("--restart auto -f never.yaml", {"restart": Restart()}),
         (
             "--name fit --image a/b:1 --network host train.py",
             {"name": "fit", "image": "a/b:1", "network": "host"},
@@ -88,6 +102,7 @@ def test_words_become_a_job(line: str, expected: dict[str, object]) -> None:
         ("-j 3x1 --debug train.py --nodes 2", "-j 3x1 --debug train.py --nodes 2"),
         ("train.py --nodes 2 -- --nodes 7", "--nodes 2 train.py -- --nodes 7"),
         ("-f job.yaml --shm_size=8g", "--file job.yaml --shm-size 8g"),
+        ("--max-restarts 0 --hang-timeout off train.py", "--max-restarts 0 --hang-timeout off train.py"),
         ("--no-python -- ./run.sh --fast", "--no-python -- ./run.sh --fast"),
         ("-v /a:/a -v /b:/b -m pkg.train", "--module pkg.train --volume /a:/a --volume /b:/b"),
         (
@@ -119,7 +134,12 @@ def test_a_default_job_file_is_read_where_there_is_one(line: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "line", ["-j 3 train.py", "--gpus two train.py", "--set x train.py", "--set a=[ train.py", "--no-python"]
+    "line",
+    [
+        *("-j 3 train.py", "--gpus two train.py", "--set x train.py", "--set a=[ train.py"),
+        *("--max-restarts many train.py", "--restart often train.py", "--hang-timeout soon train.py"),
+        *("--max-restarts 3 --restart never train.py", "--no-python"),
+    ],
 )
 def test_a_wrong_flag_is_named(line: str) -> None:
     with pytest.raises(RequestError) as caught:

@@ -72,7 +72,7 @@ def test_the_list_of_commands_says_what_each_command_says(run: Run, name: str) -
 
 def test_ps_lists_live_runs_and_with_a_all_of_them(run: Run) -> None:
     shown = run("ps").stdout.splitlines()
-    assert shown[0].split() == ["RUN", "STATE", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK"]
+    assert shown[0].split() == ["RUN", "STATE", "RESTARTS", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK"]
     assert [line.split()[0] for line in shown[1:]] == ["digits.1"]
     assert "other.2" in run("ps", "-a").stdout
 
@@ -138,6 +138,44 @@ def test_wait_gives_the_runs_own_exit_code(run: Run, launcher: FakeLauncher) -> 
     assert run("wait", "other", "--json").exit_code == 4
 
 
+HEALED = {
+    "restarts": 1,
+    "lost_seconds": 2.1,
+    "lost_steps": 2,
+    "recoveries": [
+        {
+            "t": 1005.0,
+            "text": "rank 1 on lab-2: killed by SIGKILL at step 12; continued on 2 nodes from step 10 after 2.1 s",
+            "seconds": 2.1,
+            "planned": False,
+        }
+    ],
+    "healing": None,
+}
+
+
+def test_a_run_that_was_healed_has_succeeded_and_says_what_it_cost(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["other.2"] = fixed(status("other.2", "succeeded", **HEALED))
+    waited = run("wait", "other")
+    assert waited.exit_code == 0
+    assert "  healed  1 restart, 2.1 s and 2 steps lost" in waited.stderr.splitlines()
+    shown = run("status", "other").stdout
+    assert (
+        "continued on 2 nodes from step 10 after 2.1 s\nin all: 1 restart, 2.1 s and 2 steps lost\n" in shown
+    )
+
+
+def test_a_run_that_heals_is_not_said_to_run(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["digits.1"] = fixed(
+        status(**HEALED | {"healing": "rank 1 on lab-2: killed by SIGKILL"})
+    )
+    assert run("ps").stdout.splitlines()[1].split()[:3] == ["digits.1", "healing", "1"]
+    assert run("status", "digits").stdout.startswith(
+        "digits.1 is healing (rank 1 on lab-2: killed by SIGKILL)"
+    )
+    assert json.loads(run("status", "digits", "--json").stdout)["state"] == "running"
+
+
 def test_logs_are_bytes_with_the_rank_in_front(run: Run) -> None:
     assert run("logs", "digits").stdout_bytes == b"[0] hello\n[1] caf\xff\n"
 
@@ -175,7 +213,7 @@ def test_logs_as_json_are_one_object_a_line(run: Run) -> None:
 
 
 def test_events_are_told_with_their_time(run: Run) -> None:
-    assert run("events", "digits").stdout.endswith(" digits.1 submitted\n")
+    assert run("events", "digits").stdout.endswith("   digits.1 submitted\n")
     assert json.loads(run("events", "digits", "--json").stdout) == EVENT
 
 

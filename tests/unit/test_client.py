@@ -200,10 +200,10 @@ def test_a_watch_that_breaks_goes_on_without_telling_anything_twice() -> None:
 
 def test_trouble_while_starting_ends_the_watch_and_the_run() -> None:
     def watch(request: Message, receive: Receive) -> Iterator[Message]:
-        yield {"status": status(state="starting")}
+        yield {"status": status(state="starting", generation=0)}
         receive()
 
-    coordinator = fixed(status(state="starting"), watch=watch)
+    coordinator = fixed(status(state="starting", generation=0), watch=watch)
     launcher = FakeLauncher(digits_1=coordinator)
     launcher.troubles = "no such image: nothing:latest"
     with pytest.raises(ClusterError, match=r"digits\.1 cannot start: no such image"):
@@ -219,6 +219,19 @@ def test_trouble_after_the_start_is_the_coordinators_business() -> None:
 
     launcher = FakeLauncher(digits_1=fixed(status(), watch=watch))
     launcher.troubles = "a task was restarted"
+    assert run_of(launcher).wait().state == "succeeded"
+
+
+def test_trouble_while_a_run_heals_is_the_coordinators_business() -> None:
+    """A run that waits for its nodes is starting again, and a container that is gone is why."""
+
+    def watch(request: Message, receive: Receive) -> Iterator[Message]:
+        yield {"status": status(state="starting", generation=1)}
+        time.sleep(0.1)
+        yield {"status": status(state="succeeded"), "done": {}}
+
+    launcher = FakeLauncher(digits_1=fixed(status(), watch=watch))
+    launcher.troubles = "digits-1-node1 ended with exit code 137"
     assert run_of(launcher).wait().state == "succeeded"
 
 

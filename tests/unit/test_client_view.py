@@ -76,11 +76,74 @@ def test_the_headline_of_a_run_that_has_ended_gives_the_reason() -> None:
 def test_the_rows_of_ps() -> None:
     live = status(step=7, loss=1.5)
     assert view.run_row("digits.1", "swarm", live, 1090.0) == (
-        *("digits.1", "running", "swarm", "2", "7", "1.5", "1 min 30 s", "1 min 30 s"),
+        *("digits.1", "running", "0", "swarm", "2", "7", "1.5", "1 min 30 s", "1 min 30 s"),
     )
-    assert view.run_row("digits.1", "swarm", live, 1003.2)[6:] == ("3 s", "3.2 s")
+    assert view.run_row("digits.1", "swarm", live, 1003.2)[7:] == ("3 s", "3.2 s")
     silent = view.run_row("digits.1", "swarm", None, 1090.0)
-    assert silent[:3] == ("digits.1", "unreachable", "swarm") and len(silent) == len(view.RUN_COLUMNS)
+    assert silent[:4] == ("digits.1", "unreachable", "-", "swarm") and len(silent) == len(view.RUN_COLUMNS)
+
+
+RECOVERY = {
+    "t": 1005.0,
+    "text": "rank 1 on lab-2: killed by SIGKILL at step 12; continued on 2 nodes from step 10 after 2.1 s",
+    "seconds": 2.1,
+    "planned": False,
+}
+CHANGE = {
+    "t": 1007.0,
+    "text": "lab-3 is there at step 20; continued on 3 nodes",
+    "seconds": 1.0,
+    "planned": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("healed", "cost"),
+    [
+        ({}, ""),
+        ({"restarts": 0, "lost_seconds": 3.0, "lost_steps": 0, "recoveries": []}, ""),
+        (
+            {"restarts": 1, "lost_seconds": 2.1, "lost_steps": 2, "recoveries": [RECOVERY]},
+            "1 restart, 2.1 s and 2 steps lost",
+        ),
+        (
+            {"restarts": 2, "lost_seconds": 75.0, "lost_steps": 1, "recoveries": [RECOVERY] * 2},
+            "2 restarts, 1 min 15 s and 1 step lost",
+        ),
+        (
+            {"restarts": 0, "lost_seconds": 1.0, "lost_steps": 0, "recoveries": [CHANGE]},
+            "1 planned change, 1.0 s lost",
+        ),
+        (
+            {"restarts": 1, "lost_seconds": 3.1, "lost_steps": 2, "recoveries": [RECOVERY, CHANGE]},
+            "1 restart, 1 planned change, 3.1 s and 2 steps lost",
+        ),
+    ],
+)
+def test_what_healing_has_cost(healed: dict[str, Any], cost: str) -> None:
+    assert view.cost(status(**healed)) == cost
+
+
+def test_the_last_recoveries_are_told_with_their_times_and_their_cost() -> None:
+    healed = status(restarts=3, lost_seconds=6.3, lost_steps=6, recoveries=[RECOVERY] * 3)
+    lines = view.recoveries(healed, last=2)
+    assert lines[0] == "(1 before these: swarmtrain events digits.1)"
+    assert len(lines) == 4 and all(line.endswith(RECOVERY["text"]) for line in lines[1:3])
+    assert lines[-1] == "in all: 3 restarts, 6.3 s and 6 steps lost"
+    assert view.recoveries(status()) == view.recoveries(status(recoveries=[])) == []
+
+
+def test_the_headline_of_a_run_that_heals_says_from_what_and_what_it_waits_for() -> None:
+    lost = {"healing": "lab-2 was lost with rank 1", "deadline": 1900.0, "now": 1020.0}
+    waiting = view.headline(status(state="starting", **lost), 1020.0)
+    assert waiting.startswith(
+        "digits.1 is healing (lab-2 was lost with rank 1): waiting for nodes, at most 14 min 40 s"
+    )
+    assert "waiting for nodes" not in view.headline(
+        status(**lost), 1020.0
+    )  # they are there, and step again soon
+    ended = status(state="failed", reason="lab-2 was lost with rank 1", **lost)
+    assert view.headline(ended, 0.0).startswith("digits.1 failed (lab-2 was lost with rank 1): generation 1")
 
 
 def test_tables_have_a_cell_under_every_heading() -> None:
@@ -133,15 +196,6 @@ def test_the_address_of_a_node_that_has_gone_is_that_of_its_joining() -> None:
     gone = status(state="succeeded", members=[{"node": "node0", "state": "ended", "ranks": [0]}])
     joined = [{"kind": "joined", "node": "node0", "address": "127.0.0.1", "interface": "lo"}]
     assert view.members(gone, joined).rows == [("node0", "ended", "0", "127.0.0.1", "lo", "-")]
-
-
-def test_an_event_is_one_line_and_a_failures_reason_is_left_to_the_end() -> None:
-    failure = {"rank": 1, "node": "lab-2", "summary": "ValueError: a\nb", "traceback": "Traceback ..."}
-    event = {"kind": "failure", "text": "rank 1 on lab-2: ValueError: a\n  b\n", "failure": failure}
-    assert view.event_text(event) == "rank 1 on lab-2: ValueError: a / b"
-    assert view.shown_event(event) == "rank 1 on lab-2 failed"
-    assert view.shown_event({**event, "failure": {**failure, "traceback": ""}}) == view.event_text(event)
-    assert view.shown_event({"kind": "ended", "text": "failed after 2.0 s"}) == ""
 
 
 def test_ranks_that_are_not_there_are_said_with_those_that_are() -> None:
@@ -228,6 +282,36 @@ def test_a_failure_of_a_node_names_the_node() -> None:
     failed = status(state="failed", cause={"rank": None, "node": "lab-2", "summary": "it was lost"})
     assert view.failure(failed) == ["digits.1 failed: lab-2: it was lost"]
     assert view.where_the_rest_is(failed) == "swarmtrain logs digits.1"
+
+
+def test_a_node_that_was_lost_has_its_own_sentence() -> None:
+    lost = {"rank": None, "node": "lab-2", "summary": "was lost with rank 1: its connection closed"}
+    failed = status(state="failed", cause={**CAUSE, "others": [lost]})
+    assert view.failure(failed)[-1] == "  lab-2 was lost with rank 1: its connection closed"
+    failed = status(state="failed", cause=lost)
+    assert view.failure(failed) == ["digits.1 failed: lab-2 was lost with rank 1: its connection closed"]
+
+
+def test_a_failure_of_no_node_is_its_own_sentence() -> None:
+    stuck = {"rank": None, "node": "", "summary": "no step for 60 s: nobody waits"}
+    assert view.failure(status(state="failed", cause=stuck)) == [
+        "digits.1 failed: no step for 60 s: nobody waits"
+    ]
+
+
+def test_a_failure_says_why_it_is_not_tried_again() -> None:
+    cause = {**CAUSE, "summary": "ValueError: bad\n  data"}
+    reason = "rank 1 on lab-2: ValueError: bad\n  data (it failed at step 7 2 times in a row)"
+    assert view.failure(status(state="failed", cause=cause, reason=reason))[0] == (
+        "digits.1 failed: rank 1 on lab-2: ValueError: bad / data (it failed at step 7 2 times in a row)"
+    )
+
+
+def test_a_failure_after_others_that_were_healed_says_so() -> None:
+    failed = status(
+        state="failed", cause=CAUSE, restarts=2, lost_seconds=5.3, lost_steps=12, recoveries=[RECOVERY] * 2
+    )
+    assert view.failure(failed)[-1] == "before that: 2 restarts, 5.3 s and 12 steps lost"
 
 
 def test_a_failure_without_a_cause_gives_the_reason() -> None:

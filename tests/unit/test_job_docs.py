@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from swarmtrain.job import Job, JobError, Resources, load
+from swarmtrain.job import Job, JobError, load
 from swarmtrain.job.example import init_text
 from swarmtrain.job.schema import MADE_WITH, schema, schema_text
+from swarmtrain.job.spec import NESTED
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = (DOCS / "job-file.md").read_text(encoding="utf-8")
@@ -51,7 +52,8 @@ def test_the_example_shows_every_key_with_its_true_default() -> None:
     text = re.sub(r"^# ((?:  )?[a-z_]+:(?: .*)?)$", r"\1", init_text(), flags=re.MULTILINE)
     shown = from_yaml(text)
     assert set(shown) == set(Job.model_fields)
-    assert set(shown["resources"]) == set(Resources.model_fields)
+    for key, nested in NESTED.items():
+        assert set(shown[key]) == set(nested.model_fields)
     assert job(**shown) == job()
     for key, value in shown.items():
         assert job(**{key: value}) == job(), key
@@ -91,8 +93,8 @@ def test_the_schema_describes_every_key() -> None:
 
 
 def test_the_reference_has_every_key() -> None:
-    resources = {f"resources.{key}" for key in Resources.model_fields}
-    assert {key for key, _, _ in reference_rows()} == set(Job.model_fields) | resources
+    parts = {f"{key}.{part}" for key, nested in NESTED.items() for part in nested.model_fields}
+    assert {key for key, _, _ in reference_rows()} == set(Job.model_fields) | parts
 
 
 @pytest.mark.parametrize(("key", "default", "example"), list(reference_rows()))

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.job import Job, Override, Resources, overrides_from_flags
+from swarmtrain.job import Job, Override, overrides_from_flags
 from swarmtrain.job.flags import FLAGS
+from swarmtrain.job.spec import NESTED
 
 
 def values(**flags: Any) -> dict[str, Any]:
@@ -39,6 +40,14 @@ def values(**flags: Any) -> dict[str, Any]:
             {"env.A": "1", "env.B": None, "env.C": "", "env.D": "x=$y\n"},
         ),
         ({"cpus": "1.5", "gpus": "2"}, {"resources.cpus": 1.5, "resources.gpus": 2}),
+        (
+            {"restart": "never", "node_timeout": "2h", "hang_timeout": "off"},
+            {"restart": "never", "restart.node_timeout": "2h", "restart.hang_timeout": "off"},
+        ),
+        (
+            {"max_restarts": "3", "settings": ("restart.window=1d",)},
+            {"restart.max": 3, "restart.window": "1d"},
+        ),
         ({"debug": False, "no_files": True}, {"debug": False, "files": []}),
         ({"settings": ("nodes=[a, b]", "args=[1e-3]")}, {"nodes": ["a", "b"], "args": ["1e-3"]}),
         (
@@ -84,5 +93,5 @@ def test_what_a_flag_cannot_judge_is_left_to_the_job() -> None:
 
 def test_every_key_of_a_job_has_a_flag() -> None:
     keys = {flag.key for flag in FLAGS.values()} | {"env"}
-    resources = {f"resources.{key}" for key in Resources.model_fields}
-    assert keys == (set(Job.model_fields) - {"resources"}) | resources
+    parts = {f"{key}.{part}" for key, nested in NESTED.items() for part in nested.model_fields}
+    assert keys == (set(Job.model_fields) - {"resources"}) | parts

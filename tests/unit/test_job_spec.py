@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from swarmtrain.errors import RequestError
-from swarmtrain.job import ExistingNetwork, Job, JobError, Volume
+from swarmtrain.job import ExistingNetwork, Job, JobError, Restart, Volume
 
 ABSOLUTE = "an absolute path is a script in the image, which takes files: [] (otherwise give a relative path)"
 
@@ -74,6 +74,22 @@ def test_units_and_volumes_are_taken_apart() -> None:
     assert (job.resources.memory, job.resources.cpus) == (8 << 30, 2.0)
     assert job.mounts == (Volume("/data", "/data", read_only=True), Volume("sets", "/sets"))
     assert [mount.is_path for mount in job.mounts] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("restart", "expected"),
+    [
+        ("auto", Restart()),
+        ("never", Restart(max=0)),
+        ({}, Restart()),
+        ({"max": 3, "window": "1d"}, Restart(max=3, window=86400.0)),
+        ({"hang_timeout": "off", "node_timeout": "2h"}, Restart(hang_timeout="off", node_timeout=7200.0)),
+        ({"hang_timeout": "10m"}, Restart(hang_timeout=600.0)),
+        (Restart(max=1), Restart(max=1)),
+    ],
+)
+def test_restarts_are_a_word_or_keys(restart: Any, expected: Restart) -> None:
+    assert Job(script="train.py", restart=restart).restart == expected
 
 
 @pytest.mark.parametrize("network", ["existing:lab", {"existing": "lab"}, ExistingNetwork(existing="lab")])
@@ -196,6 +212,28 @@ def test_constraints_are_tidied() -> None:
         ({"resources": {"gpus": -1}}, "resources.gpus: must be at least 0"),
         ({"resources": {"gpus": "two"}}, "resources.gpus: must be a whole number, not 'two'"),
         ({"resources": {"gpu_kind": "a b"}}, "resources.gpu_kind: 'a b' is not the name of a resource"),
+        (
+            {"restart": "sometimes"},
+            "restart: must be auto, never or a mapping of keys to values, not 'sometimes'",
+        ),
+        ({"restart": "nevr"}, "not 'nevr' (did you mean never?)"),
+        ({"restart": "on-failure"}, "not 'on-failure' (did you mean auto?)"),
+        ({"restart": False}, "not false (did you mean never?)"),
+        ({"restart": 3}, "not 3 (did you mean {max: 3}?)"),
+        ({"restart": None}, "restart: must be auto, never or a mapping of keys to values, not nothing"),
+        ({"restart": {"max_restarts": 3}}, "restart.max_restarts: unknown key (did you mean restart.max?)"),
+        ({"restart": {"nodetimeout": 3}}, "restart.nodetimeout: unknown key (did you mean node_timeout?)"),
+        ({"restart": {"max": -1}}, "restart.max: must be at least 0"),
+        ({"restart": {"max": "many"}}, "restart.max: must be a whole number, not 'many'"),
+        ({"restart": {"window": "long"}}, "restart.window: 'long' is no duration"),
+        ({"restart": {"window": 0}}, "restart.window: must be at least 1s, not 0"),
+        ({"restart": {"hang_timeout": "soon"}}, "restart.hang_timeout: 'soon' is no duration"),
+        (
+            {"restart": {"hang_timeout": False}},
+            "must be auto, off or a duration, not false (did you mean off?)",
+        ),
+        ({"hang_timeout": "5m"}, "hang_timeout: unknown key (did you mean restart.hang_timeout?)"),
+        ({"max_restarts": 3}, "max_restarts: unknown key (did you mean restart.max?)"),
         ({"start": "hot"}, "start: 'hot' is not one of warm, cold"),
         ({"debug": "yes"}, "debug: must be true or false, not 'yes'"),
         ({"debug": None}, "debug: must be true or false, not nothing"),

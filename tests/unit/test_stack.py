@@ -107,6 +107,37 @@ def test_golden_of_the_plain_form(name: str, keys: dict[str, Any]) -> None:
     compare(name, compose.dump(document))
 
 
+@pytest.mark.parametrize(
+    ("restart", "policy", "flag"),
+    [
+        ("never", {"condition": "none"}, "--max_restarts=0"),
+        ({"max": 3}, {"condition": "on-failure", "delay": "1s", "max_attempts": 3}, "--max_restarts=3"),
+    ],
+)
+def test_the_plain_form_restarts_as_often_as_the_job_says(restart: Any, policy: Any, flag: str) -> None:
+    """Swarm reads max_attempts: 0 as any number of them."""
+    wanted = job(nodes=2, restart=restart)
+    node = plain.render(wanted, choose(wanted, CLUSTER), [])["services"]["node1"]
+    assert node["deploy"]["restart_policy"] == policy
+    assert flag in node["command"]
+
+
+@pytest.mark.parametrize(
+    ("restart", "expected"),
+    [
+        ("auto", (True, 10, 3600.0, 900.0, None)),
+        ("never", (False, 0, 3600.0, 900.0, None)),
+        ({"max": 3, "window": "1d", "node_timeout": "2h"}, (True, 3, 86400.0, 7200.0, None)),
+        ({"max": 0, "hang_timeout": "off"}, (False, 0, 3600.0, 900.0, 0.0)),
+        ({"hang_timeout": "10m"}, (True, 10, 3600.0, 900.0, 600.0)),
+    ],
+)
+def test_the_task_says_how_failures_are_healed(restart: Any, expected: tuple[Any, ...]) -> None:
+    task = task_of(job(restart=restart))
+    said = (task.restart, task.max_restarts, task.restart_window, task.node_timeout, task.hang_timeout)
+    assert said == expected
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_the_text_reads_back_as_the_document(name: str) -> None:
     """But for the ``$`` that Docker takes for a variable, which are doubled."""

@@ -16,6 +16,7 @@ class Part:
     """One worker's part in a generation, as the coordinator gave it out."""
 
     generation: int
+    fence: int  # the generation's order in the lineage
     rank: int
     local_rank: int
     local_world_size: int
@@ -35,6 +36,7 @@ class Node:
     interface: str
     backend: str  # nccl or gloo
     snapshots: str
+    memory: str  # directory for snapshots in memory
 
 
 def shared(
@@ -68,7 +70,7 @@ def worker(
 
     Args:
         base: what :func:`shared` gave; an interface that the user set there is left alone.
-        files: ``metrics`` and ``error``: this worker's own files.
+        files: ``metrics``, ``error``, ``stack`` and ``pulse``: this worker's own files.
     """
     rank, world = str(part.rank), str(part.world_size)
     env = {
@@ -84,16 +86,20 @@ def worker(
         "MASTER_ADDR": part.master_address,
         "MASTER_PORT": str(part.master_port),
         "TORCHELASTIC_RESTART_COUNT": str(part.generation - 1),
-        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_MAX_RESTARTS": str(task.max_restarts if task.restart else 0),
         "TORCHELASTIC_RUN_ID": f"{node.run}-g{part.generation}",
         "TORCHELASTIC_USE_AGENT_STORE": "False",  # rank 0 serves the store, afresh in every generation
         "TORCHELASTIC_ERROR_FILE": files["error"],
         names.ENV_RUN: node.run,
         names.ENV_NODE: node.name,
         names.ENV_GENERATION: str(part.generation),
+        names.ENV_FENCE: str(part.fence),
         names.ENV_BACKEND: node.backend,
         names.ENV_SNAPSHOTS: node.snapshots,
+        names.ENV_MEMORY: node.memory,
         names.ENV_METRICS: files["metrics"],
+        names.ENV_PULSE: files["pulse"],
+        names.ENV_STACK: files["stack"],
     }
     if task.timeout is not None:
         env[names.ENV_TIMEOUT] = str(task.timeout)

@@ -71,7 +71,7 @@ async def _attend(channel: Channel, desk: Desk) -> None:
         if time.monotonic() - idle_since > _IDLE_SECONDS:
             receiving.cancel()
             return
-        await channel.send({"beat": time.time()})
+        await channel.send({"beat": time.time(), "pulses": []})
 
 
 def _join(node: str, env: dict[str, str]) -> Message:
@@ -92,4 +92,7 @@ def _join(node: str, env: dict[str, str]) -> Message:
         "generation": 0,
         "states": [],
         "idle": True,
+        "drained": True,
+        "warm": False,
+        "leaving": True,
     }

@@ -29,7 +29,6 @@ class _Tail:
     sent: int = 0
     confirmed: int = 0
     closed: bool = False  # its worker is gone: what is there is all there will be
-    growth: float = 0.0  # monotonic time of the last growth
 
 
 class Pump:
@@ -41,7 +40,7 @@ class Pump:
 
     def watch(self, key: Key, path: Path) -> None:
         """Begin with a file, which need not exist yet."""
-        self._tails[key] = _Tail(path, growth=time.monotonic())
+        self._tails[key] = _Tail(path)
 
     def close(self, generation: int, rank: int) -> None:
         """The worker is gone: its last line counts as whole even without a newline."""
@@ -66,9 +65,9 @@ class Pump:
             tail.sent = tail.confirmed = offsets.get(key, 0)
         self._moved.set()
 
-    def last_growth(self) -> float:
-        """Monotonic time at which a worker last wrote anything."""
-        return max((tail.growth for tail in self._tails.values()), default=0.0)
+    def written(self) -> int:
+        """Bytes in all files together: it grows as long as workers write."""
+        return sum(_size(tail.path) for tail in self._tails.values())
 
     async def drained(self, generation: int) -> None:
         """Wait until everything that the workers of a generation wrote is confirmed."""
@@ -122,6 +121,5 @@ def _next(key: Key, tail: _Tail) -> Message | None:
         data = data[: newline or len(data)]
     kind, generation, rank = key
     offset, tail.sent = tail.sent, tail.sent + len(data)
-    tail.growth = time.monotonic()
     body = {"g": generation, "r": rank, "o": offset, "t": time.time(), "d": frames.text(data)}
     return {kind: body}

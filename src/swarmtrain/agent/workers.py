@@ -16,6 +16,7 @@ from typing import Any
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import Node, Part, worker
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.pulse import Pulse, Source
 from swarmtrain.wire.task import Task
 
 _SUMMARY = 2_000
@@ -45,10 +46,13 @@ class Workers:
         self._writer: asyncio.StreamWriter | None = None
         self._spawner: asyncio.subprocess.Process | None = None
         self._error_files: dict[int, Path] = {}
+        self._stack_files: dict[int, Path] = {}
+        self._pulses: dict[int, Pulse] = {}
         self._memory_kills = 0
         self._stopping: asyncio.Task[None] | None = None
         self.generation = 0
         self.states: dict[int, Message] = {}
+        self.warm = asyncio.Event()  # the spawner has imported what it will, or has failed to
         self.done = asyncio.Event()
         self.done.set()
 
@@ -69,18 +73,27 @@ class Workers:
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._listening = asyncio.ensure_future(self._listen(reader))
 
-    def begin(self, parts: list[Part], node: Node, work: Path, output: Path) -> list[tuple[str, int, Path]]:
-        """Start one generation's workers; return the files they write: kind, rank, path."""
+    def begin(
+        self, parts: list[Part], node: Node, work: Path, output: Path, memory: Path
+    ) -> list[tuple[str, int, Path]]:
+        """Start one generation's workers; return the files they write that are carried away: kind, rank, path.
+
+        Raises:
+            OSError: their files cannot be laid out.
+        """
         output.mkdir(parents=True, exist_ok=True)
+        memory.mkdir(parents=True, exist_ok=True)
         self.generation = parts[0].generation
-        self.states, self._error_files = {}, {}
+        self.states, self._error_files, self._stack_files, self._pulses = {}, {}, {}, {}
         self._memory_kills = machine.memory_kills()
         self.done.clear()
         files: list[tuple[str, int, Path]] = []
         for part in parts:
             stem = f"g{part.generation}-r{part.rank}"
-            paths = {kind: output / f"{stem}.{kind}" for kind in ("out", "metrics", "error")}
-            self._error_files[part.rank] = paths["error"]
+            paths = {kind: output / f"{stem}.{kind}" for kind in ("out", "metrics", "error", "stack")}
+            paths["pulse"] = memory / f"r{part.local_rank}.pulse"
+            self._error_files[part.rank], self._stack_files[part.rank] = paths["error"], paths["stack"]
+            self._pulses[part.rank] = Pulse.create(paths["pulse"])
             self.states[part.rank] = self._state(part.rank, "starting", local_rank=part.local_rank)
             files += [("output", part.rank, paths["out"]), ("metrics", part.rank, paths["metrics"])]
             env = worker(part, node, self._task, self._env, {kind: str(path) for kind, path in paths.items()})
@@ -103,10 +116,45 @@ class Workers:
             asyncio.get_running_loop().call_soon(self._gone)
         return files
 
-    def stop(self, grace: float) -> None:
-        """TERM to all workers, KILL after ``grace`` seconds. Safe to call again."""
-        if self._stopping is None or self._stopping.done():
-            self._stopping = asyncio.ensure_future(self._stop(grace))
+    def stop(self, grace: float, how: str = "term") -> None:
+        """End all workers. Safe to call again; a shorter grace wins.
+
+        Args:
+            grace: seconds until what is left is killed.
+            how: ``term``: SIGTERM first. ``save``: those that can save and leave are asked to, the others get
+                SIGTERM. ``kill``: nothing first; their group is broken, and what they would save is of no use.
+        """
+        if self._stopping is not None:
+            self._stopping.cancel()
+        self._stopping = asyncio.ensure_future(self._stop(grace, how))
+
+    def pause(self, on: bool) -> None:
+        """Ask the workers to save and leave; or take it back."""
+        for pulse in self._pulses.values():
+            pulse.pause = int(on)
+
+    def pulses(self) -> list[list[Any]]:
+        """The pulses of this generation's workers: generation, rank, and what the coordinator's `Vitals.take` reads."""
+        now = time.monotonic_ns()
+        return [
+            [
+                *(self.generation, rank, pulse.step, pulse.mark, pulse.activity, pulse.source, pulse.paused),
+                *(pulse.busy_ns / 1e9, pulse.resumed, _ago(now, pulse.stepped_ns), _ago(now, pulse.first_ns)),
+            ]
+            for rank, pulse in self._pulses.items()
+        ]
+
+    def begun(self) -> bool:
+        """Whether every worker has made a step."""
+        return all(pulse.first_ns for pulse in self._pulses.values())
+
+    def pids(self) -> dict[int, int]:
+        """The workers that run, by rank."""
+        return {rank: state["pid"] for rank, state in self.states.items() if state["state"] == "running"}
+
+    def stack_files(self) -> dict[int, Path]:
+        """Where each worker's stacks go, by rank."""
+        return dict(self._stack_files)
 
     async def close(self) -> None:
         """End the spawner and with it whatever still runs."""
@@ -115,11 +163,14 @@ class Workers:
         if self._spawner is not None:
             await self._spawner.wait()
 
-    async def _stop(self, grace: float) -> None:
+    async def _stop(self, grace: float, how: str) -> None:
         for rank, state in self.states.items():
             if state["state"] in ("starting", "running"):
                 state["killed"] = True
-                self._signal(rank, signal.SIGTERM)
+                if how == "save" and self._pulses[rank].source == Source.COOPERATIVE:
+                    self._pulses[rank].pause = 1
+                elif how != "kill":
+                    self._signal(rank, signal.SIGTERM)
         try:
             await asyncio.wait_for(self.done.wait(), grace)
         except (TimeoutError, asyncio.TimeoutError):
@@ -151,6 +202,7 @@ class Workers:
     def _hear(self, message: Message) -> None:
         match message:
             case {"ready": {"torch": version, "error": error}}:
+                self.warm.set()
                 if version:
                     self._on_note("warm", f"torch {version} is imported; workers are forked")
                 elif error:
@@ -180,7 +232,14 @@ class Workers:
 
     def _over(self, rank: int, code: int | None, number: int | None) -> None:
         state = self.states[rank]
-        state |= {"state": "exited", "code": code, "signal": number, "t": time.time()}
+        pulse = self._pulses[rank]
+        state |= {
+            "state": "exited",
+            "code": code,
+            "signal": number,
+            "t": time.time(),
+            "paused": bool(pulse.paused),
+        }
         recorded = read_error(self._error_files[rank])
         if recorded and code != 0:
             state["error"] = recorded
@@ -196,6 +255,11 @@ class Workers:
 
     def _state(self, rank: int, state: str, **fields: Any) -> Message:
         return {"g": self.generation, "rank": rank, "state": state, "t": time.time(), **fields}
+
+
+def _ago(now: int, moment: int) -> float | None:
+    """Seconds since a moment, both in nanoseconds; None when it has not come."""
+    return round((now - moment) / 1e9, 4) if moment else None
 
 
 def bundle() -> str:

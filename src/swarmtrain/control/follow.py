@@ -61,7 +61,7 @@ class Follower:
         self._output = output
         self._tail = tail
         self._cursor = Cursor()
-        self._state = "starting"
+        self._begun = False
         self._link: Link | None = None
         self._abandoned = False
 
@@ -112,7 +112,7 @@ class Follower:
             try:
                 for reply in link.request(**request):
                     yield from self._updates(reply)
-                    if self._state != "starting":
+                    if self._begun:
                         lookout.rest()
             except ClusterError as error:
                 if lookout.reason:
@@ -126,7 +126,8 @@ class Follower:
         if "lines" in reply and (lines := list(self._cursor.fresh(lines_of(reply)))):
             yield Update(lines=lines)
         if status := reply.get("status"):
-            self._state = status["state"]
+            # A run that heals has begun, and what Docker reports then is its coordinator's to heal.
+            self._begun = self._begun or status["state"] != "starting" or status["generation"] > 0
             yield Update(status=status)
 
 

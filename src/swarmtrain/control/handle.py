@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
 from swarmtrain.control.follow import CannotStart, Follower, Update, has_ended
 from swarmtrain.control.logs import Line, Selection, lines_of
+from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import Event, RunResult, Status, stillborn
 from swarmtrain.control.session import Session, Streams
 from swarmtrain.control.transfer import Fetched, OutOfReach, fetch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from swarmtrain.wire.link import Link
 
 _REACH_SECONDS = 60.0  # for a helper on another node to serve that node's files
+_MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
 _STOP_PATIENCE = 5.0  # seconds for a silent coordinator to come back before its run is killed
 
 
@@ -181,6 +183,39 @@ class RunHandle:
                     self.launcher.kill(self.run)
                     return
                 time.sleep(0.5)
+
+    def recover(self, node: str) -> Status:
+        """Move the coordinator to another manager; returns once it answers there.
+
+        Raises:
+            ClusterError: it may still live where it was, cannot go there, or does not answer within two minutes.
+        """
+        self.launcher.recover(self.run, node)
+        deadline = time.monotonic() + _MOVE_SECONDS
+        while True:
+            try:
+                return self.status()
+            except ClusterError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1.0)
+
+    def resize(
+        self, nodes: int, *, wait: bool = True, tell: Callable[[str], None] = lambda text: None
+    ) -> Status:
+        """Go on with another number of nodes, within the range of the job; return the last status.
+
+        Args:
+            wait: until the run trains with them, if its script can save and pause; without that, the nodes that are
+                left over are kept as spares.
+            tell: is told what happens, in sentences.
+
+        Raises:
+            RequestError: the job does not allow this number. ClusterError: the run has ended, or there is no place.
+        """
+        change = Resize(self, nodes, tell)
+        status = change.begin()
+        return change.finish() if wait else status
 
     def kill(self) -> None:
         """End what still runs of it at once; what is on disk is kept."""

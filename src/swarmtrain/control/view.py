@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from swarmtrain.control.logs import clock_time
 from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.job.units import say_size
 
@@ -106,26 +107,27 @@ def took(status: Status, now: float) -> float | None:
 
 
 def event_text(event: Event) -> str:
-    """An event on one line, as `swarmtrain events` shows it."""
+    """An event's words on one line."""
     return one_line(event.get("text", ""))
 
 
-def shown_event(event: Event) -> str:
-    """An event beside the output of a run; empty for what the words at the end say better."""
-    if event.get("kind") == "ended":
-        return ""
-    failure = event.get("failure") or {}
-    return f"{_who(failure)} failed" if failure.get("traceback") else event_text(event)
+def state(status: Status) -> str:
+    """The state in a word: ``healing`` from a failure until every rank has made a step again."""
+    return "healing" if status.get("healing") and status["state"] not in ENDED else str(status["state"])
 
 
 def is_or_has(status: Status) -> str:
     """A run's state after its name: ``is running``, ``failed``."""
-    return ("" if status["state"] in ENDED else "is ") + str(status["state"])
+    return ("" if status["state"] in ENDED else "is ") + state(status)
 
 
 def headline(status: Status, now: float) -> str:
     """A run in one line: ``digits.1 is running: generation 2, 3 ranks, step 120 of epoch 4, loss 0.1, for 20 s``."""
+    word, reason = state(status), status.get("reason")
     parts = []
+    if word == "healing":
+        reason = status["healing"]
+        parts += _waiting(status, now)
     if status.get("generation"):
         parts.append(f"generation {status['generation']}")
         parts.append(count(status.get("world_size") or 0, "rank"))
@@ -138,8 +140,16 @@ def headline(status: Status, now: float) -> str:
         parts.append(f"{step_time(status['step_seconds'])} a step")
     if (seconds := took(status, now)) is not None:
         parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(seconds)}")
-    reason = f" ({one_line(status['reason'])})" if status.get("reason") else ""
-    return f"{status['run']} {is_or_has(status)}{reason}" + (f": {', '.join(parts)}" if parts else "")
+    why = f" ({one_line(reason)})" if reason else ""
+    return f"{status['run']} {is_or_has(status)}{why}" + (f": {', '.join(parts)}" if parts else "")
+
+
+def _waiting(status: Status, now: float) -> list[str]:
+    """That a run which has begun is short of nodes, and for how long it waits."""
+    if status["state"] != "starting" or not status.get("deadline"):
+        return []
+    left = status["deadline"] - (status.get("now") or now)
+    return [f"waiting for nodes, at most {duration(left)} more"] if left > 0 else []
 
 
 def missing_ranks(status: Status, wanted: Sequence[int]) -> str:
@@ -152,19 +162,46 @@ def missing_ranks(status: Status, wanted: Sequence[int]) -> str:
     return f"{status['run']} has no {which} {ranks(missing)}; its ranks are {ranks(there)}"
 
 
+# ---- healing ---------------------------------------------------------------------------------------------------------
+
+
+def cost(status: Status) -> str:
+    """What failures and changes of the group have cost: ``2 restarts, 5.3 s and 12 steps lost``; empty for nothing."""
+    restarts = status.get("restarts") or 0
+    planned = sum(bool(each["planned"]) for each in status.get("recoveries") or ())
+    happened = [count(restarts, "restart")] if restarts else []
+    happened += [count(planned, "planned change")] if planned else []
+    if not happened:
+        return ""
+    lost = duration(status.get("lost_seconds") or 0.0)
+    if steps := status.get("lost_steps"):
+        lost += f" and {count(steps, 'step')}"
+    return f"{', '.join(happened)}, {lost} lost"
+
+
+def recoveries(status: Status, last: int = 5) -> list[str]:
+    """What befell the run and how it went on: a line each for the ``last`` ones, then what it all cost."""
+    found = status.get("recoveries") or []
+    lines = [f"{clock_time(each['t'])}  {event_text(each)}" for each in found[-last:]]
+    if len(found) > last:
+        lines.insert(0, f"({len(found) - last} before these: swarmtrain events {status['run']})")
+    return [*lines, f"in all: {cost(status)}"] if lines else []
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
-RUN_COLUMNS = ("RUN", "STATE", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK")
+RUN_COLUMNS = ("RUN", "STATE", "RESTARTS", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK")
 
 
 def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, ...]:
     """A line of ``swarmtrain ps``; ``status`` is None for a run that does not answer."""
     if status is None:
-        return (run, UNREACHABLE, on, *[NOTHING] * 5)
+        return (run, UNREACHABLE, NOTHING, on, *[NOTHING] * 5)
     created = status.get("created")
     return (
         run,
-        status["state"],
+        state(status),
+        str(status.get("restarts") or 0),
         on,
         str(status.get("world_size") or NOTHING),
         number(status.get("step")),
@@ -219,7 +256,7 @@ def workers(status: Status) -> Table:
 
 def summary(status: Status, now: float) -> list[str]:
     """What there is to say when a run has ended: one headed line a fact, and how to get the snapshot."""
-    facts = [("steps", _steps(status))]
+    facts = [("steps", _steps(status)), ("healed", cost(status))]
     for name, value in (status.get("eval") or {}).items():
         facts.append((f"evaluation {name}" if name == "loss" else name, number(value)))
     facts.append(("training loss", number(status["loss"]) if status.get("loss") is not None else ""))
@@ -235,21 +272,20 @@ def summary(status: Status, now: float) -> list[str]:
 
 
 def failure(status: Status) -> list[str]:
-    """Why a run failed: the root cause, the evidence whole, what followed from it, and where the rest is."""
+    """Why a run failed, and is not tried again; the evidence whole, what followed, and what had been healed before."""
     cause = status.get("cause") or {}
     if not cause:
         return [f"{status['run']} failed: {status.get('reason') or 'no reason is known'}"]
-    lines = [f"{status['run']} failed: {_who(cause)}: {one_line(cause.get('summary', ''))}"]
+    sentence, reason = _sentence(cause), one_line(status.get("reason") or "")
+    lines = [f"{status['run']} failed: {reason if reason.startswith(sentence) else sentence}"]
     if evidence := (cause.get("traceback") or "").rstrip("\n"):
         lines += ["", *evidence.split("\n")]
     elif cause.get("log"):
         lines += ["", "its last lines:", *cause["log"]]
     if others := cause.get("others") or []:
-        lines += [
-            "",
-            "what followed:",
-            *(f"  {_who(other)}: {one_line(other.get('summary', ''))}" for other in others),
-        ]
+        lines += ["", "what followed:", *(f"  {_sentence(other)}" for other in others)]
+    if before := cost(status):
+        lines += ["", f"before that: {before}"]
     return lines
 
 
@@ -331,6 +367,15 @@ def _from(status: Status) -> str:
     return "" if node == first else f" --node {node}"
 
 
-def _who(failure: dict[str, Any]) -> str:
+def _sentence(failure: dict[str, Any]) -> str:
+    """Where it happened, and what; as the coordinator says it, with which a run's reason begins."""
+    summary = one_line(failure.get("summary", ""))
+    if not failure.get("node"):
+        return summary
+    return f"{who(failure)}{' ' if summary.startswith('was lost') else ': '}{summary}"
+
+
+def who(failure: dict[str, Any]) -> str:
+    """Whom a failure befell: ``rank 1 on lab-2``, or the whole node."""
     node = failure.get("node") or "an unknown node"
     return str(node) if failure.get("rank") is None else f"rank {failure['rank']} on {node}"

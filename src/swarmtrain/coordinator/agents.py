@@ -62,25 +62,30 @@ class AgentDesk:
             await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {join['node']}"})
             return
         peer = _peer(channel, join)
+        if join["role"] == "agent" and run.replaced(peer):
+            await channel.send({"refuse": f"another agent has taken the place of this one on {peer.node}"})
+            return
         if join["role"] == "agent":
-            peer = run.join(peer, join["states"], join["generation"])
+            peer = run.join(peer, join["states"])
         elif run.phase is Phase.ENDED:
             run.peers[peer.node] = peer
         else:
             await channel.send({"refuse": "the run has not ended: its agents serve its files"})
             return
         try:
-            await self._welcome(channel, peer)
+            await self._welcome(channel, peer, _copied(run, join))
             if join["role"] == "agent":
                 run.tell(peer)
             while (message := await channel.receive()) is not None:
+                if run.peers.get(peer.node) is not peer:
+                    break  # another agent has taken its place
                 peer.heard = time.monotonic()
                 self._hear(peer, message)
         finally:
             if peer.channel is channel:
                 run.left(peer)
 
-    async def _welcome(self, channel: Channel, peer: Peer) -> None:
+    async def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
         """Tell an agent where it is, and how much of its output is known."""
         run = self._run
         await channel.send(
@@ -95,16 +100,21 @@ class AgentDesk:
                         *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),
                     ],
                     "generation": run.generation.number,
+                    "moved": run.moved,
                 }
             }
         )
+        peer.copied = copied
+        run.share(peer)
         run.bell.ring()
 
     def _hear(self, peer: Peer, message: Message) -> None:
         run = self._run
         match message:
-            case {"beat": sent}:
+            case {"beat": sent, "pulses": pulses}:
                 peer.clock = _clock(peer.clock, sent)
+                run.beat(peer, pulses)
+                peer.post({"beat": True})
             case {"output": {"g": generation, "r": rank, "o": offset, "t": when, "d": text}}:
                 known = run.output.append(generation, rank, peer.node, when + peer.clock, offset, text)
                 peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})
@@ -117,6 +127,14 @@ class AgentDesk:
                 run.worker(peer, state)
             case {"idle": {"g": generation, "port": port}}:
                 run.idle(peer, generation, port)
+            case {"drained": generation}:
+                run.drained(peer, generation)
+            case {"warm": _}:
+                run.warm(peer)
+            case {"leaving": _}:
+                run.leaving(peer)
+            case {"stacks": answer}:
+                run.stacks(peer, answer)
             case {"trouble": text}:
                 if run.phase is not Phase.ENDED:
                     run.trouble(peer, text)
@@ -128,6 +146,13 @@ class AgentDesk:
                     queue.put_nowait(rest)
             case _:
                 raise ChannelError(f"the agent on {peer.node} sent a message this version does not know")
+
+
+def _copied(run: Run, join: Message) -> int:
+    """How many events of the journal an agent has; a helper keeps none."""
+    if join["role"] != "agent":
+        return 1 << 62
+    return int(join["journal"]) if join["moved"] == run.moved else 0
 
 
 def _peer(channel: Channel, join: Message) -> Peer:
@@ -148,7 +173,11 @@ def _peer(channel: Channel, join: Message) -> Peer:
             joined=now,
             channel=channel,
             heard=now,
+            generation=join["generation"],
             idle=join["idle"],
+            drained=join["drained"],
+            warm=join["warm"],
+            leaving=join["leaving"],
             clock=_clock(0.0, join["time"]),
         )
     except (KeyError, TypeError) as error:

@@ -43,6 +43,8 @@ class Failure:
         """Where it happened, and what."""
         if not self.node:
             return self.summary
+        if self.summary.startswith("was lost"):  # of a whole node
+            return f"{self.node} {self.summary}"
         who = self.node if self.rank is None else f"rank {self.rank} on {self.node}"
         return f"{who}: {self.summary}"
 

@@ -27,6 +27,8 @@ from swarmtrain.wire.frames import Message
 _BATCH_BYTES = 512 * 1024
 _SIGN_OF_LIFE = 1.0  # seconds between status replies of a watch when nothing happens
 _STATUS_SECONDS = 0.3  # at least so long between them when much happens
+_NOTES = ("chaos",)  # kinds of events that clients may write
+_LONGEST_NOTE = 1000
 _numbers = itertools.count(1)
 
 
@@ -151,13 +153,44 @@ class ClientDesk:
     # ---- acting ----------------------------------------------------------------------------------------------
 
     async def _do_stop(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        if request.get("reason"):
-            self._run.refuse(str(request["reason"]))
-        else:
+        if not request.get("reason"):
             self._run.stop()
+        elif not self._run.refuse(str(request["reason"])):
+            yield {"status": status(self._run), "done": {}}
+            return
         async for _ in self._beats(True):
             pass
         yield {"status": status(self._run), "done": {}}
+
+    async def _do_resize(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        run, nodes = self._run, int(request["nodes"])
+        low, high = run.policy.nodes_min, run.policy.nodes_max
+        if run.phase is Phase.ENDED:
+            raise ClusterError(
+                f"{run.ticket.run} has ended: {status(run)['state']}",
+                f"`swarmtrain run --resume --nodes {nodes}` goes on from there",
+            )
+        if run.policy.names:
+            raise RequestError(
+                f"{run.ticket.run} cannot be resized: its job names its nodes, {', '.join(run.policy.names)}",
+                "give the job a range, as nodes: 2..4, to resize it while it runs",
+            )
+        if not low <= nodes <= high:
+            allowed = f"{low} to {high} nodes" if low < high else f"{low} nodes and no others"
+            raise RequestError(
+                f"{run.ticket.run} cannot go on with {nodes}: its job allows {allowed}",
+                "give the job a range, as nodes: 2..4, to resize it while it runs",
+            )
+        run.resize(nodes)
+        yield {"status": status(run), "done": {}}
+
+    async def _do_note(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        kind, text = request["kind"], str(request["text"])
+        if kind not in _NOTES:
+            raise RequestError(f"a client writes no event of kind {kind!r}", f"kinds: {', '.join(_NOTES)}")
+        if self._run.phase is Phase.ENDED:
+            raise ClusterError(f"{self._run.ticket.run} has ended: its journal is closed")
+        yield {"event": self._run.journal.append(kind, text[:_LONGEST_NOTE]), "done": {}}
 
     async def _do_exec(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         peer = self._peer(self._node(request))
@@ -222,6 +255,8 @@ class ClientDesk:
 
     def _peer(self, node: str) -> Peer:
         peer = self._run.peers.get(node)
+        if (peer is None or peer.channel is None) and self._run.phase is Phase.ENDED:
+            raise ClusterError(f"{self._run.ticket.run} has ended: nothing of it runs any more")
         if peer is None or peer.channel is None:
             raise ClusterError(
                 f"the agent on {node} is not there (any more)",

@@ -73,6 +73,11 @@ class Generation:
         where = "{node} ({address}:{port})".format(**self.master)
         return f"generation {self.number}: {ranks} on {', '.join(self.parts)}; master {where}"
 
+    def rank_words(self, node: str) -> str:
+        """A node's ranks in words."""
+        ranks = self.parts[node].ranks if node in self.parts else []
+        return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
+
     def workers(self, state: str = "starting") -> dict[int, Worker]:
         """Its workers by rank."""
         return {
@@ -114,7 +119,10 @@ class Generation:
                 port=0,
                 joined=0.0,
                 gone=gone,
+                heard=gone,
+                generation=self.number,
                 idle=False,
+                drained=False,
             )
             for node, part in self.parts.items()
         }

@@ -7,14 +7,17 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from swarmtrain.coordinator.agents import AgentDesk
 from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.run import Place, Run
+from swarmtrain.coordinator.salvage import salvage
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
+from swarmtrain.wire.keeper import keep
 from swarmtrain.wire.sockets import serve, serve_unix
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
@@ -25,9 +28,14 @@ _LEAVE_SECONDS = 10.0  # how long a coordinator that may leave waits for its age
 def main(argv: list[str]) -> int:
     """Coordinate the run that the environment names.
 
-    With ``--leave`` the process ends soon after the run: on this machine the archive needs no process.
+    With ``--leave`` the process ends soon after the run: on this machine the archive needs no process. Nor is there
+    anybody else on it who would start the coordinator again when it dies.
     """
-    asyncio.run(_coordinate(leave="--leave" in argv))
+    return keep(partial(_lead, leave=True), again=True) if "--leave" in argv else _lead(leave=False)
+
+
+def _lead(leave: bool) -> int:
+    asyncio.run(_coordinate(leave))
     return 0
 
 
@@ -59,7 +67,11 @@ async def _coordinate(leave: bool) -> None:
     ticket = Ticket.load(Path(env[names.ENV_SECRET_FILE]))
     storage = Storage(Path(env[names.ENV_STORAGE]))
     place = place_of(storage, ticket, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
-    run = Run(task, ticket, place)
+    if moved := int(env.get(names.ENV_MOVED) or 0):
+        await salvage(
+            env[names.ENV_COORDINATOR], ticket.token, place.path / "journal.jsonl", moved, place.node
+        )
+    run = Run(task, ticket, place, moved=moved)
     clients = ClientDesk(run)
     agents = AgentDesk(run, clients)
     servers = [
@@ -91,7 +103,7 @@ async def _tick(run: Run) -> None:
     """Time passes: leases end, silence is noticed, the health check sees a living loop."""
     while True:
         beat()
-        run.settle()
+        run.tick()
         await asyncio.sleep(1.0)
 
 

@@ -3,13 +3,18 @@
 The run (run.py) keeps the facts, asks :func:`decide` after everything that happens, and carries out the answer.
 Nothing here reads a clock, a socket or a file, so that every case can be a line in a table of tests. Times are
 seconds on one monotonic clock.
+
+Progress is the proof of life. Ranks that train together step together, so as long as steps are made every member is
+there, whatever became of its connection, and nothing is stopped or restarted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+from swarmtrain.coordinator.healing import Attempt, GiveUp, Restart, judge, left_out
 
 
 class Phase(str, Enum):
@@ -31,28 +36,80 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Policy:
-    """What the job says about its members."""
+    """What the job says about its members. Durations in seconds.
+
+    Attributes:
+        names: of the nodes, in the order of their ranks; empty where they are counted.
+        first: the node that gets rank 0 when nodes are counted: the coordinator's own.
+        last_call: for how long a run that could do with fewer waits for one more.
+        lease: for how long a member may be out of touch while no step is made.
+        lease_blind: the same where nobody tells of steps, and only the connection has fallen silent.
+        lease_alone: the same for the only member of a generation, which can go on by itself: longer than the time
+            after which its agent gives up training without a coordinator.
+        node_timeout: for how long a run that has begun waits for enough nodes.
+        hang: for how long no step may be made; None: `auto_hang` of the usual time of a step.
+        hang_watched: whether hangs are looked for at all.
+    """
 
     nodes_min: int
     nodes_max: int
-    names: tuple[str, ...] = ()  # in the order of their ranks
-    first: str = ""  # the node that gets rank 0 when nodes are counted: the coordinator's own
-    last_call: float = 3.0  # seconds a run that could do with fewer waits for one more
-    lease: float = 2.0  # seconds in which a member whose connection closed may come back
+    names: tuple[str, ...] = ()
+    first: str = ""
+    last_call: float = 3.0
+    lease: float = 4.0
+    lease_blind: float = 15.0
+    lease_alone: float = 90.0
+    node_timeout: float = 900.0
+    hang: float | None = None
+    hang_watched: bool = True
+    restart: Restart = field(default_factory=Restart)
 
 
 @dataclass(frozen=True)
 class Member:
-    """An agent that joined."""
+    """An agent that joined.
+
+    Attributes:
+        port: free on that node a moment ago; for the master.
+        heard: when it last said anything.
+        idle: no worker is left there.
+        drained: and all that its workers wrote has arrived.
+        warm: it can start workers at once.
+        leaving: it has been told to go, and goes when its workers are gone.
+        gone: since when its connection is lost; in the future where it is expected back until then.
+    """
 
     node: str
     slot: int
     workers: int
     address: str
-    port: int  # free on that node a moment ago; for the master
+    port: int
     joined: float
-    idle: bool = True  # no worker is left there
-    gone: float | None = None  # since when its connection is lost
+    heard: float = 0.0
+    idle: bool = True
+    drained: bool = True
+    warm: bool = True
+    leaving: bool = False
+    gone: float | None = None
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How the current generation gets on, as its workers' pulses tell.
+
+    Attributes:
+        stepped: when the last step was made; None before the first, or where steps are unknown.
+        usual: median seconds of a step; None while unknown.
+        steps: how many were seen in this generation.
+        busy: a rank is in a phase that makes no steps: starting, evaluating, saving.
+        cooperative: every rank can save and pause when it is asked to.
+    """
+
+    stepped: float | None = None
+    usual: float | None = None
+    steps: int = 0
+    busy: bool = False
+    cooperative: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,16 +136,41 @@ class Formation:
 
 @dataclass(frozen=True)
 class View:
-    """The facts that a decision is made on."""
+    """The facts that a decision is made on.
+
+    Attributes:
+        deadline: by which enough members must have gathered.
+        generation: the number of the current one, 0 before the first.
+        failed: something failed that this generation does not survive.
+        history: how generations failed, on this clock; the current one is its last once `failed`.
+        finished: every worker of this generation exited with 0, with its work done.
+        paused: every worker has saved its work and left, because it was asked to.
+        taking_part: nodes of the current generation.
+        stopping_until: when members that do not report their workers' end are left out.
+        not_before: when the next generation may form.
+        pausing_until: by when the workers should have paused, once they were asked to.
+        no_pause_before: when they may be asked to, again.
+        looked: it was already reported that no step is being made.
+        wanted: how many nodes a person wants; None: as many as the job allows.
+    """
 
     phase: Phase
     members: tuple[Member, ...]
-    deadline: float  # by which the members must have gathered
+    deadline: float
+    generation: int = 0
     stop_asked: bool = False
-    failed: bool = False  # something failed that this generation does not survive
-    finished: bool = False  # every worker of this generation exited with 0
-    taking_part: frozenset[str] = frozenset()  # nodes of the current generation
-    stopping_until: float = 0.0  # when members that do not report their workers' end are left out
+    failed: bool = False
+    history: tuple[Attempt, ...] = ()
+    finished: bool = False
+    paused: bool = False
+    taking_part: frozenset[str] = frozenset()
+    stopping_until: float = 0.0
+    not_before: float = 0.0
+    advance: Advance = field(default_factory=Advance)
+    pausing_until: float | None = None
+    no_pause_before: float = 0.0
+    looked: bool = False
+    wanted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,14 +189,45 @@ class Form:
 
 @dataclass(frozen=True)
 class Lose:
-    """These members have been silent for too long: the generation fails for them."""
+    """These members have been out of touch for too long while no step was made: the generation fails for them."""
 
     nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Look:
+    """No step has been made for a good while: find out who does what, and say so."""
+
+
+@dataclass(frozen=True)
+class Hang:
+    """No step has been made for too long: the generation fails."""
+
+    limit: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Ask the workers to save and leave, since the group changes."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Unpause:
+    """They did not: go on as before."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """Stop the workers of the current generation."""
+
+
+@dataclass(frozen=True)
+class Regather:
+    """Prepare the next generation."""
+
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -125,7 +238,13 @@ class End:
     reason: str = ""
 
 
-Decision = Wait | Form | Lose | Stop | End
+Decision = Wait | Form | Lose | Look | Hang | Pause | Unpause | Stop | Regather | End
+
+_IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
+_HANG_SECONDS = 60.0
+_HANG_STEPS = 20
+_STEADY = 5  # steps of a generation from which on standing still means something
+_GATHER_MORE = 1.0  # seconds since the last newcomer before the group changes for it
 
 
 def decide(view: View, policy: Policy, now: float) -> Decision:
@@ -135,16 +254,25 @@ def decide(view: View, policy: Policy, now: float) -> Decision:
     if view.phase is Phase.RUNNING:
         return _watch(view, policy, now)
     if view.phase is Phase.STOPPING:
-        return _settle(view, now)
+        return _settle(view, policy, now)
     return Wait()
 
 
-def form(members: Iterable[Member], policy: Policy) -> Formation:
-    """Ranks for these members: in the job's order where nodes are named, else by slot with `policy.first` leading."""
+def auto_hang(usual: float) -> float:
+    """Seconds without a step after which a group hangs, by the usual time of a step."""
+    return max(_HANG_SECONDS, _HANG_STEPS * usual)
+
+
+def form(members: Iterable[Member], policy: Policy, most: int | None = None) -> Formation:
+    """Ranks for these members: in the job's order where nodes are named, else by slot with `policy.first` leading.
+
+    Args:
+        most: how many members at most; the job's own limit by default.
+    """
     order = {name: place for place, name in enumerate(policy.names)}
     chosen = sorted(
         members, key=lambda m: (order.get(m.node, len(order)), m.node != policy.first, m.slot, m.node)
-    )[: policy.nodes_max]
+    )[: policy.nodes_max if most is None else most]
     assignments = []
     rank = 0
     for group_rank, member in enumerate(chosen):
@@ -166,45 +294,193 @@ def missing(members: Sequence[Member], policy: Policy) -> str:
 
 def _gather(view: View, policy: Policy, now: float) -> Decision:
     if view.stop_asked:
-        return End(Outcome.STOPPED, "stopped before the training began")
-    if view.failed:
+        begun = "while it waited for its nodes" if view.generation else "before the training began"
+        return End(Outcome.STOPPED, f"stopped {begun}")
+    if view.failed:  # nothing that trains: it cannot start at all
         return End(Outcome.FAILED)
-    ready = [member for member in view.members if member.idle and member.gone is None]
-    if len(ready) >= policy.nodes_max:
-        return Form(form(ready, policy))
+    ready = _eligible(view, policy, now)
+    most = _most(view, policy)
+    if now < view.not_before:
+        return Wait(view.not_before)
+    if len(ready) >= most:
+        return Form(form(ready, policy, most))
+    back = [member.gone for member in view.members if member.gone is not None and member.gone > now]
+    if view.generation and back:  # agents that a restarted coordinator still waits for
+        return Wait(min(back))
     if len(ready) >= policy.nodes_min:
         last_call = max(member.joined for member in ready) + policy.last_call
-        return Form(form(ready, policy)) if now >= last_call else Wait(last_call)
+        if view.generation or now >= last_call:  # a run that has begun takes what is there, and grows later
+            return Form(form(ready, policy, most))
+        return Wait(last_call)
     if now >= view.deadline:
-        return End(Outcome.FAILED, missing(ready, policy))
+        waited = f" within {policy.node_timeout:.0f} s" if view.generation else ""
+        return End(Outcome.FAILED, missing(ready, policy) + waited)
     return Wait(view.deadline)
 
 
 def _watch(view: View, policy: Policy, now: float) -> Decision:
     if view.stop_asked or view.failed:
         return Stop()
-    leases = {
-        member.node: member.gone + policy.lease
-        for member in view.members
-        if member.node in view.taking_part and member.gone is not None
-    }
+    if view.finished or view.paused:
+        if not (_drained(view, now) if view.finished else _idle(view, policy, now)):
+            return Wait()
+        return End(Outcome.SUCCEEDED) if view.finished else Regather()
+    leases = _leases(view, policy, now)
     lost = tuple(sorted(node for node, end in leases.items() if now >= end))
     if lost:
         return Lose(lost)
-    if view.finished and _all_idle(view):
-        return End(Outcome.SUCCEEDED)
-    return Wait(min(leases.values(), default=None))
+    until = list(leases.values())
+    for look in (_watch_steps, _watch_members):
+        decision = look(view, policy, now)
+        if not isinstance(decision, Wait):
+            return decision
+        if decision.until is not None:
+            until.append(decision.until)
+    return Wait(min(until, default=None))
 
 
-def _settle(view: View, now: float) -> Decision:
-    if not _all_idle(view) and now < view.stopping_until:
+def _leases(view: View, policy: Policy, now: float) -> dict[str, float]:
+    """When each member that still has work is lost if it stays out of touch.
+
+    Where all of several are out of touch at once, it is rather the coordinator that is cut off.
+    """
+    advance = view.advance
+    stepped = advance.stepped
+    ends = {}
+    for member in _at_work(view):
+        blind = stepped is None and member.gone is None
+        lease = policy.lease_blind if blind else policy.lease
+        if len(view.taking_part) == 1:
+            lease = policy.lease_alone
+        end = (member.heard if member.gone is None else member.gone) + lease
+        if stepped is not None:
+            end = max(end, stepped + max(policy.lease, 3 * (advance.usual or 0.0)))
+        ends[member.node] = end
+    part = _part(view)
+    if len(part) > 1 and policy.restart.enabled and not any(_in_touch(member, now) for member in part):
+        return {node: end + policy.node_timeout for node, end in ends.items()}
+    return ends
+
+
+def _watch_steps(view: View, policy: Policy, now: float) -> Decision:
+    """Whether the group stands still although all of its members are there."""
+    advance = view.advance
+    if not policy.hang_watched or advance.busy or advance.stepped is None or advance.usual is None:
+        return Wait()
+    if advance.steps < _STEADY or view.pausing_until is not None:
+        return Wait()
+    if not all(_in_touch(member, now) for member in _at_work(view)):
+        return Wait()  # steps may be made, and nobody tells of them
+    limit = auto_hang(advance.usual) if policy.hang is None else policy.hang
+    if now >= advance.stepped + limit:
+        return Hang(limit)
+    if view.looked:
+        return Wait(advance.stepped + limit)
+    return Look() if now >= advance.stepped + limit / 2 else Wait(advance.stepped + limit / 2)
+
+
+def _watch_members(view: View, policy: Policy, now: float) -> Decision:
+    """Whether the group should change: members come, go, or are wanted in another number."""
+    if view.pausing_until is not None:
+        return Unpause() if now >= view.pausing_until else Wait(view.pausing_until)
+    part = _part(view)
+    leaving = sorted(member.node for member in part if member.leaving)
+    if leaving:
+        return Pause(_told_to_leave(leaving)) if _may_change(view, policy) else Stop()
+    if not _may_change(view, policy) or view.advance.stepped is None:
+        return Wait()
+    most = _most(view, policy)
+    fresh = [m for m in _eligible(view, policy, now) if m.node not in view.taking_part and m.warm]
+    if len(part) > most:
+        why = f"{most} nodes are wanted, not {len(part)}"
+    elif fresh and len(part) < most:
+        names = ", ".join(sorted(member.node for member in fresh))
+        why = f"{names} {'has' if len(fresh) == 1 else 'have'} joined"
+    else:
+        return Wait()
+    settled = max([view.no_pause_before, *(member.joined + _GATHER_MORE for member in fresh)])
+    return Pause(why) if now >= settled else Wait(settled)
+
+
+def _settle(view: View, policy: Policy, now: float) -> Decision:
+    """The workers are being stopped: what comes when they are."""
+    late = now >= view.stopping_until
+    verdict = judge(view.history, policy.restart, now) if view.failed and view.history else GiveUp()
+    if view.stop_asked or (view.failed and isinstance(verdict, GiveUp)):
+        if not _drained(view, now) and not late:
+            return Wait(view.stopping_until)
+        if view.stop_asked and not (view.failed and not policy.restart.enabled):
+            return End(Outcome.STOPPED, "stopped by a person")
+        return End(Outcome.FAILED, verdict.reason if isinstance(verdict, GiveUp) else "")
+    if not _idle(view, policy, now) and not late:
         return Wait(view.stopping_until)
-    if view.failed:
-        return End(Outcome.FAILED)
-    return End(Outcome.STOPPED, "stopped by a person")
+    if not policy.restart.enabled:
+        leaving = sorted(member.node for member in view.members if member.leaving)
+        return End(Outcome.FAILED, f"{_told_to_leave(leaving)}, and restart is never")
+    return Regather() if isinstance(verdict, GiveUp) else Regather(verdict.not_before)
 
 
-def _all_idle(view: View) -> bool:
-    """Whether nothing of the current generation runs any more, as far as anybody can tell."""
-    waiting = [m for m in view.members if m.node in view.taking_part and not m.idle and m.gone is None]
-    return not waiting
+def _eligible(view: View, policy: Policy, now: float) -> list[Member]:
+    """Members that can take part in a next generation. Those that are left out count only where they are needed."""
+    able = [
+        member
+        for member in view.members
+        if member.idle
+        and member.gone is None
+        and not member.leaving
+        and (now < member.heard + policy.lease or not member.heard)
+    ]
+    able += [
+        member
+        for member in view.members
+        if member.node in view.taking_part and member.gone is None and not member.idle and not member.leaving
+        if view.phase is Phase.RUNNING
+    ]
+    without = left_out(view.history, policy.restart, now)
+    trusted = [member for member in able if member.node not in without]
+    return trusted if len(trusted) >= policy.nodes_min else able
+
+
+def _may_change(view: View, policy: Policy) -> bool:
+    """Whether the group can change without a loss: every rank saves when it is asked to, and goes on from there."""
+    return view.advance.cooperative and policy.restart.enabled
+
+
+def _told_to_leave(nodes: Sequence[str]) -> str:
+    return f"{', '.join(nodes)} {'was' if len(nodes) == 1 else 'were'} told to leave"
+
+
+def _most(view: View, policy: Policy) -> int:
+    """How many nodes take part when there are enough."""
+    if view.wanted is None:
+        return policy.nodes_max
+    return max(policy.nodes_min, min(view.wanted, policy.nodes_max))
+
+
+def _part(view: View) -> list[Member]:
+    """Members of the current generation."""
+    return [member for member in view.members if member.node in view.taking_part]
+
+
+def _at_work(view: View) -> list[Member]:
+    """Members of the current generation that have workers left."""
+    return [member for member in _part(view) if not member.idle]
+
+
+def _in_touch(member: Member, now: float) -> bool:
+    return member.gone is None and now < member.heard + _IN_TOUCH
+
+
+def _idle(view: View, policy: Policy, now: float) -> bool:
+    """Whether no worker is left on the members of the current generation that can be asked."""
+    return all(
+        member.idle
+        for member in _part(view)
+        if member.gone is None or member.gone > now
+        if now < member.heard + policy.lease or not member.heard
+    )
+
+
+def _drained(view: View, now: float) -> bool:
+    """Whether all that was written is here, or went with its member."""
+    return all(member.drained for member in _part(view) if member.gone is None or member.gone > now)

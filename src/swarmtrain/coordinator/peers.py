@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from swarmtrain.coordinator.membership import Member
@@ -23,6 +23,7 @@ class Worker:
     exit: str = ""  # in words, once it is over
     code: int | None = None
     step: int | None = None
+    paused: bool = False  # it has left with all work saved, as it was asked to
 
     def dump(self) -> dict[str, Any]:
         """As it stands in the status document."""
@@ -47,7 +48,12 @@ class Peer:
     backend: str = "gloo"  # what would do for this node alone
     channel: Channel | None = None
     gone: float | None = None  # monotonic
+    generation: int = 0  # the last one that it has heard of
     idle: bool = True
+    drained: bool = True  # and everything that its workers wrote is here
+    warm: bool = True  # it has imported what workers need
+    leaving: bool = False  # it is told to go, or of no use to this run
+    copied: int = 1 << 62  # events of the journal that it has; more than there are until it is welcome
     missed_start: bool = False  # its connection broke before it heard of the current generation
     clock: float = 0.0  # seconds to add to its Unix times
     heard: float = 0.0
@@ -62,9 +68,21 @@ class Peer:
             address=self.address,
             port=self.port,
             joined=self.joined,
+            heard=self.heard,
             idle=self.idle,
+            drained=self.drained,
+            warm=self.warm,
+            leaving=self.leaving,
             gone=self.gone,
         )
+
+    def renew(self, said: Peer) -> None:
+        """It has joined again: what it says now counts, but that it leaves is never taken back."""
+        leaving = self.leaving or said.leaving
+        for each in fields(self):
+            if each.name not in ("node", "joined", "gone", "missed_start", "replies"):
+                setattr(self, each.name, getattr(said, each.name))
+        self.leaving = leaving
 
     def post(self, message: Message) -> None:
         """Tell the agent, if it can be told now; it learns everything it missed when it joins again."""

@@ -8,6 +8,7 @@ from typing import Any
 from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
+from swarmtrain.wire.pulse import Source
 
 _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
 
@@ -34,11 +35,16 @@ def status(run: Run) -> dict[str, Any]:
         "master": run.generation.master,
         "coordinator": run.place.node,
         "resumed_from": run.ticket.resume or None,
-        "workers": [
-            worker.dump() | {"step": run.progress.step_of(worker.rank)} for worker in run.workers.values()
-        ],
+        "workers": [worker.dump() | {"step": _step(run, worker.rank)} for worker in run.workers.values()],
         "members": _members(run),
         "cause": causes[0] | {"others": causes[1:]} if causes else None,
+        "nodes": {
+            "least": run.policy.nodes_min,
+            "most": run.policy.nodes_max,
+            "names": list(run.policy.names),
+            "wanted": run.wanted,
+        },
+        "cooperative": _cooperative(run),
         "deadline": time.time() + run.deadline - time.monotonic(),
         "lineage": run.place.lineage,
         "directories": {
@@ -49,7 +55,33 @@ def status(run: Run) -> dict[str, Any]:
             for node in sorted({worker.node for worker in run.workers.values()})
         },
         **run.progress.summary(),
-    }
+        **run.chronicle.summary(),
+    } | _steps(run)
+
+
+def _cooperative(run: Run) -> bool | None:
+    """Whether the training saves and pauses when it is asked to; None before every rank has told."""
+    sources = [beat.source for beat in run.vitals.beats.values()]
+    if len(sources) < max(1, len(run.workers)) or Source.NOBODY in sources:
+        return None
+    return all(source is Source.COOPERATIVE for source in sources)
+
+
+def _step(run: Run, rank: int) -> int | None:
+    """A rank's newest step: its pulse knows it sooner than its metrics."""
+    beat = run.vitals.beats.get(rank)
+    return beat.step if beat is not None and beat.stepped is not None else run.progress.step_of(rank)
+
+
+def _steps(run: Run) -> dict[str, Any]:
+    """What the pulses know of the training as a whole."""
+    usual, step = run.vitals.usual(), run.vitals.step()
+    known: dict[str, Any] = {}
+    if usual is not None:
+        known["step_seconds"] = round(usual, 6)
+    if step is not None and run.vitals.stepped() is not None:
+        known["step"] = step
+    return known
 
 
 def _members(run: Run) -> list[dict[str, Any]]:
@@ -66,7 +98,9 @@ def _members(run: Run) -> list[dict[str, Any]]:
 def _member(run: Run, peer: Peer) -> dict[str, Any]:
     ranks = [worker.rank for worker in run.workers.values() if worker.node == peer.node]
     if peer.channel is None:
-        state = "ended" if run.phase is Phase.ENDED else "lost"
+        state = "ended" if run.phase is Phase.ENDED else "left" if peer.leaving else "lost"
+    elif peer.leaving:
+        state = "leaving"
     else:
         state = "running" if ranks and not peer.idle else "joined"
     return {

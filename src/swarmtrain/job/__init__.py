@@ -11,7 +11,7 @@ from swarmtrain.job.fields import ExistingNetwork
 from swarmtrain.job.flags import Override, overrides_from_flags
 from swarmtrain.job.load import LoadedJob, load
 from swarmtrain.job.problems import JobError, Problem
-from swarmtrain.job.spec import Job, Resources
+from swarmtrain.job.spec import Job, Resources, Restart
 
 __all__ = [
     "ExistingNetwork",
@@ -21,6 +21,7 @@ __all__ = [
     "Override",
     "Problem",
     "Resources",
+    "Restart",
     "Volume",
     "load",
     "overrides_from_flags",

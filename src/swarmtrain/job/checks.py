@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from swarmtrain.job.problems import did_you_mean, shown
@@ -47,6 +47,12 @@ OWNED = dict.fromkeys(
     "it follows from the keys nodes and workers_per_node",
 )
 _OWNED_PREFIXES = ("TORCHELASTIC_", "SWARMTRAIN_")
+
+
+# What may stand for a mapping under `restart`, and the mapping it stands for.
+RESTART_WORDS: Mapping[str, Mapping[str, int]] = {"auto": {}, "never": {"max": 0}}
+_LIKE_AUTO = ("always", "any", "on", "on-failure", "unless-stopped", "yes", True)
+_LIKE_NEVER = ("no", "none", "off", False)
 
 
 class Volume(NamedTuple):
@@ -179,6 +185,21 @@ def text(value: str) -> str:
     if "\0" in value:
         raise ValueError("holds a zero character, which no process can be given")
     return value
+
+
+def restart(value: object) -> object:
+    """The mapping that a word under ``restart`` stands for; a mapping as it is."""
+    if isinstance(value, str) and value in RESTART_WORDS:
+        return RESTART_WORDS[value]
+    if not isinstance(value, (str, int, float, list, tuple)) and value is not None:
+        return value
+    near = did_you_mean(str(value), RESTART_WORDS)
+    if isinstance(value, (str, bool)):
+        word = "auto" if value in _LIKE_AUTO else "never" if value in _LIKE_NEVER else ""
+        near = f" (did you mean {word}?)" if word else near
+    elif isinstance(value, int):
+        near = f" (did you mean {{max: {value}}}?)"
+    raise ValueError(f"must be auto, never or a mapping of keys to values, not {shown(value)}{near}")
 
 
 def volume(value: str) -> str:

@@ -6,7 +6,8 @@ Only `job.spec` uses them. The rules for single values are in `job.checks`; here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,9 +15,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainValidator,
     WithJsonSchema,
 )
+from pydantic_core import CoreSchema
 
 from swarmtrain.job import checks
 from swarmtrain.job.problems import shown
@@ -36,6 +39,19 @@ class ExistingNetwork(Strict):
     """An attachable network that was made by someone else."""
 
     existing: str = Field(description="Its name.")
+
+
+@dataclass(frozen=True)
+class OrWord:
+    """On a type: the JSON schema takes one of these words in its place."""
+
+    words: tuple[str, ...]
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The schema of the type, or one of the words."""
+        return {"anyOf": [{"enum": list(self.words)}, handler(core_schema)]}
 
 
 def _written(value: object) -> object:
@@ -74,6 +90,17 @@ def _workers(value: object) -> int | str:
     raise ValueError(f"must be auto or a number from 1 up, not {shown(value)}")
 
 
+def _hang(value: object) -> float | str:
+    if value in ("auto", "off"):
+        return str(value)
+    if value is False or value in ("never", "none", "no"):
+        raise ValueError(f"must be auto, off or a duration, not {shown(value)} (did you mean off?)")
+    try:
+        return _duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or auto, or off") from None
+
+
 def _files(value: object) -> str | tuple[str, ...]:
     if value == "auto":
         return "auto"
@@ -106,6 +133,7 @@ _NODES_SCHEMA = WithJsonSchema(
 )
 _WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
 _FILES_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "array", "items": {"type": "string"}}]})
+_HANG_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["auto", "off", "10m"]})
 _ENV_SCHEMA = WithJsonSchema(
     {"type": "object", "additionalProperties": {"type": [*_TEXT_SCHEMA["type"], "null"]}}
 )
@@ -116,6 +144,7 @@ Text = Annotated[
 Texts = Annotated[Sequence[Text], AfterValidator(tuple)]
 Command = Annotated[Sequence[Text], Field(min_length=1), AfterValidator(tuple)]
 Duration = Annotated[float, PlainValidator(_duration), _DURATION_SCHEMA]
+HangTimeout = Annotated[float | Literal["auto", "off"], PlainValidator(_hang), _HANG_SCHEMA]
 Memory = Annotated[int, PlainValidator(_size(SMALLEST_MEMORY)), _SIZE_SCHEMA]
 SharedMemory = Annotated[int, PlainValidator(_size(SMALLEST_SHM)), _SIZE_SCHEMA]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swarmtrain.job import document, flags
+from swarmtrain.job import checks, document, flags
 from swarmtrain.job.document import Document
 from swarmtrain.job.flags import Override
 from swarmtrain.job.problems import JobError, KeyPath, Problem, unknown_key
-from swarmtrain.job.spec import TARGETS, Job
+from swarmtrain.job.spec import NESTED, TARGETS, Job
 
 DEFAULT_FILE = "swarmtrain.yaml"
 
@@ -28,7 +28,10 @@ VARIABLES = ("name", "image", "nodes", "backend", "network")
 ADDED = ("constraints", "volumes")
 
 # Keys of which a flag can set a part: env.SEED, resources.gpus.
-MAPPINGS = ("env", "resources")
+MAPPINGS = ("env", *NESTED)
+
+# Keys of which a word may stand for a mapping.
+WORDS = {"restart": checks.RESTART_WORDS}
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ class _Draft:
                 self.flags[key,] = variable
 
     def set_flags(self, overrides: Mapping[str, Override]) -> None:
-        for key, override in overrides.items():
+        # a part after the whole
+        for key, override in sorted(overrides.items(), key=lambda each: "." in each[0]):
             top, _, part = key.partition(".")
             if override.mistake:
                 self.problems.append(Problem((top,), override.mistake, flag=override.flag))
@@ -167,6 +171,11 @@ class _Draft:
 
     def _set_part(self, key: str, part: str, override: Override) -> None:
         present = self.values.get(key)
+        if isinstance(present, str) and present in WORDS.get(key, {}):
+            present = dict(WORDS[key][present])
+            if part in present and (key,) in self.flags:
+                text = f"cannot be combined with {self.flags[key,]}: both set {key}.{part}"
+                self.problems.append(Problem((key, part), text, flag=override.flag))
         if present is not None and not isinstance(present, dict):
             return  # the file's value is wrong as a whole, and reported as that
         self.values[key] = {**(present or {}), part: override.value}

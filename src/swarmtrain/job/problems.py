@@ -25,12 +25,17 @@ SYNONYMS = {
     "entrypoint": "script",
     "environment": "env",
     "gpus": "resources.gpus",
+    "hang_timeout": "restart.hang_timeout",
     "hosts": "nodes",
+    "max_restarts": "restart.max",
     "memory": "resources.memory",
     "nnodes": "nodes",
+    "node_timeout": "restart.node_timeout",
     "nproc_per_node": "workers_per_node",
     "num_nodes": "nodes",
     "replicas": "nodes",
+    "restarts": "restart.max",
+    "restart_policy": "restart",
     "nproc-per-node": "workers_per_node",
 }
 

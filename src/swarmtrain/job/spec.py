@@ -11,12 +11,12 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from swarmtrain.job import checks, fields
 from swarmtrain.job.checks import Volume
-from swarmtrain.job.fields import ExistingNetwork, Strict
+from swarmtrain.job.fields import ExistingNetwork, OrWord, Strict
 from swarmtrain.job.problems import JobError, Problem, explain
 
 TARGETS = ("script", "module", "command")
@@ -36,6 +36,28 @@ class Resources(Strict):
     gpu_kind: fields.Kind = Field(
         default="gpu", description="What the nodes call a GPU in node-generic-resources."
     )
+
+
+class Restart(Strict):
+    """How a run goes on after a failure. In a job, the word ``auto`` stands for all defaults, ``never`` for max 0."""
+
+    max: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="Failures within the window that are healed; 0: the first one ends the run."
+    )
+    window: fields.Duration = Field(
+        default=3600.0, description="For how long a failure counts; what lies before is forgotten."
+    )
+    node_timeout: fields.Duration = Field(
+        default=900.0, description="How long a run that has begun waits for enough nodes."
+    )
+    hang_timeout: fields.HangTimeout = Field(
+        default="auto",
+        description="How long no step may be made; auto goes by the usual time of a step, off never looks.",
+    )
+
+
+# Keys that hold a mapping of fixed keys.
+NESTED: dict[str, type[Strict]] = {"resources": Resources, "restart": Restart}
 
 
 class Job(Strict):
@@ -90,6 +112,9 @@ class Job(Strict):
     resources: Resources = Field(
         default=Resources(), description="What each node sets aside for the run, and the most it may use."
     )
+    restart: Annotated[Restart, BeforeValidator(checks.restart), OrWord(tuple(checks.RESTART_WORDS))] = Field(
+        default=Restart(), description="How the run goes on after a failure: auto, never, or its keys."
+    )
     stop_grace: fields.Duration = Field(
         default=60.0, description="How long workers may take to end when they are asked to."
     )
@@ -120,7 +145,9 @@ class Job(Strict):
         try:
             job = handler(data)
         except ValidationError as error:
-            problems += explain(error, list(cls.model_fields), {"resources": list(Resources.model_fields)})
+            problems += explain(
+                error, list(cls.model_fields), {key: list(each.model_fields) for key, each in NESTED.items()}
+            )
             wrong = {problem.path[0] for problem in problems if problem.path}
             job = handler({key: value for key, value in data.items() if key not in wrong})
         wrong = {problem.path[0] for problem in problems if problem.path}

@@ -7,6 +7,7 @@ asked of its coordinator. `control/` is the only caller.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,6 +85,29 @@ class Launcher(Protocol):
 
     def reach(self, run: Run, node: str) -> None:
         """Make a node's files reachable through the coordinator after its agent has ended (for ``fetch``)."""
+        ...
+
+    def program(self, run: Run) -> list[str]:
+        """The command that starts a part of the bundle beside the workers of a run's nodes, but for the part."""
+        ...
+
+    def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
+        """Start agents, or tell some to go, until there are ``nodes``; it does not wait for those that start.
+
+        Args:
+            busy: the nodes that train; the others go first, where that can be chosen.
+
+        Raises:
+            ClusterError: this run's nodes cannot be another number.
+        """
+        ...
+
+    def recover(self, run: Run, node: str) -> None:
+        """Start the coordinator on another machine, since its own is gone; it takes the journal from the agents.
+
+        Raises:
+            ClusterError: it may still live where it was, it cannot go there, or it cannot move at all.
+        """
         ...
 
     def kill(self, run: Run) -> None:

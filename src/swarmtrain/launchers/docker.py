@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from swarmtrain.errors import ClusterError, RequestError
@@ -27,6 +27,7 @@ from swarmtrain.wire.link import Link
 
 _SECONDS = 60.0
 _UNUSED = ("constraints", "coordinator")
+TOLD_TO_LEAVE = 143  # the exit code of an agent that somebody stops
 
 
 class DockerLauncher:
@@ -144,13 +145,50 @@ class DockerLauncher:
         python = container["Config"]["Entrypoint"][0]
         self.docker.run(*containers.serve_files(container["Id"], python, node), timeout=_SECONDS)
 
+    def program(self, run: Run) -> list[str]:
+        """See Launcher.program."""
+        return [self._coordinator(run)["Config"]["Entrypoint"][0], "-I", names.BUNDLE]
+
+    def container(self, run: Run, node: str) -> str:
+        """The id of a node's container; of the coordinator's for the empty name.
+
+        Raises:
+            ClusterError: there is none.
+        """
+        if not node:
+            return str(self._coordinator(run)["Id"])
+        for container in self._containers(run):
+            if _role(container) == names.AGENT_SERVICE and container["Config"]["Hostname"] == node:
+                return str(container["Id"])
+        raise ClusterError(f"{run.id} has no container for {node}")
+
+    def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
+        """Start containers that were stopped, or stop some, the last ones first."""
+        agents = sorted(
+            (each for each in self._containers(run) if _role(each) == names.AGENT_SERVICE), key=_name
+        )
+        idle = [each for each in agents if not _is_up(each)]
+        up = [each for each in agents if _is_up(each)]
+        if nodes > len(up):
+            self._command("start", idle[: nodes - len(up)])
+        up.sort(key=lambda each: each["Config"]["Hostname"] not in busy)
+        self._command("stop", up[nodes:])
+
+    def _command(self, word: str, found: list[dict[str, Any]]) -> None:
+        if found:
+            patience = max(each["Config"].get("StopTimeout") or 0 for each in found) + _SECONDS
+            self.docker.run(word, *(each["Id"] for each in found), timeout=patience)
+
+    def recover(self, run: Run, node: str) -> None:
+        """See Launcher.recover."""
+        raise ClusterError(f"the coordinator of {run.id} cannot move: one engine has one machine")
+
     def kill(self, run: Run) -> None:
         """End the agents; the coordinator stays as the archive."""
         running = [
             each["Id"]
             for each in self._containers(run)
-            if _role(each) == names.AGENT_SERVICE
-            and each["State"]["Status"] in ("running", "restarting", "paused")
+            if _role(each) == names.AGENT_SERVICE and _is_up(each)
         ]
         if running:
             self.docker.completed("kill", *running, timeout=_SECONDS)
@@ -244,6 +282,10 @@ def _role(container: dict[str, Any]) -> str:
     return str(container["Config"]["Labels"].get(names.LABEL_ROLE, ""))
 
 
+def _is_up(container: dict[str, Any]) -> bool:
+    return container["State"]["Status"] in ("running", "restarting", "paused")
+
+
 def _name(container: dict[str, Any]) -> str:
     return str(container["Name"]).lstrip("/")
 
@@ -258,6 +300,8 @@ def _ending(container: dict[str, Any]) -> str:
 def _trouble(container: dict[str, Any]) -> str:
     """What is wrong with a container; empty while it runs or has done its work."""
     state, name = container["State"], _name(container)
+    if state["Status"] == "exited" and state["ExitCode"] == TOLD_TO_LEAVE:
+        return ""
     if state["OOMKilled"]:
         return f"{name} ran out of memory; raise resources.memory"
     if state["Status"] in ("created", "exited") and state["Error"]:

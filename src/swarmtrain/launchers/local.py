@@ -11,11 +11,12 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from swarmtrain.wire.sockets import UNIX, dial_unix
 from swarmtrain.wire.storage import Storage
 
 _KILL_SECONDS = 5.0
+_LEAVE_SECONDS = 120.0  # for workers to save and end
+_STOPPED = {"pid": 0, "began": 0}  # in place of a process: it was told to go, and nothing is wrong with that
 _HAS_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
 _UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator")
 
@@ -89,15 +92,61 @@ class LocalLauncher:
             names.ENV_CODE: str(place / "code.zip") if sent.archive else "",
         }
         pids = {"": _start([*interpreter, "coordinator", "--leave"], environment, place)}
-        gpus = _gpus_for(len(nodes))
         for index, node in enumerate(nodes):
-            mine = {names.ENV_NODE: node, names.ENV_SLOT: str(index)}
-            if gpus and "CUDA_VISIBLE_DEVICES" not in environment:
-                mine["CUDA_VISIBLE_DEVICES"] = gpus[index]
+            variables = _of_node(environment, node, index, len(nodes))
             directory = self._storage.run(run.id) / node
             directory.mkdir(parents=True, exist_ok=True)
-            pids[node] = _start([*interpreter, "agent"], environment | mine, directory)
+            pids[node] = _start([*interpreter, "agent", "--again"], variables, directory)
         (place / "processes.json").write_text(json.dumps(pids))
+
+    def roots(self, run: Run) -> dict[str, int]:
+        """The live processes that everything of a run descends from, by node; the coordinator's name is empty."""
+        return {node: each["pid"] for node, each in self._processes(run.id).items() if _lives(each)}
+
+    def start_node(self, run: Run, node: str) -> None:
+        """Start the agent of a node again, as `submit` did: with the command and the variables of the coordinator.
+
+        Raises:
+            ClusterError: the run has no such node or no coordinator any more. Nothing happens to a node that lives.
+        """
+        processes = self._processes(run.id)
+        nodes = [name for name in processes if name]
+        if node not in nodes:
+            raise ClusterError(f"{run.id} has no node {node}", f"its nodes: {', '.join(nodes)}")
+        if _lives(processes[node]):
+            return
+        if not _lives(processes[""]):
+            raise ClusterError(f"the coordinator of {run.id} has gone: there is nothing to join")
+        words, variables = _as_started(processes[""]["pid"])
+        argv = [*words[: words.index("coordinator")], "agent", "--again"]
+        variables = _of_node(variables, node, nodes.index(node), len(nodes))
+        self._note(run, node, _start(argv, variables, self._storage.run(run.id) / node))
+
+    def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
+        """Start agents that have gone, or tell some to go, the last ones first."""
+        agents = {node: process for node, process in self._processes(run.id).items() if node}
+        up = [node for node, process in agents.items() if _lives(process)]
+        for node in [node for node in agents if node not in up][: max(0, nodes - len(up))]:
+            self.start_node(run, node)
+        for node in sorted(up, key=lambda node: node not in busy)[nodes:]:
+            self._stop_node(run, node, agents[node])
+
+    def _stop_node(self, run: Run, node: str, process: dict[str, int]) -> None:
+        """Tell an agent to go, as Docker would, and wait until it has."""
+        os.kill(process["pid"], signal.SIGTERM)
+        limit = time.monotonic() + _LEAVE_SECONDS
+        while _lives(process):
+            if time.monotonic() > limit:
+                raise ClusterError(f"the agent of {node} has not gone within {_LEAVE_SECONDS:.0f} s")
+            time.sleep(0.05)
+        self._note(run, node, _STOPPED)
+
+    def _note(self, run: Run, node: str, process: dict[str, int]) -> None:
+        """Write down the process of a node."""
+        path = self._storage.coordinator(run.id) / "processes.json"
+        aside = path.with_suffix(".new")
+        aside.write_text(json.dumps(self._processes(run.id) | {node: process}))
+        aside.replace(path)
 
     def runs(self) -> list[Run]:
         """See Launcher.runs."""
@@ -132,7 +181,7 @@ class LocalLauncher:
     def trouble(self, run: Run) -> str:
         """See Launcher.trouble."""
         for node, process in self._processes(run.id).items():
-            if not _lives(process):
+            if process != _STOPPED and not _lives(process):
                 place = self._storage.run(run.id) / node if node else self._storage.coordinator(run.id)
                 who = f"the agent of {node}" if node else "the coordinator"
                 return f"{who} ended: {_last_words(place / 'log')}"
@@ -140,6 +189,16 @@ class LocalLauncher:
 
     def reach(self, run: Run, node: str) -> None:
         """Every node's files are on this machine; there is nothing to do."""
+
+    def program(self, run: Run) -> list[str]:
+        """See Launcher.program."""
+        return [sys.executable, "-I", str(bundle.on_disk())]
+
+    def recover(self, run: Run, node: str) -> None:
+        """See Launcher.recover."""
+        raise ClusterError(
+            f"the coordinator of {run.id} cannot move: the machine it runs on is the only one there is"
+        )
 
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""
@@ -206,6 +265,24 @@ def _interpreter(job: Job) -> tuple[list[str], list[Notice]]:
     return found, [
         Notice(f"workers run on {python}, since {sys.executable} is not the one that was asked for")
     ]
+
+
+def _of_node(environment: Mapping[str, str], node: str, index: int, nodes: int) -> dict[str, str]:
+    """The variables of one node's agent, out of those of the whole run."""
+    mine = {names.ENV_NODE: node, names.ENV_SLOT: str(index)}
+    gpus = _gpus_for(nodes)
+    if gpus and "CUDA_VISIBLE_DEVICES" not in environment:
+        mine["CUDA_VISIBLE_DEVICES"] = gpus[index]
+    return {**environment, **mine}
+
+
+def _as_started(pid: int) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment that a process was started with. Raises OSError."""
+    words, variables = (
+        os.fsdecode(Path(f"/proc/{pid}/{name}").read_bytes()).split("\0")[:-1]
+        for name in ("cmdline", "environ")
+    )
+    return words, dict(variable.split("=", 1) for variable in variables if "=" in variable)
 
 
 def _gpus_for(nodes: int) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,50 @@ class SwarmLauncher:
         if failed := await_helpers(self.docker, run.stack, [helper], ("running", "complete")):
             raise ClusterError(f"the files of {run.id} on {node} cannot be reached: {failed[helper]}")
 
+    def program(self, run: Run) -> list[str]:
+        """See Launcher.program."""
+        model = self._model(run, names.AGENT_SERVICE)
+        python = model["Spec"]["TaskTemplate"]["ContainerSpec"]["Command"][0]
+        return [python, "-I", names.BUNDLE]
+
+    def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
+        """Scale the agents' service. Swarm chooses who goes; the coordinator has those that train save first."""
+        agents = [each for each in self._services(run) if _role(each) == names.AGENT_SERVICE]
+        if [each.name for each in agents] != [f"{run.stack}_{names.AGENT_SERVICE}"]:
+            raise ClusterError(
+                f"the nodes of {run.id} are named, a service each", "give the job a range, as nodes: 2..4"
+            )
+        if agents[0].replicas != nodes:
+            self._scale([agents[0].name], nodes)
+
+    def recover(self, run: Run, node: str) -> None:
+        """Start the coordinator on another manager; it puts its journal together from what the agents hold."""
+        machine = self._node(node)
+        if machine.role != "manager" or machine.state != "ready":
+            managers = [each.hostname for each in facts.read(self.docker).nodes if each.role == "manager"]
+            raise ClusterError(
+                f"{node} is no manager that is ready", f"managers of this Swarm: {', '.join(managers)}"
+            )
+        for task in tasks.read(self.docker, run.stack):
+            lives = task.alive and task.node is not None and task.node.state == "ready"
+            if task.role == names.COORDINATOR_SERVICE and lives and task.node is not None:
+                raise ClusterError(
+                    f"the coordinator of {run.id} may still live: Swarm says that {task.node.hostname} is there",
+                    "it is started again by itself; a machine that has gone is noticed after about 15 s",
+                )
+        model = self._model(run, names.COORDINATOR_SERVICE)["Spec"]
+        if any(network["Target"] == "host" for network in model["TaskTemplate"].get("Networks") or ()):
+            raise ClusterError(
+                f"{run.id} uses the host's network: its agents know the coordinator by its machine's address",
+                f"stop it, and go on from the snapshots: swarmtrain stop {run.id}; swarmtrain run --resume ...",
+            )
+        pins = [word for rule in _constraints(model) for word in ("--constraint-rm", rule)]
+        self.docker.run(
+            *("service", "update", "--detach", *pins, "--constraint-add", f"node.id=={machine.id}"),
+            *("--env-add", f"{names.ENV_MOVED}={int(time.time())}", model["Name"]),
+            timeout=SECONDS,
+        )
+
     def kill(self, run: Run) -> None:
         """Take the agents away; the coordinator stays as the archive."""
         agents = [each.name for each in self._services(run) if _role(each) == names.AGENT_SERVICE]
@@ -198,7 +242,8 @@ class SwarmLauncher:
         if not found:
             raise ClusterError(f"there is no stack {run.stack}", "swarmtrain ps lists the runs there are")
         for task in found:
-            if task.role == names.COORDINATOR_SERVICE and task.state == "running" and task.container:
+            here = task.state == "running" and task.desired == "running" and bool(task.container)
+            if here and task.role == names.COORDINATOR_SERVICE:
                 return task
         why = tasks.explain(found, time.time())
         raise ClusterError(
@@ -268,6 +313,11 @@ class SwarmLauncher:
     def _has(self, kind: str, name: str) -> bool:
         label = f"label={STACK_LABEL}={name}"
         return bool(self.docker.run(kind, "ls", "--quiet", "--filter", label, timeout=SECONDS).strip())
+
+
+def _constraints(spec: dict[str, Any]) -> list[str]:
+    """The placement constraints of a service's specification."""
+    return list(spec["TaskTemplate"].get("Placement", {}).get("Constraints") or ())
 
 
 def _role(service: Service) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarmtrain.errors import RequestError
-from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job import Job, LoadedJob, Restart
 from swarmtrain.job.units import format_duration
 from swarmtrain.swarm import bundle, code, zips
 from swarmtrain.swarm.cluster import Cluster
@@ -38,10 +38,10 @@ from swarmtrain.swarm.plan import STACK_FILE, Plan
 STORE = "rendezvous"
 WORK = "/workspace"
 MAX_CONFIGS = 20  # more files than this belong into an image
-MAX_RESTARTS = 10
 
 # Keys that only our agents act on.
 _UNUSED = ("timeout", "start", "coordinator")
+_UNUSED_RESTART = ("window", "node_timeout", "hang_timeout")
 
 # A store that outlives every node's agent. torchrun can also keep it inside of one of them, and dies with that one.
 _STORE_PROGRAM = (
@@ -90,6 +90,13 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     unused = [key for key in _UNUSED if key in job.sources]
     if unused:
         notices.append(f"{', '.join(unused)}: not used in a plain stack, which has no agents")
+    parts = [
+        f"restart.{key}"
+        for key in _UNUSED_RESTART
+        if getattr(job.job.restart, key) != getattr(Restart(), key)
+    ]
+    if parts:
+        notices.append(f"{', '.join(parts)}: not used in a plain stack, where torchrun restarts the workers")
     notices.append("a hung or silently lost node is noticed only by the process group's own timeout")
     document = render(job.job, placement, configs)
     header = _HEADER.format(job=job.job.name, file=STACK_FILE)
@@ -147,7 +154,7 @@ def _node(job: Job, placement: Placement, place: Place, index: int, configs: Seq
         "deploy": {
             "endpoint_mode": "dnsrr",
             "placement": {"constraints": constraints},
-            "restart_policy": {"condition": "on-failure", "delay": "1s", "max_attempts": MAX_RESTARTS},
+            "restart_policy": _restart_policy(job),
         },
     }
     if job.network != "host":
@@ -168,6 +175,13 @@ def _node(job: Job, placement: Placement, place: Place, index: int, configs: Seq
     return service
 
 
+def _restart_policy(job: Job) -> Document:
+    """As often as torchrun itself; Swarm reads no attempts as any number of them."""
+    if job.restart.max == 0:
+        return {"condition": "none"}
+    return {"condition": "on-failure", "delay": "1s", "max_attempts": job.restart.max}
+
+
 def _torchrun(job: Job, placement: Placement, place: Place) -> list[str]:
     """The arguments of torchrun, the same on every node."""
     store = STORE if job.network != "host" else placement.coordinator.address
@@ -177,7 +191,7 @@ def _torchrun(job: Job, placement: Placement, place: Place) -> list[str]:
     return [
         f"--nnodes={least if least == most else f'{least}:{most}'}",
         f"--nproc_per_node={workers}",
-        f"--max_restarts={MAX_RESTARTS}",
+        f"--max_restarts={job.restart.max}",
         f"--rdzv_id={job.name}",
         "--rdzv_backend=c10d",
         f"--rdzv_endpoint={host_and_port(store, placement.port)}",

@@ -37,6 +37,11 @@ def task_of(job: Job, node_names: Sequence[str] | None = None) -> Task:
         join_deadline=job.join_deadline,
         stop_grace=job.stop_grace,
         debug=job.debug,
+        restart=job.restart.max > 0,
+        max_restarts=job.restart.max,
+        restart_window=job.restart.window,
+        node_timeout=job.restart.node_timeout,
+        hang_timeout=_hang_timeout(job.restart.hang_timeout),
         cpus=job.resources.cpus,
     )
 
@@ -76,6 +81,13 @@ def _target(job: Job) -> tuple[Literal["script", "module", "command"], str, tupl
         return "module", job.module, tuple(job.args)
     assert job.command, "a job has a script, a module or a command"
     return "command", job.command[0], (*job.command[1:], *job.args)
+
+
+def _hang_timeout(value: float | Literal["auto", "off"]) -> float | None:
+    """Seconds; None goes by the usual time of a step, 0 never looks."""
+    if value == "off":
+        return 0.0
+    return None if value == "auto" else value
 
 
 def _workers(job: Job) -> int:

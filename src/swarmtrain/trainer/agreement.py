@@ -1,105 +1,193 @@
 """From which snapshot all ranks go on: the newest that any node holds and that is whole.
 
-Every node has a directory of its own, and after a fault they differ: one node missed the last snapshot, another's
-file was torn, a third is new. The nodes' leaders tell each other what they hold, newest first; the holders of the
-newest check it; a node without it, or with a damaged one, gets it from a holder over the process group. In the end
-every node holds it, and every rank loads it from its own node's directory.
+Every node has directories of its own, on disk and in memory, and after a fault they differ: one node missed the last
+snapshot, another's file was torn, a third is new. The nodes' leaders tell each other what they hold, newest first; the
+holders of the newest check it; a node without it, or with a damaged one, gets it from a holder over the process group.
+In the end every node holds it, and every rank loads it from its own node's directory.
 """
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from swarmtrain.trainer import snapshot
+from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer.disk import MEMORY
 from swarmtrain.trainer.distributed import World, broadcast_bytes, gather
 from swarmtrain.trainer.errors import TrainerError
-from swarmtrain.trainer.snapshot import Manifest, Position
+from swarmtrain.trainer.snapshot_files import Manifest, Position
+from swarmtrain.trainer.writer import Tier
 
 _CHUNK = 16 << 20
 
 
-def agree(world: World, directory: Path) -> Manifest | None:
-    """Brings the newest whole snapshot to every node and returns its manifest there; None where there is none."""
+@dataclass(frozen=True)
+class Found:
+    """A snapshot on this node."""
+
+    directory: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a rank says of the newest snapshot: where it holds it whole, and which of its copies are damaged."""
+
+    whole: Found | None
+    damaged: list[str]
+    node: str
+
+
+def agree(world: World, tiers: Sequence[Tier]) -> Found | None:
+    """Brings the newest whole snapshot to every node and says where it is there; None where there is none.
+
+    Args:
+        tiers: this node's, the quickest first: of equal snapshots the one there is taken.
+    """
     if world.leads_node:
-        snapshot.sweep(directory)
-    held = snapshot.listed(directory) if world.leads_node else []
+        for tier in tiers:
+            snapshot_files.sweep(tier.directory)
+    held = _held(tiers) if world.leads_node else []
     while True:
-        offers = gather(world, held[0] if held else None)
-        newest = max(
-            (offer for offer in offers if offer is not None), key=lambda offer: offer.key, default=None
-        )
+        offers = gather(world, held[0].manifest.key if held else None)
+        newest = max((offer for offer in offers if offer is not None), default=None)
         if newest is None:
             return None
-        mine = held[0] if held and held[0].key == newest.key else None
-        problem = snapshot.damage(directory, mine) if mine is not None else None
-        verdicts = gather(world, (mine, problem, world.node))
-        _name_damaged(world, verdicts)
-        source = next((rank for rank, (its, bad, _) in enumerate(verdicts) if its and not bad), None)
-        if mine is not None and problem is not None:
-            snapshot.discard(directory, mine)
-        if source is not None:
-            return _share(world, directory, verdicts, source)
-        if mine is not None:
-            held = held[1:]
+        mine = [each for each in held if each.manifest.key == newest]
+        held = held[len(mine) :]
+        verdicts = gather(world, _judge(world, mine))
+        if world.leads:
+            _name_damaged(verdicts, newest[1])
+        whole = [verdict.whole for verdict in verdicts if verdict.whole is not None]
+        if len({found.manifest.weights for found in whole}) > 1:
+            # The ranks had drifted apart, and were stopped before they noticed: none of these is to be trusted.
+            if world.leads:
+                _say(f"passing over the snapshot of step {newest[1]}: the nodes hold different weights in it")
+            for each in mine:
+                snapshot_files.discard(each.directory, each.manifest)
+        elif whole:
+            return _share(world, tiers, [verdict.whole for verdict in verdicts])
 
 
-def _name_damaged(world: World, verdicts: list[tuple[Manifest | None, str | None, str]]) -> None:
-    for manifest, problem, node in verdicts:
-        if world.leads and manifest is not None and problem is not None:
-            print(
-                f"swarmtrain: passing over a damaged snapshot of step {manifest.step} on node {node}: {problem}",
-                file=sys.stderr,
-                flush=True,
-            )
+def _held(tiers: Sequence[Tier]) -> list[Found]:
+    """The snapshots on this node, newest first, of equal ones the quickest first."""
+    found = [Found(tier.directory, each) for tier in tiers for each in snapshot_files.listed(tier.directory)]
+    return sorted(
+        found, key=lambda each: each.manifest.key, reverse=True
+    )  # sorted() keeps the order of equals
 
 
-def _share(
-    world: World, directory: Path, verdicts: list[tuple[Manifest | None, str | None, str]], source: int
-) -> Manifest:
-    """Sends ``source``'s snapshot to the nodes that lack it; returns this node's manifest of it."""
-    chosen = verdicts[source][0]
+def _judge(world: World, mine: Sequence[Found]) -> _Verdict:
+    damaged: list[str] = []
+    for each in mine:
+        problem = snapshot_files.damage(each.directory, each.manifest)
+        if problem is None:
+            return _Verdict(each, damaged, world.node)
+        damaged.append(f"{each.directory}: {problem}")
+        snapshot_files.discard(each.directory, each.manifest)
+    return _Verdict(None, damaged, world.node)
+
+
+def _name_damaged(verdicts: Sequence[_Verdict], step: int) -> None:
+    for verdict in verdicts:
+        for problem in verdict.damaged:
+            _say(f"passing over a damaged snapshot of step {step} on node {verdict.node}: {problem}")
+
+
+def _say(text: str) -> None:
+    print(f"swarmtrain: {text}", file=sys.stderr, flush=True)
+
+
+def _share(world: World, tiers: Sequence[Tier], held: Sequence[Found | None]) -> Found:
+    """Sends the snapshot of the first rank that holds it to the nodes that lack it; says where it is on this one."""
+    source = next(rank for rank, found in enumerate(held) if found is not None)
+    chosen = held[source]
     assert chosen is not None
-    mine, problem, _ = verdicts[world.rank]
-    whole = mine is not None and problem is None and mine.weights == chosen.weights
-    lacking = world.leads_node and not whole
-    if any(gather(world, lacking)):
-        received = _transfer(world, directory, chosen, source, receive=lacking)
-        if received is not None and received.sha256 != chosen.sha256:
-            raise TrainerError(
-                f"the snapshot of step {chosen.step} was damaged on its way from rank {source}"
-            )
-    gather(world, None)  # nobody reads before every leader has written
-    ours = next((each for each in snapshot.listed(directory) if each.key == chosen.key), None)
-    if ours is None:
+    ours = held[world.rank]
+    places = _places(tiers)
+    while True:
+        # One that lacks it tries one of its places after the other, together with all that lack it still.
+        lacking = world.leads_node and ours is None
+        if not any(gather(world, lacking)):
+            break
+        place = next(places) if lacking else None
+        received, problem = _transfer(world, chosen, source, place)
+        if problem is not None:
+            _say(f"node {world.node} cannot keep the snapshot of step {chosen.manifest.step}: {problem}")
+        if received is not None and place is not None:
+            ours = Found(place.directory, received)
+    everyones = gather(world, ours)
+    ours = everyones[world.rank - world.local_rank]  # the leader's of this node: ranks of a node are in a row
+    if ours is None or not (ours.directory / ours.manifest.file).is_file():
         raise TrainerError(
-            f"rank {world.rank} finds no snapshot of step {chosen.step} in {directory}",
+            f"rank {world.rank} finds no snapshot of step {chosen.manifest.step} on node {world.node}",
             "let all ranks of a node use one directory of snapshots",
         )
     return ours
 
 
+def _places(tiers: Sequence[Tier]) -> Iterator[Tier]:
+    """Where a snapshot that comes from another node may be put, best first."""
+    yield from tiers
+    aside = Path(tempfile.mkdtemp(prefix="swarmtrain-"))  # for this start alone
+    atexit.register(shutil.rmtree, aside, ignore_errors=True)
+    yield Tier("temporary", aside, 1, MEMORY)
+    raise TrainerError(
+        f"this node can keep the snapshot neither in {aside} nor in its directories of snapshots",
+        "free some space on it",
+    )
+
+
 def _transfer(
-    world: World, directory: Path, chosen: Manifest, source: int, *, receive: bool
-) -> Manifest | None:
-    """Passes the state's bytes over the process group, a chunk at a time; receivers store them as they come."""
+    world: World, chosen: Found, source: int, place: Tier | None
+) -> tuple[Manifest | None, str | None]:
+    """Passes the state's bytes over the process group, a chunk at a time, into ``place`` where that is given.
+
+    Returns:
+        What was stored, or in words what prevented it.
+    """
+    manifest = chosen.manifest
+    sizes = iter(_chunks(manifest.bytes))
     if world.rank == source:
-        with open(directory / chosen.file, "rb") as file:
-            for size in _chunks(chosen.bytes):
+        with open(chosen.directory / manifest.file, "rb") as file:
+            for size in sizes:
                 broadcast_bytes(world, file.read(size), size, source)
-        return None
-    if not receive:
-        for size in _chunks(chosen.bytes):
-            broadcast_bytes(world, b"", size, source)
-        return None
+        return None, None
 
     def write(file: BinaryIO) -> None:
-        for size in _chunks(chosen.bytes):
+        for size in sizes:
             file.write(broadcast_bytes(world, b"", size, source))
 
-    position = Position(chosen.generation, chosen.epoch, chosen.step, chosen.world_size, chosen.weights)
-    return snapshot.store(directory, position, write)
+    stored, problem = None, None
+    if place is not None:
+        position = Position(*(getattr(manifest, name) for name in Position.__dataclass_fields__))
+        try:
+            _check_room(place, manifest.bytes)
+            stored = snapshot_files.store(
+                place.directory, position, write, versions=manifest.versions, disk=place.disk
+            )
+        except OSError as error:
+            problem = str(error)
+    for size in sizes:  # what this rank does not keep it takes part in all the same
+        broadcast_bytes(world, b"", size, source)
+    if stored is not None and stored.sha256 != manifest.sha256:
+        raise TrainerError(
+            f"the snapshot of step {manifest.step} was damaged on its way from rank {source}",
+            "the network between these machines is at fault",
+        )
+    return stored, problem
+
+
+def _check_room(place: Tier, size: int) -> None:
+    place.disk.make_directory(place.directory)
+    if shutil.disk_usage(place.directory).free < size:
+        raise OSError(f"{place.directory} has no room for its {size >> 20} MiB")
 
 
 def _chunks(size: int) -> list[int]:

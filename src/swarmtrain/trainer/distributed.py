@@ -13,6 +13,7 @@ import hashlib
 import os
 import pickle
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -74,8 +75,41 @@ def join_world() -> World:
         rank, size = dist.get_rank(), dist.get_world_size()
         if "gloo" not in str(dist.get_backend_config()):
             control = device
-    node = os.environ.get(names.ENV_NODE) or os.environ.get("GROUP_RANK", "0")
-    return World(rank, size, local_rank, node, device, control, backend if size > 1 else "none", owned)
+    return World(
+        rank, size, local_rank, _node_name(), device, control, backend if size > 1 else "none", owned
+    )
+
+
+def find_world() -> World:
+    """This rank's place in the process group that the script has made; without one it must be alone.
+
+    Raises:
+        TrainerError: there are several ranks, and no process group.
+    """
+    if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise TrainerError(
+            "there are several ranks and no process group yet",
+            "call init_process_group before snapshot.resume",
+        )
+    grouped = dist.is_initialized()
+    rank, size = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
+    on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    only_gpu = grouped and "gloo" not in str(dist.get_backend_config())
+    return World(
+        rank,
+        size,
+        int(os.environ.get("LOCAL_RANK", 0)),
+        _node_name(),
+        device,
+        device if only_gpu else torch.device("cpu"),
+        str(dist.get_backend()) if grouped else "none",
+        owned=False,
+    )
+
+
+def _node_name() -> str:
+    return os.environ.get(names.ENV_NODE) or os.environ.get("GROUP_RANK", "0")
 
 
 def leave_world(world: World) -> None:
@@ -165,6 +199,15 @@ def total(world: World, sums: torch.Tensor) -> torch.Tensor:
     return sums.cpu()
 
 
+def greatest(world: World, values: torch.Tensor) -> torch.Tensor:
+    """The greatest of every rank's ``values``, one by one, on the CPU."""
+    if world.size == 1:
+        return values
+    values = values.to(world.control)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values.cpu()
+
+
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
     """The bytes of a tensor's elements, in order."""
     tensor = tensor.detach().cpu().contiguous()
@@ -187,8 +230,13 @@ def share_buffers(world: World, model: nn.Module) -> None:
 
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 of all parameters and buffers, in the model's order, as hex."""
+    return tensors_hash((*model.parameters(), *model.buffers()))
+
+
+def tensors_hash(tensors: Iterable[torch.Tensor]) -> str:
+    """SHA-256 of the tensors' bytes, one after the other, as hex."""
     digest = hashlib.sha256()
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in tensors:
         plain = tensor.detach().cpu().contiguous()
         if plain.numel():  # hashed where it lies, without a copy
             size = plain.numel() * plain.element_size()

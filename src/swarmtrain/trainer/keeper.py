@@ -1,162 +1,333 @@
-"""When snapshots are taken, and how all ranks take one and go on from one together."""
+"""When snapshots are taken, and how all ranks take one and go on from one together.
+
+Called by the trainer, and by ``snapshot`` for scripts that do not use it. A snapshot begins at the same step on all
+ranks and is written in the background (``writer``). What came of it is learned at a later step: each node says for
+itself what it could not write, and with the next snapshot the ranks compare the hashes of their weights at this one.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from swarmtrain.trainer import snapshot
+from swarmtrain.trainer import snapshot_files
 from swarmtrain.trainer.agreement import agree
-from swarmtrain.trainer.distributed import World, broadcast, check_drift, gather, share_buffers, weights_hash
-from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.trainer.clock import SharedClock
+from swarmtrain.trainer.disk import DISK, MEMORY
+from swarmtrain.trainer.distributed import World, check_drift, gather, share_buffers, weights_hash
+from swarmtrain.trainer.errors import DriftError, TrainerError
 from swarmtrain.trainer.metrics import Reporter
-from swarmtrain.trainer.options import Options
-from swarmtrain.trainer.snapshot import Position
+from swarmtrain.trainer.options import Every
+from swarmtrain.trainer.snapshot_files import Position
+from swarmtrain.trainer.vitals import Vitals
+from swarmtrain.trainer.writer import Content, Outcome, SnapshotWriter, Tier
 from swarmtrain.wire import names
 
-_CLOCK_INTERVAL = 1.0  # seconds between two looks of all ranks at rank 0's clock
+_KEPT_IN_MEMORY = 2
+_SHARE_FOR_MEMORY = 0.05  # of the time at most goes to writing there: of large states fewer are taken
+_PAUSE_AGAIN = 10.0  # seconds after a pause that nothing could be saved for, until the next try
+_LAST_WAIT = 10.0  # seconds that a training which fails waits for the snapshot that is being written
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When and where snapshots are taken; the fields are those of ``Options``."""
+
+    disk: Every
+    memory: Every
+    keep: int = 3
+    directory: Path | str | None = None
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be done at a step."""
+
+    disk: bool = False
+    memory: bool = False
+    pause: bool = False
+
+    def __bool__(self) -> bool:
+        return self.disk or self.memory or self.pause
 
 
 class SnapshotKeeper:
-    """Takes snapshots for the trainer; every method is called by all ranks at the same step."""
+    """Takes snapshots; every method but :meth:`close` is called by all ranks at the same step."""
 
-    def __init__(self, world: World, options: Options, reporter: Reporter) -> None:
-        self.directory = Path(options.snapshots or os.environ.get(names.ENV_SNAPSHOTS) or "snapshots")
+    def __init__(self, world: World, schedule: Schedule, reporter: Reporter, vitals: Vitals) -> None:
+        self.directory = Path(schedule.directory or os.environ.get(names.ENV_SNAPSHOTS) or "snapshots")
         self._world = world
-        self._options = options
+        self._schedule = schedule
         self._reporter = reporter
-        self._generation = int(os.environ.get(names.ENV_GENERATION) or 0)
-        self._last_step = -1  # of the newest snapshot
-        self._clock = _SharedClock(world, options.snapshot.seconds)
+        self._vitals = vitals
+        self._first = int(os.environ.get(names.ENV_GENERATION) or 0) <= 1  # of its run, or there is no run
+        self._generation = int(os.environ.get(names.ENV_FENCE) or os.environ.get(names.ENV_GENERATION) or 0)
+        self._disk = Tier("disk", self.directory, schedule.keep, DISK)
+        self._memory = _memory_tier()
+        self._writer = SnapshotWriter()
+        self._clock: SharedClock | None = None  # made with the first question, when all ranks are there
+        self._not_before = 0.0  # of a pause
+        self._memory_anywhere = False  # on any node
+        self._disk_step = -1  # of this node's newest snapshot on disk, or on its way there
+        self._saved_step = -1  # of the newest one that is written, anywhere on this node
+        self._compared = -1  # the newest step at which the ranks have compared their weights
+        self._hashes: dict[int, str] = {}  # of the weights at steps at which ranks have not compared them yet
+        self._failing: dict[str, str] = {}  # tiers that cannot be written, and why
+        self._skipped = False  # whether it has been said that snapshots are left out
 
-    def due_after_step(self, step: int) -> bool:
+    # --- When ---------------------------------------------------------------------------------------------
+
+    def due_after_step(self, step: int) -> Due:
         """To be asked once after every step."""
-        by_clock = self._clock.due(step)
-        return by_clock or self._options.snapshot.after_step(step)
+        self._collect()
+        clock = self._clock = self._clock or self._make_clock()
+        due = clock.due(step)
+        return Due(
+            disk="disk" in due or self._schedule.disk.after_step(step),
+            memory="memory" in due or (self._memory_anywhere and self._schedule.memory.after_step(step)),
+            pause="pause" in due,
+        )
+
+    def reschedule(self, disk: Every) -> None:
+        """Changes when snapshots are taken on disk."""
+        self._schedule = replace(self._schedule, disk=disk)
+        self._clock = None
 
     def due_after_epoch(self, epochs: int) -> bool:
-        return self._options.snapshot.after_epoch(epochs)
+        return self._schedule.disk.after_epoch(epochs)
 
     def is_kept(self, step: int) -> bool:
-        """Whether nothing is left to save at ``step``: it is saved, or nothing ever is."""
-        return self._options.snapshot.never or step == self._last_step
+        """Whether nothing is left to save on disk at ``step``: every node has it, or nothing ever is saved."""
+        return self._schedule.disk.never or all(gather(self._world, step == self._disk_step))
 
-    def check(self, model: nn.Module, step: int) -> str:
-        """Compares the weights over the ranks and returns their hash.
+    def _make_clock(self) -> SharedClock:
+        memory, agent = zip(*gather(self._world, (self._memory is not None, self._vitals.felt)), strict=True)
+        seconds = {"disk": self._schedule.disk.seconds}
+        self._memory_anywhere = any(memory)
+        if self._memory_anywhere:
+            seconds["memory"] = self._schedule.memory.seconds
+        return SharedClock(self._world, seconds, {"pause": self._wishes_pause} if any(agent) else {})
+
+    def _wishes_pause(self) -> bool:
+        return self._vitals.asked_to_pause and time.monotonic() >= self._not_before
+
+    # --- Taking one ---------------------------------------------------------------------------------------
+
+    def take(self, content: Content, due: Due, step: int, epoch: int) -> None:
+        """Begins a snapshot on every node; one that is still writing its last one leaves this one out.
 
         Raises:
-            DriftError: they differ.
+            DriftError: the ranks' weights differed at an earlier one.
         """
-        share_buffers(self._world, model)
-        weights = weights_hash(model)
-        check_drift(gather(self._world, weights), step)
-        return weights
+        everyones = gather(self._world, (content.own, self._hashes))
+        self._compare([hashes for _, hashes in everyones])
+        if self._writer.busy:
+            self._say_skipped(step)
+        else:
+            self._skipped = False
+            self._start(content, [own for own, _ in everyones], due, step, epoch)
+        for name in ("disk", "memory"):
+            if self._clock is not None and getattr(due, name):
+                self._clock.reset(name)
+        self._vitals.work()
 
-    def save(
-        self,
-        model: nn.Module,
-        state: Callable[[], dict[str, Any]],
-        own: dict[str, Any],
-        step: int,
-        epoch: int,
-    ) -> None:
-        """Writes a snapshot on every node.
+    def finish(self) -> None:
+        """Waits until all that was begun is written or has failed.
 
-        Args:
-            model: whose weights are compared over the ranks first.
-            state: gives what all ranks share.
-            own: what only this rank has; every node's snapshot holds that of all ranks, in order.
-            step, epoch: where the training stands.
+        Raises:
+            DriftError: the ranks' weights differed.
+        """
+        self._writer.wait()
+        self._collect()
+        self._compare(gather(self._world, self._hashes))
+
+    def save(self, content: Content, step: int, epoch: int, *, memory: bool = False) -> bool:
+        """Takes a snapshot and waits until it is on disk (and in memory); returns whether any node has it.
+
+        Raises:
+            DriftError: the ranks' weights differ. This snapshot is not kept then.
+        """
+        with self._reporter.phase("snapshot"):
+            self._writer.wait()
+            self._collect()
+            self.take(content, Due(disk=True, memory=memory), step, epoch)
+            self.finish()
+            return any(gather(self._world, self._saved_step == step))
+
+    def pause(self, content: Content, step: int, epoch: int) -> None:
+        """Saves everything and leaves, as the agent has asked some rank to.
+
+        Raises:
+            SystemExit: everything is saved. Where no node could save, this returns, and is tried again later.
+        """
+        if not self.save(content, step, epoch, memory=True):
+            self._not_before = time.monotonic() + _PAUSE_AGAIN
+            if self._world.leads:
+                _complain(f"no node could save step {step}, so the training does not pause")
+            return
+        self._reporter.say(f"Paused at step {step}: the group of nodes changes")
+        self._vitals.paused()
+        raise SystemExit(0)
+
+    def _start(self, content: Content, ranks: list[Any], due: Due, step: int, epoch: int) -> None:
+        state = {**content.shared(), "ranks": ranks} if self._world.leads_node else None
+        position = Position(self._generation, epoch, step, self._world.size, "")
+        self._disk_step = step if due.disk else self._disk_step
+        self._writer.start(content, state, position, lambda size: self._tiers(due, size))
+
+    def _tiers(self, due: Due, size: int) -> list[Tier]:
+        tiers = []
+        if due.memory and self._memory is not None:
+            why = self._memory.lacks_room(size)
+            if why is None:
+                tiers.append(self._memory)
+            else:
+                _complain(f"node {self._world.node} does without snapshots in memory: {why}")
+                self._memory = None
+        return [*tiers, self._disk] if due.disk else tiers
+
+    # --- What came of it ----------------------------------------------------------------------------------
+
+    def weights(self, model: nn.Module, step: int) -> str:
+        """The hash of the model's weights, that of the snapshot taken at this step if there is one.
 
         Raises:
             DriftError: the ranks' weights differ.
-            TrainerError: no node could write.
         """
-        with self._reporter.phase("snapshot"):
-            position = Position(self._generation, epoch, step, self._world.size, self.check(model, step))
-            ranks = gather(self._world, own)
-            problem = self._write({**state(), "ranks": ranks}, position) if self._world.leads_node else None
-            problems = gather(self._world, problem)
-        self._settle(problems, step)
-        self._last_step = step
-        self._clock.reset(step)
+        known = self._writer.weights
+        mine = known[1] if known is not None and known[0] == step else None
+        everyones = gather(self._world, mine)
+        hashes = [each for each in everyones if each is not None]
+        if len(hashes) < self._world.size:
+            share_buffers(self._world, model)
+            hashes = gather(self._world, weights_hash(model))
+        check_drift(hashes, step)
+        return hashes[self._world.rank]
 
-    def newest(self) -> dict[str, Any] | None:
+    def _collect(self) -> None:
+        """Reports what the writer has done since."""
+        try:
+            outcomes = self._writer.outcomes()
+        except Exception as error:
+            raise TrainerError(
+                f"the state of this training cannot be written as a snapshot: {error}",
+                "everything in the states of model, optimizer and scheduler must be picklable",
+            ) from error
+        known = self._writer.weights
+        if known is not None and known[0] > self._compared:
+            self._hashes[known[0]] = known[1]
+        for outcome in outcomes:
+            self._report(outcome)
+
+    def _report(self, outcome: Outcome) -> None:
+        tier, position, manifest = outcome.tier, outcome.position, outcome.manifest
+        node = self._world.node
+        if manifest is not None:
+            path = tier.directory / manifest.file
+            self._reporter.snapshot(
+                position.step, position.epoch, path, manifest.bytes, outcome.seconds, tier=tier.name
+            )
+            self._saved_step = position.step
+            if tier is self._memory and self._clock is not None:
+                self._clock.put_off("memory", outcome.seconds / _SHARE_FOR_MEMORY)
+        if outcome.error is None:
+            if self._failing.pop(tier.name, None) is not None:
+                _complain(
+                    f"node {node} writes snapshots to {tier.name} again, with that of step {position.step}"
+                )
+            return
+        if tier.name == "disk":
+            self._disk_step = -1
+        self._reporter.snapshot_failed(tier.name, position.step, node, outcome.error)
+        if self._failing.get(tier.name) != outcome.error:
+            self._failing[tier.name] = outcome.error
+            last = snapshot_files.listed(tier.directory)
+            left = f"the last one there is of step {last[0].step}" if last else "there is none yet"
+            _complain(
+                f"node {node} could not write the snapshot of step {position.step} to {tier.name}, and trains on; "
+                f"{left}: {outcome.error}"
+            )
+
+    def _say_skipped(self, step: int) -> None:
+        self._reporter.snapshot_skipped(step, self._world.node)
+        if not self._skipped and self._world.leads_node:
+            self._skipped = True
+            _complain(
+                f"node {self._world.node} leaves out the snapshot of step {step}: it is still writing the last one"
+            )
+
+    def _compare(self, everyones: Sequence[dict[int, str]]) -> None:
+        """Compares the ranks' hashes, as far as all of them know theirs of a step."""
+        for step in sorted(set(everyones[0]).intersection(*everyones[1:])):
+            try:
+                check_drift([hashes[step] for hashes in everyones], step)
+            except DriftError:
+                self._discard_from(step)
+                raise
+            self._compared = step
+        self._hashes = {step: each for step, each in self._hashes.items() if step > self._compared}
+
+    def _discard_from(self, step: int) -> None:
+        """Takes what was written since the ranks drifted apart off the lists, so that nothing goes on from it."""
+        self._writer.wait()
+        if not self._world.leads_node:
+            return
+        for tier in (self._memory, self._disk):
+            if tier is None:
+                continue
+            for manifest in snapshot_files.listed(tier.directory):
+                if manifest.generation == self._generation and manifest.step >= step:
+                    snapshot_files.discard(tier.directory, manifest)
+
+    # --- Going on -----------------------------------------------------------------------------------------
+
+    def newest(self, *, fresh: bool = False) -> dict[str, Any] | None:
         """The state to go on from, the same on all ranks; None for a fresh start.
 
+        Args:
+            fresh: the training is to start afresh. It goes on from what it has written itself before a fault.
+
         Raises:
-            TrainerError: a fresh start was asked for in a directory that holds snapshots.
+            TrainerError: a fresh start in a directory that holds snapshots.
         """
-        if not self._options.resume:
-            if any(gather(self._world, bool(snapshot.listed(self.directory)))):
+        if fresh and self._first:
+            if any(gather(self._world, bool(snapshot_files.listed(self.directory)))):
                 raise TrainerError(
                     f"{self.directory} holds snapshots of an earlier training, and resume is False",
                     "set resume=True to go on from them, or choose another directory",
                 )
             return None
+        tiers = [self._disk] if self._memory is None else [self._memory, self._disk]
         with self._reporter.phase("resume"):
-            manifest = agree(self._world, self.directory)
-            if manifest is None:
+            found = agree(self._world, tiers)
+            if found is None:
                 return None
-            state = snapshot.load(self.directory, manifest)
-        self._last_step = manifest.step
-        self._reporter.resume(manifest.step, manifest.epoch, self.directory / manifest.file)
+            state = snapshot_files.read(found.directory, found.manifest)
+        manifest = found.manifest
+        self._compared = manifest.step
+        if found.directory == self.directory:
+            self._disk_step = manifest.step
+        self._vitals.resumed(manifest.step)
+        self._reporter.resume(manifest.step, manifest.epoch, found.directory / manifest.file)
         return state
 
-    def _write(self, state: dict[str, Any], position: Position) -> str | None:
-        """Writes this node's snapshot; returns what went wrong, in words."""
-        started = time.monotonic()
-        try:
-            manifest = snapshot.save(self.directory, state, position)
-            snapshot.prune(self.directory, self._options.keep)
-        except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
-            return f"node {self._world.node}: {error}"
-        seconds = time.monotonic() - started
-        path = self.directory / manifest.file
-        self._reporter.snapshot(position.step, position.epoch, path, manifest.bytes, seconds)
-        return None
-
-    def _settle(self, problems: list[str | None], step: int) -> None:
-        """A snapshot that some node holds is good; one that no node could write ends the training."""
-        found = [problem for problem in problems if problem is not None]
-        writers = sum(gather(self._world, self._world.leads_node)) if found else 0
-        if found and len(found) == writers:
-            raise TrainerError(f"no node could write the snapshot of step {step}: {'; '.join(found)}")
-        if found and self._world.leads:
-            text = f"swarmtrain: the snapshot of step {step} is missing on some nodes: {'; '.join(found)}"
-            print(text, file=sys.stderr, flush=True)
+    def close(self) -> None:
+        """Lets the writer end, within reason."""
+        if self._writer.wait(_LAST_WAIT):
+            self._collect()
 
 
-class _SharedClock:
-    """Rank 0's clock, by which all ranks find something due at the same step.
+def _memory_tier() -> Tier | None:
+    directory = os.environ.get(names.ENV_MEMORY)
+    return Tier("memory", Path(directory), _KEPT_IN_MEMORY, MEMORY) if directory else None
 
-    Asking rank 0 at every step would cost a message a step. With each answer rank 0 names the step of the next
-    question instead, about a second ahead.
-    """
 
-    def __init__(self, world: World, seconds: float | None) -> None:
-        self._world = world
-        self._seconds = seconds
-        self._started = self._asked = time.monotonic()
-        self._asked_step = 0
-        self._next_step = 0
-
-    def due(self, step: int) -> bool:
-        if self._seconds is None or step < self._next_step:
-            return False
-        now = time.monotonic()
-        pace = (now - self._asked) / max(1, step - self._asked_step)
-        ahead = max(1, int(min(_CLOCK_INTERVAL, self._seconds) / max(pace, 1e-6)))
-        due, self._next_step = broadcast(self._world, (now - self._started >= self._seconds, step + ahead))
-        self._asked, self._asked_step = now, step
-        return due
-
-    def reset(self, step: int) -> None:
-        self._started = self._asked = time.monotonic()
-        self._asked_step = step
+def _complain(text: str) -> None:
+    print(f"swarmtrain: {text}", file=sys.stderr, flush=True)

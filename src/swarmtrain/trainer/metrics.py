@@ -21,6 +21,7 @@ import torch
 from swarmtrain.trainer.distributed import World
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.progress import Progress
+from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.wire import names
 
 _STEP_INTERVAL = 0.05  # seconds between two lines of steps
@@ -49,8 +50,16 @@ class StepReport:
 class Reporter:
     """Takes what happens in a training, and passes it on to whoever listens; one on every rank."""
 
-    def __init__(self, world: World, tensorboard: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        tensorboard: Path | str | None = None,
+        vitals: Vitals | None = None,
+        *,
+        started: bool = True,
+    ) -> None:
         self._world = world
+        self._vitals = vitals or Vitals()
         path = os.environ.get(names.ENV_METRICS)
         # Unbuffered and appended: a line is there, whole, as soon as it is written.
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
@@ -61,7 +70,8 @@ class Reporter:
         )
         self._unreported = (0, 0.0)  # steps and their seconds since the last line
         self._next_line = 0.0
-        self._write("start", rank=world.rank, world=world.size, device=str(world.device))
+        if started:  # else it is told by whoever else watches this script
+            self._write("start", rank=world.rank, world=world.size, device=str(world.device))
 
     def step(self, report: StepReport) -> None:
         steps, seconds = self._unreported
@@ -80,8 +90,17 @@ class Reporter:
         self._write("eval", step=step, epoch=epoch, metrics=dict(metrics))
         self._scalars("eval", metrics, step)
 
-    def snapshot(self, step: int, epoch: int, path: Path, size: int, seconds: float) -> None:
-        self._write("snapshot", step=step, epoch=epoch, path=str(path), bytes=size, seconds=round(seconds, 6))
+    def snapshot(
+        self, step: int, epoch: int, path: Path, size: int, seconds: float, tier: str = "disk"
+    ) -> None:
+        kind = "snapshot" if tier == "disk" else "memory_snapshot"
+        self._write(kind, step=step, epoch=epoch, path=str(path), bytes=size, seconds=round(seconds, 6))
+
+    def snapshot_failed(self, tier: str, step: int, node: str, error: str) -> None:
+        self._write("snapshot_failed", step=step, node=node, tier=tier, error=error)
+
+    def snapshot_skipped(self, step: int, node: str) -> None:
+        self._write("snapshot_skipped", step=step, node=node)
 
     def resume(self, step: int, epoch: int, path: Path) -> None:
         self._write("resume", step=step, epoch=epoch, path=str(path))
@@ -97,7 +116,8 @@ class Reporter:
         """Says that no steps are made inside, and why."""
         self._write("phase", name=name, on=True)
         try:
-            yield
+            with self._vitals.doing(name):
+                yield
         finally:
             self._write("phase", name=name, on=False)
 

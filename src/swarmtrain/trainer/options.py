@@ -53,7 +53,9 @@ class Options:
         shuffle: whether each epoch has an order of its own.
         workers: DataLoader processes of each rank; 0 loads in the training process.
         snapshot: when to take one. One is also taken at the end, unless this is never.
-        keep: how many snapshots each node keeps.
+        memory: when to take one in the node's memory, where $SWARMTRAIN_MEMORY names a directory there: it costs less
+            than one on disk and survives all but the loss of the machine's power. The newest two are kept.
+        keep: how many snapshots each node keeps on disk.
         snapshots: this node's directory of snapshots; None: $SWARMTRAIN_SNAPSHOTS, else ./snapshots.
         resume: whether to go on from the newest snapshot there is.
         evaluate: when to evaluate, by epochs or steps, where there is data to evaluate on. The end is always evaluated.
@@ -70,6 +72,7 @@ class Options:
     shuffle: bool = True
     workers: int = 0
     snapshot: Every = field(default_factory=lambda: Every(epochs=1))
+    memory: Every = field(default_factory=lambda: Every(seconds=5))
     keep: int = 3
     snapshots: Path | str | None = None
     resume: bool = True
@@ -89,5 +92,7 @@ class Options:
                 raise TrainerError(
                     f"{name}={getattr(self, name)!r} is unknown: it is one of {', '.join(allowed)}"
                 )
+        if self.memory.epochs is not None:
+            raise TrainerError("memory=Every(epochs=...) is not known: use steps or seconds")
         if self.evaluate.seconds is not None:
             raise TrainerError("evaluate=Every(seconds=...) would differ between runs: use epochs or steps")

@@ -1,211 +1,222 @@
-"""Snapshots as files: written so that every one that is listed loads.
+"""Snapshots for scripts that have a loop of their own: one call to go on from the newest, one to take the next.
 
-A snapshot is two files in a node's directory:
+    from swarmtrain.trainer import Every, snapshot
 
-    g0001-s000000120-3f9c2b7a51d0.pt    the state, by torch.save, named by generation, step and checksum
-    g0001-s000000120.json               its manifest: what it is, how large, its whole checksum
+    start = snapshot.resume(model=model, optimizer=optimizer)
+    for step in range(start, steps):
+        ...
+        optimizer.step()
+        snapshot.save(step + 1, every=Every(seconds=60), model=model, optimizer=optimizer)
 
-Both are written aside, flushed to the disk and renamed, the manifest last: a snapshot is listed when its manifest
-is there, and then its state is there too. Retention goes the other way. Manifests need no torch to be read.
+Both are called by all ranks, after the process group is made, with the same objects under the same names. They do
+what the Trainer does: snapshots are written in the background, by one rank of each node, and ranks go on from the
+newest whole one that any node holds. Under ``swarmtrain run`` they also take short-lived snapshots in memory, and leave
+when the agent asks for a pause.
 
-Snapshots order by generation, then step: once generation g+1 has gone on from some step, what older generations
-wrote beyond it is void.
+What is kept of an object is its ``state_dict()``. Modules, optimizers, schedulers and gradient scalers are the same
+on all ranks, and are kept once. Of anything else (a sampler, a loader) each rank's own state is kept; where the number
+of ranks is another than it was, all are given rank 0's.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import secrets
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+import atexit
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from swarmtrain.trainer.distributed import find_world, share_buffers
 from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.trainer.keeper import Schedule, SnapshotKeeper
+from swarmtrain.trainer.metrics import Reporter
+from swarmtrain.trainer.options import Every
+from swarmtrain.trainer.seeding import random_state, restore_random_state
+from swarmtrain.trainer.vitals import Vitals
+from swarmtrain.trainer.writer import Content, Stateful
 
-FORMAT = 1
-_CHUNK = 16 << 20
+_SHARED = (nn.Module, Optimizer, LRScheduler, ReduceLROnPlateau, torch.amp.GradScaler)
 
-
-@dataclass(frozen=True)
-class Position:
-    """Where in a run a snapshot was taken, and the hash of the weights there."""
-
-    generation: int
-    epoch: int
-    step: int
-    world_size: int
-    weights: str
+_session: _Session | None = None
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What is known of a snapshot without loading it. ``file`` is the state's name in the same directory."""
+def resume(
+    *,
+    extra: MutableMapping[str, Any] | None = None,
+    directory: Path | str | None = None,
+    keep: int = 3,
+    **objects: Stateful,
+) -> int:
+    """Goes on from the newest snapshot that any node holds, once, before the first step.
 
-    format: int
-    generation: int
-    epoch: int
-    step: int
-    world_size: int
-    weights: str
-    file: str
-    bytes: int
-    sha256: str
-    time: float
+    Args:
+        extra: plain values, which are replaced by those of the snapshot.
+        directory: this node's directory of snapshots; None: $SWARMTRAIN_SNAPSHOTS, else ./snapshots.
+        keep: how many snapshots each node keeps on disk.
+        objects: what is to be kept, by name: all that :func:`save` will be given.
 
-    @property
-    def key(self) -> tuple[int, int]:
-        """By which snapshots are ordered."""
-        return self.generation, self.step
-
-    @property
-    def name(self) -> str:
-        return f"g{self.generation:04d}-s{self.step:09d}"
-
-
-def save(directory: Path, state: dict[str, Any], position: Position) -> Manifest:
-    """Writes a snapshot of ``state``; it is listed once this returns, and not before.
+    Returns:
+        How many steps are made: the number that :func:`save` was called with; 0 for a fresh start.
 
     Raises:
-        OSError: the disk is full or gone. Nothing is listed then, and older snapshots are as they were.
+        TrainerError: there are several ranks and no process group yet; the snapshot does not fit these objects.
     """
-    return store(directory, position, lambda file: torch.save(state, file))
+    global _session
+    if _session is not None:
+        raise TrainerError("snapshot.resume was called twice", "call it once, before the first step")
+    _session = _Session(directory, keep)
+    return _session.resume(objects, extra)
 
 
-def store(directory: Path, position: Position, write: Callable[[BinaryIO], object]) -> Manifest:
-    """As :func:`save`, with ``write`` to write the state's bytes."""
-    directory.mkdir(parents=True, exist_ok=True)
-    name = f"g{position.generation:04d}-s{position.step:09d}"
-    aside = directory / f".{name}.{secrets.token_hex(8)}.tmp"  # several nodes may share a directory
-    try:
-        with open(aside, "wb") as file:
-            hashing = _HashingFile(file)
-            write(cast(BinaryIO, hashing))
-            file.flush()
-            os.fsync(file.fileno())
-        sha256 = hashing.digest.hexdigest()
-        manifest = Manifest(
-            format=FORMAT,
-            **asdict(position),
-            file=f"{name}-{sha256[:12]}.pt",
-            bytes=hashing.written,
-            sha256=sha256,
-            time=time.time(),
-        )
-        aside.replace(directory / manifest.file)
-        _sync_directory(directory)
-        with open(aside, "w", encoding="utf-8") as text:
-            json.dump(asdict(manifest), text, indent=1)
-            text.flush()
-            os.fsync(text.fileno())
-        aside.replace(directory / f"{name}.json")
-        _sync_directory(directory)
-    finally:
-        aside.unlink(missing_ok=True)
-    return manifest
+def save(
+    step: int,
+    *,
+    every: Every | None = None,
+    extra: Mapping[str, Any] | None = None,
+    wait: bool = False,
+    **objects: Stateful,
+) -> bool:
+    """Takes a snapshot when one is due; to be called after each optimizer step.
 
+    It returns when the copying has begun. Until the next ``step()`` of the optimizers given here, nothing but these may
+    change their parameters; other tensors may be changed at once.
 
-def listed(directory: Path) -> list[Manifest]:
-    """The snapshots in ``directory``, newest first. A manifest that cannot be read lists nothing."""
-    manifests = []
-    for path in directory.glob("g*-s*.json"):
-        try:
-            manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue
-        if manifest.format == FORMAT and (directory / manifest.file).is_file():
-            manifests.append(manifest)
-    return sorted(manifests, key=lambda manifest: manifest.key, reverse=True)
+    Args:
+        step: how many optimizer steps are made in all.
+        every: when one is due, by steps or seconds; None: at each call.
+        extra: plain values to keep with it.
+        wait: whether to take one in any case, and return when it is on the disk: for the end of a training.
+        objects: as given to :func:`resume`.
 
-
-def damage(directory: Path, manifest: Manifest) -> str | None:
-    """What is wrong with the snapshot's file, in words; None where it is whole."""
-    try:
-        with open(directory / manifest.file, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != manifest.bytes:
-                return f"{manifest.file} has {size} bytes, not {manifest.bytes}"
-            digest = hashlib.sha256()
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        return f"{manifest.file} cannot be read: {error.strerror or error}"
-    return None if digest.hexdigest() == manifest.sha256 else f"{manifest.file} does not match its checksum"
-
-
-def load(directory: Path, manifest: Manifest) -> dict[str, Any]:
-    """The state that :func:`save` was given, with all tensors on the CPU.
-
-    The file may hold any Python object, as optimizers and schedulers keep what they like in their state: it is to
-    be trusted as much as the script that wrote it.
+    Returns:
+        Whether a snapshot was begun; with ``wait``, whether any node could write it.
 
     Raises:
-        TrainerError: the file is damaged.
+        SystemExit: the agent asked for a pause, and everything is saved. Let it pass.
+        DriftError: the ranks hold different weights.
+        TrainerError: ``every`` counts epochs, which a script keeps to itself.
     """
-    problem = damage(directory, manifest)
-    if problem is not None:
-        raise TrainerError(f"the snapshot in {directory} is damaged: {problem}")
-    state: dict[str, Any] = torch.load(directory / manifest.file, map_location="cpu", weights_only=False)
-    return state
+    global _session
+    if _session is None:
+        _session = _Session(None, 3)
+    return _session.save(step, every or Every(steps=1), objects, extra or {}, wait)
 
 
-def discard(directory: Path, manifest: Manifest) -> None:
-    """Takes a damaged snapshot off the list; its state stays as ``*.damaged`` for a person to look at."""
-    (directory / f"{manifest.name}.json").unlink(missing_ok=True)
-    data = directory / manifest.file
-    with suppress(FileNotFoundError):
-        data.replace(data.with_suffix(".damaged"))
-    _sync_directory(directory)
+class _Session:
+    """The snapshots of this process's training."""
+
+    def __init__(self, directory: Path | str | None, keep: int) -> None:
+        self._world = find_world()
+        self._vitals = Vitals.of_this_worker()
+        self._reporter = Reporter(self._world, vitals=self._vitals, started=False)
+        schedule = Schedule(Every(), Every(seconds=5), keep, directory)
+        self._keeper = SnapshotKeeper(self._world, schedule, self._reporter, self._vitals)
+        self._every = Every()
+        atexit.register(self._close)
+
+    def resume(self, objects: Mapping[str, Stateful], extra: MutableMapping[str, Any] | None) -> int:
+        _refuse_sharded(objects)
+        state = self._keeper.newest()
+        if state is None:
+            return 0
+        if state.get("by") != "script":
+            raise TrainerError(
+                f"the snapshot in {self._keeper.directory} was written by the Trainer",
+                "choose another directory of snapshots",
+            )
+        ranks = state["ranks"]
+        same_ranks = len(ranks) == self._world.size
+        own = ranks[self._world.rank if same_ranks else 0]
+        for name, held in objects.items():
+            kept = state["objects"] if isinstance(held, _SHARED) else own["objects"]
+            if name not in kept:
+                raise TrainerError(
+                    f"the snapshot holds no {name}: it holds {', '.join((*state['objects'], *own['objects']))}",
+                    "give save and resume the same objects under the same names",
+                )
+            try:
+                _plain(held).load_state_dict(kept[name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise TrainerError(
+                    f"the snapshot does not fit {name}: {error}",
+                    "go back to the code that wrote it, or choose another directory of snapshots",
+                ) from error
+        if extra is not None:
+            extra.update(state["extra"])
+        if same_ranks:
+            restore_random_state(own["random"])
+        step: int = state["step"]
+        return step
+
+    def save(
+        self,
+        step: int,
+        every: Every,
+        objects: Mapping[str, Stateful],
+        extra: Mapping[str, Any],
+        wait: bool,
+    ) -> bool:
+        if every != self._every:
+            if every.epochs is not None:
+                raise TrainerError("every=Every(epochs=...) is not known here", "use steps or seconds")
+            self._every = every
+            self._keeper.reschedule(every)
+        self._vitals.stepped(step)
+        due = self._keeper.due_after_step(step)
+        if due.pause:
+            self._keeper.pause(self._content(step, objects, extra), step, 0)
+        if wait:
+            return self._keeper.save(self._content(step, objects, extra), step, 0)
+        if not (due.disk or due.memory):
+            return False
+        self._keeper.take(self._content(step, objects, extra), due, step, 0)
+        return True
+
+    def _content(self, step: int, objects: Mapping[str, Stateful], extra: Mapping[str, Any]) -> Content:
+        shared = {name: held for name, held in objects.items() if isinstance(held, _SHARED)}
+        others = {name: held for name, held in objects.items() if name not in shared}
+        weights: list[torch.Tensor] = []
+        for held in shared.values():
+            if isinstance(held, nn.Module):
+                weights += held.parameters()
+                if isinstance(held, DistributedDataParallel) and held.broadcast_buffers:
+                    # As the next forward pass would. Else each rank's buffers are its own affair.
+                    share_buffers(self._world, held)
+                    weights += held.buffers()
+        own = {"random": random_state(), "objects": {name: _state(held) for name, held in others.items()}}
+
+        def state() -> dict[str, Any]:
+            kept = {name: _state(held) for name, held in shared.items()}
+            return {"by": "script", "objects": kept, "extra": dict(extra), "step": step}
+
+        optimizers = [held for held in shared.values() if isinstance(held, Optimizer)]
+        return Content(state, own, weights, optimizers)
+
+    def _close(self) -> None:
+        self._keeper.close()
+        self._reporter.close()
 
 
-def prune(directory: Path, keep: int) -> None:
-    """Removes all but the newest ``keep`` snapshots, and states that no manifest names any more."""
-    manifests = listed(directory)
-    for manifest in manifests[keep:]:
-        (directory / f"{manifest.name}.json").unlink(missing_ok=True)
-    kept = {manifest.file for manifest in manifests[:keep]}
-    newest = manifests[0].name if manifests else ""
-    for data in directory.glob("g*-s*.pt"):
-        # A state that is as new as the newest may be another writer's, whose manifest comes in a moment.
-        if data.name not in kept and not data.name.startswith(newest):
-            data.unlink(missing_ok=True)
+def _plain(held: Stateful) -> Stateful:
+    """A model without what wraps it for today's number of ranks or today's compiler."""
+    while isinstance(held, DistributedDataParallel) or hasattr(held, "_orig_mod"):
+        held = held.module if isinstance(held, DistributedDataParallel) else held._orig_mod
+    return held
 
 
-def sweep(directory: Path) -> None:
-    """Removes what writers that were killed have left aside. Only while nobody writes."""
-    for aside in directory.glob(".g*-s*.tmp"):
-        aside.unlink(missing_ok=True)
+def _state(held: Stateful) -> Any:
+    return _plain(held).state_dict()
 
 
-class _HashingFile:
-    """A file for torch.save that adds up the checksum of what goes through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.written = 0
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self._file.write(data)
-        size = memoryview(data).nbytes
-        self.written += size
-        return size
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes names in ``directory`` survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _refuse_sharded(objects: Mapping[str, Stateful]) -> None:
+    for name, held in objects.items():
+        if isinstance(held, nn.Module) and any(hasattr(each, "device_mesh") for each in held.parameters()):
+            raise TrainerError(
+                f"{name} is sharded over the ranks, and a snapshot holds whole models",
+                "save it with torch.distributed.checkpoint",
+            )

@@ -8,9 +8,11 @@ snapshots and goes on from them, ``evaluation`` measures, ``metrics`` reports.
 from __future__ import annotations
 
 import atexit
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -25,11 +27,13 @@ from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_siz
 from swarmtrain.trainer.distributed import join_world, leave_world, share_buffers, total
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.evaluation import Evaluator, Measure
-from swarmtrain.trainer.keeper import SnapshotKeeper
+from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
 from swarmtrain.trainer.metrics import Reporter, StepReport
 from swarmtrain.trainer.options import Options
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import derive_seed, random_state, restore_random_state, seed_everything
+from swarmtrain.trainer.vitals import Vitals
+from swarmtrain.trainer.writer import Content, Stateful
 
 
 class Trainer:
@@ -66,7 +70,8 @@ class Trainer:
         self.cursor = SampleCursor(checked_size(train_data, "training"), options.seed, options.shuffle)
         self.step = 0  # optimizer steps made since the run began
         self.world = world = join_world()
-        self.reporter = Reporter(world, options.tensorboard)
+        self._vitals = Vitals.of_this_worker()
+        self.reporter = Reporter(world, options.tensorboard, self._vitals)
 
         self._parallel = self.model = model.to(world.device)
         atexit.register(self.close)
@@ -97,7 +102,11 @@ class Trainer:
                 batch_size=options.micro_batch or options.batch_size,
                 workers=options.workers,
             )
-        self._keeper = SnapshotKeeper(world, options, self.reporter)
+        schedule = Schedule(options.snapshot, options.memory, options.keep, options.snapshots)
+        self._keeper = SnapshotKeeper(world, schedule, self.reporter, self._vitals)
+        self._rank_state: dict[str, Stateful] = {}
+        # DistributedDataParallel shares buffers when a forward pass begins: there the ranks meet first.
+        self._meets_in_forward = any(True for _ in self.model.buffers())
         self._resumed = False
         self._epoch_loss = torch.zeros(
             2, dtype=torch.float64, device=world.device
@@ -123,22 +132,25 @@ class Trainer:
             self.resume()
             self.model.train()
             self._mark = time.perf_counter()
+            self._vitals.work()
             while not self._reached(epochs, steps):
                 for step in self._loader.steps():
                     loss = self._train_step(step)
                     self.step += 1
                     self.cursor.advance(step.samples)
+                    self._vitals.stepped(self.step)
                     self._report(step, loss)
                     due = self._keeper.due_after_step(self.step)
                     if self.cursor.at_end:
                         self._end_epoch()
-                        due = due or self._keeper.due_after_epoch(self.cursor.epoch)
+                        if self._keeper.due_after_epoch(self.cursor.epoch):
+                            due = replace(due, disk=True)
                     elif self.options.evaluate.after_step(self.step):
                         self.evaluate()
-                    if due:
-                        self.save()
                     if self._reached(epochs, steps):
                         break
+                    if due:
+                        self._take_snapshot(due)
             return self._end()
         except BaseException:
             self.close()
@@ -150,14 +162,24 @@ class Trainer:
         loss_sum, samples = torch.zeros((), dtype=torch.float64, device=self.world.device), 0
         for piece in step.pieces:
             inputs, targets = inputs_and_targets(piece.batch, self.world.device)
+            # Marks are where every rank comes once a step, also one with fewer pieces than others.
+            if piece.last:
+                self._vitals.passed()
+                if self._meets_in_forward:
+                    self._vitals.met()
             with self._communicating(piece.last):
                 with self._precision.autocast():
                     loss = self._loss(self._parallel(inputs), targets)
+                if piece.last:
+                    self._vitals.passed()
+                    if not self._meets_in_forward:
+                        self._vitals.met()
                 # Ranks' gradients are averaged. This weight makes the average that of the whole batch's samples.
                 self._precision.backward(loss * (piece.samples * self.world.size / step.samples))
             if piece.samples:
                 loss_sum += loss.detach() * piece.samples
                 samples += piece.samples
+        self._vitals.passed()
         applied = self._precision.update(self.optimizer, self.model, self.options.clip_norm)
         if applied and self._scheduler is not None and self.options.scheduler_per == "step":
             self._scheduler.step()
@@ -185,9 +207,16 @@ class Trainer:
 
     def _end(self) -> dict[str, float]:
         metrics = self._evaluated[1] if self._evaluated[0] == self.step else self.evaluate()
-        if not self._keeper.is_kept(self.step):
-            self.save()
-        weights = self._keeper.check(self.model, self.step)
+        with self.reporter.phase("snapshot"):
+            self._keeper.finish()
+        if not self._keeper.is_kept(self.step) and not self.save() and self.world.leads:
+            print(
+                f"swarmtrain: the training is done, but no node could write its last snapshot, of step {self.step}: "
+                "its weights are in no file",
+                file=sys.stderr,
+                flush=True,
+            )
+        weights = self._keeper.weights(self.model, self.step)
         self.reporter.end(self.step, self.cursor.epoch, weights, metrics)
         return metrics
 
@@ -204,6 +233,7 @@ class Trainer:
         if self._evaluator is None:
             return {}
         with self.reporter.phase("evaluation"):
+            self._vitals.passed()
             share_buffers(self.world, self.model)
             metrics = self._evaluator(self.model)
         self.reporter.evaluation(self.step, self.cursor.epoch, metrics)
@@ -211,30 +241,43 @@ class Trainer:
         self._mark = time.perf_counter()
         return metrics
 
-    def save(self) -> None:
-        """Takes a snapshot on every node."""
-        own = {"random": random_state(), "epoch_loss": self._epoch_loss.tolist()}
-        self._keeper.save(self.model, self._state, own, self.step, self.cursor.epoch)
+    def save(self) -> bool:
+        """Takes a snapshot on every node and waits until it is on disk; returns whether any node could write it."""
+        saved = self._keeper.save(self._content(), self.step, self.cursor.epoch)
         self._mark = time.perf_counter()
+        return saved
 
     def resume(self) -> bool:
         """Goes on from the newest snapshot, once; :meth:`fit` calls it. Returns whether there was one."""
         if self._resumed:
             return False
         self._resumed = True
-        state = self._keeper.newest()
+        state = self._keeper.newest(fresh=not self.options.resume)
         if state is not None:
             self._load_state(state)
+        if hasattr(self.model, "_orig_mod"):  # torch.compile's: it compiles in the first step
+            self._vitals.begins_with("compile")
         return state is not None
+
+    def add_rank_state(self, name: str, holder: Stateful) -> None:
+        """Puts something that differs from rank to rank into snapshots: the residuals of compressed gradients, say.
+
+        To be called before anything is resumed. ``holder`` is given its state back where there are as many ranks as
+        there were; else it begins anew. Every node's snapshot holds that of all ranks.
+        """
+        assert not self._resumed, "what is added after a resume would be lost"
+        self._rank_state[name] = holder
 
     def close(self) -> None:
         """Leaves the process group and closes what is open. Also done by ``with``, at exit and when fit fails."""
         atexit.unregister(self.close)
-        self.reporter.close()
         # DDP's reducer goes before its group does. As the last owner of a gloo group it would join the group's
         # thread while it holds the GIL, and that thread may be waiting for the GIL (torch 2.13).
         self._parallel = self.model
         leave_world(self.world)
+        # The other ranks have been let go. A snapshot that is being written is worth a moment.
+        self._keeper.close()
+        self.reporter.close()
 
     def __enter__(self) -> Trainer:
         return self
@@ -247,9 +290,27 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------
     # State
 
+    def _take_snapshot(self, due: Due) -> None:
+        if due.pause:
+            self._keeper.pause(self._content(), self.step, self.cursor.epoch)
+        if due.disk or due.memory:
+            self._keeper.take(self._content(), due, self.step, self.cursor.epoch)
+        self._mark = time.perf_counter()
+
+    def _content(self) -> Content:
+        share_buffers(self.world, self.model)
+        own = {
+            "random": random_state(),
+            "epoch_loss": self._epoch_loss.tolist(),
+            "more": {name: holder.state_dict() for name, holder in self._rank_state.items()},
+        }
+        weights = (*self.model.parameters(), *self.model.buffers())
+        return Content(self._state, own, weights, [self.optimizer])
+
     def _state(self) -> dict[str, Any]:
         """What all ranks share, as a snapshot holds it."""
         return {
+            "by": "trainer",
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict() if self._scheduler is not None else {},
@@ -259,6 +320,11 @@ class Trainer:
         }
 
     def _load_state(self, state: dict[str, Any]) -> None:
+        if state.get("by", "trainer") != "trainer":
+            raise TrainerError(
+                f"the snapshot in {self._keeper.directory} was written by a script without the Trainer",
+                "choose another directory of snapshots",
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -277,6 +343,9 @@ class Trainer:
             own = ranks[self.world.rank]
             restore_random_state(own["random"])
             self._epoch_loss.copy_(torch.tensor(own["epoch_loss"], dtype=torch.float64))
+            for name, holder in self._rank_state.items():
+                if name in own.get("more", {}):
+                    holder.load_state_dict(own["more"][name])
             return
         # Other ranks than then: their random numbers begin anew, the same ones each time this is done.
         seed_everything(derive_seed(self.options.seed, "rank", self.world.rank, "step", self.step))

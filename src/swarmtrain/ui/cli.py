@@ -59,11 +59,14 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Act": {
         "exec": Entry("act", "exec_", "Run a command on a node of a run."),
         "fetch": Entry("act", "fetch", "Bring a file or directory from a run's nodes."),
+        "recover": Entry("recover", "recover", "Move a run's coordinator off a machine that is gone."),
+        "resize": Entry("resize", "resize", "Go on with more nodes, or with fewer."),
         "stop": Entry("act", "stop", "Stop a run; its files are kept."),
         "rm": Entry("act", "rm", "Remove a run with its files on every node."),
     },
     "More": {
         "lab": Entry("lab", "lab", "A real Swarm of several engines on this machine."),
+        "chaos": Entry("chaos", "chaos", "Break things in a run on purpose."),
         "completion": Entry("start", "completion", "Print a shell's completion script."),
         "schema": Entry("start", "schema", "Print the JSON schema of the job file."),
     },

@@ -85,6 +85,13 @@ _JOB_OPTIONS = (
     click.option("--coordinator", metavar="NODE", help="The manager node that keeps the run's records."),
     click.option("--start", metavar="warm|cold", help="Fork workers from a warm Python, or start anew."),
     click.option("--join-deadline", metavar="DURATION", help="How long to wait for enough nodes."),
+    click.option("--restart", metavar="auto|never", help="Whether the run goes on after a failure."),
+    click.option("--max-restarts", metavar="N", help="Failures within an hour that are healed; 0: none."),
+    click.option(
+        "--restart-window", metavar="DURATION", help="For how long a failure counts, if not an hour."
+    ),
+    click.option("--node-timeout", metavar="DURATION", help="How long a run that has begun waits for nodes."),
+    click.option("--hang-timeout", metavar="auto|off|DURATION", help="How long no step may be made."),
     click.option("--stop-grace", metavar="DURATION", help="How long workers may take to end."),
     click.option("--memlock", is_flag=True, help="Lift the limit on locked memory, for RDMA."),
     click.option("--debug", is_flag=True, help="More diagnostics from torch and NCCL, at some cost."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swarmtrain.control import logs as lines
-from swarmtrain.control import view
+from swarmtrain.control import story, view
 from swarmtrain.errors import RequestError
 from swarmtrain.ui import options, terminal
 
@@ -99,9 +99,13 @@ def _explain_nothing(handle: RunHandle, selection: lines.Selection) -> None:
 @options.on
 @options.run_name
 def events(name: str, on: str | None, follow: bool, as_json: bool) -> None:
-    """Print what happened to a run, from its journal."""
+    """Print what happened to a run, from its journal.
+
+    A line that begins with ! says that something went wrong, one with + that it is well again.
+    """
     for event in options.client(on).get(name).events(follow=follow):
         if as_json:
             terminal.record(event)
         else:
-            terminal.lines([f"{lines.clock_time(event['t'])} {view.event_text(event)}"])
+            line = f"{lines.clock_time(event['t'])} {story.entry(event)}"
+            terminal.lines([terminal.paint(line, terminal.TONES[story.tone(event)], sys.stdout)])

@@ -72,6 +72,8 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         if table.rows:
             terminal.lines([""])
             terminal.table(table)
+    if healed := view.recoveries(found):
+        terminal.lines(["", *healed])
     if failed:
         terminal.lines(["", *view.failure(found)])
         if rest := view.where_the_rest_is(found):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from swarmtrain.control import logs, view
 from swarmtrain.control.follow import Update, has_ended
 from swarmtrain.control.result import RunResult, Status
+from swarmtrain.control.story import Story
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.ui import terminal
 
@@ -34,11 +35,12 @@ def follow(handle: RunHandle, *, stops: bool, after: int = 0, tail: int | None =
         SwarmtrainError: the run does not get to its place, or is out of reach.
     """
     interrupt = Interrupt(handle, stops=stops)
+    story = Story()
     status: Status | None = None
     try:
         with interrupt.armed():
             for update in handle.watch(after=after, tail=tail):
-                show(update)
+                show(update, story)
                 status = update.status or status
     except KeyboardInterrupt:
         interrupt.leave()
@@ -53,10 +55,10 @@ def follow(handle: RunHandle, *, stops: bool, after: int = 0, tail: int | None =
     return INTERRUPTED if interrupt.pressed else code
 
 
-def show(update: Update) -> None:
+def show(update: Update, story: Story) -> None:
     """One update on the screen: output to one stream, words to the other."""
-    if update.event is not None and (text := view.shown_event(update.event)):
-        terminal.say(text)
+    if update.event is not None and (said := story.tell(update.event)):
+        terminal.say(said.text, terminal.TONES[said.tone] or terminal.DIM)
     if update.lines:
         terminal.data(logs.render(update.lines, colour=terminal.is_colourful(sys.stdout)))
     if update.note:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from swarmtrain.control.view import Table
 
 BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "1;31", "1;32", "36", "33"
+TONES = {"plain": "", "good": GREEN, "bad": YELLOW}
 
 
 def is_colourful(stream: IO[Any]) -> bool:
@@ -47,9 +48,9 @@ def words(text: str, style: str = "") -> None:
     sys.stderr.buffer.flush()
 
 
-def say(text: str) -> None:
+def say(text: str, style: str = DIM) -> None:
     """What swarmtrain does or has chosen, dim among the workers' lines."""
-    words(f"swarmtrain: {text}", DIM)
+    words(f"swarmtrain: {text}", style)
 
 
 def warn(text: str) -> None:

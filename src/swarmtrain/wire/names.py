@@ -19,7 +19,8 @@ ENV_BACKEND = "SWARMTRAIN_BACKEND"  # nccl, gloo or auto
 ENV_TIMEOUT = "SWARMTRAIN_TIMEOUT"  # process-group timeout, seconds, as a float
 ENV_RUN = "SWARMTRAIN_RUN"  # the run's id, "digits.3"
 ENV_NODE = "SWARMTRAIN_NODE"  # the node's name
-ENV_GENERATION = "SWARMTRAIN_GENERATION"  # the generation's number, from 1
+ENV_GENERATION = "SWARMTRAIN_GENERATION"  # the generation's number in its run, from 1
+ENV_FENCE = "SWARMTRAIN_FENCE"  # the same among all runs that work in one lineage: it only grows
 
 # Environment that an agent or a coordinator finds.
 ENV_SECRET_FILE = "SWARMTRAIN_SECRET_FILE"  # file holding the run's secret (see wire.secret)
@@ -29,6 +30,7 @@ ENV_COORDINATOR = "SWARMTRAIN_COORDINATOR"  # host:port at which agents find the
 ENV_NODE_ID = "SWARMTRAIN_NODE_ID"  # the identity of the machine, where it differs from its name
 ENV_SLOT = "SWARMTRAIN_SLOT"  # order of this agent among its peers
 ENV_DEPLOYMENT = "SWARMTRAIN_DEPLOYMENT"  # changes whenever the stack is deployed anew
+ENV_MOVED = "SWARMTRAIN_MOVED"  # number of the coordinator's last move by a person's word; each is higher
 ENV_CODE = "SWARMTRAIN_CODE"  # colon-separated files that, joined, are the user's code as a zip
 
 # Paths inside a container.

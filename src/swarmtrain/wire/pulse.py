@@ -16,7 +16,12 @@ import time
 from enum import IntEnum
 from pathlib import Path
 
+from swarmtrain.wire import names
+
 _VERSION = 1
+
+# A realtime signal, to which a worker answers with its Python stacks, in the file of SWARMTRAIN_STACK.
+STACK_SIGNAL = 44
 
 
 class Source(IntEnum):
@@ -38,23 +43,8 @@ class Activity(IntEnum):
     SNAPSHOT = 5
 
 
-class _Layout(ctypes.Structure):
-    _fields_ = [
-        ("version", ctypes.c_int64),
-        ("step", ctypes.c_int64),
-        ("mark", ctypes.c_int64),
-        ("activity", ctypes.c_int64),
-        ("source", ctypes.c_int64),
-        ("paused", ctypes.c_int64),
-        ("busy_ns", ctypes.c_int64),
-        ("stepped_ns", ctypes.c_int64),
-        ("resumed", ctypes.c_int64),
-        ("pause", ctypes.c_int64),
-    ]
-
-
-class Pulse:
-    """One worker's pulse, mapped from its file.
+class Pulse(ctypes.Structure):
+    """One worker's pulse, mapped from its file by :meth:`create` or :meth:`map`.
 
     Attributes (int64 each, aligned, written by one side only, so that a reader never sees half of one):
         step: optimizer steps made; of the whole training where the worker knows it, else of this process.
@@ -65,60 +55,75 @@ class Pulse:
         paused: 1 once the worker has left after saving everything, because it was asked to pause.
         busy_ns: nanoseconds of this rank's own work, in all: from the end of a step to where it meets the others.
         stepped_ns: CLOCK_MONOTONIC of the last step's end; 0 before the first.
+        first_ns: CLOCK_MONOTONIC of the first step in this process; 0 before it.
         resumed: the step that this worker went on from; 0 for a fresh start.
         pause: set by the agent: save and leave as soon as all ranks can.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Map ``path``; with ``create`` lay it out first.
+    version: int
+    step: int
+    mark: int
+    activity: int
+    source: int
+    paused: int
+    busy_ns: int
+    stepped_ns: int
+    first_ns: int
+    resumed: int
+    pause: int
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            *("version", "step", "mark", "activity", "source", "paused"),
+            *("busy_ns", "stepped_ns", "first_ns", "resumed", "pause"),
+        )
+    ]
+
+    @classmethod
+    def create(cls, path: Path) -> Pulse:
+        """Lay out ``path`` and map it. Raises OSError."""
+        # Written, not a hole, which a full disk could not fill when it is touched.
+        path.write_bytes(bytes(ctypes.sizeof(cls)))
+        pulse = cls._mapped(path)
+        pulse.version, pulse.activity = _VERSION, Activity.START
+        return pulse
+
+    @classmethod
+    def map(cls, path: Path) -> Pulse:
+        """Map what is there.
 
         Raises:
             OSError: there is no such file. ValueError: it is not a pulse.
         """
-        size = ctypes.sizeof(_Layout)
-        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if create else 0), 0o600)
-        try:
-            if create:
-                os.ftruncate(descriptor, size)
-            memory = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
-        self._layout = _Layout.from_buffer(memory)
-        if create:
-            self._layout.version = _VERSION
-            self._layout.activity = Activity.START
-        elif self._layout.version != _VERSION:
+        pulse = cls._mapped(path)
+        if pulse.version != _VERSION:
             raise ValueError(f"{path} is not a pulse of version {_VERSION}")
+        return pulse
 
-    def __getattr__(self, name: str) -> int:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return int(getattr(self._layout, name))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name.startswith("_"):
-            super().__setattr__(name, value)
-        else:
-            setattr(self._layout, name, value)
+    @classmethod
+    def _mapped(cls, path: Path) -> Pulse:
+        with path.open("r+b", buffering=0) as file:
+            return cls.from_buffer(mmap.mmap(file.fileno(), ctypes.sizeof(cls)))
 
     def stepped(self, step: int) -> None:
         """A step is done."""
-        self._layout.step = step
-        self._layout.stepped_ns = time.monotonic_ns()
+        self.step = step
+        self.stepped_ns = now = time.monotonic_ns()
+        if not self.first_ns:
+            self.first_ns = now
 
     def passed(self) -> None:
         """The worker has come to the next mark."""
-        self._layout.mark += 1
+        self.mark += 1
 
 
 def opened() -> Pulse | None:
     """This worker's pulse, as its environment names it; None outside of a run."""
-    from swarmtrain.wire import names
-
     path = os.environ.get(names.ENV_PULSE)
     if not path:
         return None
     try:
-        return Pulse(Path(path))
+        return Pulse.map(Path(path))
     except (OSError, ValueError):
         return None  # a script that outlived its run: nobody feels its pulse any more

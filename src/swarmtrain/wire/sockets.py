@@ -16,6 +16,7 @@ from pathlib import Path
 from swarmtrain.wire.frames import MAX_FRAME
 
 UNIX = "unix:"
+DIAL_SECONDS = 3.0  # a machine that is there answers at once; one that is not should be asked for anew
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -59,7 +60,11 @@ async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
         connection.setblocking(False)
         return await asyncio.open_unix_connection(sock=connection, limit=MAX_FRAME)
     host, _, port = address.rpartition(":")
-    return await asyncio.open_connection(host.strip("[]"), int(port), limit=MAX_FRAME)
+    connecting = asyncio.open_connection(host.strip("[]"), int(port), limit=MAX_FRAME)
+    try:
+        return await asyncio.wait_for(connecting, DIAL_SECONDS)
+    except (TimeoutError, asyncio.TimeoutError):
+        raise TimeoutError(f"no answer within {DIAL_SECONDS:.0f} s") from None
 
 
 async def serve(address: str, handler: Handler) -> asyncio.Server:

@@ -5,10 +5,15 @@ runs/digits.3/coordinator/       journal, output, metrics, socket (on the coordi
 runs/digits.3/NODE/output/       per-rank output, metrics and error files
 data/digits.2/NODE/work/         the workers' working directory, with the user's code unpacked into it
 data/digits.2/NODE/snapshots/
+
+Beside the root, in memory: /dev/shm/swarmtrain-UID-ROOT/digits.3/NODE/, with the pulses of workers and short-lived
+snapshots. It is gone when the machine or the container is.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +44,10 @@ class Storage:
     def snapshots(self, lineage: str, node: str) -> Path:
         """The snapshots that one node holds."""
         return self.root / "data" / lineage / node / "snapshots"
+
+    def memory(self, directory: str, node: str) -> Path:
+        """Where a node keeps what may go when its machine goes."""
+        return self._memory() / directory / node
 
     def lineage(self, directory: str) -> str:
         """The data directory a run works in; a run nobody wrote one down for works in its own."""
@@ -83,8 +92,17 @@ class Storage:
         lineages = {self.lineage(name) for name in mine} | {run}
         for name in mine:
             shutil.rmtree(self.run(name))
+            shutil.rmtree(self._memory() / name, ignore_errors=True)
         needed = {self.lineage(name) for name in self.runs()}
         for lineage in lineages - needed:
             data = self.root / "data" / lineage
             if data.is_dir():
                 shutil.rmtree(data)
+
+    def _memory(self) -> Path:
+        """One directory a user and a root: names of runs repeat under another root."""
+        mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
+        memory = Path("/dev/shm")
+        if not os.access(memory, os.W_OK):
+            return self.root / "memory"
+        return memory / f"swarmtrain-{os.getuid()}-{mark}"

@@ -34,6 +34,13 @@ class Task:
     join_deadline: float = 300.0
     stop_grace: float = 60.0
     debug: bool = False
+    restart: bool = True  # failures are healed
+    max_restarts: int = 10  # failures within the window that are
+    restart_window: float = 3600.0
+    node_timeout: float = 900.0  # for how long a run that has begun waits for enough nodes
+    hang_timeout: float | None = (
+        None  # for how long no step may be made; None: by the usual step, 0: for ever
+    )
     cpus: float | None = None  # this node's share of processors, where it is limited
 
     def dump(self) -> str:
@@ -46,6 +53,9 @@ class Task:
         return cast(Task, _load(Task, path))
 
 
+_GENERATIONS = 10_000  # more than any run has
+
+
 @dataclass(frozen=True)
 class Ticket:
     """What one submission adds to the task, and what nobody else may read."""
@@ -55,6 +65,14 @@ class Ticket:
     env: dict[str, str] = field(default_factory=dict)  # the user's variables, which often hold keys
     resume: str = ""  # the run whose directories this one goes on in, "digits.2"; empty: a fresh start
     submitted: float = 0.0  # Unix time
+
+    def fence(self, generation: int) -> int:
+        """The order of a generation among those of all runs in the lineage: snapshots are ordered by it.
+
+        A run that goes on in another's directories counts its generations from 1 again, but has a higher number.
+        """
+        number = self.run.rpartition(".")[2] if self.resume else ""
+        return _GENERATIONS * int(number if number.isdecimal() else 0) + generation
 
     def dump(self) -> str:
         """As JSON."""

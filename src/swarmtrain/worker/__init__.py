@@ -11,6 +11,9 @@
     module_path.py  sys.path, as the start of the user's program would have laid it
     error_file.py   what torch's ``@record`` writes, for scripts without it
     torch_setup.py  settings that are made as torch is imported
+    watch.py        where torch tells of a plain script's steps
+    steps.py        counts and times them
+    stacks.py       answers an agent that asks for the worker's stacks
 
 Standard library only; torch is imported by the warm parent and by the user's code.
 """

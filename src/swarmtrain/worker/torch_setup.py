@@ -16,6 +16,7 @@ from datetime import timedelta
 from types import ModuleType
 
 from swarmtrain.wire.names import ENV_TIMEOUT
+from swarmtrain.worker import watch
 
 Action = Callable[[ModuleType], None]
 
@@ -46,7 +47,14 @@ def set_process_group_timeout(c10d: ModuleType) -> None:
             setattr(c10d, name, timeout)
 
 
-_ACTIONS: dict[str, Action] = {"torch.distributed.distributed_c10d": set_process_group_timeout}
+_ACTIONS: dict[str, Action] = {
+    "torch.distributed.distributed_c10d": set_process_group_timeout,
+    "torch.nn.parallel.distributed": watch.watch_parallel,
+    "torch.distributed.fsdp._fully_shard._fsdp_state": watch.watch_sharded,
+    "torch.distributed._composable.fsdp._fsdp_state": watch.watch_sharded,  # the same in torch 2.4 and 2.5
+    "torch._dynamo.trace_rules": watch.hide_from_compiler,
+    "torch._dynamo.callback": watch.watch_compiler,
+}
 
 
 def _timeout() -> timedelta | None:

@@ -23,7 +23,7 @@ import threading
 from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 
-from swarmtrain.worker import error_file, module_path, torch_setup
+from swarmtrain.worker import error_file, module_path, stacks, torch_setup
 from swarmtrain.worker.request import Program
 
 
@@ -60,6 +60,7 @@ def run_user(program: Program) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # people watch; into a file, Python would wait for 8 KiB
     try:
+        stacks.answer()
         torch_setup.set_up()
         main = _load_script(program) if program.kind == "script" else _load_module(program)
         module = ModuleType("__main__")

@@ -8,32 +8,32 @@ from dataclasses import replace
 import pytest
 import torch
 
-from swarmtrain.trainer import TrainerError, snapshot
-from swarmtrain.trainer.snapshot import Position
+from swarmtrain.trainer import TrainerError, snapshot_files
+from swarmtrain.trainer.snapshot_files import Position
 
 START = Position(generation=1, epoch=0, step=0, world_size=2, weights="00")
 
 
 def save(directory, step, generation=1, value=1.0):
     position = replace(START, step=step, generation=generation)
-    return snapshot.save(directory, {"tensor": torch.full((100,), value), "step": step}, position)
+    return snapshot_files.save(directory, {"tensor": torch.full((100,), value), "step": step}, position)
 
 
 def steps(directory):
-    return [(manifest.generation, manifest.step) for manifest in snapshot.listed(directory)]
+    return [(manifest.generation, manifest.step) for manifest in snapshot_files.listed(directory)]
 
 
 def test_what_was_saved_is_listed_and_loads(tmp_path):
     manifest = save(tmp_path / "new" / "directory", 5)
-    (listed,) = snapshot.listed(tmp_path / "new" / "directory")
+    (listed,) = snapshot_files.listed(tmp_path / "new" / "directory")
     assert listed == manifest
-    state = snapshot.load(tmp_path / "new" / "directory", listed)
+    state = snapshot_files.load(tmp_path / "new" / "directory", listed)
     assert state["step"] == 5 and torch.equal(state["tensor"], torch.ones(100))
     assert listed.file == f"g0001-s000000005-{listed.sha256[:12]}.pt"
 
 
 def test_a_directory_that_is_not_there_lists_nothing(tmp_path):
-    assert snapshot.listed(tmp_path / "none") == []
+    assert snapshot_files.listed(tmp_path / "none") == []
 
 
 def test_newer_generations_come_first_whatever_their_step(tmp_path):
@@ -57,16 +57,16 @@ def test_damage_is_seen_and_said(tmp_path, harm, problem):
     manifest = save(tmp_path, 5)
     path = tmp_path / manifest.file
     path.write_bytes(harm(path.read_bytes()))
-    assert problem in snapshot.damage(tmp_path, manifest)
+    assert problem in snapshot_files.damage(tmp_path, manifest)
     with pytest.raises(TrainerError, match="is damaged"):
-        snapshot.load(tmp_path, manifest)
+        snapshot_files.load(tmp_path, manifest)
 
 
 def test_a_discarded_snapshot_is_listed_no_more_and_its_state_is_kept_aside(tmp_path):
     save(tmp_path, 4)
     manifest = save(tmp_path, 5)
-    snapshot.discard(tmp_path, manifest)
-    snapshot.discard(tmp_path, manifest)  # another rank on the same directory did it first
+    snapshot_files.discard(tmp_path, manifest)
+    snapshot_files.discard(tmp_path, manifest)  # another rank on the same directory did it first
     assert steps(tmp_path) == [(1, 4)]
     assert (tmp_path / manifest.file).with_suffix(".damaged").exists()
 
@@ -82,7 +82,7 @@ def test_a_manifest_of_another_format_or_without_its_state_lists_nothing(tmp_pat
     manifest = save(tmp_path, 4)
     save(tmp_path, 5)
     path = tmp_path / "g0001-s000000005.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3}))
     (tmp_path / manifest.file).unlink()
     assert steps(tmp_path) == []
 
@@ -93,7 +93,7 @@ def test_the_newest_few_are_kept_and_nothing_else(tmp_path):
     (tmp_path / "notes.txt").write_text("not ours")
     orphan = tmp_path / "g0001-s000000001-0123456789ab.pt"
     orphan.write_bytes(b"a state whose writer was killed before its manifest")
-    snapshot.prune(tmp_path, keep=2)
+    snapshot_files.prune(tmp_path, keep=2)
     assert steps(tmp_path) == [(1, 5), (1, 4)]
     assert len(list(tmp_path.iterdir())) == 5 and not orphan.exists()
 
@@ -101,9 +101,9 @@ def test_the_newest_few_are_kept_and_nothing_else(tmp_path):
 def test_saving_a_step_again_replaces_it(tmp_path):
     save(tmp_path, 5, value=1.0)
     manifest = save(tmp_path, 5, value=2.0)
-    snapshot.prune(tmp_path, keep=3)
-    assert snapshot.load(tmp_path, snapshot.listed(tmp_path)[0])["tensor"][0] == 2.0
-    assert snapshot.listed(tmp_path) == [manifest]
+    snapshot_files.prune(tmp_path, keep=3)
+    assert snapshot_files.load(tmp_path, snapshot_files.listed(tmp_path)[0])["tensor"][0] == 2.0
+    assert snapshot_files.listed(tmp_path) == [manifest]
 
 
 def test_a_write_that_fails_lists_nothing_and_leaves_nothing(tmp_path):
@@ -115,12 +115,28 @@ def test_a_write_that_fails_lists_nothing_and_leaves_nothing(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        snapshot.store(tmp_path, replace(START, step=5), write)
+        snapshot_files.store(tmp_path, replace(START, step=5), write)
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_leftovers_of_killed_writers_are_swept(tmp_path):
     save(tmp_path, 4)
     (tmp_path / ".g0001-s000000005.99.tmp").write_bytes(b"half")
-    snapshot.sweep(tmp_path)
+    snapshot_files.sweep(tmp_path)
     assert not list(tmp_path.glob(".*.tmp")) and steps(tmp_path) == [(1, 4)]
+
+
+def test_a_manifest_says_by_what_a_snapshot_was_written(tmp_path):
+    versions = save(tmp_path, 4).versions
+    assert versions["torch"] == str(torch.__version__) and versions["cuda"] in ("none", torch.version.cuda)
+    assert versions["python"].count(".") == 2 and versions["swarmtrain"]
+
+
+def test_a_snapshot_of_the_first_format_still_loads(tmp_path):
+    save(tmp_path, 4)
+    path = tmp_path / "g0001-s000000004.json"
+    fields = json.loads(path.read_text())
+    del fields["versions"]
+    path.write_text(json.dumps({**fields, "format": 1}))
+    (manifest,) = snapshot_files.listed(tmp_path)
+    assert manifest.versions == {} and snapshot_files.load(tmp_path, manifest)["step"] == 4

@@ -1,0 +1,96 @@
+"""The nodes of a run on this machine, from outside: each is the tree of processes below its keeper."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from swarmtrain.errors import ClusterError
+from swarmtrain.wire.processes import descendants, kill_all
+
+if TYPE_CHECKING:
+    from swarmtrain.control.chaos_places import Act, Undo
+    from swarmtrain.launchers.base import Run
+    from swarmtrain.launchers.local import LocalLauncher
+
+_SECONDS = 5.0  # in which SIGKILL ends any process that is not stuck in the kernel
+
+
+class LocalMachines:
+    """See `chaos_places.Machines`. No other run's process is below a keeper of this one."""
+
+    mix = ("kill-worker", "stop-worker", "kill-container", "freeze", "power-off", "corrupt-snapshot")
+    hint = "processes have no cable of their own: try it on a lab, with `swarmtrain lab up`"
+
+    def __init__(self, launcher: LocalLauncher, run: Run) -> None:
+        self._launcher, self._run = launcher, run
+        self.kinds: Mapping[str, Act] = {
+            "kill-container": lambda node, rate: self._kill_container(node),
+            "kill-coordinator": lambda node, rate: os.kill(self._root(""), signal.SIGKILL),
+            "freeze": lambda node, rate: self._freeze(node),
+            "power-off": lambda node, rate: self._power_off(node),
+            "power-on": lambda node, rate: self._launcher.start_node(self._run, node),
+        }
+
+    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
+        """All of them."""
+        return nodes
+
+    def check(self, kind: str, node: str) -> None:
+        """Nothing here belongs to anybody else."""
+
+    def _root(self, node: str) -> int:
+        roots = self._launcher.roots(self._run)
+        if node not in roots:
+            raise ClusterError(f"{node or 'the coordinator'} has no process any more")
+        return roots[node]
+
+    def _kill_container(self, node: str) -> None:
+        """All but the keeper, which is stopped meanwhile, so that it cannot replace what has not died yet."""
+        keeper = self._root(node)
+        os.kill(keeper, signal.SIGSTOP)
+        try:
+            _kill_below(keeper)
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+
+    def _power_off(self, node: str) -> Undo:
+        keeper = self._root(node)
+        os.kill(keeper, signal.SIGSTOP)
+        _kill_below(keeper)
+        os.kill(keeper, signal.SIGKILL)
+        deadline = time.monotonic() + _SECONDS
+        while self._launcher.roots(self._run).get(node) == keeper:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"process {keeper} cannot be killed")
+            time.sleep(0.01)
+        return lambda: self._launcher.start_node(self._run, node)
+
+    def _freeze(self, node: str) -> Undo:
+        """The whole tree, from its root, so that nothing is started that would escape."""
+        keeper = self._root(node)
+        stopped = [keeper]
+        os.kill(keeper, signal.SIGSTOP)
+        while fresh := [pid for pid in descendants(keeper) if pid not in stopped]:
+            kill_all(fresh, signal.SIGSTOP)
+            stopped += fresh
+
+        def thaw() -> None:
+            if (
+                self._launcher.roots(self._run).get(node) == keeper
+            ):  # a number of a process may be another's now
+                kill_all([*descendants(keeper), keeper], signal.SIGCONT)
+
+        return thaw
+
+
+def _kill_below(root: int) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while left := descendants(root):
+        if time.monotonic() > deadline:
+            raise ClusterError(f"some processes cannot be killed: {left}")
+        kill_all(left)
+        time.sleep(0.01)

@@ -1,0 +1,157 @@
+"""Where faults can happen: from inside of a node through its agent, and from outside as the place allows.
+
+    place = place_of(client.get("digits"))
+    undo = place.inflict(fault, "node1", status)
+
+`Machines` is the outside of one place: its methods are called as the faults are, ``kill_container`` for
+``kill-container``. Those of this machine and of a Docker Engine are in `control.chaos_local` and
+`control.chaos_docker`; those of a lab are handed in by the command line, which knows the lab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from swarmtrain.control.chaos import KINDS, Fault
+from swarmtrain.control.chaos_inside import Grip
+from swarmtrain.control.result import Status
+from swarmtrain.errors import ClusterError
+
+if TYPE_CHECKING:
+    from swarmtrain.control.handle import RunHandle
+    from swarmtrain.launchers.docker import DockerLauncher
+    from swarmtrain.launchers.local import LocalLauncher
+    from swarmtrain.launchers.swarm import SwarmLauncher
+
+Undo = Callable[[], object]
+Act = Callable[[str, str], "Undo | None"]  # on a node, with the rate of a slow link
+
+INSIDE = ("kill-worker", "stop-worker", "fill-disk", "corrupt-snapshot")
+
+
+class Saboteur(Protocol):
+    """What `control.chaos_run` needs of a place."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The faults that work here."""
+        ...
+
+    @property
+    def mix(self) -> Sequence[str]:
+        """Those of them that a random plan does."""
+        ...
+
+    def check(self, fault: Fault) -> None:
+        """Refuse what cannot happen here, before anything does. Raises ClusterError."""
+        ...
+
+    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
+        """Those of the run's nodes that this kind of fault can hit."""
+        ...
+
+    def inflict(self, fault: Fault, target: str, status: Status) -> Undo | None:
+        """Do it, and return what undoes it.
+
+        Args:
+            target: a rank or a node of the run, as text.
+            status: the run's status document.
+
+        Raises:
+            SwarmtrainError: it could not be done.
+        """
+        ...
+
+
+class Machines(Protocol):
+    """A run's nodes from outside."""
+
+    kinds: Mapping[str, Act]  # by the fault's name: does it to a node
+    hint: str  # what to do where a fault does not work here
+
+    @property
+    def mix(self) -> Sequence[str]:
+        """See Saboteur.mix."""
+        ...
+
+    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
+        """See Saboteur.nodes."""
+        ...
+
+    def check(self, kind: str, node: str) -> None:
+        """Refuse a fault that works here but not on this node, which may be ``random``. Raises ClusterError."""
+        ...
+
+
+class Place:
+    """A run in its place."""
+
+    def __init__(self, handle: RunHandle, machines: Machines) -> None:
+        self._handle, self._machines = handle, machines
+        self.kinds = tuple(kind for kind in KINDS if kind in INSIDE or kind in machines.kinds)
+        self.mix = tuple(kind for kind in KINDS if kind in machines.mix)
+        self._command: list[str] = []
+
+    def check(self, fault: Fault) -> None:
+        """See Saboteur.check."""
+        if fault.kind not in self.kinds:
+            raise ClusterError(
+                f"{fault.kind} does not work on {self._handle.run.on} here", self._machines.hint
+            )
+        if fault.kind not in INSIDE:
+            self._machines.check(fault.kind, fault.target)
+
+    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
+        """See Saboteur.nodes."""
+        return nodes if kind in INSIDE else self._machines.nodes(kind, nodes)
+
+    def inflict(self, fault: Fault, target: str, status: Status) -> Undo | None:
+        """See Saboteur.inflict."""
+        if fault.kind not in INSIDE:
+            self._machines.check(fault.kind, target)
+            return self._machines.kinds[fault.kind](target, fault.rate)
+        node, words = _inside(fault, target, status)
+        self._command = self._command or self._handle.launcher.program(self._handle.run)
+        grip = Grip(self._handle, node, [*self._command, "sabotage", *words])
+        grip.wait_until_done()
+        if fault.seconds is not None:
+            return grip.release
+        grip.let_go()
+        return None
+
+
+def place_of(handle: RunHandle, machines: Machines | None = None) -> Place:
+    """The place that a run is in.
+
+    Args:
+        machines: its nodes from outside; by default what its launcher offers.
+    """
+    return Place(handle, machines or _machines(handle))
+
+
+def _machines(handle: RunHandle) -> Machines:
+    launcher, run = handle.launcher, handle.run
+    if run.on == "local":
+        from swarmtrain.control.chaos_local import LocalMachines
+
+        return LocalMachines(cast("LocalLauncher", launcher), run)
+    from swarmtrain.control.chaos_docker import EngineMachines, SwarmMachines
+
+    if run.on == "docker":
+        return EngineMachines(cast("DockerLauncher", launcher), run)
+    return SwarmMachines(cast("SwarmLauncher", launcher).docker, run)
+
+
+def _inside(fault: Fault, target: str, status: Status) -> tuple[str, list[str]]:
+    """The node, and the arguments of ``sabotage`` there (see agent.sabotage)."""
+    lasts = [] if fault.seconds is None else [f"{fault.seconds:g}"]
+    if fault.kind == "fill-disk":
+        return target, ["fill", str(fault.leave), str(fault.limit), *lasts]
+    if fault.kind == "corrupt-snapshot":
+        return target, ["corrupt"]
+    worker = next((each for each in status["workers"] if str(each["rank"]) == target), None)
+    if worker is None or not worker["pid"] or worker["state"] != "running":
+        raise ClusterError(f"rank {target} does not run")
+    verb = fault.kind.removesuffix("-worker")
+    return worker["node"], [verb, str(worker["pid"]), *lasts]

@@ -1,0 +1,113 @@
+"""Another number of nodes for a run that trains: the coordinator is told, and the launcher brings agents or takes them.
+
+Nothing of the training is lost: its group changes only once every rank has saved. To grow, agents are started and the
+group takes them in when they are ready. To shrink, the group goes on with fewer first, and the agents that are left
+over go then. A script that cannot save and pause is left alone: its group changes when it starts again for another
+reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from swarmtrain.control import startup, view
+from swarmtrain.control.result import ENDED, Status
+from swarmtrain.control.story import Story
+from swarmtrain.errors import ClusterError
+
+if TYPE_CHECKING:
+    from swarmtrain.control.handle import RunHandle
+
+Tell = Callable[[str], None]
+
+_LOOK_SECONDS = 0.5
+_UNKNOWN_SECONDS = 30.0  # for a training to say whether it can pause
+_TROUBLE_SECONDS = 10.0  # that a place for a node is missing before nobody waits for it
+
+
+class Resize:
+    """One change of a run's number of nodes.
+
+    Args:
+        tell: is told what happens, in sentences.
+    """
+
+    def __init__(self, handle: RunHandle, nodes: int, tell: Tell) -> None:
+        self._handle, self._nodes, self._tell = handle, nodes, tell
+        self._seen = 0
+        self._story = Story()
+
+    def begin(self) -> Status:
+        """Tell the coordinator, and start the agents that are missing.
+
+        Raises:
+            RequestError: the job does not allow this number. ClusterError: the run has ended, or is out of reach.
+        """
+        self._seen = max((event["seq"] for event in self._handle.events()), default=0)
+        with self._handle.launcher.connect(self._handle.run) as link:
+            replies = list(link.request(op="resize", nodes=self._nodes))
+        status: Status = replies[0]["status"]
+        if self._nodes >= len(training(status)):
+            self._bring(status)
+        return status
+
+    def finish(self) -> Status:
+        """Wait until the run trains with so many nodes, and tell those that are left over to go.
+
+        Raises:
+            ClusterError: there is no place for so many, or the run has ended.
+        """
+        begin = time.monotonic()
+        trouble = startup.Persistence(_TROUBLE_SECONDS)
+        while True:
+            status = self._handle.status()
+            self._tell_events()
+            if status["state"] in ENDED:
+                raise ClusterError(f"{self._handle.id} has ended meanwhile: {status['state']}")
+            if is_settled(status, self._nodes):
+                break
+            now = time.monotonic()
+            if why := postponed(status, now - begin):
+                self._tell(f"{why}; it goes on with {view.count(self._nodes, 'node')} when it starts again")
+                return status
+            missing = startup.trouble_of(self._handle.launcher, self._handle.run)
+            if len(training(status)) < self._nodes and (reason := trouble.certain(missing, now)):
+                raise ClusterError(
+                    f"{self._handle.id} goes on with {view.count(len(training(status)), 'node')}: {reason}",
+                    "it takes more as soon as there is a place for them",
+                )
+            time.sleep(_LOOK_SECONDS)
+        self._bring(status)
+        return status
+
+    def _bring(self, status: Status) -> None:
+        self._handle.launcher.resize(self._handle.run, self._nodes, training(status))
+
+    def _tell_events(self) -> None:
+        for event in self._handle.events(after=self._seen):
+            self._seen = event["seq"]
+            if said := self._story.tell(event):
+                self._tell(said.text)
+
+
+def training(status: Status) -> set[str]:
+    """The nodes that take part."""
+    return {worker["node"] for worker in status.get("workers") or ()}
+
+
+def is_settled(status: Status, nodes: int) -> bool:
+    """Whether the run trains with so many nodes."""
+    return status["state"] == "running" and not status.get("healing") and len(training(status)) == nodes
+
+
+def postponed(status: Status, waited: float) -> str:
+    """Why the group does not change now; empty where it does, or may."""
+    if status["state"] != "running" or status.get("healing"):
+        return ""
+    if status.get("cooperative") is False:
+        return "its script cannot save and pause, so nothing is changed now"
+    if status.get("cooperative") is None and waited > _UNKNOWN_SECONDS:
+        return "nobody tells whether its script can save and pause, so nothing is changed now"
+    return ""

@@ -1,0 +1,111 @@
+"""The journal of a coordinator whose machine is gone, put together again from what the agents hold.
+
+``swarmtrain recover`` starts the coordinator on another manager, where no journal is, and says so in its environment.
+Before it does anything else it asks every agent that comes for its copy, and goes on from the one that knows most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swarmtrain.coordinator.journal import Event
+from swarmtrain.coordinator.records import parse
+from swarmtrain.errors import ChannelError
+from swarmtrain.wire.channel import Channel, accept
+from swarmtrain.wire.sockets import serve
+
+PATIENCE = 10.0  # seconds after the first copy for the others to come
+_LONGEST = 300.0  # seconds without any copy after which it is given up, to be tried again
+
+
+class NothingSalvaged(Exception):
+    """No agent came."""
+
+
+@dataclass
+class _Salvage:
+    token: str
+    best: list[Event] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
+    first: float | None = None
+
+    async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One agent: its copy, to the last word; it then joins again."""
+        channel = Channel(reader, writer)
+        try:
+            await accept(channel, self.token)
+            message = await channel.receive()
+            if message is None or message.get("join", {}).get("role") != "agent":
+                return
+            await channel.send({"salvage": True})
+            copy: list[Event] = []
+            while (answer := await channel.receive()) is not None:
+                copy += answer["copy"]
+                if answer["done"]:
+                    self._take(message["join"]["node"], copy)
+                    return
+        except (ChannelError, ConnectionError, KeyError, TypeError, TimeoutError, asyncio.TimeoutError):
+            pass  # it will come again
+        finally:
+            channel.close()
+
+    def _take(self, node: str, copy: list[Event]) -> None:
+        self.nodes.add(node)
+        self.first = self.first or time.monotonic()
+        self.best = max(self.best, copy, key=worth)
+
+    def complete(self) -> bool:
+        """Whether everybody who trained, but one at most, has answered: that one is the reason for all this."""
+        formed = [event for event in self.best if event["kind"] == "generation"]
+        expected = set(formed[-1]["parts"]) if formed else set()
+        return self.first is not None and bool(expected) and len(expected - self.nodes) <= 1
+
+
+def worth(copy: Sequence[Event]) -> tuple[int, int]:
+    """How much a copy of the journal knows: by the last move of the coordinator, then by its length."""
+    moves = [int(event["moved"]) for event in copy if event["kind"] == "moved"]
+    return max(moves, default=0), len(copy)
+
+
+async def salvage(address: str, token: str, path: Path, move: int, where: str) -> None:
+    """Make ``path`` the journal of the run.
+
+    Args:
+        address: where agents look for the coordinator.
+        path: of the journal; one that is there already is taken into account like an agent's copy.
+        move: the number of this move, higher than every earlier one's.
+        where: the node that the coordinator moved to.
+
+    Raises:
+        NothingSalvaged: no copy came within five minutes.
+    """
+    work = _Salvage(token)
+    if path.exists():
+        lines = path.read_bytes().splitlines(keepends=True)
+        work.best = [event for line in lines if (event := parse(line)) is not None]
+    if worth(work.best)[0] >= move:
+        return  # done before this process was started again
+    server = await serve(address, work.hear)
+    began = time.monotonic()
+    try:
+        while not work.complete() and (work.first is None or time.monotonic() - work.first < PATIENCE):
+            if work.first is None and time.monotonic() - began > _LONGEST:
+                raise NothingSalvaged("no agent has come, so there is nothing to go on from")
+            await asyncio.sleep(0.1)
+    finally:
+        server.close()
+    text = f"the coordinator was moved to {where}, and goes on from what {', '.join(sorted(work.nodes))} knew"
+    moved = {"seq": len(work.best) + 1, "t": time.time(), "kind": "moved", "text": text, "moved": move}
+    aside = path.with_suffix(".new")
+    with aside.open("w", encoding="ascii") as file:
+        for event in (*work.best, moved):
+            file.write(json.dumps(event, separators=(",", ":")) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

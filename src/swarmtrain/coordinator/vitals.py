@@ -1,0 +1,144 @@
+"""How the workers of the current generation get on, as their pulses tell: see wire/pulse.py.
+
+Agents read their workers' pulses and send them with every beat. What decisions need of them is an `Advance`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swarmtrain.coordinator.hang import Straggler, straggler
+from swarmtrain.coordinator.membership import Advance
+from swarmtrain.wire.pulse import Activity, Source
+
+_SAMPLES = 64  # step times of which the median is taken
+_WINDOW_STEPS, _WINDOW_SECONDS = 20, 10.0  # over which the ranks' own work is compared, at least
+
+
+@dataclass
+class Beat:
+    """The last pulse of one rank. Times are monotonic, the coordinator's own; None: not yet."""
+
+    step: int
+    mark: int
+    activity: Activity
+    source: Source
+    paused: bool
+    busy: float  # seconds of its own work, in all
+    resumed: int
+    stepped: float | None
+    first: float | None  # when it made its first step of this generation
+
+
+class Vitals:
+    """The pulses of one generation.
+
+    Args:
+        ranks: how many workers it has.
+    """
+
+    def __init__(self, ranks: int = 0) -> None:
+        self._ranks = ranks
+        self._times: deque[float] = deque(maxlen=_SAMPLES)
+        self._window: tuple[float, dict[int, Beat]] | None = None
+        self.beats: dict[int, Beat] = {}
+
+    def take(self, rank: int, pulse: Sequence[Any], now: float) -> bool:
+        """A rank's pulse, as `agent.workers.Workers.pulses` packs it: numbers, and times as seconds ago.
+
+        Returns:
+            Whether the rank has made a step since its last pulse.
+        """
+        step, mark, activity, source, paused, busy, resumed, quiet, first_ago = pulse
+        known = self.beats.get(rank)
+        stepped = None if quiet is None else now - quiet
+        moved = known is None or known.stepped is None or step > known.step
+        if not moved and known is not None and known.stepped is not None and stepped is not None:
+            stepped = min(stepped, known.stepped)  # the same step: what came with less delay is nearer to it
+        self.beats[rank] = Beat(
+            step=step,
+            mark=mark,
+            activity=Activity(activity),
+            source=Source(source),
+            paused=bool(paused),
+            busy=busy,
+            resumed=resumed,
+            stepped=stepped,
+            first=None if first_ago is None else (known and known.first) or now - first_ago,
+        )
+        last = known.stepped if known is not None else None
+        if (
+            known is not None
+            and step > known.step
+            and stepped is not None
+            and last is not None
+            and stepped > last
+        ):
+            self._times.append((stepped - last) / (step - known.step))
+        return moved and stepped is not None
+
+    def slept(self, seconds: float) -> None:
+        """Nobody could hear a pulse for so long, so nothing of that time counts as standing still."""
+        for beat in self.beats.values():
+            if beat.stepped is not None:
+                beat.stepped += seconds
+
+    def stepped(self) -> float | None:
+        """When the last step was made by any rank."""
+        return max((beat.stepped for beat in self.beats.values() if beat.stepped is not None), default=None)
+
+    def step(self) -> int | None:
+        """The last step; None where nobody counts them."""
+        known = [beat.step for beat in self.beats.values() if beat.source is not Source.NOBODY]
+        return max(known, default=None)
+
+    def resumed(self) -> int | None:
+        """The step that the generation went on from; None where nobody tells."""
+        told = [beat.resumed for beat in self.beats.values() if beat.source is Source.COOPERATIVE]
+        return max(told, default=None)
+
+    def begun(self) -> float | None:
+        """When every rank had made its first step; None before."""
+        firsts = [beat.first for beat in self.beats.values()]
+        if len(firsts) < self._ranks or any(first is None for first in firsts):
+            return None
+        return max((first for first in firsts if first is not None), default=None)
+
+    def usual(self) -> float | None:
+        """Median seconds of a step, of late; None before the second."""
+        return statistics.median(self._times) if self._times else None
+
+    def straggler(self, now: float) -> Straggler | None:
+        """The rank that slows the others down, if one has since this was last found out; asked at every beat."""
+        if len(self.beats) < self._ranks or self._window is None:
+            self._window = now, dict(self.beats)
+            return None
+        since, before = self._window
+        steps = min(
+            (beat.step - before[rank].step for rank, beat in self.beats.items() if rank in before), default=0
+        )
+        if steps < _WINDOW_STEPS or now - since < _WINDOW_SECONDS or len(before) < len(self.beats):
+            return None
+        self._window = now, dict(self.beats)
+        busy = {
+            rank: (beat.busy - before[rank].busy) / steps
+            for rank, beat in self.beats.items()
+            if beat.busy > before[rank].busy
+        }
+        return straggler(busy, (now - since) / steps, steps)
+
+    def advance(self) -> Advance:
+        """All of this, as decisions see it."""
+        beats = self.beats.values()
+        complete = len(self.beats) == self._ranks > 0
+        return Advance(
+            stepped=self.stepped(),
+            usual=self.usual(),
+            steps=max((beat.step - beat.resumed for beat in beats), default=0),
+            busy=not complete or any(beat.activity is not Activity.NONE for beat in beats),
+            cooperative=complete and all(beat.source is Source.COOPERATIVE for beat in beats),
+        )

@@ -1,0 +1,109 @@
+"""A lab's machines as `swarmtrain chaos` uses them: frozen, unplugged, without power, behind a slow link.
+
+It has the shape of `control.chaos_places.Machines`; the command line, which knows both, brings them together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from swarmtrain.errors import ClusterError
+from swarmtrain.lab.lab import Lab
+from swarmtrain.lab.names import state_directory
+from swarmtrain.lab.node import Node
+from swarmtrain.launchers import containers
+from swarmtrain.launchers.base import Run
+from swarmtrain.swarm.docker import Docker
+from swarmtrain.wire import names
+
+Undo = Callable[[], object]
+_OF_MACHINES = ("freeze", "unplug", "power-off", "slow-link")
+
+Act = Callable[[str, str], "Undo | None"]
+
+
+class LabMachines:
+    """The machines that a run on a lab is on.
+
+    Args:
+        others: the other runs that are live on this lab; a machine that one of them is on is left alone.
+    """
+
+    mix = (
+        *("kill-worker", "stop-worker", "kill-container", "kill-coordinator", "freeze", "unplug"),
+        *("power-off", "slow-link", "corrupt-snapshot"),
+    )
+    hint = ""
+
+    def __init__(self, lab: Lab, run: Run, others: Sequence[Run] = ()) -> None:
+        self._lab, self._run, self._others = lab, run, others
+        self.kinds: Mapping[str, Act] = {
+            "kill-container": lambda node, rate: self._kill(node, names.AGENT_SERVICE),
+            "kill-coordinator": lambda node, rate: self._kill("", names.COORDINATOR_SERVICE),
+            "freeze": lambda node, rate: self._switch(node, Node.pause, Node.unpause),
+            "unplug": lambda node, rate: self._switch(node, Node.unplug, Node.plug),
+            "power-off": lambda node, rate: self._switch(node, Node.kill, Node.start),
+            "power-on": lambda node, rate: self._power_on(node),
+            "slow-link": lambda node, rate: self._slow(node, rate),
+        }
+
+    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
+        """All of them."""
+        return nodes
+
+    def check(self, kind: str, node: str) -> None:
+        """Leave alone the machines that other runs are on. Raises ClusterError."""
+        if kind in _OF_MACHINES and node not in ("", "random"):
+            self._refuse_shared(self._node(node))
+
+    def _kill(self, node: str, role: str) -> None:
+        engines = [self._node(node)] if node else self._lab.nodes()
+        for each in engines:
+            if each.machine() == "running" and containers.running(each.docker, self._run.stack, role):
+                containers.kill(each.docker, self._run, role)
+                return
+        raise ClusterError(f"no {role} of {self._run.id} runs on {node or 'the lab'}")
+
+    def _switch(self, name: str, off: Callable[[Node], None], on: Callable[[Node], None]) -> Undo:
+        node = self._node(name)
+        off(node)
+        return lambda: on(node)
+
+    def _power_on(self, name: str) -> None:
+        node = self._node(name)
+        if node.machine() != "running":
+            node.start()
+
+    def _slow(self, name: str, rate: str) -> Undo:
+        node = self._node(name)
+        before = node.rate()
+        node.limit(rate)
+        return lambda: node.limit(f"{before}bit" if before else None)
+
+    def _refuse_shared(self, node: Node) -> None:
+        """Raise ClusterError where another run is on this machine, too."""
+        for other in self._others:
+            if node.machine() == "running" and containers.running(node.docker, other.stack):
+                raise ClusterError(
+                    f"{node.name} is also a machine of {other.id}",
+                    "wait for the end of that run, or let --force hit both",
+                )
+
+    def _node(self, name: str) -> Node:
+        node = self._lab.node(name)
+        if node.machine() == "missing":
+            raise ClusterError(f"the lab has no node {name}")
+        return node
+
+
+def lab_of(docker: Docker) -> Lab | None:
+    """The lab that an engine belongs to; None where it belongs to none. Raises ClusterError."""
+    address = docker.host or os.environ.get("DOCKER_HOST", "")
+    if docker.context or not address:
+        address = docker.run("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").strip()
+    state = state_directory()
+    for directory in sorted(state.iterdir()) if state.is_dir() else []:
+        if address.startswith(f"unix://{directory}/"):
+            return Lab(directory.name)
+    return None

@@ -1,0 +1,70 @@
+"""One clock for all ranks: what is due by time, or asked for on any rank, is found at the same step by all.
+
+Asking at every step would cost an exchange a step. With each answer rank 0 names the step of the next question
+instead, a fraction of a second ahead. Called by ``keeper``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+from swarmtrain.trainer.distributed import World, greatest
+
+_INTERVAL = 0.25  # seconds between two questions
+_MOST_STEPS = 64  # between two questions, whatever the pace was: it may fall
+
+
+class SharedClock:
+    """Asked once after every step, on all ranks.
+
+    Args:
+        seconds: how often each named thing is due by rank 0's clock.
+        wishes: names to what tells whether this rank wishes it now; due everywhere when any rank does.
+    """
+
+    def __init__(
+        self, world: World, seconds: Mapping[str, float | None], wishes: Mapping[str, Callable[[], bool]]
+    ) -> None:
+        self._world = world
+        self._seconds = {name: value for name, value in seconds.items() if value is not None}
+        self._wishes = dict(wishes)
+        now = time.monotonic()
+        self._since = dict.fromkeys(self._seconds, now)
+        self._not_before = dict.fromkeys(self._seconds, now)
+        self._asked = now
+        self._asked_step = 0
+        self._next_step = 0
+
+    def due(self, step: int) -> set[str]:
+        """What is due now that ``step`` steps are made."""
+        if not (self._seconds or self._wishes) or step < self._next_step:
+            return set()
+        now = time.monotonic()
+        ahead = 0
+        if self._world.leads:
+            pace = (now - self._asked) / max(1, step - self._asked_step)
+            interval = min([_INTERVAL, *self._seconds.values()])
+            ahead = min(_MOST_STEPS, max(1, int(interval / max(pace, 1e-6))))
+        mine = [
+            self._world.leads and now >= max(self._since[name] + seconds, self._not_before[name])
+            for name, seconds in self._seconds.items()
+        ]
+        mine += [wish() for wish in self._wishes.values()]
+        ahead, *found = greatest(self._world, torch.tensor([ahead, *mine], dtype=torch.int64)).tolist()
+        self._next_step = step + (ahead if self._world.size > 1 else 1)
+        self._asked, self._asked_step = now, step
+        names = [*self._seconds, *self._wishes]
+        return {name for name, due in zip(names, found, strict=True) if due}
+
+    def reset(self, name: str) -> None:
+        """``name`` has just been done."""
+        if name in self._since:
+            self._since[name] = time.monotonic()
+
+    def put_off(self, name: str, seconds: float) -> None:
+        """``name`` is not due again within ``seconds``, by rank 0's word."""
+        if name in self._not_before:
+            self._not_before[name] = time.monotonic() + seconds

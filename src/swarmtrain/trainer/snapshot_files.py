@@ -1,0 +1,246 @@
+"""Snapshots as files: written so that every one that is listed loads.
+
+A snapshot is two files in a node's directory:
+
+    g0001-s000000120-3f9c2b7a51d0.pt    the state, by torch.save, named by generation, step and checksum
+    g0001-s000000120.json               its manifest: what it is, how large, its whole checksum
+
+Both are written aside, flushed to the disk and renamed, the manifest last: a snapshot is listed when its manifest
+is there, and then its state is there too. Retention goes the other way. Manifests need no torch to be read.
+
+Snapshots order by generation, then step: once generation g+1 has gone on from some step, what older generations
+wrote beyond it is void.
+
+Called by ``writer``, which writes, and ``agreement``, which reads; also by people who want to look into one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import torch
+
+from swarmtrain.trainer.disk import DISK, Disk
+from swarmtrain.trainer.errors import TrainerError
+
+FORMAT = 2
+_READABLE = (1, 2)  # 1 had no versions
+_CHUNK = 16 << 20
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in a run a snapshot was taken, and the hash of the weights there."""
+
+    generation: int
+    epoch: int
+    step: int
+    world_size: int
+    weights: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a snapshot without loading it. ``file`` is the state's name in the same directory."""
+
+    format: int
+    generation: int
+    epoch: int
+    step: int
+    world_size: int
+    weights: str
+    file: str
+    bytes: int
+    sha256: str
+    time: float
+    versions: dict[str, str] = field(default_factory=dict)  # of torch, python, swarmtrain and cuda ("none")
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """By which snapshots are ordered."""
+        return self.generation, self.step
+
+    @property
+    def name(self) -> str:
+        return f"g{self.generation:04d}-s{self.step:09d}"
+
+
+def save(directory: Path, state: dict[str, Any], position: Position, disk: Disk = DISK) -> Manifest:
+    """Writes a snapshot of ``state``; it is listed once this returns, and not before.
+
+    Raises:
+        OSError: the disk is full or gone. Nothing is listed then, and older snapshots are as they were.
+    """
+    return store(directory, position, lambda file: torch.save(state, file), disk=disk)
+
+
+def store(
+    directory: Path,
+    position: Position,
+    write: Callable[[BinaryIO], object],
+    versions: Mapping[str, str] | None = None,
+    disk: Disk = DISK,
+) -> Manifest:
+    """As :func:`save`, with ``write`` to write the state's bytes; ``versions`` are this process's by default."""
+    name = f"g{position.generation:04d}-s{position.step:09d}"
+    aside = directory / f".{name}.{secrets.token_hex(8)}.tmp"  # several nodes may share a directory
+    try:
+        disk.make_directory(directory)
+        with disk.create(aside) as file:
+            hashing = _HashingFile(file)
+            try:
+                write(cast(BinaryIO, hashing))
+            except Exception:
+                if hashing.error is not None:  # torch.save has wrapped it in a RuntimeError of many lines
+                    raise hashing.error from None
+                raise
+            disk.sync(file)
+        sha256 = hashing.digest.hexdigest()
+        manifest = Manifest(
+            format=FORMAT,
+            **asdict(position),
+            file=f"{name}-{sha256[:12]}.pt",
+            bytes=hashing.written,
+            sha256=sha256,
+            time=time.time(),
+            versions=dict(_versions() if versions is None else versions),
+        )
+        disk.replace(aside, directory / manifest.file)
+        disk.sync_directory(directory)
+        with disk.create(aside) as file:
+            file.write(json.dumps(asdict(manifest), indent=1).encode())
+            disk.sync(file)
+        disk.replace(aside, directory / f"{name}.json")
+        disk.sync_directory(directory)
+    except BaseException:
+        disk.discard(aside)
+        raise
+    return manifest
+
+
+def _versions() -> dict[str, str]:
+    try:
+        swarmtrain = metadata.version("swarmtrain")
+    except metadata.PackageNotFoundError:
+        swarmtrain = "bundled"  # sent to the node, not installed there
+    return {
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "swarmtrain": swarmtrain,
+        "cuda": str(torch.version.cuda or "none"),
+    }
+
+
+def listed(directory: Path) -> list[Manifest]:
+    """The snapshots in ``directory``, newest first. A manifest that cannot be read lists nothing."""
+    manifests = []
+    for path in directory.glob("g*-s*.json"):
+        try:
+            manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+        if manifest.format in _READABLE and (directory / manifest.file).is_file():
+            manifests.append(manifest)
+    return sorted(manifests, key=lambda manifest: manifest.key, reverse=True)
+
+
+def damage(directory: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the snapshot's file, in words; None where it is whole."""
+    try:
+        with open(directory / manifest.file, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != manifest.bytes:
+                return f"{manifest.file} has {size} bytes, not {manifest.bytes}"
+            digest = hashlib.sha256()
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        return f"{manifest.file} cannot be read: {error.strerror or error}"
+    return None if digest.hexdigest() == manifest.sha256 else f"{manifest.file} does not match its checksum"
+
+
+def load(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    """The state that :func:`save` was given, with all tensors on the CPU.
+
+    The file may hold any Python object, as optimizers and schedulers keep what they like in their state: it is to
+    be trusted as much as the script that wrote it.
+
+    Raises:
+        TrainerError: the file is damaged.
+    """
+    problem = damage(directory, manifest)
+    if problem is not None:
+        raise TrainerError(f"the snapshot in {directory} is damaged: {problem}")
+    return read(directory, manifest)
+
+
+def read(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    """As :func:`load`, of a file that has just been checked."""
+    state: dict[str, Any] = torch.load(directory / manifest.file, map_location="cpu", weights_only=False)
+    return state
+
+
+def discard(directory: Path, manifest: Manifest) -> None:
+    """Takes a snapshot that is not to be trusted off the list; its state stays as ``*.damaged`` for a person.
+
+    On a disk that cannot be written it stays listed.
+    """
+    data = directory / manifest.file
+    with suppress(OSError):  # or another rank did it first
+        DISK.remove(directory / f"{manifest.name}.json")
+        DISK.replace(data, data.with_suffix(".damaged"))
+        DISK.sync_directory(directory)
+
+
+def prune(directory: Path, keep: int, disk: Disk = DISK) -> None:
+    """Removes all but the newest ``keep`` snapshots, and states that no manifest names any more."""
+    manifests = listed(directory)
+    for manifest in manifests[keep:]:
+        disk.remove(directory / f"{manifest.name}.json")
+    kept = {manifest.file for manifest in manifests[:keep]}
+    newest = manifests[0].name if manifests else ""
+    for data in directory.glob("g*-s*.pt"):
+        # A state that is as new as the newest may be another writer's, whose manifest comes in a moment.
+        if data.name not in kept and not data.name.startswith(newest):
+            disk.remove(data)
+
+
+def sweep(directory: Path) -> None:
+    """Removes what writers that were killed have left aside. Only while nobody writes."""
+    for aside in directory.glob(".g*-s*.tmp"):
+        DISK.discard(aside)
+
+
+class _HashingFile:
+    """A file for torch.save that adds up the checksum of what goes through it, and keeps the error that stopped it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.written = 0
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        size = memoryview(data).nbytes
+        self.written += size
+        return size
+
+    def flush(self) -> None:
+        self._file.flush()

@@ -1,0 +1,34 @@
+"""The command that changes a run's number of nodes: resize."""
+
+from __future__ import annotations
+
+import click
+
+from swarmtrain.control import view
+from swarmtrain.control.resize import training
+from swarmtrain.ui import options, terminal
+
+
+@click.command(short_help="Go on with more nodes, or with fewer.")
+@click.option("--no-wait", is_flag=True, help="Ask for it and go; nodes that are left over stay as spares.")
+@options.on
+@options.run_name
+@click.argument("nodes", type=click.IntRange(min=1))
+def resize(name: str, nodes: int, on: str | None, no_wait: bool) -> None:
+    """Go on with NODES nodes, within the range that the job gives (nodes: 2..4), and wait until they train.
+
+    Every rank saves its work before the group changes, so that nothing is lost. Ctrl-C only ends the waiting.
+
+    \b
+      swarmtrain resize train 4
+    """
+    handle = options.client(on).get(name)
+    status = handle.resize(nodes, wait=not no_wait, tell=terminal.say)
+    if no_wait:
+        terminal.words(
+            f"{handle.id} is to go on with {view.count(nodes, 'node')}; swarmtrain events {handle.id}"
+        )
+        return
+    found = training(status)
+    names = f": {', '.join(sorted(found))}" if found else ""
+    terminal.words(f"{handle.id} trains on {view.count(len(found), 'node')}{names}")

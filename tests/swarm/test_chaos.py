@@ -1,0 +1,110 @@
+"""Faults on purpose on a real Swarm: each hits the machine it should, and is gone afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmtrain import Client, Job
+from swarmtrain.control.chaos import Fault, Plan
+from swarmtrain.control.chaos_places import place_of
+from swarmtrain.control.chaos_run import Chaos
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.errors import ClusterError
+from swarmtrain.lab.chaos import LabMachines, lab_of
+from swarmtrain.lab.lab import Lab
+from swarmtrain.swarm.docker import Docker
+
+STEPPING = """
+import time
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+for step in range(6000):
+    dist.all_reduce(torch.ones(4))
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def handle(
+    lab: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunHandle]:
+    """A run on all three nodes of the lab that is in the middle of its training."""
+    monkeypatch.setenv("DOCKER_HOST", lab.host)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(STEPPING)
+    job = Job(name="chaos", script="train.py", nodes=3, workers_per_node=1, image=torch_image)
+    run = Client(on="swarm").run(job)
+    until(lambda: "started" in [event["kind"] for event in run.events()])
+    yield run
+    run.remove(force=True)
+
+
+def until(holds: Callable[[], bool], seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def machines(handle: RunHandle) -> Lab:
+    """The lab, found by the endpoint that the run was deployed to, as the command line finds it."""
+    found = lab_of(Docker())
+    assert found is not None
+    return found
+
+
+def containers(lab: Lab, node: int) -> list[str]:
+    return lab.node(node).docker.run("ps", "-q", "--filter", "name=chaos-1_agent").split()
+
+
+def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: Lab, handle: RunHandle) -> None:
+    assert machines.host == lab.host
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.extend([machines.node(2).machine(), machines.node(3).rate()])
+
+    faults = (
+        Fault("freeze", "lab-2", seconds=3.0),
+        Fault("slow-link", "lab-3", seconds=4.0, rate="200mbit"),
+        Fault("stop-worker", "0", seconds=1.0),
+        Fault("kill-container", "lab-3", after=7.0),
+    )
+    timer = threading.Timer(2.5, look)
+    timer.start()
+    (before,) = containers(lab, 3)
+    report = Chaos(handle, place_of(handle, LabMachines(machines, handle.run)), Plan(faults)).run()
+    assert report.ok, report.failed
+    assert [each.kind for each in report.happenings if each.what == "fault"][-1] == "kill-container"
+    assert seen == ["paused", 200_000_000]
+    assert (machines.node(2).machine(), machines.node(3).rate()) == ("running", None)
+    assert before not in containers(lab, 3)
+    told = [event["text"] for event in handle.events() if event["kind"] == "chaos"]
+    assert told[-1] == "chaos: everything of the run on lab-3 is killed at once"
+    assert "chaos: lab-2 goes on" in told
+
+
+def test_a_machine_that_another_run_is_on_is_left_alone(machines: Lab, handle: RunHandle) -> None:
+    shared = LabMachines(machines, handle.run, [handle.run])  # itself in the part of the other
+    with pytest.raises(ClusterError, match=r"lab-2 is also a machine of chaos\.1"):
+        Chaos(handle, place_of(handle, shared), Plan((Fault("freeze", "lab-2", seconds=1.0),))).run()
+    assert machines.node(2).machine() == "running"
+
+
+def test_a_swarm_that_is_no_lab_offers_what_agents_and_one_engine_can_do(lab: Lab, handle: RunHandle) -> None:
+    plain = place_of(handle)
+    assert {"kill-worker", "fill-disk", "corrupt-snapshot", "kill-container"} <= set(plain.kinds)
+    with pytest.raises(ClusterError, match="freeze does not work on swarm here"):
+        plain.check(Fault("freeze", "lab-2"))
+    with pytest.raises(ClusterError, match="cannot be killed from lab-1"):
+        plain.check(Fault("kill-container", "lab-2"))
+    assert Chaos(handle, plain, Plan((Fault("kill-worker", "2"),))).run().ok
+    result = handle.wait(timeout=60)
+    assert result.reason.endswith("killed by SIGKILL")

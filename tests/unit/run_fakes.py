@@ -1,0 +1,149 @@
+"""Stand-ins around a run's state: agents' connections that keep what they are told, and a clock that tests turn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.coordinator import chronicle, journal
+from swarmtrain.coordinator import run as run_module
+from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.run import Place, Run
+from swarmtrain.wire.pulse import Activity, Source
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
+
+
+class Clock:
+    """Takes the place of the ``time`` module in the coordinator."""
+
+    def __init__(self) -> None:
+        self.now = 50_000.0
+        self.unix = 1_800_000_000.0  # Unix time at which `now` was 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.unix + self.now
+
+    def turn(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Ear:
+    """A channel that remembers what was posted."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict[str, Any]] = []
+        self.open = True
+
+    def post(self, message: dict[str, Any]) -> None:
+        if self.open:
+            self.heard.append(message)
+
+    def abort(self) -> None:
+        self.open = False
+
+    def all(self, kind: str) -> list[Any]:
+        return [message[kind] for message in self.heard if kind in message]
+
+    def starts(self) -> list[dict[str, Any]]:
+        return self.all("start")
+
+
+class Theatre:
+    """Plays scenes with runs in one directory, inside a loop, and closes their files."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path, self.clock = path, clock
+        self._open: list[Run] = []
+
+    def make(self, nodes: int = 2, **fields: Any) -> Run:
+        """The run of this directory: a fresh one, or the one that a coordinator goes on with."""
+        sizes = {"nodes_min": nodes, "nodes_max": nodes}
+        task = Task(**{"name": "t", "kind": "script", "target": "train.py"} | sizes | fields)
+        place = Place(Storage(self.path), "t.1", "t.1", "")
+        place.path.mkdir(parents=True, exist_ok=True)
+        run = Run(task, Ticket("t.1", "token"), place)
+        self._open.append(run)
+        return run
+
+    def agent(self, node: str, slot: int = 0, **fields: Any) -> tuple[Peer, Ear]:
+        """An agent that is about to join."""
+        ear = Ear()
+        settings: dict[str, Any] = {
+            "node": node,
+            "node_id": node,
+            "incarnation": f"{node}-1",
+            "slot": slot,
+            "workers": 1,
+            "address": f"10.0.0.{slot + 1}",
+            "interface": "eth0",
+            "why": "a test",
+            "port": 20_000,
+            "joined": self.clock.now,
+            "heard": self.clock.now,
+            "channel": ear,
+        }
+        return Peer(**settings | fields), ear
+
+    def play(self, scene: Callable[[], None]) -> None:
+        """One scene."""
+
+        async def act() -> None:
+            scene()
+
+        asyncio.run(act())
+
+    def close(self) -> None:
+        """Close the files, as a coordinator that is killed does."""
+        for run in self._open:
+            for store in (run.journal, run.output, run.progress):
+                store.close()
+        self._open.clear()
+
+    def forget(self) -> None:
+        """The coordinator is gone; the next run of this directory is another coordinator's."""
+        self.close()
+
+
+def theatre(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Theatre:
+    """A theatre on this clock, whose journals need no disk."""
+    for module in (run_module, chronicle, journal):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    return Theatre(path, clock)
+
+
+def join(run: Run, peer: Peer, states: list[dict[str, Any]] | None = None) -> Peer:
+    """The agent's connection is there."""
+    known = run.join(peer, states or [])
+    run.tell(known)
+    return known
+
+
+def exited(rank: int, code: int | None = 0, *, g: int = 1, t: float = 5.0, **fields: Any) -> dict[str, Any]:
+    """An agent's word that a worker has gone."""
+    return {"g": g, "rank": rank, "state": "exited", "code": code, "signal": None, "t": t, **fields}
+
+
+def pulse(
+    rank: int,
+    step: int,
+    *,
+    g: int = 1,
+    quiet: float | None = 0.0,
+    first: float | None = 1.0,
+    source: Source = Source.COOPERATIVE,
+    activity: Activity = Activity.NONE,
+    resumed: int = 0,
+    paused: int = 0,
+) -> list[Any]:
+    """A worker's pulse, as agents send it."""
+    return [g, rank, step, 3 * step, int(activity), int(source), paused, 0.1 * step, resumed, quiet, first]

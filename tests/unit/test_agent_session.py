@@ -1,0 +1,123 @@
+"""What an agent says on its connection to the coordinator; the coordinator is a stand-in on a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.agent import network
+from swarmtrain.agent.agent import Agent, Settings
+from swarmtrain.wire import sockets
+from swarmtrain.wire.channel import Channel, accept
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
+
+WELCOME = {
+    "run": "t.1",
+    "node": "a",
+    "directory": "t.1",
+    "lineage": "t.1",
+    "offsets": [],
+    "generation": 1,
+    "moved": 0,
+}
+
+
+class Scene:
+    """An agent, and a coordinator that reads its join, lets things happen, and welcomes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = f"{sockets.UNIX}{path / 'socket'}"
+        settings = Settings(self.address, "a", "a", 0, Storage(path), ())
+        self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
+        self.agent._directory = self.agent._lineage = "t.1"  # it was prepared before
+        self.agent._node_name = "a"
+        self.agent._choice = network.Choice("lo", "127.0.0.1", "")
+
+    async def session(
+        self, meanwhile: Callable[[Agent], None]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """What the agent says when it joins, and what after it was welcomed."""
+        joins: list[dict[str, Any]] = []
+        heard: list[dict[str, Any]] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            channel = Channel(reader, writer)
+            await accept(channel, "token")
+            message = await channel.receive()
+            assert message is not None
+            joins.append(message["join"])
+            meanwhile(self.agent)
+            await channel.send({"welcome": WELCOME})
+            try:
+                while True:
+                    message = await asyncio.wait_for(channel.receive(), 0.1)
+                    assert message is not None
+                    heard.append(message)
+            except (TimeoutError, asyncio.TimeoutError):
+                channel.close()
+
+        server = await sockets.serve(self.address, serve)
+        await self.agent._session()
+        server.close()
+        return joins[0], heard
+
+
+def running(g: int) -> dict[str, Any]:
+    return {"g": g, "rank": 0, "state": "running", "pid": 1, "t": 1.0}
+
+
+def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    def worker_ends(agent: Agent) -> None:
+        agent._workers.states[0] |= {"state": "exited", "code": 1, "signal": None}
+        agent._workers.done.set()
+        agent._worker_changed(agent._workers.states[0])
+
+    async def act() -> None:
+        agent = scene.agent
+        agent._generation = agent._workers.generation = 3
+        agent._workers.states[0] = running(3)
+        agent._workers.done.clear()
+        join, heard = await scene.session(worker_ends)
+        assert (join["idle"], join["drained"], join["generation"]) == (False, False, 3)
+        assert join["states"][0]["state"] == "running"
+        said = {kind: content for message in heard for kind, content in message.items()}
+        assert (said["worker"]["state"], said["worker"]["code"]) == ("exited", 1)
+        assert (said["idle"]["g"], said["drained"]) == (3, 3)
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_an_agent_that_is_about_to_start_its_workers_is_not_idle(tmp_path: Path, prepared: bool) -> None:
+    scene = Scene(tmp_path)
+
+    async def act() -> None:
+        agent = scene.agent
+        if not prepared:  # its disk is slow
+            starting = asyncio.ensure_future(agent._start({"g": 4, "ranks": [0]}))
+            await asyncio.sleep(0)
+        join, heard = await scene.session(lambda agent: None)
+        assert join["idle"] is join["drained"] is prepared
+        assert any("idle" in message for message in heard) is prepared
+        if not prepared:
+            starting.cancel()
+
+    asyncio.run(act())
+
+
+def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    async def act() -> None:
+        for on in (True, False):
+            scene.agent._hear({"pause": {"g": 0, "on": on}})
+            assert scene.agent._ordered.is_set() is on
+
+    asyncio.run(act())
