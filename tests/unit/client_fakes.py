@@ -94,14 +94,16 @@ class Coordinator:
         ours, theirs = socket.socketpair()
         threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
 
-        def hang_up() -> None:
-            try:
-                ours.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            ours.close()
+        source, sink = ours.makefile("rb"), cast(BinaryIO, ours.makefile("wb"))
 
-        return Link(ours.makefile("rb"), cast(BinaryIO, ours.makefile("wb")), hang_up)
+        def hang_up() -> None:
+            for end in (lambda: ours.shutdown(socket.SHUT_RDWR), source.close, sink.close, ours.close):
+                try:
+                    end()
+                except OSError:
+                    pass  # the other side went first
+
+        return Link(source, sink, hang_up)
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as source:

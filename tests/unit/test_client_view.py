@@ -8,6 +8,7 @@ import pytest
 from client_fakes import status
 
 from swarmtrain.control import view
+from swarmtrain.wire.snapshots import Snapshot
 
 
 @pytest.mark.parametrize(
@@ -318,3 +319,11 @@ def test_a_failure_without_a_cause_gives_the_reason() -> None:
     assert view.failure(status(state="failed", reason="2 of 3 nodes joined"))[0].endswith(
         "2 of 3 nodes joined"
     )
+
+
+def test_a_snapshot_of_a_run_that_went_on_in_another_s_directories_names_its_run() -> None:
+    found = [Snapshot("lab-1", "disk", 30002, 120, bytes=1500, time=90.0), Snapshot("lab-1", "memory", 1, 60)]
+    assert view.snapshots(found, 100.0).rows == [
+        ("120", "-", "2 of run 3", "lab-1", "disk", "-", "1.5 kB", "10 s", "yes"),
+        ("60", "-", "1", "lab-1", "memory", "-", "0 B", "-", "yes"),
+    ]

@@ -18,14 +18,14 @@ from swarmtrain.control.logs import Line, Selection, lines_of
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import Event, RunResult, Status, stillborn
 from swarmtrain.control.session import Session, Streams
-from swarmtrain.control.transfer import Fetched, OutOfReach, fetch
+from swarmtrain.control.snapshots import Snapshots
+from swarmtrain.control.transfer import Fetched, fetch, reaching
 from swarmtrain.errors import ClusterError
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
     from swarmtrain.wire.link import Link
 
-_REACH_SECONDS = 60.0  # for a helper on another node to serve that node's files
 _MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
 _STOP_PATIENCE = 5.0  # seconds for a silent coordinator to come back before its run is killed
 
@@ -255,17 +255,14 @@ class RunHandle:
         Raises:
             RequestError: the node has no such file, or ``to`` is taken.
         """
-        end = time.monotonic() + _REACH_SECONDS
-        while True:
-            with self.launcher.connect(self.run) as link:
-                try:
-                    return fetch(link, path, to, node, overwrite)
-                except OutOfReach as error:
-                    if time.monotonic() >= end:
-                        raise
-                    node = error.node
-            self.launcher.reach(self.run, node)
-            time.sleep(0.2)
+        return reaching(
+            self.launcher, self.run, node, lambda link, where: fetch(link, path, to, where, overwrite)
+        )
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """The snapshots on its nodes; also after the run has ended."""
+        return Snapshots(self)
 
     def remove(self, force: bool = False) -> None:
         """Remove it with everything on every node: logs, snapshots, working directory.

@@ -13,6 +13,8 @@ from typing import Any
 from swarmtrain.control.logs import clock_time
 from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.job.units import say_size
+from swarmtrain.wire.snapshots import Snapshot
+from swarmtrain.wire.task import GENERATIONS
 
 NOTHING = "-"
 UNREACHABLE = "unreachable"
@@ -246,6 +248,32 @@ def workers(status: Status) -> Table:
                 number(worker.get("pid")),
                 number(worker.get("step")),
                 str(worker.get("exit") or NOTHING),
+            )
+        )
+    return table
+
+
+def _generation(fence: int) -> str:
+    """A generation's number; of a run that went on in another's directories, that run's, too."""
+    run, generation = divmod(fence, GENERATIONS)
+    return f"{generation} of run {run}" if run else str(generation)
+
+
+def snapshots(found: Sequence[Snapshot], now: float) -> Table:
+    """Every copy of a run's snapshots."""
+    table = Table(("STEP", "EPOCH", "GENERATION", "NODE", "TIER", "RANKS", "SIZE", "AGE", "COMPLETE"))
+    for each in found:
+        table.rows.append(
+            (
+                str(each.step),
+                number(each.epoch),
+                _generation(each.generation),
+                each.node,
+                each.tier,
+                number(each.world_size),
+                size(each.bytes),
+                age(now - each.time) if each.time else NOTHING,
+                f"no: {each.damage}" if each.damage else "yes",
             )
         )
     return table

@@ -59,6 +59,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Act": {
         "exec": Entry("act", "exec_", "Run a command on a node of a run."),
         "fetch": Entry("act", "fetch", "Bring a file or directory from a run's nodes."),
+        "snapshots": Entry("snapshots", "snapshots", "List, check, fetch and remove the snapshots of a run."),
         "recover": Entry("recover", "recover", "Move a run's coordinator off a machine that is gone."),
         "resize": Entry("resize", "resize", "Go on with more nodes, or with fewer."),
         "stop": Entry("act", "stop", "Stop a run; its files are kept."),
