@@ -272,7 +272,7 @@ def snapshots(found: Sequence[Snapshot], now: float) -> Table:
                 each.tier,
                 number(each.world_size),
                 size(each.bytes),
-                duration(now - each.time if each.time else None),
+                age(now - each.time) if each.time else NOTHING,
                 f"no: {each.damage}" if each.damage else "yes",
             )
         )
