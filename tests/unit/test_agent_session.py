@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from swarmtrain.agent import agent as agent_module
 from swarmtrain.agent import network
 from swarmtrain.agent.agent import Agent, Settings
 from swarmtrain.wire import sockets
@@ -16,7 +17,15 @@ from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
-WELCOME = {"run": "t.1", "node": "a", "directory": "t.1", "lineage": "t.1", "offsets": [], "generation": 1, "moved": 0}
+WELCOME = {
+    "run": "t.1",
+    "node": "a",
+    "directory": "t.1",
+    "lineage": "t.1",
+    "offsets": [],
+    "generation": 1,
+    "moved": 0,
+}
 
 
 class Scene:
@@ -28,7 +37,7 @@ class Scene:
         self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
         self.agent._directory = self.agent._lineage = "t.1"  # it was prepared before
         self.agent._node_name = "a"
-        self.agent._choice = network.Choice("127.0.0.1", "lo", "")
+        self.agent._choice = network.Choice("lo", "127.0.0.1", "")
 
     async def session(
         self, meanwhile: Callable[[Agent], None]
@@ -113,3 +122,23 @@ def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path)
             assert scene.agent._ordered.is_set() is on
 
     asyncio.run(act())
+
+
+def test_an_agent_that_comes_when_the_run_is_over_and_its_coordinator_has_left_goes_too(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "runs" / "t.1" / "coordinator"
+    place.mkdir(parents=True)
+    scene = Scene(place)
+    agent = scene.agent
+    agent._directory = agent._lineage = ""  # it has just been started again
+    assert agent_module.ended_here(scene.address) == ""
+    journal = place / "journal.jsonl"
+    journal.write_text('{"kind": "submitted", "text": "ended"}\n')
+    assert agent_module.ended_here(scene.address) == ""
+    journal.write_text('{"kind": "ended", "text": "succeeded"}\n{"kind": "refused"}\n{"kind": "end')
+    memory = Storage(tmp_path / "runs" / "t.1" / "coordinator").memory("t.1", "a")
+    memory.mkdir(parents=True)
+    asyncio.run(asyncio.wait_for(agent._stay_joined(), 5))
+    assert not memory.exists()
+    assert agent_module.ended_here("tcp:10.0.0.1:29400") == ""

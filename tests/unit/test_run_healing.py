@@ -110,7 +110,7 @@ def test_an_agent_that_missed_a_start_is_not_given_it_when_that_generation_is_ov
     run = stage.make()
 
     def scene() -> None:
-        (a, _), (b, _), (again, hears) = stage.agent("a", 0), stage.agent("b", 1), stage.agent("b", 1)
+        (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
         join(run, a)
         join(run, b)
         run.left(b)
@@ -121,6 +121,7 @@ def test_an_agent_that_missed_a_start_is_not_given_it_when_that_generation_is_ov
         run.worker(a, killed(0, killed=True))
         run.idle(a, 1, 20_002)
         assert run.phase is Phase.GATHERING
+        again, hears = stage.agent("b", 1)
         join(run, again)
         assert [start["g"] for start in hears.starts()] == [2]
 
@@ -241,6 +242,30 @@ def test_a_worker_that_ends_late_with_an_error_does_not_end_the_run(stage: Theat
         assert (run.phase, run.generation.number) == (Phase.RUNNING, 2)
 
     stage.play(scene)
+
+
+@pytest.mark.parametrize("loud", [True, False], ids=["its connection closes", "it falls silent"])
+def test_what_breaks_because_a_node_is_lost_is_not_the_programs_fault(stage: Theatre, loud: bool) -> None:
+    """Not even before the first step, where a failure of the program itself is never tried again."""
+    run = stage.make(nodes_min=1)
+
+    def scene() -> None:
+        (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
+        join(run, a)
+        join(run, b)
+        stage.clock.turn(4.0)
+        a.heard = stage.clock.now
+        run.tick()
+        run.worker(run.peers["a"], exited(0, 1, error={"summary": "Connection closed by peer"}))
+        run.idle(a, 1, 20_001)
+        if loud:
+            run.left(b)
+        run.drained(a, 1)
+        run.tick()
+        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+
+    stage.play(scene)
+    assert run.chronicle.history[-1].kind == "node"
 
 
 def test_what_breaks_because_a_node_leaves_is_no_failure(stage: Theatre) -> None:

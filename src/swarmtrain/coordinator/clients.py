@@ -202,6 +202,7 @@ class ClientDesk:
                 yield reply
         finally:
             typing.cancel()
+            await asyncio.wait([typing])  # two cannot read from one channel
 
     async def _do_fetch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         async for reply in self._files("fetch", request["path"], request, files.send):
@@ -279,6 +280,8 @@ class ClientDesk:
 
     def _peer(self, node: str) -> Peer:
         peer = self._run.peers.get(node)
+        if (peer is None or peer.channel is None) and self._run.phase is Phase.ENDED:
+            raise ClusterError(f"{self._run.ticket.run} has ended: nothing of it runs any more")
         if peer is None or peer.channel is None:
             raise ClusterError(
                 f"the agent on {node} is not there (any more)",

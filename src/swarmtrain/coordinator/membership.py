@@ -322,7 +322,7 @@ def _watch(view: View, policy: Policy, now: float) -> Decision:
     if view.stop_asked or view.failed:
         return Stop()
     if view.finished or view.paused:
-        if not _all(view, "drained" if view.finished else "idle", now):
+        if not (_drained(view, now) if view.finished else _idle(view, policy, now)):
             return Wait()
         return End(Outcome.SUCCEEDED) if view.finished else Regather()
     leases = _leases(view, policy, now)
@@ -356,7 +356,7 @@ def _leases(view: View, policy: Policy, now: float) -> dict[str, float]:
         if stepped is not None:
             end = max(end, stepped + max(policy.lease, 3 * (advance.usual or 0.0)))
         ends[member.node] = end
-    part = [member for member in view.members if member.node in view.taking_part]
+    part = _part(view)
     if len(part) > 1 and policy.restart.enabled and not any(_in_touch(member, now) for member in part):
         return {node: end + policy.node_timeout for node, end in ends.items()}
     return ends
@@ -383,7 +383,7 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
     """Whether the group should change: members come, go, or are wanted in another number."""
     if view.pausing_until is not None:
         return Unpause() if now >= view.pausing_until else Wait(view.pausing_until)
-    part = [member for member in view.members if member.node in view.taking_part]
+    part = _part(view)
     leaving = sorted(member.node for member in part if member.leaving)
     if leaving:
         return Pause(_told_to_leave(leaving)) if _may_change(view, policy) else Stop()
@@ -407,12 +407,12 @@ def _settle(view: View, policy: Policy, now: float) -> Decision:
     late = now >= view.stopping_until
     verdict = judge(view.history, policy.restart, now) if view.failed and view.history else GiveUp()
     if view.stop_asked or (view.failed and isinstance(verdict, GiveUp)):
-        if not _all(view, "drained", now) and not late:
+        if not _drained(view, now) and not late:
             return Wait(view.stopping_until)
         if view.stop_asked and not (view.failed and not policy.restart.enabled):
             return End(Outcome.STOPPED, "stopped by a person")
         return End(Outcome.FAILED, verdict.reason if isinstance(verdict, GiveUp) else "")
-    if not _all(view, "idle", now) and not late:
+    if not _idle(view, policy, now) and not late:
         return Wait(view.stopping_until)
     if not policy.restart.enabled:
         leaving = sorted(member.node for member in view.members if member.leaving)
@@ -428,7 +428,7 @@ def _eligible(view: View, policy: Policy, now: float) -> list[Member]:
         if member.idle
         and member.gone is None
         and not member.leaving
-        and (now < member.heard + policy.lease_blind or not member.heard)
+        and (now < member.heard + policy.lease or not member.heard)
     ]
     able += [
         member
@@ -457,19 +457,30 @@ def _most(view: View, policy: Policy) -> int:
     return max(policy.nodes_min, min(view.wanted, policy.nodes_max))
 
 
+def _part(view: View) -> list[Member]:
+    """Members of the current generation."""
+    return [member for member in view.members if member.node in view.taking_part]
+
+
 def _at_work(view: View) -> list[Member]:
     """Members of the current generation that have workers left."""
-    return [member for member in view.members if member.node in view.taking_part and not member.idle]
+    return [member for member in _part(view) if not member.idle]
 
 
 def _in_touch(member: Member, now: float) -> bool:
     return member.gone is None and now < member.heard + _IN_TOUCH
 
 
-def _all(view: View, state: str, now: float) -> bool:
-    """Whether all members of the current generation that can be asked are ``idle``, or ``drained``."""
+def _idle(view: View, policy: Policy, now: float) -> bool:
+    """Whether no worker is left on the members of the current generation that can be asked."""
     return all(
-        getattr(member, state)
-        for member in view.members
-        if member.node in view.taking_part and (member.gone is None or member.gone > now)
+        member.idle
+        for member in _part(view)
+        if member.gone is None or member.gone > now
+        if now < member.heard + policy.lease or not member.heard
     )
+
+
+def _drained(view: View, now: float) -> bool:
+    """Whether all that was written is here, or went with its member."""
+    return all(member.drained for member in _part(view) if member.gone is None or member.gone > now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from swarmtrain.coordinator.records import Record, Records, parse
@@ -16,7 +17,14 @@ class Progress:
     ENV_METRICS, and the Trainer for the kinds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_trouble: Callable[[str, str, str], None] = lambda *_: None) -> None:
+        """Args:
+        path: the file; what it already holds is read.
+        on_trouble: called with a kind, a node and a sentence when a node's snapshots fail, and when they no
+            longer do.
+        """
+        self._on_trouble = on_trouble
+        self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
         self.metrics: list[Metric] = []
         self.offsets: dict[tuple[int, int], int] = {}
         self._summary: Metric = {}
@@ -49,7 +57,21 @@ class Progress:
         """The part of the status document that the workers report; keys that nobody reported are None."""
         keys = ("step", "epoch", "loss", "lr", "step_seconds", "samples", "eval", "snapshot", "resumed")
         weights = self._weights if self._weights else None
-        return {key: self._summary.get(key) for key in keys} | {"weights": weights}
+        known = {key: self._summary.get(key) for key in keys}
+        return known | {"weights": weights, "snapshots_failing": dict(self._failing)}
+
+    def _watch_snapshots(self, metric: Metric) -> None:
+        """Say once when a node's disk takes no snapshots, and once when it does again."""
+        node, kind = str(metric["n"]), metric.get("kind")
+        if kind == "snapshot_failed" and metric.get("tier") == "disk":
+            why = str(metric.get("error"))
+            if self._failing.get(node) != why:
+                self._failing[node] = why
+                self._on_trouble(
+                    "snapshot_failed", node, f"{why}; training goes on, with the snapshots there are"
+                )
+        elif kind == "snapshot" and self._failing.pop(node, None) is not None:
+            self._on_trouble("snapshot_again", node, "snapshots can be written again")
 
     def close(self) -> None:
         """Close the file."""
@@ -65,6 +87,7 @@ class Progress:
             self.stepped = max(self.stepped or 0.0, float(metric["t"]))
         if kind == "end" and isinstance(metric.get("weights"), str):
             self._weights[rank] = metric["weights"]
+        self._watch_snapshots(metric)
         if rank != 0:
             return
         for key in ("step", "epoch", "loss", "lr", "samples"):

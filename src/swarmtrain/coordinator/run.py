@@ -95,9 +95,10 @@ class Run:
         self.task, self.ticket, self.place, self.moved = task, ticket, place, moved
         self.policy = policy_of(task, place.node)
         self.bell = Bell()
+        self._loading = True  # the files of a coordinator before this one are being read
         self.journal = Journal(place.path / "journal.jsonl", lambda event: self._published())
         self.output = OutputStore(place.path / "output.jsonl")
-        self.progress = Progress(place.path / "metrics.jsonl")
+        self.progress = Progress(place.path / "metrics.jsonl", self._trouble_with_snapshots)
         self.chronicle = Chronicle(self.journal)
         self.peers: dict[str, Peer] = {}
         self.workers: dict[int, Worker] = {}
@@ -125,13 +126,14 @@ class Run:
         self._began = False
         self._names: dict[tuple[str, str], str] = {}  # what agents are called, by their id and own name
         self._replaced: set[str] = set()  # incarnations in whose place another agent has joined
+        self._loading = False
         if self.journal.events:
             self._recover(archive)
         else:
             nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
-            self.journal.append(
-                "submitted", f"{ticket.run} submitted: {task.target} on {nodes}", run=ticket.run
-            )
+            origin = f", going on from {ticket.resume}" if ticket.resume else ""
+            text = f"{ticket.run} submitted: {task.target} on {nodes}{origin}"
+            self.journal.append("submitted", text, run=ticket.run, resume=ticket.resume)
 
     def _published(self) -> None:
         """Something is in the journal: everybody who follows it learns of it, and every agent keeps a copy."""
@@ -148,12 +150,8 @@ class Run:
 
     # ---- what agents say -------------------------------------------------------------------------------------
 
-    def join(self, peer: Peer, states: list[Message]) -> Peer:
-        """A new connection of an agent; returns the peer it belongs to.
-
-        Args:
-            states: its workers, when it comes back in the middle of a generation.
-        """
+    def join(self, peer: Peer) -> Peer:
+        """A new connection of an agent; returns the peer it belongs to. Nothing is decided before `tell`."""
         peer.node = self._name_of(peer)
         known = self.peers.get(peer.node)
         if known is not None and known.incarnation == peer.incarnation:
@@ -188,9 +186,6 @@ class Run:
                 f"{self._prospect(peer)}",
                 **_identity(peer),
             )
-        if peer.generation == self.generation.number:
-            for state in states:
-                self.worker(peer, state)
         return peer
 
     def replaced(self, peer: Peer) -> bool:
@@ -221,7 +216,8 @@ class Run:
         if worker.state == "running":
             if all(each.state == "running" for each in self.workers.values()) and not self._began:
                 self._began = True
-                self.journal.append("started", f"all {len(self.workers)} workers started")
+                count = "the worker has" if len(self.workers) == 1 else f"all {len(self.workers)} workers"
+                self.journal.append("started", f"{count} started")
             self.bell.ring()
             return
         worker.code = state.get("code")
@@ -312,6 +308,10 @@ class Run:
             self.journal.append("warning", failure.sentence(), node=peer.node)
         self.settle()
 
+    def _trouble_with_snapshots(self, kind: str, node: str, text: str) -> None:
+        if not self._loading:
+            self.journal.append(kind, f"{node}: {text}", node=node)
+
     def note(self, peer: Peer, kind: str, text: str) -> None:
         """Something an agent chose or saw, for the journal."""
         self.journal.append(kind, f"{peer.node}: {text}", node=peer.node)
@@ -360,7 +360,7 @@ class Run:
                     self._form(formation)
                 case Lose(nodes):
                     for node in nodes:
-                        self._lose(self.peers[node], _silence(self.peers[node]))
+                        self._lose(self.peers[node], "")
                 case Look():
                     self._look()
                 case Hang(limit):
@@ -376,8 +376,15 @@ class Run:
                 case End(outcome, reason):
                     self._end(outcome, reason)
 
-    def tell(self, peer: Peer) -> None:
-        """Bring an agent that has just joined up to date."""
+    def tell(self, peer: Peer, states: list[Message]) -> None:
+        """Bring an agent that has just joined, and has its welcome, up to date.
+
+        Args:
+            states: its workers, when it comes back in the middle of a generation.
+        """
+        if peer.generation == self.generation.number:
+            for state in states:
+                self.worker(peer, state)
         mine = self._takes_part(peer.node) and peer.generation == self.generation.number
         if self.phase is Phase.ENDED:
             peer.post({"end": {"outcome": self.outcome}})
@@ -418,7 +425,7 @@ class Run:
 
     def _attempt(self) -> Attempt:
         """The current generation as a failed attempt."""
-        cause = root_cause(self.failures)[0]
+        cause = root_cause([*self.failures, *(self._loss(peer) for peer in self._missing())])[0]
         return Attempt(
             generation=self.generation.number,
             kind=cause.kind,
@@ -498,7 +505,7 @@ class Run:
 
     def _regather(self, not_before: float) -> None:
         """The current generation is over and another one is to come."""
-        self._lose_the_gone()
+        self._lose_the_missing()
         nodes = len(self.generation.parts)
         since = self.progress.stepped
         if (stood_since := self.vitals.stepped()) is not None:
@@ -542,13 +549,13 @@ class Run:
     def _end(self, outcome: Outcome, reason: str) -> None:
         fields: dict[str, Any] = {}
         if self.failures:
-            self._lose_the_gone()
+            self._lose_the_missing()
             self.causes = root_cause([self._with_log(failure) for failure in self.failures])
             cause = self.causes[0]
             reason = f"{cause.sentence()} ({reason})" if reason else cause.sentence()
             fields["causes"] = [failure.dump() for failure in self.causes]
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
-        took = time.time() - self.journal.events[0]["t"]
+        took = time.time() - (self.ticket.submitted or self.journal.events[0]["t"])
         text = f"{outcome.value} after {took:.1f} s" + (f": {reason}" if reason else "")
         workers = [worker.dump() for worker in self.workers.values()]
         self.journal.append(
@@ -579,24 +586,37 @@ class Run:
         self.journal.append("failure", text, failure=failure.dump())
 
     def _lose(self, peer: Peer, why: str) -> None:
+        failure = self._loss(peer, why)
         for worker in self.workers.values():
             if worker.node == peer.node and worker.state in ("starting", "running"):
                 worker.state, worker.exit = "killed", "lost with its node"
         peer.idle = peer.drained = True
-        silent_since = peer.gone if peer.gone is not None else peer.heard
-        when = time.time() - max(0.0, time.monotonic() - silent_since)
         if peer.channel is not None:
             peer.channel.abort()
             peer.channel, peer.gone = None, time.monotonic()
-        words = self.generation.rank_words(peer.node)
-        self._fail(Failure("node", peer.node, when, f"was lost with {words}: {why}"))
+        self._fail(failure)
 
-    def _lose_the_gone(self) -> None:
+    def _loss(self, peer: Peer, why: str = "") -> Failure:
+        """The loss of a member, at the time of its last word."""
+        silent_since = peer.gone if peer.gone is not None else peer.heard
+        when = time.time() - max(0.0, time.monotonic() - silent_since)
+        words = self.generation.rank_words(peer.node)
+        return Failure("node", peer.node, when, f"was lost with {words}: {why or _silence(peer)}")
+
+    def _missing(self) -> list[Peer]:
+        """Members with workers left that are gone or silent: when others fail, they fell because of these."""
+        now = time.monotonic()
+        return [
+            peer
+            for peer in self.peers.values()
+            if self._takes_part(peer.node) and not peer.idle
+            if now >= (peer.heard + self.policy.lease if peer.gone is None else peer.gone)
+        ]
+
+    def _lose_the_missing(self) -> None:
         """The others fell because of these, and were heard first."""
-        for peer in list(self.peers.values()):
-            gone = peer.gone is not None and peer.gone <= time.monotonic()  # later: it may still come back
-            if self._takes_part(peer.node) and gone and not peer.idle:
-                self._lose(peer, "its connection closed")
+        for peer in self._missing():
+            self._lose(peer, "its connection closed" if peer.gone is not None else "")
 
     def _prospect(self, peer: Peer) -> str:
         """What becomes of an agent that comes while others train, where that is not what people expect."""
@@ -748,12 +768,16 @@ class Run:
             self._before = (stopping["began"], stopping["step"])
             self._stopping(stopping["order"])
         joined = {event["node"]: event for event in self.journal.all("joined")}
-        self.peers = self.generation.absent_peers(joined, time.monotonic() + (RECOVERY_MOVED if self.moved else RECOVERY))
+        self.peers = self.generation.absent_peers(
+            joined, time.monotonic() + (RECOVERY_MOVED if self.moved else RECOVERY)
+        )
 
 
 def _identity(peer: Peer) -> dict[str, Any]:
     """What the journal keeps of an agent."""
-    return {key: getattr(peer, key) for key in ("node", "node_id", "incarnation", "address", "interface")}
+    return {
+        key: getattr(peer, key) for key in ("node", "node_id", "incarnation", "address", "interface", "gpus")
+    }
 
 
 def _moment(unix: float) -> float:

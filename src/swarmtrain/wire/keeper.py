@@ -21,6 +21,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _AGAIN_SECONDS = 1.0  # as Swarm waits before it starts a task again
 _SHORT_SECONDS = 5.0  # a life that is not worth another one
 _SHORT_LIVES = 3
+_SWEEP_SECONDS = 2.0  # in which what is about to end by itself does
 
 
 def keep(work: Callable[[], int], *, again: bool = False) -> int:
@@ -40,19 +41,27 @@ def keep(work: Callable[[], int], *, again: bool = False) -> int:
         told = True
         processes.kill_all([child] if child else [], number)
 
-    lives = 0
+    lives = code = 0
+    keeper = os.getpid()
     while True:
         began = time.monotonic()
-        keeper = os.getpid()
+        # A signal that comes now is for the next child.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        if told:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return code
         child = os.fork()
         if child == 0:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             processes.die_with_parent(signal.SIGTERM, keeper)
             return work()
         for number in _SIGNALS:
             signal.signal(number, forward)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         code = _wait(child)
+        child = 0
         _sweep()
         lives = lives + 1 if time.monotonic() - began < _SHORT_SECONDS else 0
         if code == 0 or told or not again or lives >= _SHORT_LIVES:
@@ -72,7 +81,7 @@ def _wait(child: int) -> int:
 
 def _sweep() -> None:
     """Kill whatever is left: a spawner that is about to end by itself gets a moment to do it in order."""
-    patience = time.monotonic() + 2.0
+    patience = time.monotonic() + _SWEEP_SECONDS
     while processes.descendants(os.getpid()):
         if time.monotonic() > patience:
             processes.kill_all(processes.descendants(os.getpid()))

@@ -1,0 +1,174 @@
+"""What is always true of a run that heals itself, in a simulated world and under faults that nobody has thought of.
+
+The run and its decisions are the real ones; machines, agents and workers are models (world_fakes.py). More examples:
+``SWARMTRAIN_EXAMPLES=2000 pytest tests/unit/test_healing_properties.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from run_fakes import Clock, theatre
+from world_fakes import Phase, World, run_module, watched_decide
+
+from swarmtrain.coordinator.membership import Outcome
+
+EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "40"))
+FAULTS = [
+    *("crash", "die", "power", "freeze", "cut", "leave", "lift", "lift"),
+    *("restart", "sleep", "resize", "jam", "drag"),
+]
+BEATS = st.sampled_from([0, 0, 1, 2, 5, 12, 40])
+SCRIPTS = st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3), BEATS), max_size=10)
+fast = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=EXAMPLES == 40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@contextmanager
+def world(nodes: int, **task: Any) -> Iterator[World]:
+    """A world in a directory of its own."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=base) as path, pytest.MonkeyPatch.context() as patch:
+        stage = theatre(Path(path), Clock(), patch)
+        patch.setattr(run_module, "decide", watched_decide)
+        try:
+            yield World(stage, nodes, **task)
+        finally:
+            stage.close()
+
+
+def play(scene: Callable[[], None]) -> None:
+    async def act() -> None:
+        scene()
+
+    asyncio.run(act())
+
+
+def perform(it: World, script: list[tuple[str, int, int]]) -> None:
+    """Faults, with beats between them."""
+    for action, number, beats in script:
+        it.do(action, it.nodes[number % len(it.nodes)])
+        for _ in range(beats):
+            it.beat()
+
+
+def repair(it: World) -> None:
+    """All machines are well again, and nobody wishes anything."""
+    it.jammed = False
+    it.run.resize(it.run.policy.nodes_max)
+    for node in it.nodes:
+        node.slow = 0.0
+        it.do("lift", node)
+
+
+def gave_up(it: World) -> bool:
+    """Whether the run ended for a reason for which it may."""
+    return it.run.outcome is Outcome.FAILED and any(
+        words in it.run.reason for words in ("times in a row", "the limit is", "did not join", "nodes joined")
+    )
+
+
+@fast
+@given(low=st.integers(2, 3), script=SCRIPTS, cooperative=st.booleans())
+def test_when_the_faults_are_over_the_run_trains_on_all_its_nodes(
+    low: int, script: list[tuple[str, int, int]], cooperative: bool
+) -> None:
+    with world(4, nodes_min=low, nodes_max=4, cooperative=cooperative, max_restarts=50) as it:
+
+        def scene() -> None:
+            it.until(30.0, lambda: it.trains_on)
+            perform(it, script)
+            repair(it)
+
+            def well() -> bool:
+                few = 0 < it.trains_on < 4 and not cooperative  # it grows when it starts again
+                return it.trains_on == 4 or few or it.run.phase is Phase.ENDED
+
+            assert it.until(1_500.0, well), it.run.phase
+            assert it.run.outcome is None or gave_up(it), it.run.reason
+
+        play(scene)
+
+
+@fast
+@given(script=SCRIPTS, goal=st.sampled_from([50, 400]))
+def test_a_run_of_fixed_size_ends_with_its_work_done(script: list[tuple[str, int, int]], goal: int) -> None:
+    with world(3, nodes_min=3, nodes_max=3, goal=goal, max_restarts=50) as it:
+
+        def scene() -> None:
+            perform(it, script)
+            repair(it)
+            assert it.until(2_500.0, lambda: it.run.phase is Phase.ENDED), it.run.phase
+            assert it.run.outcome is Outcome.SUCCEEDED or gave_up(it), it.run.reason
+            assert len(it.run.journal.all("ended")) == 1
+            assert bool(it.run.reason) is (it.run.outcome is not Outcome.SUCCEEDED)
+            it._restart(it.nodes[0])  # the archive says the same
+            assert it.run.phase is Phase.ENDED
+
+        play(scene)
+
+
+@fast
+@given(script=SCRIPTS, limit=st.integers(0, 4))
+def test_no_more_failures_are_healed_than_the_job_allows(
+    script: list[tuple[str, int, int]], limit: int
+) -> None:
+    with world(3, nodes_min=2, nodes_max=3, max_restarts=limit, restart_window=600.0) as it:
+
+        def scene() -> None:
+            perform(it, script)
+            repair(it)
+            it.until(60.0, lambda: it.run.phase is Phase.ENDED)
+            ended = [attempt.ended for attempt in it.run.chronicle.history]
+            assert all(len([e for e in ended if moment - 600.0 < e <= moment]) <= limit for moment in ended)
+            it.run.stop()
+            assert it.until(120.0, lambda: it.run.phase is Phase.ENDED)
+            assert it.run.reason
+
+        play(scene)
+
+
+def test_a_node_that_keeps_dying_is_left_out_and_does_not_spin_the_run() -> None:
+    with world(3, nodes_min=2, nodes_max=3) as it:
+
+        def scene() -> None:
+            b = it.nodes[1]
+            for _ in range(1_200):  # ten minutes
+                it.beat()
+                if b.live and it.clock.now > b.live[0].born + 1.5:
+                    it.do("die", b)
+            assert it.run.phase is not Phase.ENDED, it.run.reason
+            assert len(it.run.journal.all("left_out")) >= 3
+            assert len(it.run.journal.all("generation")) < 20
+
+        play(scene)
+
+
+def test_a_program_that_always_fails_ends_soon() -> None:
+    for at in (0, 60):
+        with world(2, nodes_min=2, nodes_max=2) as it:
+
+            def scene(it: World = it, at: int = at) -> None:
+                while it.run.phase is not Phase.ENDED and it.clock.now < 51_000:
+                    it.beat()
+                    rank = it.nodes[1].live[0] if it.nodes[1].live else None
+                    if rank is not None and it.steps.get(rank.g, 0) >= at:
+                        rank.ended, rank.code, rank.error = True, 1, "ValueError: always"
+                assert it.run.outcome is Outcome.FAILED
+                assert it.run.generation.number == (2 if at else 1)
+                assert "ValueError: always" in it.run.reason
+
+            play(scene)

@@ -1,0 +1,124 @@
+"""The keeper, with real processes: what it passes on, what it starts again, what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HEAD = """
+import os, pathlib, subprocess, sys, time
+from swarmtrain.wire import keeper
+keeper._AGAIN_SECONDS, keeper._SWEEP_SECONDS, keeper._SHORT_SECONDS = {pause}, 0.1, {short}
+lives = pathlib.Path(sys.argv[1])
+def begin():
+    with lives.open("a") as file:
+        print(os.getpid(), file=file)
+    return len(lives.read_text().split())
+"""
+
+
+def start(
+    path: Path, work: str, *, again: bool = False, pause: float = 0.01, short: float = 5.0
+) -> tuple[subprocess.Popen[str], Path]:
+    """A keeper whose child does ``work``; and a file with the child's lives, one process id a line."""
+    lives = path / "lives"
+    lines = "\n".join(f"    {line}" for line in work.strip().splitlines())
+    head = HEAD.format(pause=pause, short=short)
+    program = f"{head}\ndef work():\n{lines}\nsys.exit(keeper.keep(work, again={again}))\n"
+    command = [sys.executable, "-c", program, str(lives)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True), lives
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10.0
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, errors = process.communicate(timeout=20.0)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize(
+    ("work", "code"), [("return 7", 7), ("os.kill(os.getpid(), 9)", 137), ("sys.exit(4)", 4)]
+)
+def test_the_exit_code_is_passed_on(tmp_path: Path, work: str, code: int) -> None:
+    assert finish(start(tmp_path, work)[0])[0] == code
+
+
+def test_what_dies_is_started_again_until_it_is_done(tmp_path: Path) -> None:
+    process, lives = start(tmp_path, "return 3 if begin() < 3 else 0", again=True)
+    code, errors = finish(process)
+    assert (code, len(lives.read_text().split())) == (0, 3)
+    assert errors == "ended with 3; starting it again\n" * 2
+
+
+def test_what_keeps_dying_is_given_up(tmp_path: Path) -> None:
+    process, lives = start(tmp_path, "begin()\nreturn 3", again=True)
+    assert finish(process)[0] == 3
+    assert len(lives.read_text().split()) == 3
+
+
+def test_a_long_life_is_worth_another_one(tmp_path: Path) -> None:
+    process, lives = start(tmp_path, "return 3 if begin() < 5 else 0", again=True, short=0.0)
+    assert finish(process)[0] == 0
+    assert len(lives.read_text().split()) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_child_for_good(tmp_path: Path, number: signal.Signals) -> None:
+    process, lives = start(tmp_path, "begin()\ntime.sleep(60)", again=True)
+    wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
+    process.send_signal(number)
+    assert finish(process)[0] == 128 + number
+    assert len(lives.read_text().split()) == 1
+
+
+def test_a_signal_between_two_lives_is_heard(tmp_path: Path) -> None:
+    process, lives = start(tmp_path, "begin()\nreturn 3", again=True, pause=1.0)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 3
+    assert len(lives.read_text().split()) == 1
+
+
+def test_orphans_do_not_outlive_the_child(tmp_path: Path) -> None:
+    work = """
+begin()
+for each in range(2):
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    print(orphan.pid, file=lives.open("a"))
+return 5
+"""
+    process, lives = start(tmp_path, work)
+    assert finish(process)[0] == 5
+    pids = [int(pid) for pid in lives.read_text().split()]
+    assert len(pids) == 3
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_the_child_hears_when_its_keeper_is_killed(tmp_path: Path) -> None:
+    process, lives = start(tmp_path, "begin()\ntime.sleep(60)", again=True)
+    wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
+    child = int(lives.read_text())
+    process.kill()
+    finish(process)
+    wait_for(lambda: not alive(child))
+    assert not os.path.exists(f"/proc/{process.pid}")  # noqa: PTH110
