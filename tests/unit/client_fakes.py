@@ -94,14 +94,16 @@ class Coordinator:
         ours, theirs = socket.socketpair()
         threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
 
-        def hang_up() -> None:
-            try:
-                ours.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            ours.close()
+        source, sink = ours.makefile("rb"), cast(BinaryIO, ours.makefile("wb"))
 
-        return Link(ours.makefile("rb"), cast(BinaryIO, ours.makefile("wb")), hang_up)
+        def hang_up() -> None:
+            for end in (lambda: ours.shutdown(socket.SHUT_RDWR), source.close, sink.close, ours.close):
+                try:
+                    end()
+                except OSError:
+                    pass  # the other side went first
+
+        return Link(source, sink, hang_up)
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as source:
@@ -154,6 +156,7 @@ class FakeLauncher:
             for index, (job, _, number) in enumerate(key.partition(".") for key in self.coordinators)
         ]
         self.calls: list[tuple[Any, ...]] = []
+        self.jobs: list[LoadedJob] = []  # those of the submissions
         self.troubles = ""
         self.next: Coordinator | None = None  # of the run that is submitted next
 
@@ -162,6 +165,7 @@ class FakeLauncher:
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
         self.calls.append(("submit", run.id, resume))
+        self.jobs.append(job)
         self.kept.append(run)
         if self.next is not None:
             self.coordinators[run.id] = self.next

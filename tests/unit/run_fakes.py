@@ -123,8 +123,10 @@ def theatre(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Theatr
 
 def join(run: Run, peer: Peer, states: list[dict[str, Any]] | None = None) -> Peer:
     """The agent's connection is there."""
-    known = run.join(peer, states or [])
-    run.tell(known)
+    known = run.join(peer)
+    if isinstance(known.channel, Ear):
+        known.channel.post({"welcome": {}})
+    run.tell(known, states or [])
     return known
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from swarmtrain.agent import agent as agent_module
 from swarmtrain.agent import network
 from swarmtrain.agent.agent import Agent, Settings
 from swarmtrain.wire import sockets
@@ -121,3 +122,23 @@ def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path)
             assert scene.agent._ordered.is_set() is on
 
     asyncio.run(act())
+
+
+def test_an_agent_that_comes_when_the_run_is_over_and_its_coordinator_has_left_goes_too(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "runs" / "t.1" / "coordinator"
+    place.mkdir(parents=True)
+    scene = Scene(place)
+    agent = scene.agent
+    agent._directory = agent._lineage = ""  # it has just been started again
+    assert agent_module.ended_here(scene.address) == ""
+    journal = place / "journal.jsonl"
+    journal.write_text('{"kind": "submitted", "text": "ended"}\n')
+    assert agent_module.ended_here(scene.address) == ""
+    journal.write_text('{"kind": "ended", "text": "succeeded"}\n{"kind": "refused"}\n{"kind": "end')
+    memory = Storage(tmp_path / "runs" / "t.1" / "coordinator").memory("t.1", "a")
+    memory.mkdir(parents=True)
+    asyncio.run(asyncio.wait_for(agent._stay_joined(), 5))
+    assert not memory.exists()
+    assert agent_module.ended_here("tcp:10.0.0.1:29400") == ""

@@ -118,6 +118,22 @@ def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(stage: 
     assert run.failures == []
 
 
+def test_an_agent_is_welcomed_before_it_hears_what_follows_from_its_workers_ends(stage: Theatre) -> None:
+    (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
+    again, hears = stage.agent("b", 1, incarnation="b-1", idle=True, drained=True, generation=1)
+    run = stage.make()
+
+    def scene() -> None:
+        join(run, a)
+        join(run, b)
+        run.left(b)
+        join(run, again, [exited(1, None, signal=9)])
+        assert run.phase is Phase.STOPPING
+
+    stage.play(scene)
+    assert [next(iter(message)) for message in hears.heard][:2] == ["welcome", "stop"]
+
+
 def test_words_of_an_old_generation_change_nothing(stage: Theatre) -> None:
     (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
     run = stage.make()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -135,6 +136,8 @@ class Agent:
             except (OSError, ChannelError, asyncio.TimeoutError) as error:
                 if failures % 10 == 0:
                     print(f"{self._settings.coordinator}: {error}", file=sys.stderr, flush=True)
+                if ended := ended_here(self._settings.coordinator):
+                    await self._end_alone(ended)
             failures = 0 if time.monotonic() - began > 5.0 else failures + 1
             await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
 
@@ -409,6 +412,13 @@ class Agent:
         memory.remove(self._memory)
         self._over.set()
 
+    async def _end_alone(self, directory: str) -> None:
+        """The run ended while this agent was away, and its coordinator has left: nobody will say so any more."""
+        if not self._directory:
+            self._directory, self._node_name = directory, self._settings.node
+            self._lineage = self._settings.storage.lineage(directory)
+        await self._end()
+
     async def _answer_stacks(self, generation: int) -> None:
         """What the workers are doing, for a coordinator that sees no progress."""
         pids = self._workers.pids()
@@ -539,6 +549,25 @@ def _pump_ended(pumping: asyncio.Task[None], channel: Channel) -> None:
     if not pumping.cancelled() and (error := pumping.exception()) is not None:
         print(f"output could not be sent: {error!r}", file=sys.stderr, flush=True)
         channel.abort()
+
+
+def ended_here(coordinator: str) -> str:
+    """The directory of a run that has ended, by the journal that its coordinator left on this machine; else empty."""
+    if not coordinator.startswith(sockets.UNIX):
+        return ""
+    place = Path(coordinator.removeprefix(sockets.UNIX)).parent
+    try:
+        lines = (place / "journal.jsonl").read_bytes().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        if b"ended" in line:
+            try:
+                if json.loads(line)["kind"] == "ended":
+                    return place.parent.name
+            except (ValueError, KeyError, TypeError):
+                continue  # the last line of a coordinator that was killed
+    return ""
 
 
 async def _within(seconds: float, *waits: Awaitable[Any], every: bool = False) -> None:

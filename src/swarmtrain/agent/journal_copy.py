@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,19 +22,19 @@ class JournalCopy:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.events: list[Message] = []
-        whole = 0
         try:
-            for line in path.read_bytes().splitlines(keepends=True):
-                event = json.loads(line)
-                if not line.endswith(b"\n") or event["seq"] != len(self.events) + 1:
+            data = path.read_bytes()
+            whole = 0
+            for line in data.splitlines(keepends=True):
+                event = _event(line, len(self.events) + 1)
+                if event is None:
                     break
                 self.events.append(event)
                 whole += len(line)
-            if path.stat().st_size != whole:
-                with path.open("r+b") as file:
-                    file.truncate(whole)
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+            if whole < len(data):
+                os.truncate(path, whole)
+        except OSError:
+            pass  # there is none yet, or the disk is broken
 
     def take(self, events: Sequence[Message]) -> None:
         """Add events; those that are here already, or for which an earlier one is missing, are left out."""
@@ -63,3 +64,12 @@ class JournalCopy:
         """The whole of it, in pieces that fit into messages."""
         for start in range(0, len(self.events), _BATCH):
             yield self.events[start : start + _BATCH]
+
+
+def _event(line: bytes, seq: int) -> Message | None:
+    """A whole line as the event of that number."""
+    try:
+        event = json.loads(line)
+        return event if line.endswith(b"\n") and event["seq"] == seq else None
+    except (ValueError, KeyError, TypeError):
+        return None

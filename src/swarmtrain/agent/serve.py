@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 from swarmtrain.errors import SwarmtrainError
-from swarmtrain.wire import files
+from swarmtrain.wire import files, snapshots
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.storage import Storage
 
@@ -46,9 +46,12 @@ class Desk:
                 self._input[message["id"]] = asyncio.Queue()
                 self._begin(message["id"], self._exec(message["id"], request))
             case {"fetch": {"path": path}}:
-                self._begin(message["id"], self._reply(message["id"], path, files.send))
+                self._begin(message["id"], self._reply_file(message["id"], path, files.send))
             case {"list": {"path": path}}:
-                self._begin(message["id"], self._reply(message["id"], path, files.listing))
+                self._begin(message["id"], self._reply_file(message["id"], path, files.listing))
+            case {"snapshots": order}:
+                replies = snapshots.answer(self._storage, self.lineage, self.node, order)
+                self._begin(message["id"], self._reply(message["id"], replies))
             case {"input": typed}:
                 if number in self._input:
                     self._input[number].put_nowait(typed)
@@ -91,10 +94,14 @@ class Desk:
             self._input.pop(number, None)
             self._credit.pop(number, None)
 
-    async def _reply(self, number: int, path: str, answer: Callable[[Path, str], Iterator[Message]]) -> None:
-        """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""
+    async def _reply_file(
+        self, number: int, path: str, answer: Callable[[Path, str], Iterator[Message]]
+    ) -> None:
         found = files.locate(self._storage, self.lineage, self.node, path)
-        messages = answer(found, self.node)
+        await self._reply(number, answer(found, self.node))
+
+    async def _reply(self, number: int, messages: Iterator[Message]) -> None:
+        """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""
         credit = self._credit[number] = asyncio.Semaphore(_AHEAD)
         while (message := await asyncio.to_thread(next, messages, None)) is not None:
             await credit.acquire()

@@ -22,14 +22,17 @@ _SECONDS = 5.0  # in which SIGKILL ends any process that is not stuck in the ker
 class LocalMachines:
     """See `chaos_places.Machines`. No other run's process is below a keeper of this one."""
 
-    mix = ("kill-worker", "stop-worker", "kill-container", "freeze", "power-off", "corrupt-snapshot")
+    mix = (
+        *("kill-worker", "stop-worker", "kill-container", "kill-coordinator", "freeze", "power-off"),
+        "corrupt-snapshot",
+    )
     hint = "processes have no cable of their own: try it on a lab, with `swarmtrain lab up`"
 
     def __init__(self, launcher: LocalLauncher, run: Run) -> None:
         self._launcher, self._run = launcher, run
         self.kinds: Mapping[str, Act] = {
             "kill-container": lambda node, rate: self._kill_container(node),
-            "kill-coordinator": lambda node, rate: os.kill(self._root(""), signal.SIGKILL),
+            "kill-coordinator": lambda node, rate: self._kill_container(""),
             "freeze": lambda node, rate: self._freeze(node),
             "power-off": lambda node, rate: self._power_off(node),
             "power-on": lambda node, rate: self._launcher.start_node(self._run, node),

@@ -7,16 +7,22 @@ import hashlib
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.wire.frames import Message
 
 if TYPE_CHECKING:
+    from swarmtrain.launchers.base import Launcher, Run
     from swarmtrain.wire.link import Link
+
+T = TypeVar("T")
+
+_REACH_SECONDS = 60.0  # for a helper on another node to serve that node's files
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,28 @@ class OutOfReach(ClusterError):
     def __init__(self, node: str) -> None:
         super().__init__(f"the agent on {node} has ended")
         self.node = node
+
+
+def reaching(launcher: Launcher, run: Run, node: str | None, ask: Callable[[Link, str | None], T]) -> T:
+    """What ``ask`` returns, once the node that it asks is within reach.
+
+    Args:
+        node: the node; None leaves the choice to the coordinator, once.
+
+    Raises:
+        OutOfReach: it is not within a minute.
+    """
+    end = time.monotonic() + _REACH_SECONDS
+    while True:
+        with launcher.connect(run) as link:
+            try:
+                return ask(link, node)
+            except OutOfReach as error:
+                if time.monotonic() >= end:
+                    raise
+                node = error.node
+        launcher.reach(run, node)
+        time.sleep(0.2)
 
 
 def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: bool = False) -> Fetched:
@@ -64,7 +92,7 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: b
         handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{name}.")
         try:
             with open(handle, "wb") as file:
-                size = _receive(replies, file)
+                size = receive(replies, file)
             if header["directory"]:
                 _unpack(Path(part), target)
             else:
@@ -83,7 +111,17 @@ def _target(name: str, to: Path | None) -> Path:
     return to / name if to.is_dir() else to
 
 
-def _receive(replies: Iterator[Message], into: BinaryIO) -> int:
+def receive(
+    replies: Iterator[Message], into: BinaryIO, progress: Callable[[int], None] = lambda size: None
+) -> int:
+    """The pieces of one file, whole and flushed to the disk; return its size.
+
+    Args:
+        progress: is told how many bytes have come so far.
+
+    Raises:
+        ChannelError: what arrived is not what was sent.
+    """
     digest = hashlib.sha256()
     size = 0
     for reply in replies:
@@ -92,6 +130,7 @@ def _receive(replies: Iterator[Message], into: BinaryIO) -> int:
             into.write(data)
             digest.update(data)
             size += len(data)
+            progress(size)
         if "done" in reply:
             expected = reply["done"].get("sha256")
             if expected and expected != digest.hexdigest():

@@ -66,16 +66,16 @@ class AgentDesk:
             await channel.send({"refuse": f"another agent has taken the place of this one on {peer.node}"})
             return
         if join["role"] == "agent":
-            peer = run.join(peer, join["states"])
+            peer = run.join(peer)
         elif run.phase is Phase.ENDED:
             run.peers[peer.node] = peer
         else:
             await channel.send({"refuse": "the run has not ended: its agents serve its files"})
             return
         try:
-            await self._welcome(channel, peer, _copied(run, join))
+            self._welcome(channel, peer, _copied(run, join))
             if join["role"] == "agent":
-                run.tell(peer)
+                run.tell(peer, join["states"])
             while (message := await channel.receive()) is not None:
                 if run.peers.get(peer.node) is not peer:
                     break  # another agent has taken its place
@@ -85,10 +85,10 @@ class AgentDesk:
             if peer.channel is channel:
                 run.left(peer)
 
-    async def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
-        """Tell an agent where it is, and how much of its output is known."""
+    def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
+        """Tell an agent where it is, and how much of its output is known, before anything else is said to it."""
         run = self._run
-        await channel.send(
+        channel.post(
             {
                 "welcome": {
                     "run": run.ticket.run,

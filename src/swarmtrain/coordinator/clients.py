@@ -20,7 +20,7 @@ from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
-from swarmtrain.wire import files
+from swarmtrain.wire import files, snapshots
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
 
@@ -202,6 +202,7 @@ class ClientDesk:
                 yield reply
         finally:
             typing.cancel()
+            await asyncio.wait([typing])  # two cannot read from one channel
 
     async def _do_fetch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         async for reply in self._files("fetch", request["path"], request, files.send):
@@ -210,6 +211,24 @@ class ClientDesk:
     async def _do_list(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         async for reply in self._files("list", request.get("path", "."), request, files.listing):
             yield reply
+
+    async def _do_snapshots(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        if request.get("do") == "nodes":
+            yield {"nodes": sorted(self._nodes()), "done": {}}
+            return
+        node, place = self._node(request), self._run.place
+        order = {key: value for key, value in request.items() if key in ("do", "tier", "file", "keys")}
+        order["directory"] = place.directory
+        peer = self._run.peers.get(node)
+        if peer is not None and peer.channel is not None:
+            async for reply in _replies(peer, *_open(peer, {"snapshots": order})):
+                yield reply
+        elif place.storage.work(place.lineage, node).parent.is_dir():
+            replies = snapshots.answer(place.storage, place.lineage, node, order)
+            while (reply := await asyncio.to_thread(next, replies, {})) != {}:
+                yield reply
+        else:
+            yield {"reach": node, "done": {}}
 
     async def _files(
         self, op: str, path: str, request: Message, answer: Callable[[Path, str], Iterator[Message]]
@@ -240,7 +259,7 @@ class ClientDesk:
     def _node(self, request: Message) -> str:
         """The node that a request names by itself or by a rank."""
         run = self._run
-        nodes = {*run.peers, *run.task.node_names, *(worker.node for worker in run.workers.values())}
+        nodes = self._nodes()
         rank = request.get("rank")
         if rank is not None:
             if rank not in run.workers:
@@ -252,6 +271,12 @@ class ClientDesk:
                 f"{node} takes no part in {run.ticket.run}", f"its nodes: {', '.join(sorted(nodes))}"
             )
         return node
+
+    def _nodes(self) -> set[str]:
+        """Every node that has taken part, or is to."""
+        run = self._run
+        joined = (event["node"] for event in run.journal.all("joined"))
+        return {*run.peers, *run.task.node_names, *(worker.node for worker in run.workers.values()), *joined}
 
     def _peer(self, node: str) -> Peer:
         peer = self._run.peers.get(node)

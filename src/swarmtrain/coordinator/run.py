@@ -150,12 +150,8 @@ class Run:
 
     # ---- what agents say -------------------------------------------------------------------------------------
 
-    def join(self, peer: Peer, states: list[Message]) -> Peer:
-        """A new connection of an agent; returns the peer it belongs to.
-
-        Args:
-            states: its workers, when it comes back in the middle of a generation.
-        """
+    def join(self, peer: Peer) -> Peer:
+        """A new connection of an agent; returns the peer it belongs to. Nothing is decided before `tell`."""
         peer.node = self._name_of(peer)
         known = self.peers.get(peer.node)
         if known is not None and known.incarnation == peer.incarnation:
@@ -190,9 +186,6 @@ class Run:
                 f"{self._prospect(peer)}",
                 **_identity(peer),
             )
-        if peer.generation == self.generation.number:
-            for state in states:
-                self.worker(peer, state)
         return peer
 
     def replaced(self, peer: Peer) -> bool:
@@ -383,8 +376,15 @@ class Run:
                 case End(outcome, reason):
                     self._end(outcome, reason)
 
-    def tell(self, peer: Peer) -> None:
-        """Bring an agent that has just joined up to date."""
+    def tell(self, peer: Peer, states: list[Message]) -> None:
+        """Bring an agent that has just joined, and has its welcome, up to date.
+
+        Args:
+            states: its workers, when it comes back in the middle of a generation.
+        """
+        if peer.generation == self.generation.number:
+            for state in states:
+                self.worker(peer, state)
         mine = self._takes_part(peer.node) and peer.generation == self.generation.number
         if self.phase is Phase.ENDED:
             peer.post({"end": {"outcome": self.outcome}})

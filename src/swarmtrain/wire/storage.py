@@ -49,6 +49,14 @@ class Storage:
         """Where a node keeps what may go when its machine goes."""
         return self._memory() / directory / node
 
+    def clear_memory(self, directory: str) -> None:
+        """Remove what nodes of a run have left in memory: those that were killed could not."""
+        shutil.rmtree(self._memory() / directory, ignore_errors=True)
+        try:
+            self._memory().rmdir()
+        except OSError:
+            pass  # other runs are there, or nothing ever was
+
     def lineage(self, directory: str) -> str:
         """The data directory a run works in; a run nobody wrote one down for works in its own."""
         try:
@@ -92,7 +100,7 @@ class Storage:
         lineages = {self.lineage(name) for name in mine} | {run}
         for name in mine:
             shutil.rmtree(self.run(name))
-            shutil.rmtree(self._memory() / name, ignore_errors=True)
+            self.clear_memory(name)
         needed = {self.lineage(name) for name in self.runs()}
         for lineage in lineages - needed:
             data = self.root / "data" / lineage

@@ -53,7 +53,7 @@ class Task:
         return cast(Task, _load(Task, path))
 
 
-_GENERATIONS = 10_000  # more than any run has
+GENERATIONS = 10_000  # more than any run has
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Ticket:
         A run that goes on in another's directories counts its generations from 1 again, but has a higher number.
         """
         number = self.run.rpartition(".")[2] if self.resume else ""
-        return _GENERATIONS * int(number if number.isdecimal() else 0) + generation
+        return GENERATIONS * int(number if number.isdecimal() else 0) + generation
 
     def dump(self) -> str:
         """As JSON."""

@@ -1,0 +1,212 @@
+"""The snapshots of a run, on all of its nodes at once: what there is, whether it is whole, one of them here.
+
+What is done to files is done on the nodes (`wire.snapshots`), by agents while the run is live, by helpers after its
+end: nothing is copied to be checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swarmtrain.control.result import ENDED
+from swarmtrain.control.retention import Key, Wanted, choose, complete
+from swarmtrain.control.transfer import OutOfReach, reaching, receive
+from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
+from swarmtrain.wire.frames import Message
+from swarmtrain.wire.snapshots import Snapshot
+
+if TYPE_CHECKING:
+    from swarmtrain.control.handle import RunHandle
+    from swarmtrain.wire.link import Link
+
+Progress = Callable[[int, int], None]  # bytes that have come, of how many
+
+_AT_ONCE = 8  # nodes asked at a time
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the nodes hold.
+
+    Attributes:
+        snapshots: every copy, the newest first.
+        silent: nodes that could not be asked, and why.
+    """
+
+    snapshots: list[Snapshot] = field(default_factory=list)
+    silent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def damaged(self) -> list[Snapshot]:
+        """The copies with which something is wrong."""
+        return [each for each in self.snapshots if each.damage]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What arrived: the data beside its manifest."""
+
+    path: Path
+    snapshot: Snapshot
+    passed_over: tuple[str, ...] = ()  # copies that were not whole, in sentences
+
+
+class Snapshots:
+    """The snapshots of one run."""
+
+    def __init__(self, handle: RunHandle) -> None:
+        self._handle = handle
+
+    def listing(self) -> Found:
+        """What there is, by its manifests and sizes. Raises ClusterError."""
+        return self._everywhere({"do": "list"})
+
+    def verify(self) -> Found:
+        """What there is, with every checksum added up anew on its node. Raises ClusterError."""
+        return self._everywhere({"do": "verify"})
+
+    def pull(
+        self, step: int | None = None, to: Path | None = None, progress: Progress = lambda done, size: None
+    ) -> Pulled:
+        """Bring the newest complete snapshot here, or that of a step, with its manifest; whole or not at all.
+
+        Copies are tried until one arrives with the right checksum.
+
+        Args:
+            to: a directory, made where it is missing; the current one by default.
+
+        Raises:
+            RequestError: there is none. ClusterError: no copy arrives whole.
+        """
+        found = self.listing()
+        keys = [key for key in complete(found.snapshots) if step in (None, key[1])]
+        if not keys:
+            raise RequestError(*_none(self._handle.id, found, step))
+        copies = [each for each in found.snapshots if each.key == keys[0] and not each.damage]
+        passed_over: list[str] = []
+        for copy in sorted(copies, key=lambda each: (each.tier != "disk", each.node)):
+            try:
+                path = self._bring(copy, to or Path(), progress)
+            except SwarmtrainError as error:
+                passed_over.append(f"{copy.file} on {copy.node}: {error.message}")
+                continue
+            return Pulled(path, copy, tuple(passed_over))
+        raise ClusterError(
+            f"no copy of step {keys[0][1]} arrived whole: {'; '.join(passed_over)}",
+            f"`swarmtrain snapshots verify {self._handle.id}` looks at all of them",
+        )
+
+    def remove(self, wanted: Wanted, *, force: bool = False) -> tuple[Found, list[Key]]:
+        """Remove what is wanted on every node; return the copies that went, and which snapshots they were.
+
+        Args:
+            force: also the newest one, of a run that has ended.
+
+        Raises:
+            RequestError: a step is not there, or must not go. ClusterError: a node cannot be asked.
+        """
+        live = self._is_live()
+        found = self.listing()
+        keys = choose(found.snapshots, wanted, time.time(), live=live, force=force)
+        if not keys:
+            return Found(silent=found.silent), []
+        return self._everywhere({"do": "remove", "keys": [list(key) for key in keys]}), keys
+
+    def _bring(self, copy: Snapshot, to: Path, progress: Progress) -> Path:
+        to.mkdir(parents=True, exist_ok=True)
+        data = to / copy.file
+        if not (data.exists() and _sha256(data) == copy.sha256):
+            self._write(copy, copy.file, data, progress, copy.sha256)
+        self._write(copy, copy.manifest, to / copy.manifest, lambda done, size: None)
+        return data
+
+    def _write(self, copy: Snapshot, name: str, target: Path, progress: Progress, sha256: str = "") -> None:
+        """One file of a copy, aside first; renamed once its checksum is that of the manifest."""
+        handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{name}.")
+        try:
+            with open(handle, "wb") as file:
+                request = {"do": "read", "tier": copy.tier, "file": name}
+                replies = self._stream(copy.node, request)
+                size = next(replies)["file"]["size"]
+                receive(replies, file, lambda done: progress(done, size))
+            if sha256 and _sha256(Path(part)) != sha256:
+                raise ChannelError("it does not match its checksum", "it is damaged on that node")
+            umask = os.umask(0o077)
+            os.umask(umask)
+            Path(part).chmod(0o666 & ~umask)
+            Path(part).replace(target)
+        finally:
+            Path(part).unlink(missing_ok=True)
+
+    def _stream(self, node: str, request: dict[str, Any]) -> Iterator[Message]:
+        """The replies of a node, as they come, over a link of their own."""
+        self._on(node, {"do": "list"}, live=self._is_live())
+        with self._handle.launcher.connect(self._handle.run) as link:
+            yield from link.request(op="snapshots", node=node, **request)
+
+    def _everywhere(self, request: dict[str, Any]) -> Found:
+        with self._handle.launcher.connect(self._handle.run) as link:
+            (reply,) = link.request(op="snapshots", do="nodes")
+        found = Found()
+        live = self._is_live()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            answers = {node: pool.submit(self._on, node, request, live=live) for node in reply["nodes"]}
+        for node, answer in answers.items():
+            try:
+                found.snapshots.extend(answer.result())
+            except SwarmtrainError as error:
+                found.silent[node] = error.message
+        found.snapshots.sort(key=lambda each: (-each.generation, -each.step, each.node, each.tier))
+        return found
+
+    def _on(self, node: str, request: dict[str, Any], *, live: bool) -> list[Snapshot]:
+        if live:  # its agent, or nobody: helpers serve files once the agents have gone
+            try:
+                with self._handle.launcher.connect(self._handle.run) as link:
+                    return _ask(link, node, request)
+            except OutOfReach as error:
+                raise ClusterError("its agent is not there") from error
+        return reaching(
+            self._handle.launcher, self._handle.run, node, lambda link, _: _ask(link, node, request)
+        )
+
+    def _is_live(self) -> bool:
+        return self._handle.status()["state"] not in ENDED
+
+
+def _ask(link: Link, node: str, request: dict[str, Any]) -> list[Snapshot]:
+    found = []
+    for reply in link.request(op="snapshots", node=node, **request):
+        if "reach" in reply:
+            raise OutOfReach(node)
+        found += [Snapshot(**each) for each in reply.get("snapshots", ())]
+    return found
+
+
+def _none(run: str, found: Found, step: int | None) -> tuple[str, str]:
+    """Why there is no snapshot to bring, and what to do."""
+    steps = sorted({step for _, step in complete(found.snapshots)})
+    if step is not None and steps:
+        return (
+            f"{run} has no complete snapshot of step {step}",
+            f"there are steps {', '.join(map(str, steps))}",
+        )
+    silent = "; ".join(f"{node}: {why}" for node, why in found.silent.items())
+    hint = "a script that uses swarmtrain.trainer takes them; other files come with `swarmtrain fetch`"
+    return f"{run} has no complete snapshot" + (f" within reach ({silent})" if silent else ""), hint
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 24):
+            digest.update(chunk)
+    return digest.hexdigest()

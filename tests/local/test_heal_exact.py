@@ -1,0 +1,47 @@
+"""Ten faults of all kinds in one run: it ends with the weights of a run with none, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from healed import events, origins, story, weights
+from healed_local import account, check_nothing_left, check_output, start
+
+from swarmtrain.control.chaos import Fault, Plan
+from swarmtrain.control.chaos_places import place_of
+from swarmtrain.control.chaos_run import Chaos
+
+EPOCHS = 50  # of nine steps
+FAULTS = (
+    Fault("kill-worker", "1", step=20),
+    Fault("kill-container", "node1", step=60),
+    Fault("kill-coordinator", "", step=100),
+    Fault("stop-worker", "0", step=140, seconds=30.0),  # longer than a hang may last
+    Fault("corrupt-snapshot", "node0", step=190),
+    Fault("kill-worker", "0", step=195),
+    Fault("power-off", "node0", step=240, seconds=1.0),
+    Fault("freeze", "node1", step=290, seconds=1.0),
+    Fault("kill-coordinator", "", step=330),
+    Fault("kill-container", "node0", step=331),
+    Fault("kill-worker", "1", step=400),
+)
+
+
+def test_ten_faults_leave_no_trace_in_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    whole = start(tmp_path, "whole", epochs=EPOCHS, pause=0.0)
+    whole.wait(timeout=60)
+    handle = start(tmp_path, epochs=EPOCHS, restart={"hang_timeout": 2.0, "max": 20})
+    report = Chaos(handle, place_of(handle), Plan(FAULTS)).run()
+    assert report.ok, report.failed
+    assert not report.missed
+    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert weights(handle) == weights(whole)
+    assert len(events(handle, "recovered")) >= 6
+    assert len(events(handle, "coordinator")) == 2
+    assert len(origins(handle)) >= 6
+    account(tmp_path / "home", handle).check(200)
+    check_output(tmp_path / "home", handle)
+    check_nothing_left(tmp_path, tmp_path / "home")

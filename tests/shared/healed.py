@@ -1,0 +1,134 @@
+"""What the tests of healing ask of a run of `healed_script.py`, wherever it was: on this machine or on a Swarm.
+
+The books that its ranks keep say what each step was made of. Steps that a later generation did not go on from are void.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.control.logs import Line
+from swarmtrain.errors import ClusterError
+
+SCRIPT = Path(__file__).with_name("healed_script.py")
+_BOOK = re.compile(r"book-g(\d+)-r(\d+)")
+_RESUMING = re.compile(r"Resuming from .*g(\d+)-s(\d+)-\w+\.pt ")
+
+Books = Mapping[str, str]  # the books' text by node and name: "node0/book-g1-r0"
+
+
+def until(holds: Callable[[], Any], seconds: float = 60, what: str = "it") -> None:
+    """Wait for something. A coordinator that cannot be asked may be what is broken."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            if holds():
+                return
+        except ClusterError as error:
+            print(error)
+        assert time.monotonic() < limit, f"{what} did not happen within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+def step_of(handle: RunHandle) -> int:
+    return handle.status().get("step") or 0
+
+
+def reach(handle: RunHandle, step: int, seconds: float = 60) -> None:
+    """Wait until a run has made so many steps; it may not end before."""
+
+    def is_there() -> bool:
+        status = handle.status()
+        assert status["state"] in ("starting", "running", "stopping"), status["reason"]
+        return (status.get("step") or 0) >= step
+
+    until(is_there, seconds, f"step {step} of {handle.id}")
+
+
+def events(handle: RunHandle, kind: str) -> list[dict[str, Any]]:
+    return [event for event in handle.events() if event["kind"] == kind]
+
+
+def story(handle: RunHandle) -> str:
+    """What happened, for the message of a failed test."""
+    return "\n".join(f"{event['t']:.2f} {event['kind']}: {event['text']}" for event in handle.events())
+
+
+def weights(handle: RunHandle) -> str:
+    """The hash of the weights that all ranks ended with."""
+    status = handle.status()
+    assert status["state"] == "succeeded", f"{status['reason']}\n{story(handle)}"
+    (digest,) = set(status["weights"].values())
+    return str(digest)
+
+
+def lines(handle: RunHandle) -> list[Line]:
+    return [line for piece in handle.logs() for line in piece]
+
+
+def output_by_rank(handle: RunHandle) -> dict[tuple[int, int], str]:
+    """What the coordinator holds of the workers' output, by generation and rank."""
+    found: dict[tuple[int, int], str] = {}
+    for _, generation, rank, _, text in lines(handle):
+        found[generation, rank] = found.get((generation, rank), "") + f"{text}\n"
+    return found
+
+
+class Account:
+    """What became of the samples of a run."""
+
+    def __init__(self, books: Books, handle: RunHandle) -> None:
+        self._origins = origins(handle)
+        self._entries: dict[int, list[list[Any]]] = {}
+        for path, text in books.items():
+            match = _BOOK.search(path)
+            assert match is not None, path
+            whole = text.split("\n")[:-1]  # the last one may be torn by a loss of power
+            self._entries.setdefault(int(match[1]), []).extend(json.loads(line) for line in whole)
+
+    def counted(self) -> Iterator[list[Any]]:
+        """The entries of steps that the final weights are made of, the newest generation first."""
+        generation, end = max(self._entries), 1 << 60
+        while True:
+            begin_of, begin = self._origins.get(generation, (0, 0))
+            yield from (each for each in self._entries.get(generation, []) if begin < each[0] <= end)
+            if not begin_of:
+                return
+            generation, end = begin_of, begin
+
+    def check(self, samples: int) -> None:
+        """Every sample exactly once in each epoch, and every step there."""
+        epochs: dict[int, Counter[int]] = {}
+        steps = set()
+        for step, epoch, _, indices in self.counted():
+            epochs.setdefault(epoch, Counter()).update(indices)
+            steps.add(step)
+        assert steps == set(range(1, max(steps) + 1))
+        for epoch, seen in epochs.items():
+            wrong = {index: seen[index] for index in range(samples) if seen[index] != 1}
+            assert not wrong, f"epoch {epoch}: {wrong}"
+            assert len(seen) == samples
+
+    def losses(self) -> list[float]:
+        """The loss of each step over all of its samples."""
+        sums: dict[int, list[float]] = {}
+        for step, _, loss, indices in self.counted():
+            entry = sums.setdefault(step, [0.0, 0])
+            entry[0], entry[1] = entry[0] + loss, entry[1] + len(indices)
+        return [total / count for _, (total, count) in sorted(sums.items())]
+
+
+def origins(handle: RunHandle) -> dict[int, tuple[int, int]]:
+    """By generation: of which generation the snapshot was that it went on from, and of which step."""
+    found = {}
+    for _, generation, _, _, text in lines(handle):
+        if match := _RESUMING.search(text):
+            found[generation] = (int(match[1]), int(match[2]))
+    return found

@@ -1,0 +1,88 @@
+"""Runs of `healed_script.py` on this machine, and what they must leave behind: nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from healed import SCRIPT, Account, Books, output_by_rank
+
+from swarmtrain import Client, Job
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.wire.processes import descendants
+from swarmtrain.wire.storage import Storage
+
+
+def start(directory: Path, name: str = "heal", *, resume: bool = False, **wanted: Any) -> RunHandle:
+    """Start a run in the current directory; what is no setting of the script is a key of the job."""
+    (directory / "train.py").write_text(SCRIPT.read_text())
+    keys = {key: wanted.pop(key) for key in list(wanted) if key in Job.model_fields}
+    job: dict[str, Any] = {"nodes": 2, "workers_per_node": 1, "env": {"OMP_NUM_THREADS": "1"}} | keys
+    wanted_job = Job(name=name, script="train.py", files=("train.py",), args=(json.dumps(wanted),), **job)
+    return Client(on="local").run(wanted_job, resume=resume)
+
+
+def books(home: Path, handle: RunHandle) -> Books:
+    lineage = Storage(home).lineage(handle.id)
+    found = (home / "data" / lineage).glob("*/work/book-*")
+    return {f"{path.parent.parent.name}/{path.name}": path.read_text() for path in found}
+
+
+def account(home: Path, handle: RunHandle) -> Account:
+    return Account(books(home, handle), handle)
+
+
+def check_output(home: Path, handle: RunHandle) -> None:
+    """Every line that a rank wrote is there once, whole, and its own."""
+    told = {key: text.rstrip("\n") for key, text in output_by_rank(handle).items()}
+    written = {}
+    for path in (home / "runs" / handle.id).glob("*/output/*.out"):
+        generation, rank = path.stem[1:].split("-r")
+        if text := path.read_text().rstrip("\n"):
+            written[int(generation), int(rank)] = text
+    assert told == written
+
+
+def agent_of(handle: RunHandle, node: str) -> int:
+    """The process number of a node's agent; that of the coordinator for the empty name."""
+    return _child(LocalLauncher().roots(handle.run)[node])
+
+
+def _child(pid: int) -> int:
+    (child,) = (int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return child
+
+
+def worker_of(handle: RunHandle, rank: int) -> int:
+    return next(each["pid"] for each in handle.status()["workers"] if each["rank"] == rank)
+
+
+def check_nothing_left(directory: Path, home: Path) -> None:
+    """No process, and no memory."""
+    limit = time.monotonic() + 15
+    memory = Storage(home).memory("x", "y").parent.parent
+    while left := [*_processes_of(directory), *(str(path) for path in memory.glob("*/*"))]:
+        assert time.monotonic() < limit, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+def _processes_of(directory: Path) -> list[str]:
+    """Every process whose command or working directory lies in this directory."""
+    found = []
+    for pid in descendants(1):
+        try:
+            where = str(Path(f"/proc/{pid}/cwd").readlink())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if (
+            pid != os.getpid()
+            and (str(directory) in where or str(directory) in words)
+            and "pytest" not in words
+        ):
+            found.append(f"{pid} {words}")
+    return found

@@ -1,0 +1,113 @@
+"""A coordinator that begins on another machine: its journal is put together from what real agents' copies hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.agent.journal_copy import JournalCopy
+from swarmtrain.coordinator import salvage as module
+from swarmtrain.coordinator.salvage import salvage, worth
+from swarmtrain.wire import sockets
+from swarmtrain.wire.channel import Channel, initiate
+
+TOKEN = "t" * 64
+
+
+def events(count: int, *, moved: int = 0, nodes: tuple[str, ...] = ("a", "b", "c")) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = [
+        {"seq": seq, "t": float(seq), "kind": "note", "text": f"event {seq}"} for seq in range(1, count + 1)
+    ]
+    if count:
+        made[0] |= {"kind": "generation", "parts": dict.fromkeys(nodes)}
+    if moved:
+        made[-1] |= {"kind": "moved", "moved": moved}
+    return made
+
+
+async def hand_over(address: str, node: str, copy: list[dict[str, Any]]) -> None:
+    """What an agent does: prove itself, join, and give its copy when it is asked for it."""
+    while True:
+        try:
+            channel = Channel(*await sockets.dial(address))
+            break
+        except OSError:
+            await asyncio.sleep(0.02)
+    await initiate(channel, TOKEN)
+    await channel.send({"join": {"role": "agent", "node": node}})
+    assert await channel.receive() == {"salvage": True}
+    for event in copy:
+        await channel.send({"copy": [event], "done": False})
+    await channel.send({"copy": [], "done": True})
+    await channel.receive()
+    channel.close()
+
+
+def salvaged(tmp_path: Path, copies: dict[str, list[dict[str, Any]]], move: int = 7) -> list[dict[str, Any]]:
+    address = f"unix:{tmp_path / 'agents'}"
+    journal = tmp_path / "journal.jsonl"
+
+    async def act() -> None:
+        agents = [hand_over(address, node, copy) for node, copy in copies.items()]
+        await asyncio.wait_for(
+            asyncio.gather(salvage(address, TOKEN, journal, move, "lab-2"), *agents), timeout=20
+        )
+
+    asyncio.run(act())
+    return [json.loads(line) for line in journal.read_text().splitlines()]
+
+
+def test_the_copy_that_knows_most_is_gone_on_from(tmp_path: Path) -> None:
+    found = salvaged(tmp_path, {"b": events(3), "c": events(5)})
+    assert [event["seq"] for event in found] == [1, 2, 3, 4, 5, 6]
+    assert (found[-1]["kind"], found[-1]["moved"]) == ("moved", 7)
+    assert found[-1]["text"] == "the coordinator was moved to lab-2, and goes on from what b, c knew"
+
+
+def test_a_journal_of_before_an_earlier_move_is_no_better_for_being_longer(tmp_path: Path) -> None:
+    assert worth(events(3, moved=5)) > worth(events(9))
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events(9)))
+    found = salvaged(tmp_path, {"b": events(3, moved=5), "c": events(2)})
+    assert [event["kind"] for event in found] == ["generation", "note", "moved", "moved"]
+
+
+def test_one_agent_alone_is_enough_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    assert len(salvaged(tmp_path, {"c": events(4)})) == 5
+
+
+def test_a_move_that_was_made_is_not_made_again(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text("".join(json.dumps(event) + "\n" for event in events(3, moved=7)))
+    before = journal.read_bytes()
+    asyncio.run(
+        asyncio.wait_for(salvage(f"unix:{tmp_path / 'agents'}", TOKEN, journal, 7, "lab-2"), timeout=5)
+    )
+    assert journal.read_bytes() == before
+
+
+def test_a_copy_takes_each_event_once_and_in_order_and_outlives_its_agent(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    copy, made = JournalCopy(path), events(5)
+    copy.take(made[:2])
+    copy.take(made[1:3])
+    copy.take(made[4:])  # the fourth is missing
+    assert [event["seq"] for event in copy.events] == [1, 2, 3]
+    with path.open("a") as file:
+        file.write('{"seq": 4, "torn')
+    again = JournalCopy(path)
+    assert again.events == made[:3]
+    again.take(made[3:])
+    assert [event for batch in JournalCopy(path).batches() for event in batch] == made
+    again.forget()
+    assert JournalCopy(path).events == []
+
+
+def test_a_disk_that_takes_nothing_costs_the_copy_on_disk_only(tmp_path: Path) -> None:
+    copy = JournalCopy(tmp_path / "is" / "not" / "there.jsonl")
+    copy.take(events(2))
+    assert len(copy.events) == 2
