@@ -151,6 +151,7 @@ class View:
         pausing_until: by when the workers should have paused, once they were asked to.
         no_pause_before: when they may be asked to, again.
         looked: it was already reported that no step is being made.
+        saves: the program takes snapshots that all ranks agree on, so the group can change without a loss.
         wanted: how many nodes a person wants; None: as many as the job allows.
     """
 
@@ -170,6 +171,7 @@ class View:
     pausing_until: float | None = None
     no_pause_before: float = 0.0
     looked: bool = False
+    saves: bool = False
     wanted: int | None = None
 
 
@@ -302,6 +304,9 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
     most = _most(view, policy)
     if now < view.not_before:
         return Wait(view.not_before)
+    warm = [member for member in ready if member.warm]
+    if view.generation and view.saves and policy.nodes_min <= len(warm) < len(ready):
+        ready = warm  # the others are taken in when they can begin at once: nothing is lost by that
     if len(ready) >= most:
         return Form(form(ready, policy, most))
     back = [member.gone for member in view.members if member.gone is not None and member.gone > now]

@@ -420,6 +420,7 @@ class Run:
             pausing_until=self._pausing[0] if self._pausing else None,
             no_pause_before=self._no_pause_before,
             looked=self._stall.looked,
+            saves=self.progress.saves,
             wanted=self.wanted,
         )
 
