@@ -23,6 +23,7 @@ from swarmtrain.trainer import Every, Options, Trainer, seed_everything
 
 DEFAULTS: dict[str, Any] = {
     "epochs": 10,
+    "steps": None,  # or so many steps
     "samples": 200,
     "batch_size": 24,
     "pause": 0.03,  # seconds of each step
@@ -91,7 +92,10 @@ def main() -> None:
         memory=Every(steps=settings["memory"]),
     )
     with Trainer(model, data, optimizer, loss=loss, options=options) as trainer:
-        trainer.fit(epochs=settings["epochs"])
+        if settings["steps"] is not None:
+            trainer.fit(steps=settings["steps"])
+        else:
+            trainer.fit(epochs=settings["epochs"])
 
 
 if __name__ == "__main__":

@@ -55,6 +55,13 @@ def _files(lab: Lab, pattern: str) -> dict[str, str]:
     return found
 
 
+def saved_weights(lab: Lab, handle: RunHandle, step: int) -> str:
+    """The hash of the weights in the snapshots of a step, which all nodes that hold one agree on."""
+    manifests = _files(lab, f"data/{handle.id}/*/snapshots/g*-s{step:09d}.json")
+    (digest,) = {json.loads(text)["weights"] for text in manifests.values()}
+    return str(digest)
+
+
 def left_on(lab: Lab, run: RunHandle) -> Sequence[str]:
     """What is left of a run that was removed."""
     left = []

@@ -1,0 +1,120 @@
+"""Faults of all kinds, for minutes, on a training on three machines: nothing is lost, nothing left, nothing grows.
+
+The short ones are for every day, the long ones for `make test-all`. The same seed draws the same faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from healed import events, reach, step_of, story, until
+from healed_local import start as start_here
+from healed_swarm import account, check_output, left_on, saved_weights, start
+from healed_vitals import Vitals
+
+from swarmtrain.control.chaos import random_plan
+from swarmtrain.control.chaos_places import place_of
+from swarmtrain.control.chaos_run import Chaos
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.lab.chaos import LabMachines
+from swarmtrain.lab.lab import Lab
+
+SAMPLES = 2000
+EVERY = 20.0  # seconds between two faults
+# A leak is something that grows with every step or every fault: far more than this in fifteen minutes.
+MEMORY = 4096  # KiB
+FILES = 4
+
+Finished = tuple[RunHandle, int]
+
+
+@pytest.fixture
+def machines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """The lab, from a shell that speaks to its Swarm."""
+    monkeypatch.setenv("DOCKER_HOST", lab.host)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    found = Lab(lab.names.lab)
+    yield found
+    found.up()
+
+
+def soak(
+    machines: Lab, image: str, directory: Path, seed: int, minutes: float, **settings: object
+) -> Finished:
+    """Train while faults come, then until a step after the last of them; stop. Returns the run and its last step."""
+    restart = {"max": 1000, "hang_timeout": 20.0}
+    handle = start(
+        directory,
+        image,
+        "soak",
+        samples=SAMPLES,
+        epochs=100_000,
+        pause=0.05,
+        memory=20,
+        disk=200,
+        restart=restart,
+        **settings,
+    )
+    reach(handle, 5, seconds=150)
+    place = place_of(handle, LabMachines(machines, handle.run))
+    plan = random_plan(seed=seed, every=EVERY, length=60 * minutes, kinds=place.mix)
+    with Vitals(machines, 5.0) as vitals:
+        report = Chaos(handle, place, plan, tell=lambda happening: print(happening.text)).run()
+    assert report.ok, report.failed
+    last = step_of(handle)
+    until(lambda: step_of(handle) > last + 20, 180, f"a step after the last fault, of\n{story(handle)}\n")
+    until(lambda: handle.status()["healing"] is None, 60, "health")
+    handle.stop()
+    status = handle.status()
+    print(story(handle))
+    print(vitals.table())
+    assert status["state"] == "stopped", status["reason"]
+    leaks = {name: grown for name, grown in vitals.growth().items() if grown[0] > MEMORY or grown[1] > FILES}
+    assert not leaks, f"{leaks}\n{vitals.table()}"
+    assert len(events(handle, "chaos")) >= len(plan.faults) / 2  # the coordinator may be what was hit
+    return handle, int(status["step"])
+
+
+def check(machines: Lab, handle: RunHandle) -> None:
+    """Each sample once an epoch, each line once, and nothing left."""
+    account(machines, handle).check(SAMPLES)
+    check_output(machines, handle)
+
+
+LENGTHS = [
+    pytest.param(2.0, id="2 minutes"),
+    pytest.param(15.0, id="15 minutes", marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize("minutes", LENGTHS)
+def test_three_nodes_end_with_the_weights_of_an_undisturbed_training(
+    machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    handle, step = soak(machines, torch_image, tmp_path, seed=1, minutes=minutes, nodes=3)
+    check(machines, handle)
+    found = saved_weights(machines, handle, step)
+    remove(machines, handle)
+
+    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+    whole = start_here(tmp_path, nodes=3, samples=SAMPLES, steps=step, pause=0.0, memory=10_000, disk=10_000)
+    assert whole.wait(timeout=600).state == "succeeded"
+    assert set(whole.status()["weights"].values()) == {found}
+
+
+@pytest.mark.parametrize("minutes", LENGTHS)
+def test_two_to_three_nodes_train_each_sample_once_an_epoch(
+    machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    handle, _ = soak(machines, torch_image, tmp_path, seed=2, minutes=minutes, nodes="2..3", random=False)
+    check(machines, handle)
+    remove(machines, handle)
+
+
+def remove(machines: Lab, handle: RunHandle) -> None:
+    handle.remove()
+    until(lambda: not left_on(machines, handle), what=f"{handle.id} leaving nothing")
