@@ -105,6 +105,7 @@ def test_three_nodes_end_with_the_weights_of_an_undisturbed_training(
     assert set(whole.status()["weights"].values()) == {found}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("minutes", LENGTHS)
 def test_two_to_three_nodes_train_each_sample_once_an_epoch(
     machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
