@@ -25,20 +25,20 @@ FIELDS = [
 
 
 def test_every_number_has_its_own_place(tmp_path: Path) -> None:
-    pulse = Pulse(tmp_path / "p", create=True)
+    pulse = Pulse.create(tmp_path / "p")
     for number, name in enumerate(FIELDS, 1):
         setattr(pulse, name, number << 40)
-    again = Pulse(tmp_path / "p")
+    again = Pulse.map(tmp_path / "p")
     assert [getattr(again, name) for name in FIELDS] == [number << 40 for number in range(1, len(FIELDS) + 1)]
     assert (tmp_path / "p").stat().st_size == 8 * (1 + len(FIELDS))
     assert (tmp_path / "p").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_new_pulse_says_that_its_worker_starts(tmp_path: Path) -> None:
-    old = Pulse(tmp_path / "p", create=True)
+    old = Pulse.create(tmp_path / "p")
     old.stepped(7)
     old.pause = 1
-    pulse = Pulse(tmp_path / "p", create=True)
+    pulse = Pulse.create(tmp_path / "p")
     assert (pulse.activity, pulse.source, pulse.step, pulse.stepped_ns) == (
         Activity.START,
         Source.NOBODY,
@@ -49,7 +49,7 @@ def test_a_new_pulse_says_that_its_worker_starts(tmp_path: Path) -> None:
 
 
 def test_the_first_step_is_kept_and_the_last_one_moves(tmp_path: Path) -> None:
-    pulse = Pulse(tmp_path / "p", create=True)
+    pulse = Pulse.create(tmp_path / "p")
     pulse.stepped(41)
     first = pulse.first_ns
     assert first == pulse.stepped_ns > 0
@@ -61,7 +61,7 @@ def test_the_first_step_is_kept_and_the_last_one_moves(tmp_path: Path) -> None:
 
 
 def test_another_process_sees_it_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse = Pulse(tmp_path / "p", create=True)
+    pulse = Pulse.create(tmp_path / "p")
     program = (
         "from swarmtrain.wire.pulse import opened, Source\n"
         "pulse = opened()\n"
@@ -87,7 +87,7 @@ def test_what_is_no_pulse_is_not_felt(
 ) -> None:
     (tmp_path / "p").write_bytes(content)
     with pytest.raises(ValueError):
-        Pulse(tmp_path / "p")
+        Pulse.map(tmp_path / "p")
     for path in ("p", "nothing"):
         monkeypatch.setenv("SWARMTRAIN_PULSE", str(tmp_path / path))
         assert opened() is None

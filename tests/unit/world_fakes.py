@@ -288,9 +288,9 @@ class World:
         node.link, node.read = ears, 0
         if self.run.replaced(peer):
             raise AssertionError(f"{node.name} is refused")
-        node.peer = self.run.join(peer, [rank.state() for rank in node.ranks.values()])
+        node.peer = self.run.join(peer)
         node.told, node.told_idle = {}, node.idle
-        self.run.tell(node.peer)
+        self.run.tell(node.peer, [rank.state() for rank in node.ranks.values()])
         self._close_aborted()
 
     def _begin(self, node: Node, start: dict[str, Any]) -> None:
