@@ -3,9 +3,9 @@
 All run the same training, with a snapshot about once a second and a step every 45 ms or so (`recover_train.py`). What
 is measured is the time from the last step that all ranks made before the fault to the first that all made after it.
 
-torchrun's default on one machine keeps one store for all attempts, so that a restarted rank may read where its peers
-listened before (pytorch/pytorch#135712); gloo then waits for a peer that is gone. Who knows that switches it off: the
-second rival.
+torchrun's default on one machine, static rendezvous, keeps one store for all attempts (torch 2.13), so that a restarted
+rank may read where its peers listened before; gloo then waits for a peer that is gone until it gives up, and all start
+once more. The second rival is what avoids that.
 
     python benchmarks/recover_local.py [ROUNDS] [--limit SECONDS] [--json]
 
@@ -152,13 +152,10 @@ def main() -> None:
             found.round = number
             values.append(found)
             loads.append(found.load)
-            took = (
-                f"{found.seconds:.2f} s" if found.seconds is not None else f"not within {options.limit:g} s"
-            )
-            print(
-                f"round {number}: {way.title}: {took}, {found.again} steps again (load {found.load:.1f})",
-                flush=True,
-            )
+            took = f"not within {options.limit:g} s"
+            if found.seconds is not None:
+                took = f"{found.seconds:.2f} s, {found.again} steps made again"
+            print(f"round {number}: {way.title}: {took} (load {found.load:.1f})", flush=True)
             if options.json:
                 print(json.dumps(asdict(found)), flush=True)
     print(f"\n{table(results, options.limit)}\n")

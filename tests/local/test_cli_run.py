@@ -104,7 +104,7 @@ def test_a_run_shows_every_rank_and_ends_with_its_exit_code() -> None:
     expected = sorted(f"[{rank}] tick {number}" for rank in (0, 1) for number in range(3))
     assert sorted(done.stdout.decode().splitlines()) == expected
     words = done.stderr.decode()
-    assert "swarmtrain: on local, as --on says" in words
+    assert "swarmtrain: on local, as asked" in words
     assert "swarmtrain: generation 1: 2 ranks on node0, node1" in words
     assert "count.1 succeeded in" in words
     assert b"\x1b" not in done.stdout + done.stderr
@@ -178,8 +178,8 @@ def test_a_detached_run_is_looked_at_reached_into_stopped_and_removed(tmp_path: 
     assert code == 130
     assert b"left count.1, which goes on" in words and b"swarmtrain attach count.1" in words
 
-    assert [row.split()[:3] for row in sh("ps").stdout.decode().splitlines()[1:]] == [
-        ["count.1", "running", "local"]
+    assert [row.split()[:4] for row in sh("ps").stdout.decode().splitlines()[1:]] == [
+        ["count.1", "running", "0", "local"]
     ]
     inside = sh("exec", "count", "1", "--", "sh", "-c", "pwd; exit 5")
     assert inside.returncode == 5 and inside.stdout.strip().endswith(b"node1/work")
@@ -230,13 +230,25 @@ def test_a_docker_that_is_not_installed_is_one_error(on: str, tmp_path: Path) ->
     assert b"error: the docker command is not installed\n\nhint: install Docker Engine" in done.stderr
 
 
-def test_without_docker_a_run_is_here_and_says_why() -> None:
-    done = sh("run", "count.py", "1", SWARMTRAIN_ON="", **DEAD)
+def test_without_docker_a_run_is_here_and_says_why(tmp_path: Path) -> None:
+    done = sh("run", "count.py", "1", SWARMTRAIN_ON="", PATH=str(tmp_path))
     assert (done.returncode, done.stdout) == (0, b"[0] tick 0\n"), done.stderr.decode()
     assert (
-        b"swarmtrain: on local (processes on this machine): the Docker daemon does not answer\n"
+        b"swarmtrain: on local (processes on this machine): the docker command is not installed\n"
         in done.stderr
     )
+
+
+def test_a_docker_that_is_pointed_at_is_never_left_out_silently() -> None:
+    done = sh("run", "count.py", "1", SWARMTRAIN_ON="", **DEAD)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.startswith(
+        b"error: DOCKER_HOST is unix:///nowhere/docker.sock, but the Docker daemon does not answer\n\nhint: "
+    )
+    assert done.stderr.endswith(b"to train on this machine: --on local\n")
+    listed = sh("ps", SWARMTRAIN_ON="", **DEAD)
+    assert listed.returncode == 0
+    assert listed.stderr.startswith(b"warning: Docker was not asked for runs: DOCKER_HOST is unix:///nowhere")
 
 
 def test_named_nodes_are_never_run_here_silently() -> None:

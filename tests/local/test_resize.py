@@ -25,7 +25,8 @@ class Slow(Dataset):
     def __getitem__(self, index):
         with open("used", "a") as used:
             used.write(f"{index}\\n")
-        time.sleep(0.01)
+        if not os.path.exists(os.environ["HURRY"]):
+            time.sleep(0.04)
         return torch.ones(4) * index / 2000, torch.ones(1)
 
 seed_everything(0)
@@ -57,7 +58,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def started(text: str, nodes: int | str | list[str]) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
-        job = Job(name="grow", script="train.py", nodes=nodes, workers_per_node=1, stop_grace="2s")
+        env = {"HURRY": str(tmp_path / "hurry")}
+        job = Job(name="grow", script="train.py", nodes=nodes, workers_per_node=1, stop_grace="2s", env=env)
         handles.append(Client(on="local").run(job))
         until(lambda: (handles[-1].status()["step"] or 0) > 2)
         return handles[-1]
@@ -91,6 +93,7 @@ def test_a_run_shrinks_and_grows_without_losing_or_repeating_a_sample(start: Sta
     handle.resize(2, tell=told.append)
     assert (ranks(handle), agents(handle)) == ({0: "node0", 1: "node1"}, ["node0", "node1"])
     assert any("trains" in text or "continued on 2 nodes" in text for text in told)
+    (tmp_path / "hurry").touch()
     result = handle.wait(timeout=90)
     assert (result.state, result.step) == ("succeeded", 100)
     assert (result.status["restarts"], result.status["lost_steps"]) == (0, 0)

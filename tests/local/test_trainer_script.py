@@ -158,6 +158,14 @@ def test_all_that_was_given_goes_on_each_rank_with_its_own(tmp_path):
     assert all(same(each["weights"], whole[0]["weights"]) for each in parts)
 
 
+def test_three_ranks_go_on_bit_for_bit(tmp_path):
+    whole = values(script, 3, tmp_path / "whole", 40, Every())
+    for steps in (9, 17):
+        values(script, 3, tmp_path / "parts", steps, Every(steps=5))
+    parts = values(script, 3, tmp_path / "parts", 40, Every(steps=5))
+    assert same(parts[0]["weights"], whole[0]["weights"])
+
+
 def test_more_ranks_go_on_with_the_state_of_rank_0(tmp_path):
     values(script, 1, tmp_path, 10, Every())
     grown = values(script, 3, tmp_path, 20, Every(seconds=0.05))

@@ -87,11 +87,14 @@ class Account:
     def __init__(self, books: Books, handle: RunHandle) -> None:
         self._origins = origins(handle)
         self._entries: dict[int, list[list[Any]]] = {}
+        self._of: dict[tuple[int, int], list[list[Any]]] = {}
         for path, text in books.items():
             match = _BOOK.search(path)
             assert match is not None, path
             whole = text.split("\n")[:-1]  # the last one may be torn by a loss of power
-            self._entries.setdefault(int(match[1]), []).extend(json.loads(line) for line in whole)
+            entries = [json.loads(line) for line in whole]
+            self._of[int(match[1]), int(match[2])] = entries
+            self._entries.setdefault(int(match[1]), []).extend(entries)
 
     def counted(self) -> Iterator[list[Any]]:
         """The entries of steps that the final weights are made of, the newest generation first."""
@@ -102,6 +105,10 @@ class Account:
             if not begin_of:
                 return
             generation, end = begin_of, begin
+
+    def newest_step(self, generation: int, rank: int) -> int:
+        """The last step that a rank has begun in a generation."""
+        return max(each[0] for each in self._of[generation, rank])
 
     def check(self, samples: int) -> None:
         """Every sample exactly once in each epoch, and every step there."""

@@ -156,6 +156,7 @@ class FakeLauncher:
             for index, (job, _, number) in enumerate(key.partition(".") for key in self.coordinators)
         ]
         self.calls: list[tuple[Any, ...]] = []
+        self.jobs: list[LoadedJob] = []  # those of the submissions
         self.troubles = ""
         self.next: Coordinator | None = None  # of the run that is submitted next
 
@@ -164,6 +165,7 @@ class FakeLauncher:
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
         self.calls.append(("submit", run.id, resume))
+        self.jobs.append(job)
         self.kept.append(run)
         if self.next is not None:
             self.coordinators[run.id] = self.next

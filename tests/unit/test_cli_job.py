@@ -9,7 +9,8 @@ from typing import Any
 import click
 import pytest
 
-from swarmtrain.job import JobError, LoadedJob, Restart
+from swarmtrain.errors import RequestError
+from swarmtrain.job import LoadedJob, Restart
 from swarmtrain.ui import options
 
 
@@ -53,6 +54,8 @@ def asked(line: str) -> LoadedJob:
         ("-m pkg.train 20 --x", {"module": "pkg.train", "args": ("20", "--x")}),
         ("--module pkg.train -- 20", {"module": "pkg.train", "args": ("20",)}),
         ("--no-python ./run.sh --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
+        ("--no-python -- ./run.sh --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
+        ("--no-python ./run.sh -- --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
         ("-f job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
         ("job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
         ("-f job.yaml -- 20 5", {"args": ("20", "5"), "nodes": 2}),
@@ -92,6 +95,32 @@ def test_words_become_a_job(line: str, expected: dict[str, object]) -> None:
     assert {key: getattr(job, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "again"),
+    [
+        ("train.py 20 --x=1", "train.py 20 --x=1"),
+        ("-j 3x1 --debug train.py --nodes 2", "-j 3x1 --debug train.py --nodes 2"),
+        ("train.py --nodes 2 -- --nodes 7", "--nodes 2 train.py -- --nodes 7"),
+        ("-f job.yaml --shm_size=8g", "--file job.yaml --shm-size 8g"),
+        ("--max-restarts 0 --hang-timeout off train.py", "--max-restarts 0 --hang-timeout off train.py"),
+        ("--no-python -- ./run.sh --fast", "--no-python -- ./run.sh --fast"),
+        ("-v /a:/a -v /b:/b -m pkg.train", "--module pkg.train --volume /a:/a --volume /b:/b"),
+        (
+            """-e HOME=secret --set env.PATH=secret --set env={"A":"secret"} train.py""",
+            "--env HOME --env PATH train.py",
+        ),
+    ],
+)
+def test_a_job_keeps_the_words_that_ask_for_it_again_without_its_variables_values(
+    line: str, again: str
+) -> None:
+    first = asked(line)
+    assert " ".join(first.words) == again
+    assert asked(again).words == first.words
+    if "secret" not in line:
+        assert asked(again).job == first.job
+
+
 def test_resources_come_together_from_their_flags() -> None:
     resources = asked("--gpus 2 --cpus 1.5 --memory 4g --gpu-kind NVIDIA-GPU train.py").job.resources
     assert (resources.gpus, resources.cpus, resources.memory) == (2, 1.5, 4 << 30)
@@ -109,11 +138,11 @@ def test_a_default_job_file_is_read_where_there_is_one(line: str, tmp_path: Path
     [
         *("-j 3 train.py", "--gpus two train.py", "--set x train.py", "--set a=[ train.py"),
         *("--max-restarts many train.py", "--restart often train.py", "--hang-timeout soon train.py"),
-        "--max-restarts 3 --restart never train.py",
+        *("--max-restarts 3 --restart never train.py", "--no-python"),
     ],
 )
 def test_a_wrong_flag_is_named(line: str) -> None:
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(RequestError) as caught:
         asked(line)
     assert line.split()[0] in caught.value.message
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from client_fakes import FakeLauncher, fixed, status, told
 
 from swarmtrain.control import place
 from swarmtrain.control.place import Places
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.load import DEFAULT_FILE
+from swarmtrain.job.origin import Origin
+from swarmtrain.ui import start
 from swarmtrain.ui.cli import COMMANDS, cli
 
 Run = Callable[..., Result]
@@ -47,7 +52,7 @@ def run(launcher: FakeLauncher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_help_teaches_with_an_example(run: Run) -> None:
     shown = run("--help")
     assert shown.exit_code == 0
-    assert "swarmtrain run -j 3x1 train.py" in shown.stdout
+    assert "swarmtrain run --on local -j 3x1 train.py" in shown.stdout
     assert all(name in shown.stdout for name in COMMANDS)
 
 
@@ -98,6 +103,26 @@ def test_status_shows_nodes_and_ranks(run: Run) -> None:
     assert "lab-2  running  1      10.0.0.3  eth0       0" in shown
     assert not any(line.endswith(" ") for line in shown.splitlines())
     assert json.loads(run("status", "digits", "--json").stdout)["world_size"] == 2
+
+
+def test_a_run_that_was_given_up_before_it_began_has_failed(run: Run, launcher: FakeLauncher) -> None:
+    launcher.kept = [dataclasses.replace(launcher.kept[0], live=False)]
+    launcher.coordinators.clear()
+    launcher.troubles = "lab-1 and lab-2 have no image me:1"
+    assert run("ps", "-a").stdout.splitlines()[1].split()[:2] == ["digits.1", "failed"]
+    shown = run("status", "digits").stdout
+    assert shown.startswith("digits.1 failed\n")
+    assert shown.count("have no image") == 1
+    waited = run("wait", "digits")
+    assert (waited.exit_code, waited.stderr) == (1, f"error: digits.1 failed: {launcher.troubles}\n")
+
+
+def test_a_failure_is_told_once(run: Run, launcher: FakeLauncher) -> None:
+    cause = {"rank": 1, "node": "lab-2", "summary": "ValueError: bad\ndata", "traceback": "Traceback (...)\n"}
+    reason = "rank 1 on lab-2: ValueError: bad\ndata"
+    launcher.coordinators["digits.1"] = fixed(status(state="failed", reason=reason, cause=cause))
+    shown = run("status", "digits").stdout
+    assert shown.count("ValueError: bad / data") == 1 and shown.count("ValueError") == 1
 
 
 def test_wait_gives_the_runs_own_exit_code(run: Run, launcher: FakeLauncher) -> None:
@@ -167,6 +192,20 @@ def test_logs_ask_for_what_was_said(run: Run, launcher: FakeLauncher) -> None:
     }
 
 
+def test_logs_say_why_there_is_nothing(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["digits.1"].answers["logs"] = told({"done": {}})
+    assert run("logs", "digits", "--rank", "1").stderr == "rank 1 wrote nothing\n"
+    assert run("logs", "digits", "--regex", "x+").stderr == "digits.1 wrote nothing in which 'x+' is found\n"
+    assert run("logs", "digits", "--tail", "0").stderr == ""
+    unknown = run("logs", "digits", "--rank", "1-3")
+    assert (unknown.exit_code, unknown.stderr) == (2, "error: digits.1 has no ranks 2-3; its ranks are 0-1\n")
+    unknown = run("logs", "digits", "--node", "lab-9")
+    assert unknown.exit_code == 2
+    assert unknown.stderr == "error: lab-9 took no part in digits.1\n\nhint: its nodes: lab-1, lab-2\n"
+    followed = run("logs", "digits", "--rank", "3", "-f")
+    assert followed.stderr.startswith("warning: digits.1 has no rank 3; its ranks are 0-1\n")
+
+
 def test_logs_as_json_are_one_object_a_line(run: Run) -> None:
     first, second = run("logs", "digits", "--json").stdout.splitlines()
     assert json.loads(first) == {"time": 1000.0, "generation": 1, "rank": 0, "node": "lab-1", "text": "hello"}
@@ -184,11 +223,11 @@ def test_events_are_told_with_their_time(run: Run) -> None:
 def test_stop_is_heard_once(run: Run, launcher: FakeLauncher) -> None:
     assert run("stop", "digits").exit_code == 0
     assert launcher.coordinators["digits.1"].requests[-1]["op"] == "stop"
-    assert "other.2 has ended already: succeeded" in run("stop", "other").stderr
+    assert "other.2 on local has ended already: succeeded" in run("stop", "other").stderr
 
 
 def test_rm_takes_the_latest_run_or_all_of_a_job(run: Run, launcher: FakeLauncher) -> None:
-    assert run("rm", "other").exit_code == 0
+    assert run("rm", "other").stderr == "removed other.2 on local\n"
     assert launcher.calls == [("remove", "other.2")]
     assert run("rm", "--all", "--force", "digits", "other").exit_code == 0
     assert launcher.calls[1:] == [("remove", "digits.1"), ("remove", "other.2")]
@@ -198,6 +237,16 @@ def test_a_live_run_is_not_removed(run: Run) -> None:
     shown = run("rm", "digits")
     assert shown.exit_code == 3
     assert "hint: stop it first with `swarmtrain stop digits.1`, or let --force stop it" in shown.stderr
+
+
+def test_exec_on_a_run_that_has_ended_says_so(run: Run, launcher: FakeLauncher) -> None:
+    refusal = {"error": "the agent on lab-1 is not there (any more)", "exit": 3}
+    launcher.coordinators["other.2"].answers["exec"] = told(refusal)
+    shown = run("exec", "other", "0", "--", "ls")
+    assert shown.exit_code == 3
+    assert shown.stderr.startswith("error: other.2 has ended, and no process is left")
+    launcher.coordinators["digits.1"].answers["exec"] = told(refusal)
+    assert "the agent on lab-1 is not there" in run("exec", "digits", "0", "--", "ls").stderr
 
 
 def test_exec_takes_everything_after_the_dashes(run: Run, launcher: FakeLauncher) -> None:
@@ -213,7 +262,11 @@ def test_exec_takes_everything_after_the_dashes(run: Run, launcher: FakeLauncher
 
 def test_init_writes_a_job_file_that_plan_and_run_can_read(run: Run, tmp_path: Path) -> None:
     (tmp_path / "fit.py").write_text("")
-    assert run("init").exit_code == 0
+    shown = run("init")
+    assert (shown.exit_code, shown.stderr) == (
+        0,
+        "wrote swarmtrain.yaml for fit.py; start it with `swarmtrain run`\n",
+    )
     text = (tmp_path / "swarmtrain.yaml").read_text()
     assert "script: fit.py" in text and "name: fit" in text
     again = run("init")
@@ -223,8 +276,34 @@ def test_init_writes_a_job_file_that_plan_and_run_can_read(run: Run, tmp_path: P
 
 
 def test_init_can_write_to_the_standard_output(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
     assert "script: a.py" in run("init", "a.py", "-o", "-").stdout
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.py"]
+
+
+def test_init_names_the_script_from_where_the_file_lies(run: Run, tmp_path: Path) -> None:
+    for name in ("jobs", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "jobs" / "a.py").write_text("")
+    shown = run("init", "jobs/a.py", "-o", "jobs/a.yaml")
+    assert shown.stderr == "wrote jobs/a.yaml for a.py; start it with `swarmtrain run -f jobs/a.yaml`\n"
+    assert "script: a.py" in (tmp_path / "jobs" / "a.yaml").read_text()
+    outside = run("init", "jobs/a.py", "-o", "other/a.yaml")
+    assert outside.exit_code == 2 and "jobs/a.py lies outside of other" in outside.stderr
+
+
+def test_init_does_not_guess_among_several_scripts(run: Run, tmp_path: Path) -> None:
+    assert "for train.py, which is not here yet; start" in run("init", "-o", "x.yaml").stderr
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("")
+    shown = run("init")
+    assert shown.exit_code == 2 and shown.stderr.endswith("hint: name one: a.py, b.py\n")
+    (tmp_path / "train.py").write_text("")
+    assert run("init").exit_code == 0
+
+
+def test_init_writes_the_file_that_run_reads() -> None:
+    assert start.DEFAULT_FILE == DEFAULT_FILE
 
 
 def test_the_schema_is_json(run: Run) -> None:
@@ -256,7 +335,7 @@ def test_run_detached_prints_the_name_alone_as_data(run: Run, launcher: FakeLaun
     launcher.next = fixed(status("digits.2"))
     shown = run("run", "--on", "local", "-d", script)
     assert (shown.exit_code, shown.stdout) == (0, "digits.2\n")
-    assert "swarmtrain: on local, as --on says\n" in shown.stderr
+    assert "swarmtrain: on local, as asked\n" in shown.stderr
     assert "swarmtrain: 2 nodes, as there are\n" in shown.stderr
     assert "swarmtrain attach digits.2" in shown.stderr
 
@@ -277,6 +356,41 @@ def test_run_shows_everything_and_gives_the_exit_code(
     assert "\x1b" not in shown.output
 
 
+def test_resume_alone_says_the_same_words_again(run: Run, launcher: FakeLauncher, script: str) -> None:
+    words = ("-j", "2x1", script, "20")
+    launcher.kept.clear()
+    launcher.next = fixed(status(target=script))
+    assert run("run", "--on", "local", "-d", *words).exit_code == 0
+    origin = launcher.jobs[0].words
+    assert origin == words
+    launcher.kept = [dataclasses.replace(launcher.kept[0], origin=Origin.of(launcher.jobs[0]))]
+    launcher.coordinators["digits.1"] = fixed(status(state="stopped", target=script))
+    shown = run("stop", "digits").stderr
+    launcher.next = fixed(status("digits.2"))
+    shown = run("run", "--on", "local", "--resume", "-d", "--debug")
+    assert shown.exit_code == 0, shown.stderr
+    assert "swarmtrain: as digits.1 was started: swarmtrain run -j 2x1 digits.py 20\n" in shown.stderr
+    job = launcher.jobs[1].job
+    assert (job.nodes, job.args, job.debug) == (2, ("20",), True)
+    assert launcher.calls[-1] == ("submit", "digits.2", "digits.1")
+
+
+def test_resume_alone_needs_a_run_from_here(run: Run) -> None:
+    shown = run("run", "--on", "local", "--resume")
+    assert shown.exit_code == 2
+    assert shown.stderr.startswith("error: no run that is kept was started from ")
+
+
+def test_stop_ends_with_the_line_that_goes_on(run: Run, launcher: FakeLauncher, tmp_path: Path) -> None:
+    here = Origin.of(LoadedJob(Job(script="digits.py"), tmp_path, words=("digits.py", "a b")))
+    launcher.kept = [dataclasses.replace(launcher.kept[0], origin=here)]
+    line = "swarmtrain run --on local --resume digits.py 'a b'\n"
+    assert run("stop", "digits").stderr.endswith(f"to go on from there:\n  {line}")
+    there = dataclasses.replace(here, cwd="/some where")
+    launcher.kept = [dataclasses.replace(launcher.kept[0], origin=there)]
+    assert run("stop", "digits").stderr.endswith(f"\n  cd '/some where' && {line}")
+
+
 def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> None:
     assert run("attach", "other", "--tail", "3").exit_code == 0
     request = launcher.coordinators["other.2"].requests[-1]
@@ -291,7 +405,11 @@ def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> 
     [
         (["rnu"], 2, "there is no command 'rnu'", "did you mean `swarmtrain run`?"),
         (["train.py"], 2, "there is no command 'train.py'", "did you mean `swarmtrain run train.py`?"),
-        (["run", "--nodse", "3"], 2, "there is no option --nodse", "did you mean"),
+        (["run", "--nodse", "3"], 2, "there is no option --nodse", "did you mean --nodes?"),
+        (["run", "--nodez", "3"], 2, "there is no option --nodez", "did you mean --nodes?"),
+        (["lab", "staus"], 2, "there is no command 'staus'", "did you mean `swarmtrain lab status`?"),
+        (["lab", "nosuch"], 2, "there is no command 'nosuch'", "`swarmtrain lab --help` lists the commands"),
+        (["init", "nope.py"], 2, "there is no nope.py", "name the script that you have"),
         (["status"], 2, "missing argument", "`swarmtrain status --help`"),
         (["status", "digit"], 2, "there is no run digit", "did you mean digits?"),
         (["status", "digits.9"], 2, "there is no run digits.9", "did you mean digits.1?"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from client_fakes import Coordinator, FakeLauncher, Receive, fixed, status, told
 
 from swarmtrain import ClusterError, Job, RequestError, Stopped, TrainingError
 from swarmtrain.control import follow, handle, startup
-from swarmtrain.control.client import Client
+from swarmtrain.control.client import Client, Submission
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.job import LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Run
 from swarmtrain.wire.frames import Message
 
@@ -74,6 +79,53 @@ def test_resume_names_the_latest_run() -> None:
     launcher.next = fixed(status("digits.4"))
     client(launcher).run(JOB, resume=True)
     assert launcher.calls == [("submit", "digits.4", "digits.3")]
+
+
+def resumed(directory: Path, earlier: Origin | None, **keys: Any) -> Submission:
+    """The preparation of a run that goes on from digits.1, which stopped at step 30 on two nodes."""
+    document = status(state="stopped", step=30, target="train.py")
+    launcher = FakeLauncher(digits_1=fixed(document))
+    launcher.kept = [dataclasses.replace(launcher.kept[0], origin=earlier)]
+    sources = {key: f"--{key}" for key in ("script", *keys)}
+    job = Job(**{"script": "train.py", "nodes": 2, **keys})
+    return client(launcher).prepare(LoadedJob(job, directory, sources=sources), resume=True)
+
+
+def test_resume_says_what_it_goes_on_from(tmp_path: Path) -> None:
+    same = resumed(tmp_path, Origin.of(LoadedJob(JOB, tmp_path)), name="digits")
+    assert [notice.text for notice in same.notices][-1] == (
+        "goes on in the directories of digits.1 on local, which stopped at step 30"
+    )
+    smaller = resumed(tmp_path, None, name="digits", nodes=1)
+    assert smaller.notices[-1].text == "digits.1 ran on 2 nodes; this one on 1"
+
+
+def test_resume_refuses_another_projects_run_unless_the_name_was_given(tmp_path: Path) -> None:
+    theirs = Origin.of(LoadedJob(JOB, tmp_path / "theirs"))
+    strange = f"it ran {tmp_path}/theirs/train.py, and this one runs {tmp_path}/digits.py"
+    with pytest.raises(RequestError) as caught:
+        resumed(tmp_path, theirs, script="digits.py")
+    assert caught.value.message == f"digits.1 on local is of another training: {strange}"
+    assert "--name digits" in caught.value.hint
+    named = resumed(tmp_path, theirs, script="digits.py", name="digits")
+    assert f"{strange}; that it is the same training, its name says" in [each.text for each in named.notices]
+
+
+def test_a_run_from_another_machine_is_compared_by_its_script_only(tmp_path: Path) -> None:
+    elsewhere = Origin("another-host", "/theirs", "/theirs")
+    assert "stopped" in resumed(tmp_path, elsewhere, name="digits").notices[-1].text
+    with pytest.raises(RequestError, match=r"it ran train\.py, and this one runs digits\.py"):
+        resumed(tmp_path, elsewhere, script="digits.py")
+
+
+def test_resume_points_at_the_place_that_has_the_run() -> None:
+    both = {"local": FakeLauncher("local"), "swarm": FakeLauncher("swarm", digits_1=fixed(status()))}
+    wanting = Client(launchers=both)
+    wanting.places._ask = lambda: ClusterError("no Docker")
+    wanting.places._pointer = lambda: ""
+    with pytest.raises(RequestError, match="no run of digits to resume on local") as caught:
+        wanting.prepare(JOB, resume=True)
+    assert caught.value.hint == "digits.1 is on swarm: --on swarm goes on from it"
 
 
 def test_resume_without_a_run_is_refused() -> None:

@@ -27,10 +27,12 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resize, "_UNKNOWN_SECONDS", -1.0)
 
 
-def on(*nodes: str, **more: Any) -> dict[str, Any]:
-    """The status of a run that trains on these nodes."""
+def on(*nodes: str, spare: str = "", **more: Any) -> dict[str, Any]:
+    """The status of a run that trains on these nodes; ``spare`` is another one that is there."""
     workers = [{"rank": rank, "node": node} for rank, node in enumerate(nodes)]
-    return status(workers=workers, **{"cooperative": True, "healing": None, **more})
+    members = [{"node": node, "state": "running"} for node in nodes]
+    members += [{"node": spare, "state": "joined"}] if spare else []
+    return status(workers=workers, members=members, **{"cooperative": True, "healing": None, **more})
 
 
 def coordinator(*statuses: dict[str, Any]) -> Coordinator:
@@ -62,6 +64,20 @@ def test_agents_go_once_the_group_has_shrunk() -> None:
     shrinking = (on("a", "b"), on("a", "b"), on("a", state="starting", healing="1 nodes are wanted"), on("a"))
     launcher = FakeLauncher(digits_1=coordinator(*shrinking))
     resized(launcher, 1)
+    assert launcher.calls == [("resize", "digits.1", 1, ["a"])]
+
+
+def test_nodes_that_are_told_to_go_are_waited_for() -> None:
+    """Swarm may choose one that trains: the group changes once more before all is done."""
+    leaving = (
+        on("a", spare="b"),
+        on("a", spare="b", healing="a was told to leave"),
+        on("b", spare="a"),
+        on("b"),
+    )
+    launcher = FakeLauncher(digits_1=coordinator(on("a", "b"), *leaving))
+    _, found = resized(launcher, 1)
+    assert resize.training(found) == {"b"}
     assert launcher.calls == [("resize", "digits.1", 1, ["a"])]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.control.story import Said, Story, entry
+from swarmtrain.control.story import Said, Story, entry, tone
 
 
 def event(kind: str, text: str, **more: Any) -> dict[str, Any]:
@@ -56,20 +56,65 @@ def test_a_stop_by_a_person_is_told() -> None:
     assert told(stopping) == ["stopping generation 1: stopped by a person"]
 
 
+RAISED = "rank 1 on node1: ValueError: a / b"
+FAILURE = {
+    "kind": "exception",
+    "rank": 1,
+    "node": "node1",
+    "summary": "ValueError: a\n  b",
+    "traceback": "Traceback ...",
+}
+RAISES = event("failure", "rank 1 on node1: ValueError: a\n  b\n", failure=FAILURE)
+
+
+def test_an_exception_is_left_to_the_traceback_at_the_end() -> None:
+    assert told(RAISES) == ["rank 1 on node1 failed"]
+    assert told({**RAISES, "failure": {**FAILURE, "traceback": ""}}) == [RAISED]
+
+
+def test_an_exception_that_is_healed_is_told_when_it_is_tried_again() -> None:
+    again = event("regather", "generation 1 failed: rank 1 on node1: ValueError: a\n  b; trying again")
+    assert told(RAISES, again) == [
+        "rank 1 on node1 failed",
+        f"generation 1 failed: {RAISED}; trying again",
+    ]
+
+
 @pytest.mark.parametrize(
-    ("kind", "more", "tone"),
+    ("kind", "text"),
     [
-        ("failure", {}, "plain"),  # it may be healed: the end of a run is told apart
-        ("recovered", {}, "good"),
-        ("stall", {}, "bad"),
-        ("joined", {}, "plain"),
-        ("ended", {"outcome": "failed"}, "bad"),
-        ("ended", {"outcome": "stopped"}, "plain"),
+        ("exception", "rank 0 on node0 lost touch with another rank"),  # as it follows from another's failure
+        ("hang", "rank 1 on node1: no step for 60 s: it has made 3 steps, the others 4"),
     ],
 )
-def test_tones(kind: str, more: dict[str, Any], tone: str) -> None:
-    said = Story().tell(event(kind, "text", **more))
-    assert isinstance(said, Said) and said.tone == tone
+def test_other_failures_with_a_traceback_keep_their_words(kind: str, text: str) -> None:
+    failure = {**FAILURE, "kind": kind, "summary": text.partition(": ")[2] or "Connection closed by peer"}
+    assert told(event("failure", text, failure=failure)) == [text]
+
+
+def test_how_a_run_ended_is_left_to_the_words_at_the_end() -> None:
+    assert told(event("ended", "failed after 2.0 s", outcome="failed")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("failure", "plain"),  # it may be healed: the end of a run is told apart
+        ("recovered", "good"),
+        ("stall", "bad"),
+        ("joined", "plain"),
+    ],
+)
+def test_tones_of_what_is_told(kind: str, expected: str) -> None:
+    said = Story().tell(event(kind, "text"))
+    assert isinstance(said, Said) and said.tone == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"), [("succeeded", "good"), ("failed", "bad"), ("stopped", "plain")]
+)
+def test_the_end_of_a_run_in_a_list_has_its_tone(outcome: str, expected: str) -> None:
+    assert tone(event("ended", "text", outcome=outcome)) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,3 +123,7 @@ def test_tones(kind: str, more: dict[str, Any], tone: str) -> None:
 )
 def test_entries_of_a_list_are_marked(kind: str, mark: str) -> None:
     assert entry(event(kind, "words")) == f"{mark} words"
+
+
+def test_an_entry_of_a_list_is_one_line() -> None:
+    assert entry(RAISES) == f"! {RAISED}"

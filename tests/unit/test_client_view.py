@@ -34,7 +34,15 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1 kB"), (3_140_000, "3.14 MB"), (2 * 10**12, "2 TB")],
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (3_140_000, "3.14 MB"),
+        (999_900, "1 MB"),
+        (2 * 10**12, "2 TB"),
+    ],
 )
 def test_sizes(count: int | None, text: str) -> None:
     assert view.size(count) == text
@@ -50,7 +58,7 @@ def test_ranks(values: list[int], text: str) -> None:
 def test_the_headline_of_a_live_run() -> None:
     live = status(step=120, epoch=4, loss=0.123456, step_seconds=0.0081)
     assert view.headline(live, 1020.0) == (
-        "digits.1 is running: generation 1, 2 ranks, step 120 (epoch 4), loss 0.12346, 8.1 ms a step, for 20 s"
+        "digits.1 is running: generation 1, 2 ranks, step 120 (epoch 4), training loss 0.12346, 8.1 ms a step, for 20 s"
     )
 
 
@@ -71,6 +79,7 @@ def test_the_rows_of_ps() -> None:
     assert view.run_row("digits.1", "swarm", live, 1090.0) == (
         *("digits.1", "running", "0", "swarm", "2", "7", "1.5", "1 min 30 s", "1 min 30 s"),
     )
+    assert view.run_row("digits.1", "swarm", live, 1003.2)[7:] == ("3 s", "3.2 s")
     silent = view.run_row("digits.1", "swarm", None, 1090.0)
     assert silent[:4] == ("digits.1", "unreachable", "-", "swarm") and len(silent) == len(view.RUN_COLUMNS)
 
@@ -126,16 +135,16 @@ def test_the_last_recoveries_are_told_with_their_times_and_their_cost() -> None:
 
 
 def test_the_headline_of_a_run_that_heals_says_from_what_and_what_it_waits_for() -> None:
-    lost = {"healing": "lab-2: lost with rank 1", "deadline": 1900.0, "now": 1020.0}
+    lost = {"healing": "lab-2 was lost with rank 1", "deadline": 1900.0, "now": 1020.0}
     waiting = view.headline(status(state="starting", **lost), 1020.0)
     assert waiting.startswith(
-        "digits.1 is healing (lab-2: lost with rank 1): waiting for nodes, at most 14 min 40 s"
+        "digits.1 is healing (lab-2 was lost with rank 1): waiting for nodes, at most 14 min 40 s"
     )
     assert "waiting for nodes" not in view.headline(
         status(**lost), 1020.0
     )  # they are there, and step again soon
-    ended = status(state="failed", reason="lab-2: lost with rank 1", **lost)
-    assert view.headline(ended, 0.0).startswith("digits.1 failed (lab-2: lost with rank 1): generation 1")
+    ended = status(state="failed", reason="lab-2 was lost with rank 1", **lost)
+    assert view.headline(ended, 0.0).startswith("digits.1 failed (lab-2 was lost with rank 1): generation 1")
 
 
 def test_tables_have_a_cell_under_every_heading() -> None:
@@ -169,14 +178,31 @@ def trained(**more: Any) -> dict[str, Any]:
 def test_the_summary_says_what_came_out_and_how_to_get_it() -> None:
     assert view.summary(trained(), 0.0) == [
         "digits.1 succeeded in 10 s",
-        "  steps     270 (epoch 30, 12 ms a step)",
-        "  accuracy  0.97778",
-        "  loss      0.0123",
-        "  nodes     lab-1, lab-2 (2 ranks, generation 1)",
-        "  weights   equal on all 2 ranks (1a2b3c4d5e6f)",
-        "  snapshot  step 270 on lab-1: snapshots/step-270.pt (314 kB)",
-        "  fetch it  swarmtrain fetch digits.1 snapshots/step-270.pt",
+        "  steps          270 (epoch 30, 12 ms a step)",
+        "  accuracy       0.97778",
+        "  training loss  0.0123",
+        "  nodes          lab-1, lab-2 (2 ranks, generation 1)",
+        "  weights        equal on all 2 ranks (1a2b3c4d5e6f)",
+        "  snapshot       step 270 on lab-1: snapshots/step-270.pt (314 kB)",
+        "  fetch it       swarmtrain fetch digits.1 snapshots/step-270.pt",
     ]
+
+
+def test_the_two_losses_are_told_apart() -> None:
+    lines = view.summary(trained(eval={"loss": 0.5, "accuracy": 0.9}), 0.0)
+    assert lines[2:5] == ["  evaluation loss  0.5", "  accuracy         0.9", "  training loss    0.0123"]
+
+
+def test_the_address_of_a_node_that_has_gone_is_that_of_its_joining() -> None:
+    gone = status(state="succeeded", members=[{"node": "node0", "state": "ended", "ranks": [0]}])
+    joined = [{"kind": "joined", "node": "node0", "address": "127.0.0.1", "interface": "lo"}]
+    assert view.members(gone, joined).rows == [("node0", "ended", "0", "127.0.0.1", "lo", "-")]
+
+
+def test_ranks_that_are_not_there_are_said_with_those_that_are() -> None:
+    assert view.missing_ranks(status(), [0, 1]) == ""
+    assert view.missing_ranks(status(), [1, 5]) == "digits.1 has no rank 5; its ranks are 0-1"
+    assert view.missing_ranks(status(workers=[]), [5]) == ""
 
 
 def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
@@ -189,7 +215,7 @@ def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
 def test_weights_that_differ_are_named() -> None:
     drifted = trained(weights={"0": "aaaa", "1": "bbbb"})
     assert view.weights_agree(drifted) is False
-    assert "  weights   DIFFERENT between ranks: rank 0 aaaa, rank 1 bbbb" in view.summary(drifted, 0.0)
+    assert "  weights        DIFFERENT between ranks: rank 0 aaaa, rank 1 bbbb" in view.summary(drifted, 0.0)
     assert view.weights_agree(trained(weights={"0": "aaaa"})) is None  # rank 1 did not say
     assert view.weights_agree(trained(weights=None)) is None
 
@@ -257,6 +283,29 @@ def test_a_failure_of_a_node_names_the_node() -> None:
     failed = status(state="failed", cause={"rank": None, "node": "lab-2", "summary": "it was lost"})
     assert view.failure(failed) == ["digits.1 failed: lab-2: it was lost"]
     assert view.where_the_rest_is(failed) == "swarmtrain logs digits.1"
+
+
+def test_a_node_that_was_lost_has_its_own_sentence() -> None:
+    lost = {"rank": None, "node": "lab-2", "summary": "was lost with rank 1: its connection closed"}
+    failed = status(state="failed", cause={**CAUSE, "others": [lost]})
+    assert view.failure(failed)[-1] == "  lab-2 was lost with rank 1: its connection closed"
+    failed = status(state="failed", cause=lost)
+    assert view.failure(failed) == ["digits.1 failed: lab-2 was lost with rank 1: its connection closed"]
+
+
+def test_a_failure_of_no_node_is_its_own_sentence() -> None:
+    stuck = {"rank": None, "node": "", "summary": "no step for 60 s: nobody waits"}
+    assert view.failure(status(state="failed", cause=stuck)) == [
+        "digits.1 failed: no step for 60 s: nobody waits"
+    ]
+
+
+def test_a_failure_says_why_it_is_not_tried_again() -> None:
+    cause = {**CAUSE, "summary": "ValueError: bad\n  data"}
+    reason = "rank 1 on lab-2: ValueError: bad\n  data (it failed at step 7 2 times in a row)"
+    assert view.failure(status(state="failed", cause=cause, reason=reason))[0] == (
+        "digits.1 failed: rank 1 on lab-2: ValueError: bad / data (it failed at step 7 2 times in a row)"
+    )
 
 
 def test_a_failure_after_others_that_were_healed_says_so() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job
-from swarmtrain.swarm.cluster import Cluster, Network, Node, Service, node_of
+from swarmtrain.swarm.cluster import LABEL_PRETEND, Cluster, Network, Node, Service, node_of
 from swarmtrain.swarm.eligibility import satisfies
 from swarmtrain.swarm.placement import check_stack_name, choose, place
 
@@ -252,6 +252,11 @@ def test_gpus_that_are_declared_and_not_reserved_are_told_of(
     notices = place(job(resources=resources), cluster(node(1, generic=declared))).notices
     told = [notice for notice in notices if notice.startswith("no GPU is reserved")]
     assert [advice in notice for notice in told] == [True] * bool(advice)
+
+
+def test_gpus_that_a_lab_pretends_are_no_reason_to_worry() -> None:
+    pretending = cluster(node(1, generic={"gpu": 2}, engine_labels={LABEL_PRETEND: "gpu"}))
+    assert not any("GPU" in notice for notice in place(job(), pretending).notices)
 
 
 @pytest.mark.parametrize(("engine", "warns"), [("20.10.24+dfsg1", True), ("28.2.2", False), ("", False)])

@@ -102,7 +102,7 @@ def test_weights_and_keys_are_left_out_with_a_reason(tmp_path: Path) -> None:
     found = code.collect(tmp_path, "auto")
     assert found.names == ("train.py",)
     assert len(found.notices) == 2
-    assert "runs/best.ckpt, snapshot.pt (2.0 KB)" in found.notices[0]
+    assert "runs/best.ckpt, snapshot.pt (2 kB)" in found.notices[0]
     assert "files:" in found.notices[0]
     assert ".env" in found.notices[1]
 

@@ -56,6 +56,7 @@ def test_the_coordinators_container() -> None:
         "swarmtrain.job=digits",
         "swarmtrain.run=digits.3",
         "swarmtrain.role=coordinator",
+        "swarmtrain.origin=",
     ]
 
 

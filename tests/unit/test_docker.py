@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.errors import ClusterError
-from swarmtrain.swarm.docker import NOT_FOUND, TIMED_OUT, Docker, DockerFailed, explain
+from swarmtrain.swarm.docker import NOT_FOUND, TIMED_OUT, Docker, DockerFailed, explain, pointer
 
 COMPLAINTS = [
     (
@@ -25,6 +25,15 @@ COMPLAINTS = [
         'error during connect: Get "http://docker/v1.24/info": command [ssh -- box docker] exited: status 255',
         "the Docker daemon does not answer",
         "DOCKER_CONTEXT",
+    ),
+    (
+        (
+            'error during connect: Get "http://docker.example.com/v1.24/info": command [ssh -l you -- box docker '
+            "system dial-stdio] has exited with exit status 255, please make sure the URL is valid, and Docker 18.09 "
+            "or later is installed on the remote host: stderr=you@box: Permission denied (publickey).\r\n"
+        ),
+        "the Docker daemon is out of reach by ssh: you@box: Permission denied (publickey)",
+        "ssh HOST docker version",
     ),
     (
         (
@@ -85,6 +94,33 @@ def test_well_known_complaint_is_told_with_a_hint(stderr: str, message: str, hin
     assert error.exit_code == 3
     assert error.message == message
     assert hint in error.hint
+
+
+def test_what_points_docker_at_an_engine_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variable in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(variable, raising=False)
+    docker = tmp_path / "docker"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    docker.write_text('#!/bin/sh\n[ "$2" = inspect ] && echo default\n')
+    docker.chmod(0o755)
+    assert pointer() == ""
+    docker.write_text("#!/bin/sh\necho lab\n")
+    assert pointer() == "docker's context is lab"
+    docker.write_text("#!/bin/sh\necho 'no such context' >&2; exit 1\n")
+    assert pointer() == "docker's context is broken"
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    assert pointer() == ""
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    assert pointer() == "DOCKER_CONTEXT is lab"
+    monkeypatch.setenv("DOCKER_HOST", "ssh://bob")
+    assert pointer() == "DOCKER_HOST is ssh://bob"
+
+
+def test_without_docker_nothing_points_at_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pointer() == ""
 
 
 def test_unknown_complaint_is_passed_on_with_its_command() -> None:

@@ -225,10 +225,27 @@ def test_a_setting_of_any_shape_is_checked_like_the_file(home: Path) -> None:
     ]
 
 
-def test_a_script_on_the_command_line_replaces_the_file_s_with_its_arguments(home: Path) -> None:
-    text = "module: digits\nargs: [a]\nnodes: 2\n"
-    job = read(home, text, script="other.py").job
-    assert (job.script, job.module, job.args, job.nodes, job.name) == ("other.py", None, (), 2, "other")
+def test_a_file_that_nobody_named_is_left_alone_for_another_script(home: Path) -> None:
+    loaded = read(home, "module: digits\nargs: [a]\nnodes: 2\n", script="other.py")
+    assert (loaded.job, loaded.directory, loaded.file) == (Job(script="other.py"), home, None)
+    assert loaded.notices == (
+        "swarmtrain.yaml is left alone, since it is for digits; -f swarmtrain.yaml takes the rest of it",
+    )
+
+
+def test_a_named_file_gives_another_script_all_but_its_arguments_and_name(home: Path) -> None:
+    (home / "job.yaml").write_text("name: digits\ncommand: [./x, y]\nargs: [a]\nnodes: 2\n")
+    loaded = load(Path("job.yaml"), overrides_from_flags(script="other.py"), cwd=home, environ={})
+    assert loaded.job == Job(script="other.py", nodes=2, name="other")
+    assert loaded.notices == ("the job is in job.yaml, less what belongs to ./x y: its args and name",)
+
+
+def test_a_file_without_a_script_goes_with_any(home: Path) -> None:
+    loaded = read(home, "nodes: 2", script="other.py")
+    assert (loaded.job, loaded.notices) == (
+        Job(script="other.py", nodes=2),
+        ("the job is in swarmtrain.yaml",),
+    )
 
 
 def test_the_file_s_own_script_on_the_command_line_keeps_its_arguments(home: Path) -> None:
@@ -267,10 +284,9 @@ def test_a_script_in_the_image_is_not_looked_for_here(home: Path) -> None:
 
 
 def test_a_warm_command_is_said_to_start_cold(home: Path) -> None:
-    assert read(home, "command: [./x]\nstart: warm").notices == (
-        "a command is always started cold: only a Python script or module can be started warm",
-    )
-    assert read(home, "command: [./x]").notices == ()
+    said = "a command is always started cold: only a Python script or module can be started warm"
+    assert said in read(home, "command: [./x]\nstart: warm").notices
+    assert said not in read(home, "command: [./x]").notices
 
 
 def test_a_job_made_in_python_finds_its_place(home: Path) -> None:

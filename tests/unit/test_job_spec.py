@@ -277,3 +277,11 @@ def test_a_job_does_not_change() -> None:
     job = Job(script="train.py")
     with pytest.raises(ValidationError, match="frozen"):
         job.nodes = 3
+
+
+def test_a_mistake_that_nobody_catches_shows_its_hint() -> None:
+    with pytest.raises(JobError) as caught:
+        Job(script="train.py", nodez=3)  # type: ignore[call-arg]
+    assert str(caught.value).startswith(
+        "nodez: unknown key (did you mean nodes?)\n\nhint: the keys are name, "
+    )

@@ -71,6 +71,7 @@ def test_only_a_lab_without_registry_has_a_resolver_of_its_own() -> None:
 def test_gpus_are_declared_by_full_identity() -> None:
     declared = daemon_config(NAMES, 3, SETTINGS)["node-generic-resources"]
     assert declared == [f"gpu={gpu}" for gpu in pretend_gpus("f2af6c", 3, 2)]
+    assert daemon_config(NAMES, 3, SETTINGS)["labels"] == ["swarmtrain.pretend=gpu"]
     assert "node-generic-resources" not in daemon_config(NAMES, 3, replace(SETTINGS, gpus=0))
 
 

@@ -114,6 +114,24 @@ GATHER: Cases = {
         11.0,
         Form,
     ),
+    "a run that can grow without a loss goes on with those that can begin at once": (
+        but(gathering(A, B, C, generation=1, saves=True), "c", warm=False),
+        ELASTIC,
+        11.0,
+        Form(form([A, B], ELASTIC)),
+    ),
+    "one that cannot takes them all": (
+        but(gathering(A, B, C, generation=1), "c", warm=False),
+        ELASTIC,
+        11.0,
+        Form(form([A, B, dataclasses.replace(C, warm=False)], ELASTIC)),
+    ),
+    "nor are too few a group": (
+        but(but(gathering(A, B, generation=1, saves=True), "a", warm=False), "b", warm=False),
+        ELASTIC,
+        11.0,
+        Form,
+    ),
     "a run of fixed size that has begun waits for its node": (
         gathering(A, B, generation=1),
         THREE,

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.swarm import compose, plain, plan, stack
 from swarmtrain.swarm.cluster import Cluster, Network, Node
 from swarmtrain.swarm.placement import choose, place
@@ -226,6 +227,14 @@ def test_no_secret_and_no_run_is_in_the_text(tmp_path: Path) -> None:
     everything = planned.text.encode() + b"".join(planned.files.values())
     assert b"very-secret" not in everything
     assert planned.text == plan.make(loaded, CLUSTER).text
+
+
+def test_where_a_run_comes_from_stands_on_its_coordinator(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("")
+    loaded = LoadedJob(job(), tmp_path, words=("train.py", "$HOME {{x}}"))
+    services = YAML(typ="safe").load(plan.make(loaded, CLUSTER).text.replace("$$", "$"))["services"]
+    assert Origin.load(services["coordinator"]["deploy"]["labels"]["swarmtrain.origin"]) == Origin.of(loaded)
+    assert "swarmtrain.origin" not in services["agent"]["deploy"]["labels"]
 
 
 def test_the_same_code_gives_the_same_names_and_a_change_another(tmp_path: Path) -> None:

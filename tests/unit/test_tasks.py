@@ -137,19 +137,44 @@ def test_a_node_that_is_down_is_named() -> None:
     assert explain([task("running", node=Node("id2", "lab-2", state="down"))], NOW) == "lab-2 is down"
 
 
+def test_a_task_without_a_place_names_the_nodes_that_are_down() -> None:
+    pending = [
+        task(
+            "pending",
+            "no suitable node (max replicas per node limit exceed)",
+            slot=slot,
+            node=None,
+            down=("lab-3",),
+        )
+        for slot in (1, 2)
+    ]
+    assert explain(pending, NOW) == (
+        "Swarm finds no node for agent digits-1_agent.1 and agent digits-1_agent.2: "
+        "lab-3 is down (max replicas per node reached)"
+    )
+
+
 def test_helpers_and_tasks_on_their_way_out_are_no_trouble() -> None:
     leaving = task("starting", desired="shutdown")
     helper = task("rejected", "No such image", service="digits-1_clean-1", role="helper")
     assert explain([leaving, helper], NOW) == ""
 
 
-def test_the_same_trouble_on_many_nodes_is_said_at_most_three_times() -> None:
-    many = [
-        one
-        for slot in range(9)
-        for one in (task("rejected", "No such image: x", slot=slot, node=Node(str(slot), f"lab-{slot}")),)
+def test_the_same_trouble_on_many_nodes_is_said_once() -> None:
+    nodes = [Node(str(number), f"lab-{number}") for number in (1, 2, 3)]
+    agents = [
+        task("rejected", "No such image: x", slot=slot, node=node) for slot, node in enumerate(nodes, start=1)
     ]
-    assert explain(many, NOW).count("has no image") == 3
+    coordinator = task("rejected", "No such image: x", service="digits-1_coordinator", role="coordinator")
+    assert explain([coordinator, *agents], NOW).startswith(
+        "lab-1, lab-2 and lab-3 have no image me/train:1 and "
+    )
+    assert explain([coordinator, *agents], NOW).count("no image") == 1
+
+
+def test_of_many_troubles_three_are_told() -> None:
+    many = [task("rejected", f"trouble {slot}", slot=slot) for slot in range(9)]
+    assert explain(many, NOW).count("did not start") == 3
 
 
 @pytest.mark.parametrize(

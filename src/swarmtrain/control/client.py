@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.place import Places
+from swarmtrain.control.place import Places, check_one_place
+from swarmtrain.control.resume import resumption
 from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
@@ -63,10 +64,16 @@ class Client:
     Args:
         on: the launcher to use, ``local``, ``docker`` or ``swarm``; chosen by what there is when left out.
         launchers: the only launchers there are, by name; those of swarmtrain when left out.
+        warn: is told where runs could not be looked for.
     """
 
-    def __init__(self, on: str | None = None, launchers: Mapping[str, Launcher] | None = None) -> None:
-        self.places = Places(on, launchers)
+    def __init__(
+        self,
+        on: str | None = None,
+        launchers: Mapping[str, Launcher] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.places = Places(on, launchers, warn=warn)
 
     def prepare(
         self, job: Job | LoadedJob | Path | str, *, resume: bool = False, replace: bool = False
@@ -82,30 +89,39 @@ class Client:
             RequestError: the job is wrong, or there is no run to resume.
             ClusterError: it cannot run here, or a run of this name is live.
         """
-        from swarmtrain.launchers.base import Run
+        from swarmtrain.launchers.base import Notice, Run
 
         loaded = _loaded(job)
         launcher, place = self.places.choose(loaded)
-        notices = (place, *launcher.check(loaded))
+        notices = [place, *launcher.check(loaded)]
         name = loaded.job.name
         kept = sorted(run for run in launcher.runs() if run.job == name)
         if resume and not kept:
-            raise RequestError(f"there is no run of {name} to resume", "leave out --resume to start afresh")
+            raise self._nothing_to_resume(name, launcher)
         live = tuple(handle for run in kept if (handle := RunHandle(run, launcher)).is_live())
         if live and not replace:
             raise ClusterError(
                 f"{live[-1].id} is still running",
                 f"stop it with `swarmtrain stop {name}`, or let --replace stop it first",
             )
+        if resume:
+            notices += map(Notice, resumption(loaded, RunHandle(kept[-1], launcher)))
         number = kept[-1].number + 1 if kept else 1
         return Submission(
             loaded=loaded,
             launcher=launcher,
             run=Run(job=name, number=number, on=launcher.name, created=time.time()),
             resume=kept[-1].id if resume else "",
-            notices=notices,
+            notices=tuple(notices),
             in_the_way=live,
         )
+
+    def _nothing_to_resume(self, name: str, launcher: Launcher) -> RequestError:
+        elsewhere = [run for run in self.places.runs() if run.job == name and run.on != launcher.name]
+        hint = "leave out --resume to start afresh"
+        if elsewhere:
+            hint = f"{elsewhere[-1].id} is on {elsewhere[-1].on}: --on {elsewhere[-1].on} goes on from it"
+        return RequestError(f"there is no run of {name} to resume on {launcher.name}", hint)
 
     def run(
         self, job: Job | LoadedJob | Path | str, *, resume: bool = False, replace: bool = False
@@ -160,14 +176,47 @@ class Client:
         """Every run that is kept, oldest first."""
         return [RunHandle(run, self.places.open(run.on)) for run in self.places.runs()]
 
-    def get(self, handle: str) -> RunHandle:
+    def get(self, handle: str, *, in_one_place: bool = False) -> RunHandle:
         """The run of that name; ``digits`` is the latest run of the job, ``digits.3`` its third.
 
+        Args:
+            in_one_place: refuse ``digits`` where runs of the job are in several places.
+
         Raises:
-            RequestError: there is none.
+            RequestError: there is none, or the name does not say which.
         """
-        run = self.places.find(handle)
+        run = self.places.find(handle, in_one_place=in_one_place)
         return RunHandle(run, self.places.open(run.on))
+
+    def started_here(self, job: str | None = None) -> Run:
+        """The latest run that a command line typed in this directory has started.
+
+        Args:
+            job: only of this job.
+
+        Raises:
+            RequestError: none is kept.
+        """
+        here = str(Path.cwd())
+        for run in reversed(self.places.runs()):
+            origin = run.origin
+            if origin and origin.words and origin.is_here and origin.cwd == here and job in (None, run.job):
+                return run
+        raise RequestError(
+            f"no run that is kept was started from {here}",
+            "say what goes on: swarmtrain run --resume train.py",
+        )
+
+    def all_of(self, handle: str) -> list[RunHandle]:
+        """Every run of the job of this run, all in one place.
+
+        Raises:
+            RequestError: there is none, or they are in several places.
+        """
+        job = self.places.find(handle).job
+        found = [each for each in self.runs() if each.run.job == job]
+        check_one_place(job, [each.run for each in found])
+        return found
 
 
 def _swarm(places: Places) -> SwarmLauncher:

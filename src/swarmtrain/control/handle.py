@@ -16,7 +16,7 @@ from swarmtrain.control import startup
 from swarmtrain.control.follow import CannotStart, Follower, Update, has_ended
 from swarmtrain.control.logs import Line, Selection, lines_of
 from swarmtrain.control.resize import Resize
-from swarmtrain.control.result import Event, RunResult, Status
+from swarmtrain.control.result import Event, RunResult, Status, stillborn
 from swarmtrain.control.session import Session, Streams
 from swarmtrain.control.snapshots import Snapshots
 from swarmtrain.control.transfer import Fetched, fetch, reaching
@@ -45,6 +45,9 @@ class RunHandle:
     def __repr__(self) -> str:
         return f"RunHandle({self.id!r}, on={self.run.on!r})"
 
+    def __str__(self) -> str:
+        return f"{self.id} on {self.run.on}"
+
     @property
     def id(self) -> str:
         """Its name on every screen: ``digits.3``."""
@@ -53,9 +56,21 @@ class RunHandle:
     # ---- asking
 
     def status(self) -> Status:
-        """The status document. Raises ClusterError when neither coordinator nor archive answers."""
-        with self.launcher.connect(self.run) as link:
-            return _status(link)
+        """The status document.
+
+        A run that was ended because it did not get to its place has no coordinator to tell of it: it failed, for the
+        reason that its launcher still knows.
+
+        Raises:
+            ClusterError: neither coordinator nor archive answers.
+        """
+        try:
+            with self.launcher.connect(self.run) as link:
+                return _status(link)
+        except ClusterError:
+            if self.run.live or not (trouble := startup.trouble_of(self.launcher, self.run)):
+                raise
+            return stillborn(self.run.id, self.run.job, trouble, self.run.created)
 
     def is_live(self) -> bool:
         """Whether it has not ended yet; a run whose coordinator is silent counts as live."""
@@ -130,17 +145,18 @@ class RunHandle:
         Raises:
             TimeoutError: it has not ended within ``timeout`` seconds. ClusterError: as :meth:`watch`.
         """
+        if not self.run.live and has_ended(status := self.status()):
+            return RunResult.of(status)
         follower = Follower(self.launcher, self.run, output=False)
         timer = threading.Timer(timeout or 0.0, follower.abandon)
         timer.daemon = True
         if timeout is not None:
             timer.start()
-        status: Status | None = None
+        last: Status | None = None
         for update in self._followed(follower):
-            status = update.status or status
+            last = update.status or last
         timer.cancel()
-        if status is None or not has_ended(status):
-            status = self.status()
+        status = last if last is not None and has_ended(last) else self.status()
         if not has_ended(status):
             raise TimeoutError(f"{self.id} is still {status['state']} after {timeout or 0:g} s")
         return RunResult.of(status)
@@ -212,10 +228,18 @@ class RunHandle:
             streams: where its input comes from and its output goes; this process's own by default.
 
         Raises:
-            RequestError: there is no such rank or node.
+            RequestError: there is no such rank or node. ClusterError: the run has ended.
         """
-        with self.launcher.connect(self.run) as link:
-            return Session(link, streams or Streams.standard()).run(where, argv)
+        try:
+            with self.launcher.connect(self.run) as link:
+                return Session(link, streams or Streams.standard()).run(where, argv)
+        except ClusterError as error:
+            if self.is_live():
+                raise
+            raise ClusterError(
+                f"{self.id} has ended, and no process is left beside which a command could run",
+                f"`swarmtrain fetch {self.id} PATH` brings its files, `swarmtrain logs {self.id}` its output",
+            ) from error
 
     def fetch(
         self, path: str, to: Path | None = None, node: str | None = None, overwrite: bool = False

@@ -43,6 +43,12 @@ class Selection:
     since: float = 0.0  # Unix time
     tail: int | None = None
 
+    def nothing(self, run: str) -> str:
+        """That there is no such line, in a sentence."""
+        who = ", ".join([*(f"rank {rank}" for rank in self.ranks), *self.nodes]) or run
+        which = f" in which {self.regex!r} is found" if self.regex else ""
+        return f"{who} wrote nothing{which}" + (f" since {clock_time(self.since)}" if self.since else "")
+
     def request(self) -> dict[str, Any]:
         """The arguments of the coordinator's ``logs``."""
         wanted = {

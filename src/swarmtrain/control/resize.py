@@ -38,6 +38,7 @@ class Resize:
         self._handle, self._nodes, self._tell = handle, nodes, tell
         self._seen = 0
         self._story = Story()
+        self._trouble = startup.Persistence(_TROUBLE_SECONDS)
 
     def begin(self) -> Status:
         """Tell the coordinator, and start the agents that are missing.
@@ -54,47 +55,55 @@ class Resize:
         return status
 
     def finish(self) -> Status:
-        """Wait until the run trains with so many nodes, and tell those that are left over to go.
+        """Wait until the run trains with so many nodes, and until those that are left over have gone.
 
         Raises:
             ClusterError: there is no place for so many, or the run has ended.
         """
-        begin = time.monotonic()
-        trouble = startup.Persistence(_TROUBLE_SECONDS)
-        while True:
-            status = self._handle.status()
-            self._tell_events()
-            if status["state"] in ENDED:
-                raise ClusterError(f"{self._handle.id} has ended meanwhile: {status['state']}")
-            if is_settled(status, self._nodes):
-                break
-            now = time.monotonic()
-            if why := postponed(status, now - begin):
-                self._tell(f"{why}; it goes on with {view.count(self._nodes, 'node')} when it starts again")
+        began = time.monotonic()
+        while not is_settled(status := self._look(), self._nodes):
+            if why := postponed(status, time.monotonic() - began):
+                later = f"it goes on with {view.count(self._nodes, 'node')} when it starts again"
+                self._tell(f"{why}; {later}")
                 return status
-            missing = startup.trouble_of(self._handle.launcher, self._handle.run)
-            if len(training(status)) < self._nodes and (reason := trouble.certain(missing, now)):
-                raise ClusterError(
-                    f"{self._handle.id} goes on with {view.count(len(training(status)), 'node')}: {reason}",
-                    "it takes more as soon as there is a place for them",
-                )
             time.sleep(_LOOK_SECONDS)
         self._bring(status)
+        # Swarm chooses who goes. Where that is one that trains, another takes its part first.
+        while not (is_settled(status := self._look(), self._nodes) and len(present(status)) <= self._nodes):
+            time.sleep(_LOOK_SECONDS)
+        return status
+
+    def _look(self) -> Status:
+        """The status of now; what has happened is told. Raises ClusterError when waiting is of no use."""
+        status = self._handle.status()
+        for event in self._handle.events(after=self._seen):
+            self._seen = event["seq"]
+            if said := self._story.tell(event):
+                self._tell(said.text)
+        if status["state"] in ENDED:
+            raise ClusterError(f"{self._handle.id} has ended meanwhile: {status['state']}")
+        missing = startup.trouble_of(self._handle.launcher, self._handle.run)
+        reason = self._trouble.certain(missing, time.monotonic())
+        if reason and len(training(status)) < self._nodes:
+            raise ClusterError(
+                f"{self._handle.id} goes on with {view.count(len(training(status)), 'node')}: {reason}",
+                "it takes more as soon as there is a place for them",
+            )
         return status
 
     def _bring(self, status: Status) -> None:
         self._handle.launcher.resize(self._handle.run, self._nodes, training(status))
 
-    def _tell_events(self) -> None:
-        for event in self._handle.events(after=self._seen):
-            self._seen = event["seq"]
-            if said := self._story.tell(event):
-                self._tell(said.text)
-
 
 def training(status: Status) -> set[str]:
     """The nodes that take part."""
     return {worker["node"] for worker in status.get("workers") or ()}
+
+
+def present(status: Status) -> set[str]:
+    """The nodes whose agents are there, whether they train or not."""
+    there = ("joined", "running", "leaving")
+    return {member["node"] for member in status["members"] if member["state"] in there}
 
 
 def is_settled(status: Status, nodes: int) -> bool:

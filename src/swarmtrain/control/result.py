@@ -13,6 +13,24 @@ Event = dict[str, Any]  # {"seq", "t", "kind", "text", ...}
 ENDED = ("succeeded", "failed", "stopped")
 
 
+def stillborn(run: str, job: str, reason: str, created: float) -> Status:
+    """The status of a run that failed before there was a coordinator to keep one."""
+    return {
+        "run": run,
+        "job": job,
+        "state": "failed",
+        "reason": reason,
+        "created": created or None,
+        "started": None,
+        "ended": None,
+        "generation": 0,
+        "world_size": 0,
+        "members": [],
+        "workers": [],
+        "cause": None,
+    }
+
+
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended."""

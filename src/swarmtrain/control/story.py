@@ -1,13 +1,16 @@
 """What a person who watches a run is told of its events, and in which tone. Pure.
 
 The journal has everything. A screen among the workers' lines has less: where a failure is healed, one line says what
-failed, one that it is tried again, one what came of it; what failed in consequence stays in `swarmtrain events`.
+failed, one that it is tried again, one what came of it; what failed in consequence stays in `swarmtrain events`. Where
+a traceback follows at the end, or the cause when it is tried again, an exception is left to them; how the run ended is
+said by the words after its last line (`view.summary`, `view.failure`).
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from swarmtrain.control import view
 from swarmtrain.control.result import Event
 
 Tone = Literal["plain", "good", "bad"]
@@ -39,7 +42,7 @@ def tone(event: Event) -> Tone:
 
 def entry(event: Event) -> str:
     """An event in a list of all: ``!`` where something goes wrong, ``+`` where it is well again, and its words."""
-    return f"{_MARKS[tone(event)]} {event.get('text', '')}"
+    return f"{_MARKS[tone(event)]} {view.event_text(event)}"
 
 
 class Story:
@@ -51,13 +54,15 @@ class Story:
 
     def tell(self, event: Event) -> Said | None:
         """What to say of this event; None where it adds nothing to what was said."""
-        kind, text = event["kind"], str(event.get("text", ""))
+        kind, text = event["kind"], view.event_text(event)
+        if kind == "ended":
+            return None
         if kind == "generation":
             self._failed = ""
         elif kind == "failure":
             if self._failed:
                 return None
-            self._failed = text
+            self._failed = text = _without_exception(event, text)
         elif kind == "stopping" and self._failed:
             return None
         elif kind == "started":
@@ -69,3 +74,11 @@ class Story:
         elif kind == "recovered":
             text = f"recovered: {text}"
         return Said(text, "plain" if kind == "failure" else tone(event))
+
+
+def _without_exception(event: Event, text: str) -> str:
+    """A failure less its exception, which is told whole later."""
+    failure = event.get("failure") or {}
+    summary = view.one_line(failure.get("summary", ""))
+    is_told = failure.get("kind") == "exception" and failure.get("traceback") and text.endswith(summary)
+    return f"{view.who(failure)} failed" if is_told else text

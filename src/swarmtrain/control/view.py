@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarmtrain.control.logs import clock_time
-from swarmtrain.control.result import ENDED, Status
+from swarmtrain.control.result import ENDED, Event, Status
+from swarmtrain.job.units import say_size
 from swarmtrain.wire.snapshots import Snapshot
 from swarmtrain.wire.task import GENERATIONS
 
@@ -49,6 +50,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def age(seconds: float) -> str:
+    """Whole seconds, as people say how old something is: ``4 s``, ``3 min 5 s``."""
+    return f"{max(round(seconds), 0)} s" if seconds < 10 else duration(seconds)
+
+
 def step_time(seconds: float | None) -> str:
     """The time of one step: ``8.1 ms``, ``0.54 s``."""
     if seconds is None:
@@ -58,14 +64,7 @@ def step_time(seconds: float | None) -> str:
 
 def size(count: int | None) -> str:
     """Bytes as people say them: ``512 B``, ``3.1 MB``."""
-    if count is None:
-        return NOTHING
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
+    return NOTHING if count is None else say_size(count)
 
 
 def number(value: Any) -> str:
@@ -88,6 +87,11 @@ def ranks(values: Sequence[int]) -> str:
     return ",".join(parts) or NOTHING
 
 
+def one_line(text: str) -> str:
+    """Text of several lines, such as an exception's, as one."""
+    return " / ".join(filter(None, map(str.strip, text.splitlines())))
+
+
 def count(amount: int, thing: str) -> str:
     """``1 rank``, ``3 ranks``."""
     return f"{amount} {thing}" + ("" if amount == 1 else "s")
@@ -97,14 +101,26 @@ def count(amount: int, thing: str) -> str:
 
 
 def took(status: Status, now: float) -> float | None:
-    """Seconds from submission until the end, or until now."""
-    created = status.get("created")
-    return None if created is None else (status.get("ended") or now) - created
+    """Seconds from submission until the end, or until now; None where nobody knows."""
+    created, ended = status.get("created"), status.get("ended")
+    if created is None or (ended is None and status["state"] in ENDED):
+        return None
+    return float((ended or now) - created)
+
+
+def event_text(event: Event) -> str:
+    """An event's words on one line."""
+    return one_line(event.get("text", ""))
 
 
 def state(status: Status) -> str:
     """The state in a word: ``healing`` from a failure until every rank has made a step again."""
     return "healing" if status.get("healing") and status["state"] not in ENDED else str(status["state"])
+
+
+def is_or_has(status: Status) -> str:
+    """A run's state after its name: ``is running``, ``failed``."""
+    return ("" if status["state"] in ENDED else "is ") + state(status)
 
 
 def headline(status: Status, now: float) -> str:
@@ -121,13 +137,13 @@ def headline(status: Status, now: float) -> str:
         epoch = f" (epoch {status['epoch']})" if status.get("epoch") is not None else ""
         parts.append(f"step {status['step']}{epoch}")
     if status.get("loss") is not None:
-        parts.append(f"loss {number(status['loss'])}")
+        parts.append(f"training loss {number(status['loss'])}")
     if status.get("step_seconds") and status["state"] not in ENDED:
         parts.append(f"{step_time(status['step_seconds'])} a step")
-    parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(took(status, now))}")
-    verb = "" if status["state"] in ENDED else "is "
-    why = f" ({reason})" if reason else ""
-    return f"{status['run']} {verb}{word}{why}: {', '.join(parts)}"
+    if (seconds := took(status, now)) is not None:
+        parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(seconds)}")
+    why = f" ({one_line(reason)})" if reason else ""
+    return f"{status['run']} {is_or_has(status)}{why}" + (f": {', '.join(parts)}" if parts else "")
 
 
 def _waiting(status: Status, now: float) -> list[str]:
@@ -136,6 +152,16 @@ def _waiting(status: Status, now: float) -> list[str]:
         return []
     left = status["deadline"] - (status.get("now") or now)
     return [f"waiting for nodes, at most {duration(left)} more"] if left > 0 else []
+
+
+def missing_ranks(status: Status, wanted: Sequence[int]) -> str:
+    """That a run has no such ranks, with those it has; empty where it has them, or nobody knows yet."""
+    there = [worker["rank"] for worker in status.get("workers") or ()]
+    missing = [rank for rank in wanted if rank not in there]
+    if not there or not missing:
+        return ""
+    which = "rank" if len(missing) == 1 else "ranks"
+    return f"{status['run']} has no {which} {ranks(missing)}; its ranks are {ranks(there)}"
 
 
 # ---- healing ---------------------------------------------------------------------------------------------------------
@@ -158,7 +184,7 @@ def cost(status: Status) -> str:
 def recoveries(status: Status, last: int = 5) -> list[str]:
     """What befell the run and how it went on: a line each for the ``last`` ones, then what it all cost."""
     found = status.get("recoveries") or []
-    lines = [f"{clock_time(each['t'])}  {each['text']}" for each in found[-last:]]
+    lines = [f"{clock_time(each['t'])}  {event_text(each)}" for each in found[-last:]]
     if len(found) > last:
         lines.insert(0, f"({len(found) - last} before these: swarmtrain events {status['run']})")
     return [*lines, f"in all: {cost(status)}"] if lines else []
@@ -182,15 +208,21 @@ def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, 
         str(status.get("world_size") or NOTHING),
         number(status.get("step")),
         number(status.get("loss")),
-        duration(now - created if created else None),
+        NOTHING if created is None else age(now - created),
         duration(took(status, now)),
     )
 
 
-def members(status: Status) -> Table:
-    """The nodes of a run."""
+def members(status: Status, joined: Sequence[Event] = ()) -> Table:
+    """The nodes of a run.
+
+    Args:
+        joined: the events of their joining, which know a node's address when its agent has gone.
+    """
     table = Table(("NODE", "STATE", "RANKS", "ADDRESS", "INTERFACE", "GPUS"))
-    for member in status.get("members") or ():
+    known = {event.get("node"): event for event in joined}
+    for each in status.get("members") or ():
+        member = {**known.get(each["node"], {}), **each}
         table.rows.append(
             (
                 member["node"],
@@ -240,7 +272,7 @@ def snapshots(found: Sequence[Snapshot], now: float) -> Table:
                 each.tier,
                 number(each.world_size),
                 size(each.bytes),
-                duration(now - each.time if each.time else None),
+                age(now - each.time) if each.time else NOTHING,
                 f"no: {each.damage}" if each.damage else "yes",
             )
         )
@@ -253,14 +285,14 @@ def snapshots(found: Sequence[Snapshot], now: float) -> Table:
 def summary(status: Status, now: float) -> list[str]:
     """What there is to say when a run has ended: one headed line a fact, and how to get the snapshot."""
     facts = [("steps", _steps(status)), ("healed", cost(status))]
-    facts += [(name, number(value)) for name, value in (status.get("eval") or {}).items()]
-    if "loss" not in (status.get("eval") or {}):
-        facts.append(("loss", number(status["loss"]) if status.get("loss") is not None else ""))
+    for name, value in (status.get("eval") or {}).items():
+        facts.append((f"evaluation {name}" if name == "loss" else name, number(value)))
+    facts.append(("training loss", number(status["loss"]) if status.get("loss") is not None else ""))
     facts += [("nodes", _nodes(status)), ("weights", _weights(status)), ("snapshot", _snapshot(status))]
     facts = [(name, text) for name, text in facts if text]
     width = max((len(name) for name, _ in facts), default=0)
     title = f"{status['run']} {status['state']} in {duration(took(status, now))}"
-    reason = f": {status['reason']}" if status.get("reason") else ""
+    reason = f": {one_line(status['reason'])}" if status.get("reason") else ""
     lines = [title + reason, *(f"  {name:<{width}}  {text}" for name, text in facts)]
     if path := snapshot_path(status):
         lines.append(f"  {'fetch it':<{width}}  swarmtrain fetch {status['run']} {path}{_from(status)}")
@@ -268,24 +300,27 @@ def summary(status: Status, now: float) -> list[str]:
 
 
 def failure(status: Status) -> list[str]:
-    """Why a run failed: the root cause, the evidence whole, what followed from it, and where the rest is."""
+    """Why a run failed, and is not tried again; the evidence whole, what followed, and what had been healed before."""
     cause = status.get("cause") or {}
     if not cause:
         return [f"{status['run']} failed: {status.get('reason') or 'no reason is known'}"]
-    lines = [f"{status['run']} failed: {_who(cause)}: {cause.get('summary', '')}"]
+    sentence, reason = _sentence(cause), one_line(status.get("reason") or "")
+    lines = [f"{status['run']} failed: {reason if reason.startswith(sentence) else sentence}"]
     if evidence := (cause.get("traceback") or "").rstrip("\n"):
         lines += ["", *evidence.split("\n")]
     elif cause.get("log"):
         lines += ["", "its last lines:", *cause["log"]]
     if others := cause.get("others") or []:
-        lines += ["", "what followed:", *(f"  {_who(other)}: {other.get('summary', '')}" for other in others)]
+        lines += ["", "what followed:", *(f"  {_sentence(other)}" for other in others)]
     if before := cost(status):
         lines += ["", f"before that: {before}"]
     return lines
 
 
 def where_the_rest_is(status: Status) -> str:
-    """The command that shows the output of the rank that failed."""
+    """The command that shows the output of the rank that failed; empty where no rank has begun."""
+    if not status.get("generation"):
+        return ""
     rank = (status.get("cause") or {}).get("rank")
     return f"swarmtrain logs {status['run']}" + ("" if rank is None else f" --rank {rank}")
 
@@ -360,6 +395,15 @@ def _from(status: Status) -> str:
     return "" if node == first else f" --node {node}"
 
 
-def _who(failure: dict[str, Any]) -> str:
+def _sentence(failure: dict[str, Any]) -> str:
+    """Where it happened, and what; as the coordinator says it, with which a run's reason begins."""
+    summary = one_line(failure.get("summary", ""))
+    if not failure.get("node"):
+        return summary
+    return f"{who(failure)}{' ' if summary.startswith('was lost') else ': '}{summary}"
+
+
+def who(failure: dict[str, Any]) -> str:
+    """Whom a failure befell: ``rank 1 on lab-2``, or the whole node."""
     node = failure.get("node") or "an unknown node"
     return str(node) if failure.get("rank") is None else f"rank {failure['rank']} on {node}"

@@ -96,6 +96,9 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
     most = _most(view, policy)
     if now < view.not_before:
         return Wait(view.not_before)
+    warm = [member for member in ready if member.warm]
+    if view.generation and view.saves and policy.nodes_min <= len(warm) < len(ready):
+        ready = warm  # the others are taken in when they can begin at once: nothing is lost by that
     if len(ready) >= most:
         return Form(form(ready, policy, most))
     back = [member.gone for member in view.members if member.gone is not None and member.gone > now]

@@ -30,6 +30,7 @@ class Progress:
         self._summary: Metric = {}
         self._weights: dict[int, str] = {}
         self._rank_steps: dict[int, int] = {}
+        self.saves = False  # snapshots that all ranks agree on have been taken
         self.stepped: float | None = None  # Unix time of the newest step, on its worker's clock
         self._records = Records(path, self._take)
 
@@ -87,6 +88,7 @@ class Progress:
             self.stepped = max(self.stepped or 0.0, float(metric["t"]))
         if kind == "end" and isinstance(metric.get("weights"), str):
             self._weights[rank] = metric["weights"]
+        self.saves = self.saves or kind in ("snapshot", "memory_snapshot")
         self._watch_snapshots(metric)
         if rank != 0:
             return

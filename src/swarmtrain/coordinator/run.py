@@ -188,6 +188,7 @@ class Run:
             pausing_until=current.pausing.until if current.pausing is not None else None,
             no_pause_before=self._no_pause_before,
             looked=current.stall.looked,
+            saves=self.progress.saves,
             wanted=self.wanted,
         )
 

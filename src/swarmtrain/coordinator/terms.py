@@ -162,6 +162,7 @@ class View:
         pausing_until: by when the workers should have paused, once they were asked to.
         no_pause_before: when they may be asked to, again.
         looked: it was already reported that no step is being made.
+        saves: the program takes snapshots that all ranks agree on, so the group can change without a loss.
         wanted: how many nodes a person wants; None: as many as the job allows.
     """
 
@@ -181,6 +182,7 @@ class View:
     pausing_until: float | None = None
     no_pause_before: float = 0.0
     looked: bool = False
+    saves: bool = False
     wanted: int | None = None
 
 

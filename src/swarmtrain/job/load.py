@@ -45,6 +45,7 @@ class LoadedJob:
         file: the job file, if one was read.
         sources: where a key's value came from, ``swarmtrain.yaml:7`` or ``--nodes``; a default is not listed.
         notices: what was decided for the user, a sentence each.
+        words: the words after ``swarmtrain run`` that ask for it; empty when it came from Python.
     """
 
     job: Job
@@ -53,6 +54,7 @@ class LoadedJob:
     file: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -81,9 +83,10 @@ def load(
     """Read the job.
 
     Args:
-        path: the job file; by default ``swarmtrain.yaml`` in the current directory, where there is one.
+        path: the job file; by default ``swarmtrain.yaml`` in the current directory, where there is one. That one is
+            left alone where the flags name something else to run than it does.
         overrides: what the flags say (`flags.overrides_from_flags`). A script, module or command replaces the file's,
-            with its arguments; a relative script is looked for from the current directory.
+            with its arguments and name; a relative script is looked for from the current directory.
         cwd: the current directory. environ: the environment. Both are the process's own by default.
 
     Raises:
@@ -93,13 +96,40 @@ def load(
     environ = os.environ if environ is None else environ
     file = _file(path, cwd)
     name = str(path) if path else DEFAULT_FILE
-    draft = _Draft(document.read(file, name) if file else Document(), file.parent if file else cwd, cwd)
+    read, home = (document.read(file, name), file.parent) if file else (Document(), cwd)
+    notices = [f"the job is in {name}"] if file else []
+    if file and (theirs := _replaced_target(overrides or {}, read, home, cwd)):
+        if path is None:
+            file, read = None, Document()
+            notices = [f"{name} is left alone, since it is for {theirs}; -f {name} takes the rest of it"]
+        else:
+            notices = [f"the job is in {name}, less what belongs to {theirs}: its args and name"]
+            for key in (*TARGETS, "args", "name"):
+                read.values.pop(key, None)
+    draft = _Draft(read, home, cwd)
     draft.set_variables(environ)
     draft.set_flags(overrides or {})
     job = draft.check(environ)
     return LoadedJob(
-        job, draft.directory, _environment(job, environ), file, draft.sources(), draft.notices(job)
+        job,
+        draft.directory,
+        _environment(job, environ),
+        file,
+        draft.sources(),
+        (*notices, *draft.notices(job)),
     )
+
+
+def _replaced_target(overrides: Mapping[str, Override], read: Document, home: Path, cwd: Path) -> str:
+    """What the file runs, where the flags name something else; empty where they name nothing, or the same."""
+    target = next((key for key in TARGETS if key in overrides), None)
+    theirs = next((read.values[key] for key in TARGETS if read.values.get(key)), None)
+    if target is None or theirs is None:
+        return ""
+    ours, same = overrides[target].value, read.values.get(target)
+    if target == "script" and isinstance(ours, str) and isinstance(same, str):
+        ours, same = _absolute(ours, cwd), _absolute(same, home)
+    return "" if ours == same else " ".join(map(str, theirs)) if isinstance(theirs, list) else str(theirs)
 
 
 class _Draft:
@@ -121,10 +151,8 @@ class _Draft:
                 self.flags[key,] = variable
 
     def set_flags(self, overrides: Mapping[str, Override]) -> None:
-        self._make_way(overrides)
-        for key, override in sorted(
-            overrides.items(), key=lambda each: "." in each[0]
-        ):  # a part after the whole
+        # a part after the whole
+        for key, override in sorted(overrides.items(), key=lambda each: "." in each[0]):
             top, _, part = key.partition(".")
             if override.mistake:
                 self.problems.append(Problem((top,), override.mistake, flag=override.flag))
@@ -140,19 +168,6 @@ class _Draft:
                 self.flags[top,] = override.flag
         if "script" in overrides and isinstance(self.values["script"], str):
             self._settle_script(self.values["script"])
-
-    def _make_way(self, overrides: Mapping[str, Override]) -> None:
-        """A script, module or command of the flags replaces the file's, with its arguments."""
-        target = next((key for key in TARGETS if key in overrides), None)
-        if target is None:
-            return
-        value = overrides[target].value
-        if target == "script" and isinstance(value, str) and isinstance(self.values.get("script"), str):
-            same = _absolute(value, self.cwd) == _absolute(self.values["script"], self.directory)
-        else:
-            same = value == self.values.get(target)
-        for key in TARGETS if same else (*TARGETS, "args"):
-            self.values.pop(key, None)
 
     def _set_part(self, key: str, part: str, override: Override) -> None:
         present = self.values.get(key)

@@ -95,6 +95,10 @@ class JobError(RequestError):
         many = [f"the job has {len(lines)} mistakes", *(f"  {line}" for line in lines)]
         super().__init__("\n".join(lines if len(lines) == 1 else many), hint)
 
+    def __str__(self) -> str:
+        """With the hint, for a job made in Python, whose mistakes nobody catches."""
+        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
+
 
 def dotted(path: KeyPath) -> str:
     """A path as people write it: ``resources.gpus``, ``volumes[1]`` (the first is 1)."""

@@ -21,6 +21,7 @@ from swarmtrain.lab.names import (
     hostname,
     pretend_gpus,
 )
+from swarmtrain.swarm.cluster import LABEL_PRETEND
 
 # What a Docker Engine in a container needs, where the host's engine may not hand out everything (--privileged).
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "MKNOD", "IPC_LOCK")
@@ -73,6 +74,7 @@ def daemon_config(names: LabNames, index: int, settings: NodeSettings) -> dict[s
     if settings.gpus:
         gpus = pretend_gpus(names.lab, index, settings.gpus)
         config["node-generic-resources"] = [f"gpu={gpu}" for gpu in gpus]
+        config["labels"] = [f"{LABEL_PRETEND}=gpu"]
     if settings.offline:
         config["dns"] = [RESOLVER]
     return config

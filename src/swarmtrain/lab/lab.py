@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from pathlib import Path
+from typing import IO, TypeVar
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab import commands, formation, images, transfer
@@ -113,6 +114,7 @@ class Lab:
         with self._locked():
             _together(self._host.destroy, self._host.containers())
             self._host.remove_rest()
+            self.names.lock.unlink()
 
     def status(self) -> list[NodeStatus]:
         """What is known of each node, in order; empty where there is no lab."""
@@ -122,6 +124,11 @@ class Lab:
             with contextlib.suppress(DockerFailed):  # no manager to ask: the states are "unknown"
                 swarm = nodes[0].swarm_states()
         return _together(lambda node: node.status(swarm.get(node.name, "unknown")), nodes)
+
+    def training_image(self) -> str:
+        """The demo's image, where the manager holds it; empty where it does not."""
+        held = transfer.fingerprint(self.manager.docker, images.TORCH_IMAGE)
+        return images.TORCH_IMAGE if held is not None else ""
 
     def load(self, *tags: str) -> None:
         """Bring images from the host's engine to every running node that does not hold them yet."""
@@ -228,13 +235,24 @@ class Lab:
     def _locked(self) -> Iterator[None]:
         """One change of a lab at a time."""
         self.names.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self.names.state / f"{self.names.lab}.lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._say("somebody else is changing this lab: waiting for them")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        while True:
+            with open(self.names.lock, "w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._say("somebody else is changing this lab: waiting for them")
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                if _is_at(lock, self.names.lock):
+                    yield
+                    return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is the one of that name; whoever held the lock may have removed it with the lab."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _together(act: Callable[[T], R], items: Iterable[T]) -> list[R]:

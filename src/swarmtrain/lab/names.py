@@ -63,6 +63,11 @@ class LabNames:
     def directory(self) -> Path:
         return self.state / self.lab
 
+    @property
+    def lock(self) -> Path:
+        """Held by whoever changes the lab."""
+        return self.state / f"{self.lab}.lock"
+
     def container(self, index: int) -> str:
         """The name of a node's container and of the volume that is its disk."""
         return f"{self.project}-{index}"

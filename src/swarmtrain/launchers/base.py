@@ -13,6 +13,7 @@ from typing import Protocol
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.wire.link import Link
 
 
@@ -25,6 +26,7 @@ class Run:
     on: str = field(compare=False)  # "local", "docker" or "swarm"
     live: bool = field(compare=False, default=True)  # False only where the launcher knows without asking
     created: float = field(compare=False, default=0.0)  # Unix time
+    origin: Origin | None = field(compare=False, default=None, repr=False)  # None: nobody wrote it down
 
     @property
     def id(self) -> str:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.link import exec_link
 from swarmtrain.swarm import bundle, cluster, code, containers
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
+from swarmtrain.swarm.stack import LABEL_ORIGIN
 from swarmtrain.swarm.task import check_environment, task_of, ticket_of
 from swarmtrain.swarm.tasks import seconds
 from swarmtrain.wire import names
@@ -75,7 +77,14 @@ class DockerLauncher:
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
         """Create, fill and start the containers."""
-        layout = Layout(job.job, run.id, run.stack, secrets.token_hex(6), containers.node_names(job.job))
+        layout = Layout(
+            job.job,
+            run.id,
+            run.stack,
+            secrets.token_hex(6),
+            containers.node_names(job.job),
+            Origin.of(job).dump(),
+        )
         parts = {names.CODE.format(index=index): part for index, part in enumerate(code.of(job).parts())}
         task = task_of(job.job)
         info = self.docker.json_lines("info", timeout=_SECONDS)[0]
@@ -110,7 +119,7 @@ class DockerLauncher:
             )
             created = min(seconds(each["Created"]) for each in ours)
             if number is not None:
-                runs.append(Run(job, number, self.name, live, created))
+                runs.append(Run(job, number, self.name, live, created, _origin(ours)))
         return sorted(runs, key=lambda run: (run.created, run))
 
     def connect(self, run: Run) -> Link:
@@ -262,6 +271,11 @@ def _gpu_notices(job: Job, info: Mapping[str, Any]) -> list[str]:
             "every node sees all GPUs of this engine; --gpus N gives each node N of its own, --gpus 0 none"
         ]
     return [] if job.backend == "gloo" else ["training on CPUs: this engine has no nvidia runtime"]
+
+
+def _origin(containers: Sequence[dict[str, Any]]) -> Origin | None:
+    labels = (each["Config"]["Labels"].get(LABEL_ORIGIN, "") for each in containers)
+    return next(filter(None, map(Origin.load, labels)), None)
 
 
 def _role(container: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.link import process_link
 from swarmtrain.swarm import bundle, code
@@ -80,6 +81,7 @@ class LocalLauncher:
         task = task_of(job.job)
         task = dataclasses.replace(task, cpus=task.cpus or len(os.sched_getaffinity(0)) / len(nodes))
         (place / "job.json").write_text(task.dump())
+        (place / "origin.json").write_text(Origin.of(job).dump())
         (place / "code.zip").write_bytes(sent.archive)
         _write_secret(place / "ticket.json", ticket_of(job, run.id, resume).dump())
         environment = os.environ | {
@@ -156,7 +158,8 @@ class LocalLauncher:
             except (SwarmtrainError, OSError):
                 continue
             if number is not None:
-                found.append(Run(job, number, self.name, self._coordinator_lives(directory), created))
+                live, origin = self._coordinator_lives(directory), self._origin(directory)
+                found.append(Run(job, number, self.name, live, created, origin))
         return sorted(found)
 
     def connect(self, run: Run) -> Link:
@@ -224,6 +227,12 @@ class LocalLauncher:
         return (self._storage.coordinator(directory) / "job.json").exists() and not (
             self._storage.coordinator(directory) / "journal.jsonl"
         ).exists()
+
+    def _origin(self, directory: str) -> Origin | None:
+        try:
+            return Origin.load((self._storage.coordinator(directory) / "origin.json").read_text())
+        except OSError:
+            return None
 
     def _processes(self, directory: str) -> dict[str, dict[str, int]]:
         """The processes of a run by node, the coordinator under the empty name."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run
 from swarmtrain.launchers.helpers import Helper, await_helpers
 from swarmtrain.launchers.link import exec_link
@@ -331,4 +332,7 @@ def _run(job: str, number: int, services: Sequence[Service]) -> Run:
         SwarmLauncher.name,
         live=any(each.replicas != 0 for each in agents),
         created=min(tasks.seconds(each.created) for each in services),
+        origin=next(
+            filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None
+        ),
     )

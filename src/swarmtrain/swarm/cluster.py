@@ -14,6 +14,7 @@ from typing import Any
 from swarmtrain.errors import ClusterError
 from swarmtrain.swarm.docker import Docker, DockerFailed
 
+LABEL_PRETEND = "swarmtrain.pretend"  # on an engine: its generic resources are there to be scheduled only
 STACK_LABEL = "com.docker.stack.namespace"
 SECONDS = 30.0  # an answer of the engine that takes longer is none
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.problems import did_you_mean
+from swarmtrain.job.units import say_size
 from swarmtrain.swarm import zips
 from swarmtrain.swarm.patterns import Pattern, compile_pattern, ignored, read_ignore_file
 
@@ -175,7 +176,7 @@ def _automatic(found: list[_File], patterns: list[Pattern]) -> tuple[list[_File]
 def _listed(files: list[_File]) -> str:
     names = ", ".join(file.name for file in files[:3])
     more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-    return f"{names}{more} ({size_text(sum(file.size for file in files))})"
+    return f"{names}{more} ({say_size(sum(file.size for file in files))})"
 
 
 def _named(found: list[_File], patterns: Sequence[str], directory: Path) -> list[_File]:
@@ -228,17 +229,10 @@ def _no_script(job: LoadedJob, code: Code) -> RequestError:
 
 def _too_large(size: int, how: str, sizes: list[tuple[int, str]]) -> RequestError:
     largest = sorted(sizes, reverse=True)[:5]
-    listing = "".join(f"\n  {size_text(size):>9}  {name}" for size, name in largest)
+    listing = "".join(f"\n  {say_size(size):>9}  {name}" for size, name in largest)
     return RequestError(
-        f"the code is too large to be sent: {size_text(size)}{how}, at most {size_text(MAX_BYTES)}; "
+        f"the code is too large to be sent: {say_size(size)}{how}, at most {say_size(MAX_BYTES)}; "
         f"the largest files are{listing}",
         "leave data out by .dockerignore, name what is needed under files:, put data on the nodes (volumes:), "
         "or build an image that holds the code (files: [])",
     )
-
-
-def size_text(size: int) -> str:
-    """``312 B``, ``4.2 KB``, ``1.3 MB``."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1000:.1f} KB" if size < 1_000_000 else f"{size / 1e6:.1f} MB"

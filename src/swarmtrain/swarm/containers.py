@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from swarmtrain.job import Job
 from swarmtrain.swarm.parts import NO_GPU
-from swarmtrain.swarm.stack import STOP_MARGIN
+from swarmtrain.swarm.stack import LABEL_ORIGIN, STOP_MARGIN
 from swarmtrain.wire import names
 
 PROGRAM = names.BUNDLE
@@ -32,6 +32,7 @@ class Layout:
         stack: the run's name without dots, ``digits-3``.
         deployment: different for every submission.
         nodes: the nodes' names, in the order of their ranks.
+        origin: where the run comes from, as text.
     """
 
     job: Job
@@ -39,6 +40,7 @@ class Layout:
     stack: str
     deployment: str
     nodes: tuple[str, ...]
+    origin: str = ""
 
     @property
     def network(self) -> str:
@@ -67,6 +69,7 @@ def create_coordinator(layout: Layout) -> list[str]:
     return [
         *_create(layout, layout.coordinator, names.COORDINATOR_SERVICE, names.COORDINATOR_SERVICE),
         *("--restart", "unless-stopped", *_variables(NO_GPU)),
+        *("--label", f"{LABEL_ORIGIN}={layout.origin}"),
         *_program(layout, "coordinator"),
     ]
 

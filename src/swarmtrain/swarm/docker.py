@@ -69,8 +69,15 @@ def _trouble(pattern: str, message: str, hint: str) -> Trouble:
     return Trouble(re.compile(pattern, re.IGNORECASE), message, hint)
 
 
+NOT_IN_SWARM = "this Docker engine is not in a Swarm"
+
 # In order: the first that matches wins. Matched against the error stream of Docker CLI 20.10 to 28.
 TROUBLES = (
+    _trouble(
+        r"docker system dial-stdio.*stderr=(?P<why>[^\r\n]*[^\r\n.])",
+        "the Docker daemon is out of reach by ssh: {why}",
+        "mend what ssh says, so that `ssh HOST docker version` answers without a question",
+    ),
     _trouble(
         r"permission denied.*(docker daemon|docker\.sock|docker api)",
         "this user may not speak to the Docker daemon",
@@ -105,7 +112,7 @@ TROUBLES = (
     ),
     _trouble(
         r"not a swarm manager|not part of a swarm|swarm is not initialized|use \"docker swarm init\"",
-        "this Docker engine is not in a Swarm",
+        NOT_IN_SWARM,
         "make it one with: docker swarm init; or try on a pretend one with: swarmtrain lab up",
     ),
 )
@@ -114,14 +121,28 @@ TROUBLES = (
 def explain(argv: Sequence[str], returncode: int, stderr: str) -> tuple[str, str]:
     """What to tell a person about a failed docker command: (message, hint)."""
     for trouble in TROUBLES:
-        if trouble.pattern.search(stderr):
-            return trouble.message, trouble.hint
+        if match := trouble.pattern.search(stderr):
+            return trouble.message.format(**match.groupdict()), trouble.hint
     lines = [line.strip() for line in stderr.splitlines() if line.strip() and not ADVERTISED_HELP.match(line)]
     reason = next(
         (line for line in lines if DAEMON in line), lines[-1] if lines else f"exit status {returncode}"
     )
     reason = reason.removeprefix("docker: ").removeprefix(DAEMON)
     return f"docker {_verb(argv)} failed: {reason.rstrip('.')}", f"the command was: {shlex.join(argv)}"
+
+
+def pointer() -> str:
+    """What points docker at an engine, in words; empty where nothing does and docker takes this machine's own."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return f"DOCKER_HOST is {host}"
+    if context := os.environ.get("DOCKER_CONTEXT"):
+        return f"DOCKER_CONTEXT is {context}" if context != "default" else ""
+    try:
+        done = Docker().completed("context", "inspect", "--format", "{{.Name}}")
+    except DockerFailed:
+        return ""  # no docker, so no context either
+    context = _text(done.stdout).strip() or "broken"
+    return f"docker's context is {context}" if context != "default" else ""
 
 
 def _verb(argv: Sequence[str]) -> str:

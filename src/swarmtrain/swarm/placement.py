@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job
 from swarmtrain.job.problems import did_you_mean
-from swarmtrain.swarm.cluster import Cluster, Node
+from swarmtrain.swarm.cluster import LABEL_PRETEND, Cluster, Node
 from swarmtrain.swarm.eligibility import away, gpu_hint, hint_for, unfit
 from swarmtrain.wire import names
 
@@ -223,7 +223,8 @@ def _check_network(job: Job, cluster: Cluster) -> None:
 def _gpu_notices(job: Job, cluster: Cluster) -> list[str]:
     if job.resources.gpus:
         return [_OLD_MANAGERS] if any(node.is_manager and _is_old(node) for node in cluster.nodes) else []
-    kinds = sorted({kind for node in cluster.nodes for kind in node.generic if "gpu" in kind.lower()})
+    real = [node for node in cluster.nodes if LABEL_PRETEND not in node.engine_labels]
+    kinds = sorted({kind for node in real for kind in node.generic if "gpu" in kind.lower()})
     if job.resources.gpus == 0 or not kinds:
         return []
     flags = "--gpus N" if job.resources.gpu_kind in kinds else f"--gpus N --gpu-kind {kinds[0]}"

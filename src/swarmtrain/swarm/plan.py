@@ -11,6 +11,7 @@ from pathlib import Path
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
+from swarmtrain.job.origin import Origin
 from swarmtrain.swarm import bundle, code, stack
 from swarmtrain.swarm.cluster import Cluster
 from swarmtrain.swarm.code import PLAN_MARKER
@@ -81,7 +82,9 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
         **{f"code-{index:02d}": part for index, part in enumerate(sent.parts())},
     }
     files = [_file(name, data) for name, data in contents.items()]
-    document = stack.render(job.job, placement, stack.Files(files[0], files[1], tuple(files[2:])))
+    document = stack.render(
+        job.job, placement, stack.Files(files[0], files[1], tuple(files[2:])), Origin.of(job)
+    )
     return Plan(
         stack.text_of(job.job, document),
         {file.name: data for file, data in zip(files, contents.values(), strict=True)},

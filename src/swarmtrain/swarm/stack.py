@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swarmtrain.job import Job
+from swarmtrain.job.origin import Origin
 from swarmtrain.job.units import format_duration
 from swarmtrain.swarm.compose import Octal, dump
 from swarmtrain.swarm.parts import (
@@ -41,6 +42,7 @@ from swarmtrain.wire import names
 TICKET = "ticket"
 BUNDLE = "bundle"
 LABEL_LEAST = "swarmtrain.nodes"  # the fewest nodes that the run starts with
+LABEL_ORIGIN = "swarmtrain.origin"  # on the coordinator: see job.origin
 STOP_MARGIN = 15.0  # seconds that an agent may take beyond what its workers may
 
 _STACK = '{{index .Service.Labels "com.docker.stack.namespace"}}'
@@ -74,10 +76,10 @@ class Files:
         return (self.bundle, self.job, *self.code)
 
 
-def render(job: Job, placement: Placement, files: Files) -> Document:
+def render(job: Job, placement: Placement, files: Files, origin: Origin | None = None) -> Document:
     """The Compose document."""
     agent = _Agent(job, placement, files)
-    services = {names.COORDINATOR_SERVICE: _coordinator(job, placement, files)}
+    services = {names.COORDINATOR_SERVICE: _coordinator(job, placement, files, origin)}
     if placement.places:
         for index, place in enumerate(placement.places):
             services[f"{names.AGENT_SERVICE}-{index}"] = agent.named(place, index)
@@ -101,8 +103,10 @@ def text_of(job: Job, document: Document) -> str:
     return _HEADER.format(job=job.name, flags=" ".join(DEPLOY_FLAGS)) + dump(document)
 
 
-def _coordinator(job: Job, placement: Placement, files: Files) -> Document:
+def _coordinator(job: Job, placement: Placement, files: Files, origin: Origin | None) -> Document:
     service = _service(job, placement, names.COORDINATOR_SERVICE, [files.bundle, files.job])
+    if origin is not None:
+        service["deploy"]["labels"][LABEL_ORIGIN] = origin.dump()
     service["environment"] |= NO_GPU
     service |= {"healthcheck": {"disable": True}, "volumes": [_storage()]}
     service["deploy"] |= {

@@ -8,6 +8,7 @@ from typing import Literal
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.units import say_size
 from swarmtrain.wire.task import Task, Ticket, new_token
 
 MAX_TICKET_BYTES = 500 * 1024  # of one secret
@@ -68,7 +69,7 @@ def check_environment(job: LoadedJob) -> None:
     if size > MAX_TICKET_BYTES:
         largest = max(job.environment, key=lambda name: len(job.environment[name]))
         raise RequestError(
-            f"env is too large: {size // 1024} KB, at most {MAX_TICKET_BYTES // 1024} KB",
+            f"env is too large: {say_size(size)}, at most {say_size(MAX_TICKET_BYTES)}",
             f"the largest is {largest}; send large values as files",
         )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarmtrain.swarm.cluster import SECONDS, Node, Service, inspect, node_of, read_services
 from swarmtrain.swarm.docker import Docker
@@ -16,6 +16,10 @@ from swarmtrain.wire import names
 _ALIVE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 _PLACED = (*_ALIVE[2:], "complete")
 _NO_START = "starting container failed"
+_MOST_SENTENCES = 3
+# Blanks in the text of a trouble: who has it, and verbs in their number.
+_WHO = "{who}"
+_VERBS = {"{has}": ("has", "have"), "{is}": ("is", "are"), "{does}": ("does", "do")}
 _RECENT_SECONDS = 60.0  # exits further apart than this are no loop
 
 
@@ -36,6 +40,7 @@ class Task:
     image: str = ""
     container: str = ""  # its id
     least: int = field(default=1, compare=False)  # nodes that the run needs
+    down: tuple[str, ...] = field(default=(), compare=False)  # nodes of the Swarm that it waits for in vain
 
     @property
     def alive(self) -> bool:
@@ -82,6 +87,9 @@ def task_of(inspected: Mapping[str, Any], services: Mapping[str, Service], nodes
         image=service.image.partition("@")[0],
         container=container.get("ContainerID", ""),
         least=int(service.labels.get(LABEL_LEAST, "1")),
+        down=()
+        if "NodeID" in inspected
+        else tuple(sorted(each.hostname for each in nodes.values() if each.state == "down")),
     )
 
 
@@ -108,11 +116,33 @@ def explain(tasks: Iterable[Task], now: float) -> str:
             earlier.setdefault(key, []).append(latest[key])
         latest[key] = task
     placed = sum(_on_its_way(task, key in earlier) for key, task in latest.items())
-    sentences = (
-        _explain_one(task, earlier.get(key, []), now, enough=placed >= task.least)
-        for key, task in latest.items()
-    )
-    return "; ".join(list(dict.fromkeys(filter(None, sentences)))[:3])
+    found: dict[str, list[str]] = {}
+    for key, task in latest.items():
+        trouble = _explain_one(task, earlier.get(key, []), now, enough=placed >= task.least)
+        if trouble is not None:
+            found.setdefault(trouble.text, []).append(trouble.who)
+    sentences = [_sentence(text, sorted(set(who))) for text, who in found.items()]
+    return "; ".join(sentences[:_MOST_SENTENCES])
+
+
+class _Trouble(NamedTuple):
+    """What is wrong, with blanks for the node or task that has it: the same trouble of several is said once."""
+
+    who: str
+    text: str
+
+
+def _sentence(text: str, who: Sequence[str]) -> str:
+    """A trouble's text with its blanks filled in."""
+    for blank, (one, many) in _VERBS.items():
+        text = text.replace(blank, one if len(who) == 1 else many)
+    return text.replace(_WHO, _and(who))
+
+
+def _and(words: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _on_its_way(task: Task, again: bool) -> bool:
@@ -122,14 +152,14 @@ def _on_its_way(task: Task, again: bool) -> bool:
     return task.state in ("running", "complete") or (task.state in _PLACED and not again)
 
 
-def _explain_one(task: Task, earlier: Sequence[Task], now: float, enough: bool) -> str:
+def _explain_one(task: Task, earlier: Sequence[Task], now: float, enough: bool) -> _Trouble | None:
     spare = enough and task.role == names.AGENT_SERVICE
     if task.state == "complete" or (task.alive and task.desired not in ("running", "ready")):
-        return ""  # done, or on its way out
+        return None  # done, or on its way out
     if task.state == "running" and task.node is not None and task.node.state == "down":
-        return "" if spare else f"{task.node.hostname} is down"
+        return None if spare else _Trouble(task.node.hostname, f"{_WHO} {{is}} down")
     if task.state in ("new", "pending") and task.error:
-        return "" if spare else _unplaced(task)
+        return None if spare else _unplaced(task)
     if not task.alive:
         earlier = [*earlier, task]
     exits = [
@@ -139,7 +169,7 @@ def _explain_one(task: Task, earlier: Sequence[Task], now: float, enough: bool) 
         return _failure(exits[-1], len(exits))
     rejected = [each for each in earlier if each.error and not (each.exit_code and each.has_run)]
     rejected = [each for each in rejected if not _PASSING.search(each.error)]
-    return _failure(rejected[-1]) if rejected and task.state != "running" else ""
+    return _failure(rejected[-1]) if rejected and task.state != "running" else None
 
 
 def cannot_start(error: str) -> bool:
@@ -158,11 +188,11 @@ _PASSING = re.compile("assigned node no longer meets constraints")
 _FAILURES = (
     (
         r"no such image|pull access denied|manifest (unknown|for .* not found)|repository .* not found",
-        "{node} has no image {image} and cannot pull it; push it, or: docker save {image} | ssh {node} docker load",
+        "{node} {has} no image {image} and cannot pull it; push it, or: docker save {image} | ssh NODE docker load",
     ),
     (
         r"bind source path does not exist: (?P<what>\S+)",
-        "{node} has no directory {what}, which volumes: mounts; make it on every node",
+        "{node} {has} no directory {what}, which volumes: mounts; make it on every node",
     ),
     (
         r'exec: \\?"(?P<what>[^"\\]+)\\?": (executable file not found|stat .*: no such file)',
@@ -170,9 +200,12 @@ _FAILURES = (
     ),
     (
         r"non-overlapping|pool overlaps|address pool",
-        "{node} has no free addresses for another network; remove networks that are not used: docker network prune",
+        "{node} {has} no free addresses for another network; remove networks that are not used: docker network prune",
     ),
-    (r"network .* not found|could not find network", "{node} does not see the run's network ({error})"),
+    (
+        r"network .* not found|could not find network",
+        "{node} {does} not see the run's network ({error})",
+    ),
     (r"setting rlimit|ulimit", "{node} may not lift the limit on locked memory; leave out memlock:"),
     (r"out of memory|oom", "the {role} on {node} ran out of memory; raise resources.memory"),
     (r"unhealthy container", "the {role} on {node} stopped giving signs of life and was restarted"),
@@ -184,27 +217,33 @@ _FAILURES = (
 )
 
 
-def _failure(task: Task, times: int = 1) -> str:
+def _failure(task: Task, times: int = 1) -> _Trouble | None:
     """What became of a task that failed or was rejected."""
+    text = _failure_text(task, times)
+    return _Trouble(_where(task), text) if text else None
+
+
+def _failure_text(task: Task, times: int) -> str:
     error = re.sub(r"^.*unable to start container process: |: unknown$", "", task.error.rstrip("."))
-    facts = {"node": _where(task), "image": task.image, "role": task.role, "error": error}
+    facts = {blank.strip("{}"): blank for blank in _VERBS}
+    facts |= {"node": _WHO, "image": task.image, "role": task.role, "error": error}
     if task.exit_code == 137 and task.has_run and "unhealthy" not in task.error:
-        return f"the {task.role} on {_where(task)} was killed, perhaps for want of memory (exit code 137)"
+        return f"the {task.role} on {_WHO} was killed, perhaps for want of memory (exit code 137)"
     for pattern, sentence in _FAILURES:
         if match := re.search(pattern, task.error, re.IGNORECASE):
             return sentence.format(**facts, **match.groupdict())
     if task.exit_code and task.has_run:
         often = f", {times} times" if times > 1 else ""
         return (
-            f"the {task.role} on {_where(task)} ended with exit code {task.exit_code}{often}; "
+            f"the {task.role} on {_WHO} ended with exit code {task.exit_code}{often}; "
             f"docker service logs {task.service} shows what it said"
         )
     if task.node is not None and task.node.state == "down":
-        return f"{task.node.hostname} is down"
-    return f"the {task.role} on {_where(task)} did not start: {facts['error']}" if task.error else ""
+        return f"{_WHO} {{is}} down"
+    return f"the {task.role} on {_WHO} did not start: {facts['error']}" if task.error else ""
 
 
-def _unplaced(task: Task) -> str:
+def _unplaced(task: Task) -> _Trouble:
     """Why the scheduler finds no node."""
     reason = re.sub(r"^no suitable node \((.*)\)$", r"\1", task.error.strip()).replace(
         "limit exceed", "reached"
@@ -212,9 +251,12 @@ def _unplaced(task: Task) -> str:
     which = (
         "the coordinator" if task.role == names.COORDINATOR_SERVICE else f"agent {task.service}.{task.slot}"
     )
+    if task.down:
+        away = _sentence(f"{_WHO} {{is}} down", task.down)
+        return _Trouble(which, f"Swarm finds no node for {_WHO}: {away} ({reason})")
     hint = ""
     if "insufficient resources" in reason:
         hint = "; other services hold the CPUs, memory or GPUs: docker service ls"
     elif "not available" in reason or "max replicas" in reason or "constraints" in reason:
         hint = "; nodes are down, drained or already taken: docker node ls"
-    return f"Swarm finds no node for {which} ({reason}){hint}"
+    return _Trouble(which, f"Swarm finds no node for {_WHO} ({reason}){hint}")

@@ -34,8 +34,8 @@ class SharedClock:
         now = time.monotonic()
         self._since = dict.fromkeys(self._seconds, now)
         self._not_before = dict.fromkeys(self._seconds, now)
-        self._asked = now
-        self._asked_step = 0
+        self._asked: tuple[float, int] | None = None  # when, and at which step, the last question was asked
+        self._ahead = 1
         self._next_step = 0
 
     def due(self, step: int) -> set[str]:
@@ -45,9 +45,7 @@ class SharedClock:
         now = time.monotonic()
         ahead = 0
         if self._world.leads:
-            pace = (now - self._asked) / max(1, step - self._asked_step)
-            interval = min([_INTERVAL, *self._seconds.values()])
-            ahead = min(_MOST_STEPS, max(1, int(interval / max(pace, 1e-6))))
+            ahead = self._steps_ahead(step, now)
         mine = [
             self._world.leads and now >= max(self._since[name] + seconds, self._not_before[name])
             for name, seconds in self._seconds.items()
@@ -55,9 +53,21 @@ class SharedClock:
         mine += [wish() for wish in self._wishes.values()]
         ahead, *found = greatest(self._world, torch.tensor([ahead, *mine], dtype=torch.int64)).tolist()
         self._next_step = step + (ahead if self._world.size > 1 else 1)
-        self._asked, self._asked_step = now, step
+        self._asked, self._ahead = (now, step), ahead
         names = [*self._seconds, *self._wishes]
         return {name for name, due in zip(names, found, strict=True) if due}
+
+    def _steps_ahead(self, step: int, now: float) -> int:
+        """How many steps to the next question. By the pace since the last one, of which a resume is no part.
+
+        It doubles at most, as the first steps may be quick and the others not.
+        """
+        if self._asked is None:
+            return 1
+        since, then = self._asked
+        pace = (now - since) / max(1, step - then)
+        interval = min([_INTERVAL, *self._seconds.values()])
+        return min(_MOST_STEPS, 2 * self._ahead, max(1, int(interval / max(pace, 1e-6))))
 
     def reset(self, name: str) -> None:
         """``name`` has just been done."""

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional  # before the process group is made: see leave_world
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from swarmtrain.trainer.errors import DriftError, TrainerError
 from swarmtrain.wire import names
@@ -216,6 +217,43 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
 
 # ----------------------------------------------------------------------------------------------------------
 # Drift
+
+
+def settle_buckets(parallel: DistributedDataParallel) -> None:
+    """Brings gradients into the order in which all-reduces add them up from the second step on; before the first.
+
+    DistributedDataParallel puts them into buckets by the parameters' order, and after one step again, by the order
+    in which they came. Where in a bucket a gradient lies decides in which order the ranks' values are added, and with
+    three ranks or more that decides how the sum is rounded. So the first step after a resume would differ in the last
+    bit from the same step of a training that was not stopped. One pass of zeros, with a graph that no data and no
+    chance have a part in, has the buckets made anew before any step. All ranks call this together.
+    """
+    if dist.get_world_size(parallel.process_group) < 3:
+        return  # of two numbers there is one sum
+    sparse = any(getattr(each, "sparse", False) for each in parallel.module.modules())
+    if parallel.find_unused_parameters or parallel.static_graph or sparse or parallel._comm_hooks:
+        return  # they keep their buckets, or such a pass would be more to them than nothing
+    model = parallel.module
+    parallel.module = _Zero(model)
+    try:
+        parallel().backward()
+    finally:
+        parallel.module = model
+    for parameter in model.parameters():
+        parameter.grad = None
+
+
+class _Zero(nn.Module):
+    """Takes a model's place; its output is zero, and every parameter has a part in it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self) -> torch.Tensor:
+        # Later ones get their gradients first, as in most models, so that communication begins early.
+        wanted = [each for each in self.model.parameters() if each.requires_grad]
+        return torch.stack([each.sum().to(wanted[0].device, torch.float32) * 0 for each in wanted]).sum()
 
 
 def share_buffers(world: World, model: nn.Module) -> None:

@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from swarmtrain.trainer.distributed import find_world, share_buffers
+from swarmtrain.trainer.distributed import find_world, settle_buckets, share_buffers
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.keeper import Schedule, SnapshotKeeper
 from swarmtrain.trainer.metrics import Reporter
@@ -121,6 +121,9 @@ class _Session:
 
     def resume(self, objects: Mapping[str, Stateful], extra: MutableMapping[str, Any] | None) -> int:
         _refuse_sharded(objects)
+        for held in objects.values():
+            if isinstance(held, DistributedDataParallel):
+                settle_buckets(held)
         state = self._keeper.newest()
         if state is None:
             return 0

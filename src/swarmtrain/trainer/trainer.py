@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
-from swarmtrain.trainer.distributed import join_world, leave_world, share_buffers, total
+from swarmtrain.trainer.distributed import join_world, leave_world, settle_buckets, share_buffers, total
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.evaluation import Evaluator, Measure
 from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
@@ -359,12 +359,14 @@ class Trainer:
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world.size == 1:
             return model
-        return DistributedDataParallel(
+        parallel = DistributedDataParallel(
             model,
             device_ids=[self.world.device.index] if self.world.device.type == "cuda" else None,
             gradient_as_bucket_view=True,  # gradients live in the buffers that travel: a copy less each step
             find_unused_parameters=self.options.find_unused_parameters,
         )
+        settle_buckets(parallel)
+        return parallel
 
     def _report(self, step: Step, loss: torch.Tensor | None) -> None:
         now = time.perf_counter()

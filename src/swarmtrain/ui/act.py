@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from swarmtrain.control import view
-from swarmtrain.control.client import Client
 from swarmtrain.control.session import Streams
 from swarmtrain.ui import options, terminal
 from swarmtrain.ui.errors import Misused
@@ -19,31 +18,37 @@ from swarmtrain.ui.errors import Misused
 @options.run_names
 def stop(names: tuple[str, ...], on: str | None) -> None:
     """Stop runs and wait until they have ended, with their snapshots and logs whole. Their files are kept."""
-    client = Client(on)
+    client = options.client(on)
     for handle in [client.get(name) for name in names]:
         if not handle.is_live():
-            terminal.words(f"{handle.id} has ended already: {handle.status()['state']}")
+            terminal.words(f"{handle} has ended already: {handle.status()['state']}")
             continue
-        terminal.say(f"stopping {handle.id}")
+        terminal.say(f"stopping {handle}")
         handle.stop()
-        terminal.words(f"{handle.id} has ended; `swarmtrain run --resume` goes on from there")
+        terminal.words(f"{handle} has ended; its files are kept")
+        if line := handle.run.origin and handle.run.origin.resume_line(handle.run.on):
+            terminal.words(f"to go on from there:\n  {line}")
 
 
 @click.command(short_help="Remove a run with its files on every node.")
-@click.option("-a", "--all", "every", is_flag=True, help="Every run of the job.")
+@click.option("-a", "--all", "every", is_flag=True, help="Every run of the job, in one place.")
 @click.option("--force", is_flag=True, help="Also a live run: it is stopped first.")
 @options.on
 @options.run_names
 def rm(names: tuple[str, ...], on: str | None, every: bool, force: bool) -> None:
-    """Remove runs: their processes, their logs, snapshots and working directories on every node."""
-    client = Client(on)
-    handles = [client.get(name) for name in names]
-    if every:
-        jobs = {handle.run.job for handle in handles}
-        handles = [handle for handle in client.runs() if handle.run.job in jobs]
-    for handle in handles:
+    """Remove runs: their processes, their logs, snapshots and working directories on every node.
+
+    Where a job has runs in several places, --on says which are meant.
+    """
+    client = options.client(on)
+    handles = [
+        handle
+        for name in names
+        for handle in (client.all_of(name) if every else [client.get(name, in_one_place=True)])
+    ]
+    for handle in {handle.id: handle for handle in handles}.values():
         handle.remove(force=force)
-        terminal.words(f"removed {handle.id}")
+        terminal.words(f"removed {handle}")
 
 
 @click.command(
@@ -72,7 +77,7 @@ def exec_(ctx: click.Context, name: str, on: str | None, where: str, argv: tuple
     if tty and not terminal.is_terminal(sys.stdin):
         raise Misused("the input is no terminal", "leave out -t", ctx)
     streams = Streams.standard(tty=tty)
-    return Client(on).get(name).exec(int(where) if where.isdigit() else where, command, streams)
+    return options.client(on).get(name).exec(int(where) if where.isdigit() else where, command, streams)
 
 
 @click.command(short_help="Bring a file or directory from a run's nodes.")
@@ -93,5 +98,5 @@ def fetch(name: str, path: str, on: str | None, node: str | None, output: Path |
       swarmtrain fetch train snapshot.pt
       swarmtrain fetch train snapshots --node lab-2 -o /tmp
     """
-    fetched = Client(on).get(name).fetch(path, output, node, overwrite=force)
+    fetched = options.client(on).get(name).fetch(path, output, node, overwrite=force)
     terminal.words(f"{fetched.path} from {fetched.node} ({view.size(fetched.bytes)})")

@@ -97,7 +97,7 @@ def chaos(
             "for example: swarmtrain chaos NAME kill-worker --rank 0",
             ctx,
         )
-    handle = Client(on).get(name)
+    handle = options.client(on).get(name)
     if file is not None:
         plan = _from_file(ctx, file, seed, flags)
     elif fault is not None:

@@ -6,7 +6,6 @@ help stands here (a test holds the two together).
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import signal
@@ -25,10 +24,11 @@ EXAMPLE = """\
 Train a PyTorch script on a few machines that are joined in a Docker Swarm, or on this one.
 
 \b
-  swarmtrain run -j 3x1 train.py --epochs 20  # three nodes, one worker on each
-  swarmtrain init && swarmtrain run           # from a job file, swarmtrain.yaml
-  swarmtrain lab up                           # no cluster? a pretend one on this machine
-  swarmtrain logs train --rank 0 -f           # look again later
+  swarmtrain run --on local -j 3x1 train.py     # three nodes as processes on this machine
+  swarmtrain run --image IMAGE -j 3x1 train.py  # three machines of the Swarm that docker speaks to
+  swarmtrain init && swarmtrain run             # from a job file, swarmtrain.yaml
+  swarmtrain lab up                             # no Swarm? a pretend one on this machine
+  swarmtrain logs train --rank 0 -f             # look again later
 
 A script that torchrun can run needs no change. A run's name is its job's (train), or one of its runs' (train.3).
 """
@@ -75,7 +75,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-class Cli(click.Group):
+class Cli(errors.Group):
     """A group whose commands are imported late, and whose errors are one line and a hint."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -91,19 +91,11 @@ class Cli(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; an unknown word gets the nearest command as a hint."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = "swarmtrain --help lists the commands"
-            if near:
-                hint = f"did you mean `swarmtrain {near[0]}`?"
-            elif args[0].endswith((".py", ".yaml", ".yml")):
-                hint = f"did you mean `swarmtrain run {args[0]}`?"
-            raise errors.Misused(f"there is no command {args[0]!r}", hint, ctx)
-        return super().resolve_command(ctx, args)
+    def suggestion(self, ctx: click.Context, word: str) -> str:
+        """As for any group; a file is something to run."""
+        if word.endswith((".py", ".yaml", ".yml")):
+            return f"did you mean `swarmtrain run {word}`?"
+        return super().suggestion(ctx, word)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -75,10 +76,14 @@ def lab(*, may_fall_back: bool) -> tuple[str, list[str]]:
 
 def look_around(where: str) -> None:
     """What can be tried next."""
-    lines = ["swarmtrain status digits", "swarmtrain logs digits --rank 1", "swarmtrain ps -a"]
+    lines = ["swarmtrain status digits", "swarmtrain logs digits --rank 0", "swarmtrain ps -a"]
     if where == "swarm":
         lines.insert(0, f"export DOCKER_CONTEXT={os.environ['DOCKER_CONTEXT']}")
         lines.append("swarmtrain lab down")
+    ours = Path(sys.executable).with_name("swarmtrain")
+    if Path(shutil.which("swarmtrain") or "").resolve() != ours.resolve():
+        activate = os.path.relpath(ours.with_name("activate"))
+        lines.insert(0, f". {activate}")
     terminal.words("\nlook around:")
     for line in lines:
         terminal.words(f"  {line}")

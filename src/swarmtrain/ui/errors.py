@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import click
 
 
@@ -13,6 +15,25 @@ class Misused(click.UsageError):
         self.hint = hint
 
 
+class Group(click.Group):
+    """A group that answers an unknown command with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but for the words of the mistake."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise Misused(f"there is no command {args[0]!r}", self.suggestion(ctx, args[0]), ctx)
+        return super().resolve_command(ctx, args)
+
+    def suggestion(self, ctx: click.Context, word: str) -> str:
+        """What may have been meant by a word that is no command."""
+        near = difflib.get_close_matches(word, self.list_commands(ctx), n=1)
+        path = ctx.command_path
+        return f"did you mean `{path} {near[0]}`?" if near else f"`{path} --help` lists the commands"
+
+
 def explain(error: click.UsageError) -> tuple[str, str]:
     """A usage error as a sentence and a hint."""
     message = error.format_message().strip().rstrip(".")
@@ -20,8 +41,8 @@ def explain(error: click.UsageError) -> tuple[str, str]:
     hint = f"`{path} --help` shows what it takes"
     if isinstance(error, click.NoSuchOption):
         message = f"there is no option {error.option_name}"
-        if error.possibilities:
-            hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+        if error.possibilities:  # the nearest comes first
+            hint = f"did you mean {error.possibilities[0]}?"
     if isinstance(error, Misused):
         hint = error.hint
     return message[:1].lower() + message[1:], hint

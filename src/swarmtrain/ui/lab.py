@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
+
+from swarmtrain.ui import errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from swarmtrain.lab.node import Node, NodeStatus
 
 
-@click.group()
+@click.group(cls=errors.Group)
 @click.option("--name", envvar="SWARMTRAIN_LAB", help="Which lab; by default the one of this checkout.")
 @click.pass_context
 def lab(context: click.Context, name: str | None) -> None:
@@ -56,14 +59,30 @@ def up(context: click.Context, nodes: int, cpus: float | None, gpus: int) -> Non
     """Bring the lab up, or repair what is missing of it."""
     the_lab = _lab(context)
     the_lab.up(nodes, cpus, gpus)
-    click.echo(f"The lab is up: {nodes} nodes. To use it:  export DOCKER_CONTEXT={the_lab.context}", err=True)
+    count = f"{nodes} nodes" if nodes > 1 else "1 node"
+    click.echo(f"The lab is up: {count}, with {gpus} pretend GPUs each. To use it:", err=True)
+    click.echo(f"  {_way_there(the_lab)}", err=True)
+    if image := the_lab.training_image():
+        click.echo(f"  swarmtrain run --image {image} -j {nodes}x1 train.py", err=True)
+    else:
+        click.echo(
+            "An image with torch is needed too: swarmtrain lab load brings one of this machine's;", err=True
+        )
+        click.echo('to build the demo\'s: swarmtrain lab load "$(swarmtrain lab build)"', err=True)
 
 
 @lab.command()
 @click.pass_context
 def down(context: click.Context) -> None:
     """Remove the lab, with all that its nodes hold."""
-    _lab(context).down()
+    the_lab = _lab(context)
+    names = [node.name for node in the_lab.nodes()]
+    the_lab.down()
+    if names:
+        what = "their disks, their network and the docker context"
+        click.echo(f"Removed {', '.join(names)}, with {what} {the_lab.context}. Images stay.", err=True)
+    else:
+        click.echo("There was no lab here; nothing of one is left.", err=True)
 
 
 @lab.command()
@@ -82,7 +101,7 @@ def status(context: click.Context, as_json: bool) -> None:
 
 def _table(rows: Sequence[NodeStatus]) -> None:
     layout = "{:<8} {:<8} {:<8} {:<8} {:<16} {:<10} {}"
-    click.echo(layout.format("NODE", "ROLE", "MACHINE", "SWARM", "ADDRESS", "LINK", "GPUS"))
+    click.echo(layout.format("NODE", "ROLE", "MACHINE", "SWARM", "ADDRESS", "LINK", "PRETEND GPUS"))
     for row in rows:
         link = "unplugged" if not row.address else f"{row.rate / 1e6:g}mbit" if row.rate else "free"
         address = row.address or "-"
@@ -186,13 +205,19 @@ def plug(context: click.Context, nodes: tuple[str, ...]) -> None:
 
 
 @lab.command()
-@click.option("--name", "only_name", is_flag=True, help="Print only the name of the docker context.")
+@click.option("--host", is_flag=True, help="As DOCKER_HOST, for tools that know no contexts.")
 @click.pass_context
-def context(context: click.Context, only_name: bool) -> None:
-    """Print what makes docker and swarmtrain speak to the lab: eval "$(swarmtrain lab context)"."""
+def context(context: click.Context, host: bool) -> None:
+    """Print what makes docker and swarmtrain speak to the lab.
+
+    \b
+      eval "$(swarmtrain lab context)"
+    """
     the_lab = _lab(context)
-    if only_name:
-        click.echo(the_lab.context)
-    else:
-        click.echo(f"export DOCKER_HOST={the_lab.host}")
-        click.echo(f"or, as long as the lab is up: export DOCKER_CONTEXT={the_lab.context}", err=True)
+    click.echo(f"export DOCKER_HOST={the_lab.host}" if host else _way_there(the_lab))
+
+
+def _way_there(the_lab: Lab) -> str:
+    """The shell's words that point docker at the lab; DOCKER_HOST would win over a context."""
+    first = "unset DOCKER_HOST; " if os.environ.get("DOCKER_HOST") else ""
+    return f"{first}export DOCKER_CONTEXT={the_lab.context}"

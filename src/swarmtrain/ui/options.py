@@ -5,7 +5,8 @@ The flags of a job carry the names that `swarmtrain.job.overrides_from_flags` kn
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,8 +14,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from swarmtrain.errors import RequestError, SwarmtrainError
+from swarmtrain.ui import terminal
 
 if TYPE_CHECKING:
+    from swarmtrain.control.client import Client
     from swarmtrain.job import LoadedJob
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -34,11 +37,18 @@ def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+def client(on: str | None) -> Client:
+    """The client of a command, which warns on the standard error."""
+    from swarmtrain.control.client import Client
+
+    return Client(on, warn=terminal.warn)
+
+
 on = click.option(
     "--on",
     type=click.Choice(LAUNCHERS),
     envvar="SWARMTRAIN_ON",
-    help="Where: processes here, containers on one engine, or a Swarm. Chosen by what there is.",
+    help="Where: processes here, containers on one engine, or a Swarm; the Swarm that docker speaks to by default.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 run_name = click.argument("name", shell_complete=complete_run)
@@ -97,6 +107,36 @@ def job_options(function: Decorated) -> Decorated:
     return function
 
 
+def words_of(flags: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words of a command line with these flags of a job.
+
+    Values of variables are left out, as they often hold keys: ``-e K`` takes the value from where it is typed.
+    """
+    words: list[str] = []
+    for option in _job_parameters():
+        given = flags.get(option.name or "")
+        if not given or not isinstance(option, click.Option):
+            continue
+        flag = option.opts[-1]
+        for value in given if option.multiple else [given]:
+            if option.is_flag:
+                words.append(flag)
+            elif option.name == "env":
+                words += [flag, value.partition("=")[0]]
+            elif option.name == "settings" and value.startswith("env"):
+                name = value.partition("=")[0].removeprefix("env").removeprefix(".")
+                words += ["--env", name] if name else []
+            else:
+                words += [flag, str(value)]
+    theirs = flags["script_args"]
+    return (*words, *flags["words"], *(() if theirs is None else ("--", *theirs)))
+
+
+def _job_parameters() -> list[click.Parameter]:
+    command = click.command()(job_options(lambda: None))
+    return command.params
+
+
 def seconds(text: str) -> float:
     """A duration in a flag."""
     from swarmtrain.job.units import parse_duration
@@ -135,33 +175,44 @@ def _split(args: list[str]) -> tuple[list[str], bool, tuple[str, ...]]:
     return args[:index], True, tuple(args[index + 1 :])
 
 
-def load_job(
-    *,
-    file: Path | None,
-    words: tuple[str, ...],
-    script_args: tuple[str, ...] | None,
-    no_python: bool,
-    **flags: Any,
-) -> LoadedJob:
-    """The job that a command line asks for.
+def names_nothing(flags: Mapping[str, Any]) -> bool:
+    """Whether a command line leaves open what to run."""
+    from swarmtrain.job.load import DEFAULT_FILE
+
+    told = (flags["file"], flags["words"], flags["module"], flags["script_args"], flags["settings"])
+    return not any(told) and not Path(DEFAULT_FILE).exists()
+
+
+def as_before(command: click.Command, words: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of an earlier command line, `words`, with those of this one in their place where they were given."""
+    before = command.make_context("run", list(words)).params
+    return {name: given or before[name] for name, given in flags.items()}
+
+
+def load_job(**asked: Any) -> LoadedJob:
+    """The job that a command line asks for, by the parameters of `job_options`.
 
     Raises:
         RequestError: with everything that is wrong with it.
     """
     from swarmtrain.job import load, overrides_from_flags
 
+    flags = {name: value or None for name, value in asked.items()}
+    file, no_python = flags.pop("file"), flags.pop("no_python")
+    words, script_args = asked["words"], asked["script_args"]
+    del flags["words"], flags["script_args"]
     if script_args is None:  # torchrun's way: the first word is the script, unless a module was named
-        first, args = ((), words) if flags.get("module") else (words[:1], words[1:])
+        first, args = ((), words) if flags["module"] else (words[:1], words[1:])
     else:
         first, args = words, script_args
     if first and first[0].endswith((".yaml", ".yml")) and not no_python:
         if file is not None:
             raise RequestError(f"two job files: {file} and {first[0]}", "give one, or a script")
         file, first = Path(first[0]), ()
-    flags = {name: value or None for name, value in flags.items()}
-    flags |= {"args": args}
-    if first and no_python:
-        flags |= {"command": (*first, *args), "args": ()}
-    elif first:
-        flags |= {"script": first[0]}
-    return load(file, overrides_from_flags(**flags))
+    if no_python:
+        if not (first or args):
+            raise RequestError("--no-python needs a program", "swarmtrain run --no-python ./run.sh")
+        flags |= {"command": (*first, *args)}
+    else:
+        flags |= {"args": args, "script": first[0] if first else None}
+    return dataclasses.replace(load(file, overrides_from_flags(**flags)), words=words_of(asked))

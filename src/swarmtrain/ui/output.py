@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from swarmtrain.control import logs as lines
-from swarmtrain.control import story
-from swarmtrain.control.client import Client
+from swarmtrain.control import story, view
+from swarmtrain.errors import RequestError
 from swarmtrain.ui import options, terminal
+
+if TYPE_CHECKING:
+    from swarmtrain.control.handle import RunHandle
 
 
 @click.command(short_help="Print what the workers of a run wrote.")
@@ -50,12 +54,43 @@ def logs(
         tail=tail,
     )
     colour = terminal.is_colourful(sys.stdout)
-    for batch in Client(on).get(name).logs(selection, follow=follow):
+    handle = options.client(on).get(name)
+    if follow:
+        _expect(handle, selection)
+    is_empty = True
+    for batch in handle.logs(selection, follow=follow):
+        is_empty = False
         if as_json:
             for line in batch:
                 terminal.record(lines.as_json(line))
         else:
             terminal.data(lines.render(batch, colour=colour, times=timestamps))
+    if is_empty and tail != 0:
+        _explain_nothing(handle, selection)
+
+
+def _expect(handle: RunHandle, selection: lines.Selection) -> None:
+    """Say that a rank which is to be followed is not there; it may come yet."""
+    if missing := view.missing_ranks(handle.status(), selection.ranks):
+        terminal.warn(missing)
+
+
+def _explain_nothing(handle: RunHandle, selection: lines.Selection) -> None:
+    """Say why there is nothing to print.
+
+    Raises:
+        RequestError: there is no such rank or node.
+    """
+    status = handle.status()
+    nodes = [member["node"] for member in status.get("members") or ()]
+    strange = [node for node in selection.nodes if node not in nodes]
+    if strange and nodes:
+        raise RequestError(
+            f"{', '.join(strange)} took no part in {handle.id}", f"its nodes: {', '.join(nodes)}"
+        )
+    if missing := view.missing_ranks(status, selection.ranks):
+        raise RequestError(missing)
+    terminal.words(selection.nothing(handle.id))
 
 
 @click.command(short_help="Print what happened to a run.")
@@ -68,7 +103,7 @@ def events(name: str, on: str | None, follow: bool, as_json: bool) -> None:
 
     A line that begins with ! says that something went wrong, one with + that it is well again.
     """
-    for event in Client(on).get(name).events(follow=follow):
+    for event in options.client(on).get(name).events(follow=follow):
         if as_json:
             terminal.record(event)
         else:

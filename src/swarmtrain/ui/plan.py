@@ -15,8 +15,10 @@ _PLAN_HELP = """\
 Print the stack that `run` would deploy, and change nothing.
 
 \b
-  swarmtrain plan -j 3x1 train.py > stack.yaml
-  swarmtrain plan --plain -o out train.py  # plain torchrun, for `docker stack deploy` without us
+  swarmtrain plan --image IMAGE -j 3x1 train.py > stack.yaml
+  swarmtrain plan --image IMAGE --plain -o out train.py  # plain torchrun, for `docker stack deploy` without us
+
+It asks the manager of the Swarm, since places and names are its nodes', and is refused without one.
 """
 
 

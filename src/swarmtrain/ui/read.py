@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swarmtrain.control import view
-from swarmtrain.control.client import Client
-from swarmtrain.control.result import ENDED, Status
+from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.errors import ClusterError
 from swarmtrain.ui import options, screen, terminal
 
@@ -26,7 +25,7 @@ _AT_ONCE = 8  # runs asked at a time
 @options.on
 def ps(on: str | None, everything: bool, as_json: bool) -> None:
     """List the runs that are live, or all that are kept."""
-    handles = Client(on).runs()
+    handles = options.client(on).runs()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(zip(handles, pool.map(_status, handles), strict=True))
     if not everything:
@@ -61,23 +60,33 @@ def _entry(handle: RunHandle, status: Status | None) -> Status:
 @options.run_name
 def status(name: str, on: str | None, as_json: bool) -> None:
     """Show a run: its state, its nodes and its ranks."""
-    handle = Client(on).get(name)
+    handle = options.client(on).get(name)
     found = handle.status()
     if as_json:
         terminal.document(_entry(handle, found))
         return
     now = time.time()
-    terminal.lines([view.headline(found, now)])
-    for table in (view.members(found), view.workers(found)):
+    failed = found["state"] == "failed"
+    terminal.lines([view.headline({**found, "reason": ""} if failed else found, now)])
+    for table in (view.members(found, _joined(handle, found)), view.workers(found)):
         if table.rows:
             terminal.lines([""])
             terminal.table(table)
     if healed := view.recoveries(found):
         terminal.lines(["", *healed])
-    if found["state"] == "failed":
-        terminal.lines(["", *view.failure(found), "", f"whole output: {view.where_the_rest_is(found)}"])
+    if failed:
+        terminal.lines(["", *view.failure(found)])
+        if rest := view.where_the_rest_is(found):
+            terminal.lines(["", f"whole output: {rest}"])
     elif found["state"] in ENDED:
         terminal.lines(["", *view.summary(found, now)[1:]])
+
+
+def _joined(handle: RunHandle, status: Status) -> list[Event]:
+    """The events of the nodes' joining, where the status document has forgotten their addresses."""
+    if status["state"] not in ENDED or all(member.get("address") for member in status.get("members") or ()):
+        return []
+    return [event for event in handle.events() if event.get("kind") == "joined"]
 
 
 @click.command(short_help="Wait for the end of a run.")
@@ -87,7 +96,7 @@ def status(name: str, on: str | None, as_json: bool) -> None:
 @options.run_name
 def wait(name: str, on: str | None, timeout: str | None, as_json: bool) -> int:
     """Wait for the end of a run; the exit code says how it ended (0 succeeded, 1 failed, 4 stopped)."""
-    handle = Client(on).get(name)
+    handle = options.client(on).get(name)
     try:
         result = handle.wait(None if timeout is None else options.seconds(timeout))
     except TimeoutError as error:

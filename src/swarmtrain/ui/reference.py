@@ -20,7 +20,8 @@ Made of the commands' own help by `python -m swarmtrain.ui.reference > docs/comm
 Data goes to the standard output, words to the standard error. Colour is used on a terminal only, and not where
 `NO_COLOR` is set. Every command that reads takes `--json`: one document, or one object a line for logs and events.
 
-A run is named by its job (`train`, the latest run) or by its number (`train.3`).
+A run is named by its job (`train`, the latest run) or by its number (`train.3`). Where a name is in several places,
+`--on` says which is meant.
 
 | exit code | means |
 |---|---|

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from swarmtrain.control import view
-from swarmtrain.control.client import Client
 from swarmtrain.control.resize import training
 from swarmtrain.ui import options, terminal
 
@@ -23,7 +22,7 @@ def resize(name: str, nodes: int, on: str | None, no_wait: bool) -> None:
     \b
       swarmtrain resize train 4
     """
-    handle = Client(on).get(name)
+    handle = options.client(on).get(name)
     status = handle.resize(nodes, wait=not no_wait, tell=terminal.say)
     if no_wait:
         terminal.words(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from swarmtrain.control import view
-from swarmtrain.control.client import Client, Submission
+from swarmtrain.control.client import Submission
 from swarmtrain.ui import options, screen, terminal
 
 if TYPE_CHECKING:
@@ -18,13 +19,17 @@ _RUN_HELP = """\
 Run SCRIPT with ARGS on every node, or what the job file says, and watch it.
 
 \b
-  swarmtrain run train.py --epochs 20                  # on the Swarm that Docker speaks to, or here
-  swarmtrain run -j 3x1 train.py 20 5 --batch_size 64  # three nodes, one worker on each
-  swarmtrain run --nodes lab-1,lab-2 train.py          # these nodes
-  swarmtrain run -f job.yaml --nodes 2 -- 20 5         # a job file, with changes
-  swarmtrain run -d train.py && swarmtrain attach train
+  swarmtrain run --on local -j 3x1 train.py --lr 0.1    # three nodes as processes on this machine
+  swarmtrain run --image IMAGE -j 3x1 train.py          # three machines, one worker on each
+  swarmtrain run --image IMAGE --nodes alice,bob train.py
+  swarmtrain run -f job.yaml --nodes 2 -- --lr 0.2      # a job file, with changes
+  swarmtrain run --on local -d train.py && swarmtrain attach train
+  swarmtrain run --resume                               # go on with what was started here last
 
 As with torchrun, what follows SCRIPT belongs to it; with a -- only what follows that.
+
+Without --on it is on the Swarm that docker speaks to. It is on this machine only where nothing asks for a Swarm: no
+DOCKER_HOST, no DOCKER_CONTEXT or other context than docker's own, no image, and no node's name.
 
 Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain attach` shows it again.
 """
@@ -37,13 +42,20 @@ Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain att
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 @click.option("-d", "--detach", is_flag=True, help="Print the run's name and go, instead of watching it.")
-@click.option("--resume", is_flag=True, help="Go on where the job's latest run ended.")
+@click.option(
+    "--resume", is_flag=True, help="Go on where the job's latest run ended; alone, with the same words."
+)
 @click.option("--replace", is_flag=True, help="Stop the job's live run first.")
 @options.on
 @options.job_options
 def run(on: str | None, detach: bool, resume: bool, replace: bool, **flags: Any) -> int:
     """See _RUN_HELP."""
-    submission = Client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
+    if resume and options.names_nothing(flags):
+        earlier = options.client(on).started_here(flags["name"])
+        on, words = earlier.on, earlier.origin.words if earlier.origin else ()
+        flags = options.as_before(run, words, flags)
+        terminal.say(f"as {earlier.id} was started: swarmtrain run {shlex.join(words)}")
+    submission = options.client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
     return start(submission, detach=detach)
 
 
@@ -80,7 +92,7 @@ def _detached(handle: RunHandle) -> int:
 @options.run_name
 def attach(name: str, on: str | None, tail: int) -> int:
     """Watch a run that was started before. Ctrl-C leaves it running."""
-    handle = Client(on).get(name)
+    handle = options.client(on).get(name)
     terminal.say(view.headline(handle.status(), time.time()))
     seen = max((event["seq"] for event in handle.events()), default=0)
     return screen.follow(handle, stops=False, after=seen, tail=tail)

@@ -50,6 +50,7 @@ def follow(handle: RunHandle, *, stops: bool, after: int = 0, tail: int | None =
         raise
     if status is None or not has_ended(status):
         raise ClusterError(f"{handle.id} was lost sight of", f"`swarmtrain status {handle.id}` asks again")
+    terminal.words("")
     code = conclude(status)
     return INTERRUPTED if interrupt.pressed else code
 
@@ -57,7 +58,7 @@ def follow(handle: RunHandle, *, stops: bool, after: int = 0, tail: int | None =
 def show(update: Update, story: Story) -> None:
     """One update on the screen: output to one stream, words to the other."""
     if update.event is not None and (said := story.tell(update.event)):
-        terminal.words(f"swarmtrain: {said.text}", terminal.TONES[said.tone] or terminal.DIM)
+        terminal.say(said.text, terminal.TONES[said.tone] or terminal.DIM)
     if update.lines:
         terminal.data(logs.render(update.lines, colour=terminal.is_colourful(sys.stdout)))
     if update.note:
@@ -68,10 +69,11 @@ def conclude(status: Status) -> int:
     """Say how a run ended; return the exit code."""
     if status["state"] == "failed":
         first, *rest = view.failure(status)
-        terminal.error("\n".join([first, *rest]), f"{view.where_the_rest_is(status)} has the whole output")
+        rest_is = view.where_the_rest_is(status)
+        terminal.error("\n".join([first, *rest]), f"{rest_is} has the whole output" if rest_is else "")
     else:
         first, *rest = view.summary(status, time.time())
-        terminal.words(f"\n{first}", terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
+        terminal.words(first, terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
         for line in rest:
             terminal.words(line)
     return RunResult.of(status).exit_code

@@ -12,15 +12,14 @@ from pathlib import Path
 import click
 
 from swarmtrain.control import view
-from swarmtrain.control.client import Client
 from swarmtrain.control.retention import Wanted
 from swarmtrain.control.snapshots import Found, Progress
 from swarmtrain.errors import ClusterError
 from swarmtrain.ui import options, terminal
-from swarmtrain.ui.errors import Misused
+from swarmtrain.ui.errors import Group, Misused
 
 
-@click.group(short_help="List, check, fetch and remove the snapshots of a run.")
+@click.group(cls=Group, short_help="List, check, fetch and remove the snapshots of a run.")
 def snapshots() -> None:
     """List, check, fetch and remove the snapshots on a run's nodes, also after the run has ended.
 
@@ -34,7 +33,7 @@ def snapshots() -> None:
 @options.run_name
 def ls(name: str, on: str | None, as_json: bool) -> None:
     """List every copy on every node, the newest first. Checksums are not added up: see verify."""
-    found = Client(on).get(name).snapshots.listing()
+    found = options.client(on).get(name).snapshots.listing()
     _show(found, as_json=as_json)
 
 
@@ -44,7 +43,7 @@ def ls(name: str, on: str | None, as_json: bool) -> None:
 @options.run_name
 def verify(name: str, on: str | None, as_json: bool) -> int:
     """Add up the checksum of every copy, on its node. Exit code 1 if any is damaged, 3 if a node does not answer."""
-    found = Client(on).get(name).snapshots.verify()
+    found = options.client(on).get(name).snapshots.verify()
     _show(found, as_json=as_json)
     if not as_json:
         whole = len(found.snapshots) - len(found.damaged)
@@ -68,9 +67,9 @@ def pull(name: str, step: int | None, on: str | None, output: Path | None) -> No
       swarmtrain snapshots pull train -o snapshots
     """
     with _bar() as progress:
-        pulled = Client(on).get(name).snapshots.pull(step, output, progress)
+        pulled = options.client(on).get(name).snapshots.pull(step, output, progress)
     for text in pulled.passed_over:
-        terminal.words(f"warning: passed over {text}")
+        terminal.warn(f"passed over {text}")
     what = pulled.snapshot
     terminal.words(f"{pulled.path} of step {what.step}, from {what.node} ({view.size(what.bytes)})")
 
@@ -102,7 +101,11 @@ def rm(
     if not steps and older_than is None and keep is None:
         raise Misused("say what is to go", "give steps, --older-than or --keep", ctx)
     age = None if older_than is None else options.seconds(older_than)
-    gone, keys = Client(on).get(name).snapshots.remove(Wanted(steps, age, keep), force=force)
+    gone, keys = (
+        options.client(on)
+        .get(name, in_one_place=True)
+        .snapshots.remove(Wanted(steps, age, keep), force=force)
+    )
     _silence(gone)
     if not keys:
         terminal.words("there is nothing to remove")
@@ -129,7 +132,7 @@ def _show(found: Found, *, as_json: bool) -> None:
 
 def _silence(found: Found) -> None:
     for node, why in found.silent.items():
-        terminal.words(f"warning: {node} was not asked: {why}")
+        terminal.warn(f"{node} was not asked: {why}")
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
 import click
@@ -10,23 +12,29 @@ from click.shell_completion import get_completion_class
 from swarmtrain.errors import RequestError
 from swarmtrain.ui import terminal
 
+DEFAULT_FILE = "swarmtrain.yaml"  # as swarmtrain.job.load has it, which is not imported for a line of help
+
 
 @click.command(short_help="Write a commented job file.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("swarmtrain.yaml"),
+    default=Path(DEFAULT_FILE),
     show_default=True,
     help="The file to write; - for the standard output.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if there is one.")
 @click.argument("script", required=False)
 def init(script: str | None, output: Path, force: bool) -> None:
-    """Write a commented job file for SCRIPT, with every key and its default."""
+    """Write a commented job file for SCRIPT, with every key and its default.
+
+    Without SCRIPT it is for train.py, or for the only Python script that is here.
+    """
     from swarmtrain.job.example import init_text
 
-    text = init_text(script=script or _only_script() or "train.py")
+    chosen = _script(script, output)
+    text = init_text(script=chosen)
     if str(output) == "-":
         terminal.data(text.encode())
         return
@@ -36,13 +44,35 @@ def init(script: str | None, output: Path, force: bool) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RequestError(f"{output} cannot be written: {error.strerror}") from error
-    terminal.words(f"wrote {output}; start it with `swarmtrain run -f {output}`")
+    which = "" if output == Path(DEFAULT_FILE) else f" -f {shlex.quote(str(output))}"
+    missing = "" if (output.parent / chosen).exists() else ", which is not here yet"
+    terminal.words(f"wrote {output} for {chosen}{missing}; start it with `swarmtrain run{which}`")
 
 
-def _only_script() -> str:
-    """The one Python script of the current directory, where there is one."""
-    scripts = sorted(path.name for path in Path().glob("*.py"))
-    return scripts[0] if len(scripts) == 1 else ""
+def _script(named: str | None, output: Path) -> str:
+    """The script that the file is for, as the file names it: relative to where it lies.
+
+    Raises:
+        RequestError: it is not there, or nobody can tell which of several is meant.
+    """
+    there = sorted(path.name for path in Path().glob("*.py"))
+    known = f"there is {', '.join(there)}" if there else "name the script that you have"
+    if named is not None:
+        if not Path(named).is_file():
+            raise RequestError(f"there is no {named}", known)
+        home = Path() if str(output) == "-" else output.parent
+        script = os.path.relpath(named, home)
+        if script.startswith(".."):
+            raise RequestError(
+                f"{named} lies outside of {home}, whose files would be sent",
+                "write the job file beside it, with -o",
+            )
+        return script
+    if len(there) > 1 and "train.py" not in there:
+        raise RequestError(
+            "there is more than one script here, and none is train.py", f"name one: {', '.join(there)}"
+        )
+    return "train.py" if "train.py" in there or not there else there[0]
 
 
 @click.command(short_help="Print the JSON schema of the job file.")

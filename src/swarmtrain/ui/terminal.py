@@ -48,9 +48,14 @@ def words(text: str, style: str = "") -> None:
     sys.stderr.buffer.flush()
 
 
-def say(text: str) -> None:
+def say(text: str, style: str = DIM) -> None:
     """What swarmtrain does or has chosen, dim among the workers' lines."""
-    words(f"swarmtrain: {text}", DIM)
+    words(f"swarmtrain: {text}", style)
+
+
+def warn(text: str) -> None:
+    """What a person should know before believing the rest."""
+    words(f"{paint('warning:', YELLOW, sys.stderr)} {text}")
 
 
 def data(text: bytes) -> None:

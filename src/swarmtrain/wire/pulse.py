@@ -83,8 +83,13 @@ class Pulse(ctypes.Structure):
     @classmethod
     def create(cls, path: Path) -> Pulse:
         """Lay out ``path`` and map it. Raises OSError."""
-        # Written, not a hole, which a full disk could not fill when it is touched.
-        path.write_bytes(bytes(ctypes.sizeof(cls)))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(
+                descriptor, bytes(ctypes.sizeof(cls))
+            )  # not a hole, which a full disk could not fill later
+        finally:
+            os.close(descriptor)
         pulse = cls._mapped(path)
         pulse.version, pulse.activity = _VERSION, Activity.START
         return pulse

@@ -1,0 +1,56 @@
+"""What `--resume` goes on from, said before anything starts; another project's run is refused."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from swarmtrain.control import view
+from swarmtrain.errors import ClusterError, RequestError
+
+if TYPE_CHECKING:
+    from swarmtrain.control.handle import RunHandle
+    from swarmtrain.control.result import Status
+    from swarmtrain.job import LoadedJob
+
+
+def resumption(loaded: LoadedJob, earlier: RunHandle) -> list[str]:
+    """What is gone on from, in sentences.
+
+    Raises:
+        RequestError: the earlier run is of another script or project, and only their names' likeness says otherwise.
+    """
+    try:
+        status = earlier.status()
+    except ClusterError as error:
+        status = {}
+        how = f"which does not answer: {error.message}"
+    else:
+        step = f" at step {status['step']}" if status.get("step") is not None else ""
+        how = f"which {view.is_or_has(status)}{step}"
+    notices = [f"goes on in the directories of {earlier}, {how}"]
+    if strange := _strange(loaded, earlier, status):
+        # A name that was given says which training is meant; one that was made of the script's name does not.
+        if loaded.sources and "name" not in loaded.sources:
+            name = loaded.job.name
+            raise RequestError(
+                f"{earlier} is of another training: {strange}",
+                f"if this one goes on from it all the same, say so with --name {name}; else start it afresh, "
+                "with a --name of its own and without --resume",
+            )
+        notices.append(f"{strange}; that it is the same training, its name says")
+    nodes = len({worker["node"] for worker in status.get("workers") or ()})
+    if nodes and not loaded.job.nodes_min <= nodes <= loaded.job.nodes_max:
+        now = loaded.job.nodes if isinstance(loaded.job.nodes, str) else loaded.job.nodes_max
+        notices.append(f"{earlier.id} ran on {view.count(nodes, 'node')}; this one on {now}")
+    return notices
+
+
+def _strange(loaded: LoadedJob, earlier: RunHandle, status: Status) -> str:
+    """How the earlier run differs from what this one is of; empty where nothing says that it does."""
+    job, origin = loaded.job, earlier.run.origin
+    ours = job.script or job.module or (job.command or [""])[0]
+    theirs = status.get("target") or ours
+    if origin is not None and origin.is_here:
+        ours, theirs = posixpath.join(loaded.directory, ours), posixpath.join(origin.directory, theirs)
+    return f"it ran {theirs}, and this one runs {ours}" if ours != theirs else ""
