@@ -51,7 +51,12 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def started(name: str = "chaos", text: str = TRAINING, **settings: Any) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
-        settings = {"nodes": 2, "env": {"OMP_NUM_THREADS": "1"}, "stop_grace": 1} | settings
+        settings = {
+            "nodes": 2,
+            "restart": "never",
+            "env": {"OMP_NUM_THREADS": "1"},
+            "stop_grace": 1,
+        } | settings
         handle = Client(on="local").run(Job(name=name, script="train.py", workers_per_node=1, **settings))
         handles.append(handle)
         until(lambda: "started" in [event["kind"] for event in handle.events()])

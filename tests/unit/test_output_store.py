@@ -13,6 +13,7 @@ import pytest
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.coordinator.progress import Progress
+from swarmtrain.coordinator.records import RecordsReader
 from swarmtrain.wire import frames
 
 Store = TypeVar("Store", Journal, OutputStore, Progress)
@@ -152,7 +153,20 @@ def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, op
     assert progress.append(1, 0, "a", len(text) + 5, text) == len(text)
     again = opened(Progress(tmp_path / "metrics.jsonl"))
     for each in (progress, again):
-        assert len(each.metrics) == 2
+        assert len(RecordsReader(each.path).read(1000)) == 2
         assert each.summary()["step"] == 3
         assert each.summary()["eval"] == {"accuracy": 0.97}
         assert each.step_of(0) == 3
+
+
+def test_records_are_read_piece_by_piece_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"n": 0}\n{"n": 1}\n{"n": 2}\n{"n"')
+    reader = RecordsReader(path, after=1)
+    assert [record["n"] for record in reader.read(1)] == [1]
+    assert [record["n"] for record in reader.read(10)] == [2]
+    assert reader.read(10) == []
+    with path.open("a") as file:
+        file.write(": 3}\n")
+    assert [record["n"] for record in reader.read(10)] == [3]
+    assert reader.after == 4

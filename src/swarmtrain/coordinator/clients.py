@@ -16,6 +16,7 @@ from typing import Any
 
 from swarmtrain.coordinator.output import Filter, Line, Reader, in_order, tail
 from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.records import RecordsReader
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
@@ -83,12 +84,11 @@ class ClientDesk:
         yield {"done": {}}
 
     async def _do_metrics(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        seen = request.get("after", 0)
+        reader = RecordsReader(self._run.progress.path, int(request.get("after", 0)))
         async for _ in self._beats(bool(request.get("follow"))):
-            while fresh := self._run.progress.metrics[seen : seen + 1000]:
-                seen += len(fresh)
+            while fresh := reader.read(1000):
                 yield {"metrics": fresh}
-        yield {"done": {"after": seen}}
+        yield {"done": {"after": reader.after}}
 
     async def _do_logs(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         path = self._run.output.path

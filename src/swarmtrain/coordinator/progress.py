@@ -25,7 +25,7 @@ class Progress:
         """
         self._on_trouble = on_trouble
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
-        self.metrics: list[Metric] = []
+        self.path = path  # all metrics are there, and in memory only what they come to: a run may take months
         self.offsets: dict[tuple[int, int], int] = {}
         self._summary: Metric = {}
         self._weights: dict[int, str] = {}
@@ -79,7 +79,6 @@ class Progress:
         self._records.close()
 
     def _take(self, metric: Metric) -> None:
-        self.metrics.append(metric)
         self.offsets[metric["g"], metric["r"]] = metric["o"]
         kind, rank = metric.get("kind"), metric["r"]
         if isinstance(metric.get("step"), int):

@@ -59,6 +59,37 @@ class Records:
         self._file.close()
 
 
+class RecordsReader:
+    """Reads such a file piece by piece while it grows.
+
+    Args:
+        after: how many records to leave out. It counts on with each that is read.
+    """
+
+    def __init__(self, path: Path, after: int = 0) -> None:
+        self.after = after
+        self._path = path
+        self._skip, self._offset = after, 0
+
+    def read(self, most: int) -> list[Record]:
+        """The next records, at most so many; none when there are no new ones."""
+        found: list[Record] = []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            while len(found) < most:
+                line = file.readline()
+                record = parse(line)
+                if record is None:
+                    break  # the end, or one that is just being written
+                self._offset += len(line)
+                if self._skip > 0:
+                    self._skip -= 1
+                else:
+                    found.append(record)
+        self.after += len(found)
+        return found
+
+
 def parse(line: bytes) -> Record | None:
     """A whole line as a record; None when it is torn or no JSON object."""
     if not line.endswith(b"\n"):
