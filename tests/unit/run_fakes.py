@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.coordinator import chronicle, journal
+from swarmtrain.coordinator import chronicle, current, journal, rebuild, roll, words
 from swarmtrain.coordinator import run as run_module
 from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.run import Place, Run
+from swarmtrain.coordinator.place import Place
+from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.words import Words
 from swarmtrain.wire.pulse import Activity, Source
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
@@ -115,7 +117,7 @@ class Theatre:
 
 def theatre(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Theatre:
     """A theatre on this clock, whose journals need no disk."""
-    for module in (run_module, chronicle, journal):
+    for module in (run_module, words, current, roll, rebuild, chronicle, journal):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     return Theatre(path, clock)
@@ -123,10 +125,10 @@ def theatre(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Theatr
 
 def join(run: Run, peer: Peer, states: list[dict[str, Any]] | None = None) -> Peer:
     """The agent's connection is there."""
-    known = run.join(peer)
+    known = Words(run).join(peer)
     if isinstance(known.channel, Ear):
         known.channel.post({"welcome": {}})
-    run.tell(known, states or [])
+    Words(run).tell(known, states or [])
     return known
 
 

@@ -14,7 +14,7 @@ from swarmtrain.agent import code
 from swarmtrain.agent.environment import Node, Part, debug, shared, worker
 from swarmtrain.agent.network import Interface, choose, free_port, interfaces, source_address
 from swarmtrain.agent.workers import read_error
-from swarmtrain.coordinator.main import place_of
+from swarmtrain.coordinator.place import place_of
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.wire import files
 from swarmtrain.wire.storage import Storage

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.agent import agent as agent_module
 from swarmtrain.agent import network
-from swarmtrain.agent.agent import Agent, Settings
+from swarmtrain.agent.agent import Agent
+from swarmtrain.agent.choices import Settings
+from swarmtrain.agent.home import Home
+from swarmtrain.agent.session import ended_here
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.storage import Storage
@@ -35,9 +37,8 @@ class Scene:
         self.address = f"{sockets.UNIX}{path / 'socket'}"
         settings = Settings(self.address, "a", "a", 0, Storage(path), ())
         self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
-        self.agent._directory = self.agent._lineage = "t.1"  # it was prepared before
-        self.agent._node_name = "a"
-        self.agent._choice = network.Choice("lo", "127.0.0.1", "")
+        self.agent.share.home = Home(Storage(path), "t.1", "t.1", "a")  # it was prepared before
+        self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
 
     async def session(
         self, meanwhile: Callable[[Agent], None]
@@ -63,7 +64,7 @@ class Scene:
                 channel.close()
 
         server = await sockets.serve(self.address, serve)
-        await self.agent._session()
+        await self.agent.session.once()
         server.close()
         return joins[0], heard
 
@@ -76,15 +77,15 @@ def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Pat
     scene = Scene(tmp_path)
 
     def worker_ends(agent: Agent) -> None:
-        agent._workers.states[0] |= {"state": "exited", "code": 1, "signal": None}
-        agent._workers.done.set()
-        agent._worker_changed(agent._workers.states[0])
+        agent.share.workers.states[0] |= {"state": "exited", "code": 1, "signal": None}
+        agent.share.workers.done.set()
+        agent.share._worker_changed(agent.share.workers.states[0])
 
     async def act() -> None:
         agent = scene.agent
-        agent._generation = agent._workers.generation = 3
-        agent._workers.states[0] = running(3)
-        agent._workers.done.clear()
+        agent.share.generation = agent.share.workers.generation = 3
+        agent.share.workers.states[0] = running(3)
+        agent.share.workers.done.clear()
         join, heard = await scene.session(worker_ends)
         assert (join["idle"], join["drained"], join["generation"]) == (False, False, 3)
         assert join["states"][0]["state"] == "running"
@@ -102,7 +103,7 @@ def test_an_agent_that_is_about_to_start_its_workers_is_not_idle(tmp_path: Path,
     async def act() -> None:
         agent = scene.agent
         if not prepared:  # its disk is slow
-            starting = asyncio.ensure_future(agent._start({"g": 4, "ranks": [0]}))
+            starting = asyncio.ensure_future(agent.share.start({"g": 4, "ranks": [0]}))
             await asyncio.sleep(0)
         join, heard = await scene.session(lambda agent: None)
         assert join["idle"] is join["drained"] is prepared
@@ -118,8 +119,8 @@ def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path)
 
     async def act() -> None:
         for on in (True, False):
-            scene.agent._hear({"pause": {"g": 0, "on": on}})
-            assert scene.agent._ordered.is_set() is on
+            scene.agent.session.hear({"pause": {"g": 0, "on": on}})
+            assert scene.agent.share.ordered.is_set() is on
 
     asyncio.run(act())
 
@@ -131,14 +132,14 @@ def test_an_agent_that_comes_when_the_run_is_over_and_its_coordinator_has_left_g
     place.mkdir(parents=True)
     scene = Scene(place)
     agent = scene.agent
-    agent._directory = agent._lineage = ""  # it has just been started again
-    assert agent_module.ended_here(scene.address) == ""
+    agent.share.home = None  # it has just been started again
+    assert ended_here(scene.address) == ""
     journal = place / "journal.jsonl"
     journal.write_text('{"kind": "submitted", "text": "ended"}\n')
-    assert agent_module.ended_here(scene.address) == ""
+    assert ended_here(scene.address) == ""
     journal.write_text('{"kind": "ended", "text": "succeeded"}\n{"kind": "refused"}\n{"kind": "end')
     memory = Storage(tmp_path / "runs" / "t.1" / "coordinator").memory("t.1", "a")
     memory.mkdir(parents=True)
-    asyncio.run(asyncio.wait_for(agent._stay_joined(), 5))
+    asyncio.run(asyncio.wait_for(agent.session.stay_joined(), 5))
     assert not memory.exists()
-    assert agent_module.ended_here("tcp:10.0.0.1:29400") == ""
+    assert ended_here("tcp:10.0.0.1:29400") == ""

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from run_fakes import Clock, theatre
 from world_fakes import Phase, World, run_module, watched_decide
 
-from swarmtrain.coordinator.membership import Outcome
+from swarmtrain.coordinator.terms import Outcome
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "40"))
 FAULTS = [
@@ -168,7 +168,7 @@ def test_a_program_that_always_fails_ends_soon() -> None:
                     if rank is not None and it.steps.get(rank.g, 0) >= at:
                         rank.ended, rank.code, rank.error = True, 1, "ValueError: always"
                 assert it.run.outcome is Outcome.FAILED
-                assert it.run.generation.number == (2 if at else 1)
+                assert it.run.current.generation.number == (2 if at else 1)
                 assert "ValueError: always" in it.run.reason
 
             play(scene)

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from swarmtrain.coordinator.healing import Attempt, Restart
-from swarmtrain.coordinator.membership import (
+from swarmtrain.coordinator.membership import decide, form, missing
+from swarmtrain.coordinator.terms import (
     Advance,
     Decision,
     End,
@@ -25,9 +26,6 @@ from swarmtrain.coordinator.membership import (
     Unpause,
     View,
     Wait,
-    decide,
-    form,
-    missing,
 )
 
 THREE = Policy(nodes_min=3, nodes_max=3)

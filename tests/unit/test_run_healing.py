@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from run_fakes import Ear, Theatre, exited, join, pulse
 
-from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.words import Words
 from swarmtrain.wire.pulse import Source
 
 
@@ -23,20 +24,20 @@ def started(stage: Theatre, run: Run, *nodes: str) -> dict[str, tuple[Peer, Ear]
 
 def train(stage: Theatre, run: Run, peers: dict[str, Peer], steps: int = 100, **fields: object) -> None:
     """The workers of the current generation run and make steps."""
-    g = run.generation.number
-    for node, part in run.generation.parts.items():
+    g = run.current.generation.number
+    for node, part in run.current.generation.parts.items():
         for rank in part.ranks:
-            run.worker(peers[node], {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+            Words(run).worker(peers[node], {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
     for step in (1, steps - 1, steps):
         stage.clock.turn(0.2)
         beat(stage, run, peers, step, **fields)
 
 
 def beat(stage: Theatre, run: Run, peers: dict[str, Peer], step: int, **fields: object) -> None:
-    g = run.generation.number
-    for node, part in run.generation.parts.items():
+    g = run.current.generation.number
+    for node, part in run.current.generation.parts.items():
         peers[node].heard = stage.clock.now
-        run.beat(peers[node], [pulse(rank, step, g=g, **fields) for rank in part.ranks])  # type: ignore[arg-type]
+        Words(run).beat(peers[node], [pulse(rank, step, g=g, **fields) for rank in part.ranks])  # type: ignore[arg-type]
 
 
 def peers_of(agents: dict[str, tuple[Peer, Ear]]) -> dict[str, Peer]:
@@ -47,9 +48,9 @@ def end_workers(run: Run, agents: dict[str, tuple[Peer, Ear]], g: int = 1) -> No
     """Agents have obeyed a stop."""
     for rank, (peer, _) in enumerate(agents.values()):
         if peer.channel is not None:
-            run.worker(peer, exited(rank, None, g=g, signal=9, killed=True))
-            run.idle(peer, g, 20_002)
-            run.drained(peer, g)
+            Words(run).worker(peer, exited(rank, None, g=g, signal=9, killed=True))
+            Words(run).idle(peer, g, 20_002)
+            Words(run).drained(peer, g)
 
 
 def killed(rank: int, **fields: object) -> dict[str, object]:
@@ -68,10 +69,10 @@ def test_a_killed_rank_is_healed_on_the_same_nodes_with_one_line_about_it(stage:
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        run.worker(agents["b"][0], killed(1))
+        Words(run).worker(agents["b"][0], killed(1))
         assert run.phase is Phase.STOPPING
         end_workers(run, agents)
-        assert (run.phase, run.generation.number) == (Phase.RUNNING, 2)
+        assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
         stage.clock.turn(1.0)
         train(stage, run, peers_of(agents), 120, resumed=90, first=0.0)
 
@@ -88,7 +89,7 @@ def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatr
 
         def scene(run: Run = run) -> None:
             agents = started(stage, run, "a", "b")
-            run.left(agents["b"][0])
+            Words(run).left(agents["b"][0])
             for _ in range(8):
                 stage.clock.turn(1.0)
                 agents["a"][0].heard = stage.clock.now
@@ -113,13 +114,13 @@ def test_an_agent_that_missed_a_start_is_not_given_it_when_that_generation_is_ov
         (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
         join(run, a)
         join(run, b)
-        run.left(b)
+        Words(run).left(b)
         for _ in range(8):
             stage.clock.turn(1.0)
             a.heard = stage.clock.now
             run.tick()
-        run.worker(a, killed(0, killed=True))
-        run.idle(a, 1, 20_002)
+        Words(run).worker(a, killed(0, killed=True))
+        Words(run).idle(a, 1, 20_002)
         assert run.phase is Phase.GATHERING
         again, hears = stage.agent("b", 1)
         join(run, again)
@@ -134,7 +135,7 @@ def test_an_agent_that_stopped_its_workers_by_itself_is_a_failure(stage: Theatre
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        run.left(agents["b"][0])
+        Words(run).left(agents["b"][0])
         join(run, stage.agent("b", 1, generation=1)[0], [killed(1, killed=True)])
         assert run.phase is Phase.STOPPING
 
@@ -152,7 +153,7 @@ def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None
         run = stage.make()
         for slot, node in enumerate("ab"):
             join(run, stage.agent(node, slot, **fields)[0])
-        assert run.generation.backend == "nccl"
+        assert run.current.generation.backend == "nccl"
 
     def again() -> None:
         run = stage.make()
@@ -160,12 +161,12 @@ def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None
             peer, _ = stage.agent(node, slot, generation=1, idle=False, drained=False, **fields)
             running = {"g": 1, "rank": slot - 4, "state": "running", "pid": 1, "t": 1.0}
             join(run, peer, [running])
-        run.worker(run.peers["b"], killed(1))
-        end_workers(run, {node: (run.peers[node], Ear()) for node in "ab"})
-        assert (run.generation.number, run.generation.backend) == (2, "nccl")
-        assert run.generation.master is not None
-        assert run.generation.master["address"] == "10.0.0.5"
-        assert run.peers["a"].gpus == 2
+        Words(run).worker(run.roll.peers["b"], killed(1))
+        end_workers(run, {node: (run.roll.peers[node], Ear()) for node in "ab"})
+        assert (run.current.generation.number, run.current.generation.backend) == (2, "nccl")
+        assert run.current.generation.master is not None
+        assert run.current.generation.master["address"] == "10.0.0.5"
+        assert run.roll.peers["a"].gpus == 2
 
     stage.play(scene)
     stage.forget()
@@ -192,7 +193,7 @@ def test_a_twin_that_comes_back_keeps_its_name(stage: Theatre) -> None:
     def again() -> None:
         run = stage.make()
         assert twins(run, 1) == ["pc-2", "pc"]
-        assert run.failures == []
+        assert run.current.failures == []
 
     stage.play(scene)
     stage.forget()
@@ -210,12 +211,12 @@ def test_an_agent_that_was_replaced_cannot_take_its_place_back(stage: Theatre) -
         join(run, new)
         agents["b"] = (new, Ear())
         end_workers(run, agents)
-        assert run.generation.number == 2
+        assert run.current.generation.number == 2
         frozen, _ = stage.agent("b", 1, generation=1, idle=False)
-        assert run.replaced(frozen)
-        assert not run.replaced(new)
-        run.worker(old, killed(1) | {"g": 2})
-        run.idle(old, 2, 1)
+        assert run.roll.replaced(frozen)
+        assert not run.roll.replaced(new)
+        Words(run).worker(old, killed(1) | {"g": 2})
+        Words(run).idle(old, 2, 1)
         assert run.phase is Phase.RUNNING
 
     stage.play(scene)
@@ -230,16 +231,16 @@ def test_a_worker_that_ends_late_with_an_error_does_not_end_the_run(stage: Theat
     def scene() -> None:
         agents = started(stage, run, "a", "b")
         a, b = agents["a"][0], agents["b"][0]
-        run.worker(b, killed(1))
-        run.idle(b, 1, 20_001)
+        Words(run).worker(b, killed(1))
+        Words(run).idle(b, 1, 20_001)
         for _ in range(12):
             stage.clock.turn(1.0)
             a.heard = b.heard = stage.clock.now
             run.tick()
         assert run.phase is Phase.GATHERING
-        run.worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
-        run.idle(a, 1, 20_001)
-        assert (run.phase, run.generation.number) == (Phase.RUNNING, 2)
+        Words(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
+        Words(run).idle(a, 1, 20_001)
+        assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
 
     stage.play(scene)
 
@@ -256,13 +257,13 @@ def test_what_breaks_because_a_node_is_lost_is_not_the_programs_fault(stage: The
         stage.clock.turn(4.0)
         a.heard = stage.clock.now
         run.tick()
-        run.worker(run.peers["a"], exited(0, 1, error={"summary": "Connection closed by peer"}))
-        run.idle(a, 1, 20_001)
+        Words(run).worker(run.roll.peers["a"], exited(0, 1, error={"summary": "Connection closed by peer"}))
+        Words(run).idle(a, 1, 20_001)
         if loud:
-            run.left(b)
-        run.drained(a, 1)
+            Words(run).left(b)
+        Words(run).drained(a, 1)
         run.tick()
-        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+        assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
 
     stage.play(scene)
     assert run.chronicle.history[-1].kind == "node"
@@ -276,14 +277,14 @@ def test_what_breaks_because_a_node_leaves_is_no_failure(stage: Theatre) -> None
         for peer, _ in agents.values():
             join(run, peer)
         a, b = agents["a"][0], agents["b"][0]
-        run.leaving(b)
+        Words(run).leaving(b)
         assert run.phase is Phase.STOPPING
-        run.worker(b, exited(1, None, signal=15, killed=True))
-        run.worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
+        Words(run).worker(b, exited(1, None, signal=15, killed=True))
+        Words(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
         for peer in (a, b):
-            run.idle(peer, 1, 20_001)
-            run.drained(peer, 1)
-        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+            Words(run).idle(peer, 1, 20_001)
+            Words(run).drained(peer, 1)
+        assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
         assert run.chronicle.history == []
 
     stage.play(scene)
@@ -297,10 +298,10 @@ def test_a_node_that_comes_back_and_is_of_no_use_does_not_end_the_run(stage: The
         anew, _ = stage.agent("b", 1, incarnation="b-2", warm=False)
         join(run, anew)
         assert run.phase is Phase.STOPPING
-        run.trouble(anew, "No space left on device")
+        Words(run).trouble(anew, "No space left on device")
         agents["b"] = (anew, Ear())
         end_workers(run, agents)
-        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+        assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
 
     stage.play(scene)
     assert texts(run, "warning") == ["b: No space left on device"]
@@ -311,7 +312,7 @@ def test_a_launcher_that_sees_trouble_does_not_end_a_run_that_has_begun(stage: T
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        run.worker(agents["b"][0], killed(1))
+        Words(run).worker(agents["b"][0], killed(1))
         run.refuse("no suitable node (1 node not available)")
         end_workers(run, agents)
         assert run.phase is Phase.RUNNING
@@ -350,7 +351,7 @@ def test_a_stand_still_is_looked_at_once(stage: Theatre) -> None:
 
     stage.play(scene)
     assert run.phase is Phase.STOPPING
-    assert run.failures[0].kind == "hang"
+    assert run.current.failures[0].kind == "hang"
 
 
 def test_a_coordinator_that_was_frozen_blames_nobody(stage: Theatre) -> None:
@@ -396,14 +397,14 @@ def test_a_coordinator_restarted_while_it_gathers_keeps_old_failures_apart(stage
         run = stage.make()
         agents = started(stage, run, "a", "b")
         a, b = agents["a"][0], agents["b"][0]
-        run.left(a)
+        Words(run).left(a)
         for _ in range(8):
             stage.clock.turn(1.0)
             b.heard = stage.clock.now
             run.tick()
-        run.worker(b, exited(1, 1, error={"summary": "Connection closed by peer"}))
-        run.idle(b, 1, 20_001)
-        run.drained(b, 1)
+        Words(run).worker(b, exited(1, 1, error={"summary": "Connection closed by peer"}))
+        Words(run).idle(b, 1, 20_001)
+        Words(run).drained(b, 1)
         assert run.phase is Phase.GATHERING
 
     def second() -> None:
@@ -412,7 +413,7 @@ def test_a_coordinator_restarted_while_it_gathers_keeps_old_failures_apart(stage
         join(run, b, [exited(1, 1, error={"summary": "Connection closed by peer"})])
         assert run.phase is Phase.GATHERING
         join(run, stage.agent("a", incarnation="a-2")[0])
-        assert run.generation.number == 2
+        assert run.current.generation.number == 2
 
     stage.play(first)
     stage.forget()
@@ -423,7 +424,7 @@ def test_a_coordinator_restarted_while_it_stops_knows_how_far_the_generation_cam
     def first() -> None:
         run = stage.make()
         agents = started(stage, run, "a", "b")
-        run.worker(agents["b"][0], exited(1, 1, t=1.85e9, error={"summary": "ValueError: x"}))
+        Words(run).worker(agents["b"][0], exited(1, 1, t=1.85e9, error={"summary": "ValueError: x"}))
         assert run.phase is Phase.STOPPING
 
     def second() -> None:
@@ -434,7 +435,7 @@ def test_a_coordinator_restarted_while_it_stops_knows_how_far_the_generation_cam
         join(run, stage.agent("b", 1, generation=1)[0], [exited(1, 1, error=error)])
         assert run.phase is Phase.STOPPING
         join(run, stage.agent("a", 0, generation=1)[0], [killed(0, killed=True)])
-        assert (run.phase, run.generation.number) == (Phase.RUNNING, 2)
+        assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
         attempt = run.chronicle.history[-1]
         assert (attempt.step, attempt.signature) == (100, "ValueError: x")
         assert 0.0 < attempt.seconds < 10.0
@@ -451,7 +452,7 @@ def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: The
         run = stage.make(nodes_min=1)
         for slot, node in enumerate("ab"):
             join(run, stage.agent(node, slot)[0])
-        run.leaving(run.peers["b"])
+        Words(run).leaving(run.roll.peers["b"])
         assert run.phase is Phase.STOPPING
 
     def second() -> None:
@@ -460,7 +461,7 @@ def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: The
         for rank, node in enumerate("ab"):
             peer, _ = stage.agent(node, rank, generation=1, leaving=node == "b")
             join(run, peer, [exited(rank, None, signal=15, killed=True)])
-        assert (run.phase, list(run.generation.parts)) == (Phase.RUNNING, ["a"])
+        assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
         assert run.chronicle.history == []
 
     stage.play(first)
@@ -479,8 +480,8 @@ def test_a_coordinator_restarted_in_a_backoff_keeps_it(stage: Theatre) -> None:
             for peer, _ in agents.values():
                 peer.heard = stage.clock.now
             run.tick()
-            assert (run.phase, run.generation.number) == (Phase.RUNNING, g)
-            run.worker(agents["b"][0], killed(1) | {"g": g, "signal": 5 + g})
+            assert (run.phase, run.current.generation.number) == (Phase.RUNNING, g)
+            Words(run).worker(agents["b"][0], killed(1) | {"g": g, "signal": 5 + g})
             end_workers(run, agents, g)
         assert run.phase is Phase.GATHERING
 
@@ -505,8 +506,8 @@ def test_a_step_of_the_wall_clock_changes_no_decision(stage: Theatre, jump: floa
     def scene() -> None:
         agents = started(stage, run, "a", "b")
         for g in range(1, 4):
-            assert (run.phase, run.generation.number) == (Phase.RUNNING, g)
-            run.worker(agents["b"][0], killed(1) | {"g": g})
+            assert (run.phase, run.current.generation.number) == (Phase.RUNNING, g)
+            Words(run).worker(agents["b"][0], killed(1) | {"g": g})
             stage.clock.unix += jump if g == 1 else 0.0
             end_workers(run, agents, g)
             stage.clock.turn(0.1)
@@ -529,7 +530,7 @@ def test_a_script_that_tells_of_no_steps_is_healed_once_its_workers_have_run_for
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        run.worker(agents["b"][0], killed(1))
+        Words(run).worker(agents["b"][0], killed(1))
         end_workers(run, agents)
         silent = {"source": Source.NOBODY, "quiet": None, "first": None}
         train(stage, run, peers_of(agents), 0, **silent)

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from run_fakes import Clock, Theatre, exited, join, pulse, theatre
 from world_fakes import Phase, World
 
-from swarmtrain.coordinator.membership import Outcome
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
+from swarmtrain.coordinator.terms import Outcome
+from swarmtrain.coordinator.words import Words
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "60"))
 
@@ -66,33 +67,33 @@ def say(run: Run, stage: Theatre, words: tuple[Any, ...]) -> None:
         peer, _ = stage.agent(
             node, incarnation=f"{node}-{life}", generation=generation, idle=idle, drained=idle, warm=warm
         )
-        if not run.replaced(peer):
+        if not run.roll.replaced(peer):
             join(run, peer, [] if idle else [exited(0, 1, g=generation)])
         return None
-    peer = run.peers.get(node)  # type: ignore[assignment]
+    peer = run.roll.peers.get(node)  # type: ignore[assignment]
     if peer is None:
         return None
     peer.heard = stage.clock.now
     if kind == "left":
-        run.left(peer)
+        Words(run).left(peer)
     elif kind == "running":
-        run.worker(peer, {"g": rest[1], "rank": rest[2], "state": "running", "pid": 1, "t": 1.0})
+        Words(run).worker(peer, {"g": rest[1], "rank": rest[2], "state": "running", "pid": 1, "t": 1.0})
     elif kind == "exited":
         _, g, rank, code, killed = rest
         signal = 9 if code is None else None
-        run.worker(peer, exited(rank, code, g=g, signal=signal, killed=killed))
+        Words(run).worker(peer, exited(rank, code, g=g, signal=signal, killed=killed))
     elif kind == "idle":
-        run.idle(peer, rest[1], 20_000)
+        Words(run).idle(peer, rest[1], 20_000)
     elif kind == "beat":
-        run.beat(peer, [pulse(rest[2], rest[3], g=rest[1])])
+        Words(run).beat(peer, [pulse(rest[2], rest[3], g=rest[1])])
     elif kind == "stacks":
-        run.stacks(peer, {"g": rest[1], "ranks": {"0": {"stack": "", "state": "S"}}})
+        Words(run).stacks(peer, {"g": rest[1], "ranks": {"0": {"stack": "", "state": "S"}}})
     elif kind == "drained":
-        run.drained(peer, rest[1])
+        Words(run).drained(peer, rest[1])
     elif kind == "leaving":
-        run.leaving(peer)
+        Words(run).leaving(peer)
     elif kind == "trouble":
-        run.trouble(peer, "no disk")
+        Words(run).trouble(peer, "no disk")
     return None
 
 
@@ -176,4 +177,4 @@ def test_a_run_goes_on_from_every_point_of_its_journal() -> None:
 
             stage.play(goes_on)
             assert rest.run.outcome is Outcome.SUCCEEDED, (count, rest.run.reason)
-            assert rest.run.generation.number <= it.run.generation.number + 3
+            assert rest.run.current.generation.number <= it.run.current.generation.number + 3

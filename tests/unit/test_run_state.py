@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from run_fakes import Theatre, exited, join
 
-from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.status import status
+from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.words import Words
 
 
 def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage: Theatre) -> None:
@@ -19,11 +20,11 @@ def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage
         assert run.phase is Phase.RUNNING
         assert [start["ranks"] for start in (*hears_a.starts(), *hears_b.starts())] == [[0], [1]]
         for peer, rank in ((a, 0), (b, 1)):
-            run.worker(peer, exited(rank))
-            run.idle(peer, 1, 20_001)
+            Words(run).worker(peer, exited(rank))
+            Words(run).idle(peer, 1, 20_001)
             assert run.phase is Phase.RUNNING  # until what they wrote is here
-        run.drained(a, 1)
-        run.drained(b, 1)
+        Words(run).drained(a, 1)
+        Words(run).drained(b, 1)
 
     stage.play(scene)
     assert status(run)["state"] == "succeeded"
@@ -54,7 +55,7 @@ def test_an_agent_that_missed_the_start_hears_it_when_it_is_back(stage: Theatre)
     def scene() -> None:
         join(run, a)
         join(run, b)
-        run.left(b)
+        Words(run).left(b)
         join(run, again)
 
     stage.play(scene)
@@ -72,8 +73,8 @@ def test_an_agent_that_was_started_anew_starts_nothing_of_the_old_generation(sta
         join(run, anew)
         assert run.phase is Phase.STOPPING
         assert hears_anew.starts() == []
-        run.worker(a, exited(0, None, killed=True))
-        run.idle(a, 1, 20_001)
+        Words(run).worker(a, exited(0, None, killed=True))
+        Words(run).idle(a, 1, 20_001)
         assert run.phase is Phase.RUNNING
 
     stage.play(scene)
@@ -92,9 +93,9 @@ def test_without_restarts_a_lost_agent_ends_the_run(stage: Theatre) -> None:
         join(run, a)
         join(run, b)
         join(run, anew)
-        run.worker(a, exited(0, None, killed=True))
-        run.idle(a, 1, 20_001)
-        run.drained(a, 1)
+        Words(run).worker(a, exited(0, None, killed=True))
+        Words(run).idle(a, 1, 20_001)
+        Words(run).drained(a, 1)
 
     stage.play(scene)
     assert hears_anew.starts() == []
@@ -110,12 +111,12 @@ def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(stage: 
     def scene() -> None:
         join(run, a)
         join(run, b)
-        run.left(b)
+        Words(run).left(b)
         join(run, again, [{"g": 1, "rank": 1, "state": "starting", "t": 1.0}])
         assert run.phase is Phase.RUNNING
 
     stage.play(scene)
-    assert run.failures == []
+    assert run.current.failures == []
 
 
 def test_an_agent_is_welcomed_before_it_hears_what_follows_from_its_workers_ends(stage: Theatre) -> None:
@@ -126,7 +127,7 @@ def test_an_agent_is_welcomed_before_it_hears_what_follows_from_its_workers_ends
     def scene() -> None:
         join(run, a)
         join(run, b)
-        run.left(b)
+        Words(run).left(b)
         join(run, again, [exited(1, None, signal=9)])
         assert run.phase is Phase.STOPPING
 
@@ -141,8 +142,8 @@ def test_words_of_an_old_generation_change_nothing(stage: Theatre) -> None:
     def scene() -> None:
         join(run, a)
         join(run, b)
-        run.worker(a, exited(0, 1) | {"g": 0})
-        run.idle(a, 0, 1)
+        Words(run).worker(a, exited(0, 1) | {"g": 0})
+        Words(run).idle(a, 0, 1)
         assert run.phase is Phase.RUNNING
         assert not a.idle
 
@@ -164,4 +165,4 @@ def test_two_machines_of_one_name_are_told_apart(stage: Theatre) -> None:
         assert join(run, twin).node == "pc-2"
 
     stage.play(scene)
-    assert sorted(run.peers) == ["pc", "pc-2"]
+    assert sorted(run.roll.peers) == ["pc", "pc-2"]

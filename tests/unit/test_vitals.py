@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from run_fakes import pulse
 
-from swarmtrain.coordinator.membership import Advance
+from swarmtrain.coordinator.terms import Advance
 from swarmtrain.coordinator.vitals import Vitals
 from swarmtrain.wire.pulse import Activity, Source
 

@@ -13,8 +13,10 @@ from typing import Any
 from run_fakes import Ear, Theatre, pulse
 
 from swarmtrain.coordinator import run as run_module
-from swarmtrain.coordinator.membership import Decision, Phase, Policy, View, decide
+from swarmtrain.coordinator.membership import decide
 from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.terms import Decision, Phase, Policy, View
+from swarmtrain.coordinator.words import Words
 from swarmtrain.wire.pulse import Activity, Source
 
 BEAT = 0.5
@@ -153,7 +155,7 @@ class World:
             node.leaving = True
             self.excused = True
             if node.peer is not None and self._reaches(node):
-                self.run.leaving(node.peer)
+                Words(self.run).leaving(node.peer)
 
     def _resize(self, node: Node) -> None:
         if self.up:
@@ -200,7 +202,7 @@ class World:
 
     def _hang_up(self, node: Node) -> None:
         if node.peer is not None and node.peer.channel is node.link and self.up:
-            self.run.left(node.peer)
+            Words(self.run).left(node.peer)
         node.link = node.peer = None
 
     # ---- time ----------------------------------------------------------------------------------------------------
@@ -234,10 +236,10 @@ class World:
 
     def _close_aborted(self) -> None:
         """What the coordinator has hung up, its server notices."""
-        for peer in list(self.run.peers.values()):
+        for peer in list(self.run.roll.peers.values()):
             link = peer.channel
             if isinstance(link, Ear) and not link.open:
-                self.run.left(peer)
+                Words(self.run).left(peer)
 
     def _hear(self, node: Node) -> None:
         if node.cut or not self.up:
@@ -286,18 +288,18 @@ class World:
             leaving=node.leaving,
         )
         node.link, node.read = ears, 0
-        if self.run.replaced(peer):
+        if self.run.roll.replaced(peer):
             raise AssertionError(f"{node.name} is refused")
-        node.peer = self.run.join(peer)
+        node.peer = Words(self.run).join(peer)
         node.told, node.told_idle = {}, node.idle
-        self.run.tell(node.peer, [rank.state() for rank in node.ranks.values()])
+        Words(self.run).tell(node.peer, [rank.state() for rank in node.ranks.values()])
         self._close_aborted()
 
     def _begin(self, node: Node, start: dict[str, Any]) -> None:
         g = start["g"]
         self.sizes[g] = start["world_size"]
         if g not in self.steps:
-            parts = [each.disk for each in self.nodes if each.name in self.run.generation.parts]
+            parts = [each.disk for each in self.nodes if each.name in self.run.current.generation.parts]
             self.steps[g] = max(parts)
         node.ordered = ""
         node.ranks = {rank: Rank(rank, g, self.clock.now, self.steps[g]) for rank in start["ranks"]}
@@ -359,16 +361,16 @@ class World:
             return
         run, peer = self.run, node.peer
         peer.heard = self.clock.now
-        run.beat(peer, [self._pulse(rank) for rank in node.ranks.values()])
+        Words(run).beat(peer, [self._pulse(rank) for rank in node.ranks.values()])
         for rank in node.ranks.values():
             state = rank.state()
             if node.told.get(rank.rank) != state["state"]:
                 node.told[rank.rank] = state["state"]
-                run.worker(peer, state)
+                Words(run).worker(peer, state)
         if node.idle and not node.told_idle:
             node.told_idle = True
-            run.idle(peer, node.generation, 20_000)
-            run.drained(peer, node.generation)
+            Words(run).idle(peer, node.generation, 20_000)
+            Words(run).drained(peer, node.generation)
         self._close_aborted()
 
     def _pulse(self, rank: Rank) -> list[Any]:
@@ -395,7 +397,7 @@ class World:
                     old = [rank for rank in node.live if rank.g != event["generation"]]
                     assert not old, f"{name} takes part in {event['generation']} while {old} live"
             elif event["kind"] in ("failure", "stopping") and not self.excused:
-                moved = self.moved.get(self.run.generation.number, 0.0)
+                moved = self.moved.get(self.run.current.generation.number, 0.0)
                 whole = all(not rank.ended for node in self.nodes for rank in node.ranks.values())
                 stands = self.clock.now - moved > 3.0 or self.run.outcome is not None
                 assert stands or not whole or not self._all_there(), (
@@ -406,14 +408,14 @@ class World:
         assert len(trains) <= 1 or any(self.sizes[g] == 1 for g in trains), f"{trains} train at the same time"
 
     def _all_there(self) -> bool:
-        g = self.run.generation.number
+        g = self.run.current.generation.number
         return sum(len(node.live) for node in self.nodes if node.generation == g) == self.sizes.get(g)
 
     @property
     def trains_on(self) -> int:
         """Nodes of the generation that made a step at this beat; 0 where none did."""
-        g = self.run.generation.number
-        return len(self.run.generation.parts) if self.moved.get(g) == self.clock.now else 0
+        g = self.run.current.generation.number
+        return len(self.run.current.generation.parts) if self.moved.get(g) == self.clock.now else 0
 
     def until(self, seconds: float, done: Any) -> bool:
         """Let time go until something is so; whether it came to be."""

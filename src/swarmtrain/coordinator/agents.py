@@ -7,9 +7,10 @@ import sys
 import time
 
 from swarmtrain.coordinator.clients import ClientDesk
-from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.words import Words
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.frames import Message
@@ -22,6 +23,7 @@ class AgentDesk:
 
     def __init__(self, run: Run, clients: ClientDesk) -> None:
         self._run, self._clients = run, clients
+        self._words = Words(run)
         self._knocking = asyncio.Semaphore(_KNOCKERS)
         self._refused = 0
 
@@ -62,28 +64,28 @@ class AgentDesk:
             await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {join['node']}"})
             return
         peer = _peer(channel, join)
-        if join["role"] == "agent" and run.replaced(peer):
+        if join["role"] == "agent" and run.roll.replaced(peer):
             await channel.send({"refuse": f"another agent has taken the place of this one on {peer.node}"})
             return
         if join["role"] == "agent":
-            peer = run.join(peer)
+            peer = self._words.join(peer)
         elif run.phase is Phase.ENDED:
-            run.peers[peer.node] = peer
+            run.roll.peers[peer.node] = peer
         else:
             await channel.send({"refuse": "the run has not ended: its agents serve its files"})
             return
         try:
             self._welcome(channel, peer, _copied(run, join))
             if join["role"] == "agent":
-                run.tell(peer, join["states"])
+                self._words.tell(peer, join["states"])
             while (message := await channel.receive()) is not None:
-                if run.peers.get(peer.node) is not peer:
+                if run.roll.peers.get(peer.node) is not peer:
                     break  # another agent has taken its place
                 peer.heard = time.monotonic()
                 self._hear(peer, message)
         finally:
             if peer.channel is channel:
-                run.left(peer)
+                self._words.left(peer)
 
     def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
         """Tell an agent where it is, and how much of its output is known, before anything else is said to it."""
@@ -99,21 +101,21 @@ class AgentDesk:
                         *(["output", *key, offset] for key, offset in run.output.offsets.items()),
                         *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),
                     ],
-                    "generation": run.generation.number,
+                    "generation": run.current.generation.number,
                     "moved": run.moved,
                 }
             }
         )
         peer.copied = copied
-        run.share(peer)
+        run.roll.share(peer)
         run.bell.ring()
 
     def _hear(self, peer: Peer, message: Message) -> None:
-        run = self._run
+        run, words = self._run, self._words
         match message:
             case {"beat": sent, "pulses": pulses}:
                 peer.clock = _clock(peer.clock, sent)
-                run.beat(peer, pulses)
+                words.beat(peer, pulses)
                 peer.post({"beat": True})
             case {"output": {"g": generation, "r": rank, "o": offset, "t": when, "d": text}}:
                 known = run.output.append(generation, rank, peer.node, when + peer.clock, offset, text)
@@ -124,22 +126,22 @@ class AgentDesk:
                 peer.post({"ack": {"kind": "metrics", "g": generation, "r": rank, "o": known}})
                 run.bell.ring()
             case {"worker": state}:
-                run.worker(peer, state)
+                words.worker(peer, state)
             case {"idle": {"g": generation, "port": port}}:
-                run.idle(peer, generation, port)
+                words.idle(peer, generation, port)
             case {"drained": generation}:
-                run.drained(peer, generation)
+                words.drained(peer, generation)
             case {"warm": _}:
-                run.warm(peer)
+                words.warm(peer)
             case {"leaving": _}:
-                run.leaving(peer)
+                words.leaving(peer)
             case {"stacks": answer}:
-                run.stacks(peer, answer)
+                words.stacks(peer, answer)
             case {"trouble": text}:
                 if run.phase is not Phase.ENDED:
-                    run.trouble(peer, text)
+                    words.trouble(peer, text)
             case {"note": {"kind": kind, "text": text}}:
-                run.note(peer, kind, text)
+                words.note(peer, kind, text)
             case {"reply": number, **rest}:
                 queue = peer.replies.get(number)
                 if queue is not None:

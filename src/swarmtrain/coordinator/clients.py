@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.output import Filter, Line, Reader, in_order, tail
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.records import RecordsReader
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
+from swarmtrain.coordinator.terms import Phase
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
 from swarmtrain.wire import files, snapshots
 from swarmtrain.wire.channel import Channel
@@ -219,7 +219,7 @@ class ClientDesk:
         node, place = self._node(request), self._run.place
         order = {key: value for key, value in request.items() if key in ("do", "tier", "file", "keys")}
         order["directory"] = place.directory
-        peer = self._run.peers.get(node)
+        peer = self._run.roll.peers.get(node)
         if peer is not None and peer.channel is not None:
             async for reply in _replies(peer, *_open(peer, {"snapshots": order})):
                 yield reply
@@ -235,7 +235,7 @@ class ClientDesk:
     ) -> AsyncIterator[Message]:
         """Of the node that holds them: from its agent, from this disk, or the word that it must be reached first."""
         node = self._holder(request)
-        peer = self._run.peers.get(node)
+        peer = self._run.roll.peers.get(node)
         place = self._run.place
         if peer is not None and peer.channel is not None:
             async for reply in _replies(peer, *_open(peer, {op: {"path": path}})):
@@ -252,9 +252,9 @@ class ClientDesk:
         """The node asked for; else that of rank 0."""
         if request.get("node"):
             return self._node(request)
-        if not self._run.workers:
+        if not self._run.current.workers:
             raise ClusterError("no node of this run has started yet, so there is nothing there")
-        return self._run.workers[0].node
+        return self._run.current.workers[0].node
 
     def _node(self, request: Message) -> str:
         """The node that a request names by itself or by a rank."""
@@ -262,9 +262,11 @@ class ClientDesk:
         nodes = self._nodes()
         rank = request.get("rank")
         if rank is not None:
-            if rank not in run.workers:
-                raise RequestError(f"there is no rank {rank}", f"ranks are 0 to {len(run.workers) - 1}")
-            return run.workers[rank].node
+            if rank not in run.current.workers:
+                raise RequestError(
+                    f"there is no rank {rank}", f"ranks are 0 to {len(run.current.workers) - 1}"
+                )
+            return run.current.workers[rank].node
         node = str(request.get("node"))
         if node not in nodes:
             raise RequestError(
@@ -276,10 +278,15 @@ class ClientDesk:
         """Every node that has taken part, or is to."""
         run = self._run
         joined = (event["node"] for event in run.journal.all("joined"))
-        return {*run.peers, *run.task.node_names, *(worker.node for worker in run.workers.values()), *joined}
+        return {
+            *run.roll.peers,
+            *run.task.node_names,
+            *(worker.node for worker in run.current.workers.values()),
+            *joined,
+        }
 
     def _peer(self, node: str) -> Peer:
-        peer = self._run.peers.get(node)
+        peer = self._run.roll.peers.get(node)
         if (peer is None or peer.channel is None) and self._run.phase is Phase.ENDED:
             raise ClusterError(f"{self._run.ticket.run} has ended: nothing of it runs any more")
         if peer is None or peer.channel is None:

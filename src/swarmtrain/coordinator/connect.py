@@ -65,7 +65,8 @@ async def _relay(client: Channel) -> None:
 async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer from what is on disk. Imported here: the living coordinator's clients should not wait for it."""
     from swarmtrain.coordinator.clients import ClientDesk
-    from swarmtrain.coordinator.run import Place, Run
+    from swarmtrain.coordinator.place import Place
+    from swarmtrain.coordinator.run import Run
     from swarmtrain.wire.storage import Storage
     from swarmtrain.wire.task import Task, Ticket
 

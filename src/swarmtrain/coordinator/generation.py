@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from swarmtrain.coordinator.journal import Event
-from swarmtrain.coordinator.membership import Formation
 from swarmtrain.coordinator.peers import Peer, Worker
+from swarmtrain.coordinator.terms import Formation
 from swarmtrain.wire.frames import Message
 
 

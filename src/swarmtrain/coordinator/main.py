@@ -12,9 +12,10 @@ from pathlib import Path
 
 from swarmtrain.coordinator.agents import AgentDesk
 from swarmtrain.coordinator.clients import ClientDesk
-from swarmtrain.coordinator.membership import Phase
-from swarmtrain.coordinator.run import Place, Run
+from swarmtrain.coordinator.place import place_of
+from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.salvage import salvage
+from swarmtrain.coordinator.terms import Phase
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
 from swarmtrain.wire.keeper import keep
@@ -37,28 +38,6 @@ def main(argv: list[str]) -> int:
 def _lead(leave: bool) -> int:
     asyncio.run(_coordinate(leave))
     return 0
-
-
-def place_of(storage: Storage, ticket: Ticket, node: str, deployment: str) -> Place:
-    """The directories of a run.
-
-    The same stack may be deployed a second time by hand, with the same ticket: that is another run, and must not
-    find itself already over. The id of the deployment tells a restart from a second deployment.
-    """
-    attempt = 1
-    while True:
-        directory = ticket.run if attempt == 1 else f"{ticket.run}~{attempt}"
-        mark = storage.coordinator(directory) / "deployment"
-        if not mark.exists() or mark.read_text() == deployment:
-            break
-        attempt += 1
-    lineage = storage.lineage(ticket.resume) if ticket.resume else directory
-    if (storage.run(directory) / "lineage").exists():
-        lineage = storage.lineage(directory)
-    storage.coordinator(directory).mkdir(parents=True, exist_ok=True)
-    mark.write_text(deployment)
-    storage.claim(directory, lineage)
-    return Place(storage, directory, lineage, node)
 
 
 async def _coordinate(leave: bool) -> None:
@@ -115,6 +94,6 @@ async def _until_left(run: Run, clients: ClientDesk) -> None:
         if run.phase is not Phase.ENDED:
             continue
         ended = ended or time.monotonic()
-        agents = any(peer.channel is not None for peer in run.peers.values())
+        agents = any(peer.channel is not None for peer in run.roll.peers.values())
         if not clients.connected and (not agents or time.monotonic() - ended > _LEAVE_SECONDS):
             return

@@ -1,8 +1,8 @@
 """Who takes part, and what happens next: the decisions of a run as pure functions.
 
 The run (run.py) keeps the facts, asks :func:`decide` after everything that happens, and carries out the answer.
-Nothing here reads a clock, a socket or a file, so that every case can be a line in a table of tests. Times are
-seconds on one monotonic clock.
+Nothing here reads a clock, a socket or a file, so that every case can be a line in a table of tests. The words are
+those of terms.py.
 
 Progress is the proof of life. Ranks that train together step together, so as long as steps are made every member is
 there, whatever became of its connection, and nothing is stopped or restarted.
@@ -11,236 +11,28 @@ there, whatever became of its connection, and nothing is stopped or restarted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 
-from swarmtrain.coordinator.healing import Attempt, GiveUp, Restart, judge, left_out
-
-
-class Phase(str, Enum):
-    """Where a run is in its life."""
-
-    GATHERING = "gathering"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    ENDED = "ended"
-
-
-class Outcome(str, Enum):
-    """How a run ends: in exactly one of these."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the job says about its members. Durations in seconds.
-
-    Attributes:
-        names: of the nodes, in the order of their ranks; empty where they are counted.
-        first: the node that gets rank 0 when nodes are counted: the coordinator's own.
-        last_call: for how long a run that could do with fewer waits for one more.
-        lease: for how long a member may be out of touch while no step is made.
-        lease_blind: the same where nobody tells of steps, and only the connection has fallen silent.
-        lease_alone: the same for the only member of a generation, which can go on by itself: longer than the time
-            after which its agent gives up training without a coordinator.
-        node_timeout: for how long a run that has begun waits for enough nodes.
-        hang: for how long no step may be made; None: `auto_hang` of the usual time of a step.
-        hang_watched: whether hangs are looked for at all.
-    """
-
-    nodes_min: int
-    nodes_max: int
-    names: tuple[str, ...] = ()
-    first: str = ""
-    last_call: float = 3.0
-    lease: float = 4.0
-    lease_blind: float = 15.0
-    lease_alone: float = 90.0
-    node_timeout: float = 900.0
-    hang: float | None = None
-    hang_watched: bool = True
-    restart: Restart = field(default_factory=Restart)
-
-
-@dataclass(frozen=True)
-class Member:
-    """An agent that joined.
-
-    Attributes:
-        port: free on that node a moment ago; for the master.
-        heard: when it last said anything.
-        idle: no worker is left there.
-        drained: and all that its workers wrote has arrived.
-        warm: it can start workers at once.
-        leaving: it has been told to go, and goes when its workers are gone.
-        gone: since when its connection is lost; in the future where it is expected back until then.
-    """
-
-    node: str
-    slot: int
-    workers: int
-    address: str
-    port: int
-    joined: float
-    heard: float = 0.0
-    idle: bool = True
-    drained: bool = True
-    warm: bool = True
-    leaving: bool = False
-    gone: float | None = None
-
-
-@dataclass(frozen=True)
-class Advance:
-    """How the current generation gets on, as its workers' pulses tell.
-
-    Attributes:
-        stepped: when the last step was made; None before the first, or where steps are unknown.
-        usual: median seconds of a step; None while unknown.
-        steps: how many were seen in this generation.
-        busy: a rank is in a phase that makes no steps: starting, evaluating, saving.
-        cooperative: every rank can save and pause when it is asked to.
-    """
-
-    stepped: float | None = None
-    usual: float | None = None
-    steps: int = 0
-    busy: bool = False
-    cooperative: bool = False
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One member's part in a generation."""
-
-    node: str
-    group_rank: int
-    ranks: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Formation:
-    """A generation, before it has a number."""
-
-    assignments: tuple[Assignment, ...]
-    master: Member
-
-    @property
-    def world_size(self) -> int:
-        """All ranks together."""
-        return sum(len(assignment.ranks) for assignment in self.assignments)
-
-
-@dataclass(frozen=True)
-class View:
-    """The facts that a decision is made on.
-
-    Attributes:
-        deadline: by which enough members must have gathered.
-        generation: the number of the current one, 0 before the first.
-        failed: something failed that this generation does not survive.
-        history: how generations failed, on this clock; the current one is its last once `failed`.
-        finished: every worker of this generation exited with 0, with its work done.
-        paused: every worker has saved its work and left, because it was asked to.
-        taking_part: nodes of the current generation.
-        stopping_until: when members that do not report their workers' end are left out.
-        not_before: when the next generation may form.
-        pausing_until: by when the workers should have paused, once they were asked to.
-        no_pause_before: when they may be asked to, again.
-        looked: it was already reported that no step is being made.
-        saves: the program takes snapshots that all ranks agree on, so the group can change without a loss.
-        wanted: how many nodes a person wants; None: as many as the job allows.
-    """
-
-    phase: Phase
-    members: tuple[Member, ...]
-    deadline: float
-    generation: int = 0
-    stop_asked: bool = False
-    failed: bool = False
-    history: tuple[Attempt, ...] = ()
-    finished: bool = False
-    paused: bool = False
-    taking_part: frozenset[str] = frozenset()
-    stopping_until: float = 0.0
-    not_before: float = 0.0
-    advance: Advance = field(default_factory=Advance)
-    pausing_until: float | None = None
-    no_pause_before: float = 0.0
-    looked: bool = False
-    saves: bool = False
-    wanted: int | None = None
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Nothing to do before ``until``, or before something happens."""
-
-    until: float | None = None
-
-
-@dataclass(frozen=True)
-class Form:
-    """Start a generation."""
-
-    formation: Formation
-
-
-@dataclass(frozen=True)
-class Lose:
-    """These members have been out of touch for too long while no step was made: the generation fails for them."""
-
-    nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Look:
-    """No step has been made for a good while: find out who does what, and say so."""
-
-
-@dataclass(frozen=True)
-class Hang:
-    """No step has been made for too long: the generation fails."""
-
-    limit: float
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Ask the workers to save and leave, since the group changes."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Unpause:
-    """They did not: go on as before."""
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Stop the workers of the current generation."""
-
-
-@dataclass(frozen=True)
-class Regather:
-    """Prepare the next generation."""
-
-    not_before: float = 0.0
-
-
-@dataclass(frozen=True)
-class End:
-    """The run is over."""
-
-    outcome: Outcome
-    reason: str = ""
-
-
-Decision = Wait | Form | Lose | Look | Hang | Pause | Unpause | Stop | Regather | End
+from swarmtrain.coordinator.healing import GiveUp, judge, left_out
+from swarmtrain.coordinator.terms import (
+    Assignment,
+    Decision,
+    End,
+    Form,
+    Formation,
+    Hang,
+    Look,
+    Lose,
+    Member,
+    Outcome,
+    Pause,
+    Phase,
+    Policy,
+    Regather,
+    Stop,
+    Unpause,
+    View,
+    Wait,
+)
 
 _IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
 _HANG_SECONDS = 60.0

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from swarmtrain.coordinator.membership import Member
+from swarmtrain.coordinator.cause import describe_exit
+from swarmtrain.coordinator.terms import Member
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
 
@@ -24,6 +25,21 @@ class Worker:
     code: int | None = None
     step: int | None = None
     paused: bool = False  # it has left with all work saved, as it was asked to
+
+    @property
+    def over(self) -> bool:
+        """Whether it has gone."""
+        return self.state in ("exited", "killed")
+
+    def take(self, state: Message) -> None:
+        """Its agent says that it runs, or how it ended."""
+        self.pid, self.state = state.get("pid"), state["state"]
+        if self.state == "running":
+            return
+        self.code, self.paused = state.get("code"), bool(state.get("paused"))
+        self.exit = describe_exit(self.code, state.get("signal"))
+        if state.get("killed"):
+            self.state = "killed"
 
     def dump(self) -> dict[str, Any]:
         """As it stands in the status document."""
@@ -76,6 +92,11 @@ class Peer:
             gone=self.gone,
         )
 
+    def identity(self) -> dict[str, Any]:
+        """What the journal keeps of it when it joins."""
+        keys = ("node", "node_id", "incarnation", "address", "interface", "gpus")
+        return {key: getattr(self, key) for key in keys}
+
     def renew(self, said: Peer) -> None:
         """It has joined again: what it says now counts, but that it leaves is never taken back."""
         leaving = self.leaving or said.leaving
@@ -83,6 +104,12 @@ class Peer:
             if each.name not in ("node", "joined", "gone", "missed_start", "replies"):
                 setattr(self, each.name, getattr(said, each.name))
         self.leaving = leaving
+
+    def hang_up(self) -> None:
+        """End its connection, if there is one."""
+        if self.channel is not None:
+            self.channel.abort()
+            self.channel = None
 
     def post(self, message: Message) -> None:
         """Tell the agent, if it can be told now; it learns everything it missed when it joins again."""

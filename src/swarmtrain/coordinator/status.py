@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from swarmtrain.coordinator.membership import Phase
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.terms import Phase
 from swarmtrain.wire.pulse import Source
 
 _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
@@ -30,12 +30,14 @@ def status(run: Run) -> dict[str, Any]:
         "started": started["t"] if started else None,
         "ended": ended["t"] if ended else None,
         "now": time.time(),
-        "generation": run.generation.number,
-        "world_size": len(run.workers),
-        "master": run.generation.master,
+        "generation": run.current.generation.number,
+        "world_size": len(run.current.workers),
+        "master": run.current.generation.master,
         "coordinator": run.place.node,
         "resumed_from": run.ticket.resume or None,
-        "workers": [worker.dump() | {"step": _step(run, worker.rank)} for worker in run.workers.values()],
+        "workers": [
+            worker.dump() | {"step": _step(run, worker.rank)} for worker in run.current.workers.values()
+        ],
         "members": _members(run),
         "cause": causes[0] | {"others": causes[1:]} if causes else None,
         "nodes": {
@@ -52,7 +54,7 @@ def status(run: Run) -> dict[str, Any]:
                 "work": str(run.place.storage.work(run.place.lineage, node)),
                 "snapshots": str(run.place.storage.snapshots(run.place.lineage, node)),
             }
-            for node in sorted({worker.node for worker in run.workers.values()})
+            for node in sorted({worker.node for worker in run.current.workers.values()})
         },
         **run.progress.summary(),
         **run.chronicle.summary(),
@@ -61,42 +63,42 @@ def status(run: Run) -> dict[str, Any]:
 
 def _cooperative(run: Run) -> bool | None:
     """Whether the training saves and pauses when it is asked to; None before every rank has told."""
-    sources = [beat.source for beat in run.vitals.beats.values()]
-    if len(sources) < max(1, len(run.workers)) or Source.NOBODY in sources:
+    sources = [beat.source for beat in run.current.vitals.beats.values()]
+    if len(sources) < max(1, len(run.current.workers)) or Source.NOBODY in sources:
         return None
     return all(source is Source.COOPERATIVE for source in sources)
 
 
 def _step(run: Run, rank: int) -> int | None:
     """A rank's newest step: its pulse knows it sooner than its metrics."""
-    beat = run.vitals.beats.get(rank)
+    beat = run.current.vitals.beats.get(rank)
     return beat.step if beat is not None and beat.stepped is not None else run.progress.step_of(rank)
 
 
 def _steps(run: Run) -> dict[str, Any]:
     """What the pulses know of the training as a whole."""
-    usual, step = run.vitals.usual(), run.vitals.step()
+    usual, step = run.current.vitals.usual(), run.current.vitals.step()
     known: dict[str, Any] = {}
     if usual is not None:
         known["step_seconds"] = round(usual, 6)
-    if step is not None and run.vitals.stepped() is not None:
+    if step is not None and run.current.vitals.stepped() is not None:
         known["step"] = step
     return known
 
 
 def _members(run: Run) -> list[dict[str, Any]]:
-    rows = [_member(run, peer) for peer in run.peers.values()]
+    rows = [_member(run, peer) for peer in run.roll.peers.values()]
     here = {row["node"] for row in rows}
-    nodes = [*run.task.node_names, *(worker.node for worker in run.workers.values())]
+    nodes = [*run.task.node_names, *(worker.node for worker in run.current.workers.values())]
     for node in dict.fromkeys(node for node in nodes if node not in here):
         state = "ended" if run.phase is Phase.ENDED else "waiting"
-        ranks = [worker.rank for worker in run.workers.values() if worker.node == node]
+        ranks = [worker.rank for worker in run.current.workers.values() if worker.node == node]
         rows.append({"node": node, "state": state, "ranks": ranks})
     return sorted(rows, key=lambda row: (row["ranks"] or [1 << 30], row["node"]))
 
 
 def _member(run: Run, peer: Peer) -> dict[str, Any]:
-    ranks = [worker.rank for worker in run.workers.values() if worker.node == peer.node]
+    ranks = [worker.rank for worker in run.current.workers.values() if worker.node == peer.node]
     if peer.channel is None:
         state = "ended" if run.phase is Phase.ENDED else "left" if peer.leaving else "lost"
     elif peer.leaving:

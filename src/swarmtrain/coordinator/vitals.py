@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarmtrain.coordinator.hang import Straggler, straggler
-from swarmtrain.coordinator.membership import Advance
+from swarmtrain.coordinator.terms import Advance
 from swarmtrain.wire.pulse import Activity, Source
 
 _SAMPLES = 64  # step times of which the median is taken

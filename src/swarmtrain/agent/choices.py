@@ -1,0 +1,102 @@
+"""What the launcher says of a node, and what is chosen on it for the user: workers, backend, threads, with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmtrain.agent import machine
+from swarmtrain.agent.environment import shared
+from swarmtrain.wire import names
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the launcher says of this node, in the environment."""
+
+    coordinator: str
+    node: str
+    node_id: str
+    slot: int
+    storage: Storage
+    code: tuple[Path, ...]
+
+    @staticmethod
+    def of(env: dict[str, str]) -> Settings:
+        """Read them. Raises KeyError, which is the launcher's mistake."""
+        node = env[names.ENV_NODE]
+        slot = env.get(names.ENV_SLOT, "0")
+        return Settings(
+            coordinator=env[names.ENV_COORDINATOR],
+            node=node,
+            node_id=env.get(names.ENV_NODE_ID, node),
+            slot=int(slot) if slot.isdigit() else 0,
+            storage=Storage(Path(env.get(names.ENV_STORAGE, names.STORAGE))),
+            code=tuple(Path(part) for part in env.get(names.ENV_CODE, "").split(":") if part),
+        )
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What holds for all generations on this node.
+
+    Attributes:
+        gpus: that this node sees.
+        backend: what would do for this node alone; one is taken for all.
+        env: of all its workers, as `environment.shared` gives it.
+        notes: kinds and sentences for the journal.
+    """
+
+    gpus: int
+    workers: int
+    backend: str
+    env: Mapping[str, str]
+    notes: tuple[tuple[str, str], ...]
+
+
+def choose(task: Task, user: Mapping[str, str], base: dict[str, str]) -> Choices:
+    """Look at the machine, and choose what the job leaves open.
+
+    Args:
+        user: the job's variables.
+        base: this container's environment.
+    """
+    gpus = machine.gpus(base)
+    workers = task.workers or gpus or 1
+    backend: str = task.backend
+    if task.backend == "auto":
+        backend = "nccl" if gpus >= workers else "gloo"
+    threads, why = _threads(task, workers)
+    env = shared(base, task, user, threads, backend)
+    for where, variables in (("the image", base), ("the job", user)):
+        why = f"set by {where}" if "OMP_NUM_THREADS" in variables else why
+    seen = "no GPU" if not gpus else _count(gpus, "GPU")
+    asked = "asked for" if task.workers else ("one a GPU" if gpus else "no GPU, so one")
+    words = (
+        f"{_count(workers, 'worker')} ({asked}), "
+        f"backend {backend} ({'asked for' if task.backend != 'auto' else seen}), "
+        f"OMP_NUM_THREADS={env['OMP_NUM_THREADS']} ({why})"
+    )
+    notes = [("choice", words)]
+    reserved = machine.reserved_gpus(base)
+    if reserved is not None and gpus > reserved:
+        warning = (
+            f"{reserved} GPUs are reserved for this task but it sees {gpus}: "
+            "check swarm-resource in the node's nvidia-container-runtime configuration"
+        )
+        notes.append(("warning", warning))
+    return Choices(gpus, workers, backend, env, tuple(notes))
+
+
+def _threads(task: Task, workers: int) -> tuple[int, str]:
+    """How many threads each worker has, and why."""
+    available = machine.processors(task.cpus)
+    processors = f"{available:.2g} processor{'' if available == 1 else 's'}"
+    return max(1, int(available // workers)), f"{processors} for {_count(workers, 'worker')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"

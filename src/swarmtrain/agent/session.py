@@ -1,0 +1,234 @@
+"""The agent's sessions with the coordinator: it joins, hears its orders, and joins again when it is cut off.
+
+What happened meanwhile, when nobody could be told, is said again whenever it has joined. Line.py is the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from swarmtrain.agent import network
+from swarmtrain.agent.choices import Choices, Settings
+from swarmtrain.agent.home import Home
+from swarmtrain.agent.journal_copy import JournalCopy
+from swarmtrain.agent.line import Background, Line
+from swarmtrain.agent.pump import Key
+from swarmtrain.agent.serve import Desk
+from swarmtrain.agent.share import Share
+from swarmtrain.errors import ChannelError
+from swarmtrain.wire import sockets
+from swarmtrain.wire.channel import Channel, initiate
+from swarmtrain.wire.frames import Message
+from swarmtrain.wire.task import Ticket
+
+_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Session:
+    """Keeps this node's agent joined.
+
+    Args:
+        share: what the coordinator gives orders to.
+        line: what is open while there is a session.
+
+    Attributes:
+        over: the run has ended, or does not take this node.
+        leaving: this agent is told to go.
+    """
+
+    def __init__(
+        self, ticket: Ticket, settings: Settings, choices: Choices, share: Share, line: Line
+    ) -> None:
+        self._ticket, self._settings, self._choices = ticket, settings, choices
+        self._share, self._line = share, line
+        self._incarnation = f"{os.getpid()}-{time.time_ns():x}"
+        self._desk = Desk(settings.storage, settings.node, line.send)
+        self._desk.env = choices.env
+        self._copy: JournalCopy | None = None
+        self._moved = 0  # the highest number of a move of the coordinator that this agent has seen
+        self._background = Background()
+        self.over = asyncio.Event()
+        self.leaving = False
+
+    async def stay_joined(self) -> None:
+        """Join, and join again whenever the connection breaks."""
+        failures = 0
+        while not self.over.is_set():
+            began = time.monotonic()
+            try:
+                await self.once()
+            except (OSError, ChannelError, asyncio.TimeoutError) as error:
+                if failures % 10 == 0:
+                    print(f"{self._settings.coordinator}: {error}", file=sys.stderr, flush=True)
+                if ended := ended_here(self._settings.coordinator):
+                    await self._end_alone(ended)
+            failures = 0 if time.monotonic() - began > 5.0 else failures + 1
+            await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+
+    async def once(self) -> None:
+        """One connection, from the proof of identity to its end."""
+        reader, writer = await sockets.dial(self._settings.coordinator)
+        channel = Channel(reader, writer)
+        try:
+            await initiate(channel, self._ticket.token)
+            choice = self._line.choice = self._choose_network(writer)
+            await channel.send({"join": self._join(choice)})
+            answer = await channel.receive()
+            if answer is None:
+                raise ChannelError("the coordinator closed the connection")
+            if "salvage" in answer:
+                await self._hand_over(channel)
+                return
+            if answer.get("welcome", {}).get("moved", 0) < self._moved:
+                raise ChannelError("this coordinator has been replaced by one on another machine")
+            if "refuse" in answer:
+                print(f"the coordinator refused this node: {answer['refuse']}", file=sys.stderr, flush=True)
+                self.over.set()
+                return
+            self._welcomed(answer["welcome"])
+            self._line.open(channel)
+            self._share.say_again()
+            self._say_leaving()
+            pumping = asyncio.ensure_future(self._share.pump.run(channel.send))
+            pumping.add_done_callback(lambda task: _pump_ended(task, channel))
+            try:
+                while (message := await channel.receive()) is not None:
+                    self._line.heard()
+                    self.hear(message)
+            finally:
+                pumping.cancel()
+        finally:
+            self._line.channel = None
+            self._desk.close()
+            channel.close()
+
+    def leave(self) -> None:
+        """This agent goes: say so, now and whenever it joins again."""
+        self.leaving = True
+        self._say_leaving()
+
+    def _say_leaving(self) -> None:
+        if self.leaving:
+            self._line.post({"leaving": True})
+
+    # ---- joining ---------------------------------------------------------------------------------------------
+
+    def _choose_network(self, writer: asyncio.StreamWriter) -> network.Choice:
+        here = self._settings.coordinator.startswith(sockets.UNIX)
+        source = "127.0.0.1" if here else writer.get_extra_info("sockname")[0]
+        peer = "127.0.0.1" if here else writer.get_extra_info("peername")[0]
+        return network.choose(network.interfaces(), source, peer, same_machine=here)
+
+    def _join(self, choice: network.Choice) -> Message:
+        return {
+            "role": "agent",
+            "node": self._settings.node,
+            "node_id": self._settings.node_id,
+            "incarnation": self._incarnation,
+            "slot": self._settings.slot,
+            "workers": self._choices.workers,
+            "gpus": self._choices.gpus,
+            "backend": self._choices.backend,
+            "address": choice.address,
+            "interface": choice.interface,
+            "why": choice.why,
+            "port": self._line.free_port(),
+            "time": time.time(),
+            "generation": self._share.generation,
+            "states": list(self._share.workers.states.values()),
+            "idle": self._share.idle,
+            "drained": self._share.drained,
+            "warm": self._share.warm,
+            "leaving": self.leaving,
+            "journal": len(self._copy.events) if self._copy is not None else 0,
+            "moved": self._moved,
+        }
+
+    def _welcomed(self, welcome: Message) -> None:
+        home = Home(self._settings.storage, welcome["directory"], welcome["lineage"], welcome["node"])
+        self._desk.node, self._desk.lineage = home.node, home.lineage
+        moved, self._moved = welcome["moved"] > self._moved, max(self._moved, welcome["moved"])
+        if self._copy is None or moved:
+            self._copy = JournalCopy(home.journal)
+            self._copy.forget()
+        offsets: dict[Key, int] = {(kind, g, r): offset for kind, g, r, offset in welcome["offsets"]}
+        self._share.welcomed(home, offsets, welcome["generation"], moved=moved)
+
+    async def _hand_over(self, channel: Channel) -> None:
+        """Give a coordinator that begins elsewhere what this node knows of the journal."""
+        copy = self._copy or JournalCopy(self._home(self._ticket.run).journal)
+        for batch in copy.batches():
+            await channel.send({"copy": batch, "done": False})
+        await channel.send({"copy": [], "done": True})
+        await channel.receive()  # its hanging up says that it has everything
+
+    def _home(self, directory: str) -> Home:
+        """Where a run is on this node, if nobody has said so yet."""
+        storage = self._settings.storage
+        return Home(storage, directory, storage.lineage(directory), self._settings.node)
+
+    # ---- what the coordinator says ---------------------------------------------------------------------------
+
+    def hear(self, message: Message) -> None:
+        """One message of the coordinator."""
+        match message:
+            case {"start": start}:
+                self._background.run(self._share.start(start))
+            case {"stop": {"g": generation, "grace": grace, "how": how}}:
+                self._share.stop(generation, grace, how)
+            case {"pause": {"g": generation, "on": on}}:
+                self._share.pause(generation, on)
+            case {"stacks": {"g": generation}}:
+                self._share.look(generation)
+            case {"end": _}:
+                self._background.run(self._end())
+            case {"journal": events}:
+                if self._copy is not None:
+                    self._copy.take(events)
+            case {"beat": _}:
+                pass  # it is there: that is all it says
+            case {"ack": {"kind": kind, "g": generation, "r": rank, "o": offset}}:
+                self._share.pump.confirm((kind, generation, rank), offset)
+            case _:
+                self._desk.hear(message)
+
+    async def _end(self) -> None:
+        await self._share.end()
+        self.over.set()
+
+    async def _end_alone(self, directory: str) -> None:
+        """The run ended while this agent was away, and its coordinator has left: nobody will say so any more."""
+        if self._share.home is None:
+            self._share.home = self._home(directory)
+        await self._end()
+
+
+def ended_here(coordinator: str) -> str:
+    """The directory of a run that has ended, by the journal that its coordinator left on this machine; else empty."""
+    if not coordinator.startswith(sockets.UNIX):
+        return ""
+    place = Path(coordinator.removeprefix(sockets.UNIX)).parent
+    try:
+        lines = (place / "journal.jsonl").read_bytes().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        if b"ended" in line:
+            try:
+                if json.loads(line)["kind"] == "ended":
+                    return place.parent.name
+            except (ValueError, KeyError, TypeError):
+                continue  # the last line of a coordinator that was killed
+    return ""
+
+
+def _pump_ended(pumping: asyncio.Task[None], channel: Channel) -> None:
+    """A pump that broke ends the session: the next one begins where the coordinator's knowledge ends."""
+    if not pumping.cancelled() and (error := pumping.exception()) is not None:
+        print(f"output could not be sent: {error!r}", file=sys.stderr, flush=True)
+        channel.abort()

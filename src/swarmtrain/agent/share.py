@@ -1,0 +1,256 @@
+"""This node's share of the run: its workers, one generation at a time, and what they wrote that is on its way.
+
+Session.py brings the coordinator's orders; what comes of them goes back through the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from swarmtrain.agent.choices import Settings
+from swarmtrain.agent.environment import Node, Part
+from swarmtrain.agent.home import Home
+from swarmtrain.agent.line import Background, Line
+from swarmtrain.agent.pump import Key, Pump
+from swarmtrain.agent.stacks import stacks, stopped
+from swarmtrain.agent.workers import Workers
+from swarmtrain.errors import SwarmtrainError
+from swarmtrain.wire.frames import Message
+from swarmtrain.wire.task import Task, Ticket
+
+
+class Share:
+    """What one node does for a run.
+
+    Args:
+        env: what all its workers find in their environment.
+
+    Attributes:
+        home: its directories; None before the first welcome.
+        generation: the last one that this node was told to begin; 0 before.
+        ordered: the coordinator has said how the current generation ends.
+    """
+
+    def __init__(
+        self, task: Task, ticket: Ticket, settings: Settings, env: Mapping[str, str], line: Line
+    ) -> None:
+        self._ticket, self._settings, self._line = ticket, settings, line
+        self.workers = Workers(task, env, self._worker_changed, line.note)
+        self.pump = Pump()
+        self.home: Home | None = None
+        self.generation = 0
+        self.ordered = asyncio.Event()
+        self._prepared = asyncio.Event()  # the directories and the code are there
+        self._starting = False  # a generation is to begin as soon as this node is prepared
+        self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
+        self._undelivered: dict[int, asyncio.Task[None]] = {}  # generations whose output is on its way
+        self._background = Background()
+
+    async def open(self) -> None:
+        """Start the spawner, which begins to import what workers need."""
+        await self.workers.open(self._settings.storage.root)
+        self._background.run(self._warm_up())
+
+    async def close(self) -> None:
+        """End whatever still runs."""
+        self.workers.stop(0.0)
+        await self.workers.close()
+
+    async def _warm_up(self) -> None:
+        await self.workers.warm.wait()
+        await self._prepared.wait()
+        self._line.post({"warm": True})
+
+    # ---- how it stands ---------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """No worker is left, and none is about to start."""
+        return self.workers.done.is_set() and not self._starting
+
+    @property
+    def drained(self) -> bool:
+        """And everything that they wrote has arrived."""
+        return self.idle and self.generation not in self._undelivered
+
+    @property
+    def warm(self) -> bool:
+        """Workers could start at once."""
+        return self.workers.warm.is_set() and self._prepared.is_set()
+
+    def on_its_way(self) -> list[asyncio.Task[None]]:
+        """What ends when all that a generation wrote has arrived, one for each that wrote something."""
+        return list(self._undelivered.values())
+
+    def say_again(self) -> None:
+        """Say what has happened since the words of joining were written, when nobody could be told."""
+        for state in self.workers.states.values():
+            self._line.post({"worker": state})
+        if self.idle:
+            self._say_idle(self.generation)
+        if self.drained:
+            self._line.post({"drained": self.generation})
+        if self.warm:
+            self._line.post({"warm": True})
+
+    def beat(self) -> None:
+        """Say that this node lives, and how its workers get on."""
+        self._line.beat(self.workers.pulses())
+
+    # ---- its place -------------------------------------------------------------------------------------------
+
+    def welcomed(self, home: Home, offsets: dict[Key, int], newest: int, *, moved: bool) -> None:
+        """The coordinator has said where this node is in the run.
+
+        Args:
+            offsets: how much of each file the coordinator has.
+            newest: the current generation's number.
+            moved: it is another coordinator, which does not have what the one before had.
+        """
+        fresh = self.home is None
+        self.home, self._known = home, offsets
+        if moved and not fresh:
+            self._deliver_the_past(home, newest)
+        self.pump.rewind(offsets)
+        if fresh:
+            self._background.run(self._prepare(home, newest))
+
+    async def _prepare(self, home: Home, newest: int) -> None:
+        """Lay out this node's directories and the user's code, while other nodes are still on their way.
+
+        In a thread, since it may take a slow disk longer than an agent may be silent.
+        """
+        try:
+            kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._ticket.token)
+        except (OSError, SwarmtrainError) as error:
+            self._line.trouble(str(error))
+            return
+        if kept:
+            self._line.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
+        self._deliver_the_past(home, newest)
+        self._prepared.set()
+
+    # ---- one generation --------------------------------------------------------------------------------------
+
+    async def start(self, start: Message) -> None:
+        """Begin a generation; an old one, or one that is begun already, is not begun again."""
+        if start["g"] <= self.generation or not self.workers.done.is_set():
+            return
+        self.generation = start["g"]
+        self.ordered.clear()
+        self._starting = True
+        await self._prepared.wait()
+        self._starting = False
+        if start["g"] == self.generation and not self.ordered.is_set():
+            try:
+                for kind, rank, path in self._begin(start):
+                    self.pump.watch((kind, start["g"], rank), path)
+            except OSError as error:
+                self._line.trouble(f"workers cannot be started: {error}")
+                return
+        self._background.run(self._finish(start["g"]))  # at once, if it was stopped before it began
+
+    def _begin(self, start: Message) -> list[tuple[str, int, Path]]:
+        """Start its workers; returns what `Workers.begin` does. Raises OSError."""
+        home, choice = self.home, self._line.choice
+        assert home is not None and choice is not None, "a generation begins after the welcome"
+        parts = [
+            Part(
+                generation=start["g"],
+                fence=self._ticket.fence(start["g"]),
+                rank=rank,
+                local_rank=local_rank,
+                local_world_size=len(start["ranks"]),
+                group_rank=start["group_rank"],
+                nodes=start["nodes"],
+                world_size=start["world_size"],
+                master_address=start["master"]["address"],
+                master_port=start["master"]["port"],
+            )
+            for local_rank, rank in enumerate(start["ranks"])
+        ]
+        node = Node(
+            run=self._ticket.run,
+            name=home.node,
+            interface=choice.interface,
+            backend=start["backend"],
+            snapshots=str(home.snapshots),
+            memory=str(home.memory_snapshots),
+        )
+        return self.workers.begin(parts, node, home.work, home.output, home.memory)
+
+    async def _finish(self, generation: int) -> None:
+        """When all workers are gone, say so; and again when everything they wrote has arrived."""
+        self._deliver(generation)
+        await self.workers.done.wait()
+        if self._line.channel is not None:  # else the coordinator learns of it when this agent joins again
+            self._say_idle(generation)
+
+    def stop(self, generation: int, grace: float, how: str) -> None:
+        """End the workers of a generation, as `Workers.stop` does."""
+        if generation == self.generation:
+            self.ordered.set()
+            self.workers.stop(grace, how)
+
+    def pause(self, generation: int, on: bool) -> None:
+        """Ask the workers of a generation to save and leave, or take it back."""
+        if generation == self.generation:
+            (self.ordered.set if on else self.ordered.clear)()
+            self.workers.pause(on)
+
+    def look(self, generation: int) -> None:
+        """Find out what the workers of a generation are doing, for a coordinator that sees no progress."""
+        if generation == self.generation:
+            self._background.run(self._answer_stacks(generation))
+
+    async def _answer_stacks(self, generation: int) -> None:
+        pids = self.workers.pids()
+        texts = await stacks(pids, self.workers.stack_files())
+        found = {rank: {"stack": text, "stopped": stopped(pids[rank])} for rank, text in texts.items()}
+        await self._line.send({"stacks": {"g": generation, "ranks": found}})
+
+    async def end(self) -> None:
+        """The run is over: end the workers, and leave nothing of it on this node but its files."""
+        self.workers.stop(0.0, "kill")
+        await self.workers.done.wait()
+        assert self.home is not None, "a run ends for those whom it welcomed"
+        self.home.clear_memory()
+
+    def _worker_changed(self, state: Message) -> None:
+        if state["state"] == "exited":
+            self.pump.close(state["g"], state["rank"])
+            self.beat()  # how far it came, before how it ended
+        self._line.post({"worker": state})
+
+    def _say_idle(self, generation: int) -> None:
+        self._line.post({"idle": {"g": generation, "port": self._line.free_port()}})
+
+    # ---- what its workers wrote ------------------------------------------------------------------------------
+
+    def _deliver(self, generation: int) -> None:
+        if generation not in self._undelivered:
+            self._undelivered[generation] = asyncio.ensure_future(self._delivered(generation))
+
+    async def _delivered(self, generation: int) -> None:
+        if generation == self.generation:
+            await self.workers.done.wait()
+        await self.pump.drained(generation)
+        del self._undelivered[generation]
+        self._line.post({"drained": generation})
+
+    def _deliver_the_past(self, home: Home, newest: int) -> None:
+        """What workers of an agent before this one wrote on this node, and nobody has carried away yet."""
+        on_its_way = set(self._undelivered)
+        for path in home.output.glob("g*-r*.*"):
+            kind = {".out": "output", ".metrics": "metrics"}.get(path.suffix)
+            generation, _, rank = path.stem[1:].partition("-r")
+            if kind is None or not generation.isdecimal() or not rank.isdecimal() or int(generation) > newest:
+                continue
+            if int(generation) in on_its_way:
+                continue
+            self.pump.watch((kind, int(generation), int(rank)), path)
+            self.pump.close(int(generation), int(rank))
+            self._deliver(int(generation))
+        self.pump.rewind(self._known)

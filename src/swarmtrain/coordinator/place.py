@@ -1,0 +1,46 @@
+"""Where the coordinator keeps a run: found by its start (main.py) and by whoever reads an archive (connect.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Ticket
+
+
+@dataclass(frozen=True)
+class Place:
+    """The directories of one run, as the coordinator on ``node`` sees them."""
+
+    storage: Storage
+    directory: str
+    lineage: str
+    node: str
+
+    @property
+    def path(self) -> Path:
+        """The coordinator's own directory."""
+        return self.storage.coordinator(self.directory)
+
+
+def place_of(storage: Storage, ticket: Ticket, node: str, deployment: str) -> Place:
+    """The directories of a run, claimed for this deployment.
+
+    The same stack may be deployed a second time by hand, with the same ticket: that is another run, and must not
+    find itself already over. The id of the deployment tells a restart from a second deployment.
+    """
+    attempt = 1
+    while True:
+        directory = ticket.run if attempt == 1 else f"{ticket.run}~{attempt}"
+        mark = storage.coordinator(directory) / "deployment"
+        if not mark.exists() or mark.read_text() == deployment:
+            break
+        attempt += 1
+    lineage = storage.lineage(ticket.resume) if ticket.resume else directory
+    if (storage.run(directory) / "lineage").exists():
+        lineage = storage.lineage(directory)
+    storage.coordinator(directory).mkdir(parents=True, exist_ok=True)
+    mark.write_text(deployment)
+    storage.claim(directory, lineage)
+    return Place(storage, directory, lineage, node)

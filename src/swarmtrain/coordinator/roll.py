@@ -1,0 +1,112 @@
+"""The roll of a run: its agents by name, what has become of each, and their copies of the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from swarmtrain.coordinator.generation import Generation
+from swarmtrain.coordinator.journal import Event, Journal
+from swarmtrain.coordinator.peers import Peer
+from swarmtrain.wire.frames import Message
+
+SILENCE = 15.0  # seconds without a word after which a connection is given up
+_BATCH = 50  # events in one message
+
+
+class Roll:
+    """Every agent that has joined, and those that a restarted coordinator expects back.
+
+    Args:
+        journal: of which each agent keeps a copy.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.peers: dict[str, Peer] = {}
+        self._names: dict[tuple[str, str], str] = {}  # what agents are called, by their id and own name
+        self._replaced: set[str] = set()  # incarnations in whose place another agent has joined
+
+    # ---- names and places ------------------------------------------------------------------------------------
+
+    def name_of(self, peer: Peer) -> str:
+        """Machines of one name are told apart by their ids, and each keeps the name it got."""
+        key = (peer.node_id, peer.node)
+        if key not in self._names:
+            taken = {*self._names.values(), *self.peers}
+            numbered = (f"{peer.node}-{n}" for n in range(2, 99))
+            self._names[key] = next(name for name in (peer.node, *numbered) if name not in taken)
+        return self._names[key]
+
+    def enter(self, peer: Peer) -> None:
+        """An agent takes the place of its name; whoever had it before does not get it back."""
+        before = self.peers.get(peer.node)
+        if before is not None:
+            self._replaced.add(before.incarnation)
+            before.hang_up()
+        self.peers[peer.node] = peer
+
+    def replaced(self, peer: Peer) -> bool:
+        """Whether another agent has joined in this one's place: two of them would replace each other for ever."""
+        return peer.incarnation in self._replaced
+
+    def recall(self, joined: Iterable[Event]) -> None:
+        """The names that agents got, and which of them were replaced, by the events of their joining."""
+        newest: dict[str, str] = {}
+        for event in joined:
+            node, incarnation = event["node"], event["incarnation"]
+            for asked in (node, node.rpartition("-")[0]):
+                self._names.setdefault((event["node_id"], asked), node)
+            if newest.get(node, incarnation) != incarnation:
+                self._replaced.add(newest[node])
+            newest[node] = incarnation
+
+    # ---- who is there ----------------------------------------------------------------------------------------
+
+    def missing(self, generation: Generation, lease: float) -> list[Peer]:
+        """Members with workers left that are gone or silent: when others fail, they fell because of these.
+
+        Args:
+            lease: seconds of silence that count.
+        """
+        now = time.monotonic()
+        return [
+            peer
+            for peer in self.peers.values()
+            if peer.node in generation.parts and not peer.idle
+            if now >= (peer.heard + lease if peer.gone is None else peer.gone)
+        ]
+
+    def drop_the_silent(self) -> None:
+        """Give up the connections on which nothing comes any more."""
+        now = time.monotonic()
+        for peer in self.peers.values():
+            if peer.channel is not None and now - peer.heard > SILENCE:
+                peer.channel.abort()
+
+    def slept(self, seconds: float) -> None:
+        """Nobody could be heard for so long, so nothing of that time counts as silence."""
+        for peer in self.peers.values():
+            peer.heard += seconds
+            if peer.gone is not None:
+                peer.gone += seconds
+
+    # ---- what they are told ----------------------------------------------------------------------------------
+
+    def post(self, message: Message) -> None:
+        """Tell every agent."""
+        for peer in self.peers.values():
+            peer.post(message)
+
+    def publish(self) -> None:
+        """Bring every agent's copy of the journal up to date."""
+        for peer in self.peers.values():
+            self.share(peer)
+
+    def share(self, peer: Peer) -> None:
+        """Bring an agent's copy of the journal up to date."""
+        events = self._journal.events
+        while peer.channel is not None and peer.copied < len(events):
+            batch = events[peer.copied : peer.copied + _BATCH]
+            peer.copied += len(batch)
+            peer.post({"journal": batch})

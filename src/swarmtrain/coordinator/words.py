@@ -1,0 +1,201 @@
+"""What agents say of a run, one method a word, and what it changes. Read from their channels by agents.py.
+
+Nothing is decided here: every word that may matter ends in `Run.settle`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from swarmtrain.coordinator.cause import Failure, worker_failure
+from swarmtrain.coordinator.peers import Peer, Worker
+from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.terms import Phase
+from swarmtrain.wire.frames import Message
+
+
+class Words:
+    """The agents' side of one run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def join(self, peer: Peer) -> Peer:
+        """A new connection of an agent; returns the peer it belongs to. Nothing is decided before `tell`."""
+        run = self._run
+        peer.node = run.roll.name_of(peer)
+        known = run.roll.peers.get(peer.node)
+        if known is not None and known.incarnation == peer.incarnation:
+            self._rejoin(known, peer)
+            return known
+        if known is not None and self._is_needed(known):
+            run.current.lose(known, "its agent was started anew")
+        run.roll.enter(peer)
+        workers = "1 worker" if peer.workers == 1 else f"{peer.workers} workers"
+        text = f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {workers}"
+        run.journal.append("joined", text + self._prospect(peer), **peer.identity())
+        return peer
+
+    def _rejoin(self, peer: Peer, said: Peer) -> None:
+        """An agent that was here before has a new connection."""
+        run = self._run
+        peer.hang_up()
+        peer.renew(said)
+        was_lost = peer.gone is not None and not self._is_needed(peer)
+        peer.gone = None
+        if was_lost and run.phase is not Phase.ENDED:
+            text = f"{peer.node} is back{self._prospect(peer)}"
+            run.journal.append("joined", text, **peer.identity())
+        peer.missed_start = (
+            run.phase is Phase.RUNNING
+            and run.current.takes_part(peer.node)
+            and peer.generation < run.current.generation.number
+        )
+        peer.idle = peer.idle and not peer.missed_start
+        peer.drained = peer.drained and not peer.missed_start
+
+    def tell(self, peer: Peer, states: list[Message]) -> None:
+        """Bring an agent that has just joined, and has its welcome, up to date.
+
+        Args:
+            states: its workers, when it comes back in the middle of a generation.
+        """
+        run = self._run
+        if peer.generation == run.current.generation.number:
+            for state in states:
+                self.worker(peer, state)
+        current = run.current  # what the workers' ends have led to
+        mine = current.takes_part(peer.node) and peer.generation == current.generation.number
+        if run.phase is Phase.ENDED:
+            peer.post({"end": {"outcome": run.outcome}})
+        elif not peer.idle and not peer.missed_start and (not mine or run.phase is Phase.GATHERING):
+            peer.post({"stop": {"g": peer.generation, "grace": 0.0, "how": "kill"}})  # of an old generation
+        elif run.phase is Phase.STOPPING:
+            peer.post({"stop": current.order})
+        elif peer.missed_start:
+            peer.post({"start": current.generation.start(peer.node)})
+        peer.missed_start = False
+        if mine and run.phase is Phase.RUNNING:
+            peer.post(current.pause_order())
+        run.settle()
+
+    def left(self, peer: Peer) -> None:
+        """The connection of an agent closed."""
+        peer.channel = None
+        peer.gone = time.monotonic()
+        for queue in peer.replies.values():
+            queue.put_nowait({"error": f"the agent on {peer.node} went away", "exit": 3})
+        self._run.settle()
+
+    def worker(self, peer: Peer, state: Message) -> None:
+        """A worker of the current generation started or exited."""
+        run = self._run
+        worker = run.current.worker_of(peer, state["g"], state["rank"])
+        if worker is None or worker.over or state["state"] == "starting":
+            return
+        worker.take(state)
+        if not worker.over:
+            run.current.worker_runs()
+            run.bell.ring()
+            return
+        if (failure := self._failure_of(worker, state, peer)) is not None:
+            run.current.fail(failure)
+        run.bell.ring()
+        run.settle()
+
+    def _failure_of(self, worker: Worker, state: Message, peer: Peer) -> Failure | None:
+        """What the end of a worker says of its generation: nothing new, once that is over or stopped as planned."""
+        phase = self._run.phase
+        if phase is Phase.RUNNING and state.get("killed") and not worker.paused:
+            when = float(state["t"]) + peer.clock
+            words = "stopped by its own agent, which was cut off or told to leave"
+            return Failure("node", peer.node, when, words, rank=worker.rank)
+        stopped_for_another = phase is Phase.STOPPING and self._run.current.failures
+        if phase is not Phase.RUNNING and not stopped_for_another:
+            return None
+        if worker.code == 0 or (state.get("killed") and not state.get("error")):
+            return None
+        return worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock)
+
+    def idle(self, peer: Peer, generation: int, port: int) -> None:
+        """No worker of a generation is left on a node."""
+        if self._concerns(peer, generation):
+            peer.idle, peer.port = True, port
+            self._run.settle()
+
+    def drained(self, peer: Peer, generation: int) -> None:
+        """Everything that a generation's workers wrote on a node is here."""
+        if self._concerns(peer, generation):
+            peer.drained = True
+            self._run.settle()
+
+    def beat(self, peer: Peer, pulses: list[list[Any]]) -> None:
+        """The pulses of an agent's workers: generation, rank, and what `Vitals.take` reads."""
+        current = self._run.current
+        now = time.monotonic()
+        moved = False
+        for generation, rank, *pulse in pulses:
+            if current.worker_of(peer, generation, rank) is not None:
+                moved |= current.vitals.take(rank, pulse, now)
+        if moved:
+            current.moved(now)
+        self._run.look_for_steps()
+
+    def leaving(self, peer: Peer) -> None:
+        """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""
+        run = self._run
+        if run.phase is not Phase.ENDED and not peer.leaving:
+            run.journal.append("leaving", f"{peer.node} is told to leave", node=peer.node)
+            peer.leaving = True
+            run.settle()
+
+    def warm(self, peer: Peer) -> None:
+        """An agent can start workers at once."""
+        peer.warm = True
+        self._run.settle()
+
+    def stacks(self, peer: Peer, answer: Message) -> None:
+        """What the workers of a node are doing, as was asked."""
+        current = self._run.current
+        if answer["g"] == current.generation.number:
+            current.stall.hear(answer["ranks"])
+
+    def trouble(self, peer: Peer, summary: str) -> None:
+        """An agent cannot do its part at all. A run that has begun goes on without it, where that will do."""
+        run, number = self._run, self._run.current.generation.number
+        begun = number > 1 or (number and run.phase is not Phase.RUNNING)
+        asked = run.phase is Phase.RUNNING and peer.generation == number
+        failure = Failure("node" if begun else "start", peer.node, time.time(), summary)
+        if number:
+            peer.leaving = True
+        if not number or (asked and run.current.takes_part(peer.node)):
+            run.current.fail(failure)
+        else:
+            run.journal.append("warning", failure.sentence(), node=peer.node)
+        run.settle()
+
+    def note(self, peer: Peer, kind: str, text: str) -> None:
+        """Something an agent chose or saw, for the journal."""
+        self._run.journal.append(kind, f"{peer.node}: {text}", node=peer.node)
+
+    def _prospect(self, peer: Peer) -> str:
+        """What becomes of an agent that comes while others train, where that is not what people expect."""
+        run, current = self._run, self._run.current
+        if run.phase is not Phase.RUNNING or current.takes_part(peer.node) or not current.vitals.beats:
+            return ""
+        if len(current.generation.parts) >= run.policy.nodes_max:
+            return "; it is kept as a spare"
+        if current.vitals.advance().cooperative:
+            return ""
+        return "; it takes part when the run starts again for another reason, as this script cannot save and pause"
+
+    def _concerns(self, peer: Peer, generation: int) -> bool:
+        """Whether what an agent says of a generation's end is of use: not of an old one, while it has a newer part."""
+        current = self._run.current
+        return generation == current.generation.number or not current.takes_part(peer.node)
+
+    def _is_needed(self, peer: Peer) -> bool:
+        run = self._run
+        running = run.phase in (Phase.RUNNING, Phase.STOPPING)
+        return running and run.current.takes_part(peer.node) and not (peer.idle and peer.drained)
