@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from healed import SCRIPT, Account, output_by_rank
+from healed import SCRIPT, Account, output_by_rank, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
@@ -77,6 +77,13 @@ def left_on(lab: Lab, run: RunHandle) -> Sequence[str]:
         files = _find(node, run.id)
         left += [f"{path} on {node.name}" for path in files.split()]
     return left
+
+
+def remove(lab: Lab, handle: RunHandle) -> None:
+    """Remove a run, whatever it is doing. Nothing of it may be left on any node."""
+    if handle.id in {each.id for each in Client(on="swarm").runs()}:
+        handle.remove(force=True)
+    until(lambda: not left_on(lab, handle), what=f"{handle.id} leaving nothing")
 
 
 def _find(node: Any, name: str) -> str:

@@ -41,6 +41,14 @@ def lab(whole_lab: Lab) -> Iterator[Lab]:
     whole_lab.up()
 
 
+@pytest.fixture
+def machines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The lab, while the test is a shell that speaks to its Swarm."""
+    monkeypatch.setenv("DOCKER_HOST", lab.host)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    return Lab(lab.names.lab)
+
+
 @pytest.fixture(scope="session")
 def torch_image() -> str:
     """The tag of an ordinary image with Python and torch, which every node holds."""

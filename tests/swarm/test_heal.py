@@ -13,9 +13,8 @@ import pytest
 from healed import events, reach, story, until, weights
 from healed_local import account as account_here
 from healed_local import start as start_here
-from healed_swarm import account, agents_on, check_output, left_on, start
+from healed_swarm import account, agents_on, check_output, remove, start
 
-from swarmtrain import Client
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.lab.lab import Lab
 
@@ -24,14 +23,6 @@ Start = Callable[..., RunHandle]
 # Slow until the fault, slower until the run has grown again, then quick.
 PACE = {"pause": 0.02, "pauses": {"1": 0.15, "2": 0.5}}
 ELASTIC = {"nodes": "2..3", "random": False, **PACE}
-
-
-@pytest.fixture
-def machines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """The lab, from a shell that speaks to its Swarm."""
-    monkeypatch.setenv("DOCKER_HOST", lab.host)
-    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
-    return Lab(lab.names.lab)
 
 
 @pytest.fixture
@@ -50,10 +41,7 @@ def begin(
     yield begun
     machines.up()
     for handle in handles:
-        if handle.id in {each.id for each in Client(on="swarm").runs()}:
-            handle.remove(force=True)
-    for handle in handles:
-        until(lambda handle=handle: not left_on(machines, handle), what=f"{handle.id} leaving nothing")  # type: ignore[misc]
+        remove(machines, handle)
 
 
 @pytest.fixture(scope="module")

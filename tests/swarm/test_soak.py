@@ -5,13 +5,13 @@ The short ones are for every day, the long ones for `make test-all`. The same se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from healed import events, reach, step_of, story, until
 from healed_local import start as start_here
-from healed_swarm import account, check_output, left_on, saved_weights, start
+from healed_swarm import account, check_output, remove, saved_weights, start
 from healed_vitals import Vitals
 
 from swarmtrain.control.chaos import random_plan
@@ -27,37 +27,34 @@ EVERY = 20.0  # seconds between two faults
 MEMORY = 4096  # KiB
 FILES = 4
 
+Start = Callable[..., RunHandle]
 Finished = tuple[RunHandle, int]
 
 
 @pytest.fixture
-def machines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """The lab, from a shell that speaks to its Swarm."""
-    monkeypatch.setenv("DOCKER_HOST", lab.host)
-    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
-    found = Lab(lab.names.lab)
-    yield found
-    found.up()
+def begin(
+    machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Start]:
+    """Starts a run on the lab, and waits until it trains; afterwards nothing of it may be left."""
+    monkeypatch.chdir(tmp_path)
+    handles: list[RunHandle] = []
+
+    def begun(**settings: object) -> RunHandle:
+        handles.append(start(tmp_path, torch_image, "soak", **settings))
+        reach(handles[-1], 5, seconds=150)
+        return handles[-1]
+
+    yield begun
+    machines.up()
+    for handle in handles:
+        remove(machines, handle)
 
 
-def soak(
-    machines: Lab, image: str, directory: Path, seed: int, minutes: float, **settings: object
-) -> Finished:
+def soak(machines: Lab, begin: Start, seed: int, minutes: float, **settings: object) -> Finished:
     """Train while faults come, then until a step after the last of them; stop. Returns the run and its last step."""
     restart = {"max": 1000, "hang_timeout": 20.0}
-    handle = start(
-        directory,
-        image,
-        "soak",
-        samples=SAMPLES,
-        epochs=100_000,
-        pause=0.05,
-        memory=20,
-        disk=200,
-        restart=restart,
-        **settings,
-    )
-    reach(handle, 5, seconds=150)
+    often = {"memory": 20, "disk": 200}
+    handle = begin(samples=SAMPLES, epochs=100_000, pause=0.05, restart=restart, **often, **settings)
     place = place_of(handle, LabMachines(machines, handle.run))
     plan = random_plan(seed=seed, every=EVERY, length=60 * minutes, kinds=place.mix)
     with Vitals(machines, 5.0) as vitals:
@@ -91,14 +88,11 @@ LENGTHS = [
 
 @pytest.mark.parametrize("minutes", LENGTHS)
 def test_three_nodes_end_with_the_weights_of_an_undisturbed_training(
-    machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
+    machines: Lab, begin: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    handle, step = soak(machines, torch_image, tmp_path, seed=1, minutes=minutes, nodes=3)
+    handle, step = soak(machines, begin, seed=5, minutes=minutes, nodes=3)
     check(machines, handle)
     found = saved_weights(machines, handle, step)
-    remove(machines, handle)
-
     monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
     whole = start_here(tmp_path, nodes=3, samples=SAMPLES, steps=step, pause=0.0, memory=10_000, disk=10_000)
     assert whole.wait(timeout=600).state == "succeeded"
@@ -108,14 +102,7 @@ def test_three_nodes_end_with_the_weights_of_an_undisturbed_training(
 @pytest.mark.long
 @pytest.mark.parametrize("minutes", LENGTHS)
 def test_two_to_three_nodes_train_each_sample_once_an_epoch(
-    machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float
+    machines: Lab, begin: Start, minutes: float
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    handle, _ = soak(machines, torch_image, tmp_path, seed=2, minutes=minutes, nodes="2..3", random=False)
+    handle, _ = soak(machines, begin, seed=70, minutes=minutes, nodes="2..3", random=False)
     check(machines, handle)
-    remove(machines, handle)
-
-
-def remove(machines: Lab, handle: RunHandle) -> None:
-    handle.remove()
-    until(lambda: not left_on(machines, handle), what=f"{handle.id} leaving nothing")
