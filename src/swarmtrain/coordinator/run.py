@@ -246,7 +246,9 @@ class Run:
         incident = Incident(since, what, current.step(), nodes, planned=not current.failures)
         self.chronicle.begin(incident, text, wait)
         self._not_before = not_before
-        for node, why in left_out(self.chronicle.history, self.policy.restart, time.monotonic()).items():
+        suspects = left_out(self.chronicle.history, self.policy.restart, time.monotonic())
+        others_will_do = len(self.roll.peers) > self.policy.nodes_min
+        for node, why in suspects.items() if others_will_do else ():
             self.journal.append("left_out", f"{node} is left out where others will do: {why}", node=node)
         current.failures, current.pausing = [], None
         self.phase = Phase.GATHERING
