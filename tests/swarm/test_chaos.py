@@ -38,7 +38,9 @@ def handle(
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(STEPPING)
-    job = Job(name="chaos", script="train.py", nodes=3, workers_per_node=1, image=torch_image)
+    job = Job(
+        name="chaos", script="train.py", nodes=3, workers_per_node=1, image=torch_image, restart="never"
+    )
     run = Client(on="swarm").run(job)
     until(lambda: "started" in [event["kind"] for event in run.events()])
     yield run
