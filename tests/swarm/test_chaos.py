@@ -38,9 +38,8 @@ def handle(
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(STEPPING)
-    job = Job(
-        name="chaos", script="train.py", nodes=3, workers_per_node=1, image=torch_image, restart="never"
-    )
+    settings = {"nodes": 3, "workers_per_node": 1, "image": torch_image, "restart": "never"}
+    job = Job(name="chaos", script="train.py", **settings)  # type: ignore[arg-type]
     run = Client(on="swarm").run(job)
     until(lambda: "started" in [event["kind"] for event in run.events()])
     yield run

@@ -40,7 +40,8 @@ def start(lab: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
     def started(name: str, text: str, **settings: object) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
-        settings = {"nodes": 3, "image": torch_image, "name": name, "workers_per_node": 1} | settings
+        defaults = {"nodes": 3, "image": torch_image, "workers_per_node": 1, "restart": "never"}
+        settings = {"name": name} | defaults | settings
         job = Job(script="train.py", **settings)  # type: ignore[arg-type]
         handles.append(Client(on="swarm").run(job))
         return handles[-1]
