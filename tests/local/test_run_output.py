@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from swarmtrain import Client, Job
+from swarmtrain.job import Restart
 from swarmtrain.wire import frames
 
 LINES = 100_000
@@ -85,7 +86,8 @@ def test_every_line_of_three_talkative_ranks_arrives_once_whole_and_in_order(tmp
 
 def test_what_a_killed_worker_had_written_arrives(tmp_path: Path, home: Path) -> None:
     (tmp_path / "endless.py").write_text(ENDLESS)
-    handle = Client(on="local").run(Job(script="endless.py", nodes=2, start="cold"))
+    job = Job(script="endless.py", nodes=2, start="cold", restart=Restart(max=0))
+    handle = Client(on="local").run(job)
     deadline = time.monotonic() + 60
     while not (victim := _pid_of(handle, 1)) or not handle_has_output(home):
         assert time.monotonic() < deadline, "the worker did not start"
