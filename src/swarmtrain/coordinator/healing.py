@@ -93,7 +93,9 @@ def judge(history: Sequence[Attempt], policy: Restart, now: float) -> Again | Gi
     recent = _recent(history, policy, now)
     if len(recent) > policy.limit:
         times = "once" if len(recent) == 1 else f"{len(recent)} times"
-        worst = max({a.node for a in recent if a.node}, key=lambda n: _failures_on(n, recent), default="")
+        worst = max(
+            sorted({a.node for a in recent if a.node}), key=lambda n: _failures_on(n, recent), default=""
+        )
         where = f", {_failures_on(worst, recent)} of them on {worst}" if worst else ""
         return GiveUp(
             f"it failed {times} within {_minutes(policy.window)}{where}; the limit is {policy.limit}"
