@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.chaos import Fault, Plan, random_plan
@@ -42,12 +42,8 @@ Start = Callable[..., RunHandle]
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts runs of two nodes, and waits until their workers run; afterwards no process of them may be left."""
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    handles: list[RunHandle] = []
-    roots: set[int] = set()
+def start(tmp_path: Path, home: Path) -> Start:
+    """Starts runs of two nodes, and waits until their workers run."""
 
     def started(name: str = "chaos", text: str = TRAINING, **settings: Any) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
@@ -58,25 +54,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             "stop_grace": 1,
         } | settings
         handle = Client(on="local").run(Job(name=name, script="train.py", workers_per_node=1, **settings))
-        handles.append(handle)
         until(lambda: "started" in [event["kind"] for event in handle.events()])
         until(lambda: all(step(handle, node) > 2 for node in ("node0", "node1")))
-        roots.update(LocalLauncher().roots(handle.run).values())
         return handle
 
-    yield started
-    for handle in handles:
-        roots.update(LocalLauncher().roots(handle.run).values())
-        left = [pid for root in roots for pid in (root, *descendants(root))]
-        handle.kill()
-        until(lambda left=left: not any(map(lives, left)))  # type: ignore[misc]
-
-
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    return started
 
 
 def step(handle: RunHandle, node: str) -> int:

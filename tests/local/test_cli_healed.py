@@ -31,9 +31,7 @@ for step in range(40):
 
 
 @pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+def _place(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWARMTRAIN_ON", "local")
     (tmp_path / "flaky.py").write_text(FLAKY)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,15 +42,10 @@ Shell = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+def _place(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWARMTRAIN_ON", "local")
     for name, text in {"count": COUNT, "stubborn": STUBBORN, "broken": BROKEN}.items():
         (tmp_path / f"{name}.py").write_text(text)
-    yield
-    for handle in Client("local").runs():
-        handle.kill()
 
 
 def sh(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from healed import events, lines, origins, reach, step_of, story, until, weights
-from healed_local import account, agent_of, check_nothing_left, check_output, start, worker_of
+from healed import events, lines, origins, reach, step_of, story, weights
+from healed_local import account, agent_of, check_output, start, worker_of
+from waiting import check_nothing_left, until
 
 from swarmtrain.control.chaos import Fault
 from swarmtrain.control.chaos_places import place_of
@@ -20,14 +21,7 @@ SAMPLES = 200
 STEPS = 90  # of 10 epochs
 Reference = Callable[..., tuple[str, list[float]]]
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for this test's runs; afterwards nothing of them may be left."""
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "home"
-    check_nothing_left(tmp_path, tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +103,7 @@ def test_a_killed_coordinator_is_started_again_and_the_training_does_not_notice(
     os.kill(agent_of(handle, ""), signal.SIGKILL)
     until(lambda: events(handle, "coordinator"), what="another coordinator")
     reach(handle, 60)
-    assert [worker_of(handle, rank) for rank in (0, 1)] == pids
+    until(lambda: [worker_of(handle, rank) for rank in (0, 1)] == pids, what="the same workers")
     assert handle.wait(timeout=60).state == "succeeded", story(handle)
     status = handle.status()
     assert (status["generation"], status["restarts"], status["lost_seconds"]) == (1, 0, 0)

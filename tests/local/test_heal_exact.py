@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from healed import events, origins, story, weights
-from healed_local import account, check_nothing_left, check_output, start
+from healed_local import account, check_output, start
 
 from swarmtrain.control.chaos import Fault, Plan
 from swarmtrain.control.chaos_places import place_of
@@ -28,9 +27,7 @@ FAULTS = (
 )
 
 
-def test_ten_faults_leave_no_trace_in_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+def test_ten_faults_leave_no_trace_in_the_weights(tmp_path: Path, home: Path) -> None:
     whole = start(tmp_path, "whole", epochs=EPOCHS, pause=0.0)
     whole.wait(timeout=60)
     handle = start(tmp_path, epochs=EPOCHS, restart={"hang_timeout": 2.0, "max": 20})
@@ -42,6 +39,5 @@ def test_ten_faults_leave_no_trace_in_the_weights(tmp_path: Path, monkeypatch: p
     assert len(events(handle, "recovered")) >= 6
     assert len(events(handle, "coordinator")) == 2
     assert len(origins(handle)) >= 6
-    account(tmp_path / "home", handle).check(200)
-    check_output(tmp_path / "home", handle)
-    check_nothing_left(tmp_path, tmp_path / "home")
+    account(home, handle).check(200)
+    check_output(home, handle)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, ClusterError, Job, RequestError
 from swarmtrain.control.handle import RunHandle
@@ -50,30 +50,18 @@ Start = Callable[..., RunHandle]
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(tmp_path: Path, home: Path) -> Start:
     """Starts a run and waits until it makes steps."""
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    handles: list[RunHandle] = []
 
     def started(text: str, nodes: int | str | list[str]) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
         env = {"HURRY": str(tmp_path / "hurry")}
         job = Job(name="grow", script="train.py", nodes=nodes, workers_per_node=1, stop_grace="2s", env=env)
-        handles.append(Client(on="local").run(job))
-        until(lambda: (handles[-1].status()["step"] or 0) > 2)
-        return handles[-1]
+        handle = Client(on="local").run(job)
+        until(lambda: (handle.status()["step"] or 0) > 2)
+        return handle
 
-    yield started
-    for handle in handles:
-        handle.kill()
-
-
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    return started
 
 
 def agents(handle: RunHandle) -> list[str]:

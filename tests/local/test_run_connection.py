@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
@@ -24,15 +25,10 @@ for number in range(120):
 
 
 @pytest.fixture
-def handle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHandle:
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+def handle(tmp_path: Path, home: Path) -> RunHandle:
     (tmp_path / "count.py").write_text(COUNTING)
-    monkeypatch.chdir(tmp_path)
     handle = Client(on="local").run(Job(script="count.py", nodes=2, start="cold"))
-    limit = time.monotonic() + 60
-    while "started" not in [event["kind"] for event in handle.events()]:
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    until(lambda: "started" in [event["kind"] for event in handle.events()])
     return handle
 
 

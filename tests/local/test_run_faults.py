@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import processes_of, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.wire.processes import descendants
 
 PLANTED = """
 import os, signal, sys, time
@@ -61,30 +60,7 @@ time.sleep(600)
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for runs of its own; afterwards no process of it may be left."""
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "home"
-    limit = time.monotonic() + 15
-    while left := _processes_of(tmp_path):
-        assert time.monotonic() < limit, f"left behind: {left}"
-        time.sleep(0.1)
-
-
-def _processes_of(home: Path) -> list[str]:
-    """Every process whose command or working directory lies in this test's directory."""
-    found = []
-    for pid in descendants(1):
-        try:
-            where = str(Path(f"/proc/{pid}/cwd").readlink())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if pid != os.getpid() and (str(home) in where or str(home) in words) and "pytest" not in words:
-            found.append(f"{pid} {words}")
-    return found
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def start(directory: Path, text: str, *args: str, **job: object) -> RunHandle:
@@ -232,10 +208,7 @@ def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path:
 def test_what_a_run_leaves_stays_readable_until_it_is_removed(tmp_path: Path, home: Path) -> None:
     handle = start(tmp_path, "print('hello'); open('made.txt', 'w').write('content')", start="cold")
     assert handle.wait(timeout=60).state == "succeeded"
-    limit = time.monotonic() + 15
-    while any(b"coordinator" in line.encode() for line in _processes_of(tmp_path)):
-        assert time.monotonic() < limit
-        time.sleep(0.1)
+    until(lambda: not any("coordinator" in line for line in processes_of(tmp_path)), 15)
     assert [text for batch in handle.logs() for *_, text in batch] == ["hello", "hello"]
     assert handle.status()["state"] == "succeeded"
     assert [event["kind"] for event in handle.events()][-1] == "ended"

@@ -32,12 +32,8 @@ with Trainer(model, Slow(), optimizer, loss=nn.functional.mse_loss, options=opti
 """
 
 
-def test_snapshots_are_listed_live_checked_pulled_and_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+def test_snapshots_are_listed_live_checked_pulled_and_removed(tmp_path: Path, home: Path) -> None:
     (tmp_path / "train.py").write_text(TRAINING)
-    monkeypatch.chdir(tmp_path)
     handle = Client(on="local").run(Job(name="kept", script="train.py", nodes=2, workers_per_node=1))
     snapshots = handle.snapshots
 
@@ -54,7 +50,7 @@ def test_snapshots_are_listed_live_checked_pulled_and_removed(
     found = snapshots.verify()
     assert (found.damaged, found.silent) == ([], {})
     newest = found.snapshots[0]
-    data = next((tmp_path / "home" / "data").glob(f"*/node0/snapshots/{newest.file}"))
+    data = next((home / "data").glob(f"*/node0/snapshots/{newest.file}"))
     data.write_bytes(data.read_bytes()[:-1] + b"?")
     assert [each.node for each in snapshots.verify().damaged] == ["node0"]
 

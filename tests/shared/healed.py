@@ -7,34 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from waiting import until
+
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.logs import Line
-from swarmtrain.errors import ClusterError
 
 SCRIPT = Path(__file__).with_name("healed_script.py")
 _BOOK = re.compile(r"book-g(\d+)-r(\d+)")
 _RESUMING = re.compile(r"Resuming from .*g(\d+)-s(\d+)-\w+\.pt ")
 
 Books = Mapping[str, str]  # the books' text by node and name: "node0/book-g1-r0"
-
-
-def until(holds: Callable[[], Any], seconds: float = 60, what: str = "it") -> None:
-    """Wait for something. A coordinator that cannot be asked may be what is broken."""
-    limit = time.monotonic() + seconds
-    while True:
-        try:
-            if holds():
-                return
-        except ClusterError as error:
-            print(error)
-        assert time.monotonic() < limit, f"{what} did not happen within {seconds:.0f} s"
-        time.sleep(0.05)
 
 
 def step_of(handle: RunHandle, seconds: float = 60) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from healed import SCRIPT, Account, Books, output_by_rank
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.wire.processes import descendants
 from swarmtrain.wire.storage import Storage
 
 
@@ -59,30 +56,3 @@ def _child(pid: int) -> int:
 
 def worker_of(handle: RunHandle, rank: int) -> int:
     return next(each["pid"] for each in handle.status()["workers"] if each["rank"] == rank)
-
-
-def check_nothing_left(directory: Path, home: Path) -> None:
-    """No process, and no memory."""
-    limit = time.monotonic() + 15
-    memory = Storage(home).memory("x", "y").parent.parent
-    while left := [*_processes_of(directory), *(str(path) for path in memory.glob("*/*"))]:
-        assert time.monotonic() < limit, f"left behind: {left}"
-        time.sleep(0.1)
-
-
-def _processes_of(directory: Path) -> list[str]:
-    """Every process whose command or working directory lies in this directory."""
-    found = []
-    for pid in descendants(1):
-        try:
-            where = str(Path(f"/proc/{pid}/cwd").readlink())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if (
-            pid != os.getpid()
-            and (str(directory) in where or str(directory) in words)
-            and "pytest" not in words
-        ):
-            found.append(f"{pid} {words}")
-    return found

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from healed import SCRIPT, Account, output_by_rank, until
+from healed import SCRIPT, Account, output_by_rank
+from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.chaos import Fault, Plan
@@ -44,13 +44,6 @@ def handle(
     until(lambda: "started" in [event["kind"] for event in run.events()])
     yield run
     run.remove(force=True)
-
-
-def until(holds: Callable[[], bool], seconds: float = 120) -> None:
-    limit = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < limit
-        time.sleep(0.2)
 
 
 @pytest.fixture

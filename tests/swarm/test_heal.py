@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from healed import events, reach, story, until, weights
+from healed import events, reach, story, weights
 from healed_local import account as account_here
 from healed_local import start as start_here
 from healed_swarm import account, agents_on, check_output, remove, start
+from waiting import until
 
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.lab.lab import Lab

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
@@ -42,14 +43,14 @@ def three_managers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     first = lab.node(1).docker
     for count, node in ((2, "lab-2"), (3, "lab-3")):  # one after the other, each until it is there
         first.run("node", "promote", node)
-        until(f"{count} managers", partial(_has_managers, lab, count))
+        until(partial(_has_managers, lab, count), 60, f"{count} managers")
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{lab.node(2).socket}")
     yield lab
     lab.up()
     for count, node in ((2, "lab-3"), (1, "lab-2")):  # or the rest would lose its quorum
-        until(f"demoting {node}", partial(_demoted, lab, node))
-        until(f"{count} managers", partial(_has_managers, lab, count))
+        until(partial(_demoted, lab, node), 60, f"demoting {node}")
+        until(partial(_has_managers, lab, count), 60, f"{count} managers")
 
 
 def _has_managers(lab: Lab, count: int) -> bool:
@@ -59,13 +60,6 @@ def _has_managers(lab: Lab, count: int) -> bool:
 
 def _demoted(lab: Lab, node: str) -> bool:
     return lab.node(1).docker.completed("node", "demote", node).returncode == 0
-
-
-def until(what: str, true: Callable[[], bool], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < limit, what
-        time.sleep(0.5)
 
 
 def trains(handle: RunHandle, nodes: int, beyond: int) -> bool:
@@ -86,7 +80,7 @@ def test_a_run_goes_on_when_its_coordinator_is_moved_off_a_dead_machine(
     job = Job(script="train.py", nodes="2..3", image=torch_image, env=env, coordinator="lab-1")
     handle = Client(on="swarm").run(job)
     try:
-        until("three nodes train", lambda: trains(handle, 3, 50), 120)
+        until(lambda: trains(handle, 3, 50), 120, "three nodes train")
         with pytest.raises(ClusterError, match="may still live: Swarm says that lab-1 is there"):
             handle.recover("lab-2")
         before = [event["text"] for event in handle.events()]
@@ -99,14 +93,14 @@ def test_a_run_goes_on_when_its_coordinator_is_moved_off_a_dead_machine(
                 return False
             return True
 
-        until("Swarm notices that lab-1 is gone, and the coordinator moves", moved, 120)
-        until("two nodes train", lambda: trains(handle, 2, 50), 60)
+        until(moved, 120, "Swarm notices that lab-1 is gone, and the coordinator moves")
+        until(lambda: trains(handle, 2, 50), 60, "two nodes train")
         texts = [event["text"] for event in handle.events()]
         assert texts[: len(before)] == before
         assert any(text.startswith("the coordinator was moved to lab-2") for text in texts)
         assert any(text.startswith("lab-1 was lost with rank") and "continued on 2" in text for text in texts)
         three_managers.node("lab-1").start()
-        until("three nodes train again", lambda: trains(handle, 3, 50), 120)
+        until(lambda: trains(handle, 3, 50), 120, "three nodes train again")
         assert handle.status()["coordinator"] == "lab-2"
         generations = handle.status()["generation"]
         time.sleep(5)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from healed import reach, step_of, story, until
+from healed import reach, step_of, story
 from healed_local import start as start_here
 from healed_swarm import account, check_output, remove, saved_weights, start
 from healed_vitals import Vitals
+from waiting import until
 
 from swarmtrain.control.chaos import random_plan
 from swarmtrain.control.chaos_places import place_of

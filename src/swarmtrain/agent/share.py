@@ -149,7 +149,6 @@ class Share:
                     self.pump.watch((kind, start["g"], rank), path)
             except OSError as error:
                 self._line.trouble(f"workers cannot be started: {error}")
-                return
         self._background.run(self._finish(start["g"]))  # at once, if it was stopped before it began
 
     def _begin(self, start: Message) -> list[tuple[str, int, Path]]:

@@ -79,21 +79,22 @@ class Workers:
         """Start one generation's workers; return the files they write that are carried away: kind, rank, path.
 
         Raises:
-            OSError: their files cannot be laid out.
+            OSError: their files cannot be laid out. Nothing runs then.
         """
         output.mkdir(parents=True, exist_ok=True)
         memory.mkdir(parents=True, exist_ok=True)
+        pulses = {part.rank: memory / f"r{part.local_rank}.pulse" for part in parts}
+        self._pulses = {rank: Pulse.create(path) for rank, path in pulses.items()}
         self.generation = parts[0].generation
-        self.states, self._error_files, self._stack_files, self._pulses = {}, {}, {}, {}
+        self.states, self._error_files, self._stack_files = {}, {}, {}
         self._memory_kills = machine.memory_kills()
         self.done.clear()
         files: list[tuple[str, int, Path]] = []
         for part in parts:
             stem = f"g{part.generation}-r{part.rank}"
             paths = {kind: output / f"{stem}.{kind}" for kind in ("out", "metrics", "error", "stack")}
-            paths["pulse"] = memory / f"r{part.local_rank}.pulse"
+            paths["pulse"] = pulses[part.rank]
             self._error_files[part.rank], self._stack_files[part.rank] = paths["error"], paths["stack"]
-            self._pulses[part.rank] = Pulse.create(paths["pulse"])
             self.states[part.rank] = self._state(part.rank, "starting", local_rank=part.local_rank)
             files += [("output", part.rank, paths["out"]), ("metrics", part.rank, paths["metrics"])]
             env = worker(part, node, self._task, self._env, {kind: str(path) for kind, path in paths.items()})

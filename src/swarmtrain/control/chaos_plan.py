@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from swarmtrain.control.chaos import KINDS, LEAVE, LIMIT, MIX, RANDOM, SECONDS, Fault, Kind, Plan
-from swarmtrain.errors import RequestError
 from swarmtrain.job import document
-from swarmtrain.job.problems import JobError, KeyPath, Problem, did_you_mean, shown
+from swarmtrain.job.problems import JobError, KeyPath, Mistakes, Problem, did_you_mean, shown
 from swarmtrain.job.units import parse_duration, parse_size
 
 _KEYS = ("seed", "for", "faults")
@@ -28,18 +27,10 @@ _STEP = re.compile(r"step +(\d+)")
 _RATE = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?[kmgt]?bit")
 
 
-class PlanError(RequestError):
-    """A plan is wrong.
+class PlanError(Mistakes):
+    """A plan is wrong."""
 
-    Args:
-        problems: every mistake that was found, at least one.
-    """
-
-    def __init__(self, problems: Iterable[Problem], hint: str = "") -> None:
-        self.problems = tuple(problems)
-        lines = [str(problem) for problem in self.problems]
-        many = [f"the plan has {len(lines)} mistakes", *(f"  {line}" for line in lines)]
-        super().__init__("\n".join(lines if len(lines) == 1 else many), hint)
+    noun = "plan"
 
 
 def read_plan(path: Path) -> Plan:

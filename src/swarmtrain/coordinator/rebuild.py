@@ -46,8 +46,10 @@ def rebuild(journal: Journal, chronicle: Chronicle, roll: Roll, *, archive: bool
     chronicle.load()
     formed, ended = journal.last("generation"), journal.last("ended")
     generation = Generation.load(formed) if formed is not None else Generation()
-    current = Current(generation, journal, roll, "running")
-    current.began = formed is not None and journal.last("started") is not None
+    started = journal.last("started")
+    began = formed is not None and started is not None and started["seq"] > formed["seq"]
+    current = Current(generation, journal, roll, "running" if began else "starting")
+    current.began = began
     if ended is not None:
         current.workers = {worker["rank"]: Worker(**worker) for worker in ended["workers"]}
         causes = [Failure(**cause) for cause in ended.get("causes", ())]

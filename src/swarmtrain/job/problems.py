@@ -1,7 +1,8 @@
 """The mistakes in a job, all of them at once, in sentences.
 
-`Problem` is one mistake at one key; `JobError` carries them all. `explain` translates pydantic's errors, so that
-no user meets its words. `job.spec` raises; `job.load` adds the line or the flag each mistake came from.
+`Problem` is one mistake at one key; `Mistakes` carries all of them, and `JobError` those of a job. `explain`
+translates pydantic's errors, so that no user meets its words. `job.spec` raises; `job.load` adds the line or the
+flag each mistake came from.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -82,18 +84,26 @@ class Problem:
         return dataclasses.replace(self, place=place, flag=flag)
 
 
-class JobError(RequestError):
-    """The job is wrong.
+class Mistakes(RequestError):
+    """What a person wrote is wrong.
 
     Args:
         problems: every mistake that was found, at least one.
     """
 
+    noun: ClassVar[str]  # what was written
+
     def __init__(self, problems: Iterable[Problem], hint: str = "") -> None:
         self.problems = tuple(problems)
         lines = [str(problem) for problem in self.problems]
-        many = [f"the job has {len(lines)} mistakes", *(f"  {line}" for line in lines)]
+        many = [f"the {self.noun} has {len(lines)} mistakes", *(f"  {line}" for line in lines)]
         super().__init__("\n".join(lines if len(lines) == 1 else many), hint)
+
+
+class JobError(Mistakes):
+    """The job is wrong."""
+
+    noun = "job"
 
     def __str__(self) -> str:
         """With the hint, for a job made in Python, whose mistakes nobody catches."""

@@ -1,7 +1,7 @@
 """What a training tells others while it runs: lines for the agent, TensorBoard, and a person's terminal.
 
 The agent reads a file named by SWARMTRAIN_METRICS, one JSON object a line: see docs/trainer.md for their fields.
-Every rank appends to a file of its own. Steps come at most 20 times a second, the last one always.
+Every rank appends to a file of its own. Steps come as often as wire/metrics.py says, the last one always.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.progress import Progress
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.wire import names
-
-_STEP_INTERVAL = 0.05  # seconds between two lines of steps
+from swarmtrain.wire.metrics import line_interval
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Reporter:
             None  # the newest step, if its line is not written yet
         )
         self._unreported = (0, 0.0)  # steps and their seconds since the last line
-        self._next_line = 0.0
+        self._started = self._next_line = time.monotonic()
         if started:  # else it is told by whoever else watches this script
             self._write("start", rank=world.rank, world=world.size, device=str(world.device))
 
@@ -140,7 +139,8 @@ class Reporter:
             return
         (moment, report), (steps, seconds) = self._waiting, self._unreported
         self._waiting, self._unreported = None, (0, 0.0)
-        self._next_line = time.monotonic() + _STEP_INTERVAL
+        now = time.monotonic()
+        self._next_line = now + line_interval(now - self._started)
         if self._file is None and self._board is None:
             return  # nobody listens: do not make a GPU wait for its loss
         loss = None if report.loss is None else float(report.loss)

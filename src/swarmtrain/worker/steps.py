@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from swarmtrain.wire import names
+from swarmtrain.wire.metrics import line_interval
 from swarmtrain.wire.pulse import Activity, Pulse, Source, opened
 
-_LINE_INTERVAL = 250_000_000  # nanoseconds between two lines of steps
 _SILENCE = (
     32  # steps of other optimizers, or forward passes, after which the counted optimizer counts no more
 )
@@ -67,7 +67,7 @@ class Steps:
         # Since the last line.
         self._last_step = 0
         self._unreported = (0, 0)  # steps, and the nanoseconds that they took
-        self._line_due = 0
+        self._line_due = self._started = now()
 
     def enters(self, module: object, step: bool, evaluation: bool, device: str) -> None:
         """A forward pass begins.
@@ -212,7 +212,7 @@ class Steps:
         self._unreported = (steps + 1, taken + now - self._last_step)
         self._last_step = now
         if now >= self._line_due:
-            self._line_due = now + _LINE_INTERVAL
+            self._line_due = now + round(1e9 * line_interval((now - self._started) / 1e9))
             self._write_step()
 
     def _write_step(self) -> None:
