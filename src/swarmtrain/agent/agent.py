@@ -80,14 +80,14 @@ class Agent:
                 beat()
                 self.share.beat()
             if now - moved > self._patience():
-                self._give_up()
+                await self._give_up()
                 moved = now
             await asyncio.sleep(_PULSE_SECONDS)
 
     def _patience(self) -> float:
         return max(_LEASE, self._task.join_deadline) if self.share.generation == 0 else _LEASE
 
-    def _give_up(self) -> None:
+    async def _give_up(self) -> None:
         """Nobody leads and nothing moves: no worker may train on when another generation begins elsewhere.
 
         In a container the agent stays and joins again when it can. On one machine a coordinator that is gone for so
@@ -96,6 +96,7 @@ class Agent:
         print("no coordinator and no progress: the workers are stopped", file=sys.stderr, flush=True)
         self.share.workers.stop(0.0, "kill")
         if self._settings.coordinator.startswith(sockets.UNIX):
+            await self.share.end()
             self.session.over.set()
 
     async def _leave(self) -> None:
@@ -110,6 +111,7 @@ class Agent:
         await workers.done.wait()
         await _within(_DELIVERY, *(asyncio.shield(task) for task in self.share.on_its_way()), every=True)
         await asyncio.sleep(0.05)
+        self.share.clear()
         self.session.over.set()
 
 

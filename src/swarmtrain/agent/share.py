@@ -214,8 +214,12 @@ class Share:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""
         self.workers.stop(0.0, "kill")
         await self.workers.done.wait()
-        assert self.home is not None, "a run ends for those whom it welcomed"
-        self.home.clear_memory()
+        self.clear()
+
+    def clear(self) -> None:
+        """The workers are gone and nobody starts others here: leave nothing in memory."""
+        if self.home is not None:
+            self.home.clear_memory()
 
     def _worker_changed(self, state: Message) -> None:
         if state["state"] == "exited":

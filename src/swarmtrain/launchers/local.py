@@ -211,6 +211,7 @@ class LocalLauncher:
             if time.monotonic() > limit:
                 raise ClusterError(f"some processes of {run.id} cannot be killed: {left}")
             time.sleep(0.05)
+        self._storage.clear_memory(run.id)
 
     def remove(self, run: Run) -> None:
         """See Launcher.remove."""
