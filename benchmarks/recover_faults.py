@@ -55,16 +55,13 @@ def freeze(bench: Bench, training: Training, index: int) -> Undo:
 
 
 def power_off(bench: Bench, training: Training, index: int) -> Undo:
-    """The cable first: a machine without power closes no connection, the kernel of a killed container does."""
     node = bench.lab.node(index)
-    node.unplug()
     node.kill()
     return lambda: power_on(node)
 
 
 def power_on(node: Node) -> None:
     if node.machine() != "running":
-        node.plug()
         node.start()
 
 

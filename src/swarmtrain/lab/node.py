@@ -94,7 +94,7 @@ class Node:
         found = self.inspect()
         assert found, f"{self.container} went away"
         machine = found["State"]["Status"]
-        plugged = self._names.project in found["NetworkSettings"]["Networks"]
+        plugged = self._is_plugged(found)
         labels = found["Config"]["Labels"]
         return NodeStatus(
             name=self.name,
@@ -120,8 +120,18 @@ class Node:
         self._engine.run("unpause", self.container)
 
     def kill(self) -> None:
-        """Cut the power. What was written and not yet synced survives, for the page cache is the host's."""
+        """Cut the power. What was written and not yet synced survives, for the page cache is the host's.
+
+        The cable is out while the machine dies: a machine without power closes no connection, but the kernel would
+        close those of a container, and peers would know at once what they have to find out.
+        """
+        found = self.inspect()
+        plugged = found is not None and self._is_plugged(found)
+        if plugged:
+            self.unplug()
         self._engine.run("kill", self.container)
+        if plugged:
+            self.plug()
 
     def start(self) -> None:
         """Power on, and wait until the engine answers and the Swarm has the node back.
@@ -150,6 +160,9 @@ class Node:
         """Put the cable back; the address is the one it had. A limit of the link is gone."""
         network = self._names.project
         self._engine.run("network", "connect", "--ip", self.address(), network, self.container)
+
+    def _is_plugged(self, found: dict[str, Any]) -> bool:
+        return self._names.project in found["NetworkSettings"]["Networks"]
 
     def interface(self) -> str:
         """The network interface that holds the node's address; empty while it is unplugged.
