@@ -16,6 +16,7 @@ from waiting import check_nothing_left, until
 from swarmtrain.control.chaos import Fault
 from swarmtrain.control.chaos_places import place_of
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.wire.storage import Storage
 
 SAMPLES = 200
 STEPS = 90  # of 10 epochs
@@ -109,6 +110,27 @@ def test_a_killed_coordinator_is_started_again_and_the_training_does_not_notice(
     assert (status["generation"], status["restarts"], status["lost_seconds"]) == (1, 0, 0)
     assert weights(handle) == undisturbed()[0]
     assert len([line for line in lines(handle) if line.text.startswith("step ")]) == 2 * STEPS
+    check_whole(home, handle)
+
+
+@pytest.mark.long
+def test_a_node_whose_disk_fails_is_done_without_and_takes_part_again_when_it_is_mended(
+    tmp_path: Path, home: Path
+) -> None:
+    handle = start(tmp_path, nodes="1..2", epochs=200)
+    reach(handle, 10)
+    directory = home / "data" / Storage(home).lineage(handle.id) / "node1" / "snapshots"
+    directory.rename(tmp_path / "aside")
+    directory.write_text("no directory")  # as for an agent without one
+    os.kill(agent_of(handle, "node1"), signal.SIGKILL)
+    until(lambda: events(handle, "warning"), what="a warning")
+    assert "node1" in events(handle, "warning")[-1]["text"]
+    reach(handle, step_of(handle) + 20)
+    assert len(handle.status()["workers"]) == 1
+    directory.unlink()
+    (tmp_path / "aside").rename(directory)
+    until(lambda: len(handle.status()["workers"]) == 2, 60, "two nodes again")
+    assert handle.wait(timeout=120).state == "succeeded", story(handle)
     check_whole(home, handle)
 
 

@@ -28,6 +28,7 @@ _BEAT_SECONDS = 0.5
 _PULSE_SECONDS = 0.1
 _LEASE = 60.0  # seconds without a coordinator and without progress after which the workers are stopped
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
+_TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
 _DELIVERY = 5.0  # seconds that such an agent then takes to deliver what its workers wrote
 
 
@@ -49,6 +50,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: self._background.run(self._leave()))
         await self.share.open()
+        self._background.run(self._begin_anew())
         tasks = [asyncio.ensure_future(self.session.stay_joined()), asyncio.ensure_future(self._tick())]
         over = asyncio.ensure_future(self.session.over.wait())
         await asyncio.wait([*tasks, over], return_when=asyncio.FIRST_COMPLETED)
@@ -98,6 +100,13 @@ class Agent:
         if self._settings.coordinator.startswith(sockets.UNIX):
             await self.share.end()
             self.session.over.set()
+
+    async def _begin_anew(self) -> None:
+        """What keeps this agent from its part, such as a full disk, may be gone later: let another one try."""
+        await self.line.troubled.wait()
+        await asyncio.sleep(_TROUBLE)
+        self._exit_code = 1
+        self.session.over.set()
 
     async def _leave(self) -> None:
         """Somebody stops this agent. The coordinator says how: the workers save and leave, or are ended."""

@@ -27,11 +27,13 @@ class Line:
     Attributes:
         channel: to the coordinator, once it has welcomed this agent; None while there is none.
         choice: the interface through which this node talks, once it is known.
+        troubled: this agent cannot do its part.
     """
 
     def __init__(self, notes: Iterable[tuple[str, str]] = ()) -> None:
         self.channel: Channel | None = None
         self.choice: network.Choice | None = None
+        self.troubled = asyncio.Event()
         self._notes = list(notes)
         self._heard = 0.0  # monotonic time of the coordinator's last word
 
@@ -67,6 +69,7 @@ class Line:
     def trouble(self, text: str) -> None:
         """This node cannot do its part; said until somebody hears it."""
         print(text, file=sys.stderr, flush=True)
+        self.troubled.set()
         if self.channel is not None:
             self.channel.post({"trouble": text})
         else:
