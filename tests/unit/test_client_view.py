@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from client_fakes import status
 
-from swarmtrain.control import view
+from swarmtrain.control import say, view
 from swarmtrain.wire.snapshots import Snapshot
 
 
@@ -29,7 +29,7 @@ from swarmtrain.wire.snapshots import Snapshot
     ],
 )
 def test_durations(seconds: float | None, text: str) -> None:
-    assert view.duration(seconds) == text
+    assert say.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_durations(seconds: float | None, text: str) -> None:
     ],
 )
 def test_sizes(count: int | None, text: str) -> None:
-    assert view.size(count) == text
+    assert say.size(count) == text
 
 
 @pytest.mark.parametrize(
     ("values", "text"), [([], "-"), ([0], "0"), ([0, 1, 2], "0-2"), ([5, 0, 1], "0-1,5"), ([1, 3], "1,3")]
 )
 def test_ranks(values: list[int], text: str) -> None:
-    assert view.ranks(values) == text
+    assert say.ranks(values) == text
 
 
 def test_the_headline_of_a_live_run() -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swarmtrain.control import startup, view
+from swarmtrain.control import say, startup
 from swarmtrain.control.result import ENDED, Status
 from swarmtrain.control.story import Story
 from swarmtrain.errors import ClusterError
@@ -63,7 +63,7 @@ class Resize:
         began = time.monotonic()
         while not is_settled(status := self._look(), self._nodes):
             if why := postponed(status, time.monotonic() - began):
-                later = f"it goes on with {view.count(self._nodes, 'node')} when it starts again"
+                later = f"it goes on with {say.count(self._nodes, 'node')} when it starts again"
                 self._tell(f"{why}; {later}")
                 return status
             time.sleep(_LOOK_SECONDS)
@@ -86,7 +86,7 @@ class Resize:
         reason = self._trouble.certain(missing, time.monotonic())
         if reason and len(training(status)) < self._nodes:
             raise ClusterError(
-                f"{self._handle.id} goes on with {view.count(len(training(status)), 'node')}: {reason}",
+                f"{self._handle.id} goes on with {say.count(len(training(status)), 'node')}: {reason}",
                 "it takes more as soon as there is a place for them",
             )
         return status

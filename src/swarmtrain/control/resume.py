@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from swarmtrain.control import view
+from swarmtrain.control import say, view
 from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def resumption(loaded: LoadedJob, earlier: RunHandle) -> list[str]:
     nodes = len({worker["node"] for worker in status.get("workers") or ()})
     if nodes and not loaded.job.nodes_min <= nodes <= loaded.job.nodes_max:
         now = loaded.job.nodes if isinstance(loaded.job.nodes, str) else loaded.job.nodes_max
-        notices.append(f"{earlier.id} ran on {view.count(nodes, 'node')}; this one on {now}")
+        notices.append(f"{earlier.id} ran on {say.count(nodes, 'node')}; this one on {now}")
     return notices
 
 

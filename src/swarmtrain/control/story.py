@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from swarmtrain.control import view
+from swarmtrain.control import say, view
 from swarmtrain.control.result import Event
 
 Tone = Literal["plain", "good", "bad"]
@@ -79,6 +79,6 @@ class Story:
 def _without_exception(event: Event, text: str) -> str:
     """A failure less its exception, which is told whole later."""
     failure = event.get("failure") or {}
-    summary = view.one_line(failure.get("summary", ""))
+    summary = say.one_line(failure.get("summary", ""))
     is_told = failure.get("kind") == "exception" and failure.get("traceback") and text.endswith(summary)
     return f"{view.who(failure)} failed" if is_told else text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from swarmtrain.control import view
+from swarmtrain.control import say
 from swarmtrain.control.session import Streams
 from swarmtrain.ui import options, terminal
 from swarmtrain.ui.errors import Misused
@@ -99,4 +99,4 @@ def fetch(name: str, path: str, on: str | None, node: str | None, output: Path |
       swarmtrain fetch train snapshots --node lab-2 -o /tmp
     """
     fetched = options.client(on).get(name).fetch(path, output, node, overwrite=force)
-    terminal.words(f"{fetched.path} from {fetched.node} ({view.size(fetched.bytes)})")
+    terminal.words(f"{fetched.path} from {fetched.node} ({say.size(fetched.bytes)})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from swarmtrain.control import view
+from swarmtrain.control import say
 from swarmtrain.control.resize import training
 from swarmtrain.ui import options, terminal
 
@@ -26,9 +26,9 @@ def resize(name: str, nodes: int, on: str | None, no_wait: bool) -> None:
     status = handle.resize(nodes, wait=not no_wait, tell=terminal.say)
     if no_wait:
         terminal.words(
-            f"{handle.id} is to go on with {view.count(nodes, 'node')}; swarmtrain events {handle.id}"
+            f"{handle.id} is to go on with {say.count(nodes, 'node')}; swarmtrain events {handle.id}"
         )
         return
     found = training(status)
     names = f": {', '.join(sorted(found))}" if found else ""
-    terminal.words(f"{handle.id} trains on {view.count(len(found), 'node')}{names}")
+    terminal.words(f"{handle.id} trains on {say.count(len(found), 'node')}{names}")

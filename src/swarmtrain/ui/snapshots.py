@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from swarmtrain.control import view
+from swarmtrain.control import say, view
 from swarmtrain.control.retention import Wanted
 from swarmtrain.control.snapshots import Found, Progress
 from swarmtrain.errors import ClusterError
@@ -71,7 +71,7 @@ def pull(name: str, step: int | None, on: str | None, output: Path | None) -> No
     for text in pulled.passed_over:
         terminal.warn(f"passed over {text}")
     what = pulled.snapshot
-    terminal.words(f"{pulled.path} of step {what.step}, from {what.node} ({view.size(what.bytes)})")
+    terminal.words(f"{pulled.path} of step {what.step}, from {what.node} ({say.size(what.bytes)})")
 
 
 @snapshots.command()
@@ -111,13 +111,13 @@ def rm(
         terminal.words("there is nothing to remove")
     else:
         listed = ", ".join(dict.fromkeys(str(step) for _, step in keys))
-        freed = view.size(sum(each.bytes for each in gone.snapshots))
+        freed = say.size(sum(each.bytes for each in gone.snapshots))
         terminal.words(f"removed steps {listed} on {_nodes(gone)}; {freed} are free")
     return ClusterError.exit_code if gone.silent else 0
 
 
 def _nodes(found: Found) -> str:
-    return view.count(len({each.node for each in found.snapshots}), "node")
+    return say.count(len({each.node for each in found.snapshots}), "node")
 
 
 def _show(found: Found, *, as_json: bool) -> None:
