@@ -59,7 +59,7 @@ def torchrun(script: str, directory: Path, processes: int) -> subprocess.Popen[s
 def weights(process: subprocess.Popen[str]) -> dict[str, str]:
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
-    return dict(re.findall(r"rank (\d): weights ([0-9a-f]+)", output))  # the ends of lines may mix
+    return dict(re.findall(r"rank (\d): weights ([-+.e\d]+)", output))  # the ends of lines may mix
 
 
 def kill_after(step: int, process: subprocess.Popen[str], directory: Path) -> None:
