@@ -186,8 +186,10 @@ class Current:
     def hang(self, limit: float) -> None:
         """No step was made for too long."""
         finding = self.stall.find(self.vitals.beats, self.workers)
-        rank, text = finding.rank, f"no step for {limit:.0f} s: {finding.text}"
+        rank = finding.rank
         node = self.workers[rank].node if rank is not None else ""
+        what = finding.text.replace(f"rank {rank} on {node} ", "it ", 1)  # the sentence begins with its name
+        text = f"no step for {limit:.0f} s: {what}"
         self.fail(Failure("hang", node, time.time(), text, rank=rank, traceback=finding.stack))
 
     def report_stall(self) -> None:
