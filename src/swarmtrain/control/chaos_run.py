@@ -278,7 +278,10 @@ class Chaos:
         happening = Happening(time.time(), step, what, fault.kind, target, text, hint)
         with self._lock:
             self._report.happenings.append(happening)
-            self._tell(happening)
+            try:
+                self._tell(happening)
+            except OSError:  # nobody reads any more, or a full disk does: faults are undone all the same
+                self._tell = lambda happening: None
 
     def _note(self, text: str) -> None:
         """To the run's journal, as far as its coordinator can be reached."""

@@ -38,6 +38,9 @@ class LabMachines:
 
     def __init__(self, lab: Lab, run: Run, others: Sequence[Run] = ()) -> None:
         self._lab, self._run, self._others = lab, run, others
+        self._slowed: dict[
+            str, list[int | None]
+        ] = {}  # nodes behind a slow link: their rate before, once a fault
         self.kinds: Mapping[str, Act] = {
             "kill-container": lambda node, rate: self._kill(node, names.AGENT_SERVICE),
             "kill-coordinator": lambda node, rate: self._kill("", names.COORDINATOR_SERVICE),
@@ -77,9 +80,16 @@ class LabMachines:
 
     def _slow(self, name: str, rate: str) -> Undo:
         node = self._node(name)
-        before = node.rate()
+        before = self._slowed.setdefault(name, [])
+        before.append(before[0] if before else node.rate())
         node.limit(rate)
-        return lambda: node.limit(f"{before}bit" if before else None)
+
+        def undo() -> None:
+            first = before.pop()
+            if not before:  # else another one lasts
+                node.limit(f"{first}bit" if first else None)
+
+        return undo
 
     def _refuse_shared(self, node: Node) -> None:
         """Raise ClusterError where another run is on this machine, too."""

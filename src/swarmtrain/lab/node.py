@@ -126,12 +126,16 @@ class Node:
         close those of a container, and peers would know at once what they have to find out.
         """
         found = self.inspect()
-        plugged = found is not None and self._is_plugged(found)
+        if found is None or found["State"]["Status"] not in ("running", "paused"):
+            return
+        plugged = self._is_plugged(found)
         if plugged:
             self.unplug()
-        self._engine.run("kill", self.container)
-        if plugged:
-            self.plug()
+        try:
+            self._engine.run("kill", self.container)
+        finally:
+            if plugged:
+                self.plug()
 
     def start(self) -> None:
         """Power on, and wait until the engine answers and the Swarm has the node back.

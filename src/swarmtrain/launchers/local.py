@@ -7,6 +7,7 @@ Runs are kept under ``$SWARMTRAIN_HOME``, by default ``~/.local/share/swarmtrain
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import importlib.util
 import json
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -91,13 +93,16 @@ class LocalLauncher:
             names.ENV_COORDINATOR: f"{UNIX}{place / 'agents'}",
             names.ENV_CODE: str(place / "code.zip") if sent.archive else "",
         }
-        pids = {"": _start([*interpreter, "coordinator", "--leave"], environment, place)}
-        for index, node in enumerate(nodes):
-            variables = _of_node(environment, node, index, len(nodes))
-            directory = self._storage.run(run.id) / node
-            directory.mkdir(parents=True, exist_ok=True)
-            pids[node] = _start([*interpreter, "agent", "--again"], variables, directory)
-        (place / "processes.json").write_text(json.dumps(pids))
+        try:
+            self._note(run, "", _start([*interpreter, "coordinator", "--leave"], environment, place))
+            for index, node in enumerate(nodes):
+                variables = _of_node(environment, node, index, len(nodes))
+                directory = self._storage.run(run.id) / node
+                directory.mkdir(parents=True, exist_ok=True)
+                self._note(run, node, _start([*interpreter, "agent", "--again"], variables, directory))
+        except BaseException:  # also Ctrl-C: those that are there would train on
+            self.kill(run)
+            raise
 
     def roots(self, run: Run) -> dict[str, int]:
         """The live processes that everything of a run descends from, by node; the coordinator's name is empty."""
@@ -133,7 +138,9 @@ class LocalLauncher:
 
     def _stop_node(self, run: Run, node: str, process: dict[str, int]) -> None:
         """Tell an agent to go, as Docker would, and wait until it has."""
-        os.kill(process["pid"], signal.SIGTERM)
+        if _lives(process):
+            with suppress(ProcessLookupError):
+                os.kill(process["pid"], signal.SIGTERM)
         limit = time.monotonic() + _LEAVE_SECONDS
         while _lives(process):
             if time.monotonic() > limit:
@@ -144,9 +151,11 @@ class LocalLauncher:
     def _note(self, run: Run, node: str, process: dict[str, int]) -> None:
         """Write down the process of a node."""
         path = self._storage.coordinator(run.id) / "processes.json"
-        aside = path.with_suffix(".new")
-        aside.write_text(json.dumps(self._processes(run.id) | {node: process}))
-        aside.replace(path)
+        with path.with_suffix(".lock").open("w") as lock:  # several faults of a plan may end at once
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            aside = path.with_suffix(".new")
+            aside.write_text(json.dumps(self._processes(run.id) | {node: process}))
+            aside.replace(path)
 
     def runs(self) -> list[Run]:
         """See Launcher.runs."""
@@ -204,10 +213,12 @@ class LocalLauncher:
         """See Launcher.kill."""
         roots = [process["pid"] for process in self._processes(run.id).values() if _lives(process)]
         limit = time.monotonic() + _KILL_SECONDS
-        known = set(roots)
-        while left := [pid for pid in known if _began(pid)]:
-            known.update(*(descendants(root) for root in roots))  # before their death hands them to init
-            kill_all(known)
+        known = {pid: _began(pid) for pid in roots}
+        while left := [pid for pid, began in known.items() if began and _began(pid) == began]:
+            for pid in {each for root in roots for each in descendants(root)} - known.keys():
+                known[pid] = _began(pid)  # before their parents' death hands them to init
+                left.append(pid)
+            kill_all(left)
             if time.monotonic() > limit:
                 raise ClusterError(f"some processes of {run.id} cannot be killed: {left}")
             time.sleep(0.05)

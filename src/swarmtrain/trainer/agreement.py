@@ -164,19 +164,26 @@ def _transfer(
         for size in sizes:
             file.write(broadcast_bytes(world, b"", size, source))
 
-    stored, problem = None, None
+    stored, problem, damaged = None, None, False
     if place is not None:
         position = Position(*(getattr(manifest, name) for name in Position.__dataclass_fields__))
         try:
             _check_room(place, manifest.bytes)
             stored = snapshot_files.store(
-                place.directory, position, write, versions=manifest.versions, disk=place.disk
+                place.directory,
+                position,
+                write,
+                versions=manifest.versions,
+                disk=place.disk,
+                expected=manifest.sha256,
             )
         except OSError as error:
             problem = str(error)
+        except snapshot_files.Damaged:
+            damaged = True
     for size in sizes:  # what this rank does not keep it takes part in all the same
         broadcast_bytes(world, b"", size, source)
-    if stored is not None and stored.sha256 != manifest.sha256:
+    if damaged:
         raise TrainerError(
             f"the snapshot of step {manifest.step} was damaged on its way from rank {source}",
             "the network between these machines is at fault",

@@ -81,8 +81,11 @@ def join_world() -> World:
     )
 
 
-def find_world() -> World:
+def find_world(device: torch.device | None = None) -> World:
     """This rank's place in the process group that the script has made; without one it must be alone.
+
+    Args:
+        device: where its model is, which need not be the script's current GPU.
 
     Raises:
         TrainerError: there are several ranks, and no process group.
@@ -95,7 +98,8 @@ def find_world() -> World:
     grouped = dist.is_initialized()
     rank, size = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
     on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    if device is None:
+        device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     only_gpu = grouped and "gloo" not in str(dist.get_backend_config())
     return World(
         rank,
@@ -236,7 +240,7 @@ def settle_buckets(parallel: DistributedDataParallel) -> None:
     model = parallel.module
     parallel.module = _Zero(model)
     try:
-        parallel().backward()
+        parallel(torch.zeros(())).backward()  # with device_ids it wants something to move
     finally:
         parallel.module = model
     for parameter in model.parameters():
@@ -250,7 +254,7 @@ class _Zero(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self) -> torch.Tensor:
+    def forward(self, nothing: torch.Tensor) -> torch.Tensor:
         # Later ones get their gradients first, as in most models, so that communication begins early.
         wanted = [each for each in self.model.parameters() if each.requires_grad]
         return torch.stack([each.sum().to(wanted[0].device, torch.float32) * 0 for each in wanted]).sum()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def resume(
     global _session
     if _session is not None:
         raise TrainerError("snapshot.resume was called twice", "call it once, before the first step")
-    _session = _Session(directory, keep)
+    _session = _Session(directory, keep, objects)
     return _session.resume(objects, extra)
 
 
@@ -103,15 +104,16 @@ def save(
     """
     global _session
     if _session is None:
-        _session = _Session(None, 3)
+        _session = _Session(None, 3, objects)
     return _session.save(step, every or Every(steps=1), objects, extra or {}, wait)
 
 
 class _Session:
     """The snapshots of this process's training."""
 
-    def __init__(self, directory: Path | str | None, keep: int) -> None:
-        self._world = find_world()
+    def __init__(self, directory: Path | str | None, keep: int, objects: Mapping[str, Stateful]) -> None:
+        _refuse_sharded(objects)
+        self._world = find_world(_gpu_of(objects))
         self._vitals = Vitals.of_this_worker()
         self._reporter = Reporter(self._world, vitals=self._vitals, started=False)
         schedule = Schedule(Every(), Every(seconds=5), keep, directory)
@@ -120,10 +122,9 @@ class _Session:
         atexit.register(self._close)
 
     def resume(self, objects: Mapping[str, Stateful], extra: MutableMapping[str, Any] | None) -> int:
-        _refuse_sharded(objects)
         for held in objects.values():
-            if isinstance(held, DistributedDataParallel):
-                settle_buckets(held)
+            if (parallel := _parallel(held)) is not None:
+                settle_buckets(parallel)
         state = self._keeper.newest()
         if state is None:
             return 0
@@ -152,7 +153,8 @@ class _Session:
         if extra is not None:
             extra.update(state["extra"])
         if same_ranks:
-            restore_random_state(own["random"])
+            with self._on_device():
+                restore_random_state(own["random"])
         step: int = state["step"]
         return step
 
@@ -187,11 +189,14 @@ class _Session:
         for held in shared.values():
             if isinstance(held, nn.Module):
                 weights += held.parameters()
-                if isinstance(held, DistributedDataParallel) and held.broadcast_buffers:
+                parallel = _parallel(held)
+                if parallel is not None and parallel.broadcast_buffers:
                     # As the next forward pass would. Else each rank's buffers are its own affair.
                     share_buffers(self._world, held)
                     weights += held.buffers()
-        own = {"random": random_state(), "objects": {name: _state(held) for name, held in others.items()}}
+        with self._on_device():
+            random = random_state()
+        own = {"random": random, "objects": {name: _state(held) for name, held in others.items()}}
 
         def state() -> dict[str, Any]:
             kept = {name: _state(held) for name, held in shared.items()}
@@ -199,6 +204,9 @@ class _Session:
 
         optimizers = [held for held in shared.values() if isinstance(held, Optimizer)]
         return Content(state, own, weights, optimizers)
+
+    def _on_device(self) -> AbstractContextManager[Any]:
+        return torch.cuda.device(self._world.device) if self._world.device.type == "cuda" else nullcontext()
 
     def _close(self) -> None:
         self._keeper.close()
@@ -212,13 +220,29 @@ def _plain(held: Stateful) -> Stateful:
     return held
 
 
+def _parallel(held: Stateful) -> DistributedDataParallel | None:
+    """The DistributedDataParallel that an object is, also inside of ``torch.compile``'s wrapper."""
+    while hasattr(held, "_orig_mod"):
+        held = held._orig_mod
+    return held if isinstance(held, DistributedDataParallel) else None
+
+
+def _gpu_of(objects: Mapping[str, Stateful]) -> torch.device | None:
+    """Where the models are; None for the current device."""
+    models = (held for held in objects.values() if isinstance(held, nn.Module))
+    return next((each.device for model in models for each in model.parameters() if each.is_cuda), None)
+
+
 def _state(held: Stateful) -> Any:
     return _plain(held).state_dict()
 
 
 def _refuse_sharded(objects: Mapping[str, Stateful]) -> None:
     for name, held in objects.items():
-        if isinstance(held, nn.Module) and any(hasattr(each, "device_mesh") for each in held.parameters()):
+        if isinstance(held, nn.Module) and (
+            any(hasattr(each, "device_mesh") for each in held.parameters())
+            or any(hasattr(each, "_fsdp_wrapped_module") for each in held.modules())
+        ):
             raise TrainerError(
                 f"{name} is sharded over the ranks, and a snapshot holds whole models",
                 "save it with torch.distributed.checkpoint",

@@ -39,6 +39,10 @@ _READABLE = (1, 2)  # 1 had no versions
 _CHUNK = 16 << 20
 
 
+class Damaged(Exception):
+    """What was to be stored is not what it should be."""
+
+
 @dataclass(frozen=True)
 class Position:
     """Where in a run a snapshot was taken, and the hash of the weights there."""
@@ -91,8 +95,16 @@ def store(
     write: Callable[[BinaryIO], object],
     versions: Mapping[str, str] | None = None,
     disk: Disk = DISK,
+    expected: str | None = None,
 ) -> Manifest:
-    """As :func:`save`, with ``write`` to write the state's bytes; ``versions`` are this process's by default."""
+    """As :func:`save`, with ``write`` to write the state's bytes; ``versions`` are this process's by default.
+
+    Args:
+        expected: the SHA-256 of what ``write`` writes, where it is known.
+
+    Raises:
+        OSError: as :func:`save`. Damaged: it is not what was expected, and is not listed.
+    """
     name = f"g{position.generation:04d}-s{position.step:09d}"
     aside = directory / f".{name}.{secrets.token_hex(8)}.tmp"  # several nodes may share a directory
     try:
@@ -107,6 +119,8 @@ def store(
                 raise
             disk.sync(file)
         sha256 = hashing.digest.hexdigest()
+        if expected is not None and sha256 != expected:
+            raise Damaged(f"{name} has the checksum {sha256[:12]}, not {expected[:12]}")
         manifest = Manifest(
             format=FORMAT,
             **asdict(position),

@@ -28,7 +28,7 @@ class Staging:
 
     def __init__(self) -> None:
         self._free: dict[_Shape, list[torch.Tensor]] = {}
-        self._stream: torch.cuda.Stream | None = None
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def copy(self, state: Any, still: Collection[int] = ()) -> StagedCopy:
         """Begins to copy ``state``: any nesting of dictionaries, lists and tuples with tensors and plain values.
@@ -57,28 +57,30 @@ class Staging:
                 size += target.numel() * target.element_size()
             copies[id(tensor)] = target
         self._free = used
-        event = self._start(now, later)
+        events = self._start(now, later)
         host = [pair for pair in later if not pair[0].is_cuda]
-        return StagedCopy(copy.deepcopy(state, copies), size, host, event)
+        return StagedCopy(copy.deepcopy(state, copies), size, host, events)
 
     def _start(
         self, now: list[tuple[torch.Tensor, torch.Tensor]], later: list[tuple[torch.Tensor, torch.Tensor]]
-    ) -> torch.cuda.Event | None:
-        """Copies what cannot wait, and sets going what a GPU copies; the event is when all of that is done."""
+    ) -> dict[torch.device, torch.cuda.Event]:
+        """Copies what cannot wait, and sets going what GPUs copy; the events are when all of that is done there."""
         for source, target in now:
             target.copy_(source, non_blocking=True)
-        if not any(source.is_cuda for source, _ in (*now, *later)):
-            return None
-        self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for source, target in later:
-                if source.is_cuda:
-                    target.copy_(source, non_blocking=True)
-                    source.record_stream(self._stream)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(self._stream)
-        return event
+        events = {}
+        for device in {source.device for source, _ in (*now, *later) if source.is_cuda}:
+            with torch.cuda.device(device):  # which need not be the script's current one
+                stream = self._streams.get(device) or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+                self._streams[device] = stream
+                stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(stream):
+                    for source, target in later:
+                        if source.device == device:
+                            target.copy_(source, non_blocking=True)
+                            source.record_stream(stream)
+                    events[device] = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                    events[device].record(stream)
+        return events
 
 
 class StagedCopy:
@@ -94,22 +96,25 @@ class StagedCopy:
         state: Any,
         size: int,
         later: Iterable[tuple[torch.Tensor, torch.Tensor]],
-        event: torch.cuda.Event | None,
+        events: dict[torch.device, torch.cuda.Event],
     ) -> None:
         self.state = state
         self.bytes = size
         self._left = deque(later)
-        self._event = event
+        self._events = events
         self._copied = threading.Event()
+        self._helping = threading.Lock()  # held by the thread that trains while it copies
 
     def finish(self) -> None:
         """Copies what is left. For a thread of its own."""
         try:
             self._work()
+            with self._helping:
+                pass  # the last tensor may be the other thread's
         finally:
             self._copied.set()
-        if self._event is not None:
-            self._event.synchronize()
+        for event in self._events.values():
+            event.synchronize()
 
     def hold(self) -> None:
         """Returns when the tensors that stood still may be changed; to be called by the thread that trains.
@@ -117,10 +122,11 @@ class StagedCopy:
         Where they are on a GPU it is the GPU's queue that waits, not this thread.
         """
         if not self._copied.is_set():
-            self._work()
+            with self._helping:
+                self._work()
             self._copied.wait()
-        if self._event is not None:
-            torch.cuda.current_stream().wait_event(self._event)
+        for device, event in self._events.items():
+            torch.cuda.current_stream(device).wait_event(event)
 
     def _work(self) -> None:
         while True:
