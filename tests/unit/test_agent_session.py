@@ -103,13 +103,22 @@ def test_an_agent_that_is_about_to_start_its_workers_is_not_idle(tmp_path: Path,
     async def act() -> None:
         agent = scene.agent
         if not prepared:  # its disk is slow
-            starting = asyncio.ensure_future(agent.share.start({"g": 4, "ranks": [0]}))
-            await asyncio.sleep(0)
+            agent.share.start({"g": 4, "ranks": [0]})
         join, heard = await scene.session(lambda agent: None)
         assert join["idle"] is join["drained"] is prepared
         assert any("idle" in message for message in heard) is prepared
-        if not prepared:
-            starting.cancel()
+
+    asyncio.run(act())
+
+
+def test_an_order_to_stop_that_comes_right_behind_the_start_is_obeyed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    async def act() -> None:
+        agent = scene.agent
+        agent.session.hear({"start": {"g": 5, "ranks": [0]}})
+        agent.session.hear({"stop": {"g": 5, "grace": 0.0, "how": "kill"}})
+        assert agent.share.generation == 5 and agent.share.ordered.is_set()
 
     asyncio.run(act())
 

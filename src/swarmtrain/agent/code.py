@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swarmtrain.errors import ClusterError
+from swarmtrain.wire.storage import write_whole
 
 _RECORD = ".swarmtrain-code.json"
 
@@ -42,7 +43,13 @@ def unpack(parts: Sequence[Path], work: Path) -> list[str]:
 
 def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
     record = work / _RECORD
-    before: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
+    try:
+        before: dict[str, str] = json.loads(record.read_text())
+    except (
+        OSError,
+        ValueError,
+    ):  # nothing was unpacked yet, or the disk lost it: then all that is there is kept
+        before = {}
     after: dict[str, str] = {}
     kept: list[str] = []
     for info in archive.infolist():
@@ -54,15 +61,16 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
             continue
         data = archive.read(info)
         after[info.filename] = _digest(data)
-        if target.exists() and _digest(target.read_bytes()) != before.get(info.filename):
-            if _digest(target.read_bytes()) != after[info.filename]:
+        if target.exists():
+            there = _digest(target.read_bytes())
+            if there == after[info.filename]:
+                continue
+            if there != before.get(info.filename):
                 kept.append(info.filename)
-            continue
+                continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        mode = info.external_attr >> 16
-        target.chmod(mode & 0o777 or 0o644)
-    record.write_text(json.dumps(after))
+        write_whole(target, data, mode=info.external_attr >> 16 & 0o777 or 0o644, sync=False)
+    write_whole(record, json.dumps(after).encode())
     return kept
 
 

@@ -26,6 +26,8 @@ from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.task import Ticket
 
+_WELCOME = 30.0  # seconds in which a coordinator answers an agent that joins
+_TAKEN_OVER = 330.0  # and in which one that begins elsewhere has heard from whom it can
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -78,7 +80,7 @@ class Session:
             await initiate(channel, self._ticket.token)
             choice = self._line.choice = self._choose_network(writer)
             await channel.send({"join": self._join(choice)})
-            answer = await channel.receive()
+            answer = await asyncio.wait_for(channel.receive(), _WELCOME)  # its machine may just have died
             if answer is None:
                 raise ChannelError("the coordinator closed the connection")
             if "salvage" in answer:
@@ -165,7 +167,8 @@ class Session:
         for batch in copy.batches():
             await channel.send({"copy": batch, "done": False})
         await channel.send({"copy": [], "done": True})
-        await channel.receive()  # its hanging up says that it has everything
+        # Its hanging up says that it has everything.
+        await asyncio.wait_for(channel.receive(), _TAKEN_OVER)
 
     def _home(self, directory: str) -> Home:
         """Where a run is on this node, if nobody has said so yet."""
@@ -178,7 +181,7 @@ class Session:
         """One message of the coordinator."""
         match message:
             case {"start": start}:
-                self._background.run(self._share.start(start))
+                self._share.start(start)
             case {"stop": {"g": generation, "grace": grace, "how": how}}:
                 self._share.stop(generation, grace, how)
             case {"pause": {"g": generation, "on": on}}:

@@ -134,13 +134,19 @@ class Share:
 
     # ---- one generation --------------------------------------------------------------------------------------
 
-    async def start(self, start: Message) -> None:
-        """Begin a generation; an old one, or one that is begun already, is not begun again."""
+    def start(self, start: Message) -> None:
+        """Begin a generation; an old one, or one that is begun already, is not begun again.
+
+        From here on it is the current one, so that an order to stop it may follow at once.
+        """
         if start["g"] <= self.generation or not self.workers.done.is_set():
             return
         self.generation = start["g"]
         self.ordered.clear()
         self._starting = True
+        self._background.run(self._start(start))
+
+    async def _start(self, start: Message) -> None:
         await self._prepared.wait()
         self._starting = False
         if start["g"] == self.generation and not self.ordered.is_set():

@@ -12,7 +12,7 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
 from swarmtrain.errors import ChannelError
-from swarmtrain.wire.channel import Channel, accept
+from swarmtrain.wire.channel import HANDSHAKE_SECONDS, Channel, accept
 from swarmtrain.wire.frames import Message
 
 _KNOCKERS = 64  # connections that may be proving themselves at one time
@@ -36,7 +36,7 @@ class AgentDesk:
         try:
             async with self._knocking:
                 await accept(channel, self._run.ticket.token)
-            message = await channel.receive()
+            message = await asyncio.wait_for(channel.receive(), HANDSHAKE_SECONDS)
             if message is None or "join" not in message:
                 raise ChannelError("an agent said something else before it joined")
             if message["join"]["role"] == "client":

@@ -37,6 +37,7 @@ from swarmtrain.coordinator.terms import (
 _IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
 _HANG_SECONDS = 60.0
 _HANG_STEPS = 20
+_SAY = 1.0  # seconds in which an agent that has joined says whether it can do its part
 _STEADY = 5  # steps of a generation from which on standing still means something
 _GATHER_MORE = 1.0  # seconds since the last newcomer before the group changes for it
 
@@ -99,6 +100,11 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
     warm = [member for member in ready if member.warm]
     if view.generation and view.saves and policy.nodes_min <= len(warm) < len(ready):
         ready = warm  # the others are taken in when they can begin at once: nothing is lost by that
+    unsure = [member.joined + _SAY for member in ready if not member.warm and now < member.joined + _SAY]
+    if (
+        view.generation and unsure
+    ):  # who cannot do its part says so at once: a full disk must not cost an attempt
+        return Wait(min(unsure))
     if len(ready) >= most:
         return Form(form(ready, policy, most))
     back = [member.gone for member in view.members if member.gone is not None and member.gone > now]

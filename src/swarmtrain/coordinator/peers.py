@@ -106,7 +106,9 @@ class Peer:
         self.leaving = leaving
 
     def hang_up(self) -> None:
-        """End its connection, if there is one."""
+        """End its connection, if there is one; whoever waits for its answers is told."""
+        for queue in self.replies.values():
+            queue.put_nowait({"error": f"the agent on {self.node} went away", "exit": 3})
         if self.channel is not None:
             self.channel.abort()
             self.channel = None

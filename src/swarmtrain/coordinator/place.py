@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.storage import Storage, write_whole
 from swarmtrain.wire.task import Ticket
 
 
@@ -41,6 +41,7 @@ def place_of(storage: Storage, ticket: Ticket, node: str, deployment: str) -> Pl
     if (storage.run(directory) / "lineage").exists():
         lineage = storage.lineage(directory)
     storage.coordinator(directory).mkdir(parents=True, exist_ok=True)
-    mark.write_text(deployment)
+    if not mark.exists():
+        write_whole(mark, deployment.encode())
     storage.claim(directory, lineage)
     return Place(storage, directory, lineage, node)

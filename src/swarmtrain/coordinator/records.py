@@ -5,6 +5,7 @@ A power cut may tear the last line; it is cut off when the file is opened again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
+
+_UNWRITTEN = 1 << 20  # bytes that are kept for a disk that takes none
 
 
 class Records:
@@ -33,6 +36,7 @@ class Records:
                         break
                     take(record)
                     whole += len(line)
+        self._unwritten = b""
         self._file = path.open("ab")
         if self._file.tell() != whole:
             self._file.truncate(whole)
@@ -40,18 +44,25 @@ class Records:
     def append(self, record: Record, *, sync: bool = False) -> None:
         """Add a record; with ``sync`` it is on the disk when this returns.
 
-        A disk that is full or broken is said on stderr, and training goes on: losing words is better than losing work.
+        A disk that is full or broken is said on stderr, and training goes on. What it did not take is tried again
+        with the next record, in order, up to a megabyte: losing words is better than losing work.
         """
-        data = json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+        record_line = json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+        data = self._unwritten + record_line
         descriptor = self._file.fileno()
         end = os.fstat(descriptor).st_size
+        left = data
         try:
-            while data:
-                data = data[os.write(descriptor, data) :]
+            while left:
+                left = left[os.write(descriptor, left) :]
+            self._unwritten = b""
             if sync:
                 os.fsync(descriptor)
         except OSError as error:
-            os.ftruncate(descriptor, end)  # half a record would be taken for the end of the file
+            if left:
+                self._unwritten = data if len(data) <= _UNWRITTEN else self._unwritten
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, end)  # half a record would be taken for the end of the file
             print(f"{self.path.name} could not be written: {error}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

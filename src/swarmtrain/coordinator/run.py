@@ -194,7 +194,9 @@ class Run:
 
     def _form(self, formation: Formation) -> None:
         peers = self.roll.peers
-        generation = Generation.of(self.current.generation.number + 1, formation, peers)
+        # A disk that was full may have kept this coordinator from knowing of generations that agents know.
+        newest = max(self.current.generation.number, *(peer.generation for peer in peers.values()))
+        generation = Generation.of(newest + 1, formation, peers)
         wanted = {node: peers[node].backend for node in generation.parts}
         if len(set(wanted.values())) > 1:
             without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")

@@ -109,8 +109,16 @@ class Vitals:
         return max((first for first in firsts if first is not None), default=None)
 
     def usual(self) -> float | None:
-        """Median seconds of a step, of late; None before the second."""
-        return statistics.median(self._times) if self._times else None
+        """Median seconds of a step, of late; None before the second.
+
+        A coordinator that has just been started again has seen none being made, and takes the ranks' mean.
+        """
+        means = self._times or [
+            (beat.stepped - beat.first) / (beat.step - beat.resumed - 1)
+            for beat in self.beats.values()
+            if beat.stepped is not None and beat.first is not None and beat.step - beat.resumed > 1
+        ]
+        return statistics.median(means) if means else None
 
     def straggler(self, now: float) -> Straggler | None:
         """The rank that slows the others down, if one has since this was last found out; asked at every beat."""

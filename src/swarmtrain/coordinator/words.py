@@ -65,6 +65,9 @@ class Words:
         if peer.generation == run.current.generation.number:
             for state in states:
                 self.worker(peer, state)
+        elif run.phase is Phase.RUNNING and peer.generation > run.current.generation.number:
+            words = "runs a generation that the journal has lost"
+            run.current.fail(Failure("node", peer.node, time.time(), words))
         current = run.current  # what the workers' ends have led to
         mine = current.takes_part(peer.node) and peer.generation == current.generation.number
         if run.phase is Phase.ENDED:
@@ -82,10 +85,8 @@ class Words:
 
     def left(self, peer: Peer) -> None:
         """The connection of an agent closed."""
-        peer.channel = None
+        peer.hang_up()
         peer.gone = time.monotonic()
-        for queue in peer.replies.values():
-            queue.put_nowait({"error": f"the agent on {peer.node} went away", "exit": 3})
         self._run.settle()
 
     def worker(self, peer: Peer, state: Message) -> None:
@@ -193,7 +194,7 @@ class Words:
     def _concerns(self, peer: Peer, generation: int) -> bool:
         """Whether what an agent says of a generation's end is of use: not of an old one, while it has a newer part."""
         current = self._run.current
-        return generation == current.generation.number or not current.takes_part(peer.node)
+        return generation >= current.generation.number or not current.takes_part(peer.node)
 
     def _is_needed(self, peer: Peer) -> bool:
         run = self._run

@@ -67,7 +67,7 @@ class Storage:
     def claim(self, directory: str, lineage: str) -> None:
         """Write down which data directory a run works in. Raises OSError."""
         self.run(directory).mkdir(parents=True, exist_ok=True)
-        (self.run(directory) / "lineage").write_text(lineage + "\n")
+        write_whole(self.run(directory) / "lineage", f"{lineage}\n".encode())
 
     def adopt(self, directory: str, node: str, owner: str) -> None:
         """Make a fresh run's directories on a node its own.
@@ -85,7 +85,7 @@ class Storage:
             if stale.exists():
                 shutil.rmtree(stale)
         mark.parent.mkdir(parents=True)
-        mark.write_text(owner)
+        write_whole(mark, owner.encode())
 
     def runs(self) -> list[str]:
         """The directories of all runs kept on this node."""
@@ -114,3 +114,21 @@ class Storage:
         if not os.access(memory, os.W_OK):
             return self.root / "memory"
         return memory / f"swarmtrain-{os.getuid()}-{mark}"
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = True) -> None:
+    """Write a file that is there whole or as it was before; with ``sync``, also after a power cut. Raises OSError."""
+    if path.exists() and path.read_bytes() == data:
+        return
+    aside = path.with_name(f".{path.name}.swarmtrain-new")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        aside.chmod(mode)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
