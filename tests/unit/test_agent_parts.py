@@ -133,6 +133,27 @@ def test_code_is_joined_from_its_parts_and_replaced_by_a_new_version(tmp_path: P
     assert (work / "pkg" / "mod.py").read_text() == "x"
 
 
+def test_code_is_whole_or_as_it_was_whatever_the_disk_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    code.unpack(archive(tmp_path, train_py="one"), work)
+    before = (work / "train.py").stat()
+    code.unpack(archive(tmp_path, train_py="one"), work)
+    assert (work / "train.py").stat().st_ino == before.st_ino  # what is there already is not touched
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
+        with pytest.raises(ClusterError, match="No space left"):
+            code.unpack(archive(tmp_path, train_py="two"), work)
+    assert (work / "train.py").read_text() == "one"
+    assert code.unpack(archive(tmp_path, train_py="two"), work) == []
+    assert (work / "train.py").read_text() == "two"
+    (work / ".swarmtrain-code.json").write_text("")
+    assert code.unpack(archive(tmp_path, train_py="two", more_py="x"), work) == []
+
+
 def test_what_a_run_wrote_over_the_code_is_kept(tmp_path: Path) -> None:
     work = tmp_path / "work"
     code.unpack(archive(tmp_path, snapshot_pt="stale"), work)

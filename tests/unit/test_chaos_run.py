@@ -158,6 +158,18 @@ def test_a_coordinator_that_takes_no_notes_stops_nothing() -> None:
     assert place.words == ["kill-worker 0"]
 
 
+def test_an_output_that_nobody_reads_any_more_keeps_no_fault_from_being_undone() -> None:
+    place = Paper()
+    chaos, _ = work(Plan((Fault("freeze", "lab-2", seconds=0.1),)), place)
+
+    def gone(happening: object) -> None:
+        raise BrokenPipeError
+
+    chaos._tell = gone
+    chaos.run()
+    assert place.words == ["freeze lab-2", "end of freeze lab-2"]
+
+
 class Outside:
     """Machines of which nothing is known but that they can be frozen."""
 

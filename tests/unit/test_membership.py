@@ -114,6 +114,12 @@ GATHER: Cases = {
         11.0,
         Form,
     ),
+    "one that has just come may still say that it cannot do its part": (
+        but(gathering(A, B, C, generation=1), "c", warm=False, joined=10.5),
+        THREE,
+        11.0,
+        Wait(11.5),
+    ),
     "a run that can grow without a loss goes on with those that can begin at once": (
         but(gathering(A, B, C, generation=1, saves=True), "c", warm=False),
         ELASTIC,

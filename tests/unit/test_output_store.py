@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -86,6 +87,31 @@ def test_a_record_that_a_full_disk_has_torn_hides_no_later_one(tmp_path: Path, o
         file.write(b'{"t":1.0,"g"\n')
     store.append(1, 0, "a", 1.0, 4, "two\n")
     assert lines(store.path) == [(0, "one"), (0, "two")]
+
+
+@pytest.mark.parametrize("blow", ["write", "ftruncate"])
+def test_what_a_full_disk_did_not_take_is_there_once_it_has_room(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, blow: str
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    journal = opened(Journal(tmp_path / "journal.jsonl"))
+    journal.append("one", "")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        if blow == "ftruncate":  # a disk that has become read-only refuses that, too
+            patch.setattr(os, "ftruncate", full)
+        journal.append("two", "")
+        journal.append("three", "")
+    journal.append("four", "")
+    again = opened(Journal(tmp_path / "journal.jsonl"))
+    assert [(event["seq"], event["kind"]) for event in again.events] == [
+        (1, "one"),
+        (2, "two"),
+        (3, "three"),
+        (4, "four"),
+    ]
 
 
 def test_any_bytes_come_back_as_they_were(tmp_path: Path, opened: Opened) -> None:

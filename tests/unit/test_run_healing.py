@@ -173,6 +173,36 @@ def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None
     stage.play(again)
 
 
+def test_a_generation_that_a_full_disk_kept_from_the_journal_is_ended_and_another_follows(
+    stage: Theatre,
+) -> None:
+    def scene() -> None:
+        run = stage.make()
+        for slot, node in enumerate("ab"):
+            join(run, stage.agent(node, slot)[0])
+        assert run.current.generation.number == 1
+
+    def again() -> None:
+        run = stage.make()
+        agents = {
+            node: stage.agent(node, slot, generation=2, idle=False, drained=False)
+            for slot, node in enumerate("ab")
+        }
+        for peer, _ in agents.values():
+            join(run, peer)
+        assert run.phase is Phase.STOPPING
+        assert "runs a generation that the journal has lost" in run.journal.all("failure")[0]["text"]
+        assert {"stop": {"g": 2, "grace": 0.0, "how": "kill"}} in agents["b"][1].heard
+        for peer in run.roll.peers.values():
+            Words(run).idle(peer, 2, 20_002)
+            Words(run).drained(peer, 2)
+        assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 3)
+
+    stage.play(scene)
+    stage.forget()
+    stage.play(again)
+
+
 def test_a_twin_that_comes_back_keeps_its_name(stage: Theatre) -> None:
     run = stage.make()
 

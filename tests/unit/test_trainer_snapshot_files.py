@@ -119,6 +119,16 @@ def test_a_write_that_fails_lists_nothing_and_leaves_nothing(tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_what_was_damaged_on_its_way_is_not_listed(tmp_path):
+    save(tmp_path, 4)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(snapshot_files.Damaged, match="not 0000"):
+        snapshot_files.store(
+            tmp_path, replace(START, step=5), lambda file: file.write(b"x"), expected="0" * 64
+        )
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_leftovers_of_killed_writers_are_swept(tmp_path):
     save(tmp_path, 4)
     (tmp_path / ".g0001-s000000005.99.tmp").write_bytes(b"half")

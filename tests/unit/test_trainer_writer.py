@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from swarmtrain.trainer import Every, TrainerError, keeper, snapshot_files
+from swarmtrain.trainer import Every, TrainerError, keeper, snapshot_files, staging
 from swarmtrain.trainer.disk import Disk
 from swarmtrain.trainer.distributed import World, weights_hash
 from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
@@ -42,6 +42,31 @@ def test_what_stands_still_is_copied_later_and_all_else_at_once():
     assert copied.state["buffer"].max() == 0 and copied.state["rate"] == [0.1]
     assert copied.state["weight"].min() == 2
     assert copied.bytes == 8000
+
+
+def test_a_copy_is_not_finished_while_the_thread_that_trains_still_copies(monkeypatch):
+    weight = torch.ones(10)
+    copied = Staging().copy([weight], still={weight.data_ptr()})
+    entered, slow = threading.Event(), threading.Event()
+    copy = staging._copy
+
+    def slowly(source, target):
+        entered.set()
+        slow.wait(10)
+        copy(source, target)
+
+    monkeypatch.setattr(staging, "_copy", slowly)
+    holding = threading.Thread(target=copied.hold)
+    holding.start()
+    entered.wait(10)
+    finishing = threading.Thread(target=copied.finish)
+    finishing.start()
+    finishing.join(0.2)
+    assert finishing.is_alive()
+    slow.set()
+    finishing.join(10)
+    holding.join(10)
+    assert copied.state[0].min() == 1
 
 
 def test_the_thread_that_trains_copies_what_is_left_when_it_has_to_wait():
@@ -89,10 +114,10 @@ def test_tied_weights_stay_tied_and_are_saved_once():
 
 
 def test_the_memory_of_a_copy_is_used_again():
-    staging, state = Staging(), {"weight": torch.zeros(100), "more": [torch.ones(3, 3)]}
-    first = staging.copy(state).state
+    memory, state = Staging(), {"weight": torch.zeros(100), "more": [torch.ones(3, 3)]}
+    first = memory.copy(state).state
     places = {first["weight"].data_ptr(), first["more"][0].data_ptr()}
-    second = staging.copy(state).state
+    second = memory.copy(state).state
     assert {second["weight"].data_ptr(), second["more"][0].data_ptr()} == places
 
 

@@ -40,6 +40,13 @@ def test_the_usual_step_is_the_median_over_what_was_made_between_two_pulses() ->
     assert vitals.advance().steps == 17
 
 
+def test_a_coordinator_that_was_just_started_again_takes_the_mean_for_the_usual_step() -> None:
+    vitals = Vitals(2)
+    take(vitals, 100.0, 0, 41, quiet=30.0, first=34.0)
+    assert vitals.usual() == pytest.approx(0.1)
+    assert vitals.advance().stepped == pytest.approx(70.0)
+
+
 def test_the_time_of_a_step_does_not_wander_with_the_delay_of_messages() -> None:
     vitals = Vitals(1)
     assert take(vitals, 10.3, 0, 7, quiet=0.1)
