@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from healed import events, origins, story, weights
 from healed_local import account, check_output, start
 
@@ -27,6 +28,7 @@ FAULTS = (
 )
 
 
+@pytest.mark.long
 def test_ten_faults_leave_no_trace_in_the_weights(tmp_path: Path, home: Path) -> None:
     whole = start(tmp_path, "whole", epochs=EPOCHS, pause=0.0)
     whole.wait(timeout=60)

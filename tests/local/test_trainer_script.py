@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -89,6 +90,7 @@ def test_the_documented_change_makes_a_script_end_as_if_it_had_never_been_killed
     assert snapshot_files.listed(directory)[0].step == 1500
 
 
+@pytest.mark.long
 def test_the_documented_script_runs_as_one_process_too(tmp_path):
     _, after = documented()
     whole = weights(torchrun(after.replace("1500", "300"), tmp_path / "whole", 1))

@@ -98,7 +98,7 @@ def test_a_killed_container_is_replaced_and_the_weights_are_the_same(
     assert weights(handle) == expected
 
 
-@pytest.mark.parametrize("how", ["kill", "power-off"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("power-off", marks=pytest.mark.long)])
 def test_an_elastic_run_shrinks_at_once_and_grows_again(
     machines: Lab, begin: Start, how: str, undisturbed: Callable[..., tuple[str, list[float]]]
 ) -> None:
@@ -119,6 +119,7 @@ def test_an_elastic_run_shrinks_at_once_and_grows_again(
     assert grown["planned"] and grown["at_step"] == grown["from_step"]
 
 
+@pytest.mark.long
 def test_a_frozen_node_is_left_behind_and_takes_part_again_when_it_has_thawed(
     machines: Lab, begin: Start, undisturbed: Callable[..., tuple[str, list[float]]]
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_training_does_not_need_the_coordinators_machine(
     assert weights(handle) == expected
 
 
+@pytest.mark.long
 def test_a_drained_node_saves_its_work_and_comes_back(
     machines: Lab, begin: Start, undisturbed: Callable[..., tuple[str, list[float]]]
 ) -> None:

@@ -241,7 +241,7 @@ def test_tasks_on_different_nodes_find_each_other_by_name(lab: Lab, serve: Calla
             return docker.run("exec", container, "python", "-c", get, name, check=False) == "200\n"
 
         for name in ("lab-2", "lab-3"):
-            eventually(partial(answers, name), 20, f"{name} answers over the overlay network")
+            eventually(partial(answers, name), 60, f"{name} answers over the overlay network")
     finally:
         docker.run("service", "rm", SERVICE, check=False)
         eventually(

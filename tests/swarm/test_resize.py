@@ -34,6 +34,7 @@ with Trainer(model, Slow(), optimizer, loss=nn.functional.mse_loss, options=opti
 """
 
 
+@pytest.mark.long
 def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
     lab: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

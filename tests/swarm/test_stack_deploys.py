@@ -116,6 +116,7 @@ def test_the_guides_example_trains_and_leaves_nothing(
     assert run not in swarm.runs()
 
 
+@pytest.mark.long
 def test_two_runs_share_an_existing_network(swarm: SwarmLauncher, torch_image: str) -> None:
     """Each finds its own coordinator, although both have a service of that name there."""
     name = "shared-by-tests"
@@ -196,7 +197,7 @@ def test_a_plan_on_disk_deploys_without_us(
     assert left_behind(whole_lab, run) == []
 
 
-@pytest.mark.parametrize("network", ["overlay", "host"])
+@pytest.mark.parametrize("network", ["overlay", pytest.param("host", marks=pytest.mark.long)])
 def test_a_plain_plan_trains_with_stock_torchrun(
     whole_lab: Lab,
     swarm: SwarmLauncher,
