@@ -86,7 +86,7 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
 
 
 def test_a_machine_that_another_run_is_on_is_left_alone(machines: Lab, handle: RunHandle) -> None:
-    shared = LabMachines(machines, handle.run, [handle.run])  # itself in the part of the other
+    shared = LabMachines(machines, handle.run, lambda: [handle.run])  # itself in the part of the other
     with pytest.raises(ClusterError, match=r"lab-2 is also a machine of chaos\.1"):
         Chaos(handle, place_of(handle, shared), Plan((Fault("freeze", "lab-2", seconds=1.0),))).run()
     assert machines.node(2).machine() == "running"

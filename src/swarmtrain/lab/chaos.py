@@ -27,7 +27,7 @@ class LabMachines:
     """The machines that a run on a lab is on.
 
     Args:
-        others: the other runs that are live on this lab; a machine that one of them is on is left alone.
+        others: finds the other runs that are live on this lab; a machine that one of them is on is left alone.
     """
 
     mix = (
@@ -36,7 +36,7 @@ class LabMachines:
     )
     hint = ""
 
-    def __init__(self, lab: Lab, run: Run, others: Sequence[Run] = ()) -> None:
+    def __init__(self, lab: Lab, run: Run, others: Callable[[], Sequence[Run]] = list) -> None:
         self._lab, self._run, self._others = lab, run, others
         self._slowed: dict[
             str, list[int | None]
@@ -93,7 +93,7 @@ class LabMachines:
 
     def _refuse_shared(self, node: Node) -> None:
         """Raise ClusterError where another run is on this machine, too."""
-        for other in self._others:
+        for other in self._others():
             if node.machine() == "running" and containers.running(node.docker, other.stack):
                 raise ClusterError(
                     f"{node.name} is also a machine of {other.id}",

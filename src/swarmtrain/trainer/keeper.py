@@ -26,6 +26,7 @@ from swarmtrain.trainer.errors import DriftError, TrainerError
 from swarmtrain.trainer.metrics import Reporter
 from swarmtrain.trainer.options import Every
 from swarmtrain.trainer.snapshot_files import Position
+from swarmtrain.trainer.staging import on_cpu
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.trainer.writer import Content, Outcome, SnapshotWriter, Tier
 from swarmtrain.wire import names
@@ -126,7 +127,7 @@ class SnapshotKeeper:
         Raises:
             DriftError: the ranks' weights differed at an earlier one.
         """
-        everyones = gather(self._world, (content.own, self._hashes))
+        everyones = gather(self._world, (on_cpu(content.own), self._hashes))
         self._compare([hashes for _, hashes in everyones])
         if self._writer.busy:
             self._say_skipped(step)

@@ -148,6 +148,17 @@ def addresses(optimizers: Iterable[Optimizer]) -> set[int]:
     return found
 
 
+def on_cpu(value: Any) -> Any:
+    """The same nesting with its tensors on the CPU, where every rank can take them: not all see the same GPUs."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if type(value) is dict:
+        return {key: on_cpu(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(on_cpu, value))
+    return value
+
+
 def _plain_tensors(value: Any) -> Iterator[torch.Tensor]:
     if type(value) is torch.Tensor:
         # Gradients, meta, sparse and quantized tensors are left to deepcopy, which knows them.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from swarmtrain.control.chaos_places import Place
     from swarmtrain.control.chaos_run import Happening
     from swarmtrain.control.handle import RunHandle
+    from swarmtrain.launchers.base import Run
 
 _LENGTH = 600.0  # seconds of a random plan
 _EVERY = 20.0
@@ -169,10 +170,12 @@ def _place(handle: RunHandle, force: bool) -> Place:
     lab = lab_of(Docker())
     if lab is None:
         return place_of(handle)
-    runs = (
-        [] if force else [each for each in Client("swarm").runs() if each.id != handle.id and each.is_live()]
-    )
-    return place_of(handle, LabMachines(lab, handle.run, [each.run for each in runs]))
+
+    def others() -> list[Run]:
+        runs = [] if force else Client("swarm").runs()
+        return [each.run for each in runs if each.id != handle.id and each.is_live()]
+
+    return place_of(handle, LabMachines(lab, handle.run, others))
 
 
 def _carry_out(handle: RunHandle, place: Place, plan: Plan, as_json: bool) -> int:
