@@ -32,8 +32,7 @@ test-unit: venv ## tests that run in seconds and need nothing
 	$(PY) -m pytest tests/unit
 
 test-local: venv ## tests that train with processes on this machine
-	$(PY) -m pytest tests/local -m "not long" --ignore-glob='*/test_trainer_*' --ignore-glob='*/test_worker_*'
-	$(PY) -m pytest tests/local/test_trainer_*.py tests/local/test_worker_*.py -m "not long" -n 2
+	$(PY) -m pytest tests/local -m "not long"
 
 test-swarm: venv ## tests on a real Swarm: a lab of three engines, brought up where it is not
 	@scripts/ensure-docker

@@ -14,7 +14,7 @@ import pytest
 from worker_harness import SCRIPTS, Spawner, make_bundle, plain_python, spawner
 
 
-@pytest.fixture(scope="module", params=["warm", "cold"])
+@pytest.fixture(scope="module", params=["warm", pytest.param("cold", marks=pytest.mark.long)])
 def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
     directory = tmp_path_factory.mktemp("spawner")
     with spawner(request.param, directory, make_bundle(directory)) as running:

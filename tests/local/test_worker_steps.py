@@ -23,7 +23,7 @@ class Seen:
     output: str
 
 
-@pytest.fixture(scope="module", params=["warm", "cold"])
+@pytest.fixture(scope="module", params=["warm", pytest.param("cold", marks=pytest.mark.long)])
 def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
     with spawner(request.param, tmp_path_factory.mktemp("spawner")) as running:
         yield running
