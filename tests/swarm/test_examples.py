@@ -50,6 +50,7 @@ def test_digits_train_on_three_nodes_to_97_percent_with_equal_weights(
         handle.remove(force=True)
 
 
+@pytest.mark.long
 def test_the_guides_script_goes_on_where_it_was(client: Client, torch_image: str) -> None:
     handles: list[RunHandle] = []
     try:

@@ -85,6 +85,7 @@ def world(handle: RunHandle) -> int:
     return int(handle.status()["world_size"])
 
 
+@pytest.mark.long
 def test_a_killed_container_is_replaced_and_the_weights_are_the_same(
     machines: Lab, begin: Start, undisturbed: Callable[..., tuple[str, list[float]]]
 ) -> None:

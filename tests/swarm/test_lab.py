@@ -87,6 +87,7 @@ def test_lab_is_found_while_docker_points_into_it(lab: Lab, monkeypatch: pytest.
     assert [node.name for node in Lab(lab.names.lab).nodes()] == ["lab-1", "lab-2", "lab-3"]
 
 
+@pytest.mark.long
 def test_frozen_node_goes_down_and_comes_back(lab: Lab) -> None:
     lab.node("lab-3").pause()
     eventually(lambda: state(lab, "lab-3") == "Down", NOTICED, "the frozen node is Down")
@@ -123,6 +124,7 @@ def test_cpu_share_of_a_node_holds_for_its_containers(lab: Lab, torch_image: str
     assert used < share * 1.15
 
 
+@pytest.mark.long
 def test_unplugged_node_goes_down_and_has_its_address_when_plugged(lab: Lab) -> None:
     node = lab.node("lab-2")
     address = lab.status()[1].address
