@@ -73,7 +73,7 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
         Fault("stop-worker", "0", seconds=1.0),
         Fault("kill-container", "lab-3", after=7.0),
     )
-    looking = threading.Thread(target=look)
+    looking = threading.Thread(target=look, daemon=True)
     looking.start()
     (before,) = containers(lab, 3)
     report = Chaos(handle, place_of(handle, LabMachines(machines, handle.run)), Plan(faults)).run()
