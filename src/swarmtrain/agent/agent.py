@@ -28,8 +28,8 @@ _BEAT_SECONDS = 0.5
 _PULSE_SECONDS = 0.1
 _LEASE = 60.0  # seconds without a coordinator and without progress after which the workers are stopped
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
-_TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
 _DELIVERY = 5.0  # seconds that such an agent then takes to deliver what its workers wrote
+_TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
 
 
 class Agent:
@@ -96,10 +96,11 @@ class Agent:
         long is gone for good, and so is the run.
         """
         print("no coordinator and no progress: the workers are stopped", file=sys.stderr, flush=True)
-        self.share.workers.stop(0.0, "kill")
         if self._settings.coordinator.startswith(sockets.UNIX):
             await self.share.end()
             self.session.over.set()
+        else:
+            self.share.workers.stop(0.0, "kill")
 
     async def _begin_anew(self) -> None:
         """What keeps this agent from its part, such as a full disk, may be gone later: let another one try."""

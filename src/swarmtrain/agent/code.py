@@ -45,11 +45,8 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
     record = work / _RECORD
     try:
         before: dict[str, str] = json.loads(record.read_text())
-    except (
-        OSError,
-        ValueError,
-    ):  # nothing was unpacked yet, or the disk lost it: then all that is there is kept
-        before = {}
+    except (OSError, ValueError):
+        before = {}  # nothing was unpacked yet, or the disk lost it: then all that is there is kept
     after: dict[str, str] = {}
     kept: list[str] = []
     for info in archive.infolist():
@@ -61,13 +58,10 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
             continue
         data = archive.read(info)
         after[info.filename] = _digest(data)
-        if target.exists():
-            there = _digest(target.read_bytes())
-            if there == after[info.filename]:
-                continue
-            if there != before.get(info.filename):
-                kept.append(info.filename)
-                continue
+        ours = (before.get(info.filename), after[info.filename])
+        if target.exists() and _digest(target.read_bytes()) not in ours:
+            kept.append(info.filename)
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, data, mode=info.external_attr >> 16 & 0o777 or 0o644, sync=False)
     write_whole(record, json.dumps(after).encode())

@@ -33,7 +33,7 @@ from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.processes import descendants, kill_all
 from swarmtrain.wire.sockets import UNIX, dial_unix
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.storage import Storage, write_whole
 
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end
@@ -153,9 +153,7 @@ class LocalLauncher:
         path = self._storage.coordinator(run.id) / "processes.json"
         with path.with_suffix(".lock").open("w") as lock:  # several faults of a plan may end at once
             fcntl.flock(lock, fcntl.LOCK_EX)
-            aside = path.with_suffix(".new")
-            aside.write_text(json.dumps(self._processes(run.id) | {node: process}))
-            aside.replace(path)
+            write_whole(path, json.dumps(self._processes(run.id) | {node: process}).encode())
 
     def runs(self) -> list[Run]:
         """See Launcher.runs."""

@@ -119,6 +119,7 @@ class Storage:
 def write_whole(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = True) -> None:
     """Write a file that is there whole or as it was before; with ``sync``, also after a power cut. Raises OSError."""
     if path.exists() and path.read_bytes() == data:
+        path.chmod(mode)
         return
     aside = path.with_name(f".{path.name}.swarmtrain-new")
     try:
