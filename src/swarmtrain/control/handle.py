@@ -81,6 +81,11 @@ class RunHandle:
         except ClusterError:
             return True
 
+    def others(self) -> Iterator[RunHandle]:
+        """The other runs of its job that are in the same place."""
+        runs = (run for run in self.launcher.runs() if run.job == self.run.job and run.id != self.id)
+        return (RunHandle(run, self.launcher) for run in runs)
+
     def events(self, follow: bool = False, after: int = 0) -> Iterator[Event]:
         """What happened, in order: ``{"seq", "t", "kind", "text", ...}``.
 

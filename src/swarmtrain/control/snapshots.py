@@ -113,7 +113,8 @@ class Snapshots:
         Raises:
             RequestError: a step is not there, or must not go. ClusterError: a node cannot be asked.
         """
-        live = self._is_live() or self._goes_on_elsewhere()
+        # Another run of the job may have resumed from these, and need them.
+        live = self._is_live() or any(other.is_live() for other in self._handle.others())
         found = self.listing()
         keys = choose(found.snapshots, wanted, time.time(), live=live, force=force)
         if not keys:
@@ -180,12 +181,6 @@ class Snapshots:
 
     def _is_live(self) -> bool:
         return self._handle.status()["state"] not in ENDED
-
-    def _goes_on_elsewhere(self) -> bool:
-        """Whether another run of this job lives, which may have resumed from these snapshots and need them."""
-        run, launcher = self._handle.run, self._handle.launcher
-        others = (type(self._handle)(each, launcher) for each in launcher.runs() if each.job == run.job)
-        return any(each.is_live() for each in others if each.id != run.id)
 
 
 def _ask(link: Link, node: str, request: dict[str, Any]) -> list[Snapshot]:

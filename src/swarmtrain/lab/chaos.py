@@ -38,9 +38,9 @@ class LabMachines:
 
     def __init__(self, lab: Lab, run: Run, others: Callable[[], Sequence[Run]] = list) -> None:
         self._lab, self._run, self._others = lab, run, others
-        self._slowed: dict[
-            str, list[int | None]
-        ] = {}  # nodes behind a slow link: their rate before, once a fault
+        self._rates: dict[
+            str, list[str | None]
+        ] = {}  # of nodes behind slow links: the first was there before
         self.kinds: Mapping[str, Act] = {
             "kill-container": lambda node, rate: self._kill(node, names.AGENT_SERVICE),
             "kill-coordinator": lambda node, rate: self._kill("", names.COORDINATOR_SERVICE),
@@ -80,14 +80,18 @@ class LabMachines:
 
     def _slow(self, name: str, rate: str) -> Undo:
         node = self._node(name)
-        before = self._slowed.setdefault(name, [])
-        before.append(before[0] if before else node.rate())
+        if name not in self._rates:
+            before = node.rate()
+            self._rates[name] = [f"{before}bit" if before else None]
+        rates = self._rates[name]
         node.limit(rate)
+        rates.append(rate)
 
         def undo() -> None:
-            first = before.pop()
-            if not before:  # else another one lasts
-                node.limit(f"{first}bit" if first else None)
+            rates.remove(rate)
+            node.limit(rates[-1])
+            if len(rates) == 1:
+                del self._rates[name]
 
         return undo
 

@@ -7,18 +7,14 @@ Runs are kept under ``$SWARMTRAIN_HOME``, by default ``~/.local/share/swarmtrain
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import importlib.util
-import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,17 +23,16 @@ from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.link import process_link
+from swarmtrain.launchers.processes import TOLD_TO_GO, Process, ProcessTable, kill_trees
 from swarmtrain.swarm import bundle, code
 from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
-from swarmtrain.wire.processes import descendants, kill_all
 from swarmtrain.wire.sockets import UNIX, dial_unix
-from swarmtrain.wire.storage import Storage, write_whole
+from swarmtrain.wire.storage import Storage
 
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end
-_STOPPED = {"pid": 0, "began": 0}  # in place of a process: it was told to go, and nothing is wrong with that
 _HAS_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
 _UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator")
 
@@ -93,20 +88,21 @@ class LocalLauncher:
             names.ENV_COORDINATOR: f"{UNIX}{place / 'agents'}",
             names.ENV_CODE: str(place / "code.zip") if sent.archive else "",
         }
+        table = self._processes(run.id)
         try:
-            self._note(run, "", _start([*interpreter, "coordinator", "--leave"], environment, place))
+            table.note("", Process.start([*interpreter, "coordinator", "--leave"], environment, place))
             for index, node in enumerate(nodes):
                 variables = _of_node(environment, node, index, len(nodes))
                 directory = self._storage.run(run.id) / node
                 directory.mkdir(parents=True, exist_ok=True)
-                self._note(run, node, _start([*interpreter, "agent", "--again"], variables, directory))
+                table.note(node, Process.start([*interpreter, "agent", "--again"], variables, directory))
         except BaseException:  # also Ctrl-C: those that are there would train on
             self.kill(run)
             raise
 
     def roots(self, run: Run) -> dict[str, int]:
         """The live processes that everything of a run descends from, by node; the coordinator's name is empty."""
-        return {node: each["pid"] for node, each in self._processes(run.id).items() if _lives(each)}
+        return {node: each.pid for node, each in self._processes(run.id).read().items() if each.lives}
 
     def start_node(self, run: Run, node: str) -> None:
         """Start the agent of a node again, as `submit` did: with the command and the variables of the coordinator.
@@ -114,46 +110,31 @@ class LocalLauncher:
         Raises:
             ClusterError: the run has no such node or no coordinator any more. Nothing happens to a node that lives.
         """
-        processes = self._processes(run.id)
+        table = self._processes(run.id)
+        processes = table.read()
         nodes = [name for name in processes if name]
         if node not in nodes:
             raise ClusterError(f"{run.id} has no node {node}", f"its nodes: {', '.join(nodes)}")
-        if _lives(processes[node]):
+        if processes[node].lives:
             return
-        if not _lives(processes[""]):
+        if not processes[""].lives:
             raise ClusterError(f"the coordinator of {run.id} has gone: there is nothing to join")
-        words, variables = _as_started(processes[""]["pid"])
+        words, variables = processes[""].as_started()
         argv = [*words[: words.index("coordinator")], "agent", "--again"]
         variables = _of_node(variables, node, nodes.index(node), len(nodes))
-        self._note(run, node, _start(argv, variables, self._storage.run(run.id) / node))
+        table.note(node, Process.start(argv, variables, self._storage.run(run.id) / node))
 
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
         """Start agents that have gone, or tell some to go, the last ones first."""
-        agents = {node: process for node, process in self._processes(run.id).items() if node}
-        up = [node for node, process in agents.items() if _lives(process)]
+        table = self._processes(run.id)
+        agents = {node: process for node, process in table.read().items() if node}
+        up = [node for node, process in agents.items() if process.lives]
         for node in [node for node in agents if node not in up][: max(0, nodes - len(up))]:
             self.start_node(run, node)
         for node in sorted(up, key=lambda node: node not in busy)[nodes:]:
-            self._stop_node(run, node, agents[node])
-
-    def _stop_node(self, run: Run, node: str, process: dict[str, int]) -> None:
-        """Tell an agent to go, as Docker would, and wait until it has."""
-        if _lives(process):
-            with suppress(ProcessLookupError):
-                os.kill(process["pid"], signal.SIGTERM)
-        limit = time.monotonic() + _LEAVE_SECONDS
-        while _lives(process):
-            if time.monotonic() > limit:
+            if not agents[node].end(_LEAVE_SECONDS):
                 raise ClusterError(f"the agent of {node} has not gone within {_LEAVE_SECONDS:.0f} s")
-            time.sleep(0.05)
-        self._note(run, node, _STOPPED)
-
-    def _note(self, run: Run, node: str, process: dict[str, int]) -> None:
-        """Write down the process of a node."""
-        path = self._storage.coordinator(run.id) / "processes.json"
-        with path.with_suffix(".lock").open("w") as lock:  # several faults of a plan may end at once
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            write_whole(path, json.dumps(self._processes(run.id) | {node: process}).encode())
+            table.note(node, TOLD_TO_GO)
 
     def runs(self) -> list[Run]:
         """See Launcher.runs."""
@@ -187,8 +168,8 @@ class LocalLauncher:
 
     def trouble(self, run: Run) -> str:
         """See Launcher.trouble."""
-        for node, process in self._processes(run.id).items():
-            if process != _STOPPED and not _lives(process):
+        for node, process in self._processes(run.id).read().items():
+            if process != TOLD_TO_GO and not process.lives:
                 place = self._storage.run(run.id) / node if node else self._storage.coordinator(run.id)
                 who = f"the agent of {node}" if node else "the coordinator"
                 return f"{who} ended: {_last_words(place / 'log')}"
@@ -209,17 +190,9 @@ class LocalLauncher:
 
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""
-        roots = [process["pid"] for process in self._processes(run.id).values() if _lives(process)]
-        limit = time.monotonic() + _KILL_SECONDS
-        known = {pid: _began(pid) for pid in roots}
-        while left := [pid for pid, began in known.items() if began and _began(pid) == began]:
-            for pid in {each for root in roots for each in descendants(root)} - known.keys():
-                known[pid] = _began(pid)  # before their parents' death hands them to init
-                left.append(pid)
-            kill_all(left)
-            if time.monotonic() > limit:
-                raise ClusterError(f"some processes of {run.id} cannot be killed: {left}")
-            time.sleep(0.05)
+        live = [process for process in self._processes(run.id).read().values() if process.lives]
+        if left := kill_trees(live, _KILL_SECONDS):
+            raise ClusterError(f"some processes of {run.id} cannot be killed: {left}")
         self._storage.clear_memory(run.id)
 
     def remove(self, run: Run) -> None:
@@ -231,25 +204,20 @@ class LocalLauncher:
             raise ClusterError(f"{run.id} could not be removed whole: {error}") from error
 
     def _coordinator_lives(self, directory: str) -> bool:
-        process = self._processes(directory).get("")
+        process = self._processes(directory).read().get("")
         if process is not None:
-            return _lives(process)
-        return (self._storage.coordinator(directory) / "job.json").exists() and not (
-            self._storage.coordinator(directory) / "journal.jsonl"
-        ).exists()
+            return process.lives
+        place = self._storage.coordinator(directory)
+        return (place / "job.json").exists() and not (place / "journal.jsonl").exists()
+
+    def _processes(self, directory: str) -> ProcessTable:
+        return ProcessTable(self._storage.coordinator(directory) / "processes.json")
 
     def _origin(self, directory: str) -> Origin | None:
         try:
             return Origin.load((self._storage.coordinator(directory) / "origin.json").read_text())
         except OSError:
             return None
-
-    def _processes(self, directory: str) -> dict[str, dict[str, int]]:
-        """The processes of a run by node, the coordinator under the empty name."""
-        try:
-            return dict(json.loads((self._storage.coordinator(directory) / "processes.json").read_text()))
-        except (OSError, ValueError):
-            return {}
 
 
 def _interpreter(job: Job) -> tuple[list[str], list[Notice]]:
@@ -286,15 +254,6 @@ def _of_node(environment: Mapping[str, str], node: str, index: int, nodes: int) 
     return {**environment, **mine}
 
 
-def _as_started(pid: int) -> tuple[list[str], dict[str, str]]:
-    """The command line and the environment that a process was started with. Raises OSError."""
-    words, variables = (
-        os.fsdecode(Path(f"/proc/{pid}/{name}").read_bytes()).split("\0")[:-1]
-        for name in ("cmdline", "environ")
-    )
-    return words, dict(variable.split("=", 1) for variable in variables if "=" in variable)
-
-
 def _gpus_for(nodes: int) -> list[str]:
     """CUDA_VISIBLE_DEVICES for each node: this machine's GPUs dealt out evenly; empty when there is nothing to deal."""
     try:
@@ -305,35 +264,6 @@ def _gpus_for(nodes: int) -> list[str]:
         return []
     each = max(1, count // nodes)
     return [",".join(str((node * each + one) % count) for one in range(each)) for node in range(nodes)]
-
-
-def _start(argv: list[str], environment: dict[str, str], directory: Path) -> dict[str, int]:
-    """Start a process of the run, which outlives this one; its words go to a file."""
-    with (directory / "log").open("ab") as log:
-        process = subprocess.Popen(
-            argv,
-            env=environment,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process.returncode = 0  # it is nobody's child to wait for: subprocess should not warn of it
-    return {"pid": process.pid, "began": _began(process.pid)}
-
-
-def _began(pid: int) -> int:
-    """When a process started, in clock ticks: with its number it says which process is meant. 0: it is over."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] == "Z" else int(fields[19])
-
-
-def _lives(process: dict[str, int]) -> bool:
-    return process["began"] != 0 and _began(process["pid"]) == process["began"]
 
 
 def _direct(path: Path) -> Link:

@@ -1,8 +1,8 @@
 """The trainer: a training loop for one process or many, that ends with the same weights however often it is stopped.
 
 A script builds model, data and optimizer, and calls :meth:`Trainer.fit` on every rank. What each part does is in a
-module of its own: ``data`` deals samples out to ranks, ``precision`` runs forward and backward, ``keeper`` takes
-snapshots and goes on from them, ``evaluation`` measures, ``metrics`` reports.
+module of its own: ``data`` deals samples out to ranks, ``precision`` runs forward and backward, ``state`` is what
+a step hands to the next, ``keeper`` takes snapshots of it, ``evaluation`` measures, ``metrics`` reports.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
 from swarmtrain.trainer.metrics import Reporter, StepReport
 from swarmtrain.trainer.options import Options
 from swarmtrain.trainer.precision import Precision
-from swarmtrain.trainer.seeding import derive_seed, random_state, restore_random_state, seed_everything
+from swarmtrain.trainer.state import TrainingState
 from swarmtrain.trainer.vitals import Vitals
-from swarmtrain.trainer.writer import Content, Stateful
+from swarmtrain.trainer.writer import Stateful
 
 
 class Trainer:
@@ -68,7 +68,6 @@ class Trainer:
     ) -> None:
         self.options = options = options or Options()
         self.cursor = SampleCursor(checked_size(train_data, "training"), options.seed, options.shuffle)
-        self.step = 0  # optimizer steps made since the run began
         self.world = world = join_world()
         self._vitals = Vitals.of_this_worker()
         self.reporter = Reporter(world, options.tensorboard, self._vitals)
@@ -82,6 +81,9 @@ class Trainer:
         self._loss = loss
         self._scheduler = scheduler
         self._precision = Precision(options.precision, world.device)
+        self._state = TrainingState(
+            world, model, optimizer, scheduler, self._precision, self.cursor, options.seed
+        )
         self._loader = TrainLoader(
             train_data,
             self.cursor,
@@ -104,18 +106,18 @@ class Trainer:
             )
         schedule = Schedule(options.snapshot, options.memory, options.keep, options.snapshots)
         self._keeper = SnapshotKeeper(world, schedule, self.reporter, self._vitals)
-        self._rank_state: dict[str, Stateful] = {}
         # DistributedDataParallel shares buffers when a forward pass begins: there the ranks meet first.
         self._meets_in_forward = any(True for _ in self.model.buffers())
         self._resumed = False
-        self._epoch_loss = torch.zeros(
-            2, dtype=torch.float64, device=world.device
-        )  # of this epoch: sum, samples
         self._evaluated: tuple[int, dict[str, float]] = (-1, {})  # the newest evaluation, and its step
         self._mark = time.perf_counter()  # when the last step or phase ended
 
-        seed_everything(derive_seed(options.seed, "rank", world.rank))
         self.reporter.say(self._introduction())
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps made since the run began."""
+        return self._state.step
 
     # ------------------------------------------------------------------------------------------------------
     # The loop
@@ -136,7 +138,7 @@ class Trainer:
             while not self._reached(epochs, steps):
                 for step in self._loader.steps():
                     loss = self._train_step(step)
-                    self.step += 1
+                    self._state.step += 1
                     self.cursor.advance(step.samples)
                     self._vitals.stepped(self.step)
                     self._report(step, loss)
@@ -183,7 +185,7 @@ class Trainer:
         applied = self._precision.update(self.optimizer, self.model, self.options.clip_norm)
         if applied and self._scheduler is not None and self.options.scheduler_per == "step":
             self._scheduler.step()
-        self._epoch_loss += torch.stack([loss_sum, loss_sum.new_tensor(samples)])
+        self._state.epoch_loss += torch.stack([loss_sum, loss_sum.new_tensor(samples)])
         return loss_sum / samples if samples else None
 
     def _communicating(self, last: bool) -> AbstractContextManager[Any]:
@@ -196,8 +198,8 @@ class Trainer:
         epoch = self.cursor.epoch
         if self._scheduler is not None and self.options.scheduler_per == "epoch":
             self._scheduler.step()
-        loss, samples = total(self.world, self._epoch_loss).tolist()
-        self._epoch_loss.zero_()
+        loss, samples = total(self.world, self._state.epoch_loss).tolist()
+        self._state.epoch_loss.zero_()
         self.cursor.next_epoch()
         metrics: dict[str, float] = {}
         by_step = self.options.evaluate.after_step(self.step)
@@ -243,7 +245,7 @@ class Trainer:
 
     def save(self) -> bool:
         """Takes a snapshot on every node and waits until it is on disk; returns whether any node could write it."""
-        saved = self._keeper.save(self._content(), self.step, self.cursor.epoch)
+        saved = self._keeper.save(self._state.content(), self.step, self.cursor.epoch)
         self._mark = time.perf_counter()
         return saved
 
@@ -254,7 +256,7 @@ class Trainer:
         self._resumed = True
         state = self._keeper.newest(fresh=not self.options.resume)
         if state is not None:
-            self._load_state(state)
+            self._state.load(state)
         if hasattr(self.model, "_orig_mod"):  # torch.compile's: it compiles in the first step
             self._vitals.begins_with("compile")
         return state is not None
@@ -266,7 +268,7 @@ class Trainer:
         there were; else it begins anew. Every node's snapshot holds that of all ranks.
         """
         assert not self._resumed, "what is added after a resume would be lost"
-        self._rank_state[name] = holder
+        self._state.rank_state[name] = holder
 
     def close(self) -> None:
         """Leaves the process group and closes what is open. Also done by ``with``, at exit and when fit fails."""
@@ -288,73 +290,14 @@ class Trainer:
         self.close()
 
     # ------------------------------------------------------------------------------------------------------
-    # State
+    # Small parts
 
     def _take_snapshot(self, due: Due) -> None:
         if due.pause:
-            self._keeper.pause(self._content(), self.step, self.cursor.epoch)
+            self._keeper.pause(self._state.content(), self.step, self.cursor.epoch)
         if due.disk or due.memory:
-            self._keeper.take(self._content(), due, self.step, self.cursor.epoch)
+            self._keeper.take(self._state.content(), due, self.step, self.cursor.epoch)
         self._mark = time.perf_counter()
-
-    def _content(self) -> Content:
-        share_buffers(self.world, self.model)
-        own = {
-            "random": random_state(),
-            "epoch_loss": self._epoch_loss.tolist(),
-            "more": {name: holder.state_dict() for name, holder in self._rank_state.items()},
-        }
-        weights = (*self.model.parameters(), *self.model.buffers())
-        return Content(self._state, own, weights, [self.optimizer])
-
-    def _state(self) -> dict[str, Any]:
-        """What all ranks share, as a snapshot holds it."""
-        return {
-            "by": "trainer",
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self._scheduler.state_dict() if self._scheduler is not None else {},
-            "scaler": self._precision.state_dict(),
-            "cursor": self.cursor.state_dict(),
-            "step": self.step,
-        }
-
-    def _load_state(self, state: dict[str, Any]) -> None:
-        if state.get("by", "trainer") != "trainer":
-            raise TrainerError(
-                f"the snapshot in {self._keeper.directory} was written by a script without the Trainer",
-                "choose another directory of snapshots",
-            )
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise TrainerError(
-                f"the snapshot does not fit this model or optimizer: {error}",
-                "go back to the code that wrote it, or choose another directory of snapshots",
-            ) from error
-        if self._scheduler is not None and state["scheduler"]:
-            self._scheduler.load_state_dict(state["scheduler"])
-        self._precision.load_state_dict(state["scaler"])
-        self.cursor.load_state_dict(state["cursor"])
-        self.step = state["step"]
-        ranks = state["ranks"]
-        if len(ranks) == self.world.size:
-            own = ranks[self.world.rank]
-            restore_random_state(own["random"])
-            self._epoch_loss.copy_(torch.tensor(own["epoch_loss"], dtype=torch.float64))
-            for name, holder in self._rank_state.items():
-                if name in own.get("more", {}):
-                    holder.load_state_dict(own["more"][name])
-            return
-        # Other ranks than then: their random numbers begin anew, the same ones each time this is done.
-        seed_everything(derive_seed(self.options.seed, "rank", self.world.rank, "step", self.step))
-        if self.world.leads:
-            sums = torch.tensor([rank["epoch_loss"] for rank in ranks], dtype=torch.float64).sum(0)
-            self._epoch_loss.copy_(sums)
-
-    # ------------------------------------------------------------------------------------------------------
-    # Small parts
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.world.size == 1:

@@ -1,0 +1,125 @@
+"""The processes that the local launcher started, as they are written down beside each run.
+
+A process number may be given to another one after its end, so a process is known by its number and its start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from swarmtrain.wire.processes import descendants, kill_all
+from swarmtrain.wire.storage import write_whole
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, living or not.
+
+    Attributes:
+        pid: its number.
+        began: when it started, in clock ticks since the machine did; 0 of one that was over before anybody asked.
+    """
+
+    pid: int
+    began: int
+
+    @classmethod
+    def start(cls, argv: list[str], environment: Mapping[str, str], directory: Path) -> Process:
+        """Start one that outlives this process; its words go to the file ``log`` of its directory."""
+        with (directory / "log").open("ab") as log:
+            process = subprocess.Popen(
+                argv,
+                env=environment,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        process.returncode = 0  # it is nobody's child to wait for: subprocess should not warn of it
+        return cls.of(process.pid)
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has this number now."""
+        return cls(pid, _began(pid))
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is still there, and still the same."""
+        return self.began != 0 and _began(self.pid) == self.began
+
+    def end(self, seconds: float) -> bool:
+        """Ask it to end, as Docker would, and wait; False: it has not within ``seconds``."""
+        if self.lives:
+            kill_all([self.pid], signal.SIGTERM)
+        limit = time.monotonic() + seconds
+        while self.lives:
+            if time.monotonic() > limit:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def as_started(self) -> tuple[list[str], dict[str, str]]:
+        """The command line and the environment that it was started with. Raises OSError."""
+        words, variables = (
+            os.fsdecode(Path(f"/proc/{self.pid}/{name}").read_bytes()).split("\0")[:-1]
+            for name in ("cmdline", "environ")
+        )
+        return words, dict(variable.split("=", 1) for variable in variables if "=" in variable)
+
+
+TOLD_TO_GO = Process(0, 0)  # in place of one that was told to go: nothing is wrong with its absence
+
+
+class ProcessTable:
+    """The processes of one run by node, in a file; the coordinator is under the empty name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, Process]:
+        """All of them; none where nothing was written down yet."""
+        try:
+            return {node: Process(**each) for node, each in json.loads(self._path.read_text()).items()}
+        except (OSError, ValueError):
+            return {}
+
+    def note(self, node: str, process: Process) -> None:
+        """Write down the process of a node."""
+        with self._path.with_suffix(".lock").open("w") as lock:  # several faults of a plan may end at once
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            table = {name: asdict(each) for name, each in (self.read() | {node: process}).items()}
+            write_whole(self._path, json.dumps(table).encode())
+
+
+def kill_trees(roots: Iterable[Process], seconds: float) -> list[int]:
+    """Kill processes and all that descends from them; return the numbers of those that live on after ``seconds``."""
+    known = {process.pid: process for process in roots}
+    tops = list(known)
+    limit = time.monotonic() + seconds
+    while any(process.lives for process in known.values()):
+        for pid in {each for top in tops for each in descendants(top)} - known.keys():
+            known[pid] = Process.of(pid)  # before their parents' death hands them to init
+        left = [process.pid for process in known.values() if process.lives]
+        kill_all(left)
+        if time.monotonic() > limit:
+            return left
+        time.sleep(0.05)
+    return []
+
+
+def _began(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[19])

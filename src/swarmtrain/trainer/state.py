@@ -1,0 +1,113 @@
+"""What a snapshot of a training holds, and how a training goes on from one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from swarmtrain.trainer.data import SampleCursor
+from swarmtrain.trainer.distributed import World, share_buffers
+from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.trainer.precision import Precision
+from swarmtrain.trainer.seeding import derive_seed, random_state, restore_random_state, seed_everything
+from swarmtrain.trainer.writer import Content, Stateful
+
+
+class TrainingState:
+    """Everything that one step hands to the next.
+
+    Attributes:
+        step: optimizer steps made since the run began.
+        epoch_loss: of this epoch on this rank: the sum over its samples, and their number; shape (2,), float64.
+        rank_state: what differs from rank to rank, besides random numbers and ``epoch_loss``.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        precision: Precision,
+        cursor: SampleCursor,
+        seed: int,
+    ) -> None:
+        self._world = world
+        self._model = model
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._precision = precision
+        self._cursor = cursor
+        self._seed = seed
+        self.step = 0
+        self.epoch_loss = torch.zeros(2, dtype=torch.float64, device=world.device)
+        self.rank_state: dict[str, Stateful] = {}
+        seed_everything(derive_seed(seed, "rank", world.rank))
+
+    def content(self) -> Content:
+        """What a snapshot of this moment holds; all ranks together."""
+        share_buffers(self._world, self._model)
+        own = {
+            "random": random_state(),
+            "epoch_loss": self.epoch_loss.tolist(),
+            "more": {name: holder.state_dict() for name, holder in self.rank_state.items()},
+        }
+        weights = (*self._model.parameters(), *self._model.buffers())
+        return Content(self._shared, own, weights, [self._optimizer])
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what a snapshot held.
+
+        Raises:
+            TrainerError: it is of another model or optimizer, or of a script without the Trainer.
+        """
+        if state.get("by", "trainer") != "trainer":
+            raise TrainerError(
+                "the newest snapshot was written by a script without the Trainer",
+                "choose another directory of snapshots",
+            )
+        try:
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise TrainerError(
+                f"the snapshot does not fit this model or optimizer: {error}",
+                "go back to the code that wrote it, or choose another directory of snapshots",
+            ) from error
+        if self._scheduler is not None and state["scheduler"]:
+            self._scheduler.load_state_dict(state["scheduler"])
+        self._precision.load_state_dict(state["scaler"])
+        self._cursor.load_state_dict(state["cursor"])
+        self.step = state["step"]
+        self._load_ranks(state["ranks"])
+
+    def _shared(self) -> dict[str, Any]:
+        """What all ranks share."""
+        return {
+            "by": "trainer",
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict() if self._scheduler is not None else {},
+            "scaler": self._precision.state_dict(),
+            "cursor": self._cursor.state_dict(),
+            "step": self.step,
+        }
+
+    def _load_ranks(self, ranks: list[dict[str, Any]]) -> None:
+        if len(ranks) == self._world.size:
+            own = ranks[self._world.rank]
+            restore_random_state(own["random"])
+            self.epoch_loss.copy_(torch.tensor(own["epoch_loss"], dtype=torch.float64))
+            for name, holder in self.rank_state.items():
+                if name in own.get("more", {}):
+                    holder.load_state_dict(own["more"][name])
+            return
+        # Other ranks than then: their random numbers begin anew, the same ones each time this is done.
+        seed_everything(derive_seed(self._seed, "rank", self._world.rank, "step", self.step))
+        if self._world.leads:
+            sums = torch.tensor([rank["epoch_loss"] for rank in ranks], dtype=torch.float64).sum(0)
+            self.epoch_loss.copy_(sums)
