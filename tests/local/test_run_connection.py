@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.launchers.processes import Process, ProcessTable
 
 COUNTING = """
 import time
@@ -34,27 +32,12 @@ def handle(tmp_path: Path, home: Path) -> RunHandle:
 
 def restart_coordinator(place: Path, pause: float) -> None:
     """Kill the coordinator of a run as a crash would, and start it again as Swarm would."""
-    processes = json.loads((place / "processes.json").read_text())
-    environment = dict(
-        entry.split("=", 1)
-        for entry in Path(f"/proc/{processes['']['pid']}/environ").read_text().split("\0")
-        if "=" in entry
-    )
-    os.kill(processes[""]["pid"], signal.SIGKILL)
+    table = ProcessTable(place / "processes.json")
+    coordinator = table.read()[""]
+    words, variables = coordinator.as_started()
+    os.kill(coordinator.pid, signal.SIGKILL)
     time.sleep(pause)
-    with (place / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "swarmtrain.inside", "coordinator", "--leave"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process.returncode = 0
-    began = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    processes[""] = {"pid": process.pid, "began": began}
-    (place / "processes.json").write_text(json.dumps(processes))
+    table.note("", Process.start(words, variables, place))
 
 
 @pytest.mark.parametrize("pause", [0.0, 2.0, 8.0], ids=["at once", "in the middle", "after the workers' end"])

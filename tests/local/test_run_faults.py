@@ -7,12 +7,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import processes_of, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.launchers.processes import Process, ProcessTable
 
 PLANTED = """
 import os, signal, sys, time
@@ -195,8 +197,8 @@ def test_kill_ends_even_what_ignores_term_at_once(tmp_path: Path) -> None:
 def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path: Path, home: Path) -> None:
     handle = start(tmp_path, SLEEPER, start="cold")
     reach(handle, "running")
-    processes = (home / "runs" / handle.id / "coordinator" / "processes.json").read_text()
-    os.kill(json.loads(processes)[""]["pid"], signal.SIGKILL)
+    table = ProcessTable(home / "runs" / handle.id / "coordinator" / "processes.json")
+    os.kill(table.read()[""].pid, signal.SIGKILL)
     time.sleep(0.2)
     status = handle.status()
     assert status["state"] == "failed"
@@ -268,3 +270,21 @@ path.write_text(str(number + 1))
         assert handle.wait(timeout=60).state == "succeeded"
         counts += [text for batch in handle.logs() for *_, text in batch]
     assert counts == ["0", "1", "2", "0"]
+
+
+def test_a_submission_that_is_interrupted_leaves_nothing_behind(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").write_text(SLEEPER)
+    start, started = Process.start, []
+
+    def interrupted(*how: Any) -> Process:
+        if len(started) == 2:  # the coordinator and one of three agents are there
+            raise KeyboardInterrupt
+        started.append(start(*how))
+        return started[-1]
+
+    monkeypatch.setattr(Process, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Client("local").run(Job(script="train.py", nodes=3))
+    assert len(started) == 2 and not any(process.lives for process in started)

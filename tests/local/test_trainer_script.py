@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 from trainer_harness import ranks, values
 from trainer_job import same
@@ -206,6 +207,31 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     assert outcome.error == "TrainerError" and "does not fit model" in outcome.message
     for outcome in ranks(without_a_group, 2, tmp_path):
         assert outcome.error == "TrainerError" and "call init_process_group before" in outcome.message
+
+
+def test_sharded_models_are_refused(tmp_path):
+    (outcome,) = ranks(sharded, 1, tmp_path)
+    assert outcome.error == "TrainerError" and "model is sharded over the ranks" in outcome.message
+
+
+def test_the_parallel_model_is_found_inside_of_what_compiles_it(tmp_path):
+    assert values(compiled, 1, tmp_path) == [(True, ["bias", "weight"])]
+
+
+def sharded() -> None:
+    dist.init_process_group("gloo")
+    model = FullyShardedDataParallel(nn.Linear(1, 1), device_id=torch.device("cpu"))
+    snapshot.resume(model=model)
+
+
+def compiled() -> tuple[bool, list[str]]:
+    """Whether both wrappers are seen through, and the names of what would be kept."""
+    dist.init_process_group("gloo")
+    parallel = DistributedDataParallel(nn.Linear(1, 1))
+    model = torch.compile(parallel)
+    found = snapshot._parallel(model) is parallel  # type: ignore[attr-defined]
+    dist.destroy_process_group()
+    return found, sorted(snapshot._state(model))
 
 
 def other_objects() -> None:

@@ -60,16 +60,20 @@ def containers(lab: Lab, node: int) -> list[str]:
 
 def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: Lab, handle: RunHandle) -> None:
     assert machines.host == lab.host
-    seen: set[object] = set()
+    states: set[str] = set()
+    rates: list[int | None] = [None]  # as they follow each other
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(0.1):
-            seen.update([machines.node(2).machine(), machines.node(3).rate()])
+            states.add(machines.node(2).machine())
+            if (rate := machines.node(3).rate()) != rates[-1]:
+                rates.append(rate)
 
     faults = (
         Fault("freeze", "lab-2", seconds=3.0),
-        Fault("slow-link", "lab-3", seconds=4.0, rate="200mbit"),
+        Fault("slow-link", "lab-3", seconds=5.0, rate="200mbit"),
+        Fault("slow-link", "lab-3", after=1.5, seconds=1.5, rate="100mbit"),
         Fault("stop-worker", "0", seconds=1.0),
         Fault("kill-container", "lab-3", after=7.0),
     )
@@ -81,8 +85,8 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
     looking.join()
     assert report.ok, report.failed
     assert [each.kind for each in report.happenings if each.what == "fault"][-1] == "kill-container"
-    assert {"paused", 200_000_000} <= seen
-    assert (machines.node(2).machine(), machines.node(3).rate()) == ("running", None)
+    assert "paused" in states and machines.node(2).machine() == "running"
+    assert rates[:4] == [None, 200_000_000, 100_000_000, 200_000_000] and machines.node(3).rate() is None
     assert before not in containers(lab, 3)
     told = [event["text"] for event in handle.events() if event["kind"] == "chaos"]
     assert told[-1] == "chaos: everything of the run on lab-3 is killed at once"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.agent import network
+from swarmtrain.agent import network, session
 from swarmtrain.agent.agent import Agent
 from swarmtrain.agent.choices import Settings
 from swarmtrain.agent.home import Home
@@ -121,6 +121,33 @@ def test_an_order_to_stop_that_comes_right_behind_the_start_is_obeyed(tmp_path: 
         assert agent.share.generation == 5 and agent.share.ordered.is_set()
 
     asyncio.run(act())
+
+
+def test_an_agent_whose_coordinator_does_not_answer_joins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_WELCOME", 0.05)
+    scene = Scene(tmp_path)
+    joins = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal joins
+        channel = Channel(reader, writer)
+        await accept(channel, "token")
+        assert "join" in (await channel.receive() or {})
+        joins += 1
+        if joins == 2:
+            await channel.send({"refuse": "enough"})
+        assert await channel.receive() is None  # the first one was frozen: it never says a word
+        channel.close()
+
+    async def act() -> None:
+        server = await sockets.serve(scene.address, serve)
+        await asyncio.wait_for(scene.agent.session.stay_joined(), 5)
+        server.close()
+
+    asyncio.run(act())
+    assert joins == 2
 
 
 def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path) -> None:

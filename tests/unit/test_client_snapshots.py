@@ -19,6 +19,7 @@ from swarmtrain.control import place
 from swarmtrain.control.client import Client
 from swarmtrain.control.place import Places
 from swarmtrain.control.retention import Wanted, choose, complete
+from swarmtrain.launchers.base import Run
 from swarmtrain.ui.cli import cli
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.snapshots import Snapshot
@@ -180,6 +181,17 @@ def test_a_node_of_a_live_run_that_is_gone_is_named_and_the_others_are_listed() 
     assert [each.step for each in found.snapshots] == [30, 30, 20, 20, 10, 10]
     assert found.silent == {"lab-3": "its agent is not there"}
     assert launcher.calls == []  # no helper may serve a node while its run is live
+
+
+def test_what_another_run_of_the_job_may_have_gone_on_from_stays() -> None:
+    launcher = keeping(held(THREE))
+    launcher.kept.append(Run("digits", 2, "local"))
+    launcher.coordinators["digits.2"] = fixed(status("digits.2"))
+    snapshots = client(launcher).get("digits.1").snapshots
+    with pytest.raises(RequestError, match="one of the newest 2, and the run may go on from it"):
+        snapshots.remove(Wanted(steps=(30,)), force=True)
+    launcher.coordinators["digits.2"] = fixed(status("digits.2", "succeeded"))
+    assert snapshots.remove(Wanted(steps=(30,)), force=True)[1] == [(1, 30)]
 
 
 # ---- the commands ----------------------------------------------------------------------------------------------------
