@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from client_fakes import status
 
-from swarmtrain.control import say, view
+from swarmtrain.control import ending, say, view
 from swarmtrain.wire.snapshots import Snapshot
 
 
@@ -176,7 +176,7 @@ def trained(**more: Any) -> dict[str, Any]:
 
 
 def test_the_summary_says_what_came_out_and_how_to_get_it() -> None:
-    assert view.summary(trained(), 0.0) == [
+    assert ending.summary(trained(), 0.0) == [
         "digits.1 succeeded in 10 s",
         "  steps          270 (epoch 30, 12 ms a step)",
         "  accuracy       0.97778",
@@ -189,7 +189,7 @@ def test_the_summary_says_what_came_out_and_how_to_get_it() -> None:
 
 
 def test_the_two_losses_are_told_apart() -> None:
-    lines = view.summary(trained(eval={"loss": 0.5, "accuracy": 0.9}), 0.0)
+    lines = ending.summary(trained(eval={"loss": 0.5, "accuracy": 0.9}), 0.0)
     assert lines[2:5] == ["  evaluation loss  0.5", "  accuracy         0.9", "  training loss    0.0123"]
 
 
@@ -206,7 +206,7 @@ def test_ranks_that_are_not_there_are_said_with_those_that_are() -> None:
 
 
 def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
-    assert view.summary(status(state="succeeded"), 0.0) == [
+    assert ending.summary(status(state="succeeded"), 0.0) == [
         "digits.1 succeeded in 10 s",
         "  nodes  lab-1, lab-2 (2 ranks, generation 1)",
     ]
@@ -214,10 +214,12 @@ def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
 
 def test_weights_that_differ_are_named() -> None:
     drifted = trained(weights={"0": "aaaa", "1": "bbbb"})
-    assert view.weights_agree(drifted) is False
-    assert "  weights        DIFFERENT between ranks: rank 0 aaaa, rank 1 bbbb" in view.summary(drifted, 0.0)
-    assert view.weights_agree(trained(weights={"0": "aaaa"})) is None  # rank 1 did not say
-    assert view.weights_agree(trained(weights=None)) is None
+    assert ending.weights_agree(drifted) is False
+    assert "  weights        DIFFERENT between ranks: rank 0 aaaa, rank 1 bbbb" in ending.summary(
+        drifted, 0.0
+    )
+    assert ending.weights_agree(trained(weights={"0": "aaaa"})) is None  # rank 1 did not say
+    assert ending.weights_agree(trained(weights=None)) is None
 
 
 def test_a_snapshot_of_another_node_is_fetched_from_there() -> None:
@@ -225,7 +227,7 @@ def test_a_snapshot_of_another_node_is_fetched_from_there() -> None:
     elsewhere["snapshot"]["node"] = "lab-2"
     elsewhere["snapshot"]["path"] = "/s/data/digits.1/lab-2/snapshots/step-270.pt"
     elsewhere["directories"]["lab-2"] = {"work": "/s/data/digits.1/lab-2/work"}
-    assert view.summary(elsewhere, 0.0)[-1].endswith("fetch digits.1 snapshots/step-270.pt --node lab-2")
+    assert ending.summary(elsewhere, 0.0)[-1].endswith("fetch digits.1 snapshots/step-270.pt --node lab-2")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_a_snapshot_of_another_node_is_fetched_from_there() -> None:
     ],
 )
 def test_a_snapshots_path_is_given_as_fetch_takes_it(path: str, shown: str) -> None:
-    assert view.snapshot_path(trained(snapshot={"path": path, "node": "lab-1"})) == shown
+    assert ending.snapshot_path(trained(snapshot={"path": path, "node": "lab-1"})) == shown
 
 
 CAUSE = {
@@ -254,7 +256,7 @@ CAUSE = {
 
 def test_a_failure_begins_with_its_root_cause() -> None:
     failed = status(state="failed", cause=CAUSE)
-    assert view.failure(failed) == [
+    assert ending.failure(failed) == [
         "digits.1 failed: rank 1 on lab-2: ValueError: bad data",
         "",
         "Traceback (most recent call last):",
@@ -264,7 +266,7 @@ def test_a_failure_begins_with_its_root_cause() -> None:
         "what followed:",
         "  rank 0 on lab-1: RuntimeError: Connection closed by peer",
     ]
-    assert view.where_the_rest_is(failed) == "swarmtrain logs digits.1 --rank 1"
+    assert ending.where_the_rest_is(failed) == "swarmtrain logs digits.1 --rank 1"
 
 
 def test_a_failure_without_a_traceback_shows_the_last_lines() -> None:
@@ -276,26 +278,26 @@ def test_a_failure_without_a_traceback_shows_the_last_lines() -> None:
         "log": ["one", "two"],
     }
     failed = status(state="failed", cause=cause)
-    assert view.failure(failed)[1:] == ["", "its last lines:", "one", "two"]
+    assert ending.failure(failed)[1:] == ["", "its last lines:", "one", "two"]
 
 
 def test_a_failure_of_a_node_names_the_node() -> None:
     failed = status(state="failed", cause={"rank": None, "node": "lab-2", "summary": "it was lost"})
-    assert view.failure(failed) == ["digits.1 failed: lab-2: it was lost"]
-    assert view.where_the_rest_is(failed) == "swarmtrain logs digits.1"
+    assert ending.failure(failed) == ["digits.1 failed: lab-2: it was lost"]
+    assert ending.where_the_rest_is(failed) == "swarmtrain logs digits.1"
 
 
 def test_a_node_that_was_lost_has_its_own_sentence() -> None:
     lost = {"rank": None, "node": "lab-2", "summary": "was lost with rank 1: its connection closed"}
     failed = status(state="failed", cause={**CAUSE, "others": [lost]})
-    assert view.failure(failed)[-1] == "  lab-2 was lost with rank 1: its connection closed"
+    assert ending.failure(failed)[-1] == "  lab-2 was lost with rank 1: its connection closed"
     failed = status(state="failed", cause=lost)
-    assert view.failure(failed) == ["digits.1 failed: lab-2 was lost with rank 1: its connection closed"]
+    assert ending.failure(failed) == ["digits.1 failed: lab-2 was lost with rank 1: its connection closed"]
 
 
 def test_a_failure_of_no_node_is_its_own_sentence() -> None:
     stuck = {"rank": None, "node": "", "summary": "no step for 60 s: nobody waits"}
-    assert view.failure(status(state="failed", cause=stuck)) == [
+    assert ending.failure(status(state="failed", cause=stuck)) == [
         "digits.1 failed: no step for 60 s: nobody waits"
     ]
 
@@ -303,7 +305,7 @@ def test_a_failure_of_no_node_is_its_own_sentence() -> None:
 def test_a_failure_says_why_it_is_not_tried_again() -> None:
     cause = {**CAUSE, "summary": "ValueError: bad\n  data"}
     reason = "rank 1 on lab-2: ValueError: bad\n  data (it failed at step 7 2 times in a row)"
-    assert view.failure(status(state="failed", cause=cause, reason=reason))[0] == (
+    assert ending.failure(status(state="failed", cause=cause, reason=reason))[0] == (
         "digits.1 failed: rank 1 on lab-2: ValueError: bad / data (it failed at step 7 2 times in a row)"
     )
 
@@ -312,11 +314,11 @@ def test_a_failure_after_others_that_were_healed_says_so() -> None:
     failed = status(
         state="failed", cause=CAUSE, restarts=2, lost_seconds=5.3, lost_steps=12, recoveries=[RECOVERY] * 2
     )
-    assert view.failure(failed)[-1] == "before that: 2 restarts, 5.3 s and 12 steps lost"
+    assert ending.failure(failed)[-1] == "before that: 2 restarts, 5.3 s and 12 steps lost"
 
 
 def test_a_failure_without_a_cause_gives_the_reason() -> None:
-    assert view.failure(status(state="failed", reason="2 of 3 nodes joined"))[0].endswith(
+    assert ending.failure(status(state="failed", reason="2 of 3 nodes joined"))[0].endswith(
         "2 of 3 nodes joined"
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from swarmtrain.control import say, view
+from swarmtrain.control import ending, say, view
 from swarmtrain.control.result import Event
 
 Tone = Literal["plain", "good", "bad"]
@@ -81,4 +81,4 @@ def _without_exception(event: Event, text: str) -> str:
     failure = event.get("failure") or {}
     summary = say.one_line(failure.get("summary", ""))
     is_told = failure.get("kind") == "exception" and failure.get("traceback") and text.endswith(summary)
-    return f"{view.who(failure)} failed" if is_told else text
+    return f"{ending.who(failure)} failed" if is_told else text

@@ -1,14 +1,12 @@
-"""A run as people see it: the status document turned into words, rows and a summary. Pure.
+"""A run as people see it: the status document turned into words and rows. Pure.
 
 Screens print what these functions return; nothing here knows a terminal, so every word is tested as text.
 """
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from swarmtrain.control.logs import clock_time
 from swarmtrain.control.result import ENDED, Event, Status
@@ -17,7 +15,6 @@ from swarmtrain.wire.snapshots import Snapshot
 from swarmtrain.wire.task import GENERATIONS
 
 UNREACHABLE = "unreachable"
-_HASH_LETTERS = 12
 
 
 @dataclass(frozen=True)
@@ -208,133 +205,3 @@ def snapshots(found: Sequence[Snapshot], now: float) -> Table:
             )
         )
     return table
-
-
-# ---- the end ---------------------------------------------------------------------------------------------------------
-
-
-def summary(status: Status, now: float) -> list[str]:
-    """What there is to say when a run has ended: one headed line a fact, and how to get the snapshot."""
-    facts = [("steps", _steps(status)), ("healed", cost(status))]
-    for name, value in (status.get("eval") or {}).items():
-        facts.append((f"evaluation {name}" if name == "loss" else name, number(value)))
-    facts.append(("training loss", number(status["loss"]) if status.get("loss") is not None else ""))
-    facts += [("nodes", _nodes(status)), ("weights", _weights(status)), ("snapshot", _snapshot(status))]
-    facts = [(name, text) for name, text in facts if text]
-    width = max((len(name) for name, _ in facts), default=0)
-    title = f"{status['run']} {status['state']} in {duration(took(status, now))}"
-    reason = f": {one_line(status['reason'])}" if status.get("reason") else ""
-    lines = [title + reason, *(f"  {name:<{width}}  {text}" for name, text in facts)]
-    if path := snapshot_path(status):
-        lines.append(f"  {'fetch it':<{width}}  swarmtrain fetch {status['run']} {path}{_from(status)}")
-    return lines
-
-
-def failure(status: Status) -> list[str]:
-    """Why a run failed, and is not tried again; the evidence whole, what followed, and what had been healed before."""
-    cause = status.get("cause") or {}
-    if not cause:
-        return [f"{status['run']} failed: {status.get('reason') or 'no reason is known'}"]
-    sentence, reason = _sentence(cause), one_line(status.get("reason") or "")
-    lines = [f"{status['run']} failed: {reason if reason.startswith(sentence) else sentence}"]
-    if evidence := (cause.get("traceback") or "").rstrip("\n"):
-        lines += ["", *evidence.split("\n")]
-    elif cause.get("log"):
-        lines += ["", "its last lines:", *cause["log"]]
-    if others := cause.get("others") or []:
-        lines += ["", "what followed:", *(f"  {_sentence(other)}" for other in others)]
-    if before := cost(status):
-        lines += ["", f"before that: {before}"]
-    return lines
-
-
-def where_the_rest_is(status: Status) -> str:
-    """The command that shows the output of the rank that failed; empty where no rank has begun."""
-    if not status.get("generation"):
-        return ""
-    rank = (status.get("cause") or {}).get("rank")
-    return f"swarmtrain logs {status['run']}" + ("" if rank is None else f" --rank {rank}")
-
-
-def snapshot_path(status: Status) -> str:
-    """The snapshot as `fetch` takes it: relative to the node's working directory, or to the one above."""
-    snapshot = status.get("snapshot") or {}
-    path = str(snapshot.get("path") or "")
-    directories = (status.get("directories") or {}).get(snapshot.get("node")) or {}
-    work = str(directories.get("work") or "")
-    if path.startswith("/") and work:
-        for base in (work, posixpath.dirname(work)):
-            if path.startswith(f"{base}/"):
-                return path.removeprefix(f"{base}/")
-    return path
-
-
-def weights_agree(status: Status) -> bool | None:
-    """Whether every rank ended with the same weights; None when they did not say."""
-    hashes = status.get("weights") or {}
-    if not hashes or len(hashes) < (status.get("world_size") or 0):
-        return None
-    return len(set(hashes.values())) == 1
-
-
-def _steps(status: Status) -> str:
-    if status.get("step") is None:
-        return ""
-    details = []
-    if status.get("epoch") is not None:
-        details.append(f"epoch {status['epoch']}")
-    if status.get("step_seconds"):
-        details.append(f"{step_time(status['step_seconds'])} a step")
-    return str(status["step"]) + (f" ({', '.join(details)})" if details else "")
-
-
-def _nodes(status: Status) -> str:
-    nodes = list(dict.fromkeys(worker["node"] for worker in status.get("workers") or ()))
-    if not nodes:
-        return ""
-    generation = status.get("generation") or 1
-    return f"{', '.join(nodes)} ({count(status.get('world_size') or 0, 'rank')}, generation {generation})"
-
-
-def _weights(status: Status) -> str:
-    agree = weights_agree(status)
-    if agree is None:
-        return ""
-    hashes = status["weights"]
-    if agree:
-        return f"equal on {_all(len(hashes))} ({next(iter(hashes.values()))[:_HASH_LETTERS]})"
-    shown = ", ".join(f"rank {rank} {digest[:_HASH_LETTERS]}" for rank, digest in hashes.items())
-    return f"DIFFERENT between ranks: {shown}"
-
-
-def _all(amount: int) -> str:
-    return "the one rank" if amount == 1 else f"all {amount} ranks"
-
-
-def _snapshot(status: Status) -> str:
-    snapshot = status.get("snapshot") or {}
-    if not snapshot.get("path"):
-        return ""
-    details = f" ({size(snapshot['bytes'])})" if snapshot.get("bytes") else ""
-    return f"step {number(snapshot.get('step'))} on {snapshot.get('node') or NOTHING}: {snapshot_path(status)}{details}"
-
-
-def _from(status: Status) -> str:
-    """What `fetch` needs to hear where the snapshot is not on the node of rank 0, its own first choice."""
-    node = status["snapshot"].get("node")
-    first = next((worker["node"] for worker in status.get("workers") or () if worker["rank"] == 0), node)
-    return "" if node == first else f" --node {node}"
-
-
-def _sentence(failure: dict[str, Any]) -> str:
-    """Where it happened, and what; as the coordinator says it, with which a run's reason begins."""
-    summary = one_line(failure.get("summary", ""))
-    if not failure.get("node"):
-        return summary
-    return f"{who(failure)}{' ' if summary.startswith('was lost') else ': '}{summary}"
-
-
-def who(failure: dict[str, Any]) -> str:
-    """Whom a failure befell: ``rank 1 on lab-2``, or the whole node."""
-    node = failure.get("node") or "an unknown node"
-    return str(node) if failure.get("rank") is None else f"rank {failure['rank']} on {node}"

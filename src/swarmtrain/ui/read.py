@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swarmtrain.control import view
+from swarmtrain.control import ending, view
 from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.errors import ClusterError
 from swarmtrain.ui import options, screen, terminal
@@ -75,11 +75,11 @@ def status(name: str, on: str | None, as_json: bool) -> None:
     if healed := view.recoveries(found):
         terminal.lines(["", *healed])
     if failed:
-        terminal.lines(["", *view.failure(found)])
-        if rest := view.where_the_rest_is(found):
+        terminal.lines(["", *ending.failure(found)])
+        if rest := ending.where_the_rest_is(found):
             terminal.lines(["", f"whole output: {rest}"])
     elif found["state"] in ENDED:
-        terminal.lines(["", *view.summary(found, now)[1:]])
+        terminal.lines(["", *ending.summary(found, now)[1:]])
 
 
 def _joined(handle: RunHandle, status: Status) -> list[Event]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from swarmtrain.control import logs, view
+from swarmtrain.control import ending, logs
 from swarmtrain.control.follow import Update, has_ended
 from swarmtrain.control.result import RunResult, Status
 from swarmtrain.control.story import Story
@@ -68,11 +68,11 @@ def show(update: Update, story: Story) -> None:
 def conclude(status: Status) -> int:
     """Say how a run ended; return the exit code."""
     if status["state"] == "failed":
-        first, *rest = view.failure(status)
-        rest_is = view.where_the_rest_is(status)
+        first, *rest = ending.failure(status)
+        rest_is = ending.where_the_rest_is(status)
         terminal.error("\n".join([first, *rest]), f"{rest_is} has the whole output" if rest_is else "")
     else:
-        first, *rest = view.summary(status, time.time())
+        first, *rest = ending.summary(status, time.time())
         terminal.words(first, terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
         for line in rest:
             terminal.words(line)
