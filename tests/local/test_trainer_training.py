@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, close, replace, same, train
+
+from swarmtrain.trainer import Trainer, TrainerError
 
 JOB = Job(epochs=2, plain=True, snapshot=Every(), samples=40, batch_size=8)
 
@@ -123,6 +127,20 @@ def test_one_process_without_any_environment_trains_too(tmp_path, monkeypatch):
     result = train(replace(JOB, snapshot=Every(epochs=1)))
     assert result["epoch"] == 2
     assert len(list((tmp_path / "snapshots").glob("*.json"))) == 2
+
+
+def test_fit_without_a_goal_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    model = nn.Linear(1, 1)
+    data = torch.utils.data.TensorDataset(torch.zeros(4, 1), torch.zeros(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with (
+        Trainer(model, data, optimizer, loss=nn.functional.mse_loss) as trainer,
+        pytest.raises(TrainerError, match="no goal"),
+    ):
+        trainer.fit()
 
 
 def train_and_count_threads(job: Job) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from swarmtrain.trainer import DriftError, Every, Options, Trainer, TrainerError, derive_seed, seed_everything
+from swarmtrain.trainer import DriftError, Every, Options, TrainerError, derive_seed, seed_everything
 from swarmtrain.trainer import metrics as metrics_module
 from swarmtrain.trainer.distributed import World, check_drift, join_world, tensor_bytes, weights_hash
 from swarmtrain.trainer.evaluation import Evaluator
@@ -49,20 +49,6 @@ def test_every_counts_steps_and_epochs():
     assert not Every(epochs=1).after_step(1)
     with pytest.raises(TrainerError, match="never"):
         Every(steps=0)
-
-
-def test_fit_without_a_goal_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    model = nn.Linear(1, 1)
-    data = torch.utils.data.TensorDataset(torch.zeros(4, 1), torch.zeros(4, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with (
-        Trainer(model, data, optimizer, loss=nn.functional.mse_loss) as trainer,
-        pytest.raises(TrainerError, match="no goal"),
-    ):
-        trainer.fit()
 
 
 # --- Random numbers ------------------------------------------------------------------------------------------
