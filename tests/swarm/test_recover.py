@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
+from managers import more_managers
 from waiting import until
 
 from swarmtrain import Client, Job
@@ -40,26 +40,10 @@ with Trainer(model, Slow(), torch.optim.AdamW(model.parameters()), loss=F.mse_lo
 @pytest.fixture
 def three_managers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """The lab with three managers, spoken to through the second; afterwards it has one again."""
-    first = lab.node(1).docker
-    for count, node in ((2, "lab-2"), (3, "lab-3")):  # one after the other, each until it is there
-        first.run("node", "promote", node)
-        until(partial(_has_managers, lab, count), 60, f"{count} managers")
-    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{lab.node(2).socket}")
-    yield lab
-    lab.up()
-    for count, node in ((2, "lab-3"), (1, "lab-2")):  # or the rest would lose its quorum
-        until(partial(_demoted, lab, node), 60, f"demoting {node}")
-        until(partial(_has_managers, lab, count), 60, f"{count} managers")
-
-
-def _has_managers(lab: Lab, count: int) -> bool:
-    rows = lab.node(1).docker.json_lines("node", "ls")
-    return sum(row["ManagerStatus"] in ("Leader", "Reachable") for row in rows) == count
-
-
-def _demoted(lab: Lab, node: str) -> bool:
-    return lab.node(1).docker.completed("node", "demote", node).returncode == 0
+    with more_managers(lab, "lab-2", "lab-3"):
+        monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{lab.node(2).socket}")
+        yield lab
 
 
 def trains(handle: RunHandle, nodes: int, beyond: int) -> bool:

@@ -6,20 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from managers import more_managers
 
 from swarmtrain import Client, Job
 from swarmtrain.lab.lab import Lab
-
-_SETTLE_SECONDS = 5.0
 
 
 @pytest.fixture
 def second_manager(lab: Lab) -> Iterator[str]:
     """The endpoint of another manager of the lab's Swarm."""
-    manager = lab.node(1).docker
-    manager.run("node", "promote", "lab-2")
-    yield f"unix://{lab.node(2).socket}"
-    manager.run("node", "demote", "lab-2")
+    with more_managers(lab, "lab-2"):
+        yield f"unix://{lab.node(2).socket}"
 
 
 @pytest.mark.long
