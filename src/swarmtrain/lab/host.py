@@ -25,7 +25,10 @@ Found = dict[str, Any]
 
 
 def find_engine(names: LabNames) -> Docker:
-    """The engine for the nodes: the one that the environment names, unless that is itself a node of a lab."""
+    """The engine for the nodes: the one that the environment names, unless that is itself a node of a lab.
+
+    It stays this one when the environment changes.
+    """
     if os.environ.get("DOCKER_CONTEXT", "").startswith(PREFIX):
         return Docker(host=LOCAL_ENGINE)
     docker = Docker()
@@ -37,7 +40,7 @@ def find_engine(names: LabNames) -> Docker:
             f"a lab needs the Docker Engine of this machine, and docker points at {address}",
             "unset DOCKER_HOST and DOCKER_CONTEXT, or: docker context use default",
         )
-    return docker
+    return Docker(host=address)
 
 
 class Host:
