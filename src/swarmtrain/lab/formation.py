@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmtrain.errors import ClusterError
-from swarmtrain.lab.node import PATIENCE, Node, wait_until
+from swarmtrain.lab.node import ELECTION_PATIENCE, PATIENCE, Node, wait_until
 from swarmtrain.swarm.docker import DockerFailed
 
 SWARM_PORT = 2377
@@ -67,7 +67,7 @@ def _ensure_manager(node: Node) -> None:
             return False
         return True
 
-    wait_until(leads, PATIENCE, f"the Swarm of {node.name} has no leader")
+    wait_until(leads, ELECTION_PATIENCE, f"the Swarm of {node.name} has no leader")
 
 
 def _tidy(manager: Node, members: set[str]) -> None:

@@ -18,6 +18,8 @@ from swarmtrain.swarm.docker import Docker, DockerFailed
 
 # An answer of an engine that shares its CPU with training.
 PATIENCE = 30.0
+# A manager that comes back may keep the others from electing a leader for the best part of a minute.
+ELECTION_PATIENCE = 90.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Node:
             except DockerFailed:  # "has no leader", for a moment after the manager's machine was started
                 return False
 
-        wait_until(is_back, PATIENCE, f"{self.name} is not Ready again")
+        wait_until(is_back, ELECTION_PATIENCE, f"{self.name} is not Ready again")
 
     def unplug(self) -> None:
         """Pull the network cable."""
