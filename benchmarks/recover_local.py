@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import statistics
@@ -135,7 +136,8 @@ def table(results: Mapping[Way, Sequence[Found]], limit: float) -> str:
     return "\n".join(rows)
 
 
-def main() -> None:
+def main() -> int:
+    """1: a goal was missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("rounds", nargs="?", type=int, default=5)
     parser.add_argument("--limit", type=float, default=90.0, metavar="SECONDS")
@@ -160,10 +162,17 @@ def main() -> None:
                 print(json.dumps(asdict(found)), flush=True)
     print(f"\n{table(results, options.limit)}\n")
     print(f"Load average while measuring, on {os.cpu_count()} cores: {min(loads):.1f} to {max(loads):.1f}.")
+    return int(any(is_missed(way, values) for way, values in results.items()))
+
+
+def is_missed(way: Way, values: Sequence[Found]) -> bool:
+    """Whether the median is not what it is to be."""
+    seconds = [found.seconds if found.seconds is not None else math.inf for found in values]
+    return way.goal is not None and statistics.median(seconds) > way.goal
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)

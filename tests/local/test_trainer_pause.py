@@ -33,7 +33,7 @@ def test_all_ranks_pause_at_one_step_and_go_on_bit_for_bit(tmp_path):
     for rank, outcome in enumerate(outcomes):
         assert outcome.exit_code == 0 and outcome.value is None
         felt = pulse(tmp_path, rank)
-        assert (felt.paused, felt.step, felt.source) == (1, step, Source.COOPERATIVE)
+        assert (felt.paused, felt.step, felt.source) == (1, step, Source.TRAINER)
         memory = tmp_path / f"node{rank}" / "memory"
         assert snapshot_files.listed(memory)[0].step == step
     assert f"Paused at step {step}: the group of nodes changes" in outcomes[0].output

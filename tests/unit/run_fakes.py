@@ -144,7 +144,7 @@ def pulse(
     g: int = 1,
     quiet: float | None = 0.0,
     first: float | None = 1.0,
-    source: Source = Source.COOPERATIVE,
+    source: Source = Source.TRAINER,
     activity: Activity = Activity.NONE,
     resumed: int = 0,
     paused: int = 0,

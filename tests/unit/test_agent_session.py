@@ -16,6 +16,7 @@ from swarmtrain.agent.home import Home
 from swarmtrain.agent.session import ended_here
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
+from swarmtrain.wire.pulse import Activity, Pulse
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
@@ -148,6 +149,26 @@ def test_an_agent_whose_coordinator_does_not_answer_joins_again(
 
     asyncio.run(act())
     assert joins == 2
+
+
+def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_they_do(
+    tmp_path: Path,
+) -> None:
+    settings = Settings("10.0.0.1:29400", "a", "a", 0, Storage(tmp_path), ())
+    agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
+    share = agent.share
+    share.generation, share.nodes = 1, 2
+    pulse = share.workers._pulses[0] = Pulse.create(tmp_path / "pulse")
+    assert agent._patience() == 600  # it starts
+    pulse.activity = Activity.NONE
+    pulse.stepped(1)
+    assert agent._patience() == 60
+    pulse.step, pulse.stepped_ns = 11, pulse.first_ns + 900 * 10**9
+    assert agent._patience() == 180  # steps of 90 s
+    pulse.activity = Activity.EVALUATION
+    assert agent._patience() == 600
+    share.nodes = 1
+    assert agent._patience() == 180
 
 
 def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path) -> None:

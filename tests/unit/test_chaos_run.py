@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from client_fakes import Coordinator, FakeLauncher, Receive, fixed, status, told
 
+from swarmtrain.control import chaos_run
 from swarmtrain.control.chaos import KINDS, Fault, Plan
 from swarmtrain.control.chaos_places import Place, place_of
 from swarmtrain.control.chaos_run import Chaos, Report
@@ -149,7 +150,22 @@ def test_the_end_of_the_run_ends_the_plan() -> None:
     assert report == Report([], [Fault("kill-worker", after=99.0)])
 
 
-def test_a_coordinator_that_takes_no_notes_stops_nothing() -> None:
+def test_what_a_coordinator_could_not_hear_it_is_told_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos_run, "_NOTE_AGAIN", 0.01)
+    served, heard = coordinator(), []
+
+    def note(request: Message, receive: Receive) -> Iterator[Message]:
+        heard.append(request["text"])
+        yield {"error": "not now", "exit": 3} if len(heard) < 3 else {"event": {}, "done": {}}
+
+    served.answers["note"] = note
+    chaos, _ = work(Plan((Fault("freeze", "lab-2", seconds=0.1),)), Paper(), served)
+    assert chaos.run().ok
+    assert heard == ["chaos: lab-2 freezes for 0.1s"] * 3 + ["chaos: lab-2 goes on"]
+
+
+def test_a_coordinator_that_takes_no_notes_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos_run, "_NOTE_SECONDS", 0.1)
     served = coordinator()
     served.answers["note"] = told({"error": "it has ended", "exit": 3})
     place = Paper()

@@ -158,7 +158,11 @@ def test_a_run_that_was_healed_has_succeeded_and_says_what_it_cost(run: Run, lau
     launcher.coordinators["other.2"] = fixed(status("other.2", "succeeded", **HEALED))
     waited = run("wait", "other")
     assert waited.exit_code == 0
-    assert "  healed  1 restart, 2.1 s and 2 steps lost" in waited.stderr.splitlines()
+    lines = waited.stderr.splitlines()
+    told = lines.index("  healed  1 restart, 2.1 s and 2 steps lost") + 1
+    assert lines[told].endswith("continued on 2 nodes from step 10 after 2.1 s")
+    assert run("status", "other").stdout.count("continued on 2 nodes from step 10 after 2.1 s") == 1
+    launcher.coordinators["other.2"] = fixed(status("other.2", **HEALED))
     shown = run("status", "other").stdout
     assert (
         "continued on 2 nodes from step 10 after 2.1 s\nin all: 1 restart, 2.1 s and 2 steps lost\n" in shown

@@ -125,12 +125,11 @@ def test_what_healing_has_cost(healed: dict[str, Any], cost: str) -> None:
     assert view.cost(status(**healed)) == cost
 
 
-def test_the_last_recoveries_are_told_with_their_times_and_their_cost() -> None:
+def test_the_last_recoveries_are_told_with_their_times() -> None:
     healed = status(restarts=3, lost_seconds=6.3, lost_steps=6, recoveries=[RECOVERY] * 3)
     lines = view.recoveries(healed, last=2)
     assert lines[0] == "(1 before these: swarmtrain events digits.1)"
-    assert len(lines) == 4 and all(line.endswith(RECOVERY["text"]) for line in lines[1:3])
-    assert lines[-1] == "in all: 3 restarts, 6.3 s and 6 steps lost"
+    assert len(lines) == 3 and all(line.endswith(RECOVERY["text"]) for line in lines[1:])
     assert view.recoveries(status()) == view.recoveries(status(recoveries=[])) == []
 
 
@@ -314,7 +313,16 @@ def test_a_failure_after_others_that_were_healed_says_so() -> None:
     failed = status(
         state="failed", cause=CAUSE, restarts=2, lost_seconds=5.3, lost_steps=12, recoveries=[RECOVERY] * 2
     )
-    assert ending.failure(failed)[-1] == "before that: 2 restarts, 5.3 s and 12 steps lost"
+    *_, before, first, second = ending.failure(failed)
+    assert before == "before that: 2 restarts, 5.3 s and 12 steps lost"
+    assert first.endswith(RECOVERY["text"]) and second.endswith(RECOVERY["text"])
+
+
+def test_nodes_that_write_no_snapshots_are_told() -> None:
+    assert view.troubles(status()) == []
+    assert view.troubles(status(snapshots_failing={"lab-2": "No space left on device"})) == [
+        "lab-2 writes no snapshots: No space left on device"
+    ]
 
 
 def test_a_failure_without_a_cause_gives_the_reason() -> None:

@@ -75,6 +75,7 @@ def failure(**fields: object) -> Attempt:
 
 
 STEADY = Advance(stepped=49.9, usual=0.1, steps=500)
+CANDID = dataclasses.replace(STEADY, cooperative=True, candid=True)
 TRAINER = Advance(stepped=49.9, usual=0.1, steps=500, cooperative=True)
 D = member("d", 4, joined=10.0)
 ONCE = Policy(nodes_min=2, nodes_max=2, restart=Restart(enabled=False))
@@ -298,13 +299,17 @@ WATCH: Cases = {
     "all have paused": (running(A, B, paused=True, members=(A, B)), ELASTIC, 50.0, Regather()),
 }
 
-STILL = running(A, B, heard=1e9, advance=STEADY)
-SLOW = dataclasses.replace(STEADY, usual=5.0)
+STILL = running(A, B, heard=1e9, advance=CANDID)
+UNTOLD = running(A, B, heard=1e9, advance=STEADY)
+SLOW = dataclasses.replace(CANDID, usual=5.0)
 HANG: Cases = {
     "no step for a moment": (STILL, ELASTIC, 51.0, Wait(79.9)),
     "no step for half the time": (STILL, ELASTIC, 79.9, Look()),
     "it was looked at already": (dataclasses.replace(STILL, looked=True), ELASTIC, 80.0, Wait(109.9)),
     "no step for a minute": (dataclasses.replace(STILL, looked=True), ELASTIC, 109.9, Hang(60.0)),
+    "a script that may evaluate unseen is looked at as soon": (UNTOLD, ELASTIC, 79.9, Look()),
+    "and is given longer": (dataclasses.replace(UNTOLD, looked=True), ELASTIC, 300.0, Wait(349.9)),
+    "but not for ever": (dataclasses.replace(UNTOLD, looked=True), ELASTIC, 349.9, Hang(300.0)),
     "twenty long steps are not over": (
         dataclasses.replace(STILL, advance=SLOW, looked=True),
         ELASTIC,
@@ -312,6 +317,12 @@ HANG: Cases = {
         Wait(149.9),
     ),
     "twenty long steps are over": (dataclasses.replace(STILL, advance=SLOW), ELASTIC, 149.9, Hang(100.0)),
+    "ten long steps are not worth a look": (
+        dataclasses.replace(STILL, advance=SLOW),
+        ELASTIC,
+        99.0,
+        Wait(99.9),
+    ),
     "not steady yet": (
         dataclasses.replace(STILL, advance=dataclasses.replace(STEADY, steps=4)),
         ELASTIC,

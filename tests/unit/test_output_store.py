@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -183,6 +184,40 @@ def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, op
         assert each.summary()["step"] == 3
         assert each.summary()["eval"] == {"accuracy": 0.97}
         assert each.step_of(0) == 3
+
+
+def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path, opened: Opened) -> None:
+    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    tell(progress, 1, kind="step", step=40)
+    tell(progress, 2, kind="step", step=30)
+    tell(progress, 1, kind="step", step=41)
+    assert progress.summary()["step"] == 30 and progress.step_of(0) == 30
+    assert len(RecordsReader(progress.path).read(10)) == 3
+
+
+def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
+    tmp_path: Path, opened: Opened
+) -> None:
+    told: list[tuple[str, str]] = []
+    path = tmp_path / "metrics.jsonl"
+    progress = opened(Progress(path, lambda kind, node, text: told.append((kind, node))))
+    for _ in range(2):
+        tell(progress, 1, kind="snapshot_failed", tier="disk", step=10, error="No space left on device")
+    assert progress.summary()["snapshots_failing"] == {"a": "No space left on device"}
+    tell(progress, 1, kind="snapshot", step=20)
+    tell(progress, 1, kind="snapshot_skipped", step=31)
+    tell(progress, 1, kind="snapshot", step=30)  # that for which the next one was left out
+    assert progress.summary()["snapshots_failing"] == {"a": "the disk is too slow for that of step 31"}
+    tell(progress, 1, kind="snapshot_skipped", step=32)
+    tell(progress, 1, kind="snapshot", step=40)
+    assert progress.summary()["snapshots_failing"] == {}
+    kinds = ["snapshot_failed", "snapshot_again", "snapshot_skipped", "snapshot_again"]
+    assert told == [(kind, "a") for kind in kinds]
+
+
+def tell(progress: Progress, generation: int, **metric: object) -> None:
+    """One more line of rank 0 on node a."""
+    progress.append(generation, 0, "a", progress.offsets.get((generation, 0), 0), json.dumps(metric) + "\n")
 
 
 def test_records_are_read_piece_by_piece_as_they_come(tmp_path: Path) -> None:

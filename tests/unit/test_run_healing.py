@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from run_fakes import Ear, Theatre, exited, join, pulse
 
+from swarmtrain.coordinator.agents import copied
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.terms import Outcome, Phase
 from swarmtrain.coordinator.words import Words
 from swarmtrain.wire.pulse import Source
 
@@ -551,6 +552,51 @@ def test_a_step_of_the_wall_clock_changes_no_decision(stage: Theatre, jump: floa
 
 
 # ---- scripts of which nothing is known ---------------------------------------------------------------------------
+
+
+def test_a_run_that_succeeds_before_anybody_knows_of_its_steps_has_been_healed(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        Words(run).worker(agents["b"][0], killed(1))
+        end_workers(run, agents)
+        train(stage, run, peers_of(agents), 0, source=Source.NOBODY, quiet=None, first=None)
+        for rank, (peer, _) in enumerate(agents.values()):
+            Words(run).worker(peer, exited(rank, g=2))
+            Words(run).idle(peer, 2, 20_003)
+            Words(run).drained(peer, 2)
+
+    stage.play(scene)
+    assert (run.phase, run.outcome) == (Phase.ENDED, Outcome.SUCCEEDED)
+    assert len(texts(run, "recovered")) == 1
+    found = run.chronicle.summary()
+    assert (found["restarts"], found["healing"]) == (1, None)
+
+
+def test_numbers_that_a_coordinator_may_have_used_unheard_are_left_out_after_a_move(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        run.journal.append("moved", "the coordinator was moved to b", moved=1)
+        for number in (101 + 1, 101 + 2):
+            Words(run).worker(agents["b"][0], killed(1, g=run.current.generation.number))
+            end_workers(run, agents, run.current.generation.number)
+            assert run.current.generation.number == number
+            train(stage, run, peers_of(agents))
+
+    stage.play(scene)
+
+
+def test_a_copy_of_another_journal_is_made_anew(stage: Theatre) -> None:
+    run = stage.make()
+    run.journal.append("note", "one")
+    said = {"role": "agent", "moved": 0, "journal": 2, "journal_t": run.journal.events[1]["t"]}
+    assert copied(run, said) == 2
+    assert copied(run, said | {"journal_t": 7.0}) == 0  # another event of that number
+    assert copied(run, said | {"journal": 3}) == 0
+    assert copied(run, said | {"moved": 1}) == 0
 
 
 def test_a_script_that_tells_of_no_steps_is_healed_once_its_workers_have_run_for_a_minute(

@@ -107,6 +107,13 @@ def test_a_copy_takes_each_event_once_and_in_order_and_outlives_its_agent(tmp_pa
     assert JournalCopy(path).events == []
 
 
+def test_a_copy_begins_anew_when_the_coordinator_does(tmp_path: Path) -> None:
+    copy = JournalCopy(tmp_path / "journal.jsonl")
+    copy.take(events(5))
+    copy.take(events(2, moved=1))
+    assert copy.events == JournalCopy(tmp_path / "journal.jsonl").events == events(2, moved=1)
+
+
 def test_a_disk_that_takes_nothing_costs_the_copy_on_disk_only(tmp_path: Path) -> None:
     copy = JournalCopy(tmp_path / "is" / "not" / "there.jsonl")
     copy.take(events(2))

@@ -26,7 +26,8 @@ from swarmtrain.wire.task import Task, Ticket
 
 _BEAT_SECONDS = 0.5
 _PULSE_SECONDS = 0.1
-_LEASE = 60.0  # seconds without a coordinator and without progress after which the workers are stopped
+_LEASE = 60.0
+_LEASE_BUSY = 600.0  # while workers start, evaluate or save
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
 _DELIVERY = 5.0  # seconds that such an agent then takes to deliver what its workers wrote
 _TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
@@ -73,7 +74,7 @@ class Agent:
         while True:
             now = time.monotonic()
             pulses = workers.pulses()
-            progress, before = ([pulse[2] for pulse in pulses], pump.written()), progress
+            progress, before = ([pulse[2:4] for pulse in pulses], pump.written()), progress
             if self.line.channel is not None or progress != before:
                 moved = now
             begun, before_begun = workers.begun(), begun
@@ -87,7 +88,20 @@ class Agent:
             await asyncio.sleep(_PULSE_SECONDS)
 
     def _patience(self) -> float:
-        return max(_LEASE, self._task.join_deadline) if self.share.generation == 0 else _LEASE
+        """Seconds without a coordinator and without progress after which the workers are stopped.
+
+        A node that trains by itself has less: the coordinator may be where it begins another generation without it.
+        """
+        share = self.share
+        if share.generation == 0:
+            return max(_LEASE, self._task.join_deadline)
+        if share.nodes > 1 and not self._is_here() and share.workers.is_busy():
+            return _LEASE_BUSY
+        return max(_LEASE, 2 * share.workers.usual())
+
+    def _is_here(self) -> bool:
+        """Whether the coordinator is a process on this machine."""
+        return self._settings.coordinator.startswith(sockets.UNIX)
 
     async def _give_up(self) -> None:
         """Nobody leads and nothing moves: no worker may train on when another generation begins elsewhere.
@@ -96,7 +110,7 @@ class Agent:
         long is gone for good, and so is the run.
         """
         print("no coordinator and no progress: the workers are stopped", file=sys.stderr, flush=True)
-        if self._settings.coordinator.startswith(sockets.UNIX):
+        if self._is_here():
             await self.share.end()
             self.session.over.set()
         else:

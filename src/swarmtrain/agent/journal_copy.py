@@ -37,7 +37,12 @@ class JournalCopy:
             pass  # there is none yet, or the disk is broken
 
     def take(self, events: Sequence[Message]) -> None:
-        """Add events; those that are here already, or for which an earlier one is missing, are left out."""
+        """Add events; those that are here already, or for which an earlier one is missing, are left out.
+
+        The first of all events begins the copy anew.
+        """
+        if self.events and events and events[0]["seq"] == 1:
+            self.forget()
         fresh = []
         for event in events:
             if event["seq"] == len(self.events) + 1:

@@ -127,6 +127,7 @@ class Session:
         return network.choose(network.interfaces(), source, peer, same_machine=here)
 
     def _join(self, choice: network.Choice) -> Message:
+        events = self._copy.events if self._copy is not None else []
         return {
             "role": "agent",
             "node": self._settings.node,
@@ -147,7 +148,8 @@ class Session:
             "drained": self._share.drained,
             "warm": self._share.warm,
             "leaving": self.leaving,
-            "journal": len(self._copy.events) if self._copy is not None else 0,
+            "journal": len(events),
+            "journal_t": events[-1]["t"] if events else 0.0,
             "moved": self._moved,
         }
 

@@ -30,6 +30,7 @@ class Share:
     Attributes:
         home: its directories; None before the first welcome.
         generation: the last one that this node was told to begin; 0 before.
+        nodes: how many take part in it.
         ordered: the coordinator has said how the current generation ends.
     """
 
@@ -40,7 +41,7 @@ class Share:
         self.workers = Workers(task, env, self._worker_changed, line.note)
         self.pump = Pump()
         self.home: Home | None = None
-        self.generation = 0
+        self.generation, self.nodes = 0, 1
         self.ordered = asyncio.Event()
         self._prepared = asyncio.Event()  # the directories and the code are there
         self._starting = False  # a generation is to begin as soon as this node is prepared
@@ -141,7 +142,7 @@ class Share:
         """
         if start["g"] <= self.generation or not self.workers.done.is_set():
             return
-        self.generation = start["g"]
+        self.generation, self.nodes = start["g"], start.get("nodes", 1)
         self.ordered.clear()
         self._starting = True
         self._background.run(self._start(start))

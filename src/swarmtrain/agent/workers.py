@@ -16,7 +16,7 @@ from typing import Any
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import Node, Part, worker
 from swarmtrain.wire.frames import Message
-from swarmtrain.wire.pulse import Pulse, Source
+from swarmtrain.wire.pulse import Activity, Pulse, Source
 from swarmtrain.wire.task import Task
 
 _SUMMARY = 2_000
@@ -145,6 +145,15 @@ class Workers:
             for rank, pulse in self._pulses.items()
         ]
 
+    def is_busy(self) -> bool:
+        """Whether a worker is in a phase that makes no steps, such as an evaluation."""
+        return any(pulse.activity != Activity.NONE for pulse in self._pulses.values())
+
+    def usual(self) -> float:
+        """Mean seconds of a step, of the slowest worker; 0 while unknown."""
+        steps = [(pulse, pulse.step - pulse.resumed - 1) for pulse in self._pulses.values()]
+        return max(((p.stepped_ns - p.first_ns) / 1e9 / made for p, made in steps if made > 0), default=0.0)
+
     def begun(self) -> bool:
         """Whether every worker has made a step."""
         return all(pulse.first_ns for pulse in self._pulses.values())
@@ -168,7 +177,7 @@ class Workers:
         for rank, state in self.states.items():
             if state["state"] in ("starting", "running"):
                 state["killed"] = True
-                if how == "save" and self._pulses[rank].source == Source.COOPERATIVE:
+                if how == "save" and self._pulses[rank].source >= Source.COOPERATIVE:
                     self._pulses[rank].pause = 1
                 elif how != "kill":
                     self._signal(rank, signal.SIGTERM)

@@ -9,6 +9,7 @@ main loop only looks what is due. The run's status comes over one connection tha
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _TICK = 0.1  # seconds
 _PATIENCE = 10.0  # seconds for a target to appear: a run that recovers has no workers for a moment
 _NOTE_SECONDS = 5.0  # for the journal: the coordinator may be what is broken
+_NOTE_AGAIN = 0.5
 _UNDO_SECONDS = 120.0  # at the end, for everything to be as it was: a machine of a lab needs some to start
 _NO_EVENTS = 1 << 40
 
@@ -96,6 +98,9 @@ class Chaos:
         self._status: Status | None = None
         self._over = threading.Event()
         self._stopped = False
+        self._notes: queue.SimpleQueue[tuple[float, str, threading.Event] | None] = queue.SimpleQueue()
+        self._notes_until = 0.0
+        self._is_unheard = False  # the coordinator does not take notes just now
 
     def check(self) -> None:
         """Refuse, before anything happens, what cannot happen here. Raises ClusterError."""
@@ -114,6 +119,8 @@ class Chaos:
         self.check()
         follower = threading.Thread(target=self._follow, name="status", daemon=True)
         follower.start()
+        notes = threading.Thread(target=self._write_notes, name="notes", daemon=True)
+        notes.start()
         is_early = True
         try:
             self._loop()
@@ -125,6 +132,9 @@ class Chaos:
                 thread.join(_UNDO_SECONDS)
             if is_early:
                 self._undo_lasting()
+            self._notes_until = time.monotonic() + _NOTE_SECONDS
+            self._notes.put(None)
+            notes.join(2 * _NOTE_SECONDS)
         self._report.missed = self._schedule.missed()
         return self._report
 
@@ -284,15 +294,30 @@ class Chaos:
                 self._tell = lambda happening: None
 
     def _note(self, text: str) -> None:
-        """To the run's journal, as far as its coordinator can be reached."""
-        writer = threading.Thread(target=self._write, args=(text,), daemon=True)
-        writer.start()
-        writer.join(_NOTE_SECONDS)
+        """To the run's journal, now if its coordinator can be reached, else when it is back."""
+        tried = threading.Event()
+        self._notes.put((time.monotonic(), text, tried))
+        if not self._is_unheard:
+            tried.wait(_NOTE_SECONDS)
 
-    def _write(self, text: str) -> None:
+    def _write_notes(self) -> None:
+        while (note := self._notes.get()) is not None:
+            when, text, tried = note
+            while not self._write(text, time.monotonic() - when):
+                self._is_unheard = True
+                tried.set()
+                if self._over.is_set() and time.monotonic() > self._notes_until:
+                    return  # whoever watched the command has been told all the same
+                time.sleep(_NOTE_AGAIN)
+            self._is_unheard = False
+            tried.set()
+
+    def _write(self, text: str, late: float) -> bool:
+        ago = f" ({late:.0f} s ago)" if late > _NOTE_SECONDS else ""
         try:
             with self._handle.launcher.connect(self._handle.run) as link:
-                for _ in link.request(op="note", kind="chaos", text=f"chaos: {text}"):
+                for _ in link.request(op="note", kind="chaos", text=f"chaos: {text}{ago}"):
                     pass
         except SwarmtrainError:
-            pass  # its coordinator may be what is broken; whoever watches the command is told all the same
+            return False  # its coordinator may be what is broken
+        return True

@@ -23,7 +23,11 @@ def summary(status: Status, now: float) -> list[str]:
     width = max((len(name) for name, _ in facts), default=0)
     title = f"{status['run']} {status['state']} in {duration(view.took(status, now))}"
     reason = f": {one_line(status['reason'])}" if status.get("reason") else ""
-    lines = [title + reason, *(f"  {name:<{width}}  {text}" for name, text in facts)]
+    lines = [title + reason]
+    for name, text in facts:
+        lines.append(f"  {name:<{width}}  {text}")
+        if name == "healed":
+            lines += [f"  {'':<{width}}  {each}" for each in view.recoveries(status)]
     if path := snapshot_path(status):
         lines.append(f"  {'fetch it':<{width}}  swarmtrain fetch {status['run']} {path}{_from(status)}")
     return lines
@@ -43,7 +47,7 @@ def failure(status: Status) -> list[str]:
     if others := cause.get("others") or []:
         lines += ["", "what followed:", *(f"  {_sentence(other)}" for other in others)]
     if before := view.cost(status):
-        lines += ["", f"before that: {before}"]
+        lines += ["", f"before that: {before}", *(f"  {each}" for each in view.recoveries(status))]
     return lines
 
 

@@ -110,12 +110,18 @@ def cost(status: Status) -> str:
 
 
 def recoveries(status: Status, last: int = 5) -> list[str]:
-    """What befell the run and how it went on: a line each for the ``last`` ones, then what it all cost."""
+    """What befell the run and how it went on: a line each for the ``last`` ones."""
     found = status.get("recoveries") or []
     lines = [f"{clock_time(each['t'])}  {event_text(each)}" for each in found[-last:]]
     if len(found) > last:
         lines.insert(0, f"({len(found) - last} before these: swarmtrain events {status['run']})")
-    return [*lines, f"in all: {cost(status)}"] if lines else []
+    return lines
+
+
+def troubles(status: Status) -> list[str]:
+    """What does not work now although the training goes on: a line each."""
+    failing = status.get("snapshots_failing") or {}
+    return [f"{node} writes no snapshots: {one_line(why)}" for node, why in sorted(failing.items())]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------

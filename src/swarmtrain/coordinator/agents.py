@@ -75,7 +75,7 @@ class AgentDesk:
             await channel.send({"refuse": "the run has not ended: its agents serve its files"})
             return
         try:
-            self._welcome(channel, peer, _copied(run, join))
+            self._welcome(channel, peer, copied(run, join))
             if join["role"] == "agent":
                 self._words.tell(peer, join["states"])
             while (message := await channel.receive()) is not None:
@@ -150,11 +150,16 @@ class AgentDesk:
                 raise ChannelError(f"the agent on {peer.node} sent a message this version does not know")
 
 
-def _copied(run: Run, join: Message) -> int:
-    """How many events of the journal an agent has; a helper keeps none."""
+def copied(run: Run, join: Message) -> int:
+    """How many events of the journal an agent has; a helper keeps none.
+
+    A copy with other events than the journal is made anew: a full disk may have kept these from the journal.
+    """
     if join["role"] != "agent":
         return 1 << 62
-    return int(join["journal"]) if join["moved"] == run.moved else 0
+    count, events = int(join["journal"]), run.journal.events
+    is_same = 0 < count <= len(events) and events[count - 1]["t"] == join.get("journal_t")
+    return count if is_same and join["moved"] == run.moved else 0
 
 
 def _peer(channel: Channel, join: Message) -> Peer:

@@ -36,6 +36,8 @@ from swarmtrain.coordinator.terms import (
 
 _IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
 _HANG_SECONDS = 60.0
+_HANG_SECONDS_UNTOLD = 300.0
+_LOOK_SECONDS = 30.0
 _HANG_STEPS = 20
 _SAY = 1.0  # seconds in which an agent that has joined says whether it can do its part
 _STEADY = 5  # steps of a generation from which on standing still means something
@@ -53,9 +55,14 @@ def decide(view: View, policy: Policy, now: float) -> Decision:
     return Wait()
 
 
-def auto_hang(usual: float) -> float:
-    """Seconds without a step after which a group hangs, by the usual time of a step."""
-    return max(_HANG_SECONDS, _HANG_STEPS * usual)
+def auto_hang(usual: float, candid: bool) -> float:
+    """Seconds without a step after which a group hangs.
+
+    Args:
+        usual: seconds of a step.
+        candid: whether the script says when it evaluates or saves. Others may do so for a while, unseen.
+    """
+    return max(_HANG_SECONDS if candid else _HANG_SECONDS_UNTOLD, _HANG_STEPS * usual)
 
 
 def form(members: Iterable[Member], policy: Policy, most: int | None = None) -> Formation:
@@ -174,12 +181,13 @@ def _watch_steps(view: View, policy: Policy, now: float) -> Decision:
         return Wait()
     if not all(_in_touch(member, now) for member in _at_work(view)):
         return Wait()  # steps may be made, and nobody tells of them
-    limit = auto_hang(advance.usual) if policy.hang is None else policy.hang
+    limit = auto_hang(advance.usual, advance.candid) if policy.hang is None else policy.hang
+    look = min(limit / 2, max(_LOOK_SECONDS, _HANG_STEPS / 2 * advance.usual))
     if now >= advance.stepped + limit:
         return Hang(limit)
     if view.looked:
         return Wait(advance.stepped + limit)
-    return Look() if now >= advance.stepped + limit / 2 else Wait(advance.stepped + limit / 2)
+    return Look() if now >= advance.stepped + look else Wait(advance.stepped + look)
 
 
 def _watch_members(view: View, policy: Policy, now: float) -> Decision:

@@ -25,6 +25,8 @@ class Progress:
         """
         self._on_trouble = on_trouble
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
+        self._skipped: dict[str, int] = {}  # those where the disk was too slow, and for which step
+        self._generation = 0  # the newest one that anything was told of
         self.path = path  # all metrics are there, and in memory only what they come to: a run may take months
         self.offsets: dict[tuple[int, int], int] = {}
         self._summary: Metric = {}
@@ -71,8 +73,19 @@ class Progress:
                 self._on_trouble(
                     "snapshot_failed", node, f"{why}; training goes on, with the snapshots there are"
                 )
-        elif kind == "snapshot" and self._failing.pop(node, None) is not None:
-            self._on_trouble("snapshot_again", node, "snapshots can be written again")
+        elif kind == "snapshot_skipped" and node not in self._failing:
+            self._failing[node] = f"the disk is too slow for that of step {metric.get('step')}"
+            self._skipped[node] = metric.get("step") or 0
+            self._on_trouble(
+                "snapshot_skipped",
+                node,
+                f"the snapshot of step {metric.get('step')} is left out, as the last one is still being written; "
+                "training goes on",
+            )
+        elif kind == "snapshot" and (metric.get("step") or 0) > self._skipped.get(node, -1):
+            self._skipped.pop(node, None)
+            if self._failing.pop(node, None) is not None:
+                self._on_trouble("snapshot_again", node, "snapshots can be written again")
 
     def close(self) -> None:
         """Close the file."""
@@ -81,6 +94,9 @@ class Progress:
     def _take(self, metric: Metric) -> None:
         self.offsets[metric["g"], metric["r"]] = metric["o"]
         kind, rank = metric.get("kind"), metric["r"]
+        if metric["g"] < self._generation:
+            return  # it was on its way for long; others have gone on since
+        self._generation = metric["g"]
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]
         if kind == "step" and isinstance(metric.get("t"), (int, float)):

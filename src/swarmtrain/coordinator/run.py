@@ -46,6 +46,9 @@ from swarmtrain.wire.task import Task, Ticket
 FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation nothing comes after
 RESTART_GRACE = 0.15  # the same where one does: enough for the first failure to say its word
 PAUSE_AGAIN = 120.0  # seconds until workers that did not pause are asked again
+NUMBERS_LEFT = (
+    100  # generations that a coordinator may have begun, unheard, while it was replaced by this one
+)
 ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
 
 
@@ -196,7 +199,8 @@ class Run:
         peers = self.roll.peers
         # A disk that was full may have kept this coordinator from knowing of generations that agents know.
         newest = max(self.current.generation.number, *(peer.generation for peer in peers.values()))
-        generation = Generation.of(newest + 1, formation, peers)
+        skipped = NUMBERS_LEFT if self._has_moved_since(self.current.generation.number) else 0
+        generation = Generation.of(newest + 1 + skipped, formation, peers)
         wanted = {node: peers[node].backend for node in generation.parts}
         if len(set(wanted.values())) > 1:
             without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
@@ -204,6 +208,11 @@ class Run:
         self.journal.append("generation", generation.sentence(), **generation.dump())
         self.phase, self.current = Phase.RUNNING, Current(generation, self.journal, self.roll)
         self.current.start()
+
+    def _has_moved_since(self, number: int) -> bool:
+        """Whether the coordinator has moved since it formed a generation."""
+        moved, formed = self.journal.last("moved"), self.journal.last("generation")
+        return bool(number and moved and formed and moved["seq"] > formed["seq"])
 
     def _look(self) -> None:
         """No step for a good while: ask every worker what it does, and report it a moment later."""
@@ -249,7 +258,8 @@ class Run:
         self.chronicle.begin(incident, text, wait)
         self._not_before = not_before
         suspects = left_out(self.chronicle.history, self.policy.restart, time.monotonic())
-        others_will_do = len(self.roll.peers) > self.policy.nodes_min
+        there = [node for node, peer in self.roll.peers.items() if peer.gone is None and node not in suspects]
+        others_will_do = len(there) >= self.policy.nodes_min
         for node, why in suspects.items() if others_will_do else ():
             self.journal.append("left_out", f"{node} is left out where others will do: {why}", node=node)
         current.failures, current.pausing = [], None
@@ -267,6 +277,15 @@ class Run:
             step = self.current.vitals.resumed()
             self.chronicle.end(moment, len(generation.parts), step, generation.number)
 
+    def _close_incident(self) -> None:
+        """A run that succeeds has gone on from what befell it, also where no step was left, or nobody counts them."""
+        current = self.current
+        started = self.journal.last("started") if current.began else None
+        moment = started["t"] if started is not None else time.time()
+        self.chronicle.end(
+            moment, len(current.generation.parts), current.vitals.resumed(), current.generation.number
+        )
+
     def _end(self, outcome: Outcome, reason: str) -> None:
         current = self.current
         fields: dict[str, Any] = {}
@@ -276,6 +295,8 @@ class Run:
             sentence = self.causes[0].sentence()
             reason = f"{sentence} ({reason})" if reason else sentence
             fields["causes"] = [failure.dump() for failure in self.causes]
+        if outcome is Outcome.SUCCEEDED:
+            self._close_incident()
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = time.time() - (self.ticket.submitted or self.journal.events[0]["t"])
         self.journal.append(

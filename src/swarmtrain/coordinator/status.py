@@ -66,7 +66,7 @@ def _cooperative(run: Run) -> bool | None:
     sources = [beat.source for beat in run.current.vitals.beats.values()]
     if len(sources) < max(1, len(run.current.workers)) or Source.NOBODY in sources:
         return None
-    return all(source is Source.COOPERATIVE for source in sources)
+    return all(source >= Source.COOPERATIVE for source in sources)
 
 
 def _step(run: Run, rank: int) -> int | None:

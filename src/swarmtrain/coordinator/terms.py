@@ -43,7 +43,7 @@ class Policy:
         lease_alone: the same for the only member of a generation, which can go on by itself: longer than the time
             after which its agent gives up training without a coordinator.
         node_timeout: for how long a run that has begun waits for enough nodes.
-        hang: for how long no step may be made; None: `auto_hang` of the usual time of a step.
+        hang: for how long no step may be made; None: as `auto_hang` says.
         hang_watched: whether hangs are looked for at all.
     """
 
@@ -114,6 +114,7 @@ class Advance:
         steps: how many were seen in this generation.
         busy: a rank is in a phase that makes no steps: starting, evaluating, saving.
         cooperative: every rank can save and pause when it is asked to.
+        candid: every rank says when it is busy; of others it is only known as far as it can be seen from outside.
     """
 
     stepped: float | None = None
@@ -121,6 +122,7 @@ class Advance:
     steps: int = 0
     busy: bool = False
     cooperative: bool = False
+    candid: bool = False
 
 
 @dataclass(frozen=True)

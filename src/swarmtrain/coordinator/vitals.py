@@ -98,7 +98,7 @@ class Vitals:
 
     def resumed(self) -> int | None:
         """The step that the generation went on from; None where nobody tells."""
-        told = [beat.resumed for beat in self.beats.values() if beat.source is Source.COOPERATIVE]
+        told = [beat.resumed for beat in self.beats.values() if beat.source >= Source.COOPERATIVE]
         return max(told, default=None)
 
     def begun(self) -> float | None:
@@ -148,5 +148,6 @@ class Vitals:
             usual=self.usual(),
             steps=max((beat.step - beat.resumed for beat in beats), default=0),
             busy=not complete or any(beat.activity is not Activity.NONE for beat in beats),
-            cooperative=complete and all(beat.source is Source.COOPERATIVE for beat in beats),
+            cooperative=complete and all(beat.source >= Source.COOPERATIVE for beat in beats),
+            candid=complete and all(beat.source is Source.TRAINER for beat in beats),
         )

@@ -187,6 +187,8 @@ class Words:
             return ""
         if len(current.generation.parts) >= run.policy.nodes_max:
             return "; it is kept as a spare"
+        if run.wanted is not None and len(current.generation.parts) >= run.wanted:
+            return f"; it is kept as a spare, until `swarmtrain resize` asks for more than {run.wanted}"
         if current.vitals.advance().cooperative:
             return ""
         return "; it takes part when the run starts again for another reason, as this script cannot save and pause"

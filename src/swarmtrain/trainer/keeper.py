@@ -130,7 +130,8 @@ class SnapshotKeeper:
         everyones = gather(self._world, (on_cpu(content.own), self._hashes))
         self._compare([hashes for _, hashes in everyones])
         if self._writer.busy:
-            self._say_skipped(step)
+            if due.disk:
+                self._say_skipped(step)
         else:
             self._skipped = False
             self._start(content, [own for own, _ in everyones], due, step, epoch)

@@ -34,6 +34,7 @@ from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.state import TrainingState
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.trainer.writer import Stateful
+from swarmtrain.wire.pulse import Source
 
 
 class Trainer:
@@ -69,7 +70,7 @@ class Trainer:
         self.options = options = options or Options()
         self.cursor = SampleCursor(checked_size(train_data, "training"), options.seed, options.shuffle)
         self.world = world = join_world()
-        self._vitals = Vitals.of_this_worker()
+        self._vitals = Vitals.of_this_worker(Source.TRAINER)
         self.reporter = Reporter(world, options.tensorboard, self._vitals)
 
         self._parallel = self.model = model.to(world.device)

@@ -22,15 +22,15 @@ _ACTIVITIES = {
 class Vitals:
     """A rank's signs of life; called on the thread that trains."""
 
-    def __init__(self, pulse: Pulse | None = None) -> None:
+    def __init__(self, pulse: Pulse | None = None, source: Source = Source.COOPERATIVE) -> None:
         self._pulse = pulse
         self._free_since = time.monotonic_ns()  # when this rank began to work on its own
         if pulse is not None:
-            pulse.source = Source.COOPERATIVE
+            pulse.source = source
 
     @classmethod
-    def of_this_worker(cls) -> Vitals:
-        return cls(opened())
+    def of_this_worker(cls, source: Source = Source.COOPERATIVE) -> Vitals:
+        return cls(opened(), source)
 
     @property
     def felt(self) -> bool:

@@ -72,8 +72,11 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         if table.rows:
             terminal.lines([""])
             terminal.table(table)
-    if healed := view.recoveries(found):
-        terminal.lines(["", *healed])
+    if found["state"] not in ENDED:
+        if troubles := view.troubles(found):
+            terminal.lines(["", *troubles])
+        if healed := view.recoveries(found):
+            terminal.lines(["", *healed, f"in all: {view.cost(found)}"])
     if failed:
         terminal.lines(["", *ending.failure(found)])
         if rest := ending.where_the_rest_is(found):

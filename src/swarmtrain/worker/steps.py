@@ -187,7 +187,7 @@ class Steps:
 
     def _cooperative(self) -> bool:
         """Whether the script keeps its pulse itself: then it is not watched any more."""
-        if self._pulse is not None and self._pulse.source == Source.COOPERATIVE:
+        if self._pulse is not None and self._pulse.source >= Source.COOPERATIVE:
             self.on = False
         return not self.on
 
