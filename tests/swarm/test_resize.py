@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.lab.lab import Lab
@@ -54,6 +55,9 @@ def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
         assert agents(handle.run) == 2
         handle.resize(3, tell=told.append)
         assert agents(handle.run) == 3
+        for nodes in (2, 3):  # the same by Docker's own means
+            Docker().run("service", "scale", "--detach", f"{handle.run.stack}_agent={nodes}")
+            until(lambda nodes=nodes: handle.status()["world_size"] == nodes, 90, f"{nodes} nodes train")
         handle.stop()
         status = handle.status()
         assert (status["restarts"], status["lost_steps"]) == (0, 0), told

@@ -20,6 +20,9 @@ _TONES: dict[str, Tone] = {
     "failure": "bad",
     "stall": "bad",
     "left_out": "bad",
+    "snapshot_failed": "bad",
+    "snapshot_skipped": "bad",
+    "snapshot_again": "good",
     "warning": "bad",
 }
 _ENDS: dict[str, Tone] = {"succeeded": "good", "failed": "bad"}
