@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from waiting import until
 
 from swarmtrain import Client, Job
+from swarmtrain.control.handle import RunHandle
 from swarmtrain.lab.lab import Lab
 from swarmtrain.launchers.base import Run
 from swarmtrain.swarm.cluster import STACK_LABEL, read_services
@@ -57,7 +59,7 @@ def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
         assert agents(handle.run) == 3
         for nodes in (2, 3):  # the same by Docker's own means
             Docker().run("service", "scale", "--detach", f"{handle.run.stack}_agent={nodes}")
-            until(lambda nodes=nodes: handle.status()["world_size"] == nodes, 90, f"{nodes} nodes train")
+            until(partial(train, handle, nodes), 90, f"{nodes} nodes to train")
         handle.stop()
         status = handle.status()
         assert (status["restarts"], status["lost_steps"]) == (0, 0), told
@@ -70,6 +72,12 @@ def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
         assert (pulled.snapshot.key, pulled.path.stat().st_size) == (newest, pulled.snapshot.bytes)
     finally:
         handle.remove(force=True)
+
+
+def train(handle: RunHandle, nodes: int) -> bool:
+    """Whether so many nodes have made a step together."""
+    status = handle.status()
+    return bool(status["world_size"] == nodes and status["healing"] is None)
 
 
 def agents(run: Run) -> int | None:
