@@ -40,7 +40,14 @@ def restart_coordinator(place: Path, pause: float) -> None:
     table.note("", Process.start(words, variables, place))
 
 
-@pytest.mark.parametrize("pause", [0.0, 2.0, 8.0], ids=["at once", "in the middle", "after the workers' end"])
+@pytest.mark.parametrize(
+    "pause",
+    [
+        pytest.param(0.0, id="at once"),
+        pytest.param(2.0, id="in the middle", marks=pytest.mark.long),
+        pytest.param(8.0, id="after the workers' end"),
+    ],
+)
 def test_a_coordinator_that_is_started_again_loses_nothing(
     handle: RunHandle, tmp_path: Path, pause: float
 ) -> None:

@@ -105,7 +105,7 @@ def test_the_character_model_learns_on_two_ranks_with_accumulation(tmp_path):
     assert "at most 16 on a rank in 2 pieces" in output
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.long)])
 def test_plain_ddp_trains_the_same_whatever_starts_its_data_workers(tmp_path, method):
     output = torchrun(
         2, "plain/ddp.py", "--steps", "4", "--workers", "1", "--start-method", method, directory=tmp_path
@@ -121,6 +121,7 @@ def test_fsdp_shards_the_weights(tmp_path):
     assert output.count("done: 2 steps") == 2
 
 
+@pytest.mark.long
 def test_the_trainer_needs_no_numpy(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(

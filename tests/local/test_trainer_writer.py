@@ -249,8 +249,8 @@ def kept(tmp_path, monkeypatch, model, optimizer):
             schedule = Schedule(Every(steps=1), Every(seconds=5), 3, self.directory)
             self.keeper = SnapshotKeeper(ALONE, schedule, self.reporter, Vitals())
 
-        def take(self, step, **changes):
-            self.keeper.take(replace(content(model, optimizer), **changes), Due(disk=True), step, 0)
+        def take(self, step, tier="disk", **changes):
+            self.keeper.take(replace(content(model, optimizer), **changes), Due(**{tier: True}), step, 0)
 
         def written(self, step):
             self.keeper.finish()
@@ -316,6 +316,18 @@ def test_a_snapshot_that_is_due_while_the_last_is_written_is_left_out_and_said_o
     assert run.written(4) == [4, 1]
     assert [line["step"] for line in run.told("snapshot_skipped")] == [2, 3]
     assert capsys.readouterr().err.count("leaves out the snapshot of step 2") == 1
+
+
+def test_one_that_is_due_on_disk_waits_for_what_goes_to_memory(kept, tmp_path, monkeypatch):
+    monkeypatch.setenv("SWARMTRAIN_MEMORY", str(tmp_path / "memory"))
+    memory = SlowDisk()
+    monkeypatch.setattr(keeper, "MEMORY", memory)
+    run = kept(Disk())
+    run.take(1, "memory")
+    threading.Timer(0.2, memory.go.set).start()
+    run.take(2)
+    assert run.written(2) == [2]
+    assert run.told("snapshot_skipped") == []
 
 
 def test_a_state_that_cannot_be_pickled_is_an_error_in_the_thread_that_trains(kept):

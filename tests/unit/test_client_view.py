@@ -316,6 +316,8 @@ def test_a_failure_after_others_that_were_healed_says_so() -> None:
     *_, before, first, second = ending.failure(failed)
     assert before == "before that: 2 restarts, 5.3 s and 12 steps lost"
     assert first.endswith(RECOVERY["text"]) and second.endswith(RECOVERY["text"])
+    without_cause = {**failed, "cause": None, "reason": "lab-2 did not join within 900 s"}
+    assert ending.failure(without_cause)[-3:] == [before, first, second]
 
 
 def test_nodes_that_write_no_snapshots_are_told() -> None:

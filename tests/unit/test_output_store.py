@@ -208,11 +208,16 @@ def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
     tell(progress, 1, kind="snapshot_skipped", step=31)
     tell(progress, 1, kind="snapshot", step=30)  # that for which the next one was left out
     assert progress.summary()["snapshots_failing"] == {"a": "the disk is too slow for that of step 31"}
-    tell(progress, 1, kind="snapshot_skipped", step=32)
+    tell(progress, 1, kind="snapshot_skipped", step=51)
     tell(progress, 1, kind="snapshot", step=40)
+    assert len(told) == 3  # it is still too slow
+    tell(progress, 1, kind="snapshot", step=60)
     assert progress.summary()["snapshots_failing"] == {}
     kinds = ["snapshot_failed", "snapshot_again", "snapshot_skipped", "snapshot_again"]
     assert told == [(kind, "a") for kind in kinds]
+    tell(progress, 1, kind="snapshot_skipped", step=70)
+    tell(progress, 2, kind="snapshot", step=65)  # after a failure, steps are made again
+    assert progress.summary()["snapshots_failing"] == {}
 
 
 def tell(progress: Progress, generation: int, **metric: object) -> None:

@@ -9,6 +9,7 @@ main loop only looks what is due. The run's status comes over one connection tha
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -99,7 +100,7 @@ class Chaos:
         self._over = threading.Event()
         self._stopped = False
         self._notes: queue.SimpleQueue[tuple[float, str, threading.Event] | None] = queue.SimpleQueue()
-        self._notes_until = 0.0
+        self._notes_until = math.inf  # until when they are tried to be said
         self._is_unheard = False  # the coordinator does not take notes just now
 
     def check(self) -> None:

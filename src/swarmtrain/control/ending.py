@@ -36,8 +36,12 @@ def summary(status: Status, now: float) -> list[str]:
 def failure(status: Status) -> list[str]:
     """Why a run failed, and is not tried again; the evidence whole, what followed, and what had been healed before."""
     cause = status.get("cause") or {}
+    before = view.cost(status)
+    healed = (
+        ["", f"before that: {before}", *(f"  {each}" for each in view.recoveries(status))] if before else []
+    )
     if not cause:
-        return [f"{status['run']} failed: {status.get('reason') or 'no reason is known'}"]
+        return [f"{status['run']} failed: {status.get('reason') or 'no reason is known'}", *healed]
     sentence, reason = _sentence(cause), one_line(status.get("reason") or "")
     lines = [f"{status['run']} failed: {reason if reason.startswith(sentence) else sentence}"]
     if evidence := (cause.get("traceback") or "").rstrip("\n"):
@@ -46,9 +50,7 @@ def failure(status: Status) -> list[str]:
         lines += ["", "its last lines:", *cause["log"]]
     if others := cause.get("others") or []:
         lines += ["", "what followed:", *(f"  {_sentence(other)}" for other in others)]
-    if before := view.cost(status):
-        lines += ["", f"before that: {before}", *(f"  {each}" for each in view.recoveries(status))]
-    return lines
+    return lines + healed
 
 
 def where_the_rest_is(status: Status) -> str:

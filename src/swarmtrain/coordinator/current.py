@@ -228,7 +228,7 @@ class Current:
 
     def look(self) -> None:
         """Ask what every worker does, since no step is made."""
-        self.stall.looked = True
+        self.stall.looked = time.monotonic()
         for node in self.generation.parts:
             self._roll.peers[node].post({"stacks": {"g": self.generation.number}})
 

@@ -38,6 +38,7 @@ _IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly th
 _HANG_SECONDS = 60.0
 _HANG_SECONDS_UNTOLD = 300.0
 _LOOK_SECONDS = 30.0
+_LAST_LOOK = 10.0  # seconds before the end
 _HANG_STEPS = 20
 _SAY = 1.0  # seconds in which an agent that has joined says whether it can do its part
 _STEADY = 5  # steps of a generation from which on standing still means something
@@ -182,12 +183,13 @@ def _watch_steps(view: View, policy: Policy, now: float) -> Decision:
     if not all(_in_touch(member, now) for member in _at_work(view)):
         return Wait()  # steps may be made, and nobody tells of them
     limit = auto_hang(advance.usual, advance.candid) if policy.hang is None else policy.hang
-    look = min(limit / 2, max(_LOOK_SECONDS, _HANG_STEPS / 2 * advance.usual))
-    if now >= advance.stepped + limit:
+    end = advance.stepped + limit
+    if now >= end:
         return Hang(limit)
-    if view.looked:
-        return Wait(advance.stepped + limit)
-    return Look() if now >= advance.stepped + look else Wait(advance.stepped + look)
+    first = advance.stepped + min(limit / 2, max(_LOOK_SECONDS, _HANG_STEPS / 2 * advance.usual))
+    last = max(first, end - _LAST_LOOK)  # what was seen long ago says little of why they stand still now
+    due = first if view.looked is None else last if view.looked < last else end
+    return Look() if due <= now < end else Wait(due)
 
 
 def _watch_members(view: View, policy: Policy, now: float) -> Decision:

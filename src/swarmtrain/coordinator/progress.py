@@ -73,9 +73,12 @@ class Progress:
                 self._on_trouble(
                     "snapshot_failed", node, f"{why}; training goes on, with the snapshots there are"
                 )
-        elif kind == "snapshot_skipped" and node not in self._failing:
-            self._failing[node] = f"the disk is too slow for that of step {metric.get('step')}"
+        elif kind == "snapshot_skipped":
+            is_told = node in self._failing
             self._skipped[node] = metric.get("step") or 0
+            if is_told:
+                return
+            self._failing[node] = f"the disk is too slow for that of step {metric.get('step')}"
             self._on_trouble(
                 "snapshot_skipped",
                 node,
@@ -96,7 +99,11 @@ class Progress:
         kind, rank = metric.get("kind"), metric["r"]
         if metric["g"] < self._generation:
             return  # it was on its way for long; others have gone on since
-        self._generation = metric["g"]
+        if metric["g"] > self._generation:
+            self._generation = metric["g"]
+            for node in self._skipped:  # its steps may be made again, with more time for each
+                self._failing.pop(node, None)
+            self._skipped.clear()
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]
         if kind == "step" and isinstance(metric.get("t"), (int, float)):

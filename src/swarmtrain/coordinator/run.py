@@ -220,7 +220,7 @@ class Run:
         asked.look()
 
         def report() -> None:
-            if asked is self.current and asked.stall.looked and self.phase is Phase.RUNNING:
+            if asked is self.current and asked.stall.looked is not None and self.phase is Phase.RUNNING:
                 asked.report_stall()
 
         asyncio.get_running_loop().call_later(stall.PATIENCE, report)
@@ -258,8 +258,8 @@ class Run:
         self.chronicle.begin(incident, text, wait)
         self._not_before = not_before
         suspects = left_out(self.chronicle.history, self.policy.restart, time.monotonic())
-        there = [node for node, peer in self.roll.peers.items() if peer.gone is None and node not in suspects]
-        others_will_do = len(there) >= self.policy.nodes_min
+        trusted = [node for node, peer in self.roll.peers.items() if peer.gone is None and not peer.leaving]
+        others_will_do = len(set(trusted) - suspects.keys()) >= self.policy.nodes_min
         for node, why in suspects.items() if others_will_do else ():
             self.journal.append("left_out", f"{node} is left out where others will do: {why}", node=node)
         current.failures, current.pausing = [], None

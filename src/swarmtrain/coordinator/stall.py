@@ -27,10 +27,10 @@ class Stall:
     """What is known of one stand-still.
 
     Attributes:
-        looked: the workers were asked what they do.
+        looked: when the workers were last asked what they do, in monotonic time; None: not yet.
     """
 
-    looked: bool = False
+    looked: float | None = None
     _answers: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def hear(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
@@ -39,7 +39,7 @@ class Stall:
 
     def over(self) -> None:
         """A step was made."""
-        self.looked = False
+        self.looked = None
         self._answers.clear()
 
     def find(self, beats: Mapping[int, Beat], workers: Mapping[int, Worker]) -> Finding:

@@ -163,7 +163,7 @@ class View:
         not_before: when the next generation may form.
         pausing_until: by when the workers should have paused, once they were asked to.
         no_pause_before: when they may be asked to, again.
-        looked: it was already reported that no step is being made.
+        looked: when it was last reported that no step is being made; None: not since the last step.
         saves: the program takes snapshots that all ranks agree on, so the group can change without a loss.
         wanted: how many nodes a person wants; None: as many as the job allows.
     """
@@ -183,7 +183,7 @@ class View:
     advance: Advance = field(default_factory=Advance)
     pausing_until: float | None = None
     no_pause_before: float = 0.0
-    looked: bool = False
+    looked: float | None = None
     saves: bool = False
     wanted: int | None = None
 

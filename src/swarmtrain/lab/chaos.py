@@ -6,6 +6,7 @@ It has the shape of `control.chaos_places.Machines`; the command line, which kno
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from swarmtrain.errors import ClusterError
@@ -38,6 +39,7 @@ class LabMachines:
 
     def __init__(self, lab: Lab, run: Run, others: Callable[[], Sequence[Run]] = list) -> None:
         self._lab, self._run, self._others = lab, run, others
+        self._slowing = threading.Lock()
         self._rates: dict[
             str, list[str | None]
         ] = {}  # of nodes behind slow links: the first was there before
@@ -80,18 +82,20 @@ class LabMachines:
 
     def _slow(self, name: str, rate: str) -> Undo:
         node = self._node(name)
-        if name not in self._rates:
-            before = node.rate()
-            self._rates[name] = [f"{before}bit" if before else None]
-        rates = self._rates[name]
-        node.limit(rate)
-        rates.append(rate)
+        with self._slowing:
+            if name not in self._rates:
+                before = node.rate()
+                self._rates[name] = [f"{before}bit" if before else None]
+            rates = self._rates[name]
+            node.limit(rate)
+            rates.append(rate)
 
         def undo() -> None:
-            rates.remove(rate)
-            node.limit(rates[-1])
-            if len(rates) == 1:
-                del self._rates[name]
+            with self._slowing:
+                rates.remove(rate)
+                node.limit(rates[-1])
+                if len(rates) == 1:
+                    del self._rates[name]
 
         return undo
 

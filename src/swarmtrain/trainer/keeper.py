@@ -82,6 +82,7 @@ class SnapshotKeeper:
         self._hashes: dict[int, str] = {}  # of the weights at steps at which ranks have not compared them yet
         self._failing: dict[str, str] = {}  # tiers that cannot be written, and why
         self._skipped = False  # whether it has been said that snapshots are left out
+        self._writes_to_disk = False  # what is being written, or was written last
 
     # --- When ---------------------------------------------------------------------------------------------
 
@@ -129,6 +130,9 @@ class SnapshotKeeper:
         """
         everyones = gather(self._world, (on_cpu(content.own), self._hashes))
         self._compare([hashes for _, hashes in everyones])
+        if due.disk and not self._writes_to_disk:
+            with self._vitals.doing("snapshot"):
+                self._writer.wait()  # what goes to memory is there soon
         if self._writer.busy:
             if due.disk:
                 self._say_skipped(step)
@@ -182,6 +186,7 @@ class SnapshotKeeper:
         state = {**content.shared(), "ranks": ranks} if self._world.leads_node else None
         position = Position(self._generation, epoch, step, self._world.size, "")
         self._disk_step = step if due.disk else self._disk_step
+        self._writes_to_disk = due.disk
         self._writer.start(content, state, position, lambda size: self._tiers(due, size))
 
     def _tiers(self, due: Due, size: int) -> list[Tier]:
