@@ -14,6 +14,7 @@ import pytest
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab.lab import Lab
 from swarmtrain.lab.names import pretend_gpus
+from swarmtrain.swarm.docker import Docker
 
 # A Swarm notices a dead node after three missed heartbeats of 5 s each.
 NOTICED = 40.0
@@ -78,7 +79,7 @@ def test_second_up_is_quick_and_changes_nothing(lab: Lab) -> None:
 
 
 def test_docker_context_leads_to_the_manager(lab: Lab) -> None:
-    name = lab.engine.run("--context", lab.context, "info", "--format", "{{.Name}}").strip()
+    name = Docker(context=lab.context).run("info", "--format", "{{.Name}}").strip()
     assert name == "lab-1"
 
 
