@@ -93,8 +93,7 @@ def left_behind(whole_lab: Lab, run: Run) -> list[str]:
     ("name", "keys", "line"),
     [
         ("counted", {"nodes": 3}, "rank 2 of 3"),
-        ("named", {"nodes": ["lab-3", "lab-1"]}, "rank 1 of 2"),
-        ("onhost", {"network": "host"}, "rank 1 of 2"),
+        ("named", {"nodes": ["lab-3", "lab-1"], "network": "host"}, "rank 1 of 2"),
     ],
 )
 def test_the_guides_example_trains_and_leaves_nothing(
