@@ -307,7 +307,7 @@ class Chaos:
             while not self._write(text, time.monotonic() - when):
                 self._is_unheard = True
                 tried.set()
-                if self._over.is_set() and time.monotonic() > self._notes_until:
+                if time.monotonic() > self._notes_until:
                     return  # whoever watched the command has been told all the same
                 time.sleep(_NOTE_AGAIN)
             self._is_unheard = False

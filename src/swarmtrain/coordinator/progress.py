@@ -65,7 +65,7 @@ class Progress:
 
     def _watch_snapshots(self, metric: Metric) -> None:
         """Say once when a node's disk takes no snapshots, and once when it does again."""
-        node, kind = str(metric["n"]), metric.get("kind")
+        node, kind, step = str(metric["n"]), metric.get("kind"), metric.get("step") or 0
         if kind == "snapshot_failed" and metric.get("tier") == "disk":
             why = str(metric.get("error"))
             if self._failing.get(node) != why:
@@ -74,18 +74,12 @@ class Progress:
                     "snapshot_failed", node, f"{why}; training goes on, with the snapshots there are"
                 )
         elif kind == "snapshot_skipped":
-            is_told = node in self._failing
-            self._skipped[node] = metric.get("step") or 0
-            if is_told:
-                return
-            self._failing[node] = f"the disk is too slow for that of step {metric.get('step')}"
-            self._on_trouble(
-                "snapshot_skipped",
-                node,
-                f"the snapshot of step {metric.get('step')} is left out, as the last one is still being written; "
-                "training goes on",
-            )
-        elif kind == "snapshot" and (metric.get("step") or 0) > self._skipped.get(node, -1):
+            self._skipped[node] = step
+            if node not in self._failing:
+                self._failing[node] = f"the disk is too slow for that of step {step}"
+                text = f"the snapshot of step {step} is left out, as the last one is still being written"
+                self._on_trouble("snapshot_skipped", node, f"{text}; training goes on")
+        elif kind == "snapshot" and step > self._skipped.get(node, -1):
             self._skipped.pop(node, None)
             if self._failing.pop(node, None) is not None:
                 self._on_trouble("snapshot_again", node, "snapshots can be written again")

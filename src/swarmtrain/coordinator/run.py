@@ -46,9 +46,7 @@ from swarmtrain.wire.task import Task, Ticket
 FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation nothing comes after
 RESTART_GRACE = 0.15  # the same where one does: enough for the first failure to say its word
 PAUSE_AGAIN = 120.0  # seconds until workers that did not pause are asked again
-NUMBERS_LEFT = (
-    100  # generations that a coordinator may have begun, unheard, while it was replaced by this one
-)
+NUMBERS_LEFT = 100  # generations for a coordinator that was replaced by this one, and may live on unheard
 ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
 
 
@@ -199,7 +197,7 @@ class Run:
         peers = self.roll.peers
         # A disk that was full may have kept this coordinator from knowing of generations that agents know.
         newest = max(self.current.generation.number, *(peer.generation for peer in peers.values()))
-        skipped = NUMBERS_LEFT if self._has_moved_since(self.current.generation.number) else 0
+        skipped = NUMBERS_LEFT if self._has_just_moved() else 0
         generation = Generation.of(newest + 1 + skipped, formation, peers)
         wanted = {node: peers[node].backend for node in generation.parts}
         if len(set(wanted.values())) > 1:
@@ -209,10 +207,10 @@ class Run:
         self.phase, self.current = Phase.RUNNING, Current(generation, self.journal, self.roll)
         self.current.start()
 
-    def _has_moved_since(self, number: int) -> bool:
-        """Whether the coordinator has moved since it formed a generation."""
+    def _has_just_moved(self) -> bool:
+        """Whether no generation was formed since the coordinator has moved, and some were before."""
         moved, formed = self.journal.last("moved"), self.journal.last("generation")
-        return bool(number and moved and formed and moved["seq"] > formed["seq"])
+        return moved is not None and formed is not None and moved["seq"] > formed["seq"]
 
     def _look(self) -> None:
         """No step for a good while: ask every worker what it does, and report it a moment later."""

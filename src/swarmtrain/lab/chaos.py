@@ -40,9 +40,8 @@ class LabMachines:
     def __init__(self, lab: Lab, run: Run, others: Callable[[], Sequence[Run]] = list) -> None:
         self._lab, self._run, self._others = lab, run, others
         self._slowing = threading.Lock()
-        self._rates: dict[
-            str, list[str | None]
-        ] = {}  # of nodes behind slow links: the first was there before
+        # Of nodes behind slow links: the rate before, then that of each that lasts.
+        self._rates: dict[str, list[str | None]] = {}
         self.kinds: Mapping[str, Act] = {
             "kill-container": lambda node, rate: self._kill(node, names.AGENT_SERVICE),
             "kill-coordinator": lambda node, rate: self._kill("", names.COORDINATOR_SERVICE),
