@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from worker_harness import SCRIPTS, Spawner, Worker, alive, make_bundle, spawner, wait_for
 
+from swarmtrain.agent.workers import read_error
+from swarmtrain.wire.pulse import Pulse
+
 
 @pytest.fixture(scope="module", params=["warm", "cold"])
 def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
@@ -182,3 +185,31 @@ def test_bundle_spawns_too(tmp_path: Path) -> None:
     script.write_text("print('from a zip')\n")
     with spawner("cold", tmp_path, make_bundle(tmp_path)) as agent:
         assert agent.run(script).text == "from a zip\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"),
+    [
+        ("print('done')", 1),
+        ("import sys; sys.exit()", 1),
+        ("import sys; sys.exit(256)", 1),
+        ("import sys; sys.exit(3)", 0),
+        ("import sys; sys.exit('no data')", 0),
+        ("raise ValueError", 0),
+        ("import os; os._exit(0)", 0),
+        ("import os\nif os.fork() == 0:\n    raise SystemExit\nos.wait()\nos._exit(0)", 0),
+    ],
+)
+def test_a_worker_says_that_its_script_has_left_its_last_line(
+    agent: Spawner, tmp_path: Path, text: str, ended: int
+) -> None:
+    (tmp_path / "program.py").write_text(text)
+    pulse = Pulse.create(tmp_path / "pulse")
+    env = {"SWARMTRAIN_PULSE": str(tmp_path / "pulse"), "TORCHELASTIC_ERROR_FILE": str(tmp_path / "error")}
+    worker = agent.start(tmp_path / "program.py", env=env)
+    agent.wait(worker)
+    assert pulse.ended == ended
+    said = read_error(tmp_path / "error")
+    assert (said or {}).get("summary") == {"no data": "no data", "Value": "ValueError: "}.get(
+        next((words for words in ("no data", "Value") if words in text), "")
+    )

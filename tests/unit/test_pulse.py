@@ -20,6 +20,7 @@ FIELDS = [
     "stepped_ns",
     "first_ns",
     "resumed",
+    "ended",
     "pause",
 ]
 
@@ -93,3 +94,14 @@ def test_what_is_no_pulse_is_not_felt(
         assert opened() is None
     monkeypatch.delenv("SWARMTRAIN_PULSE")
     assert opened() is None
+
+
+def test_a_script_that_has_ended_stays_so_whatever_else_is_said(tmp_path: Path) -> None:
+    pulse = Pulse.create(tmp_path / "p")
+    assert pulse.doing() == Activity.START
+    pulse.ended = 1
+    pulse.activity = Activity.SNAPSHOT
+    assert pulse.doing() == Activity.ENDING
+    pulse.activity = 99
+    pulse.ended = 0
+    assert pulse.doing() == 99

@@ -39,6 +39,13 @@ def test_what_record_has_written_stays(file: Path) -> None:
     assert file.read_text() == "{}"
 
 
+def test_the_words_of_an_exit_are_its_reason(file: Path) -> None:
+    error_file.record_words(" no data in /data/train\n")
+    message = json.loads(file.read_text())["message"]
+    assert message["message"] == "no data in /data/train"
+    assert message["extraInfo"]["py_callstack"] == ""
+
+
 def test_empty_file_is_not_taken_for_a_record(file: Path) -> None:
     file.touch()
     error_file.record(KeyError("k"), None)

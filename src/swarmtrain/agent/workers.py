@@ -139,7 +139,7 @@ class Workers:
         now = time.monotonic_ns()
         return [
             [
-                *(self.generation, rank, pulse.step, pulse.mark, pulse.activity, pulse.source, pulse.paused),
+                *(self.generation, rank, pulse.step, pulse.mark, pulse.doing(), pulse.source, pulse.paused),
                 *(pulse.busy_ns / 1e9, pulse.resumed, _ago(now, pulse.stepped_ns), _ago(now, pulse.first_ns)),
             ]
             for rank, pulse in self._pulses.items()
@@ -147,7 +147,7 @@ class Workers:
 
     def is_busy(self) -> bool:
         """Whether a worker is in a phase that makes no steps, such as an evaluation."""
-        return any(pulse.activity != Activity.NONE for pulse in self._pulses.values())
+        return any(pulse.doing() != Activity.NONE for pulse in self._pulses.values())
 
     def usual(self) -> float:
         """Mean seconds of a step, of the slowest worker; 0 while unknown."""

@@ -20,6 +20,8 @@ _SAYS = {
     Activity.COMPILE: "is compiling",
     Activity.EVALUATION: "is evaluating",
     Activity.SNAPSHOT: "is saving a snapshot",
+    Activity.AFTER_FIT: "has come to the end of fit",
+    Activity.ENDING: "has left its last line of code",
 }
 _MISMATCH = "not all ranks call the same collectives"
 _ENOUGH_STEPS = 20

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from swarmtrain.wire import names
 
-_VERSION = 1
+_VERSION = 2
 
 # A realtime signal, to which a worker answers with its Python stacks, in the file of SWARMTRAIN_STACK.
 STACK_SIGNAL = 44
@@ -42,6 +42,8 @@ class Activity(IntEnum):
     COMPILE = 3
     EVALUATION = 4
     SNAPSHOT = 5
+    AFTER_FIT = 6  # the Trainer's `fit` has returned: what the script does now, nobody says
+    ENDING = 7  # the script's last line of code is done, and it succeeds: see `Pulse.ended`
 
 
 class Pulse(ctypes.Structure):
@@ -58,6 +60,8 @@ class Pulse(ctypes.Structure):
         stepped_ns: CLOCK_MONOTONIC of the last step's end; 0 before the first.
         first_ns: CLOCK_MONOTONIC of the first step in this process; 0 before it.
         resumed: the step that this worker went on from; 0 for a fresh start.
+        ended: 1 once the script has left its last line of code with exit status 0. What is left is the interpreter's
+            own ending: threads, atexit handlers, finalizers. Never taken back, whatever `activity` says.
         pause: set by the agent: save and leave as soon as all ranks can.
     """
 
@@ -71,13 +75,14 @@ class Pulse(ctypes.Structure):
     stepped_ns: int
     first_ns: int
     resumed: int
+    ended: int
     pause: int
 
     _fields_ = [
         (name, ctypes.c_int64)
         for name in (
             *("version", "step", "mark", "activity", "source", "paused"),
-            *("busy_ns", "stepped_ns", "first_ns", "resumed", "pause"),
+            *("busy_ns", "stepped_ns", "first_ns", "resumed", "ended", "pause"),
         )
     ]
 
@@ -122,6 +127,10 @@ class Pulse(ctypes.Structure):
     def passed(self) -> None:
         """The worker has come to the next mark."""
         self.mark += 1
+
+    def doing(self) -> int:
+        """What the worker does while it makes no steps; an unknown number where it is none of ours."""
+        return Activity.ENDING if self.ended else self.activity
 
 
 def opened() -> Pulse | None:

@@ -23,16 +23,26 @@ def record(error: BaseException, frames: TracebackType | None) -> None:
         error: the exception that nobody caught.
         frames: its traceback, from the user's first frame on.
     """
+    _write(summary(error), "".join(traceback.format_exception(type(error), error, frames)))
+
+
+def record_words(words: object) -> None:
+    """The same for ``sys.exit("words")``: what the script says of its end, which has no traceback."""
+    try:
+        said = str(words).strip()
+    except Exception:
+        return  # the interpreter cannot print it either
+    _write(said or "exited with code 1", "")
+
+
+def _write(message: str, stack: str) -> None:
     name = os.environ.get(ENV_ERROR_FILE)
     if not name or _written(Path(name)):
         return
     document = {
         "message": {
-            "message": summary(error),
-            "extraInfo": {
-                "py_callstack": "".join(traceback.format_exception(type(error), error, frames)),
-                "timestamp": str(int(time.time())),
-            },
+            "message": message,
+            "extraInfo": {"py_callstack": stack, "timestamp": str(int(time.time()))},
         }
     }
     aside = Path(f"{name}.{os.getpid()}")

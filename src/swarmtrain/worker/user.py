@@ -23,6 +23,7 @@ import threading
 from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 
+from swarmtrain.wire.pulse import opened
 from swarmtrain.worker import error_file, module_path, stacks, torch_setup
 from swarmtrain.worker.request import Program
 
@@ -71,7 +72,9 @@ def run_user(program: Program) -> int:
         ):  # multiprocessing's alias, by which children name what is in __main__
             sys.modules["__mp_main__"] = module
         exec(main.code, vars(module))
-    except SystemExit:
+    except SystemExit as request:
+        if request.code is not None and not isinstance(request.code, int):
+            error_file.record_words(request.code)
         raise
     except _CannotStart as refusal:
         print(f"{sys.executable}: {refusal.message}", file=sys.stderr)
@@ -93,12 +96,16 @@ def run_and_end(program: Program) -> int:
     program may rely on at its end is done here, as multiprocessing does in its children: threads joined, atexit
     handlers, files written out. Then the process goes, a second or two sooner.
     """
+    worker = os.getpid()
     try:
         status = run_user(program)
     except SystemExit as request:
         if not (request.code is None or isinstance(request.code, int)):
             raise  # the interpreter prints it
         status = request.code or 0
+    succeeds = status & 0xFF == 0 and os.getpid() == worker  # a fork of the script's own may come here, too
+    if succeeds and (pulse := opened()) is not None:
+        pulse.ended = 1  # whatever becomes of the process now, the script has done its work
     if os.environ.get("WORLD_SIZE", "1") == "1" or "torch.distributed" not in sys.modules:
         sys.exit(status)
     threading._shutdown()  # type: ignore[attr-defined]
