@@ -82,6 +82,7 @@ def test_a_wrong_token_is_refused_by_both_sides(tmp_path: Path) -> None:
         frames.pack({"join": {"role": "agent"}}),
         b"",
         b"\xff" * 64,
+        b"\x00\x00\x0f\x00" + b"[" * 0xF00,
     ],
 )
 def test_garbage_is_refused_with_one_clear_error(tmp_path: Path, garbage: bytes) -> None:

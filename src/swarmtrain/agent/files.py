@@ -17,6 +17,7 @@ from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Ticket
 
 _IDLE_SECONDS = 60.0  # without a request, the helper goes
+_BEAT_SECONDS = 5.0  # the coordinator gives up a connection that is silent for three of them
 _JOIN_SECONDS = 60.0
 
 
@@ -55,23 +56,32 @@ async def _serve(ticket: Ticket, env: dict[str, str]) -> int:
 
 
 async def _attend(channel: Channel, desk: Desk) -> None:
-    """Answer, and keep the connection warm, until there was nothing to do for a while."""
-    idle_since = time.monotonic()
-    receiving: asyncio.Future[Message | None] = asyncio.ensure_future(channel.receive())
+    """Answer until nobody has asked for a while. The coordinator's answers to the beats are no questions."""
+    beating = asyncio.ensure_future(_beat(channel))
+    receiving = asyncio.ensure_future(channel.receive())
+    asked = time.monotonic()
+    try:
+        while time.monotonic() - asked < _IDLE_SECONDS:
+            done, _ = await asyncio.wait([receiving], timeout=_IDLE_SECONDS / 60)
+            if done:
+                message = receiving.result()
+                if message is None:
+                    return
+                receiving = asyncio.ensure_future(channel.receive())
+                if desk.hear(message):
+                    asked = time.monotonic()
+            if desk.busy:
+                asked = time.monotonic()
+    finally:
+        beating.cancel()
+        receiving.cancel()
+
+
+async def _beat(channel: Channel) -> None:
+    """Keep the connection warm: by time alone, never in answer to anything."""
     while True:
-        done, _ = await asyncio.wait([receiving], timeout=1.0)
-        if done:
-            message = receiving.result()
-            if message is None:
-                return
-            desk.hear(message)
-            receiving = asyncio.ensure_future(channel.receive())
-        if done or desk.busy:
-            idle_since = time.monotonic()
-        if time.monotonic() - idle_since > _IDLE_SECONDS:
-            receiving.cancel()
-            return
-        await channel.send({"beat": time.time(), "pulses": []})
+        channel.post({"beat": time.time(), "pulses": []})
+        await asyncio.sleep(_BEAT_SECONDS)
 
 
 def _join(node: str, env: dict[str, str]) -> Message:

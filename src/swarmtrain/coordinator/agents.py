@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextlib
 import time
+from collections.abc import Iterator
 
 from swarmtrain.coordinator.clients import ClientDesk
+from swarmtrain.coordinator.door import Door
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
 from swarmtrain.errors import ChannelError
-from swarmtrain.wire.channel import HANDSHAKE_SECONDS, Channel, accept
+from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
 
-_KNOCKERS = 64  # connections that may be proving themselves at one time
+# What an agent says of itself when it joins, beside what `welcome` and `tell` read.
+_SAID: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("node", "node_id", "incarnation", "address", "interface", "why", "backend"), str),
+    **dict.fromkeys(("slot", "workers", "port", "gpus", "generation"), int),
+    **dict.fromkeys(("idle", "drained", "warm", "leaving"), bool),
+    "time": (int, float),
+}
 
 
 class AgentDesk:
@@ -24,50 +32,37 @@ class AgentDesk:
     def __init__(self, run: Run, clients: ClientDesk) -> None:
         self._run, self._clients = run, clients
         self._words = Words(run)
-        self._knocking = asyncio.Semaphore(_KNOCKERS)
-        self._refused = 0
+        self._door = Door(run.ticket.token, lambda text: self._run.journal.append("refused", text))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from the first byte to the last."""
         channel = Channel(reader, writer)
-        if self._knocking.locked():  # too many strangers at the door; an agent tries again
-            channel.close()
-            return
         try:
-            async with self._knocking:
-                await accept(channel, self._run.ticket.token)
-            message = await asyncio.wait_for(channel.receive(), HANDSHAKE_SECONDS)
-            if message is None or "join" not in message:
+            message = await self._door.admit(channel)
+            join = message.get("join")
+            if not isinstance(join, dict):
                 raise ChannelError("an agent said something else before it joined")
-            if message["join"]["role"] == "client":
+            if join.get("role") == "client":
+                channel.keep_alive()
                 await self._clients.attend(channel)
             else:
-                await self._attend(channel, message["join"])
+                await self._attend(channel, join)
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
-            self._refuse(writer, error)
+            self._door.refuse(channel, error)
         finally:
             channel.close()
-
-    def _refuse(self, writer: asyncio.StreamWriter, error: Exception) -> None:
-        """Say once in the journal, and each time on stderr, who was turned away: noise must not fill the disk."""
-        peer = writer.get_extra_info("peername") or "a local process"
-        text = f"refused a connection from {peer}: {error or 'it said nothing for too long'}"
-        print(text, file=sys.stderr, flush=True)
-        self._refused += 1
-        if self._refused == 1:
-            self._run.journal.append("refused", text)
 
     async def _attend(self, channel: Channel, join: Message) -> None:
         run = self._run
         allowed = run.task.node_names
-        if join["role"] == "agent" and allowed and join["node"] not in allowed:
-            await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {join['node']}"})
+        peer, is_agent = _peer(channel, join), join.get("role") == "agent"
+        if is_agent and allowed and peer.node not in allowed:
+            await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {peer.node}"})
             return
-        peer = _peer(channel, join)
-        if join["role"] == "agent" and run.roll.replaced(peer):
+        if is_agent and run.roll.replaced(peer):
             await channel.send({"refuse": f"another agent has taken the place of this one on {peer.node}"})
             return
-        if join["role"] == "agent":
+        if is_agent:
             peer = self._words.join(peer)
         elif run.phase is Phase.ENDED:
             run.roll.peers[peer.node] = peer
@@ -76,13 +71,15 @@ class AgentDesk:
             return
         try:
             self._welcome(channel, peer, copied(run, join))
-            if join["role"] == "agent":
-                self._words.tell(peer, join["states"])
+            if is_agent:
+                with _understanding(peer):
+                    self._words.tell(peer, join["states"])
             while (message := await channel.receive()) is not None:
                 if run.roll.peers.get(peer.node) is not peer:
                     break  # another agent has taken its place
                 peer.heard = time.monotonic()
-                self._hear(peer, message)
+                with _understanding(peer):
+                    self._hear(peer, message)
         finally:
             if peer.channel is channel:
                 self._words.left(peer)
@@ -162,33 +159,23 @@ def copied(run: Run, join: Message) -> int:
     return count if is_same and join["moved"] == run.moved else 0
 
 
-def _peer(channel: Channel, join: Message) -> Peer:
-    now = time.monotonic()
+@contextlib.contextmanager
+def _understanding(peer: Peer) -> Iterator[None]:
+    """What an agent says may be nonsense, whoever it is: that ends its connection, and nothing else."""
     try:
-        return Peer(
-            node=join["node"],
-            node_id=join["node_id"],
-            incarnation=join["incarnation"],
-            slot=join["slot"],
-            workers=join["workers"],
-            address=join["address"],
-            interface=join["interface"],
-            why=join["why"],
-            port=join["port"],
-            gpus=join["gpus"],
-            backend=join["backend"],
-            joined=now,
-            channel=channel,
-            heard=now,
-            generation=join["generation"],
-            idle=join["idle"],
-            drained=join["drained"],
-            warm=join["warm"],
-            leaving=join["leaving"],
-            clock=_clock(0.0, join["time"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise ChannelError(f"an agent joined without saying {error}") from error
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ChannelError(f"the agent on {peer.node} sent what makes no sense: {error!r}") from error
+
+
+def _peer(channel: Channel, join: Message) -> Peer:
+    for name, kind in _SAID.items():
+        if not isinstance(join.get(name), kind):
+            raise ChannelError(f"an agent joined without saying its {name}")
+    now = time.monotonic()
+    said = {name: join[name] for name in _SAID}
+    clock = _clock(0.0, said.pop("time"))
+    return Peer(**said, joined=now, channel=channel, heard=now, clock=clock)
 
 
 def _clock(known: float, sent: float) -> float:

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarmtrain.coordinator.door import Door
 from swarmtrain.coordinator.journal import Event
 from swarmtrain.coordinator.records import parse
 from swarmtrain.errors import ChannelError
-from swarmtrain.wire.channel import Channel, accept
+from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.sockets import serve
 
 PATIENCE = 10.0  # seconds after the first copy for the others to come
@@ -30,7 +31,7 @@ class NothingSalvaged(Exception):
 
 @dataclass
 class _Salvage:
-    token: str
+    door: Door
     best: list[Event] = field(default_factory=list)
     nodes: set[str] = field(default_factory=set)
     first: float | None = None
@@ -39,9 +40,8 @@ class _Salvage:
         """One agent: its copy, to the last word; it then joins again."""
         channel = Channel(reader, writer)
         try:
-            await accept(channel, self.token)
-            message = await channel.receive()
-            if message is None or message.get("join", {}).get("role") != "agent":
+            message = await self.door.admit(channel)
+            if message.get("join", {}).get("role") != "agent":
                 return
             await channel.send({"salvage": True})
             copy: list[Event] = []
@@ -50,8 +50,10 @@ class _Salvage:
                 if answer["done"]:
                     self._take(message["join"]["node"], copy)
                     return
-        except (ChannelError, ConnectionError, KeyError, TypeError, TimeoutError, asyncio.TimeoutError):
-            pass  # it will come again
+        except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
+            self.door.refuse(channel, error)
+        except (LookupError, TypeError, AttributeError):
+            pass  # an agent of another version; one of ours comes again
         finally:
             channel.close()
 
@@ -85,7 +87,7 @@ async def salvage(address: str, token: str, path: Path, move: int, where: str) -
     Raises:
         NothingSalvaged: no copy came within five minutes.
     """
-    work = _Salvage(token)
+    work = _Salvage(Door(token))
     if path.exists():
         lines = path.read_bytes().splitlines(keepends=True)
         work.best = [event for line in lines if (event := parse(line)) is not None]

@@ -12,14 +12,20 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+import socket
 
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message, Seal
 from swarmtrain.wire.names import PROTOCOL_VERSION
 
-HANDSHAKE_SECONDS = 10.0
-_HANDSHAKE_BYTES = 4096
+OPENING_SECONDS = 10.0  # for all that is said until both sides have proved themselves
+_OPENING_BYTES = 4096
+_PROBES = {
+    socket.TCP_KEEPIDLE: 20,
+    socket.TCP_KEEPINTVL: 10,
+    socket.TCP_KEEPCNT: 3,
+}  # seconds, seconds, times
 
 
 class Channel:
@@ -61,6 +67,20 @@ class Channel:
     def secure(self, incoming: bytes, outgoing: bytes) -> None:
         """From now on every frame carries a proof."""
         self._incoming, self._outgoing = Seal(incoming), Seal(outgoing)
+
+    @property
+    def address(self) -> str:
+        """The peer's address on the network; empty for one on this machine, by a Unix socket or by pipes."""
+        peer = self._writer.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+
+    def keep_alive(self) -> None:
+        """Find out within a minute that the peer's machine has gone, also while nothing is said."""
+        connection = self._writer.get_extra_info("socket")
+        if self.address and connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _PROBES.items():
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def close(self) -> None:
         """Close without waiting; what was sent is still flushed."""
@@ -109,10 +129,11 @@ async def initiate(channel: Channel, token: str) -> None:
 
     Raises:
         ChannelError: the acceptor does not know the token, or speaks something else.
+        TimeoutError: it has not proved itself within ten seconds.
     """
     nonce = secrets.token_hex(16)
     await channel.send({"swarmtrain": PROTOCOL_VERSION, "nonce": nonce})
-    answer = await asyncio.wait_for(channel.receive(_HANDSHAKE_BYTES), HANDSHAKE_SECONDS)
+    answer = await asyncio.wait_for(channel.receive(_OPENING_BYTES), OPENING_SECONDS)
     _check_version(answer)
     nonces = f"{nonce} {_field(answer, 'nonce')}"
     if not hmac.compare_digest(_field(answer, "proof"), _proof(token, "acceptor", nonces)):
@@ -124,14 +145,18 @@ async def initiate(channel: Channel, token: str) -> None:
 
 
 async def accept(channel: Channel, token: str) -> None:
-    """Open the session as the side that was connected to; same errors as :func:`initiate`."""
-    opening = await asyncio.wait_for(channel.receive(_HANDSHAKE_BYTES), HANDSHAKE_SECONDS)
+    """Open the session as the side that was connected to. The caller sets the deadline, for all of it.
+
+    Raises:
+        ChannelError: as :func:`initiate`.
+    """
+    opening = await channel.receive(_OPENING_BYTES)
     nonce = secrets.token_hex(16)
     nonces = f"{_field(opening, 'nonce')} {nonce}"
     proof = _proof(token, "acceptor", nonces)
     await channel.send({"swarmtrain": PROTOCOL_VERSION, "nonce": nonce, "proof": proof})
     _check_version(opening)
-    answer = await asyncio.wait_for(channel.receive(_HANDSHAKE_BYTES), HANDSHAKE_SECONDS)
+    answer = await channel.receive(_OPENING_BYTES)
     if not hmac.compare_digest(_field(answer, "proof"), _proof(token, "initiator", nonces)):
         raise ChannelError("a peer did not know this run's token")
     _secure(channel, token, nonces, initiator=False)

@@ -1,0 +1,248 @@
+"""The coordinator's door, with real sockets: strangers keep nobody out, and who is inside can only hurt himself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.agent import files as files_helper
+from swarmtrain.coordinator import door
+from swarmtrain.coordinator.agents import AgentDesk
+from swarmtrain.coordinator.clients import ClientDesk
+from swarmtrain.coordinator.place import Place
+from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.terms import Phase
+from swarmtrain.wire import frames, names
+from swarmtrain.wire.channel import Channel, initiate
+from swarmtrain.wire.sockets import dial, serve
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
+
+Scene = Callable[["House"], Awaitable[None]]
+Make = Callable[[int], Run]
+
+
+class House:
+    """A run's coordinator on a port of its own, and those who come to it."""
+
+    def __init__(self, run: Run, port: int) -> None:
+        self.run, self.port = run, port
+        self.opened: list[Channel] = []
+
+    async def stranger(self, address: str = "127.0.0.1") -> Channel:
+        """Somebody who connects from a loopback address and says nothing."""
+        streams = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(address, 0))
+        self.opened.append(Channel(*streams))
+        return self.opened[-1]
+
+    async def agent(self, node: str = "a", **said: Any) -> Channel:
+        """An agent that has joined."""
+        channel = await self.stranger()
+        await initiate(channel, self.run.ticket.token)
+        await channel.send({"join": JOIN | {"node": node, "node_id": node, "incarnation": node} | said})
+        return channel
+
+
+JOIN: dict[str, Any] = dict(
+    [
+        *(("role", "agent"), ("slot", 0), ("workers", 1), ("gpus", 0), ("backend", "gloo")),
+        *(("address", "10.0.0.1"), ("interface", "eth0"), ("why", "a test"), ("port", 20_000)),
+        *(("time", time.time()), ("generation", 0), ("states", []), ("idle", True), ("drained", True)),
+        *(("warm", True), ("leaving", False), ("journal", 0), ("moved", 0)),
+    ]
+)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes a run of so many nodes, and closes its files afterwards."""
+    made: list[Run] = []
+
+    def run(nodes: int) -> Run:
+        task = Task("t", "script", "train.py", nodes_min=nodes, nodes_max=nodes)
+        place = Place(Storage(tmp_path), "t.1", "t.1", "")
+        place.path.mkdir(parents=True)
+        made.append(Run(task, Ticket("t.1", "token"), place))
+        return made[-1]
+
+    yield run
+    for each in made:
+        for store in (each.journal, each.output, each.progress):
+            store.close()
+
+
+def play(run: Run, scene: Scene) -> Run:
+    """One scene at the door of a run."""
+
+    @contextlib.asynccontextmanager
+    async def house() -> AsyncIterator[House]:
+        server = await serve("127.0.0.1:0", AgentDesk(run, ClientDesk(run)).serve)
+        made = House(run, server.sockets[0].getsockname()[1])
+        try:
+            yield made
+        finally:
+            for channel in made.opened:
+                channel.abort()
+            server.close()
+            await asyncio.sleep(0.05)  # those who were inside see it
+
+    async def act() -> None:
+        async with house() as made:
+            await scene(made)
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+    return run
+
+
+@pytest.mark.parametrize("addresses", [1, 100])
+def test_silent_strangers_keep_no_agent_out(
+    make: Make, addresses: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def scene(house: House) -> None:
+        async def silence() -> None:
+            while True:  # renewed for ever, from as many addresses
+                for number in range(200):
+                    await house.stranger(f"127.0.0.{number % addresses + 1}")
+
+        crowd = asyncio.ensure_future(silence())
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        for node in ("a", "b", "c"):
+            welcome = await (await house.agent(node)).receive()
+            assert welcome is not None and "welcome" in welcome
+        assert time.monotonic() - began < 3.0
+        crowd.cancel()
+
+    run = play(make(3), scene)
+    assert len(run.journal.all("joined")) == 3
+    assert len(run.journal.all("refused")) == 1
+    assert capsys.readouterr().err.count("refused") == 1  # hundreds were
+
+
+@pytest.mark.parametrize("words", [0, 1, 2])
+def test_one_deadline_holds_for_all_that_comes_before_the_join(
+    make: Make, monkeypatch: pytest.MonkeyPatch, words: int
+) -> None:
+    monkeypatch.setattr(door, "OPENING_SECONDS", 0.4)
+
+    async def scene(house: House) -> None:
+        stranger = await house.stranger()
+        began = time.monotonic()
+        await asyncio.sleep(0.3)
+        if words == 1:
+            await stranger.send({"swarmtrain": names.PROTOCOL_VERSION, "nonce": "00"})
+            assert await stranger.receive() is not None
+        elif words == 2:  # one that knows the token, and then has nothing to say
+            await initiate(stranger, house.run.ticket.token)
+        assert await stranger.receive() is None
+        assert 0.35 < time.monotonic() - began < 0.6
+
+    play(make(1), scene)
+
+
+def test_many_processes_of_one_machine_come_in_at_once(tmp_path: Path, make: Make) -> None:
+    """By a Unix socket, where no stranger can be, nobody is turned away for coming with others."""
+    run = make(24)
+
+    async def act() -> None:
+        server = await serve(f"unix:{tmp_path / 'agents'}", AgentDesk(run, ClientDesk(run)).serve)
+        channels = [Channel(*await dial(f"unix:{tmp_path / 'agents'}")) for _ in range(24)]
+        await asyncio.gather(*(initiate(channel, run.ticket.token) for channel in channels))
+        for index, channel in enumerate(channels):
+            node = {"node": f"n{index}", "node_id": f"n{index}", "incarnation": f"n{index}"}
+            await channel.send({"join": JOIN | node})
+            assert await channel.receive() is not None
+        for channel in channels:
+            channel.abort()
+        server.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(act(), 20))
+    assert len(run.journal.all("joined")) == 24
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"worker": 5},
+        {"worker": {"g": 1}},
+        {"beat": "noon", "pulses": []},
+        {"beat": 1.0, "pulses": [[1, 0], [1, 1]]},
+        {"beat": 1.0, "pulses": 3},
+        {"output": {"g": 1, "r": 0, "o": "here", "t": 1.0, "d": "x"}},
+        {"output": {"g": 1, "r": 0, "o": 0, "t": 1.0, "d": None}},
+        {"metrics": {"g": [], "r": 0, "o": 0, "d": "{}"}},
+        {"stacks": []},
+        {"note": {"kind": "note"}},
+        {"nothing": "of the kind"},
+        {"reply": {}},
+    ],
+)
+def test_an_agent_that_talks_nonsense_loses_its_connection_and_nothing_else(
+    make: Make, said: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def scene(house: House) -> None:
+        good = await house.agent("good")
+        mad = await house.agent("mad")
+        while (message := await good.receive()) is not None and "start" not in message:
+            pass
+        await mad.send(said)
+        while await mad.receive() is not None:
+            pass
+        assert house.run.roll.peers["good"].channel is not None
+        assert house.run.phase is Phase.RUNNING
+
+    play(make(2), scene)
+    assert "refused a connection from 127.0.0.1: the agent on mad sent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["node", "slot", "workers", "idle", "time"])
+def test_who_joins_without_saying_who_he_is_does_not_come_in(make: Make, field: str) -> None:
+    async def scene(house: House) -> None:
+        assert await (await house.agent(**{field: None})).receive() is None
+
+    run = play(make(1), scene)
+    assert not run.roll.peers
+    assert f"an agent joined without saying its {field}" in run.journal.all("refused")[0]["text"]
+
+
+def test_a_frame_that_is_too_large_is_not_read(make: Make) -> None:
+    async def scene(house: House) -> None:
+        agent = await house.agent()
+        assert await agent.receive() is not None
+        agent._writer.write((frames.MAX_FRAME + 1).to_bytes(4, "big"))
+        while await agent.receive() is not None:
+            pass
+        assert house.run.roll.peers["a"].channel is None
+
+    play(make(2), scene)
+
+
+def test_a_helper_that_nobody_asks_says_little_and_goes(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once took the answer to its beat for a question, and asked on for ever."""
+    monkeypatch.setattr(files_helper, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(files_helper, "_BEAT_SECONDS", 0.1)
+
+    async def scene(house: House) -> None:
+        house.run.refuse("this run is over")
+        heard: list[float] = []
+        monkeypatch.setattr(house.run.__class__, "look_for_steps", lambda run: heard.append(time.monotonic()))
+        began = time.monotonic()
+        env = {
+            names.ENV_COORDINATOR: f"127.0.0.1:{house.port}",
+            names.ENV_NODE: "lab-2",
+            names.ENV_STORAGE: str(tmp_path),
+        }
+        assert await files_helper._serve(Ticket("t.1", house.run.ticket.token), env) == 0
+        assert 0.5 <= time.monotonic() - began < 1.5
+        assert 3 <= len(heard) <= 8
+
+    play(make(1), scene)
