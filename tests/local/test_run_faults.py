@@ -28,6 +28,7 @@ for step in range(600):
         if rank == 1:
             if how == "raise": raise ValueError("planted in rank 1")
             if how == "exit": sys.exit(3)
+            if how == "words": sys.exit("no data in /data/train")
             if how == "segfault": os.kill(os.getpid(), signal.SIGSEGV)
             if how == "hang": time.sleep(600)
     time.sleep(0.05)
@@ -92,6 +93,7 @@ def workers(status: dict[str, object]) -> list[int]:
         ("raise", "rank 1 on node1: ValueError: planted in rank 1", "warm"),
         ("raise", "rank 1 on node1: ValueError: planted in rank 1", "cold"),
         ("exit", "rank 1 on node1: exited with code 3", "warm"),
+        ("words", "rank 1 on node1: no data in /data/train", "warm"),
         ("segfault", "rank 1 on node1: killed by SIGSEGV", "warm"),
     ],
 )
