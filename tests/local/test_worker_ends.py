@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,6 +140,69 @@ def test_worker_handles_its_own_signals(agent: Spawner, tmp_path: Path) -> None:
     agent.read_until(worker, "ready")
     agent.signal(worker, signal.SIGTERM)
     assert agent.wait(worker).status == 12
+
+
+def test_worker_that_is_stopped_saves_with_what_it_has_started(agent: Spawner, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import signal, subprocess, sys\n"
+        "def save(*_):\n"
+        "    helper.stdin.write('state\\n')\n"
+        "    helper.stdin.flush()\n"
+        "    print('saved', helper.stdout.readline(), end='')\n"
+        "    sys.exit(12)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "helper = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)\n"
+        "print('ready')\n"
+        "while True:\n    signal.pause()\n"
+    )
+    worker = agent.start(script)
+    agent.read_until(worker, "ready")
+    agent.stop(worker, 30.0)
+    assert agent.wait(worker).status == 12
+    assert worker.text == "ready\nsaved state\n"
+
+
+SAVES_LATE = (
+    "import signal, sys, time\n"
+    "def save(*_):\n    time.sleep(0.3)\n    print('saved')\n    sys.exit()\n"
+    "signal.signal(signal.SIGTERM, save)\nprint('ready', flush=True)\nwhile True:\n    signal.pause()\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("shell", "grace", "status"),
+    [
+        ('"$@" & wait', 30.0, -signal.SIGTERM),  # the shell goes at once
+        ("trap 'exit 5' TERM; \"$@\"; exit 6", 3.0, 5),  # the shell waits for its child before it hears
+    ],
+)
+def test_what_a_stopped_worker_has_started_may_save_too(
+    agent: Spawner, tmp_path: Path, shell: str, grace: float, status: int
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(SAVES_LATE)
+    worker = agent.start("sh", "-c", shell, "sh", sys.executable, script, kind="command")
+    agent.read_until(worker, "ready")
+    agent.stop(worker, grace)
+    assert agent.wait(worker).status == status
+    assert worker.text == "ready\nsaved\n"
+
+
+def test_what_does_not_end_is_killed_when_the_grace_is_over(agent: Spawner, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import signal\nsignal.signal(15, signal.SIG_IGN)\nprint('ready', flush=True)\nsignal.pause()\n"
+    )
+    shell = '"$@" & wait'
+    stopped = [agent.start("sh", "-c", shell, "sh", sys.executable, script, kind="command") for _ in range(2)]
+    for worker, grace in zip(stopped, (0.5, 300.0), strict=True):
+        agent.read_until(worker, "ready")
+        agent.stop(worker, grace)
+    assert agent.wait(stopped[0]).status == -signal.SIGTERM
+    assert stopped[1].exited is None
+    agent.signal(stopped[1], signal.SIGKILL)
+    assert agent.wait(stopped[1]).status == -signal.SIGTERM
 
 
 def test_signal_for_a_worker_that_is_not_there_is_ignored(agent: Spawner, tmp_path: Path) -> None:

@@ -124,6 +124,9 @@ class Spawner:
     def signal(self, worker: Worker, number: int) -> None:
         self.send(signal={"key": worker.key, "signal": number})
 
+    def stop(self, worker: Worker, grace: float) -> None:
+        self.send(stop={"key": worker.key, "grace": grace})
+
     def send(self, **message: Any) -> None:
         self.socket.sendall(json.dumps(message).encode() + b"\n")
 

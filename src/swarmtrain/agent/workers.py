@@ -122,7 +122,8 @@ class Workers:
 
         Args:
             grace: seconds until what is left is killed.
-            how: ``term``: SIGTERM first. ``save``: those that can save and leave are asked to, the others get
+            how: ``term``: SIGTERM first, to the ranks, and to what they have started when they have gone or two thirds
+                of the grace are over. ``save``: those that can save and leave are asked to, the others get
                 SIGTERM. ``kill``: nothing first; their group is broken, and what they would save is of no use.
         """
         if self._stopping is not None:
@@ -180,16 +181,16 @@ class Workers:
                 if how == "save" and self._pulses[rank].source >= Source.COOPERATIVE:
                     self._pulses[rank].pause = 1
                 elif how != "kill":
-                    self._signal(rank, signal.SIGTERM)
+                    self._tell({"stop": {"key": self._key(rank), "grace": grace}})
         try:
             await asyncio.wait_for(self.done.wait(), grace)
         except (TimeoutError, asyncio.TimeoutError):
             for rank, state in self.states.items():
                 if state["state"] in ("starting", "running"):
-                    self._signal(rank, signal.SIGKILL)
+                    self._tell({"signal": {"key": self._key(rank), "signal": int(signal.SIGKILL)}})
 
-    def _signal(self, rank: int, number: signal.Signals) -> None:
-        self._tell({"signal": {"key": f"g{self.generation}-r{rank}", "signal": int(number)}})
+    def _key(self, rank: int) -> str:
+        return f"g{self.generation}-r{rank}"
 
     def _tell(self, message: Message) -> None:
         assert self._writer is not None, "the spawner is started before anything is asked of it"

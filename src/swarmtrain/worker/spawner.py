@@ -4,7 +4,9 @@ It talks to the agent over a socket that it has inherited (its number is in SWAR
 one a line. From the agent:
 
     {"spawn": {"key", "kind", "target", "args", "cwd", "env", "output", "path", "start"}}     see request.py
-    {"signal": {"key", "signal"}}                       to the worker's whole process tree
+    {"stop": {"key", "grace"}}                          SIGTERM to the worker, which may save first; to the rest of its
+                                                        tree when it has gone or the grace (seconds) is nearly over
+    {"signal": {"key", "signal"}}                       to the worker's whole process tree, at once
 
 To the agent:
 
@@ -29,6 +31,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass, field
+from signal import SIGKILL
 from typing import Any
 
 from swarmtrain.worker import guard, module_path, processes
@@ -38,7 +41,8 @@ from swarmtrain.worker.request import ENV_SPAWNER_FD, Request
 from swarmtrain.worker.user import run_and_end
 
 _PATIENCE = 10.0  # seconds until a process that even SIGKILL does not end (stuck in a driver) is given up
-_AGAIN = 0.02  # seconds between looks at a tree that is being killed
+_AGAIN = 0.02  # seconds between looks at a tree that is ending
+_REST = 1 / 3  # the last part of a grace: what a worker that still saves has started is asked to end, too
 
 
 def main(argv: list[str]) -> int:
@@ -64,7 +68,11 @@ class _Worker:
 
     key: str
     pid: int
-    ended: float | None = None  # when it was first seen dead (monotonic); its tree is being killed since
+    ended: float | None = None  # when it was first seen dead (monotonic)
+    grace: tuple[float, float] | None = (
+        None  # until when its tree may end by itself; when the rest of it is asked to
+    )
+    asked: bool = False  # the rest of its tree has been
     killed: set[int] = field(default_factory=set)  # a dying process loses the marks by which it was found
 
 
@@ -89,7 +97,7 @@ class Spawner:
         self._preload = preload
         self._tell("ready", torch=preload.torch, seconds=round(preload.seconds, 3), error=preload.error)
         while not self._stopping:
-            ending = any(worker.ended is not None for worker in self._workers.values())
+            ending = any(worker.ended is not None or worker.grace for worker in self._workers.values())
             readable, _, _ = select.select([self._agent, self._woken], [], [], _AGAIN if ending else None)
             if self._woken in readable:
                 self._woken.recv(4096)
@@ -98,6 +106,8 @@ class Spawner:
                 for message in self._receive():
                     if "signal" in message:
                         self._signal(**message["signal"])
+                    elif "stop" in message:
+                        self._stop_worker(**message["stop"])
                     elif self._spawn(request := Request.load(message["spawn"])):
                         return request
         processes.end_descendants(_PATIENCE)
@@ -127,10 +137,23 @@ class Spawner:
             return self._preload.error or "this spawner is a cold one"
         return why_cold(request, os.environ)
 
+    def _stop_worker(self, key: str, grace: float) -> None:
+        """Ask a worker to end. What it has started, such as the workers of a data loader, it may need until then."""
+        worker = self._workers.get(key)
+        if worker is None or worker.ended is not None:
+            return
+        now = time.monotonic()
+        worker.grace = now + grace, now + grace * (1 - _REST)
+        processes.send([worker.pid], signal.SIGTERM)
+
     def _signal(self, key: str, signal: int) -> None:
         """Signal a worker's whole tree: its process group at once, then what has left that group."""
         worker = self._workers.get(key)
-        if worker is None or worker.ended is not None:
+        if worker is None:
+            return
+        if signal == SIGKILL:
+            worker.grace = None
+        if worker.ended is not None:
             return
         processes.send_group(worker.pid, signal)
         table = processes.table()
@@ -154,10 +177,13 @@ class Spawner:
         return tree - {worker.pid}
 
     def _bury(self) -> None:
-        """Kill what dead workers have left, tell the agent of those that have left nothing, reap orphans."""
+        """End what dead workers have left, tell the agent of those that have left nothing, reap orphans."""
         for worker in list(self._workers.values()):
             if worker.ended is None and _has_ended(worker.pid):
                 worker.ended = time.monotonic()
+            if worker.grace and not worker.asked and (worker.ended or time.monotonic() >= worker.grace[1]):
+                worker.asked = True
+                processes.send(self._tree(worker, processes.table()), signal.SIGTERM)
             if worker.ended is not None:
                 self._end(worker, worker.ended)
         table = processes.table()
@@ -169,7 +195,11 @@ class Spawner:
     def _end(self, worker: _Worker, ended: float) -> None:
         table = processes.table()
         tree = processes.alive(table, self._tree(worker, table))
-        processes.send(tree, signal.SIGKILL)
+        if tree and worker.grace:
+            if time.monotonic() < worker.grace[0]:
+                return
+            ended = worker.grace[0]
+        processes.send(tree, SIGKILL)
         worker.killed |= tree
         if processes.alive(table, worker.killed) and time.monotonic() < ended + _PATIENCE:
             return
