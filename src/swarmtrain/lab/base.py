@@ -15,11 +15,6 @@ from pathlib import Path
 from swarmtrain.errors import ClusterError
 from swarmtrain.swarm.docker import Docker
 
-PUBLIC = "debian:bookworm-slim"
-# A tag of our own: a public tag on somebody's machine is never shadowed.
-OWN = "swarmtrain/base:bookworm"
-RELEASE = "bookworm"
-
 REGISTRY = "https://registry-1.docker.io/v2/"
 PROBE_SECONDS = 4.0
 PULL_SECONDS = 300.0
@@ -30,20 +25,22 @@ NEEDLESS = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/ma
 Say = Callable[[str], None]
 
 
-def ensure_base(engine: Docker, say: Say) -> str:
-    """The reference of a minimal Debian image that is on this engine now."""
-    for tag in (PUBLIC, OWN):
+def ensure_base(engine: Docker, release: str, say: Say) -> str:
+    """The reference of a minimal image of a Debian release that is on this engine now."""
+    public = f"debian:{release}-slim"
+    own = f"swarmtrain/base:{release}"  # a public tag on somebody's machine is never shadowed
+    for tag in (public, own):
         if engine.completed("image", "inspect", tag).returncode == 0:
             return tag
     # The engine may reach a mirror where this process reaches nothing, and the other way round.
     mirrors = engine.json_lines("info")[0].get("RegistryConfig", {}).get("Mirrors")
     if mirrors or registry_answers():
-        say(f"pulling {PUBLIC}")
-        if engine.completed("pull", "--quiet", PUBLIC, timeout=PULL_SECONDS).returncode == 0:
-            return PUBLIC
-    say(f"no image registry can be reached: making {OWN} from Debian packages (about a minute)")
-    bootstrap(engine, OWN)
-    return OWN
+        say(f"pulling {public}")
+        if engine.completed("pull", "--quiet", public, timeout=PULL_SECONDS).returncode == 0:
+            return public
+    say(f"no image registry can be reached: making {own} from Debian packages (about a minute)")
+    bootstrap(engine, release, own)
+    return own
 
 
 def registry_answers(url: str = REGISTRY, seconds: float = PROBE_SECONDS) -> bool:
@@ -68,22 +65,22 @@ def registry_answers(url: str = REGISTRY, seconds: float = PROBE_SECONDS) -> boo
     return answered.is_set()
 
 
-def bootstrap(engine: Docker, tag: str) -> None:
-    """Make a minimal Debian image with debootstrap and import it."""
+def bootstrap(engine: Docker, release: str, tag: str) -> None:
+    """Make a minimal image of a Debian release with debootstrap and import it."""
     if shutil.which("debootstrap") is None or os.geteuid() != 0:
         raise ClusterError(
             "no image registry can be reached, and making an image from Debian packages needs root and debootstrap",
-            f"apt-get install debootstrap, and run this as root; or docker load a saved {PUBLIC}",
+            f"apt-get install debootstrap, and run this as root; or docker load a saved debian:{release}-slim",
         )
     with tempfile.TemporaryDirectory(prefix="swarmtrain-base-") as scratch:
         root = Path(scratch) / "root"
         made = subprocess.run(
-            ["debootstrap", "--variant=minbase", RELEASE, str(root)], capture_output=True, text=True
+            ["debootstrap", "--variant=minbase", release, str(root)], capture_output=True, text=True
         )
         if made.returncode != 0:
             raise ClusterError(
                 f"debootstrap failed: {(made.stdout + made.stderr).strip().splitlines()[-1:]}",
-                "see that the Debian mirror can be reached: debootstrap --variant=minbase bookworm DIRECTORY",
+                f"see that the Debian mirror can be reached: debootstrap --variant=minbase {release} DIRECTORY",
             )
         trim(root)
         tar = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)

@@ -13,6 +13,7 @@ from typing import Any
 from swarmtrain.errors import RequestError
 from swarmtrain.lab.names import (
     LABEL_ADDRESS,
+    LABEL_ENGINE,
     LABEL_GPUS,
     LABEL_LAB,
     LABEL_NODE,
@@ -44,6 +45,7 @@ class NodeSettings:
 
     Args:
         image: id of the node image.
+        engine: the Debian release whose engine it has; a disk goes with it, since no engine reads a newer one's.
         address: its address in the lab's network, kept over unplugging and power cuts.
         cpus: how many CPUs' worth of time it may use.
         gpus: how many pretend GPUs it declares.
@@ -53,6 +55,7 @@ class NodeSettings:
     """
 
     image: str
+    engine: str
     address: IPv4Address
     cpus: float
     gpus: int
@@ -97,6 +100,7 @@ def _node_options(names: LabNames, index: int, settings: NodeSettings) -> list[s
     options = ["--name", name, "--hostname", hostname(index)]
     options += ["--label", f"{LABEL_LAB}={names.lab}", "--label", f"{LABEL_NODE}={index}"]
     options += ["--label", f"{LABEL_ADDRESS}={settings.address}", "--label", f"{LABEL_GPUS}={settings.gpus}"]
+    options += ["--label", f"{LABEL_ENGINE}={settings.engine}"]
     options += ["--network", names.project, "--ip", str(settings.address)]
     options += ["--cpus", f"{settings.cpus:g}", "--cgroupns", "private", "--sysctl", "net.ipv4.ip_forward=1"]
     if settings.privileged:
@@ -139,12 +143,12 @@ def bits_per_second(rate: str) -> float:
 
 
 def build_image(
-    tag: str, base: str, directory: str, labels: Iterable[str] = (), proxies: Iterable[str] = ()
+    tag: str, base: str, directory: str, labels: Iterable[str] = (), arguments: Iterable[str] = ()
 ) -> list[str]:
-    """``docker build``; proxies are names of variables, whose values docker takes from its environment."""
+    """``docker build``; an argument without a value (a proxy) is one whose value docker takes from its environment."""
     command = ["build", "--network", "host", "--tag", tag, "--build-arg", f"BASE_IMAGE={base}"]
     for label in labels:
         command += ["--label", label]
-    for proxy in proxies:
-        command += ["--build-arg", proxy]
+    for argument in arguments:
+        command += ["--build-arg", argument]
     return [*command, directory]

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from swarmtrain.errors import ClusterError
@@ -18,9 +18,9 @@ from swarmtrain.lab import wheels
 from swarmtrain.lab.base import Say, ensure_base
 from swarmtrain.lab.commands import build_image
 from swarmtrain.lab.names import LABEL_RECIPE, LABEL_STAGE
+from swarmtrain.lab.releases import Release
 from swarmtrain.swarm.docker import Docker, DockerFailed
 
-NODE_IMAGE = "swarmtrain/lab-node:bookworm"
 PYTHON_IMAGE = f"swarmtrain/python:{wheels.PYTHON}"
 TORCH_IMAGE = f"swarmtrain/torch:{wheels.TORCH}-cpu"
 
@@ -28,40 +28,61 @@ ASSETS = Path(__file__).parent / "assets"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
-def ensure_node_image(engine: Docker, say: Say) -> str:
-    """Build the image of a lab node where it is missing; its id."""
-    assets = ("node.Dockerfile", "node-entrypoint.sh")
-    if not is_current(engine, NODE_IMAGE, recipe(assets)):
-        build(engine, NODE_IMAGE, ensure_base(engine, say), assets, say)
-    return str(engine.json("image", "inspect", NODE_IMAGE)[0]["Id"])
+def ensure_node_image(engine: Docker, release: Release, say: Say) -> str:
+    """Build the image of a lab node with a release's engine where it is missing; its id."""
+    tag = f"swarmtrain/lab-node:{release.name}"
+    made_of = Recipe(("node.Dockerfile", "node-entrypoint.sh"), node_arguments(release))
+    if not is_current(engine, tag, made_of.digest):
+        build(engine, tag, ensure_base(engine, release.name, say), made_of, say)
+    return str(engine.json("image", "inspect", tag)[0]["Id"])
+
+
+def node_arguments(release: Release) -> tuple[str, ...]:
+    """What the Dockerfile of a node is to know of the release."""
+    apt = "-o Acquire::Check-Valid-Until=false" if release.is_rolling else ""
+    return (f"ENGINE={' '.join(release.packages)}", f"APT={apt}")
 
 
 def ensure_python_image(engine: Docker, say: Say) -> str:
     """Build the image with nothing but Python where it is missing; its tag."""
-    assets = ("python.Dockerfile",)
-    if not is_current(engine, PYTHON_IMAGE, recipe(assets)):
-        build(engine, PYTHON_IMAGE, ensure_base(engine, say), assets, say)
+    made_of = Recipe(("python.Dockerfile",))
+    if not is_current(engine, PYTHON_IMAGE, made_of.digest):
+        build(engine, PYTHON_IMAGE, ensure_base(engine, wheels.RELEASE, say), made_of, say)
     return PYTHON_IMAGE
 
 
 def ensure_torch_image(engine: Docker, say: Say) -> str:
     """Build the demo image with torch for the CPU where it is missing; its tag."""
-    assets = ("torch.Dockerfile", "python.Dockerfile")
-    if is_current(engine, TORCH_IMAGE, recipe(assets)):
+    made_of = Recipe(("torch.Dockerfile", "python.Dockerfile"))
+    if is_current(engine, TORCH_IMAGE, made_of.digest):
         return TORCH_IMAGE
     base = ensure_python_image(engine, say)
     with tempfile.TemporaryDirectory(prefix="swarmtrain-wheels-") as scratch:
         context = Path(scratch)
         say(f"downloading torch {wheels.TORCH} for the CPU")
         wheels.download(context / "wheels", architecture(engine))
-        build(engine, TORCH_IMAGE, base, assets, say, context)
+        build(engine, TORCH_IMAGE, base, made_of, say, context)
     return TORCH_IMAGE
 
 
-def recipe(assets: Sequence[str]) -> str:
-    """A hash of all that decides what an image holds, as far as this repository decides it."""
-    content = b"".join((ASSETS / name).read_bytes() for name in assets)
-    return hashlib.sha256(content + repr(wheels.REQUIREMENTS).encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what an image holds, as far as this repository decides it.
+
+    Args:
+        assets: names of files in `ASSETS`, the Dockerfile first.
+        arguments: ``NAME=VALUE`` for the Dockerfile.
+    """
+
+    assets: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """A hash of it."""
+        content = b"".join((ASSETS / name).read_bytes() for name in self.assets)
+        parts = repr((self.arguments, wheels.REQUIREMENTS)).encode()
+        return hashlib.sha256(content + parts).hexdigest()[:16]
 
 
 def is_current(engine: Docker, tag: str, wanted: str) -> bool:
@@ -77,18 +98,19 @@ def is_current(engine: Docker, tag: str, wanted: str) -> bool:
 
 
 def build(
-    engine: Docker, tag: str, base: str, assets: Sequence[str], say: Say, context: Path | None = None
+    engine: Docker, tag: str, base: str, made_of: Recipe, say: Say, context: Path | None = None
 ) -> None:
-    """Build an image from its Dockerfile, the first of its assets, with the others and ``context`` beside it."""
+    """Build an image from its Dockerfile, with the other assets and what is in ``context`` beside it."""
     say(f"building {tag}")
     with tempfile.TemporaryDirectory(prefix="swarmtrain-image-") as scratch:
         directory = context or Path(scratch)
-        for name in assets:
+        for name in made_of.assets:
             shutil.copy(ASSETS / name, directory / name)
-        shutil.copy(ASSETS / assets[0], directory / "Dockerfile")
+        shutil.copy(ASSETS / made_of.assets[0], directory / "Dockerfile")
         proxies = [name for name in PROXIES if name in os.environ]
-        labels = [f"{LABEL_RECIPE}={recipe(assets)}"]
-        done = engine.completed(*build_image(tag, base, str(directory), labels, proxies))
+        labels = [f"{LABEL_RECIPE}={made_of.digest}"]
+        arguments = [*made_of.arguments, *proxies]
+        done = engine.completed(*build_image(tag, base, str(directory), labels, arguments))
     remove_replaced(engine)
     if done.returncode != 0:
         output = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()

@@ -6,18 +6,19 @@ import contextlib
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
 
 from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.lab import commands, formation, images, transfer
+from swarmtrain.lab import commands, formation, images, releases, transfer
 from swarmtrain.lab.base import Say, registry_answers
 from swarmtrain.lab.commands import NodeSettings
 from swarmtrain.lab.host import Found, Host, find_engine
 from swarmtrain.lab.names import (
     FIRST_ADDRESS,
+    LABEL_ENGINE,
     LABEL_SETTINGS,
     LabNames,
     default_name,
@@ -78,24 +79,39 @@ class Lab:
         """The nodes there are, in order."""
         return [self.node(index) for index in sorted(self._host.containers())]
 
-    def up(self, nodes: int = DEFAULT_NODES, cpus: float | None = None, gpus: int = DEFAULT_GPUS) -> None:
+    def up(
+        self,
+        nodes: int = DEFAULT_NODES,
+        cpus: float | None = None,
+        gpus: int = DEFAULT_GPUS,
+        engines: Sequence[str] = (),
+    ) -> None:
         """Bring up a lab of this many nodes, or make the one there is like that.
 
         Args:
             nodes: how many; node 1 is the manager.
             cpus: CPU time of each node; by default nearly all of the host's in equal shares.
             gpus: pretend GPUs that each node declares as the generic resource ``gpu``.
+            engines: the Debian release whose engine they have: one for all, or one for each. Without any, nodes keep
+                what they have, and a new lab has `releases.DEFAULT`.
         """
         if not 1 <= nodes <= MOST_NODES:
             raise RequestError(f"a lab has 1 to {MOST_NODES} nodes, not {nodes}")
         if (cpus is not None and cpus <= 0) or gpus < 0:
             raise RequestError("a node has more than 0 CPUs, and 0 GPUs or more")
         with self._locked():
-            image = images.ensure_node_image(self.engine, self._say)
             before = self._host.containers()
+            of_nodes = releases.of_nodes(
+                engines, nodes, {index: _engine(each) for index, each in before.items()}
+            )
+            made = {
+                name: images.ensure_node_image(self.engine, releases.RELEASES[name], self._say)
+                for name in sorted(set(of_nodes.values()))
+            }
             created: list[int] = []
             try:
-                wanted = self._settings(before, image, nodes, cpus, gpus)
+                parts = {index: (name, made[name]) for index, name in of_nodes.items()}
+                wanted = self._settings(before, parts, cpus, gpus)
                 for index in sorted(set(before) - set(wanted), reverse=True):
                     self._dismiss(index)
                 _together(lambda index: self._ensure_node(index, wanted[index], before, created), wanted)
@@ -154,15 +170,16 @@ class Lab:
             _together(lambda node: images.remove_replaced(node.docker), targets)
 
     def _settings(
-        self, before: dict[int, Found], image: str, nodes: int, cpus: float | None, gpus: int
+        self, before: dict[int, Found], parts: Mapping[int, tuple[str, str]], cpus: float | None, gpus: int
     ) -> dict[int, NodeSettings]:
-        """What each node is to be made from, by its number."""
+        """What each node is to be made from, by its number; ``parts`` are its engine and its image."""
         subnet = self._host.ensure_network()
-        offline, privileged = self._circumstances(before, image)
-        share = cpus or self._cpu_share(nodes, aloud=not before)
+        offline, privileged = self._circumstances(before, parts[1][1])
+        share = cpus or self._cpu_share(len(parts), aloud=not before)
         return {
             index: NodeSettings(
                 image=image,
+                engine=engine,
                 address=subnet.network_address + FIRST_ADDRESS + index,
                 cpus=share,
                 gpus=gpus,
@@ -170,7 +187,7 @@ class Lab:
                 privileged=privileged,
                 group=os.getgid(),
             )
-            for index in range(1, nodes + 1)
+            for index, (engine, image) in parts.items()
         }
 
     def _circumstances(self, before: dict[int, Found], image: str) -> tuple[bool, bool]:
@@ -205,8 +222,14 @@ class Lab:
         node, found = self.node(index), before.get(index)
         wanted = commands.digest(self.names, index, settings)
         if found and (found["Config"]["Labels"][LABEL_SETTINGS] != wanted or not self._host.has_files(index)):
-            self._say(f"{node.name} is made anew: its settings changed")
-            self.engine.run("rm", "--force", node.container)
+            if _engine(found) != settings.engine:
+                self._say(
+                    f"{node.name} is made anew, with an empty disk: its engine is to be {settings.engine}'s"
+                )
+                self._host.destroy(index)
+            else:
+                self._say(f"{node.name} is made anew: its settings changed")
+                self.engine.run("rm", "--force", node.container)
             found = None
         if found is None:
             if self._host.ensure_volume(index):
@@ -245,6 +268,11 @@ class Lab:
                 if _is_at(lock, self.names.lock):
                     yield
                     return
+
+
+def _engine(found: Found) -> str:
+    """The Debian release whose engine a node has; nodes from before there was a choice have bookworm's."""
+    return str(found["Config"]["Labels"].get(LABEL_ENGINE, "bookworm"))
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

@@ -19,6 +19,7 @@ LABEL_ADDRESS = (
     "swarmtrain.lab.address"  # the node's address in the lab's network, also while it is unplugged
 )
 LABEL_GPUS = "swarmtrain.lab.gpus"  # how many pretend GPUs the node declares
+LABEL_ENGINE = "swarmtrain.lab.engine"  # the Debian release whose engine the node has
 LABEL_SETTINGS = "swarmtrain.lab.settings"  # hash of what the node was made from
 LABEL_STAGE = "swarmtrain.stage"  # on stages of a build that nobody needs afterwards
 LABEL_RECIPE = "swarmtrain.recipe"  # on images: hash of what the image was built from

@@ -13,7 +13,7 @@ from typing import Any
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab import commands
-from swarmtrain.lab.names import LABEL_ADDRESS, LABEL_GPUS, LabNames, hostname
+from swarmtrain.lab.names import LABEL_ADDRESS, LABEL_ENGINE, LABEL_GPUS, LabNames, hostname
 from swarmtrain.swarm.docker import Docker, DockerFailed
 
 # An answer of an engine that shares its CPU with training.
@@ -35,6 +35,7 @@ class NodeStatus:
         address: in the lab's network; empty while unplugged.
         rate: the limit of its link in bits per second, or None.
         gpus: its pretend GPUs.
+        engine: the Debian release whose engine it has.
         host: its engine's address, as in DOCKER_HOST.
     """
 
@@ -46,6 +47,7 @@ class NodeStatus:
     address: str
     rate: int | None
     gpus: int
+    engine: str
     host: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,6 +109,7 @@ class Node:
             address=labels[LABEL_ADDRESS] if plugged else "",
             rate=self.rate() if machine == "running" and plugged else None,
             gpus=int(labels[LABEL_GPUS]),
+            engine=labels.get(LABEL_ENGINE, "bookworm"),
             host=self.host,
         )
 

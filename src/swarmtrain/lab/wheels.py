@@ -16,7 +16,8 @@ TORCH = "2.13.0"
 REQUIREMENTS = (f"torch=={TORCH}+cpu", "numpy", "scikit-learn")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
-# Python and C library of Debian 12, in which the wheels will be installed.
+# The release in which the wheels will be installed, its Python and C library.
+RELEASE = "bookworm"
 PYTHON = "3.11"
 GLIBC_MINOR = 36
 OLDEST_GLIBC_MINOR = 17

@@ -54,11 +54,19 @@ def _nodes(context: click.Context, names: Sequence[str]) -> list[Node]:
 @click.option("-n", "--nodes", default=3, show_default=True, help="How many nodes; the first is the manager.")
 @click.option("--cpus", type=float, help="CPU time of each node [default: equal shares of this machine's].")
 @click.option("--gpus", default=2, show_default=True, help="Pretend GPUs that each node declares.")
+@click.option(
+    "--engine",
+    envvar="SWARMTRAIN_LAB_ENGINE",
+    help="The Debian release whose Docker Engine the nodes have: bookworm (20.10), trixie (26.1) or sid (28.5); "
+    "or one for each node, as in trixie,sid,bookworm [default: what they have, trixie for a new lab].",
+)
 @click.pass_context
-def up(context: click.Context, nodes: int, cpus: float | None, gpus: int) -> None:
+def up(context: click.Context, nodes: int, cpus: float | None, gpus: int, engine: str | None) -> None:
     """Bring the lab up, or repair what is missing of it."""
+    from swarmtrain.lab.releases import parse
+
     the_lab = _lab(context)
-    the_lab.up(nodes, cpus, gpus)
+    the_lab.up(nodes, cpus, gpus, parse(engine) if engine else ())
     count = f"{nodes} nodes" if nodes > 1 else "1 node"
     click.echo(f"The lab is up: {count}, with {gpus} pretend GPUs each. To use it:", err=True)
     click.echo(f"  {_way_there(the_lab)}", err=True)
@@ -100,12 +108,14 @@ def status(context: click.Context, as_json: bool) -> None:
 
 
 def _table(rows: Sequence[NodeStatus]) -> None:
-    layout = "{:<8} {:<8} {:<8} {:<8} {:<16} {:<10} {}"
-    click.echo(layout.format("NODE", "ROLE", "MACHINE", "SWARM", "ADDRESS", "LINK", "PRETEND GPUS"))
+    layout = "{:<8} {:<8} {:<8} {:<8} {:<9} {:<16} {:<10} {}"
+    click.echo(layout.format("NODE", "ROLE", "MACHINE", "SWARM", "ENGINE", "ADDRESS", "LINK", "PRETEND GPUS"))
     for row in rows:
         link = "unplugged" if not row.address else f"{row.rate / 1e6:g}mbit" if row.rate else "free"
         address = row.address or "-"
-        click.echo(layout.format(row.name, row.role, row.machine, row.swarm, address, link, row.gpus))
+        click.echo(
+            layout.format(row.name, row.role, row.machine, row.swarm, row.engine, address, link, row.gpus)
+        )
 
 
 @lab.command()

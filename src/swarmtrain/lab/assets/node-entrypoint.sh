@@ -1,4 +1,4 @@
-# Start a Docker Engine as the first process of a container.
+# Start a Docker Engine as the only child of a container's first process.
 # Reads /lab/daemon.json and /lab/resolver (an address, where no registry can be reached); leaves its socket in /lab.
 set -eu
 
