@@ -1,7 +1,8 @@
 """What the tests on a real Swarm share: a lab of three engines that hold the training image.
 
 The lab is the checkout's own, or the one that SWARMTRAIN_LAB names. It is brought up where it is not, repaired where
-it is broken, and left up: the next session begins at once. Where it cannot be had, the tests fail.
+it is broken, and left up: the next session begins at once. Where it cannot be had, the tests fail. Its engines are
+those that SWARMTRAIN_LAB_ENGINE names, or the default.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engines import ENGINES
 
 from swarmtrain.lab.images import ensure_torch_image
 from swarmtrain.lab.lab import Lab
@@ -29,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def whole_lab() -> Lab:
     """The lab, for what asks it nothing but to be there."""
     lab = Lab(os.environ.get("SWARMTRAIN_LAB"))
-    lab.up()
+    lab.up(engines=ENGINES)
     lab.load(ensure_torch_image(lab.engine, lambda words: None))
     return lab
 

@@ -10,10 +10,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from engines import ENGINES
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab.lab import Lab
 from swarmtrain.lab.names import pretend_gpus
+from swarmtrain.lab.releases import RELEASES
 from swarmtrain.swarm.docker import Docker
 
 # A Swarm notices a dead node after three missed heartbeats of 5 s each.
@@ -68,6 +70,39 @@ def test_three_nodes_are_ready(lab: Lab) -> None:
     assert {(node.machine, node.swarm, node.gpus) for node in status} == {("running", "Ready", 2)}
     assert [node.role for node in status] == ["manager", "worker", "worker"]
     assert len({node.address for node in status}) == 3
+
+
+def test_nodes_have_the_engine_that_was_asked_for(lab: Lab) -> None:
+    wanted = ENGINES * 3 if len(ENGINES) == 1 else ENGINES
+    assert tuple(node.engine for node in lab.status()) == wanted
+    for node, release in zip(lab.nodes(), wanted, strict=True):
+        version = node.docker.run("version", "--format", "{{.Server.Version}}")
+        assert version.startswith(RELEASES[release].engine)
+
+
+def test_a_node_reaps_the_orphans_of_what_runs_on_it(lab: Lab) -> None:
+    """The shell ends before its child does, which then is the child of the machine's first process."""
+    node = lab.node("lab-2")
+    node.exec("sh", "-c", "for i in 1 2 3; do sh -c 'sleep 0.3 & exit 0'; done")
+    time.sleep(1.0)
+    states = [line.split() for line in node.exec("ps", "-e", "-o", "stat=,comm=").splitlines()]
+    assert [comm for stat, comm in states if stat.startswith("Z") and comm == "sleep"] == []
+
+
+@pytest.mark.long
+def test_a_lab_may_have_a_different_engine_on_each_node(small_lab: Lab) -> None:
+    """Making one anew of another engine leaves the others alone."""
+    small_lab.up(nodes=2, cpus=0.5, engines=("bookworm", "sid"))
+    first = small_lab.engine.run("inspect", "--format", "{{.Id}}", small_lab.node(1).container)
+    assert [node.engine for node in small_lab.status()] == ["bookworm", "sid"]
+    small_lab.up(nodes=2, cpus=0.5, engines=("bookworm", "trixie"))
+    versions = [
+        node.docker.run("version", "--format", "{{.Server.Version}}").split("+")[0]
+        for node in small_lab.nodes()
+    ]
+    assert [version.rpartition(".")[0] for version in versions] == ["20.10", "26.1"]
+    assert small_lab.engine.run("inspect", "--format", "{{.Id}}", small_lab.node(1).container) == first
+    assert {node.swarm for node in small_lab.status()} == {"Ready"}
 
 
 def test_second_up_is_quick_and_changes_nothing(lab: Lab) -> None:
@@ -184,17 +219,17 @@ def remains(lab: Lab) -> list[str]:
 
 
 def test_node_that_lost_its_disk_joins_anew(small_lab: Lab) -> None:
-    small_lab.up(nodes=2, cpus=0.5)
+    small_lab.up(nodes=2, cpus=0.5, engines=ENGINES[:1])
     container = small_lab.node("lab-2").container
     small_lab.engine.run("rm", "--force", container)
     small_lab.engine.run("volume", "rm", container)
-    small_lab.up(nodes=2, cpus=0.5)
+    small_lab.up(nodes=2, cpus=0.5, engines=ENGINES[:1])
     members = small_lab.manager.docker.json_lines("node", "ls")
     assert sorted(row["Hostname"] for row in members) == ["lab-1", "lab-2"]
 
 
 def test_lab_grows_shrinks_and_leaves_nothing(small_lab: Lab) -> None:
-    small_lab.up(nodes=1, cpus=0.5, gpus=0)
+    small_lab.up(nodes=1, cpus=0.5, gpus=0, engines=ENGINES[:1])
     small_lab.up(nodes=2, cpus=0.5, gpus=0)
     assert sorted(small_lab.manager.swarm_states()) == ["lab-1", "lab-2"]
     small_lab.up(nodes=1, cpus=0.5, gpus=1)

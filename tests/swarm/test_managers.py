@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from engines import ENGINES
 from healed import story
 from waiting import until
 
@@ -48,7 +49,7 @@ def three_managers() -> Iterator[Lab]:
     """A lab of its own: Docker 20.10's manager may lock itself up when one joins a Swarm that has a past."""
     lab = Lab(f"{os.environ.get('SWARMTRAIN_LAB') or default_name()}-m")
     try:
-        lab.up()
+        lab.up(engines=ENGINES)
         for node in ("lab-2", "lab-3"):
             lab.manager.docker.run("node", "promote", node)
             time.sleep(SETTLE_SECONDS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
@@ -118,9 +120,59 @@ def test_rm_leaves_nothing_on_any_node(start: Start, lab: Lab, monkeypatch: pyte
             assert node.exec("find", volume["Mountpoint"], "-name", "gone*") == ""
 
 
-def test_a_missing_image_is_said_within_seconds(start: Start) -> None:
-    began = time.monotonic()
-    with pytest.raises(ClusterError, match="no image swarmtrain/not-there:1"):
-        start("absent", "print('x')", image="swarmtrain/not-there:1")
-    assert time.monotonic() - began < 45
-    Client(on="swarm").get("absent").remove(force=True)
+def test_a_run_that_was_refused_leaves_its_record_and_nothing_else(
+    start: Start, lab: Lab, torch_image: str
+) -> None:
+    """One node lacks the image, so the others have begun to work for it."""
+    image = "swarmtrain-test/two-of-three:1"
+    for node in lab.nodes()[:2]:
+        node.docker.run("tag", torch_image, image)
+    try:
+        began = time.monotonic()
+        with pytest.raises(ClusterError, match="lab-3 has no image swarmtrain-test/two-of-three:1"):
+            start("absent", "print('x')", image=image).wait(timeout=60)
+        assert time.monotonic() - began < 60
+        assert objects_of(lab, "absent-1") == ["config absent-1_record"]
+        until(lambda: not left_on_nodes(lab, "absent"), what="the nodes being clean")
+        kept = Client(on="swarm").get("absent")
+        assert (kept.is_live(), kept.status()["state"]) == (False, "failed")
+        assert "lab-3 has no image" in kept.status()["reason"]
+        kept.remove()
+        assert objects_of(lab, "absent-1") == []
+    finally:
+        for node in lab.nodes()[:2]:
+            node.docker.run("rmi", image)
+
+
+def objects_of(lab: Lab, stack: str) -> list[str]:
+    """What the Swarm holds under the name of a stack."""
+    kinds = ("service", "network", "config", "secret")
+    listed = [(kind, lab.manager.docker.run(kind, "ls", "--format", "{{.Name}}").split()) for kind in kinds]
+    return [f"{kind} {name}" for kind, found in listed for name in found if name.startswith(stack)]
+
+
+def left_on_nodes(lab: Lab, job: str) -> list[str]:
+    """Containers and files of a job on the lab's machines."""
+    left = []
+    for node in lab.nodes():
+        left += node.docker.run("ps", "--all", "--quiet", "--filter", f"name={job}-").split()
+        (volume,) = node.docker.json("volume", "inspect", "swarmtrain")
+        left += node.exec("find", volume["Mountpoint"], "-name", f"{job}.*").split()
+    return left
+
+
+def test_addresses_that_a_removed_network_still_holds_are_waited_for(start: Start, lab: Lab) -> None:
+    """A node lets go of a removed network's subnet seconds after the manager has given it to the next one."""
+    manager, late = lab.manager.docker, lab.node(3).docker
+    subnet = ("--subnet", "10.77.7.0/24")
+    manager.run("network", "create", "--driver", "overlay", "--attachable", *subnet, "given-away")
+    late.run("network", "create", "--driver", "bridge", *subnet, "not-yet-gone")
+    letting_go = threading.Timer(8.0, lambda: late.run("network", "rm", "not-yet-gone"))
+    try:
+        letting_go.start()
+        handle = start("patient", "print('done')", start="cold", network={"existing": "given-away"})
+        assert handle.wait(timeout=120).state == "succeeded"
+        handle.remove()
+    finally:
+        letting_go.join()
+        until(lambda: manager.completed("network", "rm", "given-away").returncode == 0, what="it going")

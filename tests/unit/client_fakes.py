@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Notice, Run
+from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.link import Link
@@ -158,6 +159,7 @@ class FakeLauncher:
         self.calls: list[tuple[Any, ...]] = []
         self.jobs: list[LoadedJob] = []  # those of the submissions
         self.troubles = ""
+        self.passes = 0.0  # seconds that they may take to pass
         self.next: Coordinator | None = None  # of the run that is submitted next
 
     def check(self, job: LoadedJob) -> list[Notice]:
@@ -178,8 +180,8 @@ class FakeLauncher:
             raise ClusterError(f"the coordinator of {run.id} does not answer yet")
         return self.coordinators[run.id].link()
 
-    def trouble(self, run: Run) -> str:
-        return self.troubles
+    def trouble(self, run: Run) -> Obstacle:
+        return Obstacle(self.troubles, self.passes)
 
     def reach(self, run: Run, node: str) -> None:
         self.calls.append(("reach", run.id, node))
@@ -192,6 +194,9 @@ class FakeLauncher:
 
     def kill(self, run: Run) -> None:
         self.calls.append(("kill", run.id))
+
+    def refuse(self, run: Run, reason: str) -> None:
+        self.calls.append(("refuse", run.id, reason))
 
     def remove(self, run: Run) -> None:
         self.calls.append(("remove", run.id))

@@ -18,6 +18,7 @@ from swarmtrain.control.handle import RunHandle
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Run
+from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.frames import Message
 
 JOB = Job(command=["true"], name="digits")
@@ -138,7 +139,27 @@ def test_a_run_that_does_not_get_to_its_place_fails_with_the_reason() -> None:
     launcher.troubles = "no suitable node (insufficient resources on 3 nodes)"
     with pytest.raises(ClusterError, match=r"digits\.1 cannot start: no suitable node"):
         client(launcher).run(JOB)
-    assert launcher.calls[-1] == ("kill", "digits.1")
+    assert launcher.calls[-1] == ("refuse", "digits.1", launcher.troubles)
+
+
+def test_a_trouble_that_may_pass_by_itself_is_waited_for() -> None:
+    persistence = startup.Persistence(3.0)
+    passing, lasting = Obstacle("addresses are taken", passes=60.0), Obstacle("no image")
+    assert persistence.certain(passing, 0.0) == ""
+    assert persistence.certain(passing, 59.0) == ""
+    assert persistence.certain(passing, 60.0) == "addresses are taken"
+    assert persistence.certain(lasting, 61.0) == "no image"
+
+
+def test_resuming_passes_over_a_run_that_was_refused() -> None:
+    """It has written nothing, so what there is to go on from is the one before."""
+    launcher = FakeLauncher(digits_1=fixed(status(state="succeeded")))
+    launcher.kept.append(Run("digits", 2, "local", live=False, refused=True))
+    submission = client(launcher).prepare(JOB, resume=True)
+    assert (submission.resume, submission.run.id) == ("digits.1", "digits.3")
+    launcher.kept.pop(0)
+    with pytest.raises(RequestError, match="no run of digits to resume"):
+        client(launcher).prepare(JOB, resume=True)
 
 
 def test_a_coordinator_that_never_answers_is_given_up() -> None:
@@ -150,11 +171,12 @@ def test_a_coordinator_that_never_answers_is_given_up() -> None:
 
 def test_a_trouble_counts_only_when_it_lasts() -> None:
     persistence = startup.Persistence(3.0)
-    assert persistence.certain("restarting", 0.0) == ""
-    assert persistence.certain("restarting", 2.9) == ""
-    assert persistence.certain("", 3.0) == ""
-    assert persistence.certain("restarting", 4.0) == ""
-    assert persistence.certain("no space", 7.0) == "no space"
+    restarting = Obstacle("restarting")
+    assert persistence.certain(restarting, 0.0) == ""
+    assert persistence.certain(restarting, 2.9) == ""
+    assert persistence.certain(Obstacle(), 3.0) == ""
+    assert persistence.certain(restarting, 4.0) == ""
+    assert persistence.certain(Obstacle("no space"), 7.0) == "no space"
 
 
 # ---- following -------------------------------------------------------------------------------------------------------
@@ -209,6 +231,7 @@ def test_trouble_while_starting_ends_the_watch_and_the_run() -> None:
     with pytest.raises(ClusterError, match=r"digits\.1 cannot start: no such image"):
         list(run_of(launcher).watch())
     assert coordinator.requests[-1] == {"op": "stop", "reason": "no such image: nothing:latest"}
+    assert launcher.calls[-1] == ("refuse", "digits.1", "no such image: nothing:latest")
 
 
 def test_trouble_after_the_start_is_the_coordinators_business() -> None:

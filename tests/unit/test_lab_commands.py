@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.errors import RequestError
-from swarmtrain.lab import wheels
+from swarmtrain.lab import releases, wheels
 from swarmtrain.lab.commands import (
     RESOLVER,
     NodeSettings,
@@ -21,11 +21,13 @@ from swarmtrain.lab.commands import (
     limit_link,
     run_node,
 )
+from swarmtrain.lab.images import Recipe, node_arguments
 from swarmtrain.lab.names import LabNames, pretend_gpus
 
 NAMES = LabNames("f2af6c", Path("/state"))
 SETTINGS = NodeSettings(
     image="sha256:abc",
+    engine="trixie",
     address=IPv4Address("172.19.0.12"),
     cpus=0.6,
     gpus=2,
@@ -78,6 +80,7 @@ def test_gpus_are_declared_by_full_identity() -> None:
 def test_any_change_of_settings_is_seen() -> None:
     changes: list[dict[str, object]] = [
         {"image": "sha256:def"},
+        {"engine": "sid"},
         {"address": IPv4Address("172.19.0.13")},
         {"cpus": 0.5},
         {"gpus": 1},
@@ -143,3 +146,41 @@ def test_wheels_are_for_the_image_and_never_hold_cuda() -> None:
     assert "https://example.org/cpu" in wheels.download_command(
         ["pip"], Path("/w"), "x86_64", "https://example.org/cpu"
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "made_of"),
+    [
+        ((), {}, ["trixie"] * 3),
+        (("sid",), {}, ["sid"] * 3),
+        (("trixie", "sid", "bookworm"), {}, ["trixie", "sid", "bookworm"]),
+        ((), {1: "sid", 2: "bookworm"}, ["sid", "bookworm", "sid"]),
+        (("trixie",), {1: "sid", 2: "sid", 3: "sid"}, ["trixie"] * 3),
+    ],
+)
+def test_each_node_has_the_engine_that_was_named_or_keeps_its_own(
+    wanted: tuple[str, ...], before: dict[int, str], made_of: list[str]
+) -> None:
+    assert list(releases.of_nodes(wanted, 3, before).values()) == made_of
+
+
+def test_engines_that_cannot_be_had_are_refused() -> None:
+    assert releases.parse("trixie, sid,bookworm") == ("trixie", "sid", "bookworm")
+    with pytest.raises(RequestError, match="'buster' is no release") as caught:
+        releases.parse("trixie,buster")
+    assert "bookworm (20.10)" in caught.value.hint
+    with pytest.raises(RequestError, match="3 nodes, and 2 engines"):
+        releases.of_nodes(("sid", "trixie"), 3, {})
+
+
+def test_the_image_of_each_engine_is_built_from_its_own_packages() -> None:
+    recipes = {
+        name: Recipe(("node.Dockerfile",), node_arguments(release))
+        for name, release in releases.RELEASES.items()
+    }
+    assert "ENGINE=docker.io docker-cli" in recipes["trixie"].arguments
+    assert "ENGINE=docker.io" in recipes["bookworm"].arguments
+    assert "APT=-o Acquire::Check-Valid-Until=false" in recipes["sid"].arguments
+    assert len({recipe.digest for recipe in recipes.values()}) == 3
+    line = " ".join(build_image("t", "base", "/context", (), recipes["sid"].arguments))
+    assert "--build-arg ENGINE=docker.io docker-cli --build-arg APT=-o Acquire" in line

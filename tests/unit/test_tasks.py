@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from swarmtrain.swarm.cluster import Node
-from swarmtrain.swarm.tasks import Task, explain, seconds
+from swarmtrain.swarm.tasks import Task, seconds
+from swarmtrain.swarm.tasks import explain as obstacle
 
 NOW = 1000.0
 LAB = Node("id1", "lab-1")
@@ -23,6 +26,11 @@ def task(state: str, error: str = "", **facts: object) -> Task:
         "container": "abc",
     }
     return Task(state=state, error=error, **{**defaults, **facts})  # type: ignore[arg-type]
+
+
+def explain(tasks: Iterable[Task], now: float) -> str:
+    """In words."""
+    return obstacle(tasks, now).text
 
 
 def rejected(error: str) -> list[Task]:
@@ -68,8 +76,52 @@ def test_a_process_that_cannot_start_is_no_process_that_ended() -> None:
     assert "leave out memlock" in explain([failed, task("ready", created=NOW)], NOW)
 
 
-def test_tasks_that_an_old_manager_rejects_without_a_reason_are_no_trouble() -> None:
-    assert explain(rejected("assigned node no longer meets constraints"), NOW) == ""
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        # These were seen to end by themselves, or are known to.
+        ("assigned node no longer meets constraints", 60),
+        ("invalid pool request: Pool overlaps with other one on this address space", 60),
+        ("failed to allocate gateway (10.0.24.1): Address already in use", 60),
+        ("starting container failed: Address already in use", 60),
+        (
+            'subnet sandbox join failed for "10.0.1.0/24": error creating vxlan interface: file exists',
+            60,
+        ),
+        ("network digits-1_training not found", 30),
+        ("could not find network attachment for container abc to network xyz", 30),
+        ("node is missing network attachments, ip addresses may be exhausted", 30),
+        ("context deadline exceeded", 60),
+        (
+            "error while dialing: dial unix /run/containerd/containerd.sock: connect: connection refused",
+            60,
+        ),
+        # These stay as they are until somebody does something.
+        ("No such image: me/train:1", 0),
+        ('invalid mount config for type "bind": bind source path does not exist: /data', 0),
+        ("could not find an available, non-overlapping IPv4 address pool among the defaults", 0),
+        ("OCI runtime create failed: error setting rlimit type 7: operation not permitted", 0),
+        ("exec format error", 0),
+        ("something that nobody has seen", 0),
+    ],
+)
+def test_complaints_that_pass_by_themselves_are_told_from_those_that_never_do(
+    error: str, passes: float
+) -> None:
+    found = obstacle(rejected(error), NOW)
+    assert found
+    assert found.passes == passes
+
+
+def test_what_never_passes_is_told_first_and_at_once() -> None:
+    """Whoever waits for what passes would wait in vain for the other."""
+    passing = task("rejected", "Pool overlaps with other one on this address space", slot=1)
+    lasting = task("rejected", "No such image: x", slot=2, node=Node("id2", "lab-2"))
+    found = obstacle([passing, lasting], NOW)
+    assert found.passes == 0
+    assert found.text.startswith("lab-2 has no image")
+    assert "addresses" in found.text
+    assert obstacle([passing], NOW).passes > 0
 
 
 def test_all_is_well_while_tasks_run_or_get_their_image() -> None:

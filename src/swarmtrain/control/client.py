@@ -96,7 +96,8 @@ class Client:
         notices = [place, *launcher.check(loaded)]
         name = loaded.job.name
         kept = sorted(run for run in launcher.runs() if run.job == name)
-        if resume and not kept:
+        begun = [run for run in kept if not run.refused]
+        if resume and not begun:
             raise self._nothing_to_resume(name, launcher)
         live = tuple(handle for run in kept if (handle := RunHandle(run, launcher)).is_live())
         if live and not replace:
@@ -105,13 +106,13 @@ class Client:
                 f"stop it with `swarmtrain stop {name}`, or let --replace stop it first",
             )
         if resume:
-            notices += map(Notice, resumption(loaded, RunHandle(kept[-1], launcher)))
+            notices += map(Notice, resumption(loaded, RunHandle(begun[-1], launcher)))
         number = kept[-1].number + 1 if kept else 1
         return Submission(
             loaded=loaded,
             launcher=launcher,
             run=Run(job=name, number=number, on=launcher.name, created=time.time()),
-            resume=kept[-1].id if resume else "",
+            resume=begun[-1].id if resume else "",
             notices=tuple(notices),
             in_the_way=live,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swarmtrain.control.logs import Cursor, Line, lines_of
 from swarmtrain.control.result import ENDED, Event, Status
-from swarmtrain.control.startup import Lookout
+from swarmtrain.control.startup import CannotStart, Lookout
 from swarmtrain.errors import ClusterError
 from swarmtrain.wire.frames import Message
 
@@ -129,16 +129,6 @@ class Follower:
             # A run that heals has begun, and what Docker reports then is its coordinator's to heal.
             self._begun = self._begun or status["state"] != "starting" or status["generation"] > 0
             yield Update(status=status)
-
-
-class CannotStart(ClusterError):
-    """The run does not get to its place."""
-
-    def __init__(self, run: Run, reason: str) -> None:
-        super().__init__(
-            f"{run.id} cannot start: {reason}", f"`swarmtrain events {run.id}` has what happened"
-        )
-        self.reason = reason
 
 
 def has_ended(status: Status) -> bool:

@@ -6,6 +6,8 @@ coordinator leaves behind; nothing is remembered here, so any machine that reach
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
-from swarmtrain.control.follow import CannotStart, Follower, Update, has_ended
+from swarmtrain.control.follow import Follower, Update, has_ended
 from swarmtrain.control.logs import Line, Selection, lines_of
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import Event, RunResult, Status, stillborn
@@ -70,7 +72,7 @@ class RunHandle:
         except ClusterError:
             if self.run.live or not (trouble := startup.trouble_of(self.launcher, self.run)):
                 raise
-            return stillborn(self.run.id, self.run.job, trouble, self.run.created)
+            return stillborn(self.run.id, self.run.job, trouble.text, self.run.created)
 
     def is_live(self) -> bool:
         """Whether it has not ended yet; a run whose coordinator is silent counts as live."""
@@ -126,7 +128,10 @@ class RunHandle:
 
         try:
             startup.await_answer(self.launcher, self.run, self.status, self._patience)
-        except ClusterError:
+        except startup.CannotStart as error:
+            self._refuse(error.reason)
+            raise
+        except ClusterError:  # it may train out of our sight, so what it has written stays
             self.launcher.kill(self.run)
             raise
 
@@ -290,9 +295,16 @@ class RunHandle:
     def _followed(self, follower: Follower) -> Iterator[Update]:
         try:
             yield from follower
-        except CannotStart as error:
+        except startup.CannotStart as error:
             self.stop(error.reason)
+            self._refuse(error.reason)
             raise
+
+    def _refuse(self, reason: str) -> None:
+        """Take away what a run that cannot start has. What stays of it is no reason to hide why it cannot."""
+        with contextlib.suppress(ClusterError):
+            self.launcher.refuse(self.run, reason)
+        self.run = dataclasses.replace(self.run, live=False)
 
 
 def _status(link: Link) -> Status:

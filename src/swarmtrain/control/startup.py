@@ -1,7 +1,8 @@
 """The first seconds of a run: its coordinator answers, or its launcher says what keeps it from its place.
 
 A trouble that Docker reports may pass by itself (a task is restarted, a node comes up), so it counts once it has
-been there for `TROUBLE_SECONDS`. Then the run fails with that reason instead of waiting for its join deadline.
+been there for `TROUBLE_SECONDS`, or for as long as its launcher says that it may take to pass. Then the run fails
+with that reason instead of waiting for its join deadline.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control.result import Status
 from swarmtrain.errors import ClusterError
+from swarmtrain.swarm.obstacles import Obstacle
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
@@ -33,14 +35,26 @@ class Persistence:
         self._seconds = seconds
         self._since: float | None = None
 
-    def certain(self, trouble: str, now: float) -> str:
-        """The trouble once it has lasted; empty before."""
+    def certain(self, trouble: Obstacle, now: float) -> str:
+        """The trouble once it has lasted, in words; empty before."""
         if not trouble:
             self._since = None
             return ""
         if self._since is None:
             self._since = now
-        return trouble if now - self._since >= self._seconds else ""
+        patience = max(self._seconds, trouble.passes)
+        return trouble.text if now - self._since >= patience else ""
+
+
+class CannotStart(ClusterError):
+    """The run does not get to its place."""
+
+    def __init__(self, run: Run, reason: str) -> None:
+        super().__init__(
+            f"{run.id} cannot start: {reason}",
+            f"`swarmtrain status {run.id}` keeps the reason, `swarmtrain rm {run.id}` forgets it",
+        )
+        self.reason = reason
 
 
 class Lookout:
@@ -75,12 +89,12 @@ class Lookout:
                 return
 
 
-def trouble_of(launcher: Launcher, run: Run) -> str:
+def trouble_of(launcher: Launcher, run: Run) -> Obstacle:
     """What the launcher reports; nothing when it cannot tell."""
     try:
         return launcher.trouble(run)
     except ClusterError:
-        return ""  # Docker did not answer this time; whoever waits has a limit of its own
+        return Obstacle()  # Docker did not answer this time; whoever waits has a limit of its own
 
 
 def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patience: float) -> None:
@@ -93,7 +107,7 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
         patience: seconds of silence after which it is given up.
 
     Raises:
-        ClusterError: the launcher knows why it does not get there, or the time is over.
+        CannotStart: the launcher knows why it does not get there. ClusterError: the time is over.
     """
     begin = time.monotonic()
     persistence = Persistence(TROUBLE_SECONDS)
@@ -107,8 +121,7 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
             silence = error
         trouble, now = trouble_of(launcher, run), time.monotonic()
         if reason := persistence.certain(trouble, now):
-            hint = f"`swarmtrain rm {run.id}` takes away what there is of it"
-            raise ClusterError(f"{run.id} cannot start: {reason}", hint) from silence
+            raise CannotStart(run, reason) from silence
         if silence is None and not trouble:
             return
         if silence is not None and now - begin >= patience:

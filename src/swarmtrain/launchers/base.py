@@ -14,6 +14,7 @@ from typing import Protocol
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
+from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.link import Link
 
 
@@ -27,6 +28,7 @@ class Run:
     live: bool = field(compare=False, default=True)  # False only where the launcher knows without asking
     created: float = field(compare=False, default=0.0)  # Unix time
     origin: Origin | None = field(compare=False, default=None, repr=False)  # None: nobody wrote it down
+    refused: bool = field(compare=False, default=False)  # it never began, and only its record is left
 
     @property
     def id(self) -> str:
@@ -79,8 +81,8 @@ class Launcher(Protocol):
         """
         ...
 
-    def trouble(self, run: Run) -> str:
-        """Why the run's processes do not get to their place, in a sentence; empty while all is well."""
+    def trouble(self, run: Run) -> Obstacle:
+        """What keeps the run's processes from their place, if anything does."""
         ...
 
     def reach(self, run: Run, node: str) -> None:
@@ -112,6 +114,14 @@ class Launcher(Protocol):
 
     def kill(self, run: Run) -> None:
         """End what still runs of it, when its coordinator does not answer; keeps what is on disk."""
+        ...
+
+    def refuse(self, run: Run, reason: str) -> None:
+        """End a run that cannot get to its place; of what it has, only what tells of it may stay.
+
+        Args:
+            reason: what `trouble` says of it from now on.
+        """
         ...
 
     def remove(self, run: Run) -> None:

@@ -19,6 +19,7 @@ from swarmtrain.launchers.link import exec_link
 from swarmtrain.swarm import bundle, cluster, code, containers
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
+from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.stack import LABEL_ORIGIN
 from swarmtrain.swarm.task import check_environment, task_of, ticket_of
 from swarmtrain.swarm.tasks import seconds
@@ -132,12 +133,12 @@ class DockerLauncher:
             )
         return exec_link(self.docker, container["Id"])
 
-    def trouble(self, run: Run) -> str:
+    def trouble(self, run: Run) -> Obstacle:
         """Why the run's containers do not start or stay."""
         found = self._containers(run)
         if not found:
-            return f"{run.id} has no containers any more"
-        return "; ".join(filter(None, map(_trouble, found)))
+            return Obstacle(f"{run.id} has no containers any more")
+        return Obstacle("; ".join(filter(None, map(_trouble, found))))
 
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files from the coordinator's container."""
@@ -192,6 +193,10 @@ class DockerLauncher:
         ]
         if running:
             self.docker.completed("kill", *running, timeout=_SECONDS)
+
+    def refuse(self, run: Run, reason: str) -> None:
+        """End it; its containers tell why."""
+        self.kill(run)
 
     def remove(self, run: Run) -> None:
         """Remove the containers, empty the run's directories, remove the network."""

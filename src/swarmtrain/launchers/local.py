@@ -25,6 +25,7 @@ from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.link import process_link
 from swarmtrain.launchers.processes import TOLD_TO_GO, Process, ProcessTable, kill_trees
 from swarmtrain.swarm import bundle, code
+from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
@@ -166,14 +167,14 @@ class LocalLauncher:
             time.sleep(0.02)  # it is about to listen, or about to leave
         raise ClusterError(f"the coordinator of {run.id} does not answer yet")
 
-    def trouble(self, run: Run) -> str:
+    def trouble(self, run: Run) -> Obstacle:
         """See Launcher.trouble."""
         for node, process in self._processes(run.id).read().items():
             if process != TOLD_TO_GO and not process.lives:
                 place = self._storage.run(run.id) / node if node else self._storage.coordinator(run.id)
                 who = f"the agent of {node}" if node else "the coordinator"
-                return f"{who} ended: {_last_words(place / 'log')}"
-        return ""
+                return Obstacle(f"{who} ended: {_last_words(place / 'log')}")
+        return Obstacle()
 
     def reach(self, run: Run, node: str) -> None:
         """Every node's files are on this machine; there is nothing to do."""
@@ -194,6 +195,10 @@ class LocalLauncher:
         if left := kill_trees(live, _KILL_SECONDS):
             raise ClusterError(f"some processes of {run.id} cannot be killed: {left}")
         self._storage.clear_memory(run.id)
+
+    def refuse(self, run: Run, reason: str) -> None:
+        """End it; its files tell why."""
+        self.kill(run)
 
     def remove(self, run: Run) -> None:
         """See Launcher.remove."""

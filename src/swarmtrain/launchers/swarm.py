@@ -19,10 +19,12 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run
 from swarmtrain.launchers.helpers import Helper, await_helpers
 from swarmtrain.launchers.link import exec_link
+from swarmtrain.launchers.stacks import Stack, role_of
 from swarmtrain.swarm import cluster as facts
-from swarmtrain.swarm import plain, plan, stack, tasks
-from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
+from swarmtrain.swarm import plain, plan, records, stack, tasks
+from swarmtrain.swarm.cluster import SECONDS, Node, Service
 from swarmtrain.swarm.docker import Docker, DockerFailed
+from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.placement import check_stack_name
 from swarmtrain.swarm.task import ticket_of
 from swarmtrain.wire import names
@@ -33,8 +35,6 @@ _DEPLOY_SECONDS = 120.0
 _TAKEN = re.compile(
     r"only updates to Labels are allowed|already (exists|in use)|name conflicts|out of sequence"
 )
-_GONE_SECONDS = 60.0
-_POLL_SECONDS = 0.5
 
 
 class SwarmLauncher:
@@ -84,7 +84,7 @@ class SwarmLauncher:
             self._deploy(path, run)
 
     def runs(self) -> list[Run]:
-        """Every run whose stack is there."""
+        """Every run whose stack or record is there."""
         found: dict[tuple[str, int], list[Service]] = {}
         for service in facts.read_services(self.docker, f"label={names.LABEL_JOB}"):
             job = service.labels[names.LABEL_JOB]
@@ -92,6 +92,11 @@ class SwarmLauncher:
             if number.isdecimal() and service.stack == f"{job}-{int(number)}":
                 found.setdefault((job, int(number)), []).append(service)
         runs = [_run(job, number, services) for (job, number), services in found.items()]
+        runs += [
+            _refused(record)
+            for record in records.read(self.docker)
+            if (record.job, record.number) not in found
+        ]
         return sorted(runs, key=lambda run: (run.created, run))
 
     def connect(self, run: Run) -> Link:
@@ -109,7 +114,7 @@ class SwarmLauncher:
         """
         helper = Helper(self.docker, run.stack, "relay", self._node(this))
         if not helper.is_alive():
-            helper.start(self._model(run, names.AGENT_SERVICE), [])
+            helper.start(self._stack(run).model(names.AGENT_SERVICE), [])
         if failed := await_helpers(self.docker, run.stack, [helper], ("running",)):
             raise ClusterError(
                 f"the coordinator of {run.id} is on another manager, and no relay to it starts: {failed[helper]}"
@@ -119,13 +124,16 @@ class SwarmLauncher:
         )
         return task.container
 
-    def trouble(self, run: Run) -> str:
-        """Why the run's tasks do not get to their place."""
+    def trouble(self, run: Run) -> Obstacle:
+        """What keeps the run's tasks from their place, or did so until it was refused."""
+        for record in records.read(self.docker) if not run.live else ():
+            if (record.job, record.number) == (run.job, run.number):
+                return Obstacle(record.reason)
         return tasks.explain(tasks.read(self.docker, run.stack), time.time())
 
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files by a helper on it."""
-        model = self._model(run, names.AGENT_SERVICE)
+        model = self._stack(run).model(names.AGENT_SERVICE)
         machine = self._node(node)
         helper = Helper(self.docker, run.stack, "files", machine)
         if helper.is_alive():
@@ -136,19 +144,19 @@ class SwarmLauncher:
 
     def program(self, run: Run) -> list[str]:
         """See Launcher.program."""
-        model = self._model(run, names.AGENT_SERVICE)
+        model = self._stack(run).model(names.AGENT_SERVICE)
         python = model["Spec"]["TaskTemplate"]["ContainerSpec"]["Command"][0]
         return [python, "-I", names.BUNDLE]
 
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
         """Scale the agents' service. Swarm chooses who goes; the coordinator has those that train save first."""
-        agents = [each for each in self._services(run) if _role(each) == names.AGENT_SERVICE]
+        agents = self._stack(run).services(names.AGENT_SERVICE)
         if [each.name for each in agents] != [f"{run.stack}_{names.AGENT_SERVICE}"]:
             raise ClusterError(
                 f"the nodes of {run.id} are named, a service each", "give the job a range, as nodes: 2..4"
             )
         if agents[0].replicas != nodes:
-            self._scale([agents[0].name], nodes)
+            self._stack(run).scale(agents, nodes)
 
     def recover(self, run: Run, node: str) -> None:
         """Start the coordinator on another manager; it puts its journal together from what the agents hold."""
@@ -165,7 +173,7 @@ class SwarmLauncher:
                     f"the coordinator of {run.id} may still live: Swarm says that {task.node.hostname} is there",
                     "it is started again by itself; a machine that has gone is noticed after about 15 s",
                 )
-        model = self._model(run, names.COORDINATOR_SERVICE)["Spec"]
+        model = self._stack(run).model(names.COORDINATOR_SERVICE)["Spec"]
         if any(network["Target"] == "host" for network in model["TaskTemplate"].get("Networks") or ()):
             raise ClusterError(
                 f"{run.id} uses the host's network: its agents know the coordinator by its machine's address",
@@ -180,37 +188,26 @@ class SwarmLauncher:
 
     def kill(self, run: Run) -> None:
         """Take the agents away; the coordinator stays as the archive."""
-        agents = [each.name for each in self._services(run) if _role(each) == names.AGENT_SERVICE]
-        self._scale(agents, 0)
+        ours = self._stack(run)
+        ours.scale(ours.services(names.AGENT_SERVICE), 0)
+
+    def refuse(self, run: Run, reason: str) -> None:
+        """Remove it, but for a record of why."""
+        ours = self._stack(run)
+        records.write(self.docker, run.stack, _record(run, reason, ours.services()))
+        ours.clear(run.id, self._members(run))
 
     def remove(self, run: Run) -> None:
-        """Empty the run's directories on every node, then remove the stack."""
-        services = self._services(run)
-        if not services:
+        """Empty the run's directories on every node, then remove the stack, and what else tells of it."""
+        ours = self._stack(run)
+        recorded = records.remove(self.docker, run.stack)
+        if ours.services():
+            ours.clear(run.id, self._members(run))
+        elif not recorded:
             raise ClusterError(f"there is no stack {run.stack}")
-        known = self._members(run)
-        machines = self._machines(run, known)
-        self._scale([each.name for each in services if _role(each) in ("agent", "coordinator")], 0)
-        self._await_idle(run)
-        cleaners = [Helper(self.docker, run.stack, "clean", machine) for machine in machines]
-        if cleaners:
-            model = self._model(run, names.COORDINATOR_SERVICE, names.AGENT_SERVICE)
-            for cleaner in cleaners:
-                cleaner.start(model, [run.id])
-        failed = await_helpers(self.docker, run.stack, cleaners, ("complete",))
-        self._remove_stack(run.stack)
-        # Where the bundle cannot start it never has, so nothing is there; but a member has been there.
-        left = {
-            cleaner.node.hostname: why
-            for cleaner, why in failed.items()
-            if cleaner.node.hostname in known or not tasks.cannot_start(why)
-        }
-        if left:
-            where = "; ".join(f"{hostname} ({why})" for hostname, why in left.items())
-            raise ClusterError(
-                f"the run is removed, but its files stay on {where}",
-                f"there they lie in the volume {names.VOLUME}, under runs/{run.id} and data/{run.id}",
-            )
+
+    def _stack(self, run: Run) -> Stack:
+        return Stack(self.docker, run.stack)
 
     def _deploy(self, path: Path, run: Run) -> None:
         args = ("stack", "deploy", *stack.DEPLOY_FLAGS, "--compose-file", str(path), run.stack)
@@ -221,20 +218,8 @@ class SwarmLauncher:
                 raise ClusterError(
                     f"{run.id} was started by somebody else at this moment", "try again"
                 ) from error
-            self._remove_stack(run.stack)  # a part of it may be there
+            self._stack(run).remove()  # a part of it may be there
             raise
-
-    def _services(self, run: Run) -> list[Service]:
-        return list(facts.read_services(self.docker, f"label={STACK_LABEL}={run.stack}"))
-
-    def _model(self, run: Run, *roles: str) -> dict[str, Any]:
-        """A service of the run as Docker inspects it, which helpers are made after."""
-        services = sorted(self._services(run), key=lambda each: each.name)
-        for role in roles:
-            ids = [each.id for each in services if _role(each) == role]
-            if found := facts.inspect(self.docker, "service", ids[:1]):
-                return found[0]
-        raise ClusterError(f"the stack {run.stack} has no {' or '.join(roles)}", "was it removed by hand?")
 
     def _coordinator(self, run: Run) -> tasks.Task:
         """The running task of the coordinator."""
@@ -270,62 +255,14 @@ class SwarmLauncher:
         except SwarmtrainError:
             return set()  # what Swarm remembers of the tasks has to do
 
-    def _machines(self, run: Run, members: set[str]) -> list[Node]:
-        """The nodes that may hold something of the run."""
-        known = {task.node.id for task in tasks.read(self.docker, run.stack) if task.node and task.has_run}
-        nodes = facts.read(self.docker).nodes
-        return [node for node in nodes if node.id in known or members & {node.hostname, node.id}]
-
-    def _scale(self, services: Sequence[str], replicas: int) -> None:
-        if services:
-            self.docker.run(
-                "service", "scale", "--detach", *(f"{name}={replicas}" for name in services), timeout=SECONDS
-            )
-
-    def _await_idle(self, run: Run) -> None:
-        """Until no process of the run writes any more; what is on a node that is down cannot be waited for."""
-        deadline = time.monotonic() + _GONE_SECONDS
-        while time.monotonic() < deadline:
-            busy = [
-                task
-                for task in tasks.read(self.docker, run.stack)
-                if task.state in ("starting", "running") and task.node and task.node.state == "ready"
-            ]
-            if not busy:
-                return
-            time.sleep(_POLL_SECONDS)
-
-    def _remove_stack(self, name: str) -> None:
-        """``docker stack rm`` until nothing is left: a network goes only after its last task has."""
-        deadline = time.monotonic() + _GONE_SECONDS
-        while True:
-            self.docker.completed("stack", "rm", name, timeout=_DEPLOY_SECONDS)
-            left = [kind for kind in ("service", "network", "config", "secret") if self._has(kind, name)]
-            if not left:
-                return
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"the stack {name} was removed, but its {left[0]} stays",
-                    f"try later: docker stack rm {name}",
-                )
-            time.sleep(_POLL_SECONDS)
-
-    def _has(self, kind: str, name: str) -> bool:
-        label = f"label={STACK_LABEL}={name}"
-        return bool(self.docker.run(kind, "ls", "--quiet", "--filter", label, timeout=SECONDS).strip())
-
 
 def _constraints(spec: dict[str, Any]) -> list[str]:
     """The placement constraints of a service's specification."""
     return list(spec["TaskTemplate"].get("Placement", {}).get("Constraints") or ())
 
 
-def _role(service: Service) -> str:
-    return service.labels.get(names.LABEL_ROLE, "")
-
-
 def _run(job: str, number: int, services: Sequence[Service]) -> Run:
-    agents = [each for each in services if _role(each) == names.AGENT_SERVICE]
+    agents = [each for each in services if role_of(each) == names.AGENT_SERVICE]
     return Run(
         job,
         number,
@@ -336,3 +273,22 @@ def _run(job: str, number: int, services: Sequence[Service]) -> Run:
             filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None
         ),
     )
+
+
+def _refused(record: records.Record) -> Run:
+    """A run of which only the record is left."""
+    return Run(
+        record.job,
+        record.number,
+        SwarmLauncher.name,
+        live=False,
+        created=record.created,
+        origin=record.origin,
+        refused=True,
+    )
+
+
+def _record(run: Run, reason: str, services: Sequence[Service]) -> records.Record:
+    """What is kept of a run that is refused."""
+    found = _run(run.job, run.number, services) if services else run
+    return records.Record(run.job, run.number, reason, found.created, found.origin)

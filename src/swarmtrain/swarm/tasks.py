@@ -10,16 +10,13 @@ from typing import Any, NamedTuple
 
 from swarmtrain.swarm.cluster import SECONDS, Node, Service, inspect, node_of, read_services
 from swarmtrain.swarm.docker import Docker
+from swarmtrain.swarm.obstacles import VERBS, WHO, Obstacle, has_not_started, meaning_of
 from swarmtrain.swarm.stack import LABEL_LEAST
 from swarmtrain.wire import names
 
 _ALIVE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 _PLACED = (*_ALIVE[2:], "complete")
-_NO_START = "starting container failed"
 _MOST_SENTENCES = 3
-# Blanks in the text of a trouble: who has it, and verbs in their number.
-_WHO = "{who}"
-_VERBS = {"{has}": ("has", "have"), "{is}": ("is", "are"), "{does}": ("does", "do")}
 _RECENT_SECONDS = 60.0  # exits further apart than this are no loop
 
 
@@ -50,7 +47,7 @@ class Task:
     @property
     def has_run(self) -> bool:
         """Whether its process runs or ever did."""
-        return bool(self.container) and _NO_START not in self.error
+        return bool(self.container) and not has_not_started(self.error)
 
 
 def read(docker: Docker, stack: str) -> list[Task]:
@@ -102,8 +99,10 @@ def seconds(text: str) -> float:
     return moment.astimezone(timezone.utc).timestamp() + float(match[2] or 0)
 
 
-def explain(tasks: Iterable[Task], now: float) -> str:
-    """Why the tasks are not where they should be; empty while all is well.
+def explain(tasks: Iterable[Task], now: float) -> Obstacle:
+    """Why the tasks are not where they should be; nothing while all is well.
+
+    What never passes is told before what may pass by itself.
 
     Getting an image takes as long as it takes, and a process that ended once is started again: neither is trouble.
     """
@@ -116,27 +115,31 @@ def explain(tasks: Iterable[Task], now: float) -> str:
             earlier.setdefault(key, []).append(latest[key])
         latest[key] = task
     placed = sum(_on_its_way(task, key in earlier) for key, task in latest.items())
-    found: dict[str, list[str]] = {}
+    found: dict[Obstacle, list[str]] = {}
     for key, task in latest.items():
         trouble = _explain_one(task, earlier.get(key, []), now, enough=placed >= task.least)
         if trouble is not None:
-            found.setdefault(trouble.text, []).append(trouble.who)
-    sentences = [_sentence(text, sorted(set(who))) for text, who in found.items()]
-    return "; ".join(sentences[:_MOST_SENTENCES])
+            found.setdefault(trouble.what, []).append(trouble.who)
+    passes = min((what.passes for what in found), default=0.0)
+    sentences = [
+        _sentence(what.text, sorted(set(who)))
+        for what, who in sorted(found.items(), key=lambda each: each[0].passes)
+    ]
+    return Obstacle("; ".join(sentences[:_MOST_SENTENCES]), passes)
 
 
 class _Trouble(NamedTuple):
     """What is wrong, with blanks for the node or task that has it: the same trouble of several is said once."""
 
     who: str
-    text: str
+    what: Obstacle
 
 
 def _sentence(text: str, who: Sequence[str]) -> str:
     """A trouble's text with its blanks filled in."""
-    for blank, (one, many) in _VERBS.items():
+    for blank, (one, many) in VERBS.items():
         text = text.replace(blank, one if len(who) == 1 else many)
-    return text.replace(_WHO, _and(who))
+    return text.replace(WHO, _and(who))
 
 
 def _and(words: Iterable[str]) -> str:
@@ -157,7 +160,7 @@ def _explain_one(task: Task, earlier: Sequence[Task], now: float, enough: bool) 
     if task.state == "complete" or (task.alive and task.desired not in ("running", "ready")):
         return None  # done, or on its way out
     if task.state == "running" and task.node is not None and task.node.state == "down":
-        return None if spare else _Trouble(task.node.hostname, f"{_WHO} {{is}} down")
+        return None if spare else _Trouble(task.node.hostname, Obstacle(f"{WHO} {{is}} down"))
     if task.state in ("new", "pending") and task.error:
         return None if spare else _unplaced(task)
     if not task.alive:
@@ -168,79 +171,36 @@ def _explain_one(task: Task, earlier: Sequence[Task], now: float, enough: bool) 
     if len(exits) >= 2:
         return _failure(exits[-1], len(exits))
     rejected = [each for each in earlier if each.error and not (each.exit_code and each.has_run)]
-    rejected = [each for each in rejected if not _PASSING.search(each.error)]
     return _failure(rejected[-1]) if rejected and task.state != "running" else None
-
-
-def cannot_start(error: str) -> bool:
-    """Whether an error means that a node cannot even start the image's Python."""
-    return _NO_START in error or re.search(_FAILURES[0][0], error, re.IGNORECASE) is not None
 
 
 def _where(task: Task) -> str:
     return task.node.hostname if task.node else "a node"
 
 
-# Managers before Docker 23 reject tasks with generic resources whenever their node changes in any way, and start them
-# again elsewhere (github.com/moby/moby/issues/44378).
-_PASSING = re.compile("assigned node no longer meets constraints")
-
-_FAILURES = (
-    (
-        r"no such image|pull access denied|manifest (unknown|for .* not found)|repository .* not found",
-        "{node} {has} no image {image} and cannot pull it; push it, or: docker save {image} | ssh NODE docker load",
-    ),
-    (
-        r"bind source path does not exist: (?P<what>\S+)",
-        "{node} {has} no directory {what}, which volumes: mounts; make it on every node",
-    ),
-    (
-        r'exec: \\?"(?P<what>[^"\\]+)\\?": (executable file not found|stat .*: no such file)',
-        "the image {image} has no {what}; python: names the interpreter that it has",
-    ),
-    (
-        r"non-overlapping|pool overlaps|address pool",
-        "{node} {has} no free addresses for another network; remove networks that are not used: docker network prune",
-    ),
-    (
-        r"network .* not found|could not find network",
-        "{node} {does} not see the run's network ({error})",
-    ),
-    (r"setting rlimit|ulimit", "{node} may not lift the limit on locked memory; leave out memlock:"),
-    (r"out of memory|oom", "the {role} on {node} ran out of memory; raise resources.memory"),
-    (r"unhealthy container", "the {role} on {node} stopped giving signs of life and was restarted"),
-    (
-        r"exec format error",
-        "the image {image} is built for another kind of processor than {node}'s; build it for that",
-    ),
-    (r"could not select device driver|nvidia", "{node} cannot give a container its GPUs ({error})"),
-)
-
-
 def _failure(task: Task, times: int = 1) -> _Trouble | None:
     """What became of a task that failed or was rejected."""
-    text = _failure_text(task, times)
-    return _Trouble(_where(task), text) if text else None
+    what = _what_failed(task, times)
+    return _Trouble(_where(task), what) if what else None
 
 
-def _failure_text(task: Task, times: int) -> str:
+def _what_failed(task: Task, times: int) -> Obstacle:
     error = re.sub(r"^.*unable to start container process: |: unknown$", "", task.error.rstrip("."))
-    facts = {blank.strip("{}"): blank for blank in _VERBS}
-    facts |= {"node": _WHO, "image": task.image, "role": task.role, "error": error}
     if task.exit_code == 137 and task.has_run and "unhealthy" not in task.error:
-        return f"the {task.role} on {_WHO} was killed, perhaps for want of memory (exit code 137)"
-    for pattern, sentence in _FAILURES:
-        if match := re.search(pattern, task.error, re.IGNORECASE):
-            return sentence.format(**facts, **match.groupdict())
+        return Obstacle(f"the {task.role} on {WHO} was killed, perhaps for want of memory (exit code 137)")
+    facts = {blank.strip("{}"): blank for blank in VERBS}
+    facts |= {"node": WHO, "image": task.image, "role": task.role, "error": error}
+    if known := meaning_of(task.error, facts):
+        return known
     if task.exit_code and task.has_run:
         often = f", {times} times" if times > 1 else ""
-        return (
-            f"the {task.role} on {_WHO} ended with exit code {task.exit_code}{often}; "
+        return Obstacle(
+            f"the {task.role} on {WHO} ended with exit code {task.exit_code}{often}; "
             f"docker service logs {task.service} shows what it said"
         )
     if task.node is not None and task.node.state == "down":
-        return f"{_WHO} {{is}} down"
-    return f"the {task.role} on {_WHO} did not start: {facts['error']}" if task.error else ""
+        return Obstacle(f"{WHO} {{is}} down")
+    return Obstacle(f"the {task.role} on {WHO} did not start: {error}" if task.error else "")
 
 
 def _unplaced(task: Task) -> _Trouble:
@@ -252,11 +212,11 @@ def _unplaced(task: Task) -> _Trouble:
         "the coordinator" if task.role == names.COORDINATOR_SERVICE else f"agent {task.service}.{task.slot}"
     )
     if task.down:
-        away = _sentence(f"{_WHO} {{is}} down", task.down)
-        return _Trouble(which, f"Swarm finds no node for {_WHO}: {away} ({reason})")
+        away = _sentence(f"{WHO} {{is}} down", task.down)
+        return _Trouble(which, Obstacle(f"Swarm finds no node for {WHO}: {away} ({reason})"))
     hint = ""
     if "insufficient resources" in reason:
         hint = "; other services hold the CPUs, memory or GPUs: docker service ls"
     elif "not available" in reason or "max replicas" in reason or "constraints" in reason:
         hint = "; nodes are down, drained or already taken: docker node ls"
-    return _Trouble(which, f"Swarm finds no node for {_WHO} ({reason}){hint}")
+    return _Trouble(which, Obstacle(f"Swarm finds no node for {WHO} ({reason}){hint}"))

@@ -1,0 +1,139 @@
+"""A run's stack as the swarm launcher handles it: its services, scaled; its files on every node and itself, removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from swarmtrain.errors import ClusterError
+from swarmtrain.launchers.helpers import Helper, await_helpers
+from swarmtrain.swarm import cluster as facts
+from swarmtrain.swarm import tasks
+from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
+from swarmtrain.swarm.docker import Docker
+from swarmtrain.swarm.obstacles import cannot_start
+from swarmtrain.wire import names
+
+_REMOVE_SECONDS = 120.0  # for one `docker stack rm`
+_GONE_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+
+
+class Stack:
+    """One run's stack.
+
+    Args:
+        docker: a manager of the Swarm.
+        name: the stack's, ``digits-3``.
+    """
+
+    def __init__(self, docker: Docker, name: str) -> None:
+        self.docker = docker
+        self.name = name
+
+    def services(self, *roles: str) -> list[Service]:
+        """Its services, in the order of their names; those with one of these roles, where any is named."""
+        found = facts.read_services(self.docker, f"label={STACK_LABEL}={self.name}")
+        return sorted(
+            (each for each in found if not roles or role_of(each) in roles), key=lambda each: each.name
+        )
+
+    def model(self, *roles: str) -> dict[str, Any]:
+        """A service as Docker inspects it, which helpers are made after: of the first role that has one.
+
+        Raises:
+            ClusterError: there is none.
+        """
+        services = self.services()
+        for role in roles:
+            ids = [each.id for each in services if role_of(each) == role]
+            if found := facts.inspect(self.docker, "service", ids[:1]):
+                return found[0]
+        raise ClusterError(f"the stack {self.name} has no {' or '.join(roles)}", "was it removed by hand?")
+
+    def scale(self, services: Sequence[Service], replicas: int) -> None:
+        """Have this many tasks of each; returns before they are there. Raises ClusterError."""
+        if services:
+            wanted = (f"{each.name}={replicas}" for each in services)
+            self.docker.run("service", "scale", "--detach", *wanted, timeout=SECONDS)
+
+    def clear(self, run: str, members: set[str]) -> None:
+        """Empty a run's directories on every node that may have them, then remove everything of the stack.
+
+        Args:
+            run: its id, ``digits.3``.
+            members: names or ids of nodes that are known to have taken part.
+
+        Raises:
+            ClusterError: something of it stays.
+        """
+        machines = self._machines(members)
+        self.scale(self.services(names.AGENT_SERVICE, names.COORDINATOR_SERVICE), 0)
+        self._await_idle()
+        cleaners = [Helper(self.docker, self.name, "clean", machine) for machine in machines]
+        if cleaners:
+            model = self.model(names.COORDINATOR_SERVICE, names.AGENT_SERVICE)
+            for cleaner in cleaners:
+                cleaner.start(model, [run])
+        failed = await_helpers(self.docker, self.name, cleaners, ("complete",))
+        self.remove()
+        # Where the bundle cannot start it never has, so nothing is there; but a member has been there.
+        left = {
+            cleaner.node.hostname: why
+            for cleaner, why in failed.items()
+            if cleaner.node.hostname in members or not cannot_start(why)
+        }
+        if left:
+            where = "; ".join(f"{hostname} ({why})" for hostname, why in left.items())
+            raise ClusterError(
+                f"the run is removed, but its files stay on {where}",
+                f"there they lie in the volume {names.VOLUME}, under runs/{run} and data/{run}",
+            )
+
+    def remove(self) -> None:
+        """``docker stack rm`` until nothing is left: a network goes only after its last task has.
+
+        Raises:
+            ClusterError: something stays.
+        """
+        deadline = time.monotonic() + _GONE_SECONDS
+        while True:
+            self.docker.completed("stack", "rm", self.name, timeout=_REMOVE_SECONDS)
+            left = [kind for kind in ("service", "network", "config", "secret") if self._has(kind)]
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the stack {self.name} was removed, but its {left[0]} stays",
+                    f"try later: docker stack rm {self.name}",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _machines(self, members: set[str]) -> list[Node]:
+        """The nodes that may hold something of the run."""
+        known = {task.node.id for task in tasks.read(self.docker, self.name) if task.node and task.has_run}
+        nodes = facts.read(self.docker).nodes
+        return [node for node in nodes if node.id in known or members & {node.hostname, node.id}]
+
+    def _await_idle(self) -> None:
+        """Until no process of the run writes any more; what is on a node that is down cannot be waited for."""
+        deadline = time.monotonic() + _GONE_SECONDS
+        while time.monotonic() < deadline:
+            busy = [
+                task
+                for task in tasks.read(self.docker, self.name)
+                if task.state in ("starting", "running") and task.node and task.node.state == "ready"
+            ]
+            if not busy:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _has(self, kind: str) -> bool:
+        label = f"label={STACK_LABEL}={self.name}"
+        return bool(self.docker.run(kind, "ls", "--quiet", "--filter", label, timeout=SECONDS).strip())
+
+
+def role_of(service: Service) -> str:
+    """What a service is for: one of `wire.names`, ``helper``, or nothing."""
+    return service.labels.get(names.LABEL_ROLE, "")
