@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job
-from swarmtrain.swarm.cluster import LABEL_PRETEND, Cluster, Network, Node, Service, node_of
+from swarmtrain.swarm import toolkit
+from swarmtrain.swarm.cluster import (
+    LABEL_PRETEND,
+    Cluster,
+    Network,
+    Node,
+    Service,
+    node_of,
+    read_networks,
+)
+from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.eligibility import satisfies
 from swarmtrain.swarm.placement import check_stack_name, choose, place
 
@@ -188,6 +201,24 @@ REFUSED: list[tuple[str, dict[str, Any], Cluster, str, str]] = [
         "the coordinator cannot be on lab-1, which is drained",
         "coordinator: names another manager",
     ),
+    (
+        "engines that encrypt differently",
+        {"network": "encrypted"},
+        cluster(node(1, engine="28.5.2"), node(2, engine="29.1.3"), node(3, engine="27.0.1")),
+        "passes nothing between lab-2 (Docker 29.1.3) and lab-1 (Docker 28.5.2), lab-3 (Docker 27.0.1)",
+        "update Docker to 29.2.1",
+    ),
+    (
+        "engines that encrypt differently, on a network that exists",
+        {"nodes": ["lab-2"], "network": {"existing": "locked"}},
+        cluster(
+            node(1, engine="25.0.12"),
+            node(2, engine="25.0.13"),
+            networks=(Network("locked", "overlay", "swarm", attachable=True, encrypted=True),),
+        ),
+        "lab-2 (Docker 25.0.13) and lab-1 (Docker 25.0.12)",
+        "keep them apart",
+    ),
 ]
 
 
@@ -200,6 +231,73 @@ def test_refused(keys: dict[str, Any], there: Cluster, words: str, hint: str) ->
     assert words in caught.value.message
     assert hint in caught.value.hint
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("keys", "engines"),
+    [
+        ({"network": "encrypted"}, ("29.0.0", "29.2.0")),
+        ({"network": "encrypted"}, ("28.5.2", "29.2.1")),
+        ({"network": "encrypted"}, ("26.1.5+dfsg1", "20.10.24+dfsg1")),
+        ({"network": "encrypted"}, ("29.1.0", "")),
+        ({}, ("29.1.0", "28.5.2")),
+        ({"network": "encrypted", "constraints": ["node.hostname != lab-2"]}, ("29.1.0", "28.5.2")),
+    ],
+)
+def test_engines_that_understand_each_other_may_encrypt(
+    keys: dict[str, Any], engines: tuple[str, str]
+) -> None:
+    nodes = (node(index, engine=engine) for index, engine in enumerate(engines, start=1))
+    assert place(job(**keys), cluster(*nodes)).coordinator
+
+
+def test_an_existing_network_says_whether_it_is_encrypted() -> None:
+    class Engine(Docker):
+        def run(self, *args: str, **options: Any) -> str:
+            return "a\nb\n"
+
+        def completed(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+            common = {"Driver": "overlay", "Scope": "swarm", "Attachable": True}
+            found = [
+                common
+                | {"Name": "plain", "Options": {"com.docker.network.driver.overlay.vxlanid_list": "4"}},
+                common | {"Name": "locked", "Options": {"encrypted": ""}},
+            ]
+            return subprocess.CompletedProcess(args, 0, json.dumps(found).encode(), b"")
+
+    assert {each.name: each.encrypted for each in read_networks(Engine())} == {"plain": False, "locked": True}
+
+
+def test_containers_of_engines_with_few_open_files_are_allowed_more() -> None:
+    few = cluster(node(1, engine="28.5.2"), node(2, engine="29.3.0"))
+    placement = place(job(), few)
+    assert placement.open_files == 524288
+    assert any("Docker 29.3.0 of lab-2 gives them 1024" in notice for notice in placement.notices)
+    assert place(job(nodes=["lab-1"]), few).open_files is None
+    assert place(job(), cluster()).open_files is None
+
+
+@pytest.mark.parametrize("version", ["1.18.0", "1.18.2"])
+def test_a_toolkit_that_does_not_listen_to_swarm_is_told_of(version: str) -> None:
+    assert "update it to 1.19" in toolkit.warning(version, "lab-1")
+
+
+@pytest.mark.parametrize("version", ["1.17.8", "1.19.0", ""])
+def test_nothing_is_said_of_any_other_toolkit(version: str) -> None:
+    assert toolkit.warning(version, "lab-1") == ""
+
+
+def test_the_toolkit_of_this_machine_is_asked_for_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert toolkit.version() == ""
+    program = tmp_path / "nvidia-ctk"
+    program.write_text("#!/bin/sh\necho NVIDIA Container Toolkit CLI version 1.18.0\necho commit: f8daa5e\n")
+    program.chmod(0o755)
+    assert toolkit.version() == "1.18.0"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    assert toolkit.version() == ""
 
 
 def test_a_job_without_an_image_is_refused_on_any_cluster() -> None:

@@ -71,6 +71,7 @@ def test_a_nodes_container() -> None:
         ),
         1,
         ["/opt/swarmtrain/code-00", "/opt/swarmtrain/code-01"],
+        open_files=524288,
     )
     assert pairs(args, "--hostname") == ["node1"]
     assert pairs(args, "--gpus") == ['"device=2,3"']
@@ -81,7 +82,7 @@ def test_a_nodes_container() -> None:
     ]
     assert (pairs(args, "--cpus"), pairs(args, "--memory")) == (["1.5"], ["2147483648"])
     assert (pairs(args, "--shm-size"), pairs(args, "--stop-timeout")) == (["1073741824"], ["45"])
-    assert pairs(args, "--ulimit") == ["memlock=-1:-1"]
+    assert pairs(args, "--ulimit") == ["memlock=-1:-1", "nofile=524288:524288"]
     assert "SWARMTRAIN_CODE=/opt/swarmtrain/code-00:/opt/swarmtrain/code-01" in pairs(args, "--env")
     assert not any("NVIDIA" in each for each in pairs(args, "--env"))
 

@@ -84,6 +84,27 @@ COMPLAINTS = [
         "Docker knows no such context",
         "docker context ls",
     ),
+    # Of Docker 29 and about it.
+    (
+        (
+            "Error response from daemon: client version 1.41 is too old. Minimum supported API version is 1.44, "
+            "please upgrade your client to a newer version"
+        ),
+        "this docker command line is too old for the engine: it speaks API 1.41, the engine 1.44 or newer",
+        "min-api-version",
+    ),
+    (
+        "Error response from daemon: client version 1.52 is too new. Maximum supported API version is 1.41",
+        "this docker command line speaks API 1.52, and the engine 1.41 at most",
+        "unset DOCKER_API_VERSION",
+    ),
+    (
+        "API version 1.41 is not supported by this client: the minimum supported API version is 1.44",
+        (
+            "the engine is too old for this docker command line: it speaks API 1.41, the command line 1.44 or newer"
+        ),
+        "update the engine",
+    ),
 ]
 
 

@@ -5,6 +5,7 @@ After a change that is meant: ``SWARMTRAIN_UPDATE_GOLDEN=1 pytest tests/unit/tes
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_golden_of_the_plain_form(name: str, keys: dict[str, Any]) -> None:
     configs = [plain.Config("train.py", "code-00-0123456789", "code/train.py", False)]
     document = plain.render(wanted, choose(wanted, CLUSTER), configs)
     compare(name, compose.dump(document))
+
+
+@pytest.mark.parametrize("memlock", [False, True])
+def test_containers_may_have_more_files_open_where_an_engine_gives_them_few(memlock: bool) -> None:
+    nodes = tuple(dataclasses.replace(node, engine="29.0.1") for node in CLUSTER.nodes)
+    cluster = dataclasses.replace(CLUSTER, nodes=nodes)
+    wanted = job(nodes=2, memlock=memlock)
+    ours = stack.render(wanted, place(wanted, cluster), FILES)["services"]["agent"]
+    plainly = plain.render(wanted, choose(wanted, cluster), [])["services"]["node0"]
+    for service in (ours, plainly):
+        assert service["ulimits"]["nofile"] == {"soft": 524288, "hard": 524288}
+        assert ("memlock" in service["ulimits"]) == memlock
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.link import exec_link
-from swarmtrain.swarm import bundle, cluster, code, containers
+from swarmtrain.swarm import bundle, cluster, code, containers, engines
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.obstacles import Obstacle
@@ -67,6 +67,8 @@ class DockerLauncher:
         sent = code.of(job)
         notices = [f"all {wanted.nodes_max} nodes are containers on one engine, {info.get('Name', '')}"]
         notices += _gpu_notices(wanted, info)
+        if _open_files(info) is not None:
+            notices.append(engines.files_notice(info["ServerVersion"]))
         unused = [key for key in _UNUSED if key in job.sources]
         if wanted.network in ("host", "encrypted"):
             unused.append("network")
@@ -99,7 +101,9 @@ class DockerLauncher:
                 layout.coordinator, containers.create_coordinator(layout), containers.tar(files, secret)
             )
             for index, node in enumerate(layout.nodes):
-                args = containers.create_agent(layout, index, list(parts), has_nvidia=_has_nvidia(info))
+                args = containers.create_agent(
+                    layout, index, list(parts), has_nvidia=_has_nvidia(info), open_files=_open_files(info)
+                )
                 self._create(layout.node(node), args, containers.tar(files | parts, secret))
             everything = [layout.coordinator, *map(layout.node, layout.nodes)]
             self.docker.run("start", *everything, timeout=_SECONDS)
@@ -261,6 +265,11 @@ class DockerLauncher:
             raise ClusterError(f"there is no network {name}", f"make one with: docker network create {name}")
         if network.scope == "swarm" and not network.attachable:
             raise ClusterError(f"network {name} is not attachable", "use another one")
+
+
+def _open_files(info: Mapping[str, Any]) -> int | None:
+    """How many files a container may have, where this engine gives it too few."""
+    return engines.OPEN_FILES if engines.has_few_files(info.get("ServerVersion", "")) else None
 
 
 def _has_nvidia(info: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ node or serve its files, are services in the run's own stack.
 from __future__ import annotations
 
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Collection, Sequence
@@ -21,9 +22,10 @@ from swarmtrain.launchers.helpers import Helper, await_helpers
 from swarmtrain.launchers.link import exec_link
 from swarmtrain.launchers.stacks import Stack, role_of
 from swarmtrain.swarm import cluster as facts
-from swarmtrain.swarm import plain, plan, records, stack, tasks
+from swarmtrain.swarm import plain, plan, records, stack, tasks, toolkit
 from swarmtrain.swarm.cluster import SECONDS, Node, Service
 from swarmtrain.swarm.docker import Docker, DockerFailed
+from swarmtrain.swarm.eligibility import unfit
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.placement import check_stack_name
 from swarmtrain.swarm.task import ticket_of
@@ -67,7 +69,7 @@ class SwarmLauncher:
         cluster = facts.read(self.docker)
         planned = plan.make(job, cluster)
         self._checked = job, cluster, planned
-        return [Notice(text) for text in planned.notices]
+        return [Notice(text) for text in (*planned.notices, *_toolkit_notices(job, cluster))]
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
         """Deploy the stack, as it was checked a moment ago; what has changed since, `stack deploy` notices."""
@@ -273,6 +275,14 @@ def _run(job: str, number: int, services: Sequence[Service]) -> Run:
             filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None
         ),
     )
+
+
+def _toolkit_notices(job: LoadedJob, cluster: facts.Cluster) -> list[str]:
+    """What is known against the NVIDIA toolkit of this machine, where it is a node that GPUs are reserved on."""
+    this = cluster.this
+    if not job.job.resources.gpus or this.hostname != socket.gethostname() or unfit(this, job.job):
+        return []
+    return list(filter(None, [toolkit.warning(toolkit.version(), this.hostname)]))
 
 
 def _refused(record: records.Record) -> Run:

@@ -53,6 +53,7 @@ class Network:
     scope: str
     attachable: bool = False
     internal: bool = False
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def read_networks(docker: Docker) -> tuple[Network, ...]:
             network["Scope"],
             bool(network.get("Attachable")),
             bool(network.get("Internal")),
+            "encrypted" in (network.get("Options") or {}),
         )
         for network in inspect(docker, "network", ids)
     )

@@ -74,13 +74,21 @@ def create_coordinator(layout: Layout) -> list[str]:
     ]
 
 
-def create_agent(layout: Layout, index: int, code: Sequence[str], *, has_nvidia: bool = False) -> list[str]:
+def create_agent(
+    layout: Layout,
+    index: int,
+    code: Sequence[str],
+    *,
+    has_nvidia: bool = False,
+    open_files: int | None = None,
+) -> list[str]:
     """The arguments after ``docker`` that create a node's container.
 
     Args:
         index: which node.
         code: where the parts of the user's code are in the container.
         has_nvidia: whether the engine can show GPUs to containers.
+        open_files: how many the container may have; None: what the engine gives is enough.
     """
     job, node = layout.job, layout.nodes[index]
     grace = math.ceil(job.stop_grace + STOP_MARGIN)
@@ -95,6 +103,8 @@ def create_agent(layout: Layout, index: int, code: Sequence[str], *, has_nvidia:
         flags += ["--memory", str(job.resources.memory)]
     if job.memlock:
         flags += ["--ulimit", "memlock=-1:-1"]
+    if open_files is not None:
+        flags += ["--ulimit", f"nofile={open_files}:{open_files}"]
     return [
         *_create(layout, layout.node(node), names.AGENT_SERVICE, node),
         *flags,

@@ -71,7 +71,7 @@ def _trouble(pattern: str, message: str, hint: str) -> Trouble:
 
 NOT_IN_SWARM = "this Docker engine is not in a Swarm"
 
-# In order: the first that matches wins. Matched against the error stream of Docker CLI 20.10 to 28.
+# In order: the first that matches wins. Matched against the error stream of Docker CLI 20.10 to 29.
 TROUBLES = (
     _trouble(
         r"docker system dial-stdio.*stderr=(?P<why>[^\r\n]*[^\r\n.])",
@@ -88,6 +88,23 @@ TROUBLES = (
         r"|error during connect|dial (unix|tcp) .*(connection refused|no such file|no route|i/o timeout)",
         "the Docker daemon does not answer",
         "start it (sudo systemctl start docker), or point DOCKER_HOST or DOCKER_CONTEXT at one that runs",
+    ),
+    # Since Docker 29 engines and command lines refuse what is older than API 1.44 (Docker 25), or 1.40 since 29.3.
+    _trouble(
+        r"client version (?P<ours>[\d.]+) is too old\. Minimum supported API version is (?P<least>[\d.]+)",
+        "this docker command line is too old for the engine: it speaks API {ours}, the engine {least} or newer",
+        "update the docker command line here, or have the daemon take older ones: min-api-version in its daemon.json",
+    ),
+    _trouble(
+        r"client version (?P<ours>[\d.]+) is too new\. Maximum supported API version is (?P<most>[\d.]+)",
+        "this docker command line speaks API {ours}, and the engine {most} at most",
+        "unset DOCKER_API_VERSION, so that they agree on one; else update the engine",
+    ),
+    _trouble(
+        r"API version (?P<theirs>[\d.]+) is not supported by this client: the minimum supported API version is "
+        r"(?P<least>[\d.]+)",
+        "the engine is too old for this docker command line: it speaks API {theirs}, the command line {least} or newer",
+        "update the engine (API 1.44 came with Docker 25), or use a command line before 29",
     ),
     _trouble(
         r"context .*(not found|does not exist)|unable to resolve docker endpoint",

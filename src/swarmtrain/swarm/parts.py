@@ -93,9 +93,16 @@ def workers_environment(job: Job) -> dict[str, str]:
     return NO_GPU if job.resources.gpus == 0 else {}
 
 
-def ulimits_of(job: Job) -> Document:
-    """No limit on locked memory, where the job asks for it; not every engine may lift it."""
-    return {"ulimits": {"memlock": {"soft": -1, "hard": -1}}} if job.memlock else {}
+def ulimits_of(job: Job, open_files: int | None) -> Document:
+    """What a container's processes may have.
+
+    No limit on locked memory, where the job asks for it; not every engine may lift it. As many open files as
+    `Placement` says.
+    """
+    limits: Document = {"memlock": {"soft": -1, "hard": -1}} if job.memlock else {}
+    if open_files is not None:
+        limits["nofile"] = {"soft": open_files, "hard": open_files}
+    return {"ulimits": limits} if limits else {}
 
 
 def host_and_port(address: str, port: int) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job
 from swarmtrain.job.problems import did_you_mean
+from swarmtrain.swarm import engines
 from swarmtrain.swarm.cluster import LABEL_PRETEND, Cluster, Node
 from swarmtrain.swarm.eligibility import away, gpu_hint, hint_for, unfit
 from swarmtrain.wire import names
@@ -42,6 +43,7 @@ class Placement:
     places: tuple[Place, ...] = ()  # in the order of the ranks; empty for a count
     port: int = names.PORT
     notices: tuple[str, ...] = ()
+    open_files: int | None = None  # what a container is to be allowed; None: what its engine gives is enough
 
 
 def place(job: Job, cluster: Cluster) -> Placement:
@@ -57,16 +59,31 @@ def place(job: Job, cluster: Cluster) -> Placement:
         )
     coordinator = _coordinator(job, cluster)
     _check_network(job, cluster)
-    notices = [*_gpu_notices(job, cluster), *_network_notices(job)]
+    places: tuple[Place, ...] = ()
+    count: list[str] = []
     if job.node_names is not None:
         places = tuple(_named(name, job, cluster) for name in job.node_names)
         _check_distinct(places, job.node_names)
     else:
-        places = ()
-        notices.append(_count(job, cluster))
+        count = [_count(job, cluster)]
+    taking_part = [each.node for each in places] or [node for node in cluster.nodes if not unfit(node, job)]
+    if _is_encrypted(job, cluster):
+        engines.check_encryption([coordinator, *(node for node in taking_part if node != coordinator)])
+    few_files = [node for node in taking_part if engines.has_few_files(node.engine)]
     which = "the manager spoken to" if coordinator.id == cluster.node_id else "as the job says"
-    notices.append(f"the coordinator is on {coordinator.hostname}, {which}")
-    return Placement(coordinator, places, _port(job, coordinator, cluster), tuple(notices))
+    return Placement(
+        coordinator,
+        places,
+        _port(job, coordinator, cluster),
+        (
+            *_gpu_notices(job, cluster),
+            *_network_notices(job),
+            *(engines.files_notice(node.engine, f" of {node.hostname}") for node in few_files[:1]),
+            *count,
+            f"the coordinator is on {coordinator.hostname}, {which}",
+        ),
+        engines.OPEN_FILES if few_files else None,
+    )
 
 
 def choose(job: Job, cluster: Cluster) -> Placement:
@@ -222,7 +239,10 @@ def _check_network(job: Job, cluster: Cluster) -> None:
 
 def _gpu_notices(job: Job, cluster: Cluster) -> list[str]:
     if job.resources.gpus:
-        return [_OLD_MANAGERS] if any(node.is_manager and _is_old(node) for node in cluster.nodes) else []
+        old = any(
+            node.is_manager and engines.is_before(node, engines.KEEPS_GPU_TASKS) for node in cluster.nodes
+        )
+        return [_OLD_MANAGERS] if old else []
     real = [node for node in cluster.nodes if LABEL_PRETEND not in node.engine_labels]
     kinds = sorted({kind for node in real for kind in node.generic if "gpu" in kind.lower()})
     if job.resources.gpus == 0 or not kinds:
@@ -243,9 +263,11 @@ def _network_notices(job: Job) -> list[str]:
     return []
 
 
-def _is_old(node: Node) -> bool:
-    major = node.engine.partition(".")[0]
-    return major.isdecimal() and int(major) < 23
+def _is_encrypted(job: Job, cluster: Cluster) -> bool:
+    """Whether the run's network is encrypted, its own or one that exists."""
+    return job.network == "encrypted" or any(
+        network.encrypted for network in cluster.networks if network.name == job.existing_network
+    )
 
 
 def _port(job: Job, coordinator: Node, cluster: Cluster) -> int:

@@ -148,7 +148,7 @@ def _node(job: Job, placement: Placement, place: Place, index: int, configs: Seq
         "environment": _environment(job),
         "networks": [network_key(job)],
         "volumes": [shared_memory(job), *map(mount_of, job.mounts)],
-        **ulimits_of(job),
+        **ulimits_of(job, placement.open_files),
         "healthcheck": {"disable": True},
         "stop_grace_period": format_duration(job.stop_grace),
         "deploy": {
