@@ -21,7 +21,7 @@ from swarmtrain.trainer.snapshot_files import Position
 
 INSTANTS = 200
 SAVES = 12
-START = Position(generation=1, epoch=0, step=0, world_size=1, weights="")
+START = Position(fence=1, epoch=0, step=0, world_size=1, weights="")
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def names(operations: list[Operation], chance: random.Random) -> dict[str, int]:
 def record(directory: Path, disk: RecordingDisk) -> list[Operation]:
     for step in range(1, SAVES + 1):
         state = {"step": step, "tensor": torch.full((5000,), float(step))}
-        snapshot_files.save(directory, state, replace(START, step=step), disk)
+        manifest = snapshot_files.save(directory, state, replace(START, step=step), disk)
         disk.operations.append(Operation("done", step=step))
-        snapshot_files.prune(directory, 2, disk)
+        snapshot_files.prune(directory, 2, manifest, disk=disk)
     return disk.operations
 
 

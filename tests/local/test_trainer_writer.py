@@ -25,7 +25,7 @@ from swarmtrain.trainer.writer import Content, SnapshotWriter, Tier
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, 0, "lab-1", CPU, CPU, "none", owned=False)
-START = Position(generation=1, epoch=0, step=0, world_size=1, weights="")
+START = Position(fence=1, epoch=0, step=0, world_size=1, weights="")
 
 
 # --- Copies ----------------------------------------------------------------------------------------------------

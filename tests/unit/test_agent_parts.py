@@ -220,13 +220,30 @@ def test_removing_a_run_keeps_data_that_another_works_in(tmp_path: Path) -> None
 
 def test_an_older_runs_files_under_the_same_name_are_not_taken_for_this_ones(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
-    storage.adopt("digits.1", "n", "first")
+    storage.adopt("digits.1", "digits.1", "n", "first")
     snapshot = storage.snapshots("digits.1", "n") / "step-9"
     snapshot.mkdir(parents=True)
-    storage.adopt("digits.1", "n", "first")
+    storage.adopt("digits.1", "digits.1", "n", "first")
     assert snapshot.exists()
-    storage.adopt("digits.1", "n", "second")
+    storage.adopt("digits.1", "digits.1", "n", "second")
     assert not snapshot.exists()
+
+
+def test_a_resumed_run_does_not_send_what_one_of_its_number_wrote_and_keeps_the_lineage(
+    tmp_path: Path,
+) -> None:
+    storage = Storage(tmp_path)
+    storage.adopt("digits.1", "digits.1", "n", "first")
+    snapshot = storage.snapshots("digits.1", "n") / "step-9"
+    snapshot.mkdir(parents=True)
+    storage.adopt("digits.2", "digits.1", "n", "second")
+    output = storage.output("digits.2", "n") / "g1-r0.out"
+    output.parent.mkdir(parents=True)
+    output.write_text("of the second")
+    storage.adopt("digits.2", "digits.1", "n", "second")
+    assert output.exists()
+    storage.adopt("digits.2", "digits.1", "n", "third, after the second was removed while this node was down")
+    assert not output.exists() and snapshot.exists()
 
 
 def test_files_outside_of_the_runs_directories_are_not_served(tmp_path: Path) -> None:

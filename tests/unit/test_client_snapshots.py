@@ -29,11 +29,11 @@ DATA = b"weights"
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
-def copy(step: int, node: str = "lab-1", generation: int = 1, **more: Any) -> Snapshot:
+def copy(step: int, node: str = "lab-1", fence: int = 1, **more: Any) -> Snapshot:
     """A copy that was written `step` seconds after the beginning."""
-    file = f"g{generation:04d}-s{step:09d}-{DIGEST[:12]}.pt"
+    file = f"g{fence:04d}-s{step:09d}-{DIGEST[:12]}.pt"
     fields: dict[str, Any] = {"tier": "disk", "file": file, "bytes": len(DATA), "sha256": DIGEST}
-    return Snapshot(node=node, generation=generation, step=step, **{**fields, "time": float(step), **more})
+    return Snapshot(node=node, fence=fence, step=step, **{**fields, "time": float(step), **more})
 
 
 THREE = [copy(step, node) for step in (10, 20, 30) for node in ("lab-1", "lab-2")]
@@ -85,8 +85,8 @@ def test_damaged_copies_do_not_count_and_go_first() -> None:
         choose(one_copy, Wanted(steps=(10,)), NOW)
 
 
-def test_a_later_generation_is_newer_whatever_its_step() -> None:
-    again = [*THREE, copy(15, generation=2)]
+def test_a_higher_fence_is_newer_whatever_its_step() -> None:
+    again = [*THREE, copy(15, fence=2)]
     assert complete(again)[0] == (2, 15)
     assert choose(again, Wanted(keep=1), NOW) == [(1, 10), (1, 20), (1, 30)]
 

@@ -19,17 +19,19 @@ from swarmtrain.wire.storage import Storage
 OLD = 1000.0
 
 
-def write(directory: Path, step: int, generation: int = 1, data: bytes = b"weights", **fields: Any) -> Path:
+def write(directory: Path, step: int, fence: int = 1, data: bytes = b"weights", **fields: Any) -> Path:
     """A snapshot as the trainer writes it; returns its data's path."""
     directory.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(data).hexdigest()
-    name = f"g{generation:04d}-s{step:09d}"
+    name = f"g{fence:04d}-s{step:09d}"
     path = directory / f"{name}-{digest[:12]}.pt"
     path.write_bytes(data)
     os.utime(path, (OLD, OLD))
     manifest = {
-        "format": 2,
-        "generation": generation,
+        "format": 3,
+        "fence": fence,
+        "run": "digits.1",
+        "generation": 1,
         "step": step,
         "epoch": 0,
         "world_size": 2,
@@ -44,9 +46,9 @@ def found(directory: Path) -> list[tuple[int, int, str]]:
     return [(*each.key, each.damage) for each in snapshots.listed(directory, "a", "disk")]
 
 
-def test_snapshots_are_listed_by_generation_and_step(tmp_path: Path) -> None:
-    for generation, step in ((1, 10), (1, 30), (2, 20)):
-        write(tmp_path, step, generation)
+def test_snapshots_are_listed_by_fence_and_step(tmp_path: Path) -> None:
+    for fence, step in ((1, 10), (1, 30), (2, 20)):
+        write(tmp_path, step, fence)
     assert found(tmp_path) == [(2, 20, ""), (1, 30, ""), (1, 10, "")]
     first = snapshots.listed(tmp_path, "a", "disk")[0]
     assert (first.node, first.tier, first.world_size, first.bytes, first.time) == ("a", "disk", 2, 7, OLD)
@@ -62,7 +64,7 @@ def test_what_is_wrong_at_a_glance_is_said(tmp_path: Path) -> None:
     write(tmp_path, 2).write_bytes(b"wei")
     write(tmp_path, 3)
     (tmp_path / "g0001-s000000003.json").write_text("{")
-    write(tmp_path, 4, step_of_another=4, generation=1, bytes="many")
+    write(tmp_path, 4, step_of_another=4, fence=1, bytes="many")
     write(tmp_path, 5, file="g0001-s000000006-0123456789ab.pt")
     aside = write(tmp_path, 7)
     aside.rename(aside.with_suffix(".damaged"))

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 
-from swarmtrain.trainer import TrainerError, snapshot_files
+from swarmtrain.trainer import TrainerError, fence, snapshot_files
+from swarmtrain.trainer.disk import DISK
 from swarmtrain.trainer.snapshot_files import Position
+from swarmtrain.wire import snapshots
 
-START = Position(generation=1, epoch=0, step=0, world_size=2, weights="00")
+START = Position(fence=1, epoch=0, step=0, world_size=2, weights="00")
 
 
-def save(directory, step, generation=1, value=1.0):
-    position = replace(START, step=step, generation=generation)
+def save(directory, step, fence=1, value=1.0):
+    position = replace(START, step=step, fence=fence)
     return snapshot_files.save(directory, {"tensor": torch.full((100,), value), "step": step}, position)
 
 
 def steps(directory):
-    return [(manifest.generation, manifest.step) for manifest in snapshot_files.listed(directory)]
+    return [(manifest.fence, manifest.step) for manifest in snapshot_files.listed(directory)]
 
 
 def test_what_was_saved_is_listed_and_loads(tmp_path):
@@ -36,9 +40,9 @@ def test_a_directory_that_is_not_there_lists_nothing(tmp_path):
     assert snapshot_files.listed(tmp_path / "none") == []
 
 
-def test_newer_generations_come_first_whatever_their_step(tmp_path):
-    for generation, step in [(1, 9), (1, 30), (2, 10), (2, 20)]:
-        save(tmp_path, step, generation)
+def test_a_higher_fence_comes_first_whatever_its_step(tmp_path):
+    for number, step in [(1, 9), (1, 30), (2, 10), (2, 20)]:
+        save(tmp_path, step, number)
     assert steps(tmp_path) == [(2, 20), (2, 10), (1, 30), (1, 9)]
 
 
@@ -82,18 +86,18 @@ def test_a_manifest_of_another_format_or_without_its_state_lists_nothing(tmp_pat
     manifest = save(tmp_path, 4)
     save(tmp_path, 5)
     path = tmp_path / "g0001-s000000005.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 9}))
     (tmp_path / manifest.file).unlink()
     assert steps(tmp_path) == []
 
 
 def test_the_newest_few_are_kept_and_nothing_else(tmp_path):
     for step in range(1, 6):
-        save(tmp_path, step)
+        written = save(tmp_path, step)
     (tmp_path / "notes.txt").write_text("not ours")
     orphan = tmp_path / "g0001-s000000001-0123456789ab.pt"
     orphan.write_bytes(b"a state whose writer was killed before its manifest")
-    snapshot_files.prune(tmp_path, keep=2)
+    snapshot_files.prune(tmp_path, 2, written)
     assert steps(tmp_path) == [(1, 5), (1, 4)]
     assert len(list(tmp_path.iterdir())) == 5 and not orphan.exists()
 
@@ -101,7 +105,7 @@ def test_the_newest_few_are_kept_and_nothing_else(tmp_path):
 def test_saving_a_step_again_replaces_it(tmp_path):
     save(tmp_path, 5, value=1.0)
     manifest = save(tmp_path, 5, value=2.0)
-    snapshot_files.prune(tmp_path, keep=3)
+    snapshot_files.prune(tmp_path, 3, manifest)
     assert snapshot_files.load(tmp_path, snapshot_files.listed(tmp_path)[0])["tensor"][0] == 2.0
     assert snapshot_files.listed(tmp_path) == [manifest]
 
@@ -142,11 +146,95 @@ def test_a_manifest_says_by_what_a_snapshot_was_written(tmp_path):
     assert versions["python"].count(".") == 2 and versions["swarmtrain"]
 
 
-def test_a_snapshot_of_the_first_format_still_loads(tmp_path):
-    save(tmp_path, 4)
-    path = tmp_path / "g0001-s000000004.json"
-    fields = json.loads(path.read_text())
-    del fields["versions"]
-    path.write_text(json.dumps({**fields, "format": 1}))
-    (manifest,) = snapshot_files.listed(tmp_path)
-    assert manifest.versions == {} and snapshot_files.load(tmp_path, manifest)["step"] == 4
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_snapshot_of_an_older_format_loads_and_is_ordered_by_what_it_called_its_generation(
+    tmp_path, number
+):
+    for order, step in [(20_001, 4), (2, 9)]:
+        save(tmp_path, step, order)
+    for path in tmp_path.glob("*.json"):
+        fields = json.loads(path.read_text())
+        fields |= {"format": number, "generation": fields["fence"]}
+        for name in ("fence", "run", "submission", *(["versions"] if number == 1 else [])):
+            del fields[name]
+        path.write_text(json.dumps(fields))
+    assert steps(tmp_path) == [(20_001, 4), (2, 9)]
+    newest = snapshot_files.listed(tmp_path)[0]
+    assert snapshot_files.load(tmp_path, newest)["step"] == 4
+    assert [each.key for each in snapshots.listed(tmp_path, "a", "disk")] == [(20_001, 4), (2, 9)]
+    assert [(each.generation, each.run) for each in snapshots.listed(tmp_path, "a", "disk")] == [
+        (1, "run 2"),
+        (2, ""),
+    ]
+
+
+# --- Fences ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_just_written_stays_whatever_else_is_there(tmp_path):
+    for step in (100, 90, 80):
+        save(tmp_path, step, fence=9)
+    older = frozenset(path.name for path in tmp_path.iterdir())
+    written = save(tmp_path, 10, fence=2)
+    snapshot_files.prune(tmp_path, 3, written, older)
+    assert (2, 10) in steps(tmp_path)
+
+
+def test_what_another_writes_meanwhile_is_not_removed(tmp_path):
+    save(tmp_path, 1, fence=1)
+    older = frozenset(path.name for path in tmp_path.iterdir())
+    theirs = [save(tmp_path, step, fence=1) for step in (200, 210)] + [save(tmp_path, 5, fence=7)]
+    for step in (10, 20, 30):
+        snapshot_files.prune(tmp_path, 2, save(tmp_path, step, fence=2), older)
+    assert steps(tmp_path) == [(7, 5), (2, 30), (2, 20), (1, 210), (1, 200)]
+    assert all(snapshot_files.damage(tmp_path, each) is None for each in theirs)
+
+
+def test_a_fence_is_claimed_once_and_above_everything_that_is_there(tmp_path):
+    assert fence.highest(tmp_path / "none") == 0
+    save(tmp_path, 4, fence=20_001)
+    assert fence.highest(tmp_path) == 20_001
+    assert not fence.claim(tmp_path, 20_001, "me", DISK)
+    assert fence.claim(tmp_path, 20_002, "me", DISK)
+    assert fence.claim(tmp_path, 20_002, "me", DISK)  # another node on the same directory
+    assert not fence.claim(tmp_path, 20_002, "you", DISK)
+    assert fence.claim(tmp_path, 20_003, "you", DISK)
+    assert not fence.claim(tmp_path, 20_001, "late", DISK)
+    assert fence.highest(tmp_path) == 20_003
+    assert [path.name for path in tmp_path.glob("fence-*")] == ["fence-0020003"]
+
+
+def test_a_claim_outlasts_its_snapshots_and_damaged_ones_count_too(tmp_path):
+    fence.claim(tmp_path, 3, "me", DISK)
+    assert fence.highest(tmp_path) == 3
+    snapshot_files.discard(tmp_path, save(tmp_path, 4, fence=5))
+    assert steps(tmp_path) == [] and fence.highest(tmp_path) == 5
+
+
+def test_many_who_claim_at_once_all_get_a_fence_of_their_own(tmp_path):
+    def claimed(owner):
+        number = 1
+        while not fence.claim(tmp_path, number, str(owner), DISK):
+            number = 1 + fence.highest(tmp_path)
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(claimed, range(40)))
+    assert len(set(numbers)) == 40
+
+
+def test_sweeping_leaves_what_a_living_writer_writes(tmp_path):
+    entered, go = threading.Event(), threading.Event()
+
+    def slowly(file):
+        file.write(b"half")
+        entered.set()
+        assert go.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        stored = pool.submit(snapshot_files.store, tmp_path, START, slowly)
+        assert entered.wait(30)
+        snapshot_files.sweep(tmp_path)
+        go.set()
+        written = stored.result(30)
+    assert snapshot_files.listed(tmp_path) == [written]

@@ -16,7 +16,7 @@ class Part:
     """One worker's part in a generation, as the coordinator gave it out."""
 
     generation: int
-    fence: int  # the generation's order in the lineage
+    fence: int  # the least that its snapshots are ordered by
     rank: int
     local_rank: int
     local_world_size: int
@@ -37,6 +37,7 @@ class Node:
     backend: str  # nccl or gloo
     snapshots: str
     memory: str  # directory for snapshots in memory
+    submission: str = ""  # what tells the run from one that had its id before it
 
 
 def shared(
@@ -94,6 +95,7 @@ def worker(
         names.ENV_NODE: node.name,
         names.ENV_GENERATION: str(part.generation),
         names.ENV_FENCE: str(part.fence),
+        names.ENV_SUBMISSION: node.submission,
         names.ENV_BACKEND: node.backend,
         names.ENV_SNAPSHOTS: node.snapshots,
         names.ENV_MEMORY: node.memory,

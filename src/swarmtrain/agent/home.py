@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,12 +56,12 @@ class Home:
         """This node's copy of the journal."""
         return self.output.parent / "journal.jsonl"
 
-    def lay_out(self, parts: Sequence[Path], token: str) -> list[str]:
+    def lay_out(self, parts: Sequence[Path], owner: str) -> list[str]:
         """Make the directories and unpack the user's code.
 
         Args:
             parts: of the code's archive.
-            token: the run's, by which its directories are known again.
+            owner: what tells the run from one that had its id before it.
 
         Returns:
             the files that were not written over, since the run has changed them.
@@ -71,11 +70,9 @@ class Home:
             OSError, SwarmtrainError: the disk is full or broken, or the code is not whole.
         """
         self.storage.claim(self.directory, self.lineage)
-        if self.lineage == self.directory:
-            owner = hashlib.sha256(token.encode()).hexdigest()[:16]
-            self.storage.adopt(self.directory, self.node, owner)
+        self.storage.adopt(self.directory, self.lineage, self.node, owner)
         self.snapshots.mkdir(parents=True, exist_ok=True)
-        memory.lay_out(self.memory)
+        memory.lay_out(self.memory, owner)
         return code.unpack(parts, self.work)
 
     def clear_memory(self) -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
+from swarmtrain.wire.snapshots import Snapshot, listed
+
 SNAPSHOTS = "snapshots"
 
 
-def lay_out(memory: Path) -> None:
-    """Make the directories. Raises OSError."""
+def lay_out(memory: Path, owner: str) -> None:
+    """Make the directories, and empty them of what a run that had the same id has left. Raises OSError.
+
+    Args:
+        owner: what tells one run from another.
+    """
+    mark = memory / ".owner"
+    if memory.exists() and not (mark.exists() and mark.read_text() == owner):
+        shutil.rmtree(memory)
     (memory / SNAPSHOTS).mkdir(parents=True, exist_ok=True, mode=0o700)
+    mark.write_text(owner)
 
 
 def save_newest(memory: Path, snapshots: Path) -> str | None:
@@ -24,17 +33,16 @@ def save_newest(memory: Path, snapshots: Path) -> str | None:
         OSError: the disk is full or gone.
     """
     ours, theirs = _newest(memory / SNAPSHOTS), _newest(snapshots)
-    if ours is None or (theirs is not None and theirs[0] >= ours[0]):
+    if ours is None or (theirs is not None and theirs.key >= ours.key):
         return None
-    _, manifest, data = ours
     snapshots.mkdir(parents=True, exist_ok=True)
-    for path in (data, manifest):  # the manifest last: with it, the snapshot is listed
-        aside = snapshots / f".{path.name}.tmp"
-        shutil.copyfile(path, aside)
+    for name in (ours.file, ours.manifest):  # the manifest last: with it, the snapshot is listed
+        aside = snapshots / f".{name}.tmp"
+        shutil.copyfile(memory / SNAPSHOTS / name, aside)
         _sync(aside)
-        aside.replace(snapshots / path.name)
+        aside.replace(snapshots / name)
         _sync(snapshots)
-    return manifest.stem
+    return Path(ours.manifest).stem
 
 
 def remove(memory: Path) -> None:
@@ -47,18 +55,8 @@ def remove(memory: Path) -> None:
             return
 
 
-def _newest(directory: Path) -> tuple[tuple[int, int], Path, Path] | None:
-    """The newest snapshot by generation and step: its order, manifest and data."""
-    found = []
-    for manifest in directory.glob("g*-s*.json"):
-        try:
-            fields = json.loads(manifest.read_text())
-            data = directory / fields["file"]
-            if data.stat().st_size == fields["bytes"]:
-                found.append(((int(fields["generation"]), int(fields["step"])), manifest, data))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # being written or pruned at this moment, or damaged
-    return max(found, default=None)
+def _newest(directory: Path) -> Snapshot | None:
+    return next((each for each in listed(directory, "", "") if not each.damage), None)
 
 
 def _sync(path: Path) -> None:

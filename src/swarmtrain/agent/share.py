@@ -124,7 +124,7 @@ class Share:
         In a thread, since it may take a slow disk longer than an agent may be silent.
         """
         try:
-            kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._ticket.token)
+            kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._ticket.submission)
         except (OSError, SwarmtrainError) as error:
             self._line.trouble(str(error))
             return
@@ -184,6 +184,7 @@ class Share:
             backend=start["backend"],
             snapshots=str(home.snapshots),
             memory=str(home.memory_snapshots),
+            submission=self._ticket.submission,
         )
         return self.workers.begin(parts, node, home.work, home.output, home.memory)
 

@@ -165,7 +165,7 @@ class Snapshots:
                 found.snapshots.extend(answer.result())
             except SwarmtrainError as error:
                 found.silent[node] = error.message
-        found.snapshots.sort(key=lambda each: (-each.generation, -each.step, each.node, each.tier))
+        found.snapshots.sort(key=lambda each: (-each.fence, -each.step, each.node, each.tier))
         return found
 
     def _on(self, node: str, request: dict[str, Any], *, live: bool) -> list[Snapshot]:

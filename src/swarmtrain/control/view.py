@@ -12,7 +12,6 @@ from swarmtrain.control.logs import clock_time
 from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.control.say import NOTHING, age, count, duration, number, one_line, ranks, size, step_time
 from swarmtrain.wire.snapshots import Snapshot
-from swarmtrain.wire.task import GENERATIONS
 
 UNREACHABLE = "unreachable"
 
@@ -187,10 +186,9 @@ def workers(status: Status) -> Table:
     return table
 
 
-def _generation(fence: int) -> str:
-    """A generation's number; of a run that went on in another's directories, that run's, too."""
-    run, generation = divmod(fence, GENERATIONS)
-    return f"{generation} of run {run}" if run else str(generation)
+def _generation(snapshot: Snapshot) -> str:
+    """Which generation a snapshot is of, and of which run, as far as it tells."""
+    return f"{snapshot.generation} of {snapshot.run}" if snapshot.run else number(snapshot.generation)
 
 
 def snapshots(found: Sequence[Snapshot], now: float) -> Table:
@@ -201,7 +199,7 @@ def snapshots(found: Sequence[Snapshot], now: float) -> Table:
             (
                 str(each.step),
                 number(each.epoch),
-                _generation(each.generation),
+                _generation(each),
                 each.node,
                 each.tier,
                 number(each.world_size),

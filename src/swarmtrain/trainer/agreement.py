@@ -3,25 +3,28 @@
 Every node has directories of its own, on disk and in memory, and after a fault they differ: one node missed the last
 snapshot, another's file was torn, a third is new. The nodes' leaders tell each other what they hold, newest first; the
 holders of the newest check it; a node without it, or with a damaged one, gets it from a holder over the process group.
-In the end every node holds it, and every rank loads it from its own node's directory.
+In the end every node holds it, and every rank loads it from its own node's directory. What they write from then on is
+ordered above all that was found, under a fence that all claim together.
 """
 
 from __future__ import annotations
 
 import atexit
+import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer import fence, snapshot_files
 from swarmtrain.trainer.disk import MEMORY
 from swarmtrain.trainer.distributed import World, broadcast_bytes, gather
 from swarmtrain.trainer.errors import TrainerError
-from swarmtrain.trainer.snapshot_files import Manifest, Position
+from swarmtrain.trainer.snapshot_files import Manifest
 from swarmtrain.trainer.writer import Tier
 
 _CHUNK = 16 << 20
@@ -73,6 +76,41 @@ def agree(world: World, tiers: Sequence[Tier]) -> Found | None:
                 snapshot_files.discard(each.directory, each.manifest)
         elif whole:
             return _share(world, tiers, [verdict.whole for verdict in verdicts])
+
+
+def claim_fence(world: World, tiers: Sequence[Tier], least: int) -> int:
+    """Claims a fence above all that any node has, in each node's directories; all ranks together.
+
+    A directory that cannot be read or written has no say: nothing is written there, which is said when it is tried.
+
+    Args:
+        least: what it is at least.
+    """
+    owner = gather(world, secrets.token_hex(16))[0]
+    number = least
+    while True:
+        number = max(number, *gather(world, max(least, 1 + _highest(world, tiers))))
+        if all(gather(world, _claim(world, tiers, number, owner))):
+            return number
+        number += 1
+
+
+def _highest(world: World, tiers: Sequence[Tier]) -> int:
+    """The highest fence on this node, as its leader sees it."""
+    found = 0
+    for tier in tiers if world.leads_node else ():
+        with suppress(OSError):
+            found = max(found, fence.highest(tier.directory))
+    return found
+
+
+def _claim(world: World, tiers: Sequence[Tier], number: int, owner: str) -> bool:
+    """Whether ``number`` is ours on this node, wherever it can be claimed."""
+    for tier in tiers if world.leads_node else ():
+        with suppress(OSError):
+            if not fence.claim(tier.directory, number, owner, tier.disk):
+                return False
+    return True
 
 
 def _held(tiers: Sequence[Tier]) -> list[Found]:
@@ -166,12 +204,11 @@ def _transfer(
 
     stored, problem, damaged = None, None, False
     if place is not None:
-        position = Position(*(getattr(manifest, name) for name in Position.__dataclass_fields__))
         try:
             _check_room(place, manifest.bytes)
             stored = snapshot_files.store(
                 place.directory,
-                position,
+                manifest.position,
                 write,
                 versions=manifest.versions,
                 disk=place.disk,

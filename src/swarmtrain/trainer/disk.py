@@ -5,6 +5,7 @@ What a power cut leaves behind depends on the order of these alone, so tests put
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +23,11 @@ class Disk:
         self._durable = durable
 
     def create(self, path: Path) -> BinaryIO:
-        """A new, empty file, opened for writing."""
-        return open(path, "wb")
+        """A new, empty file, opened for writing, and locked until it is closed: it is not left over."""
+        file = open(path, "wb")  # noqa: SIM115
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        return file
 
     def sync(self, file: BinaryIO) -> None:
         """Returns when all that was written to ``file`` is on the disk."""

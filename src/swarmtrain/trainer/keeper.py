@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from swarmtrain.trainer import snapshot_files
-from swarmtrain.trainer.agreement import agree
+from swarmtrain.trainer.agreement import agree, claim_fence
 from swarmtrain.trainer.clock import SharedClock
 from swarmtrain.trainer.disk import DISK, MEMORY
 from swarmtrain.trainer.distributed import World, check_drift, gather, share_buffers, weights_hash
@@ -68,20 +68,22 @@ class SnapshotKeeper:
         self._schedule = schedule
         self._reporter = reporter
         self._vitals = vitals
-        self._first = int(os.environ.get(names.ENV_GENERATION) or 0) <= 1  # of its run, or there is no run
-        self._generation = int(os.environ.get(names.ENV_FENCE) or os.environ.get(names.ENV_GENERATION) or 0)
+        self._writer_is = _writer_is()
+        self._fence = 0  # under which this start writes; 0 until it has claimed one
         self._disk = Tier("disk", self.directory, schedule.keep, DISK)
         self._memory = _memory_tier()
         self._writer = SnapshotWriter()
         self._clock: SharedClock | None = None  # made with the first question, when all ranks are there
         self._not_before = 0.0  # of a pause
         self._memory_anywhere = False  # on any node
-        self._disk_step = -1  # of this node's newest snapshot on disk, or on its way there
+        self._on_disk = (0, -1)  # the key of this node's newest snapshot on disk, or on its way there
+        self._taken = -1  # the step at which one was last begun
         self._saved_step = -1  # of the newest one that is written, anywhere on this node
         self._compared = -1  # the newest step at which the ranks have compared their weights
         self._hashes: dict[int, str] = {}  # of the weights at steps at which ranks have not compared them yet
         self._failing: dict[str, str] = {}  # tiers that cannot be written, and why
         self._skipped = False  # whether it has been said that snapshots are left out
+        self._overtaken = 0  # the fence of another training at work in the same directory, once that was said
         self._writes_to_disk = False  # what is being written, or was written last
 
     # --- When ---------------------------------------------------------------------------------------------
@@ -107,7 +109,14 @@ class SnapshotKeeper:
 
     def is_kept(self, step: int) -> bool:
         """Whether nothing is left to save on disk at ``step``: every node has it, or nothing ever is saved."""
-        return self._schedule.disk.never or all(gather(self._world, step == self._disk_step))
+        return self._schedule.disk.never or all(gather(self._world, self._holds(step)))
+
+    def _holds(self, step: int) -> bool:
+        """Whether this node's disk has it, now: somebody else may have removed it since it was written."""
+        if self._on_disk[1] != step:
+            return False
+        held = (each.key for each in snapshot_files.listed(self.directory))
+        return not self._world.leads_node or self._on_disk in held
 
     def _make_clock(self) -> SharedClock:
         memory, agent = zip(*gather(self._world, (self._memory is not None, self._vitals.felt)), strict=True)
@@ -116,6 +125,12 @@ class SnapshotKeeper:
         if self._memory_anywhere:
             seconds["memory"] = self._schedule.memory.seconds
         return SharedClock(self._world, seconds, {"pause": self._wishes_pause} if any(agent) else {})
+
+    @property
+    def writes(self) -> bool:
+        """Whether snapshots are ever due, somewhere; the same on all ranks."""
+        mine = self._memory is not None and not self._schedule.memory.never
+        return any(gather(self._world, mine or not self._schedule.disk.never))
 
     def _wishes_pause(self) -> bool:
         return self._vitals.asked_to_pause and time.monotonic() >= self._not_before
@@ -128,6 +143,9 @@ class SnapshotKeeper:
         Raises:
             DriftError: the ranks' weights differed at an earlier one.
         """
+        if not self._fence or step < self._taken:  # a script that counts from the start again has begun anew
+            self.begin()
+        self._taken = step
         everyones = gather(self._world, (on_cpu(content.own), self._hashes))
         self._compare([hashes for _, hashes in everyones])
         if due.disk and not self._writes_to_disk:
@@ -184,8 +202,8 @@ class SnapshotKeeper:
 
     def _start(self, content: Content, ranks: list[Any], due: Due, step: int, epoch: int) -> None:
         state = {**content.shared(), "ranks": ranks} if self._world.leads_node else None
-        position = Position(self._generation, epoch, step, self._world.size, "")
-        self._disk_step = step if due.disk else self._disk_step
+        position = Position(self._fence, epoch, step, self._world.size, "", **self._writer_is)
+        self._on_disk = (self._fence, step) if due.disk else self._on_disk
         self._writes_to_disk = due.disk
         self._writer.start(content, state, position, lambda size: self._tiers(due, size))
 
@@ -242,8 +260,14 @@ class SnapshotKeeper:
                 position.step, position.epoch, path, manifest.bytes, outcome.seconds, tier=tier.name
             )
             self._saved_step = position.step
-            if tier is self._memory and self._clock is not None:
+            if tier.name == "memory" and self._clock is not None:
                 self._clock.put_off("memory", outcome.seconds / _SHARE_FOR_MEMORY)
+        if outcome.overtaken and not self._overtaken:
+            self._overtaken = outcome.overtaken
+            _complain(
+                f"another training has begun to write snapshots to {tier.directory} on node {node}: the next one that "
+                "resumes there goes on from its snapshots, not from this one's"
+            )
         if outcome.error is None:
             if self._failing.pop(tier.name, None) is not None:
                 _complain(
@@ -251,7 +275,7 @@ class SnapshotKeeper:
                 )
             return
         if tier.name == "disk":
-            self._disk_step = -1
+            self._on_disk = (0, -1)
         self._reporter.snapshot_failed(tier.name, position.step, node, outcome.error)
         if self._failing.get(tier.name) != outcome.error:
             self._failing[tier.name] = outcome.error
@@ -290,7 +314,7 @@ class SnapshotKeeper:
             if tier is None:
                 continue
             for manifest in snapshot_files.listed(tier.directory):
-                if manifest.generation == self._generation and manifest.step >= step:
+                if manifest.fence == self._fence and manifest.step >= step:
                     snapshot_files.discard(tier.directory, manifest)
 
     # --- Going on -----------------------------------------------------------------------------------------
@@ -299,36 +323,68 @@ class SnapshotKeeper:
         """The state to go on from, the same on all ranks; None for a fresh start.
 
         Args:
-            fresh: the training is to start afresh. It goes on from what it has written itself before a fault.
+            fresh: the training is to start afresh. It goes on from what its own run has written before a fault.
 
         Raises:
-            TrainerError: a fresh start in a directory that holds snapshots.
+            TrainerError: a fresh start in a directory that holds snapshots of others.
         """
-        if fresh and self._first:
-            if any(gather(self._world, bool(snapshot_files.listed(self.directory)))):
-                raise TrainerError(
-                    f"{self.directory} holds snapshots of an earlier training, and resume is False",
-                    "set resume=True to go on from them, or choose another directory",
-                )
-            return None
-        tiers = [self._disk] if self._memory is None else [self._memory, self._disk]
+        if fresh:
+            self._refuse_others()
         with self._reporter.phase("resume"):
-            found = agree(self._world, tiers)
+            found = agree(self._world, self._tiers_there())
             if found is None:
                 return None
             state = snapshot_files.read(found.directory, found.manifest)
         manifest = found.manifest
         self._compared = manifest.step
         if found.directory == self.directory:
-            self._disk_step = manifest.step
+            self._on_disk = manifest.key
         self._vitals.resumed(manifest.step)
         self._reporter.resume(manifest.step, manifest.epoch, found.directory / manifest.file)
         return state
+
+    def begin(self) -> None:
+        """What is written from here on is newer than all that is there, on any node."""
+        self._writer.wait()
+        self._fence = claim_fence(self._world, self._tiers_there(), _least_fence())
+        self._disk = self._disk.found()
+        self._memory = self._memory.found() if self._memory is not None else None
+
+    def _tiers_there(self) -> list[Tier]:
+        return [self._disk] if self._memory is None else [self._memory, self._disk]
+
+    def _refuse_others(self) -> None:
+        ours = self._writer_is["submission"]
+        strange = [
+            tier.directory
+            for tier in self._tiers_there()
+            if any(not ours or each.submission != ours for each in snapshot_files.listed(tier.directory))
+        ]
+        everyones = gather(self._world, [str(directory) for directory in strange])
+        if found := next(filter(None, everyones), None):
+            raise TrainerError(
+                f"{found[0]} holds snapshots of an earlier training, and resume is False",
+                "set resume=True to go on from them, or choose another directory",
+            )
 
     def close(self) -> None:
         """Lets the writer end, within reason."""
         if self._writer.wait(_LAST_WAIT):
             self._collect()
+
+
+def _writer_is() -> dict[str, Any]:
+    """Who writes, as the agent tells it; outside of a run nobody does."""
+    return {
+        "run": os.environ.get(names.ENV_RUN, ""),
+        "generation": int(os.environ.get(names.ENV_GENERATION) or 0),
+        "submission": os.environ.get(names.ENV_SUBMISSION, ""),
+    }
+
+
+def _least_fence() -> int:
+    """What the agent says: above the run's other generations, also where nothing of theirs can be seen."""
+    return int(os.environ.get(names.ENV_FENCE) or os.environ.get(names.ENV_GENERATION) or 0)
 
 
 def _memory_tier() -> Tier | None:

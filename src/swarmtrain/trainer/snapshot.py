@@ -126,6 +126,7 @@ class _Session:
             if (parallel := _parallel(held)) is not None:
                 settle_buckets(parallel)
         state = self._keeper.newest()
+        self._keeper.begin()
         if state is None:
             return 0
         if state.get("by") != "script":

@@ -2,27 +2,28 @@
 
 A snapshot is two files in a node's directory:
 
-    g0001-s000000120-3f9c2b7a51d0.pt    the state, by torch.save, named by generation, step and checksum
+    g0001-s000000120-3f9c2b7a51d0.pt    the state, by torch.save, named by fence, step and checksum
     g0001-s000000120.json               its manifest: what it is, how large, its whole checksum
 
 Both are written aside, flushed to the disk and renamed, the manifest last: a snapshot is listed when its manifest
 is there, and then its state is there too. Retention goes the other way. Manifests need no torch to be read.
 
-Snapshots order by generation, then step: once generation g+1 has gone on from some step, what older generations
-wrote beyond it is void.
+Snapshots order by fence, then step: once a start has gone on from some step, what others before it wrote beyond that is
+void. Each start has a fence of its own, above all that it found (see ``fence``).
 
 Called by ``writer``, which writes, and ``agreement``, which reads; also by people who want to look into one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -33,9 +34,10 @@ import torch
 
 from swarmtrain.trainer.disk import DISK, Disk
 from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.wire.snapshots import FENCED, fence_of, key_of, stem
 
-FORMAT = 2
-_READABLE = (1, 2)  # 1 had no versions
+FORMAT = FENCED
+_READABLE = (1, 2, FORMAT)  # 1 had no versions, and both had no fence of their own
 _CHUNK = 16 << 20
 
 
@@ -45,13 +47,26 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Position:
-    """Where in a run a snapshot was taken, and the hash of the weights there."""
+    """Where in a training a snapshot was taken, the hash of the weights there, and by whom.
 
-    generation: int
+    Attributes:
+        run, generation: of the writer; empty and 0 without a run.
+        submission: tells that run from all others, also from one that had the same number; empty without one.
+    """
+
+    fence: int
     epoch: int
     step: int
     world_size: int
     weights: str
+    run: str = ""
+    generation: int = 0
+    submission: str = ""
+
+    @property
+    def name(self) -> str:
+        """How the names of its files begin."""
+        return stem(self.fence, self.step)
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class Manifest:
     """What is known of a snapshot without loading it. ``file`` is the state's name in the same directory."""
 
     format: int
-    generation: int
+    fence: int
     epoch: int
     step: int
     world_size: int
@@ -68,16 +83,23 @@ class Manifest:
     bytes: int
     sha256: str
     time: float
+    run: str = ""
+    generation: int = 0
+    submission: str = ""
     versions: dict[str, str] = field(default_factory=dict)  # of torch, python, swarmtrain and cuda ("none")
 
     @property
     def key(self) -> tuple[int, int]:
         """By which snapshots are ordered."""
-        return self.generation, self.step
+        return self.fence, self.step
 
     @property
     def name(self) -> str:
-        return f"g{self.generation:04d}-s{self.step:09d}"
+        return stem(*self.key)
+
+    @property
+    def position(self) -> Position:
+        return Position(*(getattr(self, name) for name in Position.__dataclass_fields__))
 
 
 def save(directory: Path, state: dict[str, Any], position: Position, disk: Disk = DISK) -> Manifest:
@@ -105,7 +127,7 @@ def store(
     Raises:
         OSError: as :func:`save`. Damaged: it is not what was expected, and is not listed.
     """
-    name = f"g{position.generation:04d}-s{position.step:09d}"
+    name = position.name
     aside = directory / f".{name}.{secrets.token_hex(8)}.tmp"  # several nodes may share a directory
     try:
         disk.make_directory(directory)
@@ -118,24 +140,24 @@ def store(
                     raise hashing.error from None
                 raise
             disk.sync(file)
-        sha256 = hashing.digest.hexdigest()
-        if expected is not None and sha256 != expected:
-            raise Damaged(f"{name} has the checksum {sha256[:12]}, not {expected[:12]}")
-        manifest = Manifest(
-            format=FORMAT,
-            **asdict(position),
-            file=f"{name}-{sha256[:12]}.pt",
-            bytes=hashing.written,
-            sha256=sha256,
-            time=time.time(),
-            versions=dict(_versions() if versions is None else versions),
-        )
-        disk.replace(aside, directory / manifest.file)
+            sha256 = hashing.digest.hexdigest()
+            if expected is not None and sha256 != expected:
+                raise Damaged(f"{name} has the checksum {sha256[:12]}, not {expected[:12]}")
+            manifest = Manifest(
+                format=FORMAT,
+                **asdict(position),
+                file=f"{name}-{sha256[:12]}.pt",
+                bytes=hashing.written,
+                sha256=sha256,
+                time=time.time(),
+                versions=dict(_versions() if versions is None else versions),
+            )
+            disk.replace(aside, directory / manifest.file)
         disk.sync_directory(directory)
         with disk.create(aside) as file:
             file.write(json.dumps(asdict(manifest), indent=1).encode())
             disk.sync(file)
-        disk.replace(aside, directory / f"{name}.json")
+            disk.replace(aside, directory / f"{name}.json")
         disk.sync_directory(directory)
     except BaseException:
         disk.discard(aside)
@@ -161,8 +183,11 @@ def listed(directory: Path) -> list[Manifest]:
     manifests = []
     for path in directory.glob("g*-s*.json"):
         try:
-            manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields["format"] < FENCED:
+                fields = {**fields, "fence": fence_of(fields), "generation": 0}
+            manifest = Manifest(**fields)
+        except (OSError, ValueError, TypeError, KeyError):
             continue
         if manifest.format in _READABLE and (directory / manifest.file).is_file():
             manifests.append(manifest)
@@ -217,23 +242,42 @@ def discard(directory: Path, manifest: Manifest) -> None:
         DISK.sync_directory(directory)
 
 
-def prune(directory: Path, keep: int, disk: Disk = DISK) -> None:
-    """Removes all but the newest ``keep`` snapshots, and states that no manifest names any more."""
-    manifests = listed(directory)
-    for manifest in manifests[keep:]:
+def prune(
+    directory: Path, keep: int, written: Manifest, older: Collection[str] = (), disk: Disk = DISK
+) -> None:
+    """Removes what ``written``, which was just written, makes superfluous; ``written`` itself stays in any case.
+
+    That is all but the newest ``keep`` of its own fence and of what its writer found when it began, and states that no
+    manifest names any more. What others write meanwhile in the same directory is theirs to remove.
+
+    Args:
+        older: the names of the files that its writer found.
+    """
+    listing = listed(directory)
+    ours = [each for each in listing if each.fence == written.fence or f"{each.name}.json" in older]
+    superfluous = [each for each in ours[keep:] if each.name != written.name]
+    for manifest in superfluous:
         disk.remove(directory / f"{manifest.name}.json")
-    kept = {manifest.file for manifest in manifests[:keep]}
-    newest = manifests[0].name if manifests else ""
+    named = {each.file for each in listing if each not in superfluous}
     for data in directory.glob("g*-s*.pt"):
-        # A state that is as new as the newest may be another writer's, whose manifest comes in a moment.
-        if data.name not in kept and not data.name.startswith(newest):
+        # A state that is as new as this one may be another node's, whose manifest comes in a moment.
+        before = _before(data.name, written) or data.name in older
+        if before and data.name not in named:
             disk.remove(data)
 
 
+def _before(name: str, written: Manifest) -> bool:
+    """Whether a file is of an earlier step under the same fence."""
+    key = key_of(name)
+    return key is not None and key[0] == written.fence and key[1] < written.step
+
+
 def sweep(directory: Path) -> None:
-    """Removes what writers that were killed have left aside. Only while nobody writes."""
+    """Removes what writers that were killed have left aside; one that still writes holds a lock on its file."""
     for aside in directory.glob(".g*-s*.tmp"):
-        DISK.discard(aside)
+        with suppress(OSError), open(aside, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            DISK.remove(aside)
 
 
 class _HashingFile:

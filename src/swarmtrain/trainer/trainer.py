@@ -245,7 +245,11 @@ class Trainer:
         return metrics
 
     def save(self) -> bool:
-        """Takes a snapshot on every node and waits until it is on disk; returns whether any node could write it."""
+        """Takes a snapshot on every node and waits until it is on disk; returns whether any node could write it.
+
+        It is newer than all that are there, so what they hold is gone on from first, as :meth:`resume` does.
+        """
+        self.resume()
         saved = self._keeper.save(self._state.content(), self.step, self.cursor.epoch)
         self._mark = time.perf_counter()
         return saved
@@ -258,6 +262,8 @@ class Trainer:
         state = self._keeper.newest(fresh=not self.options.resume)
         if state is not None:
             self._state.load(state)
+        if self._keeper.writes:
+            self._keeper.begin()
         if hasattr(self.model, "_orig_mod"):  # torch.compile's: it compiles in the first step
             self._vitals.begins_with("compile")
         return state is not None

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch.optim import Optimizer
 
-from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer import fence, snapshot_files
 from swarmtrain.trainer.disk import Disk
 from swarmtrain.trainer.distributed import tensors_hash
 from swarmtrain.trainer.snapshot_files import Manifest, Position
@@ -39,12 +39,21 @@ class Tier:
     Attributes:
         name: "disk", which survives a power cut, or "memory", which is quick.
         keep: how many snapshots are left there.
+        older: the names of the files that were there when this start claimed its fence.
     """
 
     name: str
     directory: Path
     keep: int
     disk: Disk
+    older: frozenset[str] = frozenset()
+
+    def found(self) -> Tier:
+        """The same, with what is there now as what was there before."""
+        try:
+            return replace(self, older=frozenset(each.name for each in self.directory.iterdir()))
+        except OSError:
+            return self  # nothing can be there
 
     def lacks_room(self, size: int) -> str | None:
         """Why a memory tier cannot be used for states of ``size`` bytes, in words; None where it can.
@@ -82,13 +91,19 @@ class Content:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a snapshot in one tier; ``error`` says in words why there is none."""
+    """What became of a snapshot in one tier.
+
+    Attributes:
+        error: says in words why there is none.
+        overtaken: the fence of another training that has begun to write there since; 0 without one.
+    """
 
     tier: Tier
     position: Position
     manifest: Manifest | None
     error: str | None
     seconds: float
+    overtaken: int = 0
 
 
 class SnapshotWriter:
@@ -179,10 +194,12 @@ class SnapshotWriter:
 
 def _write(tier: Tier, state: dict[str, Any], position: Position) -> Outcome:
     started = time.monotonic()
-    manifest, problem = None, None
+    manifest, problem, overtaken = None, None, 0
     try:
         manifest = snapshot_files.save(tier.directory, state, position, tier.disk)
-        snapshot_files.prune(tier.directory, tier.keep, tier.disk)
+        snapshot_files.prune(tier.directory, tier.keep, manifest, tier.older, tier.disk)
+        newest = fence.highest(tier.directory)
+        overtaken = newest if newest > position.fence else 0
     except (OSError, MemoryError) as error:
         problem = str(error) or type(error).__name__
-    return Outcome(tier, position, manifest, problem, time.monotonic() - started)
+    return Outcome(tier, position, manifest, problem, time.monotonic() - started, overtaken)

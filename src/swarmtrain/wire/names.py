@@ -20,7 +20,12 @@ ENV_TIMEOUT = "SWARMTRAIN_TIMEOUT"  # process-group timeout, seconds, as a float
 ENV_RUN = "SWARMTRAIN_RUN"  # the run's id, "digits.3"
 ENV_NODE = "SWARMTRAIN_NODE"  # the node's name
 ENV_GENERATION = "SWARMTRAIN_GENERATION"  # the generation's number in its run, from 1
-ENV_FENCE = "SWARMTRAIN_FENCE"  # the same among all runs that work in one lineage: it only grows
+ENV_FENCE = (
+    "SWARMTRAIN_FENCE"  # the least that snapshots of this generation are ordered by: see trainer.fence
+)
+ENV_SUBMISSION = (
+    "SWARMTRAIN_SUBMISSION"  # tells this run from all others, also from one that had its id before it
+)
 
 # Environment that an agent or a coordinator finds.
 ENV_SECRET_FILE = "SWARMTRAIN_SECRET_FILE"  # file holding the run's secret (see wire.secret)

@@ -19,9 +19,11 @@ from swarmtrain.errors import RequestError
 from swarmtrain.wire import files
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import GENERATIONS
 
 _NAME = re.compile(r"g(\d+)-s(\d+)[-.0-9a-f]*\.(json|pt|damaged)")
 _CHUNK = 16 << 20
+FENCED = 3  # the format of manifests from which on they say their fence
 _SETTLED_SECONDS = 60.0  # data that has no manifest for so long gets none any more
 
 
@@ -31,6 +33,8 @@ class Snapshot:
 
     Attributes:
         tier: ``disk`` or ``memory``.
+        fence: the number that its writer had claimed, above all that were there before; by it, snapshots are ordered.
+        run, generation: of its writer; empty and None where it had none, or was of a version that did not say.
         time: Unix time at which it was written, on the node's clock.
         file: the name of its data.
         damage: what is wrong with it, in words; empty where nothing is known to be.
@@ -38,8 +42,10 @@ class Snapshot:
 
     node: str
     tier: str
-    generation: int
+    fence: int
     step: int
+    run: str = ""
+    generation: int | None = None
     file: str = ""
     epoch: int | None = None
     world_size: int | None = None
@@ -50,13 +56,38 @@ class Snapshot:
 
     @property
     def key(self) -> tuple[int, int]:
-        """By which snapshots are ordered: once a generation has gone on, what older ones wrote is older."""
-        return self.generation, self.step
+        """By which snapshots are ordered: once a start has gone on from one, what others before it wrote is older."""
+        return self.fence, self.step
 
     @property
     def manifest(self) -> str:
         """The name of its manifest."""
-        return f"g{self.generation:04d}-s{self.step:09d}.json"
+        return f"{stem(*self.key)}.json"
+
+
+def stem(fence: int, step: int) -> str:
+    """How the names of a snapshot's files begin."""
+    return f"g{fence:04d}-s{step:09d}"
+
+
+def key_of(name: str) -> tuple[int, int] | None:
+    """The fence and the step that the name of a snapshot's file tells; None for any other file."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def fence_of(manifest: Mapping[str, Any]) -> int:
+    """The fence in a manifest; before format 3, generations were numbered so that they could serve as one."""
+    return int(manifest["fence" if int(manifest["format"]) >= FENCED else "generation"])
+
+
+def _writer(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The run and the generation that a snapshot is of, as far as its manifest tells."""
+    if int(manifest["format"]) >= FENCED:
+        run = str(manifest["run"])
+        return {"run": run, "generation": int(manifest["generation"]) if run else None}
+    number, generation = divmod(int(manifest["generation"]), GENERATIONS)
+    return {"run": f"run {number}" if number else "", "generation": generation}
 
 
 def answer(storage: Storage, lineage: str, node: str, order: Mapping[str, Any]) -> Iterator[Message]:
@@ -83,7 +114,7 @@ def answer(storage: Storage, lineage: str, node: str, order: Mapping[str, Any]) 
     elif order["do"] == "read":
         yield from _read(tiers[order["tier"]], str(order["file"]), node)
     elif order["do"] == "remove":
-        keys = {(int(generation), int(step)) for generation, step in order["keys"]}
+        keys = {(int(fence), int(step)) for fence, step in order["keys"]}
         removed = [asdict(each) for tier, path in tiers.items() for each in remove(path, node, tier, keys)]
         yield {"snapshots": removed, "done": {}}
     else:
@@ -141,7 +172,7 @@ def _read(directory: Path, name: str, node: str) -> Iterator[Message]:
 
 def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
     """None for one that was removed at this moment."""
-    key = _key(path.name)
+    key = key_of(path.name)
     if key is None:
         return None
     snapshot = Snapshot(node, tier, *key)
@@ -151,6 +182,7 @@ def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
             node,
             tier,
             *key,
+            **_writer(fields),
             file=str(fields["file"]),
             epoch=int(fields["epoch"]),
             world_size=int(fields["world_size"]),
@@ -158,7 +190,7 @@ def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
             sha256=str(fields["sha256"]),
             time=float(fields["time"]),
         )
-        if (int(fields["generation"]), int(fields["step"])) != key or _key(snapshot.file) != key:
+        if (fence_of(fields), int(fields["step"])) != key or key_of(snapshot.file) != key:
             return _damaged(snapshot, "its manifest is another one's")
         size = (path.parent / snapshot.file).stat().st_size
     except (ValueError, KeyError, TypeError):
@@ -172,7 +204,7 @@ def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
 
 def _of_data(path: Path, node: str, tier: str) -> Snapshot | None:
     """Data that no manifest names; None where one may come in a moment."""
-    key = _key(path.name)
+    key = key_of(path.name)
     try:
         status = path.stat()
     except OSError:
@@ -187,8 +219,3 @@ def _of_data(path: Path, node: str, tier: str) -> Snapshot | None:
 
 def _damaged(snapshot: Snapshot, damage: str) -> Snapshot:
     return Snapshot(**{**asdict(snapshot), "damage": damage})
-
-
-def _key(name: str) -> tuple[int, int] | None:
-    match = _NAME.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,8 @@ class Storage:
         self.run(directory).mkdir(parents=True, exist_ok=True)
         write_whole(self.run(directory) / "lineage", f"{lineage}\n".encode())
 
-    def adopt(self, directory: str, node: str, owner: str) -> None:
-        """Make a fresh run's directories on a node its own.
+    def adopt(self, directory: str, lineage: str, node: str, owner: str) -> None:
+        """Make a run's directories on a node its own; those of a lineage are the run's that started fresh.
 
         Numbers of runs begin again after `rm`, and a node that was down at that time still holds an older run's
         files under the same name: they must not be taken for this run's snapshots or output. Raises OSError.
@@ -78,14 +79,11 @@ class Storage:
         Args:
             owner: tells one submission from another; the same whenever its container starts again.
         """
-        mark = self.root / "data" / directory / node / ".owner"
-        if mark.exists() and mark.read_text() == owner:
-            return
-        for stale in (mark.parent, self.run(directory) / node / "output"):
-            if stale.exists():
-                shutil.rmtree(stale)
-        mark.parent.mkdir(parents=True)
-        write_whole(mark, owner.encode())
+        output = self.output(directory, node)
+        _own(output.parent, owner, (output,))
+        if lineage == directory:
+            data = self.root / "data" / lineage / node
+            _own(data, owner, (data,))
 
     def runs(self) -> list[str]:
         """The directories of all runs kept on this node."""
@@ -114,6 +112,18 @@ class Storage:
         if not os.access(memory, os.W_OK):
             return self.root / "memory"
         return memory / f"swarmtrain-{os.getuid()}-{mark}"
+
+
+def _own(place: Path, owner: str, stale: Iterable[Path]) -> None:
+    """Mark a directory as an owner's; what is ``stale`` in another's goes."""
+    mark = place / ".owner"
+    if mark.exists() and mark.read_text() == owner:
+        return
+    for each in stale:
+        if each.exists():
+            shutil.rmtree(each)
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(mark, owner.encode())
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = True) -> None:

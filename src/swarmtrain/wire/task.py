@@ -7,6 +7,7 @@ Swarm, files of mode 0600 elsewhere). The task is the same for every submission 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -67,12 +68,18 @@ class Ticket:
     submitted: float = 0.0  # Unix time
 
     def fence(self, generation: int) -> int:
-        """The order of a generation among those of all runs in the lineage: snapshots are ordered by it.
+        """The least fence of a generation: above the run's earlier ones, also on a node that has seen none of them.
 
-        A run that goes on in another's directories counts its generations from 1 again, but has a higher number.
+        The fence itself is claimed above all that the nodes hold when the generation starts (see trainer.fence).
+        Numbers of runs are used again after `rm`, so they alone order nothing.
         """
         number = self.run.rpartition(".")[2] if self.resume else ""
         return GENERATIONS * int(number if number.isdecimal() else 0) + generation
+
+    @property
+    def submission(self) -> str:
+        """Tells this run from all others, also from one of the same id; unlike the token, it is no secret."""
+        return hashlib.sha256(self.token.encode()).hexdigest()[:16]
 
     def dump(self) -> str:
         """As JSON."""
