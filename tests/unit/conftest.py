@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +15,17 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Theatre]:
     made = theatre(tmp_path, Clock(), monkeypatch)
     yield made
     made.close()
+
+
+@pytest.fixture
+def make_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Theatre]]:
+    """Makes stages, each with a clock and a directory of its own; the newest one's clock is that of the house."""
+    made: list[Theatre] = []
+
+    def make(path: Path) -> Theatre:
+        made.append(theatre(path, Clock(), monkeypatch))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.coordinator import chronicle, current, journal, rebuild, roll, words
+from swarmtrain.coordinator import current, rebuild, roll, words
 from swarmtrain.coordinator import run as run_module
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.words import Words
+from swarmtrain.wire import clock as clock_module
 from swarmtrain.wire.pulse import Activity, Source
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
 
 class Clock:
-    """Takes the place of the ``time`` module in the coordinator."""
+    """Takes the place of the ``time`` module in the coordinator. Its Unix time may be set."""
 
     def __init__(self) -> None:
         self.now = 50_000.0
@@ -117,7 +118,7 @@ class Theatre:
 
 def theatre(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Theatre:
     """A theatre on this clock, whose journals need no disk."""
-    for module in (run_module, words, current, roll, rebuild, chronicle, journal):
+    for module in (run_module, words, current, roll, rebuild, clock_module):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     return Theatre(path, clock)

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from run_fakes import Clock
 
-from swarmtrain.coordinator import chronicle as chronicle_module
-from swarmtrain.coordinator import journal as journal_module
 from swarmtrain.coordinator.cause import Failure
 from swarmtrain.coordinator.chronicle import Chronicle, Incident, sentence, signature
 from swarmtrain.coordinator.healing import Attempt
 from swarmtrain.coordinator.journal import Journal
+from swarmtrain.wire import clock as clock_module
 
 UNIX = 1_800_050_000.0  # the clock's Unix time when a test begins
 
@@ -39,8 +38,7 @@ class Book:
 @pytest.fixture
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Book]:
     clock = Clock()
-    for module in (chronicle_module, journal_module):
-        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(clock_module, "time", clock)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     made = Book(tmp_path / "journal.jsonl", clock)
     yield made

@@ -15,8 +15,8 @@ import pytest
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.coordinator.progress import Progress
-from swarmtrain.coordinator.records import RecordsReader
 from swarmtrain.wire import frames
+from swarmtrain.wire.records import RecordsReader
 
 Store = TypeVar("Store", Journal, OutputStore, Progress)
 Opened = Callable[[Store], Store]
@@ -170,6 +170,75 @@ def test_the_journal_drops_a_torn_line_and_goes_on(tmp_path: Path, opened: Opene
         (2, "second"),
         (3, "third"),
     ]
+
+
+DAMAGE = [
+    b"\0\0\0\n",
+    b"[]\n",
+    b'{"seq": "two"}\n',
+    b'{"seq": 2, "t": 1.0, "kin{"seq": 3, "t"\n',
+    b"[" * 9000 + b"\n",
+]
+
+
+@pytest.mark.parametrize("bad", DAMAGE)
+def test_a_bad_line_in_the_middle_costs_the_journal_that_line_alone(
+    tmp_path: Path, opened: Opened, bad: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = opened(Journal(path))
+    for text in ("one", "two", "three", "four"):
+        journal.append("note", text)
+    journal.close()
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(whole[0] + bad + b"".join(whole[2:]) + b'{"seq": 5, "torn')
+    again = opened(Journal(path))
+    assert [event["seq"] for event in again.events] == [1, 2, 3, 4]
+    assert [event["text"] for event in again.events][2:] == ["three", "four"]
+    assert again.events[1]["kind"] == "damaged" and again.events[1]["t"] == again.events[2]["t"]
+    said = "journal.jsonl had a damaged line, set aside in journal.damaged"
+    assert again.damage == said and capsys.readouterr().err == f"{said}\n"
+    assert (tmp_path / "journal.damaged").read_bytes() == bad
+    again.append("note", "five")
+    again.close()
+    third = opened(Journal(path))
+    assert [event["text"] for event in third.events][2:] == ["three", "four", "five"]
+    assert third.events[:2] == again.events[:2] and not third.damage
+
+
+@pytest.mark.parametrize("bad", DAMAGE)
+def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
+    tmp_path: Path, opened: Opened, bad: bytes
+) -> None:
+    store, progress = opened(OutputStore(tmp_path / "o.jsonl")), opened(Progress(tmp_path / "m.jsonl"))
+    for number in range(4):
+        offset = store.offsets.get((1, 0), 0)
+        store.append(1, 0, "a", float(number), offset, f"line {number}\n")
+        tell(progress, 1, kind="step", step=number)
+    for each in (store, progress):
+        each.close()
+        whole = each.path.read_bytes().splitlines(keepends=True)
+        each.path.write_bytes(b"".join([*whole[:1], bad, *whole[2:]]))
+    store, progress = opened(OutputStore(store.path)), opened(Progress(progress.path))
+    assert store.damage and progress.damage
+    assert store.append(1, 0, "a", 9.0, 28, "line 4\n") == 35
+    assert [text for _, text in lines(store.path)] == ["line 0", "line 2", "line 3", "line 4"]
+    assert progress.step_of(0) == 3
+    assert [record["step"] for record in RecordsReader(progress.path).read(9)] == [0, 2, 3]
+    assert not opened(OutputStore(store.path)).damage
+
+
+def test_a_metric_that_makes_no_sense_is_its_workers_affair(tmp_path: Path, opened: Opened) -> None:
+    """It is never stored: a coordinator that is started again must be able to read what it has written."""
+    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    tell(progress, 1, kind="snapshot", step="forty")
+    tell(progress, 1, kind="step", step=[], loss=None)
+    text = '{"kind": ' + "[" * 5000 + "\n"
+    progress.append(1, 0, "a", progress.offsets[1, 0], text)
+    tell(progress, 1, kind="step", step=7)
+    assert progress.step_of(0) == 7
+    again = opened(Progress(progress.path))
+    assert again.step_of(0) == 7 and not again.damage
 
 
 def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, opened: Opened) -> None:

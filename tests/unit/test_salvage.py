@@ -16,6 +16,7 @@ from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 
 TOKEN = "t" * 64
+AGE = 5.0  # seconds for which agents have waited for a coordinator
 
 
 def events(count: int, *, moved: int = 0, nodes: tuple[str, ...] = ("a", "b", "c")) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ async def hand_over(address: str, node: str, copy: list[dict[str, Any]]) -> None
     assert await channel.receive() == {"salvage": True}
     for event in copy:
         await channel.send({"copy": [event], "done": False})
-    await channel.send({"copy": [], "done": True})
+    await channel.send({"copy": [], "done": True, "age": AGE})
     await channel.receive()
     channel.close()
 
@@ -66,6 +67,9 @@ def test_the_copy_that_knows_most_is_gone_on_from(tmp_path: Path) -> None:
     assert [event["seq"] for event in found] == [1, 2, 3, 4, 5, 6]
     assert (found[-1]["kind"], found[-1]["moved"]) == ("moved", 7)
     assert found[-1]["text"] == "the coordinator was moved to lab-2, and goes on from what b, c knew"
+    assert (
+        10.0 <= found[-1]["t"] < 15.0
+    )  # five seconds after the last event, whatever this machine's clock says
 
 
 def test_a_journal_of_before_an_earlier_move_is_no_better_for_being_longer(tmp_path: Path) -> None:
@@ -112,6 +116,19 @@ def test_a_copy_begins_anew_when_the_coordinator_does(tmp_path: Path) -> None:
     copy.take(events(5))
     copy.take(events(2, moved=1))
     assert copy.events == JournalCopy(tmp_path / "journal.jsonl").events == events(2, moved=1)
+
+
+def test_a_copy_with_a_bad_line_in_it_keeps_what_follows(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    copy, made = JournalCopy(path), events(5)
+    copy.take(made)
+    assert copy.age is not None and copy.age < 5.0
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"\0\0\0\n", *lines[3:]]))
+    again = JournalCopy(path)
+    assert [event["seq"] for event in again.events] == [1, 2, 3, 4, 5]
+    assert [event["kind"] for event in again.events] == ["generation", "note", "damaged", "note", "note"]
+    assert again.age is None
 
 
 def test_a_disk_that_takes_nothing_costs_the_copy_on_disk_only(tmp_path: Path) -> None:

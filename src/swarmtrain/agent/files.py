@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -80,7 +81,7 @@ async def _attend(channel: Channel, desk: Desk) -> None:
 async def _beat(channel: Channel) -> None:
     """Keep the connection warm: by time alone, never in answer to anything."""
     while True:
-        channel.post({"beat": time.time(), "pulses": []})
+        channel.post({"beat": time.monotonic(), "pulses": []})
         await asyncio.sleep(_BEAT_SECONDS)
 
 
@@ -89,7 +90,7 @@ def _join(node: str, env: dict[str, str]) -> Message:
         "role": "files",
         "node": node,
         "node_id": env.get(names.ENV_NODE_ID, node),
-        "incarnation": f"files-{os.getpid()}-{time.time_ns():x}",
+        "incarnation": f"files-{secrets.token_hex(8)}",
         "slot": 0,
         "workers": 0,
         "gpus": 0,
@@ -98,7 +99,7 @@ def _join(node: str, env: dict[str, str]) -> Message:
         "interface": "",
         "why": "serves files",
         "port": 0,
-        "time": time.time(),
+        "time": time.monotonic(),
         "generation": 0,
         "states": [],
         "idle": True,

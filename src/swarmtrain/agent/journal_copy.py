@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from swarmtrain.wire import events
 from swarmtrain.wire.frames import Message
 
 _BATCH = 50  # events in one message
@@ -16,43 +18,44 @@ class JournalCopy:
     """The copy, open for appending. A disk that is full costs the copy, not the training.
 
     Args:
-        path: the file; what it already holds is read, up to the first line that is torn or out of order.
+        path: the file; what it already holds is read, but for what is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._taken: float | None = None  # monotonic time at which the newest event came
         self.events: list[Message] = []
         try:
+            self.events = events.read(path)
             data = path.read_bytes()
-            whole = 0
-            for line in data.splitlines(keepends=True):
-                event = _event(line, len(self.events) + 1)
-                if event is None:
-                    break
-                self.events.append(event)
-                whole += len(line)
-            if whole < len(data):
-                os.truncate(path, whole)
+            if not data.endswith(b"\n"):
+                os.truncate(path, data.rfind(b"\n") + 1)
         except OSError:
             pass  # there is none yet, or the disk is broken
 
-    def take(self, events: Sequence[Message]) -> None:
+    @property
+    def age(self) -> float | None:
+        """Seconds since the newest event came; None for a copy that an agent before this one has left."""
+        return None if self._taken is None else time.monotonic() - self._taken
+
+    def take(self, fresh: Sequence[Message]) -> None:
         """Add events; those that are here already, or for which an earlier one is missing, are left out.
 
         The first of all events begins the copy anew.
         """
-        if self.events and events and events[0]["seq"] == 1:
+        if self.events and fresh and fresh[0]["seq"] == 1:
             self.forget()
-        fresh = []
-        for event in events:
+        lines = []
+        for event in fresh:
             if event["seq"] == len(self.events) + 1:
                 self.events.append(event)
-                fresh.append(json.dumps(event, separators=(",", ":")) + "\n")
-        if not fresh:
+                lines.append(json.dumps(event, separators=(",", ":")) + "\n")
+        if not lines:
             return
+        self._taken = time.monotonic()
         try:
             with self._path.open("a", encoding="ascii") as file:
-                file.write("".join(fresh))
+                file.write("".join(lines))
         except OSError:
             pass  # in memory it lives as long as this agent
 
@@ -69,12 +72,3 @@ class JournalCopy:
         """The whole of it, in pieces that fit into messages."""
         for start in range(0, len(self.events), _BATCH):
             yield self.events[start : start + _BATCH]
-
-
-def _event(line: bytes, seq: int) -> Message | None:
-    """A whole line as the event of that number."""
-    try:
-        event = json.loads(line)
-        return event if line.endswith(b"\n") and event["seq"] == seq else None
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -82,7 +82,7 @@ class Line:
         if time.monotonic() - self._heard > SILENCE:
             self.channel.abort()
         else:
-            self.channel.post({"beat": time.time(), "pulses": pulses})
+            self.channel.post({"beat": time.monotonic(), "pulses": pulses})
 
     def free_port(self) -> int:
         """A port that is free on this node's address just now."""

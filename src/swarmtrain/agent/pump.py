@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,5 +120,5 @@ def _next(key: Key, tail: _Tail) -> Message | None:
         data = data[: newline or len(data)]
     kind, generation, rank = key
     offset, tail.sent = tail.sent, tail.sent + len(data)
-    body = {"g": generation, "r": rank, "o": offset, "t": time.time(), "d": frames.text(data)}
+    body = {"g": generation, "r": rank, "o": offset, "d": frames.text(data)}
     return {kind: body}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -48,7 +48,7 @@ class Session:
     ) -> None:
         self._ticket, self._settings, self._choices = ticket, settings, choices
         self._share, self._line = share, line
-        self._incarnation = f"{os.getpid()}-{time.time_ns():x}"
+        self._incarnation = secrets.token_hex(8)
         self._desk = Desk(settings.storage, settings.node, line.send)
         self._desk.env = choices.env
         self._copy: JournalCopy | None = None
@@ -141,7 +141,7 @@ class Session:
             "interface": choice.interface,
             "why": choice.why,
             "port": self._line.free_port(),
-            "time": time.time(),
+            "time": time.monotonic(),
             "generation": self._share.generation,
             "states": list(self._share.workers.states.values()),
             "idle": self._share.idle,
@@ -168,7 +168,7 @@ class Session:
         copy = self._copy or JournalCopy(self._home(self._ticket.run).journal)
         for batch in copy.batches():
             await channel.send({"copy": batch, "done": False})
-        await channel.send({"copy": [], "done": True})
+        await channel.send({"copy": [], "done": True, "age": copy.age})
         # Its hanging up says that it has everything.
         await asyncio.wait_for(channel.receive(), _TAKEN_OVER)
 

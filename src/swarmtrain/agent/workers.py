@@ -21,6 +21,7 @@ from swarmtrain.wire.task import Task
 
 _SUMMARY = 2_000
 _TRACEBACK = 60_000
+_ENDING = 60.0  # seconds in which a process that has recorded its exception ends
 SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"
 
 
@@ -234,7 +235,7 @@ class Workers:
             case {"failed": {"key": key, "error": error}}:
                 rank = self._rank(key)
                 if rank is not None:
-                    self.states[rank]["error"] = {"summary": error, "traceback": "", "time": time.time()}
+                    self.states[rank]["error"] = {"summary": error, "traceback": "", "time": time.monotonic()}
                     self._over(rank, 127, None)
 
     def _rank(self, key: str) -> int | None:
@@ -248,7 +249,7 @@ class Workers:
             "state": "exited",
             "code": code,
             "signal": number,
-            "t": time.time(),
+            "t": time.monotonic(),
             "paused": bool(pulse.paused),
         }
         recorded = read_error(self._error_files[rank])
@@ -265,7 +266,7 @@ class Workers:
         self._on_change(state)
 
     def _state(self, rank: int, state: str, **fields: Any) -> Message:
-        return {"g": self.generation, "rank": rank, "state": state, "t": time.time(), **fields}
+        return {"g": self.generation, "rank": rank, "state": state, "t": time.monotonic(), **fields}
 
 
 def _ago(now: int, moment: int) -> float | None:
@@ -297,15 +298,23 @@ def read_error(path: Path) -> Message | None:
         return None
     extra = message.get("extraInfo")
     extra = extra if isinstance(extra, dict) else {}
-    try:
-        when = float(extra.get("timestamp", 0))
-    except (TypeError, ValueError):
-        when = 0.0
     return {
         "summary": str(message.get("message", ""))[:_SUMMARY],
         "traceback": _shortened(str(extra.get("py_callstack", ""))),
-        "time": when,
+        "time": _moment(extra.get("timestamp")),
     }
+
+
+def _moment(unix: object) -> float:
+    """Monotonic time of a Unix time that a worker has just written down; 0 for none.
+
+    Should the machine's clock be set in between, it is still the time in which a process ends.
+    """
+    try:
+        ago = time.time() - float(str(unix))
+    except ValueError:
+        return 0.0
+    return time.monotonic() - min(max(0.0, ago), _ENDING)
 
 
 def _shortened(text: str) -> str:

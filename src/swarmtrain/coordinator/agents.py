@@ -24,6 +24,7 @@ _SAID: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("idle", "drained", "warm", "leaving"), bool),
     "time": (int, float),
 }
+_DRIFT = 5e-4  # seconds between two beats by which clocks may drift apart: a thousand times what is usual
 
 
 class AgentDesk:
@@ -55,7 +56,7 @@ class AgentDesk:
     async def _attend(self, channel: Channel, join: Message) -> None:
         run = self._run
         allowed = run.task.node_names
-        peer, is_agent = _peer(channel, join), join.get("role") == "agent"
+        peer, is_agent = _peer(channel, join, run.journal.clock.now()), join.get("role") == "agent"
         if is_agent and allowed and peer.node not in allowed:
             await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {peer.node}"})
             return
@@ -111,11 +112,12 @@ class AgentDesk:
         run, words = self._run, self._words
         match message:
             case {"beat": sent, "pulses": pulses}:
-                peer.clock = _clock(peer.clock, sent)
+                peer.clock = _clock(run.journal.clock.now() - sent, peer.clock)
                 words.beat(peer, pulses)
                 peer.post({"beat": True})
-            case {"output": {"g": generation, "r": rank, "o": offset, "t": when, "d": text}}:
-                known = run.output.append(generation, rank, peer.node, when + peer.clock, offset, text)
+            case {"output": {"g": generation, "r": rank, "o": offset, "d": text}}:
+                now = run.journal.clock.now()
+                known = run.output.append(generation, rank, peer.node, now, offset, text)
                 peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})
                 run.bell.ring()
             case {"metrics": {"g": generation, "r": rank, "o": offset, "d": text}}:
@@ -168,21 +170,19 @@ def _understanding(peer: Peer) -> Iterator[None]:
         raise ChannelError(f"the agent on {peer.node} sent what makes no sense: {error!r}") from error
 
 
-def _peer(channel: Channel, join: Message) -> Peer:
+def _peer(channel: Channel, join: Message, unix: float) -> Peer:
     for name, kind in _SAID.items():
         if not isinstance(join.get(name), kind):
             raise ChannelError(f"an agent joined without saying its {name}")
     now = time.monotonic()
     said = {name: join[name] for name in _SAID}
-    clock = _clock(0.0, said.pop("time"))
+    clock = _clock(unix - said.pop("time"))
     return Peer(**said, joined=now, channel=channel, heard=now, clock=clock)
 
 
-def _clock(known: float, sent: float) -> float:
-    """What to add to a peer's clock: the smallest difference seen is the one with the least delay in it.
+def _clock(seen: float, known: float | None = None) -> float:
+    """What to add to an agent's monotonic time to have the run's: what was seen with the least delay in it.
 
-    A difference below a tenth of a second is taken for delay, not for clocks that disagree.
+    Nobody sets either clock, but one may run a little faster: what is known gives way slowly.
     """
-    seen = time.time() - sent
-    offset = seen if known == 0.0 else min(known, seen)
-    return offset if abs(offset) > 0.1 else 0.0
+    return seen if known is None else min(seen, known + _DRIFT)

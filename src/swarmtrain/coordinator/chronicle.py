@@ -6,7 +6,6 @@ Everything here is rebuilt from the journal when a coordinator starts again.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -75,8 +74,8 @@ class Chronicle:
             if event["kind"] == "regather":
                 self.open = Incident(**event["incident"])
                 if event.get("attempt"):
-                    attempt = _moved(Attempt(**event["attempt"]), _shift())
-                    self.history.append(replace(attempt, ended=min(attempt.ended, time.monotonic())))
+                    attempt = Attempt(**event["attempt"])
+                    self.history.append(replace(attempt, ended=self._journal.clock.moment(attempt.ended)))
             elif event["kind"] == "recovered":
                 self.open = None
 
@@ -101,12 +100,12 @@ class Chronicle:
                 self.open.since, incident.what, self.open.step, incident.nodes, incident.planned
             )
         self.open = incident
-        failed = not incident.planned and self.history
+        last = self.history[-1] if self.history and not incident.planned else None
         self._journal.append(
             "regather",
             text,
             incident=asdict(incident),
-            attempt=asdict(_moved(self.history[-1], -_shift())) if failed else None,
+            attempt=asdict(replace(last, ended=self._journal.clock.unix(last.ended))) if last else None,
             wait=round(wait, 3),
         )
 
@@ -137,7 +136,7 @@ class Chronicle:
         lost = sum(event["seconds"] for event in recovered)
         if self.open is not None:
             last = self._journal.last("ended")
-            lost += max(0.0, (last["t"] if last else time.time()) - self.open.since)
+            lost += max(0.0, (last["t"] if last else self._journal.clock.now()) - self.open.since)
         return {
             "restarts": len([event for event in recovered if not event["planned"]]),
             "lost_seconds": round(lost, 3),
@@ -145,15 +144,6 @@ class Chronicle:
             "recoveries": [_line(event) for event in recovered],
             "healing": self.open.what if self.open is not None else None,
         }
-
-
-def _shift() -> float:
-    """Seconds from Unix time, which is the journal's, to the clock of decisions, which nobody sets."""
-    return time.monotonic() - time.time()
-
-
-def _moved(attempt: Attempt, seconds: float) -> Attempt:
-    return replace(attempt, ended=attempt.ended + seconds)
 
 
 def _steps_lost(event: Event) -> int:

@@ -17,13 +17,13 @@ from typing import Any
 
 from swarmtrain.coordinator.errands import Errands
 from swarmtrain.coordinator.output import Filter, Line, Reader, in_order, tail
-from swarmtrain.coordinator.records import RecordsReader
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.records import RecordsReader
 
 _BATCH_BYTES = 512 * 1024
 _SIGN_OF_LIFE = 1.0  # seconds between status replies of a watch when nothing happens

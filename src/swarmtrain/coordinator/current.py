@@ -104,7 +104,7 @@ class Current:
     def stepped(self) -> float | None:
         """Unix time of its last step; None before the first, or where steps are unknown."""
         moment = self.vitals.stepped()
-        return None if moment is None else time.time() - (time.monotonic() - moment)
+        return None if moment is None else self._journal.clock.unix(moment)
 
     def trains_since(self) -> float | None:
         """Monotonic time at which every rank had made a step, or what is taken for it; None before.
@@ -114,7 +114,7 @@ class Current:
         begun = self.vitals.begun()
         started = self._journal.last("started") if self.began else None
         if begun is None and started is not None and self.vitals.step() is None:
-            since: float = started["t"] + time.monotonic() - time.time()
+            since = self._journal.clock.moment(started["t"])
             return since if time.monotonic() - since >= EARLY_SECONDS else None
         return begun
 
@@ -190,7 +190,7 @@ class Current:
         node = self.workers[rank].node if rank is not None else ""
         what = finding.text.replace(f"rank {rank} on {node} ", "it ", 1)  # the sentence begins with its name
         text = f"no step for {limit:.0f} s: {what}"
-        self.fail(Failure("hang", node, time.time(), text, rank=rank, traceback=finding.stack))
+        self.fail(Failure("hang", node, self._journal.clock.now(), text, rank=rank, traceback=finding.stack))
 
     def report_stall(self) -> None:
         """Say whom the others wait for, as far as it is known by now."""
@@ -208,7 +208,7 @@ class Current:
     def _loss(self, peer: Peer, why: str = "") -> Failure:
         """The loss of a member, at the time of its last word."""
         silent_since = peer.gone if peer.gone is not None else peer.heard
-        when = time.time() - max(0.0, time.monotonic() - silent_since)
+        when = self._journal.clock.unix(min(silent_since, time.monotonic()))
         words = self.generation.rank_words(peer.node)
         if not why and peer.gone is not None:
             why = "its connection closed and it did not come back"

@@ -1,19 +1,20 @@
 """The journal: the append-only record of what happened to a run, from which every screen is drawn.
 
-One event a line: ``seq`` (from 1), ``t`` (Unix time), ``kind``, ``text`` (a sentence for people) and what the kind
-needs. Each is on disk before anybody is told of it.
+One event a line: ``seq`` (from 1), ``t`` (Unix time, by the run's own clock), ``kind``, ``text`` (a sentence for
+people) and what the kind needs. Each is on disk before anybody is told of it.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from swarmtrain.coordinator.records import Record, Records
+from swarmtrain.wire.clock import Clock
+from swarmtrain.wire.events import Event, admit
+from swarmtrain.wire.records import Records
 
-Event = Record
+__all__ = ["Event", "Journal"]
 
 
 class Journal:
@@ -22,17 +23,28 @@ class Journal:
     Args:
         path: the file; what it already holds is read.
         on_event: called with every event that is appended.
+
+    Attributes:
+        clock: by which the whole run counts time.
+        damage: what the disk has damaged, in a sentence; empty where nothing is.
     """
 
     def __init__(self, path: Path, on_event: Callable[[Event], None] = lambda event: None) -> None:
         self._on_event = on_event
         self.events: list[Event] = []
-        self._records = Records(path, self.events.append)
+        self._records = Records(path, lambda event: admit(self.events, event))
+        self.clock = Clock.of(self.events)
+        self.damage = self._records.damage
 
     def append(self, kind: str, text: str, **fields: Any) -> Event:
         """Write an event and return it."""
-        seq = self.events[-1]["seq"] + 1 if self.events else 1
-        event: Event = {"seq": seq, "t": time.time(), "kind": kind, "text": text, **fields}
+        event: Event = {
+            "seq": len(self.events) + 1,
+            "t": self.clock.now(),
+            "kind": kind,
+            "text": text,
+            **fields,
+        }
         self._records.append(event, sync=True)
         self.events.append(event)
         self._on_event(event)

@@ -1,6 +1,6 @@
 """The output of all ranks of a run, kept in one file in the order it arrived.
 
-Each record is a piece of one rank's output file: ``t`` (Unix time on the coordinator's clock), ``g``, ``r``, ``n``
+Each record is a piece of one rank's output file: ``t`` (Unix time at which it came), ``g``, ``r``, ``n``
 (node), ``o`` (offset in the rank's file) and ``d`` (text, possibly of many lines, as wire.frames.text makes it).
 Offsets make delivery exactly-once: what was stored before is cut off, so agents may send again after a reconnect.
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from swarmtrain.coordinator.records import Record, Records, parse
 from swarmtrain.wire import frames
+from swarmtrain.wire.records import Record, Records, parse
 
 Line = tuple[float, int, int, str, str]  # time, generation, rank, node, text without its newline
 Key = tuple[int, int]  # generation, rank
@@ -34,7 +34,9 @@ class OutputStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offsets: dict[Key, int] = {}
+        self._latest = 0.0
         self._records = Records(path, self._take)
+        self.damage = self._records.damage
 
     def append(self, generation: int, rank: int, node: str, when: float, offset: int, text: str) -> int:
         """Store a piece; return the offset up to which this rank's output is known now.
@@ -46,7 +48,8 @@ class OutputStore:
         if offset > known or offset + len(data) <= known:
             return known
         text = frames.text(data[known - offset :])
-        record = {"t": round(when, 3), "g": generation, "r": rank, "n": node, "o": known, "d": text}
+        when = max(round(when, 3), self._latest)  # readers go by it: it never goes back
+        record = {"t": when, "g": generation, "r": rank, "n": node, "o": known, "d": text}
         self._records.append(record)
         self._take(record)
         return offset + len(data)
@@ -57,6 +60,7 @@ class OutputStore:
 
     def _take(self, record: Record) -> None:
         self.offsets[record["g"], record["r"]] = record["o"] + len(frames.raw(record["d"]))
+        self._latest = max(self._latest, float(record["t"]))
 
 
 @dataclass(frozen=True)

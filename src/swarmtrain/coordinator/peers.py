@@ -71,7 +71,7 @@ class Peer:
     leaving: bool = False  # it is told to go, or of no use to this run
     copied: int = 1 << 62  # events of the journal that it has; more than there are until it is welcome
     missed_start: bool = False  # its connection broke before it heard of the current generation
-    clock: float = 0.0  # seconds to add to its Unix times
+    clock: float = 0.0  # seconds to add to its monotonic times, to have Unix time by the run's clock
     heard: float = 0.0
     replies: dict[int, asyncio.Queue[Message]] = field(default_factory=dict)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from swarmtrain.coordinator.records import Record, Records, parse
+from swarmtrain.wire.records import Record, Records, parse
 
 Metric = Record
 
@@ -13,17 +14,23 @@ Metric = Record
 class Progress:
     """Metrics of all ranks: kept in a file as JSON lines, and summed up for the status document.
 
-    A metric is what a worker wrote plus ``g`` (generation), ``r`` (rank) and ``n`` (node). See wire/names.py,
-    ENV_METRICS, and the Trainer for the kinds.
+    A metric is what a worker wrote plus ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time at which
+    it came). See wire/names.py, ENV_METRICS, and the Trainer for the kinds.
     """
 
-    def __init__(self, path: Path, on_trouble: Callable[[str, str, str], None] = lambda *_: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_trouble: Callable[[str, str, str], None] = lambda *_: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         """Args:
         path: the file; what it already holds is read.
         on_trouble: called with a kind, a node and a sentence when a node's snapshots fail, and when they no
             longer do.
+        now: Unix time by the run's clock.
         """
-        self._on_trouble = on_trouble
+        self._now, self._on_trouble = now, on_trouble
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
         self._skipped: dict[str, int] = {}  # those where the disk was too slow, and for which step
         self._generation = 0  # the newest one that anything was told of
@@ -33,8 +40,9 @@ class Progress:
         self._weights: dict[int, str] = {}
         self._rank_steps: dict[int, int] = {}
         self.saves = False  # snapshots that all ranks agree on have been taken
-        self.stepped: float | None = None  # Unix time of the newest step, on its worker's clock
+        self.stepped: float | None = None  # Unix time at which the newest step was heard of
         self._records = Records(path, self._take)
+        self.damage = self._records.damage
 
     def append(self, generation: int, rank: int, node: str, offset: int, text: str) -> int:
         """Take whole lines of a rank's metrics file from ``offset``; return how far it is known now."""
@@ -46,9 +54,12 @@ class Progress:
             metric = parse(line)
             if metric is None:
                 continue  # not a JSON object: a worker's own affair
-            metric.update(g=generation, r=rank, n=node, o=known)
+            metric.update(g=generation, r=rank, n=node, o=known, at=round(self._now(), 3))
+            try:
+                self._take(metric)
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+                continue  # nor is what makes no sense
             self._records.append(metric)
-            self._take(metric)
         self.offsets[generation, rank] = known
         return known
 
@@ -100,8 +111,8 @@ class Progress:
             self._skipped.clear()
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]
-        if kind == "step" and isinstance(metric.get("t"), (int, float)):
-            self.stepped = max(self.stepped or 0.0, float(metric["t"]))
+        if kind == "step":
+            self.stepped = max(self.stepped or 0.0, float(metric["at"]))
         if kind == "end" and isinstance(metric.get("weights"), str):
             self._weights[rank] = metric["weights"]
         self.saves = self.saves or kind in ("snapshot", "memory_snapshot")

@@ -13,6 +13,7 @@ from swarmtrain.coordinator.journal import Event, Journal
 from swarmtrain.coordinator.peers import Worker
 from swarmtrain.coordinator.roll import Roll
 from swarmtrain.coordinator.terms import Outcome, Phase
+from swarmtrain.wire.clock import Clock
 
 RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
 RECOVERY_MOVED = 10.0  # the same where every agent that can has just handed over what it knew
@@ -67,14 +68,16 @@ def rebuild(journal: Journal, chronicle: Chronicle, roll: Roll, *, archive: bool
     )
     if formed is not None and chronicle.waits(formed):
         regathered = journal.all("regather")[-1]
-        past.not_before = _moment(regathered["t"]) + regathered["wait"]
+        past.not_before = journal.clock.moment(regathered["t"]) + regathered["wait"]
         return past
     _recall_failures(
-        current, [e for e in journal.all("failure") if formed is None or e["seq"] > formed["seq"]]
+        current,
+        [e for e in journal.all("failure") if formed is None or e["seq"] > formed["seq"]],
+        journal.clock,
     )
     if formed is None:
         return past
-    past.phase, current.formed = Phase.RUNNING, _moment(formed["t"])
+    past.phase, current.formed = Phase.RUNNING, journal.clock.moment(formed["t"])
     stopping = journal.last("stopping")
     if stopping is not None and stopping["seq"] > formed["seq"]:
         past.phase, current.before = Phase.STOPPING, Before(stopping["began"], stopping["step"])
@@ -84,18 +87,13 @@ def rebuild(journal: Journal, chronicle: Chronicle, roll: Roll, *, archive: bool
     return past
 
 
-def _recall_failures(current: Current, events: list[Event]) -> None:
+def _recall_failures(current: Current, events: list[Event], clock: Clock) -> None:
     """What the current generation does not survive, as far as it is known already."""
     current.failures = [Failure(**event["failure"]) for event in events]
     if events:
-        current.failed_at = _moment(events[0]["t"])
+        current.failed_at = clock.moment(events[0]["t"])
     for failure in current.failures:
         if failure.rank in current.workers and failure.kind != "hang":  # or its agent would say it again
             worker = current.workers[failure.rank]
             worker.state, worker.code = "exited", failure.code
             worker.exit = describe_exit(failure.code, failure.signal)
-
-
-def _moment(unix: float) -> float:
-    """A moment of a coordinator before this one on this one's monotonic clock. It has passed, whatever clocks say."""
-    return time.monotonic() - max(0.0, time.time() - unix)

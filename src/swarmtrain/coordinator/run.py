@@ -74,7 +74,9 @@ class Run:
         self._loading = True  # the files of a coordinator before this one are being read
         self.journal = Journal(place.path / "journal.jsonl", lambda event: self._published())
         self.output = OutputStore(place.path / "output.jsonl")
-        self.progress = Progress(place.path / "metrics.jsonl", self._trouble_with_snapshots)
+        self.progress = Progress(
+            place.path / "metrics.jsonl", self._trouble_with_snapshots, self.journal.clock.now
+        )
         self._loading = False
         self.chronicle = Chronicle(self.journal)
         self.roll = Roll(self.journal)
@@ -92,9 +94,13 @@ class Run:
             nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
             origin = f", going on from {ticket.resume}" if ticket.resume else ""
             text = f"{ticket.run} submitted: {task.target} on {nodes}{origin}"
-            self.journal.append("submitted", text, run=ticket.run, resume=ticket.resume)
+            clock = self.journal.clock.dump()
+            self.journal.append("submitted", text, run=ticket.run, resume=ticket.resume, clock=clock)
         elif self.phase is not Phase.ENDED:
-            self.journal.append("coordinator", "the coordinator was started again and goes on")
+            text = "the coordinator was started again and goes on"
+            self.journal.append("coordinator", text, clock=self.journal.clock.dump())
+            for damage in filter(None, (self.journal.damage, self.output.damage, self.progress.damage)):
+                self.journal.append("warning", damage)
             if self.current.generation.number:
                 self.deadline = time.monotonic() + self.policy.node_timeout
 
@@ -113,7 +119,7 @@ class Run:
         """The launcher knows why this run cannot start: it fails for that reason, unless it has begun already."""
         if self.phase is Phase.ENDED or self.current.generation.number:
             return False
-        self.current.fail(Failure("placement", "", time.time(), reason))
+        self.current.fail(Failure("placement", "", self.journal.clock.now(), reason))
         self.settle()
         return True
 
@@ -249,7 +255,8 @@ class Run:
             again = f"trying again in {wait:.0f} s" if wait > 0.5 else "trying again"
             text = f"generation {number} failed: {what}; {again}"
         else:
-            what, since = current.pausing.why if current.pausing else "a node has left", since or time.time()
+            what = current.pausing.why if current.pausing else "a node has left"
+            since = since or self.journal.clock.now()
             text = f"generation {number} has saved its work: {what}"
         nodes = len(current.generation.parts)
         incident = Incident(since, what, current.step(), nodes, planned=not current.failures)
@@ -270,16 +277,15 @@ class Run:
             return
         begun = self.current.trains_since()
         if begun is not None:
-            moment = time.time() - (time.monotonic() - begun)
             generation = self.current.generation
             step = self.current.vitals.resumed()
-            self.chronicle.end(moment, len(generation.parts), step, generation.number)
+            self.chronicle.end(self.journal.clock.unix(begun), len(generation.parts), step, generation.number)
 
     def _close_incident(self) -> None:
         """A run that succeeds has gone on from what befell it, also where no step was left, or nobody counts them."""
         current = self.current
         started = self.journal.last("started") if current.began else None
-        moment = started["t"] if started is not None else time.time()
+        moment = started["t"] if started is not None else self.journal.clock.now()
         self.chronicle.end(
             moment, len(current.generation.parts), current.vitals.resumed(), current.generation.number
         )
@@ -296,7 +302,7 @@ class Run:
         if outcome is Outcome.SUCCEEDED:
             self._close_incident()
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
-        took = time.time() - (self.ticket.submitted or self.journal.events[0]["t"])
+        took = self.journal.clock.now() - self.journal.events[0]["t"]
         self.journal.append(
             "ended",
             f"{outcome.value} after {took:.1f} s" + (f": {reason}" if reason else ""),

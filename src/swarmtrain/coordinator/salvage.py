@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmtrain.coordinator.door import Door
-from swarmtrain.coordinator.journal import Event
-from swarmtrain.coordinator.records import parse
 from swarmtrain.errors import ChannelError
+from swarmtrain.wire import events
 from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.clock import Clock
+from swarmtrain.wire.events import Event
 from swarmtrain.wire.sockets import serve
 
 PATIENCE = 10.0  # seconds after the first copy for the others to come
@@ -33,6 +34,7 @@ class NothingSalvaged(Exception):
 class _Salvage:
     door: Door
     best: list[Event] = field(default_factory=list)
+    age: float | None = None  # seconds since the last of these, when it was handed over
     nodes: set[str] = field(default_factory=set)
     first: float | None = None
 
@@ -48,7 +50,7 @@ class _Salvage:
             while (answer := await channel.receive()) is not None:
                 copy += answer["copy"]
                 if answer["done"]:
-                    self._take(message["join"]["node"], copy)
+                    self._take(message["join"]["node"], copy, answer.get("age"))
                     return
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
             self.door.refuse(channel, error)
@@ -57,10 +59,11 @@ class _Salvage:
         finally:
             channel.close()
 
-    def _take(self, node: str, copy: list[Event]) -> None:
+    def _take(self, node: str, copy: list[Event], age: float | None) -> None:
         self.nodes.add(node)
         self.first = self.first or time.monotonic()
-        self.best = max(self.best, copy, key=worth)
+        if worth(copy) > worth(self.best) or (worth(copy) == worth(self.best) and self.age is None):
+            self.best, self.age = copy, age
 
     def complete(self) -> bool:
         """Whether everybody who trained, but one at most, has answered: that one is the reason for all this."""
@@ -89,8 +92,7 @@ async def salvage(address: str, token: str, path: Path, move: int, where: str) -
     """
     work = _Salvage(Door(token))
     if path.exists():
-        lines = path.read_bytes().splitlines(keepends=True)
-        work.best = [event for line in lines if (event := parse(line)) is not None]
+        work.best = events.read(path)
     if worth(work.best)[0] >= move:
         return  # done before this process was started again
     server = await serve(address, work.hear)
@@ -103,7 +105,9 @@ async def salvage(address: str, token: str, path: Path, move: int, where: str) -
     finally:
         server.close()
     text = f"the coordinator was moved to {where}, and goes on from what {', '.join(sorted(work.nodes))} knew"
-    moved = {"seq": len(work.best) + 1, "t": time.time(), "kind": "moved", "text": text, "moved": move}
+    clock = Clock.of(work.best, work.age)
+    moved = {"seq": len(work.best) + 1, "t": clock.now(), "kind": "moved", "text": text, "moved": move}
+    moved["clock"] = clock.dump()
     aside = path.with_suffix(".new")
     with aside.open("w", encoding="ascii") as file:
         for event in (*work.best, moved):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from swarmtrain.coordinator.peers import Peer
@@ -26,10 +25,10 @@ def status(run: Run) -> dict[str, Any]:
         "args": list(run.task.args),
         "state": run.outcome.value if run.outcome else _STATES[run.phase],
         "reason": run.reason,
-        "created": run.ticket.submitted or events[0]["t"],
+        "created": events[0]["t"],
         "started": started["t"] if started else None,
         "ended": ended["t"] if ended else None,
-        "now": time.time(),
+        "now": run.journal.clock.now(),
         "generation": run.current.generation.number,
         "world_size": len(run.current.workers),
         "master": run.current.generation.master,
@@ -47,7 +46,7 @@ def status(run: Run) -> dict[str, Any]:
             "wanted": run.wanted,
         },
         "cooperative": _cooperative(run),
-        "deadline": time.time() + run.deadline - time.monotonic(),
+        "deadline": run.journal.clock.unix(run.deadline),
         "lineage": run.place.lineage,
         "directories": {
             node: {
@@ -114,5 +113,4 @@ def _member(run: Run, peer: Peer) -> dict[str, Any]:
         "gpus": peer.gpus,
         "workers": peer.workers,
         "ranks": ranks,
-        "clock": round(peer.clock, 4),
     }

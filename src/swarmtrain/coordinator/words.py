@@ -67,7 +67,7 @@ class Words:
                 self.worker(peer, state)
         elif run.phase is Phase.RUNNING and peer.generation > run.current.generation.number:
             words = "runs a generation that the journal has lost"
-            run.current.fail(Failure("node", peer.node, time.time(), words))
+            run.current.fail(Failure("node", peer.node, run.journal.clock.now(), words))
         current = run.current  # what the workers' ends have led to
         mine = current.takes_part(peer.node) and peer.generation == current.generation.number
         if run.phase is Phase.ENDED:
@@ -167,7 +167,7 @@ class Words:
         run, number = self._run, self._run.current.generation.number
         begun = number > 1 or (number and run.phase is not Phase.RUNNING)
         asked = run.phase is Phase.RUNNING and peer.generation == number
-        failure = Failure("node" if begun else "start", peer.node, time.time(), summary)
+        failure = Failure("node" if begun else "start", peer.node, run.journal.clock.now(), summary)
         if number:
             peer.leaving = True
         if not number or (asked and run.current.takes_part(peer.node)):

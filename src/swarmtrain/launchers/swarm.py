@@ -184,7 +184,7 @@ class SwarmLauncher:
         pins = [word for rule in _constraints(model) for word in ("--constraint-rm", rule)]
         self.docker.run(
             *("service", "update", "--detach", *pins, "--constraint-add", f"node.id=={machine.id}"),
-            *("--env-add", f"{names.ENV_MOVED}={int(time.time())}", model["Name"]),
+            *("--env-add", f"{names.ENV_MOVED}={_moves(model) + 1}", model["Name"]),
             timeout=SECONDS,
         )
 
@@ -261,6 +261,13 @@ class SwarmLauncher:
 def _constraints(spec: dict[str, Any]) -> list[str]:
     """The placement constraints of a service's specification."""
     return list(spec["TaskTemplate"].get("Placement", {}).get("Constraints") or ())
+
+
+def _moves(spec: dict[str, Any]) -> int:
+    """How often the coordinator was moved, by its service's specification: the Swarm counts, not anybody's clock."""
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    variables = dict(each.partition("=")[::2] for each in container.get("Env") or ())
+    return int(variables.get(names.ENV_MOVED) or 0)
 
 
 def _run(job: str, number: int, services: Sequence[Service]) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -52,9 +51,7 @@ def ticket_of(job: LoadedJob, run: str, resume: str = "") -> Ticket:
     Raises:
         RequestError: the variables are too large for a secret.
     """
-    ticket = Ticket(
-        run=run, token=new_token(), env=dict(job.environment), resume=resume, submitted=time.time()
-    )
+    ticket = Ticket(run=run, token=new_token(), env=dict(job.environment), resume=resume)
     check_environment(job)
     return ticket
 

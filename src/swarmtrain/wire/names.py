@@ -35,7 +35,7 @@ ENV_COORDINATOR = "SWARMTRAIN_COORDINATOR"  # host:port at which agents find the
 ENV_NODE_ID = "SWARMTRAIN_NODE_ID"  # the identity of the machine, where it differs from its name
 ENV_SLOT = "SWARMTRAIN_SLOT"  # order of this agent among its peers
 ENV_DEPLOYMENT = "SWARMTRAIN_DEPLOYMENT"  # changes whenever the stack is deployed anew
-ENV_MOVED = "SWARMTRAIN_MOVED"  # number of the coordinator's last move by a person's word; each is higher
+ENV_MOVED = "SWARMTRAIN_MOVED"  # how often the coordinator was moved by a person's word
 ENV_CODE = "SWARMTRAIN_CODE"  # colon-separated files that, joined, are the user's code as a zip
 
 # Paths inside a container.

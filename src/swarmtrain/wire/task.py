@@ -65,7 +65,6 @@ class Ticket:
     token: str  # proves membership of the run
     env: dict[str, str] = field(default_factory=dict)  # the user's variables, which often hold keys
     resume: str = ""  # the run whose directories this one goes on in, "digits.2"; empty: a fresh start
-    submitted: float = 0.0  # Unix time
 
     def fence(self, generation: int) -> int:
         """The least fence of a generation: above the run's earlier ones, also on a node that has seen none of them.

@@ -1,6 +1,7 @@
 """A file of JSON objects, one a line, that only grows. Journal, output and metrics are kept in such files.
 
-A power cut may tear the last line; it is cut off when the file is opened again.
+A power cut may tear the last line; it is cut off when the file is opened again. A line further up that cannot be read
+is set aside in a file of its own, with a word, and what follows it counts.
 """
 
 from __future__ import annotations
@@ -22,20 +23,18 @@ class Records:
     """An open file of records.
 
     Args:
-        take: called with every record that is there already, in order.
+        take: called with every record that is there already, in order. It may raise what bad data raises.
+
+    Attributes:
+        damage: what was set aside at the opening, in a sentence; empty where nothing was.
     """
 
     def __init__(self, path: Path, take: Callable[[Record], None]) -> None:
-        self.path = path
-        whole = 0
-        if path.exists():
-            with path.open("rb") as file:
-                for line in file:
-                    record = parse(line)
-                    if record is None:
-                        break
-                    take(record)
-                    whole += len(line)
+        self.path, self.damage = path, ""
+        whole, damaged = _taken(path, take) if path.exists() else (0, [])
+        if damaged:
+            self.damage = _set_aside(path, damaged)
+            print(self.damage, file=sys.stderr, flush=True)
         self._unwritten = b""
         self._file = path.open("ab")
         if self._file.tell() != whole:
@@ -89,10 +88,12 @@ class RecordsReader:
             file.seek(self._offset)
             while len(found) < most:
                 line = file.readline()
-                record = parse(line)
-                if record is None:
+                if not line.endswith(b"\n"):
                     break  # the end, or one that is just being written
                 self._offset += len(line)
+                record = parse(line)
+                if record is None:
+                    continue  # damaged, or the place of what was
                 if self._skip > 0:
                     self._skip -= 1
                 else:
@@ -107,6 +108,41 @@ def parse(line: bytes) -> Record | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _taken(path: Path, take: Callable[[Record], None]) -> tuple[int, list[tuple[int, int]]]:
+    """Take every record of a file; return the end of the last whole line, and where lines are that are none."""
+    whole, damaged = 0, []
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                if line.strip():  # the place of one that was set aside before is blank
+                    take(parse(line) or {})
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+                damaged.append((whole, len(line)))
+            whole += len(line)
+    return whole, damaged
+
+
+def _set_aside(path: Path, damaged: list[tuple[int, int]]) -> str:
+    """Keep these lines, by offset and length, in a file beside; blanks stay in their place. Returns what to say."""
+    lines = "a damaged line" if len(damaged) == 1 else f"{len(damaged)} damaged lines"
+    beside = path.with_suffix(".damaged")
+    try:
+        with path.open("r+b") as file, beside.open("ab") as kept:
+            for offset, length in damaged:
+                file.seek(offset)
+                kept.write(file.read(length))
+            kept.flush()
+            os.fsync(kept.fileno())
+            for offset, length in damaged:
+                file.seek(offset)
+                file.write(b" " * (length - 1) + b"\n")
+    except OSError as error:
+        return f"{path.name} has {lines}, passed over ({error})"
+    return f"{path.name} had {lines}, set aside in {beside.name}"

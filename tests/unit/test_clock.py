@@ -1,0 +1,169 @@
+"""Clocks that are set while a run lives: on the coordinator's machine, on an agent's. Nothing of the run may notice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_fakes import Clock as Hand
+from run_fakes import Theatre, exited, join, pulse
+
+from swarmtrain.agent.workers import read_error
+from swarmtrain.coordinator.agents import _clock
+from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.status import status
+from swarmtrain.coordinator.words import Words
+from swarmtrain.wire import clock as module
+from swarmtrain.wire.clock import Clock
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
+    """The machine's clock."""
+    made = Hand()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+def test_a_clock_that_is_set_is_not_looked_at_again(hand: Hand, jump: float) -> None:
+    clock = Clock.of([])
+    before = hand.time()
+    hand.unix += jump
+    hand.turn(5.0)
+    assert clock.now() == before + 5.0
+    again = Clock.of([{"t": before, "clock": clock.dump()}])  # another process of the same boot
+    assert (again.now(), again.moment(before)) == (before + 5.0, hand.now - 5.0)
+
+
+def test_another_machine_goes_on_from_the_last_event(hand: Hand) -> None:
+    last = hand.time()
+    events = [{"t": last, "clock": {"boot": "another one's", "epoch": 7.0}}]
+    hand.unix -= HOUR
+    assert Clock.of(events).now() == last  # what has happened lies behind
+    assert Clock.of(events, age=4.0).now() == last + 4.0
+    hand.unix += 2 * HOUR
+    assert Clock.of(events, age=4.0).now() == last + 4.0  # an agent knows how long ago it was
+    assert Clock.of(events).now() == last + HOUR
+
+
+def test_what_has_passed_does_not_lie_ahead(hand: Hand) -> None:
+    clock = Clock.of([])
+    assert clock.moment(clock.now() + HOUR) == hand.now
+
+
+def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
+    """A run that is healed, loses its coordinator and succeeds, while the machine's clock is set again and again."""
+    setting = iter(jumps)
+
+    def moment(seconds: float) -> None:
+        stage.clock.turn(seconds)
+        stage.clock.unix += next(setting, 0.0)
+
+    (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
+    agents = [a, b]
+
+    def train(run: Run, g: int, steps: int) -> None:
+        for rank, agent in enumerate(agents):
+            Words(run).worker(agent, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+        for step in (1, steps - 1, steps):
+            moment(0.25)
+            for rank, agent in enumerate(agents):
+                agent.heard = stage.clock.now
+                Words(run).beat(agent, [pulse(rank, step, g=g, first=0.0)])
+                run.output.append(g, rank, agent.node, run.journal.clock.now(), 0, f"step {step}\n")
+                text = f'{{"kind": "step", "step": {step}, "t": {stage.clock.time()}}}\n'
+                run.progress.append(g, rank, agent.node, run.progress.offsets.get((g, rank), 0), text)
+
+    def fail(run: Run, g: int) -> None:
+        t = stage.clock.now - 0.125  # as the agent says it, on its own monotonic clock
+        Words(run).worker(b, exited(1, None, g=g, signal=9, t=t))
+        moment(0.25)
+        Words(run).worker(a, exited(0, None, g=g, signal=9, killed=True, t=t))
+        for agent in agents:
+            Words(run).idle(agent, g, 20_002)
+            Words(run).drained(agent, g)
+
+    def first(run: Run) -> None:
+        for agent in agents:
+            agent.clock = run.journal.clock.now() - stage.clock.now
+            join(run, agent)
+        train(run, 1, 100)
+        fail(run, 1)
+        moment(1.0)
+        train(run, 2, 120)
+        moment(1.0)
+
+    def second(run: Run) -> None:
+        for agent in agents:
+            agent.channel = stage.agent("x")[1]  # type: ignore[assignment]
+            agent.clock = run.journal.clock.now() - stage.clock.now
+            join(run, agent)
+        moment(1.0)
+        fail(run, 2)
+        moment(1.0)
+        train(run, 3, 150)
+        for rank, agent in enumerate(agents):
+            Words(run).worker(agent, exited(rank, g=3, t=stage.clock.now))
+            Words(run).idle(agent, 3, 20_003)
+            Words(run).drained(agent, 3)
+        moment(5.0)
+
+    run = stage.make()
+    stage.play(lambda: first(run))
+    stage.forget()
+    moment(2.0)
+    run = stage.make()
+    stage.play(lambda: second(run))
+    return run, status(run)
+
+
+@pytest.mark.parametrize(
+    "jumps",
+    [
+        *([0.0] * n + [jump] for jump in (-HOUR, HOUR) for n in (0, 3, 4, 9, 14, 20)),
+        [HOUR, -HOUR, -HOUR, HOUR] * 8,
+    ],
+)
+def test_a_run_whose_machine_is_set_to_another_time_tells_the_same_story(
+    tmp_path: Path, make_stage: Callable[[Path], Theatre], jumps: list[float]
+) -> None:
+    (tmp_path / "still").mkdir()
+    still, told = lived(make_stage(tmp_path / "still"), [])
+    (tmp_path / "set").mkdir()
+    moved, told_there = lived(make_stage(tmp_path / "set"), jumps)
+    assert moved.journal.events == still.journal.events
+    assert told_there["recoveries"][0]["seconds"] < 5.0
+    places = [str(run.place.storage.root) for run in (still, moved)]
+    assert str(told).replace(places[0], "") == str(told_there).replace(places[1], "")
+    assert moved.output.path.read_text() == still.output.path.read_text()
+
+
+def test_an_agents_clock_is_known_by_the_message_that_was_quickest() -> None:
+    offset = _clock(1000.4)
+    for seen in (1000.9, 1000.1, 1000.3):
+        offset = _clock(seen, offset)
+    assert 1000.1 <= offset <= 1000.11
+
+
+def test_a_worker_that_dies_while_the_clock_is_set_has_not_died_an_hour_ago(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swarmtrain.agent import workers
+
+    clock = Hand()
+    monkeypatch.setattr(workers, "time", clock)
+    document = '{"message": {"message": "ValueError: x", "extraInfo": {"timestamp": "%s"}}}'
+    (tmp_path / "error").write_text(document % (clock.time() - 2.0))
+    found = read_error(tmp_path / "error")
+    assert found is not None and found["time"] == clock.now - 2.0
+    for jump in (HOUR, -2 * HOUR):
+        clock.unix += jump
+        found = read_error(tmp_path / "error")
+        assert found is not None and clock.now - 60.0 <= found["time"] <= clock.now
+    shutil.rmtree(tmp_path)
