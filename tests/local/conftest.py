@@ -11,6 +11,12 @@ from waiting import check_nothing_left
 from swarmtrain import Client
 
 
+@pytest.fixture(autouse=True)
+def _processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests train on processors, whatever this machine has: its GPUs would be shared out, or be too few."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place for a test's runs, and a directory to start them from. Afterwards nothing of them may be left."""

@@ -274,6 +274,19 @@ def test_a_coordinator_that_cannot_start_fails_within_seconds(tmp_path: Path) ->
 # ---- from Python -----------------------------------------------------------------------------------------------------
 
 
+def test_every_flag_of_the_torchrun_that_is_here_is_taken() -> None:
+    from torch.distributed.run import get_args_parser
+
+    from swarmtrain.ui.run import run
+
+    ours = {word for option in run.params for word in (*option.opts, *option.secondary_opts)}
+    for action in get_args_parser()._actions:
+        spellings = {
+            "-" * (1 + (len(word) > 2)) + word.strip("-").replace("_", "-") for word in action.option_strings
+        }
+        assert spellings <= ours | {"-h", "--help"}
+
+
 def test_the_api_runs_waits_and_removes(tmp_path: Path) -> None:
     client = Client("local")
     handle = client.run(Job(script="count.py", args=["3"], nodes=2))

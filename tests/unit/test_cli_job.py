@@ -47,20 +47,36 @@ def asked(line: str) -> LoadedJob:
         ("train.py 20 5 --batch_size 64", {"args": ("20", "5", "--batch_size", "64")}),
         ("-j 3x1 train.py 20 5", {"nodes": 3, "workers_per_node": 1, "args": ("20", "5")}),
         ("train.py --nodes 2", {"nodes": 1, "args": ("--nodes", "2")}),
-        ("train.py --nodes 2 -- --nodes 7", {"nodes": 2, "args": ("--nodes", "7")}),
+        ("--nodes 2 train.py --nodes 7 -- tail", {"nodes": 2, "args": ("--nodes", "7", "--", "tail")}),
+        ("train.py --lr 1 -- tail", {"script": "train.py", "args": ("--lr", "1", "--", "tail")}),
+        ("-j 2..3 -- train.py --lr 1", {"script": "train.py", "nodes": "2..3", "args": ("--lr", "1")}),
         ("--nnodes 2:4 --nproc_per_node 2 train.py", {"nodes": "2..4", "workers_per_node": 2}),
         ("--nproc-per-node=gpu --nnodes=3 train.py", {"nodes": 3, "workers_per_node": "auto"}),
         ("--nodes a,b train.py", {"nodes": ("a", "b")}),
+        ("--nproc-per-node=cpu train.py", {"workers_per_node": "cpu"}),
         ("-m pkg.train 20 --x", {"module": "pkg.train", "args": ("20", "--x")}),
-        ("--module pkg.train -- 20", {"module": "pkg.train", "args": ("20",)}),
+        (
+            "--name one -m pkg.train --lr 1 --name two -j 4x4 -- x",
+            {
+                "name": "one",
+                "nodes": 1,
+                "module": "pkg.train",
+                "args": ("--lr", "1", "--name", "two", "-j", "4x4", "--", "x"),
+            },
+        ),
+        ("--module --nnodes 2 pkg.train -h", {"module": "pkg.train", "nodes": 2, "args": ("-h",)}),
         ("--no-python ./run.sh --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
         ("--no-python -- ./run.sh --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
-        ("--no-python ./run.sh -- --fast", {"command": ("./run.sh", "--fast"), "args": ()}),
+        ("--no-python ./run.sh -- --fast", {"command": ("./run.sh", "--", "--fast"), "args": ()}),
         ("-f job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
         ("job.yaml", {"script": "train.py", "args": ("1", "2"), "nodes": 2}),
         ("-f job.yaml -- 20 5", {"args": ("20", "5"), "nodes": 2}),
         ("-f job.yaml --nodes 3 train.py", {"nodes": 3, "args": ("1", "2")}),
         ("job.yaml 20 5", {"args": ("20", "5")}),
+        (
+            "--nodes 3 job.yaml --nodes 4 --debug -- 7 -- 8",
+            {"nodes": 4, "debug": True, "args": ("7", "--", "8")},
+        ),
         ("-e A=1 -e B=x=y train.py", {"env": {"A": "1", "B": "x=y"}}),
         ("-v /data:/data:ro --volume c:/c train.py", {"volumes": ("/data:/data:ro", "c:/c")}),
         ("--shm-size 8g --join_deadline 10m train.py", {"shm_size": 8 << 30, "join_deadline": 600.0}),
@@ -100,11 +116,13 @@ def test_words_become_a_job(line: str, expected: dict[str, object]) -> None:
     [
         ("train.py 20 --x=1", "train.py 20 --x=1"),
         ("-j 3x1 --debug train.py --nodes 2", "-j 3x1 --debug train.py --nodes 2"),
-        ("train.py --nodes 2 -- --nodes 7", "--nodes 2 train.py -- --nodes 7"),
+        ("--nodes 2 train.py --nodes 7 -- tail", "--nodes 2 train.py --nodes 7 -- tail"),
+        ("job.yaml --nodes 2 -- --nodes 7", "--nodes 2 job.yaml -- --nodes 7"),
         ("-f job.yaml --shm_size=8g", "--file job.yaml --shm-size 8g"),
         ("--max-restarts 0 --hang-timeout off train.py", "--max-restarts 0 --hang-timeout off train.py"),
         ("--no-python -- ./run.sh --fast", "--no-python -- ./run.sh --fast"),
-        ("-v /a:/a -v /b:/b -m pkg.train", "--module pkg.train --volume /a:/a --volume /b:/b"),
+        ("-v /a:/a -m -v /b:/b pkg.train -v", "--module --volume /a:/a --volume /b:/b pkg.train -v"),
+        ("-r 3 --nnodes=2 --rdzv_id=7 train.py", "--rdzv-id 7 --redirects 3 --nnodes 2 train.py"),
         (
             """-e HOME=secret --set env.PATH=secret --set env={"A":"secret"} train.py""",
             "--env HOME --env PATH train.py",
@@ -138,20 +156,116 @@ def test_a_default_job_file_is_read_where_there_is_one(line: str, tmp_path: Path
     [
         *("-j 3 train.py", "--gpus two train.py", "--set x train.py", "--set a=[ train.py"),
         *("--max-restarts many train.py", "--restart often train.py", "--hang-timeout soon train.py"),
-        *("--max-restarts 3 --restart never train.py", "--no-python"),
+        *("--max-restarts 3 --restart never train.py", "--no-python", "--module"),
+        *(
+            "--rdzv-conf=soon train.py",
+            "--rdzv-conf=join_timeout=soon train.py",
+            "--shutdown-timeout=x train.py",
+        ),
     ],
 )
 def test_a_wrong_flag_is_named(line: str) -> None:
     with pytest.raises(RequestError) as caught:
         asked(line)
-    assert line.split()[0] in caught.value.message
+    assert line.split()[0].partition("=")[0] in caught.value.message
 
 
 def test_every_flag_of_the_job_is_offered() -> None:
     from swarmtrain.job.flags import FLAGS
 
-    offered = {name for option in options._JOB_OPTIONS for name in _names(option)}
+    offered = {
+        name for option in (*options._JOB_OPTIONS, *options._TORCHRUN_OPTIONS) for name in _names(option)
+    }
     assert set(FLAGS) - {"script", "command", "args"} <= offered
+
+
+# torch 2.13, torch/distributed/run.py
+TORCHRUN = [
+    *(
+        "--nnodes=2:3",
+        "--nproc-per-node=2",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=host:29400",
+        "--rdzv-id=7",
+    ),
+    *(
+        "--rdzv-conf=join_timeout=90,read_timeout=30",
+        "--standalone",
+        "--max-restarts=3",
+        "--monitor-interval=0.1",
+    ),
+    *(
+        "--start-method=spawn",
+        "--event-log-handler=console",
+        "--role=trainer",
+        "--run-path",
+        "--log-dir=/tmp/x",
+    ),
+    *("--redirects=3", "--tee=3", "--local-ranks-filter=0", "--duplicate-stdout-filters=a", "--node-rank=1"),
+    *(
+        "--duplicate-stderr-filters=b",
+        "--master-addr=10.0.0.1",
+        "--master-port=29500",
+        "--local-addr=10.0.0.2",
+    ),
+    *("--logs-specs=x", "--numa-binding=node", "--signals-to-handle=SIGTERM", "--shutdown-timeout=20"),
+    "--virtual-local-rank",
+]
+
+
+def underscored(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        TORCHRUN,
+        [part for word in TORCHRUN for part in word.split("=", 1)],
+        list(map(underscored, TORCHRUN)),
+        [*(word for word in TORCHRUN if word not in ("--redirects=3", "--tee=3")), "-r", "3", "-t", "3"],
+    ],
+)
+def test_a_command_line_of_torchrun_works_with_one_word_exchanged(flags: list[str]) -> None:
+    loaded = asked(" ".join([*flags, "train.py", "--rdzv-id", "mine", "--lr", "1e-3"]))
+    job = loaded.job
+    assert (job.nodes, job.workers_per_node, job.restart.max) == ("2..3", 2, 3)
+    assert (job.join_deadline, job.stop_grace) == (90.0, 20.0)
+    assert job.args == ("--rdzv-id", "mine", "--lr", "1e-3")
+    said = [notice for notice in loaded.notices if "ignored, since" in notice]
+    assert len(said) == len({notice.partition(": ")[2] for notice in said}), "a reason is said once"
+    assert said[0].startswith("--standalone, --rdzv-backend, --rdzv-endpoint, --rdzv-id, --node-rank, ")
+    taken = {"--nnodes", "--nproc-per-node", "--max-restarts", "--rdzv-conf", "--shutdown-timeout"}
+    ignored = {flag for notice in said for flag in notice.partition(": ")[0].split(", ")}
+    assert ignored == {word.partition("=")[0] for word in TORCHRUN} - taken
+
+
+def test_a_torchrun_flag_that_was_not_given_is_not_spoken_of() -> None:
+    assert not [notice for notice in asked("--nnodes 2 train.py").notices if "ignored" in notice]
+
+
+@pytest.mark.parametrize(
+    ("words", "completes"),
+    [
+        (["--nod"], ["--nodes", "--node-timeout"]),
+        (["--rdzv"], []),
+        (["-j", "2x1", "train.py", "--nod"], ["--nod"]),  # a file, to the shell
+        (["-m", "pkg.train", "--nod"], ["--nod"]),
+        (["-j", "2x1", "tr"], ["tr"]),
+    ],
+)
+def test_the_shell_completes_our_options_before_the_script_only(
+    words: list[str], completes: list[str]
+) -> None:
+    from click.shell_completion import ShellComplete
+
+    from swarmtrain.ui.run import run
+
+    found = ShellComplete(run, {}, "run", "_X").get_completions(words[:-1], words[-1])
+    assert [each.value for each in found] == completes
+    if completes == [words[-1]]:
+        assert [each.type for each in found] == ["file"]
 
 
 def _names(option: Any) -> list[str]:

@@ -436,7 +436,7 @@ def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> 
             "two job files: a.yaml and b.yaml",
             "give one",
         ),
-        (["run", "--on", "local", "a.py", "b.py", "--", "c"], 2, "'b.py' stands before the --", "--help"),
+        (["run", "--on", "local", "a.yaml", "b.py", "--", "c"], 2, "'b.py' stands before the --", "--help"),
         (
             ["run", "--on", "local", "--resume", "-m", "mod"],
             2,

@@ -135,11 +135,21 @@ def test_an_engine_is_asked_for_gpus_before_anything_starts(
 ) -> None:
     (tmp_path / "train.py").touch()
     launcher = DockerLauncher(cast(Docker, Engine(*runtimes)))
-    wanted = LoadedJob(Job(**JOB, resources={"gpus": gpus}), tmp_path)
+    wanted = LoadedJob(Job(**JOB | {"nodes": 1}, resources={"gpus": gpus}), tmp_path)
     notices = [
         notice.text for notice in launcher.check(wanted) if "GPU" in notice.text or "CPU" in notice.text
     ]
     assert [notice.startswith(told) for notice in notices] == [True] * bool(told)
+
+
+def test_nodes_that_would_see_the_same_gpus_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    launcher = DockerLauncher(cast(Docker, Engine("runc", "nvidia")))
+    with pytest.raises(ClusterError, match="all 2 nodes would see the same GPUs") as caught:
+        launcher.check(LoadedJob(Job(**JOB), tmp_path))
+    assert "--gpus 0" in caught.value.hint and "--backend gloo" in caught.value.hint
+    for keys in ({"backend": "gloo"}, {"resources": {"gpus": 0}}, {"resources": {"gpus": 1}}):
+        launcher.check(LoadedJob(Job(**JOB | keys), tmp_path))
 
 
 def test_gpus_that_an_engine_cannot_show_are_refused(tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ def values(**flags: Any) -> dict[str, Any]:
         ({"j": "3x1"}, {"nodes": 3, "workers_per_node": 1}),
         ({"j": "2:4xgpu"}, {"nodes": "2..4", "workers_per_node": "auto"}),
         ({"j": "2..4x2"}, {"nodes": "2..4", "workers_per_node": 2}),
+        ({"j": "2..4"}, {"nodes": "2..4"}),
+        ({"j": "2:4"}, {"nodes": "2..4"}),
+        ({"nproc_per_node": "cpu"}, {"workers_per_node": "cpu"}),
+        ({"rdzv_conf": "timeout=90,join_timeout=60"}, {"join_deadline": "60"}),
+        ({"rdzv_conf": "is_host=0"}, {}),
         (
             {"env": ("A=1", "B", "C=", "D=x=$y\n")},
             {"env.A": "1", "env.B": None, "env.C": "", "env.D": "x=$y\n"},
@@ -65,9 +70,9 @@ def test_flags_set_keys(flags: dict[str, Any], expected: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("flags", "key", "expected"),
     [
-        ({"j": "3"}, "nodes", ("-j", "'3' is not nodes x workers, which looks like 3x1")),
+        ({"j": "3"}, "nodes", ("-j", "'3' is not nodes x workers, which looks like 3x1, 2..4x1 or 2..4")),
+        ({"j": "2-4x1"}, "nodes", ("-j", "'2-4' is no number of nodes, which looks like 3 or 2..4")),
         ({"nnodes": "a,b"}, "nodes", ("--nnodes", "'a,b' is no number of nodes, which looks like 3 or 2:4")),
-        ({"nproc_per_node": "cpu"}, "workers_per_node", ("--nproc-per-node", "give a number")),
         ({"j": "3x1", "nnodes": "3"}, "nodes", ("-j", "cannot be combined with --nnodes: both set nodes")),
         ({"nodes": "3", "nnodes": "3"}, "nodes", ("--nodes", "cannot be combined with --nnodes")),
         (

@@ -92,7 +92,7 @@ resources: {gpu: 1}
         "swarmtrain.yaml:11: nodes: the same key twice (first in line 4)",
         "swarmtrain.yaml:12: timeout: 'soon' is no duration (write 90s, 10m or 1h30m; a bare number is seconds)",
         "swarmtrain.yaml:13: resources.gpu: unknown key (did you mean gpus?)",
-        "-j: '3y1' is not nodes x workers, which looks like 3x1",
+        "-j: '3y1' is not nodes x workers, which looks like 3x1, 2..4x1 or 2..4",
         "--backend: 'mpi' is not one of auto, nccl, gloo",
         "-e 3x: '3x' is no variable's name: letters, digits and _, not beginning with a digit",
         "--memory: '8x' is no size (write 512m or 8g; a bare number is bytes)",

@@ -172,7 +172,7 @@ def test_constraints_are_tidied() -> None:
         ({"constraints": ["gpu == 1"]}, "(a label is written node.labels.gpu)"),
         ({"constraints": ["node.role == boss"]}, "a node's role is manager or worker"),
         ({"constraints": ["node.labels.a == {x}"]}, "Swarm does not take '{x}' as a value"),
-        ({"workers_per_node": 0}, "workers_per_node: must be auto or a number from 1 up, not 0"),
+        ({"workers_per_node": 0}, "workers_per_node: must be auto, cpu or a number from 1 up, not 0"),
         ({"workers_per_node": "all"}, "not 'all'"),
         ({"workers_per_node": 2, "resources": {"gpus": 1}}, "2 workers cannot share 1 GPUs with NCCL"),
         ({"backend": "mpi"}, "backend: 'mpi' is not one of auto, nccl, gloo"),

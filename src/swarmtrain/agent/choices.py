@@ -9,6 +9,7 @@ from pathlib import Path
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import shared
 from swarmtrain.wire import names
+from swarmtrain.wire.gpus import VISIBLE
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task
 
@@ -64,23 +65,33 @@ def choose(task: Task, user: Mapping[str, str], base: dict[str, str]) -> Choices
         user: the job's variables.
         base: this container's environment.
     """
-    gpus = machine.gpus(base)
-    workers = task.workers or gpus or 1
+    named = {VISIBLE: user[VISIBLE]} if VISIBLE in user else {}
+    gpus = machine.gpus(base | named)
+    processors = machine.processors(task.cpus)
+    by_cpu = task.workers_by == "cpu"
+    workers = task.workers or (int(processors) if by_cpu else gpus) or 1
     backend: str = task.backend
     if task.backend == "auto":
         backend = "nccl" if gpus >= workers else "gloo"
-    threads, why = _threads(task, workers)
+    threads, why = _threads(processors, workers)
     env = shared(base, task, user, threads, backend)
     for where, variables in (("the image", base), ("the job", user)):
         why = f"set by {where}" if "OMP_NUM_THREADS" in variables else why
     seen = "no GPU" if not gpus else _count(gpus, "GPU")
-    asked = "asked for" if task.workers else ("one a GPU" if gpus else "no GPU, so one")
+    seen += f", of {VISIBLE}={named[VISIBLE]}" if named else ""
+    counted = "one a processor" if by_cpu else "one a GPU" if gpus else "no GPU, so one"
+    asked = "asked for" if task.workers else counted
     words = (
         f"{_count(workers, 'worker')} ({asked}), "
         f"backend {backend} ({'asked for' if task.backend != 'auto' else seen}), "
         f"OMP_NUM_THREADS={env['OMP_NUM_THREADS']} ({why})"
     )
     notes = [("choice", words)]
+    if backend != task.backend and workers > gpus > 0:
+        share = (
+            f"{_count(workers, 'worker')} share {_count(gpus, 'GPU')}, which NCCL refuses and gloo does not"
+        )
+        notes.append(("warning", f"{share}: ask for fewer workers, or for --gpus 0"))
     reserved = machine.reserved_gpus(base)
     if reserved is not None and gpus > reserved:
         warning = (
@@ -91,9 +102,8 @@ def choose(task: Task, user: Mapping[str, str], base: dict[str, str]) -> Choices
     return Choices(gpus, workers, backend, env, tuple(notes))
 
 
-def _threads(task: Task, workers: int) -> tuple[int, str]:
-    """How many threads each worker has, and why."""
-    available = machine.processors(task.cpus)
+def _threads(available: float, workers: int) -> tuple[int, str]:
+    """How many threads each worker has of the processors there are, and why."""
     processors = f"{available:.2g} processor{'' if available == 1 else 's'}"
     return max(1, int(available // workers)), f"{processors} for {_count(workers, 'worker')}"
 

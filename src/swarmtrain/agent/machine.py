@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+
+from swarmtrain.wire.gpus import VISIBLE, cards, usable, visible
 
 _CGROUPS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
-def gpus(env: dict[str, str]) -> int:
+def gpus(env: Mapping[str, str]) -> int:
     """How many NVIDIA GPUs a worker here would see; 0 where there are none.
 
-    nvidia-smi is asked, since torch must not be imported here and a device must not be touched before the fork.
+    Args:
+        env: what workers will find, CUDA_VISIBLE_DEVICES above all.
     """
-    visible = env.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([one for one in visible.split(",") if one.strip() not in ("", "-1", "NoDevFiles")])
     if env.get("NVIDIA_VISIBLE_DEVICES") in ("void", "none", ""):
         return 0
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return 0
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return len(list(Path("/dev").glob("nvidia[0-9]*")))
-    return len([line for line in listed.stdout.splitlines() if line.startswith("GPU ")])
+    named = env.get(VISIBLE)
+    return 0 if named == "" else usable(visible(named, cards()))
 
 
-def reserved_gpus(env: dict[str, str]) -> int | None:
+def reserved_gpus(env: Mapping[str, str]) -> int | None:
     """How many GPUs the Swarm reserved for this task; None when it reserved none."""
     values = [value for name, value in env.items() if name.startswith("DOCKER_RESOURCE_") and "GPU" in name]
     return sum(len(value.split(",")) for value in values) if values else None

@@ -85,9 +85,9 @@ def _size(least: int) -> Callable[[object], int]:
 
 
 def _workers(value: object) -> int | str:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value in ("auto", "cpu") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
-    raise ValueError(f"must be auto or a number from 1 up, not {shown(value)}")
+    raise ValueError(f"must be auto, cpu or a number from 1 up, not {shown(value)}")
 
 
 def _hang(value: object) -> float | str:
@@ -131,7 +131,7 @@ _NODES_SCHEMA = WithJsonSchema(
         ]
     }
 )
-_WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]})
+_WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"enum": ["auto", "cpu"]}, {"type": "integer", "minimum": 1}]})
 _FILES_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "array", "items": {"type": "string"}}]})
 _HANG_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["auto", "off", "10m"]})
 _ENV_SCHEMA = WithJsonSchema(
@@ -157,7 +157,7 @@ NodeName = Annotated[str, AfterValidator(checks.node_name)]
 Kind = Annotated[str, AfterValidator(checks.resource_kind)]
 
 Nodes = Annotated[int | str | Sequence[str], PlainValidator(checks.nodes), _NODES_SCHEMA]
-Workers = Annotated[int | Literal["auto"], PlainValidator(_workers), _WORKERS_SCHEMA]
+Workers = Annotated[int | Literal["auto", "cpu"], PlainValidator(_workers), _WORKERS_SCHEMA]
 Network = Annotated[Literal["overlay", "encrypted", "host"] | ExistingNetwork, BeforeValidator(_network)]
 Files = Annotated[Literal["auto"] | Sequence[str], PlainValidator(_files), _FILES_SCHEMA]
 Constraints = Annotated[Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple)]

@@ -1,7 +1,8 @@
 """From the command line's flags to overrides of the job's keys. Pure: values only, no command-line library.
 
 The command line calls `overrides_from_flags` with what it parsed, whatever spelling the user chose: ours
-(``--nodes a,b``), torchrun's (``--nnodes 2:4 --nproc-per-node 2``) or TorchX's (``-j 3x1``). What is wrong with a flag
+(``--nodes a,b``), torchrun's (``--nnodes 2:4 --nproc-per-node 2``) or TorchX's (``-j 3x1``). Torchrun's flags that
+have no key here are in `ui.torchrun`. What is wrong with a flag
 travels as an override with a mistake, so that `job.load` can report it together with everything else.
 """
 
@@ -15,6 +16,7 @@ from swarmtrain.job import document
 from swarmtrain.job.problems import shown
 
 _SHAPE = re.compile(r"(?P<nodes>[^x]+)x(?P<workers>[^x]+)")
+_RANGE = re.compile(r"[0-9]+(\.\.|:)[0-9]+")
 
 
 class Override(NamedTuple):
@@ -64,22 +66,42 @@ def node_count(text: Any) -> Any:
 
 
 def worker_count(text: Any) -> Any:
-    """Torchrun's ``--nproc-per-node``: ``auto``, ``gpu`` or a number."""
-    if text == "cpu":
-        raise ValueError("a worker for each processor is not offered: give a number")
+    """Torchrun's ``--nproc-per-node``: ``auto``, ``gpu``, ``cpu`` or a number."""
     return "auto" if text == "gpu" else integer(text)
 
 
+def join_seconds(configuration: str) -> Any:
+    """What torchrun's ``--rdzv-conf`` says of the time to wait for nodes, in seconds; None where it says nothing of it.
+
+    ``join_timeout`` is the elastic rendezvous', ``timeout`` the static one's; nothing else of it has a meaning here.
+
+    Raises:
+        ValueError: it is not ``KEY=VALUE,...``.
+    """
+    pairs = [pair.partition("=") for pair in configuration.split(",") if pair.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("is not KEY=VALUE,...")
+    values = {key.strip(): value.strip() for key, _, value in pairs}
+    return values.get("join_timeout", values.get("timeout"))
+
+
 def shape(text: str) -> tuple[Any, Any]:
-    """TorchX's ``-j``: nodes and workers on each, ``3x1`` or ``2:4x1``."""
+    """TorchX's ``-j``: nodes and workers on each, ``3x1`` or ``2..4x1``; a range alone is one of nodes.
+
+    A number alone is refused: to TorchX it is workers, and most people mean nodes.
+    """
     match = _SHAPE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{shown(text)} is not nodes x workers, which looks like 3x1")
-    return node_count(match["nodes"].replace("..", ":")), worker_count(match["workers"])
+    if match is None and not _RANGE.fullmatch(text):
+        raise ValueError(f"{shown(text)} is not nodes x workers, which looks like 3x1, 2..4x1 or 2..4")
+    nodes, workers = (match["nodes"], worker_count(match["workers"])) if match else (text, None)
+    try:
+        return node_count(nodes.replace("..", ":")), workers
+    except ValueError:
+        raise ValueError(f"{shown(nodes)} is no number of nodes, which looks like 3 or 2..4") from None
 
 
 class Flag(NamedTuple):
-    """One flag: its key in the job, its spelling, and how its text becomes the key's value."""
+    """One flag: its key in the job, its spelling, and how its text becomes the key's value; None: it sets nothing."""
 
     key: str
     spelling: str
@@ -116,8 +138,10 @@ FLAGS = {
     "node_timeout": Flag("restart.node_timeout", "--node-timeout"),
     "hang_timeout": Flag("restart.hang_timeout", "--hang-timeout"),
     "stop_grace": Flag("stop_grace", "--stop-grace"),
+    "shutdown_timeout": Flag("stop_grace", "--shutdown-timeout"),
     "start": Flag("start", "--start"),
     "join_deadline": Flag("join_deadline", "--join-deadline"),
+    "rdzv_conf": Flag("join_deadline", "--rdzv-conf", join_seconds),
     "debug": Flag("debug", "--debug"),
     "coordinator": Flag("coordinator", "--coordinator"),
     "memlock": Flag("memlock", "--memlock"),
@@ -155,13 +179,17 @@ def _from_flags(given: dict[str, Any]) -> Iterable[tuple[str, Override]]:
             yield "nodes", Override(None, "-j", str(error))
         else:
             yield "nodes", Override(nodes, "-j")
-            yield "workers_per_node", Override(workers, "-j")
+            if workers is not None:
+                yield "workers_per_node", Override(workers, "-j")
     for name, value in given.items():
         flag = FLAGS[name]
         try:
-            yield flag.key, Override(flag.parse(value), flag.spelling)
+            parsed = flag.parse(value)
         except ValueError as error:
             yield flag.key, Override(None, flag.spelling, str(error))
+        else:
+            if parsed is not None:
+                yield flag.key, Override(parsed, flag.spelling)
 
 
 def _variables(texts: Iterable[str]) -> dict[str, Override]:

@@ -86,7 +86,8 @@ class Job(Strict):
         default=(), description="Placement constraints of Swarm, as node.labels.gpu == true."
     )
     workers_per_node: fields.Workers = Field(
-        default="auto", description="Training processes on each node; auto is one a GPU, or one."
+        default="auto",
+        description="Training processes on each node; auto is one a GPU, or one; cpu is one a processor.",
     )
     backend: Literal["auto", "nccl", "gloo"] = Field(
         default="auto", description="torch.distributed's backend; auto is nccl where every worker has a GPU."

@@ -61,6 +61,12 @@ class DockerLauncher:
                 "the job asks for GPUs, and this engine has no nvidia runtime",
                 "install the NVIDIA Container Toolkit: nvidia-ctk runtime configure --runtime=docker",
             )
+        if _would_share_gpus(wanted, info):
+            raise ClusterError(
+                f"all {wanted.nodes_max} nodes would see the same GPUs of this engine, which NCCL refuses",
+                "--gpus N gives each node N of its own; --gpus 0 to train on processors, or --backend gloo to share "
+                "them on purpose",
+            )
         self._check_resources(job, info)
         self._check_network(job)
         check_environment(job)
@@ -276,14 +282,17 @@ def _has_nvidia(info: Mapping[str, Any]) -> bool:
     return "nvidia" in (info.get("Runtimes") or {})
 
 
+def _would_share_gpus(job: Job, info: Mapping[str, Any]) -> bool:
+    """Whether ranks of different nodes would take the same GPU. How many there are, an engine does not say."""
+    return _has_nvidia(info) and job.resources.gpus is None and job.nodes_max > 1 and job.backend != "gloo"
+
+
 def _gpu_notices(job: Job, info: Mapping[str, Any]) -> list[str]:
     """What the nodes see where the job does not say."""
     if job.resources.gpus is not None:
         return []
     if _has_nvidia(info):
-        return [
-            "every node sees all GPUs of this engine; --gpus N gives each node N of its own, --gpus 0 none"
-        ]
+        return ["every node sees all GPUs of this engine; --gpus N gives each N of its own, --gpus 0 none"]
     return [] if job.backend == "gloo" else ["training on CPUs: this engine has no nvidia runtime"]
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run, parse_handle
+from swarmtrain.launchers.gpus import Shares, share
 from swarmtrain.launchers.link import process_link
 from swarmtrain.launchers.processes import TOLD_TO_GO, Process, ProcessTable, kill_trees
 from swarmtrain.swarm import bundle, code
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.wire import names
+from swarmtrain.wire.gpus import VISIBLE, cards, visible
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.sockets import UNIX, dial_unix
 from swarmtrain.wire.storage import Storage
@@ -47,6 +50,15 @@ def home() -> Path:
     return (Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share") / "swarmtrain"
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """What was found out about a job before it is submitted."""
+
+    job: LoadedJob
+    sent: code.Code
+    shares: Shares
+
+
 class LocalLauncher:
     """Processes on this machine."""
 
@@ -54,11 +66,13 @@ class LocalLauncher:
 
     def __init__(self) -> None:
         self._storage = Storage(home())
+        self._checked: _Checked | None = None  # what `check` found last
 
     def check(self, job: LoadedJob) -> list[Notice]:
         """See Launcher.check."""
-        code.of(job, limit=None)
+        checked = self._checked = _Checked(job, code.of(job, limit=None), _shares(job))
         _, notices = _interpreter(job.job)
+        notices += [Notice(text) for text in (checked.shares.notice, *checked.sent.notices) if text]
         unused = [key for key in _UNUSED if key in job.sources]
         if unused:
             notices.append(
@@ -68,7 +82,10 @@ class LocalLauncher:
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
         """See Launcher.submit."""
-        sent = code.of(job, limit=None)
+        if self._checked is None or self._checked.job is not job:
+            self.check(job)
+        assert self._checked is not None, "a check leaves what it found"
+        sent, shares = self._checked.sent, self._checked.shares
         interpreter, _ = _interpreter(job.job)
         place = self._storage.coordinator(run.id)
         try:
@@ -81,7 +98,10 @@ class LocalLauncher:
         (place / "job.json").write_text(task.dump())
         (place / "origin.json").write_text(Origin.of(job).dump())
         (place / "code.zip").write_bytes(sent.archive)
-        _write_secret(place / "ticket.json", ticket_of(job, run.id, resume).dump())
+        ticket = ticket_of(job, run.id, resume)
+        if shares.by_node is not None:
+            ticket.env.pop(VISIBLE, None)  # each agent has its own part of it
+        _write_secret(place / "ticket.json", ticket.dump())
         environment = os.environ | {
             names.ENV_JOB_FILE: str(place / "job.json"),
             names.ENV_SECRET_FILE: str(place / "ticket.json"),
@@ -89,11 +109,13 @@ class LocalLauncher:
             names.ENV_COORDINATOR: f"{UNIX}{place / 'agents'}",
             names.ENV_CODE: str(place / "code.zip") if sent.archive else "",
         }
+        if shares.by_node is not None:
+            environment[names.ENV_GPUS] = ";".join(shares.by_node)
         table = self._processes(run.id)
         try:
             table.note("", Process.start([*interpreter, "coordinator", "--leave"], environment, place))
             for index, node in enumerate(nodes):
-                variables = _of_node(environment, node, index, len(nodes))
+                variables = _of_node(environment, node, index)
                 directory = self._storage.run(run.id) / node
                 directory.mkdir(parents=True, exist_ok=True)
                 table.note(node, Process.start([*interpreter, "agent", "--again"], variables, directory))
@@ -122,7 +144,7 @@ class LocalLauncher:
             raise ClusterError(f"the coordinator of {run.id} has gone: there is nothing to join")
         words, variables = processes[""].as_started()
         argv = [*words[: words.index("coordinator")], "agent", "--again"]
-        variables = _of_node(variables, node, nodes.index(node), len(nodes))
+        variables = _of_node(variables, node, nodes.index(node))
         table.note(node, Process.start(argv, variables, self._storage.run(run.id) / node))
 
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
@@ -250,25 +272,19 @@ def _interpreter(job: Job) -> tuple[list[str], list[Notice]]:
     ]
 
 
-def _of_node(environment: Mapping[str, str], node: str, index: int, nodes: int) -> dict[str, str]:
+def _of_node(environment: Mapping[str, str], node: str, index: int) -> dict[str, str]:
     """The variables of one node's agent, out of those of the whole run."""
     mine = {names.ENV_NODE: node, names.ENV_SLOT: str(index)}
-    gpus = _gpus_for(nodes)
-    if gpus and "CUDA_VISIBLE_DEVICES" not in environment:
-        mine["CUDA_VISIBLE_DEVICES"] = gpus[index]
+    if names.ENV_GPUS in environment:
+        mine[VISIBLE] = environment[names.ENV_GPUS].split(";")[index]
     return {**environment, **mine}
 
 
-def _gpus_for(nodes: int) -> list[str]:
-    """CUDA_VISIBLE_DEVICES for each node: this machine's GPUs dealt out evenly; empty when there is nothing to deal."""
-    try:
-        count = len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
-    except OSError:
-        return []
-    if nodes < 2 or count == 0:
-        return []
-    each = max(1, count // nodes)
-    return [",".join(str((node * each + one) % count) for one in range(each)) for node in range(nodes)]
+def _shares(job: LoadedJob) -> Shares:
+    """Who sees which GPU; the job's own CUDA_VISIBLE_DEVICES, or the one here, names those that are shared out."""
+    named = job.environment.get(VISIBLE, os.environ.get(VISIBLE))
+    hidden = named == "" or job.job.resources.gpus == 0
+    return share(job.job, [] if hidden else visible(named, cards()))
 
 
 def _direct(path: Path) -> Link:

@@ -30,6 +30,7 @@ def task_of(job: Job, node_names: Sequence[str] | None = None) -> Task:
         nodes_max=job.nodes_max,
         node_names=names,
         workers=_workers(job),
+        workers_by="cpu" if job.workers_per_node == "cpu" else "gpu",
         backend=job.backend,
         timeout=job.timeout,
         start=job.start,
@@ -88,7 +89,7 @@ def _hang_timeout(value: float | Literal["auto", "off"]) -> float | None:
 
 
 def _workers(job: Job) -> int:
-    """Workers a node; 0 lets each agent look at its GPUs."""
-    if job.workers_per_node != "auto":
+    """Workers a node; 0 lets each agent count its GPUs, or its processors."""
+    if isinstance(job.workers_per_node, int):
         return job.workers_per_node
-    return job.resources.gpus or 0
+    return job.resources.gpus or 0 if job.workers_per_node == "auto" else 0

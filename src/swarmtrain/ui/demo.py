@@ -20,6 +20,7 @@ from swarmtrain.ui.cli import cli
 NODES = 3
 JOB = Path("examples/digits/swarmtrain.yaml")
 PLACES = ("", "local", "swarm")
+HERE = ("local", ["--gpus", "0"])  # a machine rarely has a GPU for each of three nodes
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +42,7 @@ def demo(on: str) -> int:
     """
     if on not in PLACES:
         raise RequestError(f"the demo runs on local or on swarm, not on {on}", "make demo ON=local")
-    where, words = ("local", []) if on == "local" else lab(may_fall_back=not on)
+    where, words = HERE if on == "local" else lab(may_fall_back=not on)
     line = ["run", "--on", where, "-f", str(JOB), "--replace", "-j", f"{NODES}x1", *words]
     terminal.words(f"\n$ swarmtrain {shlex.join(line)}", terminal.BOLD)
     try:
@@ -68,7 +69,7 @@ def lab(*, may_fall_back: bool) -> tuple[str, list[str]]:
         if not may_fall_back:
             raise
         terminal.say(f"the demo is on local, with processes on this machine: {error.message}")
-        return "local", []
+        return HERE
     os.environ["DOCKER_CONTEXT"] = the_lab.context
     os.environ.pop("DOCKER_HOST", None)
     return "swarm", ["--image", image]

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from swarmtrain.errors import RequestError, SwarmtrainError
-from swarmtrain.ui import terminal
+from swarmtrain.ui import terminal, torchrun
 
 if TYPE_CHECKING:
     from swarmtrain.control.client import Client
@@ -58,12 +58,12 @@ run_names = click.argument("names", metavar="NAME...", nargs=-1, required=True, 
 _JOB_OPTIONS = (
     click.option("-f", "--file", type=click.Path(path_type=Path), help="The job file (swarmtrain.yaml)."),
     click.option("--name", help="The job's name; made of the script's by default."),
-    click.option("-j", "j", metavar="NODESxWORKERS", help="Nodes and workers on each: 3x1, or 2:4x1."),
+    click.option("-j", "j", metavar="NODESxWORKERS", help="Nodes and workers on each: 3x1, 2..4x1 or 2..4."),
     click.option("--nodes", help="How many (3), from how many to how many (2..4), or which (a,b,c)."),
     click.option("--nnodes", metavar="N|MIN:MAX", help="As torchrun's."),
-    click.option("--workers-per-node", metavar="N|auto", help="Training processes on each node."),
-    click.option("--nproc-per-node", metavar="N|auto|gpu", help="As torchrun's."),
-    click.option("-m", "--module", help="Run a module, as `python -m` does."),
+    click.option("--workers-per-node", metavar="N|auto|cpu", help="Training processes on each node."),
+    click.option("--nproc-per-node", metavar="N|auto|gpu|cpu", help="As torchrun's."),
+    click.option("-m", "--module", is_flag=True, help="SCRIPT is a module, run as `python -m` does."),
     click.option("--no-python", is_flag=True, help="SCRIPT is any program, executed as it is."),
     click.option("--image", help="The image that the nodes run, with Python and torch in it."),
     click.option("--python", metavar="PATH", help="The Python interpreter in the image."),
@@ -96,13 +96,26 @@ _JOB_OPTIONS = (
     click.option("--memlock", is_flag=True, help="Lift the limit on locked memory, for RDMA."),
     click.option("--debug", is_flag=True, help="More diagnostics from torch and NCCL, at some cost."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of the job file."),
-    click.argument("words", metavar="[SCRIPT] [ARGS]...", nargs=-1, type=click.UNPROCESSED),
+    click.argument(
+        "words",
+        metavar="[SCRIPT] [ARGS]...",
+        nargs=-1,
+        type=click.UNPROCESSED,
+        shell_complete=lambda ctx, param, incomplete: [_file(incomplete)],
+    ),
+)
+
+# torchrun's own, which are not listed by --help: it says what becomes of them in a sentence.
+_TORCHRUN_OPTIONS = (
+    click.option("--rdzv-conf", metavar="KEY=VALUE,...", hidden=True),
+    click.option("--shutdown-timeout", metavar="SECONDS", hidden=True),
+    *(click.option(*flag.spellings, is_flag=not flag.takes_value, hidden=True) for flag in torchrun.FLAGS),
 )
 
 
 def job_options(function: Decorated) -> Decorated:
     """Everything that describes a job, for `run` and `plan`."""
-    for option in reversed(_JOB_OPTIONS):
+    for option in reversed((*_TORCHRUN_OPTIONS, *_JOB_OPTIONS)):
         function = option(function)
     return function
 
@@ -150,29 +163,46 @@ def seconds(text: str) -> float:
 class JobCommand(click.Command):
     """A command line that ends in a script and its arguments.
 
-    As with torchrun, what follows the script belongs to it. With a ``--`` only what follows that does, so that our
-    own flags may stand after the script.
+    As with Python and torchrun, what follows a script, a module or a program belongs to it, every ``--`` included.
+    Where a job file says what runs, our flags go on behind it, and what follows the first ``--`` are arguments.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Split at the ``--``, and let click read our part."""
-        ours, separator, theirs = _split(args)
-        ctx.allow_interspersed_args = separator
+        """Find where the script's part begins, and let click read ours."""
+        ctx.allow_interspersed_args = False
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        words: tuple[str, ...] = given["words"] if isinstance(given.get("words"), tuple) else ()
+        ours = args[: len(args) - len(words)]
+        theirs: tuple[str, ...] | None = None
+        if ours[-1:] == ["--"]:
+            ours, words, theirs = ours[:-1], (), words
+        elif "--" in words and _is_job_file(words[0], given):
+            before, theirs = args[: args.index("--", len(ours))], words[words.index("--") + 1 :]
+            ctx.allow_interspersed_args = True
+            ours, words = [*ours, *before[len(ours) + 1 :]], words[:1]
         rest = super().parse_args(ctx, ours)
-        ctx.params["script_args"] = theirs if separator else None
-        if separator and len(ctx.params["words"]) > 1:
-            extra = ctx.params["words"][1]
+        if extra := ctx.params["words"]:
             raise click.UsageError(
-                f"{extra!r} stands before the --: arguments of the script go after it", ctx
+                f"{extra[0]!r} stands before the --: arguments of the script go after it", ctx
             )
+        ctx.params |= {"words": words, "script_args": theirs}
         return rest
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Our options before the script; behind it whatever the script takes, of which we know nothing."""
+        if ctx.params.get("words") or ctx.params.get("script_args") is not None:
+            return [_file(incomplete)]
+        return super().shell_complete(ctx, incomplete)
 
-def _split(args: list[str]) -> tuple[list[str], bool, tuple[str, ...]]:
-    if "--" not in args:
-        return args, False, ()
-    index = args.index("--")
-    return args[:index], True, tuple(args[index + 1 :])
+
+def _file(incomplete: str) -> CompletionItem:
+    """The shell's own completion of files."""
+    return CompletionItem(incomplete, type="file")
+
+
+def _is_job_file(word: str, flags: Mapping[str, Any]) -> bool:
+    """Whether the first word of a command line is a job file, not what is to be run."""
+    return word.endswith((".yaml", ".yml")) and not (flags.get("no_python") or flags.get("module"))
 
 
 def names_nothing(flags: Mapping[str, Any]) -> bool:
@@ -196,23 +226,29 @@ def load_job(**asked: Any) -> LoadedJob:
         RequestError: with everything that is wrong with it.
     """
     from swarmtrain.job import load, overrides_from_flags
+    from swarmtrain.job.load import DEFAULT_FILE
 
     flags = {name: value or None for name, value in asked.items()}
-    file, no_python = flags.pop("file"), flags.pop("no_python")
-    words, script_args = asked["words"], asked["script_args"]
-    del flags["words"], flags["script_args"]
-    if script_args is None:  # torchrun's way: the first word is the script, unless a module was named
-        first, args = ((), words) if flags["module"] else (words[:1], words[1:])
-    else:
-        first, args = words, script_args
-    if first and first[0].endswith((".yaml", ".yml")) and not no_python:
+    file, no_python, module = flags.pop("file"), flags.pop("no_python"), flags.pop("module")
+    words, args = flags.pop("words") or (), flags.pop("script_args")
+    ignored = torchrun.ignored([name for name in torchrun.NAMES if flags.get(name)])
+    flags = {name: value for name, value in flags.items() if name not in torchrun.NAMES}
+    if not words and (no_python or module or not (file or flags["settings"] or Path(DEFAULT_FILE).exists())):
+        words, args = args or (), None  # as after any script: the -- only ends our flags
+    first, args = words[:1], words[1:] if args is None else args
+    if first and _is_job_file(first[0], asked):
         if file is not None:
             raise RequestError(f"two job files: {file} and {first[0]}", "give one, or a script")
         file, first = Path(first[0]), ()
     if no_python:
-        if not (first or args):
+        if not first:
             raise RequestError("--no-python needs a program", "swarmtrain run --no-python ./run.sh")
         flags |= {"command": (*first, *args)}
+    elif module:
+        if not first:
+            raise RequestError("--module needs a module's name", "swarmtrain run -m package.train")
+        flags |= {"module": first[0], "args": args}
     else:
         flags |= {"args": args, "script": first[0] if first else None}
-    return dataclasses.replace(load(file, overrides_from_flags(**flags)), words=words_of(asked))
+    loaded = load(file, overrides_from_flags(**flags))
+    return dataclasses.replace(loaded, words=words_of(asked), notices=(*loaded.notices, *ignored))

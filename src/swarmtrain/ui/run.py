@@ -26,7 +26,11 @@ Run SCRIPT with ARGS on every node, or what the job file says, and watch it.
   swarmtrain run --on local -d train.py && swarmtrain attach train
   swarmtrain run --resume                               # go on with what was started here last
 
-As with torchrun, what follows SCRIPT belongs to it; with a -- only what follows that.
+As with Python and torchrun, what follows SCRIPT (with -m a module) belongs to it, so our options stand before it.
+Behind a job file they may go on, and what follows a -- are arguments of its script.
+
+A torchrun command line works as it is. Of its flags, --nnodes, --nproc-per-node, --max-restarts, --rdzv-conf and
+--shutdown-timeout say the same here; the others are taken, and a line says why they are not needed.
 
 Without --on it is on the Swarm that docker speaks to. It is on this machine only where nothing asks for a Swarm: no
 DOCKER_HOST, no DOCKER_CONTEXT or other context than docker's own, no image, and no node's name.

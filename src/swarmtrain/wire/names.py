@@ -36,6 +36,7 @@ ENV_NODE_ID = "SWARMTRAIN_NODE_ID"  # the identity of the machine, where it diff
 ENV_SLOT = "SWARMTRAIN_SLOT"  # order of this agent among its peers
 ENV_DEPLOYMENT = "SWARMTRAIN_DEPLOYMENT"  # changes whenever the stack is deployed anew
 ENV_MOVED = "SWARMTRAIN_MOVED"  # how often the coordinator was moved by a person's word
+ENV_GPUS = "SWARMTRAIN_GPUS"  # what each local node sees, in the order of their slots, between semicolons
 ENV_CODE = "SWARMTRAIN_CODE"  # colon-separated files that, joined, are the user's code as a zip
 
 # Paths inside a container.

@@ -28,7 +28,8 @@ class Task:
     nodes_min: int = 1
     nodes_max: int = 1
     node_names: tuple[str, ...] = ()  # in the order of their ranks; empty for a count
-    workers: int = 0  # per node; 0: one a GPU, or one where there is none
+    workers: int = 0  # per node; 0: as many as it has of what workers_by says, or one where there is none
+    workers_by: Literal["gpu", "cpu"] = "gpu"
     backend: Literal["auto", "nccl", "gloo"] = "auto"
     timeout: float | None = None  # of the process group; None is torch's own default
     start: Literal["warm", "cold"] = "warm"

@@ -1,0 +1,87 @@
+"""What is settled before a run on this machine starts: its GPUs, its files, its arguments. With real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SWARMTRAIN = str(Path(sys.executable).with_name("swarmtrain"))
+SHOW = """\
+import json, os, sys
+print(json.dumps([os.environ.get("CUDA_VISIBLE_DEVICES"), sys.argv[1:], os.environ["LOCAL_WORLD_SIZE"]]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMTRAIN_ON", "local")
+    (tmp_path / "show.py").write_text(SHOW)
+
+
+def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SWARMTRAIN, "run", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | variables,
+        timeout=60,
+        check=False,
+    )
+
+
+def shown(done: subprocess.CompletedProcess[str]) -> list[list[object]]:
+    """What each rank printed, by rank."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line.partition(" ")[2]) for line in sorted(done.stdout.splitlines())]
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that lists two GPUs. Nothing else of it is pretended: no test here computes on them."""
+    (tmp_path / "driver").mkdir()
+    program = tmp_path / "driver" / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: T4 (UUID: GPU-aa)'\necho 'GPU 1: T4 (UUID: GPU-bb)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_nodes_on_one_machine_share_out_its_gpus_or_are_refused() -> None:
+    shows = ("--no-python", sys.executable, "show.py")  # no torch, for speed
+    done = run("-j", "2..2", *shows)
+    assert [row[0] for row in shown(done)] == ["0", "1"]
+    assert "2 GPUs for 2 nodes: each has 1 GPU of its own" in done.stderr
+
+    named = run("-j", "2x1", "-e", "CUDA_VISIBLE_DEVICES=GPU-bb,0", *shows)
+    assert [row[0] for row in shown(named)] == ["GPU-bb", "0"]
+
+    refused = run("-j", "3x1", "--name", "three", *shows)
+    assert refused.returncode == 3
+    assert "error: this machine has 2 GPUs, and 3 workers need one each" in refused.stderr
+    one = run("-j", "1x2", "--name", "three", *shows, CUDA_VISIBLE_DEVICES="1")
+    assert one.returncode == 3 and "1 GPU, and 2 workers need one each" in one.stderr
+    listed = subprocess.run([SWARMTRAIN, "ps", "-a"], capture_output=True, text=True, check=True)
+    assert "three" not in listed.stdout, "nothing has started"
+
+    assert [row[0] for row in shown(run("-j", "3x1", "--gpus", "0", *shows))] == ["", "", ""]
+
+
+def test_a_module_gets_everything_behind_it_and_torchrun_s_own_flags_are_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "__init__.py").touch()
+    (tmp_path / "pkg" / "show.py").write_text(SHOW)
+    line = (
+        "--standalone --nnodes=1 --nproc_per_node=2 --rdzv_id=7 --role=x -m pkg.show --lr 1 --name two -- -j"
+    )
+    done = run(*line.split())
+    assert shown(done) == [[os.environ.get("CUDA_VISIBLE_DEVICES"), line.split()[-6:], "2"]] * 2
+    assert "--standalone, --rdzv-id: ignored, since one command starts every node" in done.stderr
+    again = run("--resume")
+    assert "as show.1 was started" in again.stderr and shown(again) == shown(done)
