@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.launchers.processes import Process, ProcessTable
+from swarmtrain.launchers.processes import Process, ProcessTable, kill_trees
 
 COUNTING = """
 import time
@@ -31,11 +29,11 @@ def handle(tmp_path: Path, home: Path) -> RunHandle:
 
 
 def restart_coordinator(place: Path, pause: float) -> None:
-    """Kill the coordinator of a run as a crash would, and start it again as Swarm would."""
-    table = ProcessTable(place / "processes.json")
+    """Kill the coordinator of a run, its keeper with it, and start it again as Swarm would."""
+    table = ProcessTable(place / "processes.json", lambda node: place)
     coordinator = table.read()[""]
     words, variables = coordinator.as_started()
-    os.kill(coordinator.pid, signal.SIGKILL)
+    assert kill_trees([coordinator], 5.0) == []
     time.sleep(pause)
     table.note("", Process.start(words, variables, place))
 

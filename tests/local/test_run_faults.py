@@ -15,6 +15,7 @@ from waiting import processes_of, until
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.processes import Process, ProcessTable
+from swarmtrain.wire.processes import descendants
 
 PLANTED = """
 import os, signal, sys, time
@@ -135,17 +136,16 @@ def test_a_killed_worker_ends_the_run_within_seconds(tmp_path: Path) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-@pytest.mark.parametrize("victim", ["agent", "keeper", "spawner"])
+@pytest.mark.parametrize("victim", ["agent", "guard", "spawner"])
 def test_no_orphan_is_left_whatever_is_killed(tmp_path: Path, victim: str, home: Path) -> None:
     handle = start(tmp_path, PARENT, nodes=2, start="cold")
     status = reach(handle, "running")
     while len(list(home.glob("data/*/node*/work/ready"))) < 2:
         time.sleep(0.05)
     spawner = _parent(workers(status)[0])
-    while b"spawner" in _command(_parent(spawner)):
-        spawner = _parent(spawner)
-    agent = _parent(spawner)
-    os.kill({"spawner": spawner, "agent": agent, "keeper": _parent(agent)}[victim], signal.SIGKILL)
+    guard = _parent(spawner)
+    assert b"spawner" in _command(guard)
+    os.kill({"spawner": spawner, "guard": guard, "agent": _parent(guard)}[victim], signal.SIGKILL)
     result = handle.wait(timeout=60)
     assert result.state == "failed"
     assert "node0" in result.reason
@@ -199,8 +199,10 @@ def test_kill_ends_even_what_ignores_term_at_once(tmp_path: Path) -> None:
 def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path: Path, home: Path) -> None:
     handle = start(tmp_path, SLEEPER, start="cold")
     reach(handle, "running")
-    table = ProcessTable(home / "runs" / handle.id / "coordinator" / "processes.json")
-    os.kill(table.read()[""].pid, signal.SIGKILL)
+    place = home / "runs" / handle.id / "coordinator"
+    keeper = ProcessTable(place / "processes.json", lambda node: place).read()[""].pid
+    for pid in (keeper, *descendants(keeper)):
+        os.kill(pid, signal.SIGKILL)
     time.sleep(0.2)
     status = handle.status()
     assert status["state"] == "failed"

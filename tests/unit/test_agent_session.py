@@ -14,6 +14,7 @@ from swarmtrain.agent.agent import Agent
 from swarmtrain.agent.choices import Settings
 from swarmtrain.agent.home import Home
 from swarmtrain.agent.session import ended_here
+from swarmtrain.agent.workers import Workers
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.pulse import Activity, Pulse
@@ -70,6 +71,11 @@ class Scene:
         return joins[0], heard
 
 
+def workers_of(agent: Agent, generation: int, nodes: int = 1) -> Workers:
+    """Workers as a start makes them."""
+    return agent.share._workers_of(generation, nodes)
+
+
 def running(g: int) -> dict[str, Any]:
     return {"g": g, "rank": 0, "state": "running", "pid": 1, "t": 1.0}
 
@@ -84,9 +90,8 @@ def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Pat
 
     async def act() -> None:
         agent = scene.agent
-        agent.share.generation = agent.share.workers.generation = 3
+        agent.share.workers = workers_of(agent, 3)
         agent.share.workers.states[0] = running(3)
-        agent.share.workers.done.clear()
         join, heard = await scene.session(worker_ends)
         assert (join["idle"], join["drained"], join["generation"]) == (False, False, 3)
         assert join["states"][0]["state"] == "running"
@@ -119,7 +124,7 @@ def test_an_order_to_stop_that_comes_right_behind_the_start_is_obeyed(tmp_path: 
         agent = scene.agent
         agent.session.hear({"start": {"g": 5, "ranks": [0]}})
         agent.session.hear({"stop": {"g": 5, "grace": 0.0, "how": "kill"}})
-        assert agent.share.generation == 5 and agent.share.ordered.is_set()
+        assert agent.share.generation == 5 and agent.share.idle
 
     asyncio.run(act())
 
@@ -157,7 +162,7 @@ def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_t
     settings = Settings("10.0.0.1:29400", "a", "a", 0, Storage(tmp_path), ())
     agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
     share = agent.share
-    share.generation, share.nodes = 1, 2
+    share.workers = workers_of(agent, 1, nodes=2)
     pulse = share.workers._pulses[0] = Pulse.create(tmp_path / "pulse")
     assert agent._patience() == 600  # it starts
     pulse.activity = Activity.NONE
@@ -167,7 +172,7 @@ def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_t
     assert agent._patience() == 180  # steps of 90 s
     pulse.activity = Activity.EVALUATION
     assert agent._patience() == 600
-    share.nodes = 1
+    share.workers.nodes = 1
     assert agent._patience() == 180
 
 
@@ -177,7 +182,7 @@ def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path)
     async def act() -> None:
         for on in (True, False):
             scene.agent.session.hear({"pause": {"g": 0, "on": on}})
-            assert scene.agent.share.ordered.is_set() is on
+            assert scene.agent.share.workers.ordered.is_set() is on
 
     asyncio.run(act())
 

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from swarmtrain.launchers.processes import Process, kill_trees
 
 HEAD = """
 import os, pathlib, subprocess, sys, time
@@ -31,7 +34,8 @@ def start(
     lives = path / "lives"
     lines = "\n".join(f"    {line}" for line in work.strip().splitlines())
     head = HEAD.format(pause=pause, short=short)
-    program = f"{head}\ndef work():\n{lines}\nsys.exit(keeper.keep(work, again={again}))\n"
+    keep = f"keeper.keep(work, again={again}, note=lives.with_name(keeper.KEPT.name))"
+    program = f"{head}\ndef work():\n{lines}\nsys.exit({keep})\n"
     command = [sys.executable, "-c", program, str(lives)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True), lives
 
@@ -115,10 +119,28 @@ return 5
 
 
 def test_the_child_hears_when_its_keeper_is_killed(tmp_path: Path) -> None:
-    process, lives = start(tmp_path, "begin()\ntime.sleep(60)", again=True)
+    process, lives = start(tmp_path, "begin()\ntime.sleep(60)")
     wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
     child = int(lives.read_text())
     process.kill()
     finish(process)
     wait_for(lambda: not alive(child))
-    assert not os.path.exists(f"/proc/{process.pid}")  # noqa: PTH110
+
+
+def test_a_child_that_would_be_started_again_outlives_its_keeper_and_is_found(tmp_path: Path) -> None:
+    process, lives = start(tmp_path, "begin()\ntime.sleep(60)", again=True)
+    wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
+    child = int(lives.read_text())
+    process.kill()
+    process.wait()
+    found = Process.kept_in(tmp_path)
+    assert found is not None and found.pid == child and found.lives
+    assert kill_trees([found], 5.0) == []
+    assert Process.kept_in(tmp_path) is None
+    finish(process)
+
+
+def test_a_process_of_before_a_reboot_is_not_taken_for_one_with_its_number_and_its_start() -> None:
+    now = Process.of(os.getpid())
+    assert now.lives
+    assert not replace(now, boot="another").lives

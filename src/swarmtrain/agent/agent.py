@@ -21,7 +21,7 @@ from swarmtrain.agent.share import Share
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.alive import beat
-from swarmtrain.wire.keeper import keep
+from swarmtrain.wire.keeper import KEPT, keep
 from swarmtrain.wire.task import Task, Ticket
 
 _BEAT_SECONDS = 0.5
@@ -68,13 +68,14 @@ class Agent:
 
     async def _tick(self) -> None:
         """The heartbeat; and the end of the workers when nobody has led them for too long and they stand still."""
-        workers, pump = self.share.workers, self.share.pump
         moved, told, begun = time.monotonic(), 0.0, False
         progress: object = None
         while True:
-            now = time.monotonic()
-            pulses = workers.pulses()
-            progress, before = ([pulse[2:4] for pulse in pulses], pump.written()), progress
+            now, workers = time.monotonic(), self.share.workers
+            progress, before = (
+                ([pulse[:4] for pulse in workers.pulses()], self.share.pump.written()),
+                progress,
+            )
             if self.line.channel is not None or progress != before:
                 moved = now
             begun, before_begun = workers.begun(), begun
@@ -95,7 +96,7 @@ class Agent:
         share = self.share
         if share.generation == 0:
             return max(_LEASE, self._task.join_deadline)
-        if share.nodes > 1 and not self._is_here() and share.workers.is_busy():
+        if share.workers.nodes > 1 and not self._is_here() and share.workers.is_busy():
             return _LEASE_BUSY
         return max(_LEASE, 2 * share.workers.usual())
 
@@ -125,14 +126,15 @@ class Agent:
 
     async def _leave(self) -> None:
         """Somebody stops this agent. The coordinator says how: the workers save and leave, or are ended."""
-        workers, ordered = self.share.workers, self.share.ordered
         self._exit_code = 143
         self.session.leave()
+        workers = self.share.workers
         if self.line.channel is not None:
-            await _within(_ANSWER, ordered.wait(), workers.done.wait())
-        if not ordered.is_set():
-            workers.stop(self._task.stop_grace)
-        await workers.done.wait()
+            await _within(_ANSWER, workers.ordered.wait(), workers.done.wait())
+        while not (workers := self.share.workers).done.is_set():  # also those whose start was on its way
+            if not workers.ordered.is_set():
+                workers.stop(self._task.stop_grace)
+            await workers.done.wait()
         await _within(_DELIVERY, *(asyncio.shield(task) for task in self.share.on_its_way()), every=True)
         await asyncio.sleep(0.05)
         self.share.clear()
@@ -151,7 +153,8 @@ async def _within(seconds: float, *waits: Awaitable[Any], every: bool = False) -
 
 def main(argv: list[str]) -> int:
     """The agent below its keeper; with ``--again`` it is started again when it dies, as Docker does elsewhere."""
-    return keep(_run, again="--again" in argv)
+    again = "--again" in argv
+    return keep(_run, again=again, note=KEPT if again else None)
 
 
 def _run() -> int:

@@ -6,13 +6,14 @@ import os
 import shutil
 from pathlib import Path
 
+from swarmtrain.wire import private
 from swarmtrain.wire.snapshots import Snapshot, listed
 
 SNAPSHOTS = "snapshots"
 
 
 def lay_out(memory: Path, owner: str) -> None:
-    """Make the directories, and empty them of what a run that had the same id has left. Raises OSError.
+    """Make the directories, each this user's alone, and empty them of what another run has left. Raises OSError.
 
     Args:
         owner: what tells one run from another.
@@ -20,7 +21,8 @@ def lay_out(memory: Path, owner: str) -> None:
     mark = memory / ".owner"
     if memory.exists() and not (mark.exists() and mark.read_text() == owner):
         shutil.rmtree(memory)
-    (memory / SNAPSHOTS).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (memory.parent.parent, memory.parent, memory, memory / SNAPSHOTS):
+        private.make(path)
     mark.write_text(owner)
 
 

@@ -84,6 +84,8 @@ class Desk:
     async def _guard(self, number: int, work: Awaitable[None]) -> None:
         try:
             await work
+        except ConnectionError:
+            pass  # whoever asked has gone
         except SwarmtrainError as error:
             await self._send(
                 {"reply": number, "error": error.message, "hint": error.hint, "exit": error.exit_code}

@@ -49,8 +49,7 @@ class Session:
         self._ticket, self._settings, self._choices = ticket, settings, choices
         self._share, self._line = share, line
         self._incarnation = secrets.token_hex(8)
-        self._desk = Desk(settings.storage, settings.node, line.send)
-        self._desk.env = choices.env
+        self._desk: Desk | None = None  # of this connection: answers never go to another one
         self._copy: JournalCopy | None = None
         self._moved = 0  # the highest number of a move of the coordinator that this agent has seen
         self._background = Background()
@@ -93,6 +92,7 @@ class Session:
                 self.over.set()
                 return
             self._welcomed(answer["welcome"])
+            self._desk = self._answering(answer["welcome"], channel)
             self._line.open(channel)
             self._share.say_again()
             self._say_leaving()
@@ -106,7 +106,9 @@ class Session:
                 pumping.cancel()
         finally:
             self._line.channel = None
-            self._desk.close()
+            if self._desk is not None:
+                self._desk.close()
+                self._desk = None
             channel.close()
 
     def leave(self) -> None:
@@ -155,13 +157,18 @@ class Session:
 
     def _welcomed(self, welcome: Message) -> None:
         home = Home(self._settings.storage, welcome["directory"], welcome["lineage"], welcome["node"])
-        self._desk.node, self._desk.lineage = home.node, home.lineage
         moved, self._moved = welcome["moved"] > self._moved, max(self._moved, welcome["moved"])
         if self._copy is None or moved:
             self._copy = JournalCopy(home.journal)
             self._copy.forget()
         offsets: dict[Key, int] = {(kind, g, r): offset for kind, g, r, offset in welcome["offsets"]}
         self._share.welcomed(home, offsets, welcome["generation"], moved=moved)
+
+    def _answering(self, welcome: Message, channel: Channel) -> Desk:
+        """What answers those who look in through this connection."""
+        desk = Desk(self._settings.storage, welcome["node"], channel.send)
+        desk.lineage, desk.env = welcome["lineage"], self._choices.env
+        return desk
 
     async def _hand_over(self, channel: Channel) -> None:
         """Give a coordinator that begins elsewhere what this node knows of the journal."""
@@ -199,7 +206,7 @@ class Session:
                 pass  # it is there: that is all it says
             case {"ack": {"kind": kind, "g": generation, "r": rank, "o": offset}}:
                 self._share.pump.confirm((kind, generation, rank), offset)
-            case _:
+            case _ if self._desk is not None:
                 self._desk.hear(message)
 
     async def _end(self) -> None:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+from swarmtrain.agent import memory
 from swarmtrain.agent.choices import Settings
 from swarmtrain.agent.environment import Node, Part
 from swarmtrain.agent.home import Home
 from swarmtrain.agent.line import Background, Line
 from swarmtrain.agent.pump import Key, Pump
+from swarmtrain.agent.spawner import Life, Spawner
 from swarmtrain.agent.stacks import stacks, stopped
 from swarmtrain.agent.workers import Workers
 from swarmtrain.errors import SwarmtrainError
@@ -29,47 +32,50 @@ class Share:
 
     Attributes:
         home: its directories; None before the first welcome.
-        generation: the last one that this node was told to begin; 0 before.
-        nodes: how many take part in it.
-        ordered: the coordinator has said how the current generation ends.
+        workers: those of the last generation that this node was told to begin, with all that is true of it alone.
     """
 
     def __init__(
         self, task: Task, ticket: Ticket, settings: Settings, env: Mapping[str, str], line: Line
     ) -> None:
         self._ticket, self._settings, self._line = ticket, settings, line
-        self.workers = Workers(task, env, self._worker_changed, line.note)
+        start = "cold" if task.kind == "command" else task.start
+        self.spawner = Spawner(start, env, line.note, line.trouble)
+        self._workers_of = partial(Workers, task, env, self._worker_changed, line.note)
+        self.workers = self._workers_of()
         self.pump = Pump()
         self.home: Home | None = None
-        self.generation, self.nodes = 0, 1
-        self.ordered = asyncio.Event()
         self._prepared = asyncio.Event()  # the directories and the code are there
-        self._starting = False  # a generation is to begin as soon as this node is prepared
         self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
         self._undelivered: dict[int, asyncio.Task[None]] = {}  # generations whose output is on its way
         self._background = Background()
 
     async def open(self) -> None:
         """Start the spawner, which begins to import what workers need."""
-        await self.workers.open(self._settings.storage.root)
+        await self.spawner.open(self._settings.storage.root)
         self._background.run(self._warm_up())
 
     async def close(self) -> None:
         """End whatever still runs."""
         self.workers.stop(0.0)
-        await self.workers.close()
+        await self.spawner.close()
 
     async def _warm_up(self) -> None:
-        await self.workers.warm.wait()
+        await self.spawner.warm.wait()
         await self._prepared.wait()
         self._line.post({"warm": True})
 
     # ---- how it stands ---------------------------------------------------------------------------------------
 
     @property
+    def generation(self) -> int:
+        """The last one that this node was told to begin; 0 before the first."""
+        return self.workers.generation
+
+    @property
     def idle(self) -> bool:
         """No worker is left, and none is about to start."""
-        return self.workers.done.is_set() and not self._starting
+        return self.workers.done.is_set()
 
     @property
     def drained(self) -> bool:
@@ -79,7 +85,7 @@ class Share:
     @property
     def warm(self) -> bool:
         """Workers could start at once."""
-        return self.workers.warm.is_set() and self._prepared.is_set()
+        return self.spawner.warm.is_set() and self._prepared.is_set()
 
     def on_its_way(self) -> list[asyncio.Task[None]]:
         """What ends when all that a generation wrote has arrived, one for each that wrote something."""
@@ -142,24 +148,25 @@ class Share:
         """
         if start["g"] <= self.generation or not self.workers.done.is_set():
             return
-        self.generation, self.nodes = start["g"], start.get("nodes", 1)
-        self.ordered.clear()
-        self._starting = True
-        self._background.run(self._start(start))
+        self.workers.release()
+        self.workers = self._workers_of(start["g"], start.get("nodes", 1))
+        self._background.run(self._start(self.workers, start))
+        self._background.run(self._finish(self.workers))
 
-    async def _start(self, start: Message) -> None:
+    async def _start(self, workers: Workers, start: Message) -> None:
         await self._prepared.wait()
-        self._starting = False
-        if start["g"] == self.generation and not self.ordered.is_set():
-            try:
-                for kind, rank, path in self._begin(start):
-                    self.pump.watch((kind, start["g"], rank), path)
-            except OSError as error:
-                self._line.trouble(f"workers cannot be started: {error}")
-        self._background.run(self._finish(start["g"]))  # at once, if it was stopped before it began
+        life = await self.spawner.life()
+        if workers.ordered.is_set():  # its end was ordered before it began
+            workers.abandon()
+            return
+        try:
+            for kind, rank, path in self._begin(workers, life, start):
+                self.pump.watch((kind, workers.generation, rank), path)
+        except OSError as error:
+            self._line.trouble(f"workers cannot be started: {error}")
 
-    def _begin(self, start: Message) -> list[tuple[str, int, Path]]:
-        """Start its workers; returns what `Workers.begin` does. Raises OSError."""
+    def _begin(self, workers: Workers, life: Life, start: Message) -> list[tuple[str, int, Path]]:
+        """Start the workers of a generation; returns what `Workers.begin` does. Raises OSError."""
         home, choice = self.home, self._line.choice
         assert home is not None and choice is not None, "a generation begins after the welcome"
         parts = [
@@ -186,37 +193,36 @@ class Share:
             memory=str(home.memory_snapshots),
             submission=self._ticket.submission,
         )
-        return self.workers.begin(parts, node, home.work, home.output, home.memory)
+        memory.lay_out(home.memory, self._ticket.submission)
+        return workers.begin(life, parts, node, home.work, home.output, home.memory)
 
-    async def _finish(self, generation: int) -> None:
-        """When all workers are gone, say so; and again when everything they wrote has arrived."""
-        self._deliver(generation)
-        await self.workers.done.wait()
+    async def _finish(self, workers: Workers) -> None:
+        """When all workers of a generation are gone, say so; and again when everything they wrote has arrived."""
+        self._deliver(workers.generation, workers)
+        await workers.done.wait()
         if self._line.channel is not None:  # else the coordinator learns of it when this agent joins again
-            self._say_idle(generation)
+            self._say_idle(workers.generation)
 
     def stop(self, generation: int, grace: float, how: str) -> None:
         """End the workers of a generation, as `Workers.stop` does."""
         if generation == self.generation:
-            self.ordered.set()
             self.workers.stop(grace, how)
 
     def pause(self, generation: int, on: bool) -> None:
         """Ask the workers of a generation to save and leave, or take it back."""
         if generation == self.generation:
-            (self.ordered.set if on else self.ordered.clear)()
             self.workers.pause(on)
 
     def look(self, generation: int) -> None:
         """Find out what the workers of a generation are doing, for a coordinator that sees no progress."""
         if generation == self.generation:
-            self._background.run(self._answer_stacks(generation))
+            self._background.run(self._answer_stacks(self.workers))
 
-    async def _answer_stacks(self, generation: int) -> None:
-        pids = self.workers.pids()
-        texts = await stacks(pids, self.workers.stack_files())
+    async def _answer_stacks(self, workers: Workers) -> None:
+        pids = workers.pids()
+        texts = await stacks(pids, workers.stack_files())
         found = {rank: {"stack": text, "stopped": stopped(pids[rank])} for rank, text in texts.items()}
-        await self._line.send({"stacks": {"g": generation, "ranks": found}})
+        await self._line.send({"stacks": {"g": workers.generation, "ranks": found}})
 
     async def end(self) -> None:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""
@@ -240,13 +246,13 @@ class Share:
 
     # ---- what its workers wrote ------------------------------------------------------------------------------
 
-    def _deliver(self, generation: int) -> None:
+    def _deliver(self, generation: int, workers: Workers | None = None) -> None:
         if generation not in self._undelivered:
-            self._undelivered[generation] = asyncio.ensure_future(self._delivered(generation))
+            self._undelivered[generation] = asyncio.ensure_future(self._delivered(generation, workers))
 
-    async def _delivered(self, generation: int) -> None:
-        if generation == self.generation:
-            await self.workers.done.wait()
+    async def _delivered(self, generation: int, workers: Workers | None) -> None:
+        if workers is not None:
+            await workers.done.wait()
         await self.pump.drained(generation)
         del self._undelivered[generation]
         self._line.post({"drained": generation})

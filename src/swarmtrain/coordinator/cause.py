@@ -57,13 +57,14 @@ def worker_failure(state: Message, rank: int, node: str, exit: str, clock: float
     """The failure of a worker that an agent reports.
 
     Args:
-        state: the agent's words: ``code``, ``signal``, ``t``, and where they are known ``error`` and ``memory``.
+        state: the agent's words: ``code``, ``signal``, ``t``; where they are known, ``error``, ``memory`` and
+            ``why``, which goes on after the exit.
         exit: its wait status in words.
         clock: seconds to add to the agent's times.
     """
     error = state.get("error") or {}
     number = state.get("signal")
-    kind, summary = ("exit" if number is None else "signal"), exit
+    kind, summary = ("exit" if number is None else "signal"), " ".join(filter(None, [exit, state.get("why")]))
     if state.get("memory"):
         kind, summary = "memory", f"{exit}: out of memory ({state['memory']})"
     elif error:

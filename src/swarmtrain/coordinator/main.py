@@ -18,7 +18,7 @@ from swarmtrain.coordinator.salvage import salvage
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
-from swarmtrain.wire.keeper import keep
+from swarmtrain.wire.keeper import KEPT, keep
 from swarmtrain.wire.sockets import serve, serve_unix
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
@@ -32,7 +32,9 @@ def main(argv: list[str]) -> int:
     With ``--leave`` the process ends soon after the run: on this machine the archive needs no process. Nor is there
     anybody else on it who would start the coordinator again when it dies.
     """
-    return keep(partial(_lead, leave=True), again=True) if "--leave" in argv else _lead(leave=False)
+    if "--leave" not in argv:
+        return _lead(leave=False)
+    return keep(partial(_lead, leave=True), again=True, note=KEPT)
 
 
 def _lead(leave: bool) -> int:

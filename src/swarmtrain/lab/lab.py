@@ -27,6 +27,7 @@ from swarmtrain.lab.names import (
 )
 from swarmtrain.lab.node import PATIENCE, Node, NodeStatus
 from swarmtrain.swarm.docker import DockerFailed
+from swarmtrain.wire import private
 
 MOST_NODES = 20
 DEFAULT_NODES = 3
@@ -257,7 +258,7 @@ class Lab:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One change of a lab at a time."""
-        self.names.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make(self.names.state)
         while True:
             with open(self.names.lock, "w") as lock:
                 try:

@@ -29,7 +29,7 @@ from swarmtrain.launchers.processes import TOLD_TO_GO, Process, ProcessTable, ki
 from swarmtrain.swarm import bundle, code
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.task import task_of, ticket_of
-from swarmtrain.wire import names
+from swarmtrain.wire import names, private
 from swarmtrain.wire.gpus import VISIBLE, cards, visible
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.sockets import UNIX, dial_unix
@@ -70,6 +70,7 @@ class LocalLauncher:
 
     def check(self, job: LoadedJob) -> list[Notice]:
         """See Launcher.check."""
+        self._check_home()
         checked = self._checked = _Checked(job, code.of(job, limit=None), _shares(job))
         _, notices = _interpreter(job.job)
         notices += [Notice(text) for text in (checked.shares.notice, *checked.sent.notices) if text]
@@ -88,6 +89,7 @@ class LocalLauncher:
         sent, shares = self._checked.sent, self._checked.shares
         interpreter, _ = _interpreter(job.job)
         place = self._storage.coordinator(run.id)
+        private.make(self._storage.root)
         try:
             place.mkdir(parents=True, mode=0o700)
         except FileExistsError:
@@ -162,6 +164,7 @@ class LocalLauncher:
     def runs(self) -> list[Run]:
         """See Launcher.runs."""
         found = []
+        self._check_home()
         for directory in self._storage.runs():
             try:
                 job, number = parse_handle(directory)
@@ -193,7 +196,7 @@ class LocalLauncher:
         """See Launcher.trouble."""
         for node, process in self._processes(run.id).read().items():
             if process != TOLD_TO_GO and not process.lives:
-                place = self._storage.run(run.id) / node if node else self._storage.coordinator(run.id)
+                place = self._place(run.id, node)
                 who = f"the agent of {node}" if node else "the coordinator"
                 return Obstacle(f"{who} ended: {_last_words(place / 'log')}")
         return Obstacle()
@@ -230,6 +233,26 @@ class LocalLauncher:
         except OSError as error:
             raise ClusterError(f"{run.id} could not be removed whole: {error}") from error
 
+    def _check_home(self) -> None:
+        """Runs are kept, and found, only where nobody else could have put one.
+
+        Raises:
+            ClusterError: somebody else could.
+        """
+        root = self._storage.root
+        try:
+            why = private.trouble(root)
+        except OSError:
+            why = ""  # it is yet to be made
+        if not why and (shared := private.above(root)):
+            root, why = Path(shared), "can be written by everybody (it has no sticky bit)"
+        if why:
+            raise ClusterError(
+                f"runs on this machine would be kept in {self._storage.root}, but {root} {why}",
+                "others could put their code in place of yours there: `chmod go-w` it if it is yours, or set "
+                "SWARMTRAIN_HOME to a directory of your own",
+            )
+
     def _coordinator_lives(self, directory: str) -> bool:
         process = self._processes(directory).read().get("")
         if process is not None:
@@ -238,7 +261,12 @@ class LocalLauncher:
         return (place / "job.json").exists() and not (place / "journal.jsonl").exists()
 
     def _processes(self, directory: str) -> ProcessTable:
-        return ProcessTable(self._storage.coordinator(directory) / "processes.json")
+        table = self._storage.coordinator(directory) / "processes.json"
+        return ProcessTable(table, partial(self._place, directory))
+
+    def _place(self, directory: str, node: str) -> Path:
+        """Where a node's agent was started; the coordinator's name is empty."""
+        return self._storage.run(directory) / node if node else self._storage.coordinator(directory)
 
     def _origin(self, directory: str) -> Origin | None:
         try:

@@ -1,6 +1,7 @@
 """The processes that the local launcher started, as they are written down beside each run.
 
-A process number may be given to another one after its end, so a process is known by its number and its start.
+What is written down is the keeper of each (`wire.keeper`). A keeper that is killed leaves its child behind, which goes
+on; the keeper has written down whom it keeps, so that the child is found in its place.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from swarmtrain.wire.processes import descendants, kill_all
+from swarmtrain.wire.keeper import KEPT
+from swarmtrain.wire.processes import began, boot, descendants, kill_all
 from swarmtrain.wire.storage import write_whole
 
 
@@ -26,10 +28,12 @@ class Process:
     Attributes:
         pid: its number.
         began: when it started, in clock ticks since the machine did; 0 of one that was over before anybody asked.
+        boot: the machine's boot that both are of.
     """
 
     pid: int
     began: int
+    boot: str = ""
 
     @classmethod
     def start(cls, argv: list[str], environment: Mapping[str, str], directory: Path) -> Process:
@@ -50,12 +54,22 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> Process:
         """The process that has this number now."""
-        return cls(pid, _began(pid))
+        return cls(pid, began(pid), boot())
+
+    @classmethod
+    def kept_in(cls, directory: Path) -> Process | None:
+        """The process that a keeper in this directory keeps, or kept last, if it lives."""
+        try:
+            fields = json.loads((directory / KEPT).read_text())
+        except (OSError, ValueError):
+            return None
+        process = cls(**fields)
+        return process if process.lives else None
 
     @property
     def lives(self) -> bool:
         """Whether it is still there, and still the same."""
-        return self.began != 0 and _began(self.pid) == self.began
+        return self.began != 0 and began(self.pid) == self.began and self.boot == boot()
 
     def end(self, seconds: float) -> bool:
         """Ask it to end, as Docker would, and wait; False: it has not within ``seconds``."""
@@ -81,17 +95,25 @@ TOLD_TO_GO = Process(0, 0)  # in place of one that was told to go: nothing is wr
 
 
 class ProcessTable:
-    """The processes of one run by node, in a file; the coordinator is under the empty name."""
+    """The processes of one run by node, in a file; the coordinator is under the empty name.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        place: the directory that the process of a node was started in.
+    """
+
+    def __init__(self, path: Path, place: Callable[[str], Path]) -> None:
+        self._path, self._place = path, place
 
     def read(self) -> dict[str, Process]:
-        """All of them; none where nothing was written down yet."""
+        """All of them, and what outlived its keeper in that one's place; none where nothing was written down yet."""
         try:
-            return {node: Process(**each) for node, each in json.loads(self._path.read_text()).items()}
+            noted = {node: Process(**each) for node, each in json.loads(self._path.read_text()).items()}
         except (OSError, ValueError):
             return {}
+        return {
+            node: process if process.lives else Process.kept_in(self._place(node)) or process
+            for node, process in noted.items()
+        }
 
     def note(self, node: str, process: Process) -> None:
         """Write down the process of a node."""
@@ -115,11 +137,3 @@ def kill_trees(roots: Iterable[Process], seconds: float) -> list[int]:
             return left
         time.sleep(0.05)
     return []
-
-
-def _began(pid: int) -> int:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] == "Z" else int(fields[19])

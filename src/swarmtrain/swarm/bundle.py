@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarmtrain.swarm import zips
+from swarmtrain.wire import private
 
 PARTS = ("errors", "inside", "wire", "coordinator", "agent", "worker", "trainer")
 MAX_BYTES = 500_000  # the size of a config on old engines
@@ -50,12 +51,16 @@ def cache_directory() -> Path:
 
 
 def on_disk() -> Path:
-    """The bundle as a file, for launchers that start processes from it; made when it is not there. Raises OSError."""
+    """The bundle as a file, for launchers that start processes from it; made when it is not there.
+
+    Raises:
+        OSError: it cannot be made, or others could put another one in its place.
+    """
     bundle = build()
     path = cache_directory() / f"bundle-{bundle.digest}.zip"
+    private.make(path.parent)
     if path.is_file() and path.read_bytes() == bundle.data:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".bundle-", delete=False) as aside:
         aside.write(bundle.data)
     try:

@@ -29,7 +29,7 @@ from swarmtrain.trainer.snapshot_files import Position
 from swarmtrain.trainer.staging import on_cpu
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.trainer.writer import Content, Outcome, SnapshotWriter, Tier
-from swarmtrain.wire import names
+from swarmtrain.wire import names, private
 
 _KEPT_IN_MEMORY = 2
 _SHARE_FOR_MEMORY = 0.05  # of the time at most goes to writing there: of large states fewer are taken
@@ -389,7 +389,12 @@ def _least_fence() -> int:
 
 def _memory_tier() -> Tier | None:
     directory = os.environ.get(names.ENV_MEMORY)
-    return Tier("memory", Path(directory), _KEPT_IN_MEMORY, MEMORY) if directory else None
+    if not directory:
+        return None
+    if not private.is_safe(Path(directory)):  # what lies there is unpickled
+        _complain(f"no snapshots are kept in memory: others can write into {directory}, or what leads to it")
+        return None
+    return Tier("memory", Path(directory), _KEPT_IN_MEMORY, MEMORY)
 
 
 def _complain(text: str) -> None:

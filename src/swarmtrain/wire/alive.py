@@ -12,7 +12,7 @@ from pathlib import Path
 
 from swarmtrain.wire import names
 
-_MARK = Path("/tmp/.swarmtrain-alive")
+_MARK = Path(names.ALIVE)
 _STALE = 30.0
 
 

@@ -3,19 +3,27 @@
 It is the container's process 1, or on local the process that everything of a node descends from. Orphans of its child,
 of the workers or of the workers' own children come to it, since it is their subreaper; when the child ends, however it
 ends, the keeper kills what is left of the tree. In a container it then passes the exit code on, and Docker starts the
-container again; on local there is nobody else to do that. Should the keeper be killed, the child is told by SIGTERM.
+container again; on local there is nobody else to do that.
+
+In a container everything ends with its process 1. On local a child whose keeper is killed goes on, since nothing is
+wrong with it; the keeper has written down whom it keeps, so that the launcher finds it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from swarmtrain.wire import processes
+
+KEPT = Path("kept.json")  # in the directory that a local launcher starts a keeper in: whom it keeps
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _AGAIN_SECONDS = 1.0  # as Swarm waits before it starts a task again
@@ -24,13 +32,14 @@ _SHORT_LIVES = 3
 _SWEEP_SECONDS = 2.0  # in which what is about to end by itself does
 
 
-def keep(work: Callable[[], int], *, again: bool = False) -> int:
+def keep(work: Callable[[], int], *, again: bool = False, note: Path | None = None) -> int:
     """Run ``work`` in a child; return its exit code when nothing below this process is left running.
 
     Args:
         work: its exit code 0 means: done, not to be started again.
         again: start it again when it ends otherwise, unless it was this process that was told to end, or it keeps
             dying within seconds.
+        note: the file in which it is written down who is kept.
     """
     processes.become_subreaper()
     child = 0
@@ -55,8 +64,11 @@ def keep(work: Callable[[], int], *, again: bool = False) -> int:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            processes.die_with_parent(signal.SIGTERM, keeper)
+            if not again:
+                processes.die_with_parent(signal.SIGTERM, keeper)
             return work()
+        if note is not None:
+            _write_down(child, note)
         for number in _SIGNALS:
             signal.signal(number, forward)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -68,6 +80,12 @@ def keep(work: Callable[[], int], *, again: bool = False) -> int:
             return code
         print(f"ended with {code}; starting it again", file=sys.stderr, flush=True)
         time.sleep(_AGAIN_SECONDS)
+
+
+def _write_down(child: int, note: Path) -> None:
+    fields = {"pid": child, "began": processes.began(child), "boot": processes.boot()}
+    with contextlib.suppress(OSError):  # a disk that is full is no reason not to keep it
+        note.write_text(json.dumps(fields))
 
 
 def _wait(child: int) -> int:

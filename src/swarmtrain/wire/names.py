@@ -45,7 +45,10 @@ JOB = "/opt/swarmtrain/job.json"
 CODE = "/opt/swarmtrain/code-{index:02d}"
 SECRET = "/run/secrets/swarmtrain"
 STORAGE = "/swarmtrain"
-SOCKET = "/tmp/.swarmtrain.socket"  # leads to the coordinator's socket
+SOCKET = (
+    "/opt/swarmtrain/socket"  # leads to the coordinator's socket; not in /tmp, which may be the machine's
+)
+ALIVE = "/opt/swarmtrain/alive"  # the sign of life that the health check looks for
 
 # The name of the one volume that every node keeps, and the port of the coordinator inside the run's network.
 VOLUME = "swarmtrain"

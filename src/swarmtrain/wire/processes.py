@@ -1,4 +1,8 @@
-"""What Linux offers to keep a tree of processes together: death signals, subreapers, and the tree in /proc."""
+"""What Linux offers to keep a tree of processes together: death signals, subreapers, and the tree in /proc.
+
+A number is given to another process after the end of its own, and again after a reboot. So one is known by its number,
+its start, and the boot of the machine that both are of.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,23 @@ def die_with_parent(number: int = signal.SIGKILL, parent: int | None = None) -> 
 def become_subreaper() -> None:
     """Orphans below this process become its children instead of init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def boot() -> str:
+    """The identity of the time since this machine (or this container's) has started; empty where none is told."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def began(pid: int) -> int:
+    """When a process started, in clock ticks since its machine did; 0 of one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[19])
 
 
 def descendants(root: int) -> list[int]:

@@ -16,7 +16,7 @@ import time
 from enum import IntEnum
 from pathlib import Path
 
-from swarmtrain.wire import names
+from swarmtrain.wire import names, private
 
 _VERSION = 2
 
@@ -88,8 +88,8 @@ class Pulse(ctypes.Structure):
 
     @classmethod
     def create(cls, path: Path) -> Pulse:
-        """Lay out ``path`` and map it. Raises OSError."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        """Lay out ``path``, a new file, and map it. Raises OSError."""
+        descriptor = private.create(path)
         try:
             os.write(
                 descriptor, bytes(ctypes.sizeof(cls))
@@ -105,7 +105,7 @@ class Pulse(ctypes.Structure):
         """Map what is there.
 
         Raises:
-            OSError: there is no such file. ValueError: it is not a pulse.
+            OSError: there is no such file of this user. ValueError: it is not a pulse.
         """
         pulse = cls._mapped(path)
         if pulse.version != _VERSION:
@@ -114,8 +114,11 @@ class Pulse(ctypes.Structure):
 
     @classmethod
     def _mapped(cls, path: Path) -> Pulse:
-        with path.open("r+b", buffering=0) as file:
-            return cls.from_buffer(mmap.mmap(file.fileno(), ctypes.sizeof(cls)))
+        descriptor = private.open_own(path)
+        try:
+            return cls.from_buffer(mmap.mmap(descriptor, ctypes.sizeof(cls)))
+        finally:
+            os.close(descriptor)
 
     def stepped(self, step: int) -> None:
         """A step is done."""

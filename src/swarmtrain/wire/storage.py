@@ -7,7 +7,8 @@ data/digits.2/NODE/work/         the workers' working directory, with the user's
 data/digits.2/NODE/snapshots/
 
 Beside the root, in memory: /dev/shm/swarmtrain-UID-ROOT/digits.3/NODE/, with the pulses of workers and short-lived
-snapshots. It is gone when the machine or the container is.
+snapshots. It is gone when the machine or the container is. Where that name has been taken by somebody else, or where
+there is no such place, it is memory/ below the root.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from swarmtrain.wire import private
+
+_SHARED = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,12 @@ class Storage:
 
     def clear_memory(self, directory: str) -> None:
         """Remove what nodes of a run have left in memory: those that were killed could not."""
-        shutil.rmtree(self._memory() / directory, ignore_errors=True)
-        try:
-            self._memory().rmdir()
-        except OSError:
-            pass  # other runs are there, or nothing ever was
+        for base in {self._memory(), self.root / "memory"}:
+            shutil.rmtree(base / directory, ignore_errors=True)
+            try:
+                base.rmdir()
+            except OSError:
+                pass  # other runs are there, or nothing ever was
 
     def lineage(self, directory: str) -> str:
         """The data directory a run works in; a run nobody wrote one down for works in its own."""
@@ -108,10 +114,14 @@ class Storage:
     def _memory(self) -> Path:
         """One directory a user and a root: names of runs repeat under another root."""
         mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
-        memory = Path("/dev/shm")
-        if not os.access(memory, os.W_OK):
-            return self.root / "memory"
-        return memory / f"swarmtrain-{os.getuid()}-{mark}"
+        memory = _SHARED / f"swarmtrain-{os.getuid()}-{mark}"
+        try:
+            is_ours = not private.trouble(memory)
+        except FileNotFoundError:
+            is_ours = os.access(_SHARED, os.W_OK)
+        except OSError:
+            is_ours = False
+        return memory if is_ours else self.root / "memory"
 
 
 def _own(place: Path, owner: str, stale: Iterable[Path]) -> None:

@@ -1,0 +1,247 @@
+"""Generations on one node, begun and ended in every order: nothing of an old one reaches a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.agent import network, spawner
+from swarmtrain.agent.agent import Agent
+from swarmtrain.agent.choices import Settings
+from swarmtrain.agent.home import Home
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
+
+# In place of a spawner: it says that workers run, and that they end when they are signalled. It ends one itself, all
+# at once, when the test writes the number of its generation, and dies when the test writes "die".
+STAND_IN = """
+import json, os, select, signal, socket, sys
+agent = socket.socket(fileno=int(os.environ["SWARMTRAIN_SPAWNER_FD"]))
+heard, orders = open("heard", "a", buffering=1), os.open("orders", os.O_RDWR)
+def tell(what, **fields):
+    agent.sendall(json.dumps({what: fields}).encode() + b"\\n")
+tell("ready", torch=None, seconds=0, error=None)
+lines, live = agent.makefile("r"), set()
+os.set_blocking(agent.fileno(), True)
+while True:
+    for ready in select.select([agent, orders], [], [])[0]:
+        if ready == orders:
+            for order in os.read(orders, 100).decode().split():
+                if order == "die":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                for key in sorted(live):
+                    tell("exited", key=key, pid=1, code=0, signal=None)
+                live.clear()
+            continue
+        data = agent.recv(1 << 16)
+        if not data:
+            sys.exit()
+        while not data.endswith(b"\\n"):
+            data += agent.recv(1 << 16)
+        for message in map(json.loads, data.splitlines()):
+            (what, fields), = message.items()
+            print(what, fields["key"], file=heard)
+            if what == "spawn":
+                live.add(fields["key"])
+                tell("started", key=fields["key"], pid=1, start="cold", why=None)
+            elif fields["key"] in live:
+                live.remove(fields["key"])
+                tell("exited", key=fields["key"], pid=1, code=None, signal=fields.get("signal", 15))
+"""
+
+
+class Node:
+    """An agent whose spawner is the stand-in, in a generation of one rank after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "stand_in.py").write_text(STAND_IN)
+        settings = Settings("unix:/nowhere", "a", "a", 0, Storage(path), ())
+        self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
+        self.share, self.said = self.agent.share, list[dict[str, Any]]()
+        self.share.home = Home(Storage(path), "t.1", "t.1", "a")
+        self.share.home.lay_out((), "token")
+        self.share._prepared.set()
+        self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
+        self.agent.line.post = self.said.append  # type: ignore[method-assign]
+
+    def order(self, **message: Any) -> None:
+        self.agent.session.hear(message)
+
+    def start(self, g: int) -> None:
+        master = {"node": "a", "address": "127.0.0.1", "port": 1}
+        part = {"ranks": [0], "group_rank": 0, "nodes": 1, "world_size": 1, "backend": "gloo"}
+        self.order(start={"g": g, "master": master, **part})
+
+    def stop(self, g: int, how: str = "kill", grace: float = 0.0) -> None:
+        self.order(stop={"g": g, "grace": grace, "how": how})
+
+    def tell_spawner(self, word: str) -> None:
+        with (self.path / "orders").open("r+b", buffering=0) as orders:
+            orders.write(word.encode() + b" ")
+
+    async def until_running(self) -> None:
+        await self.until(lambda: self.share.workers.states.get(0, {}).get("state") == "running")
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        async def look() -> None:
+            while not holds():
+                await asyncio.sleep(0.001)
+
+        await asyncio.wait_for(look(), 10)
+
+    def signalled(self) -> set[str]:
+        """The workers that the spawner was asked to signal."""
+        lines = (self.path / "heard").read_text().splitlines()
+        return {line.split()[1] for line in lines if not line.startswith("spawn")}
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    monkeypatch.setattr(spawner, "entrance", lambda what: [sys.executable, str(tmp_path / "stand_in.py")])
+    os.mkfifo(tmp_path / "orders")
+    yield Node(tmp_path)
+
+
+def test_a_stop_that_is_read_together_with_the_next_start_does_not_reach_it(node: Node) -> None:
+    async def act() -> None:
+        await node.share.open()
+        node.start(1)
+        await node.until_running()
+        node.tell_spawner("1")
+        await node.until(lambda: node.share.idle)
+        node.stop(1, grace=0.02)  # the failure of another rank was heard late
+        node.start(2)
+        await node.until_running()
+        await asyncio.sleep(0.1)
+        assert (node.share.generation, node.share.idle) == (2, False)
+        node.stop(2)
+        await node.until(lambda: node.share.idle)
+        await node.share.close()
+        assert node.signalled() == {"g2-r0"}
+
+    asyncio.run(act())
+
+
+def _late(node: Node, g: int, chance: random.Random) -> list[Callable[[], None]]:
+    """Orders and questions of a generation that is over, in any order, some of them twice."""
+    return chance.sample(
+        [
+            *[lambda: node.stop(g, "term", chance.choice([0.0, 0.001]))] * 2,
+            lambda: node.stop(g, "kill"),
+            lambda: node.order(pause={"g": g, "on": chance.random() < 0.5}),
+            lambda: node.order(stacks={"g": g}),
+            lambda: node.start(g),
+        ],
+        chance.randint(0, 6),
+    )
+
+
+def test_no_order_of_an_older_generation_reaches_a_newer_one_in_any_schedule(node: Node) -> None:
+    chance = random.Random(18)
+
+    async def act() -> None:
+        await node.share.open()
+        stopped: list[str] = []
+        for g in range(1, 40):
+            late = _late(node, g - 1, chance) if g > 1 else []
+            late.insert(chance.randint(0, len(late)), lambda: node.start(g))  # noqa: B023 - called at once
+            for order in late:
+                order()
+                if chance.random() < 0.3:  # else they are read together
+                    await asyncio.sleep(0)
+            await node.until_running()
+            assert node.share.generation == g
+            if chance.random() < 0.5:
+                stopped.append(f"g{g}-r0")
+                node.stop(g, chance.choice(["term", "save", "kill"]))
+            else:
+                node.tell_spawner(str(g))
+            await node.until(lambda: node.share.idle)
+        await node.share.close()
+        assert node.signalled() == set(stopped)
+        ends = {m["worker"]["g"]: m["worker"] for m in node.said if "worker" in m}
+        assert [f"g{g}-r0" for g, end in ends.items() if end["signal"]] == stopped
+
+    asyncio.run(act())
+
+
+def test_a_generation_whose_end_is_ordered_before_it_began_never_begins(node: Node) -> None:
+    async def act() -> None:
+        node.start(1)  # there is no spawner yet
+        node.stop(1, "term", 30.0)
+        assert node.share.idle
+        await node.share.open()
+        node.start(2)
+        await node.until_running()
+        node.stop(2)
+        await node.until(lambda: node.share.idle)
+        await node.share.close()
+        assert (node.path / "heard").read_text().splitlines()[0] == "spawn g2-r0"
+
+    asyncio.run(act())
+
+
+def test_a_spawner_that_dies_takes_its_own_generation_along_and_the_next_one_gets_another(node: Node) -> None:
+    async def act() -> None:
+        await node.share.open()
+        for g in (1, 2):
+            node.start(g)
+            await node.until_running()
+            node.tell_spawner("die")
+            await node.until(lambda: node.share.idle)
+            end = node.share.workers.states[0]
+            assert (end["g"], end["signal"], end["why"]) == (g, 9, "with the process that starts the workers")
+        notes = json.dumps(node.agent.line._notes)
+        assert notes.count("was killed by SIGKILL; it is started again") == 2
+        node.start(3)
+        await node.until_running()
+        node.tell_spawner("3")
+        await node.until(lambda: node.share.idle)
+        assert node.share.workers.states[0]["code"] == 0
+        await node.share.close()
+
+    asyncio.run(act())
+
+
+def test_a_spawner_that_cannot_be_kept_alive_is_a_trouble_of_its_node(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "_AGAIN_SECONDS", 0.001)
+    (node.path / "stand_in.py").write_text("import sys; sys.exit(3)")
+
+    async def act() -> None:
+        await node.share.open()
+        await asyncio.wait_for(node.agent.line.troubled.wait(), 10)
+        await node.share.close()
+
+    asyncio.run(act())
+
+
+def test_a_node_that_rests_grows_by_nothing_over_generations(node: Node) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def act() -> None:
+        await node.share.open()
+        counts = []
+        for g in range(1, 30):
+            node.start(g)
+            await node.until_running()
+            node.tell_spawner(str(g))
+            await node.until(lambda: node.share.idle)
+            counts.append((descriptors(), len(asyncio.all_tasks()), len(node.share.pump._tails)))
+        assert max(counts[10:]) <= max(counts[:10])
+        memory = node.share.home.memory if node.share.home else Path()
+        assert [path.name for path in memory.glob("*.pulse")] == ["g29-r0.pulse"]
+        await node.share.close()
+
+    asyncio.run(act())
