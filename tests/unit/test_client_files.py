@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
+import resource
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from client_fakes import FakeLauncher, Receive, fixed, status, told
@@ -17,6 +20,7 @@ from swarmtrain.control.client import Client
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.session import Streams
 from swarmtrain.errors import ChannelError
+from swarmtrain.wire import files
 from swarmtrain.wire.frames import Message
 
 
@@ -79,13 +83,169 @@ def test_a_directory_arrives_under_the_name_it_is_given(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["here"]
 
 
-def test_a_node_cannot_write_outside_of_the_directory(tmp_path: Path) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("snapshots/../../evil"), io.BytesIO())
+def test_a_directory_comes_as_it_is_but_for_links_and_what_is_no_file(tmp_path: Path) -> None:
+    work, here = tmp_path / "work", tmp_path / "here"
+    (work / "deep" / "empty").mkdir(parents=True)
+    (work / "run.sh").write_text("true")
+    (work / "run.sh").chmod(0o750)
+    os.utime(work / "run.sh", (1000, 1000))
+    os.link(work / "run.sh", work / "same.sh")
+    (work / "deep" / "caf\udce9").write_text("x")
+    (work / "absolute").symlink_to("/etc/passwd")
+    (work / "latest").symlink_to("run.sh")
+    (work / "red\033[31m").symlink_to("x")
+    os.mkfifo(work / "pipe")
+    fetched = run_of(fetching(*files.send(work, "lab-1"))).fetch("work", here)
+    assert sorted(str(each.relative_to(here)) for each in here.rglob("*")) == [
+        *("deep", "deep/caf\udce9", "deep/empty", "run.sh", "same.sh")
+    ]
+    assert (here / "same.sh").read_text() == "true" and not (here / "same.sh").samefile(here / "run.sh")
+    assert (here / "run.sh").stat().st_mode & 0o111 and (here / "run.sh").stat().st_mtime == 1000
+    assert fetched.left_out == (
+        "absolute, a link to /etc/passwd",
+        "latest, a link to run.sh",
+        "pipe, neither a file nor a directory",
+        "'red\\x1b[31m', a link to x",
+    )
+
+
+def test_files_that_go_or_grow_while_they_are_sent_are_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    (work / "deep").mkdir(parents=True)
+    for name in ("a", "b", "deep/c"):
+        (work / name).write_text(name)
+    add = tarfile.TarFile.add
+
+    def racing(self: tarfile.TarFile, name: Path, **keys: Any) -> None:
+        if name.name == "b":
+            (work / "b").unlink()
+            (work / "deep" / "c").unlink()
+            (work / "deep").rmdir()
+        add(self, name, **keys)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", racing)
+    run_of(fetching(*files.send(work, "lab-1"))).fetch("work", tmp_path / "here")
+    assert [each.name for each in (tmp_path / "here").iterdir()] == ["a"]
+
+    replies = files.send(work / "a", "lab-1")
+    head = next(replies)
+    (work / "a").write_text("a, and more")
+    run_of(fetching(head, *replies)).fetch("a", tmp_path)
+    assert (tmp_path / "a").read_text() == "a"
+    with pytest.raises(RequestError, match="neither a file nor a directory"):
+        os.mkfifo(work / "pipe")
+        next(files.send(work / "pipe", "lab-1"))
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, link, size
+    return made
+
+
+def packed(*members: tarfile.TarInfo, mode: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        for each in members:
+            archive.addfile(each, io.BytesIO(b"x" * each.size))
+    return buffer.getvalue()
+
+
+DIRECTORY = member("work", tarfile.DIRTYPE)
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        packed(DIRECTORY, member("work/../../evil")),
+        packed(DIRECTORY, member("/work/evil")),
+        packed(DIRECTORY, member("../evil")),
+        packed(DIRECTORY, member("work/a"), member("work/a")),
+        packed(DIRECTORY, member("work/a"), member("work/a/b")),
+        packed(DIRECTORY, member("work/a"), member("work/a", tarfile.DIRTYPE)),
+        packed(DIRECTORY, member("work/a", tarfile.DIRTYPE), member("work/a")),
+        packed(DIRECTORY, member("work/hard", tarfile.LNKTYPE, "/etc/passwd")),
+        packed(DIRECTORY, member("work/hard", tarfile.LNKTYPE, "work/../../evil")),
+        packed(DIRECTORY, member("work/hard", tarfile.LNKTYPE, "work/later"), member("work/later")),
+        packed(DIRECTORY, member("work/large", size=100_000))[:50_000],
+        packed(DIRECTORY, member("work/a", size=10), mode="w:gz"),
+        b"no archive at all" * 100,
+    ],
+)
+def test_an_archive_that_no_agent_makes_is_refused_whole(tmp_path: Path, archive: bytes) -> None:
+    here = tmp_path / "in" / "here"
     with pytest.raises(ChannelError, match="cannot be unpacked"):
-        run_of(fetching(*sent(packed.getvalue(), "snapshots", True))).fetch("snapshots", tmp_path / "here")
-    assert not (tmp_path.parent / "evil").exists()
+        run_of(fetching(*sent(archive, "work", True))).fetch("work", here)
+    assert [str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")] == ["in"]
+
+
+def test_nothing_is_written_through_a_link_of_the_archive(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    archive = packed(
+        DIRECTORY, member("work/a", tarfile.SYMTYPE, str(tmp_path / "outside")), member("work/a/b", size=1)
+    )
+    run_of(fetching(*sent(archive, "work", True))).fetch("work", tmp_path / "here")
+    assert not list((tmp_path / "outside").iterdir())
+    assert (tmp_path / "here" / "a" / "b").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["..", "/", "a/..", ""])
+def test_a_node_does_not_choose_where_a_file_goes(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fetched = run_of(fetching(*sent(b"x", name))).fetch("x", overwrite=True)
+    assert fetched.path.resolve() == tmp_path / "here" / "files"
+
+
+def test_a_directory_that_is_there_keeps_what_does_not_come(tmp_path: Path) -> None:
+    work, mine = tmp_path / "work", tmp_path / "out" / "work"
+    for root, text in ((work, "theirs"), (mine, "mine")):
+        (root / "deep").mkdir(parents=True)
+        (root / "deep" / "both").write_text(text)
+        (root / f"only-{text}").write_text(text)
+    (tmp_path / "link").symlink_to(mine.parent)
+    with pytest.raises(RequestError, match="exists already"):
+        run_of(fetching(*files.send(work, "lab-1"))).fetch("work", tmp_path / "link")
+    assert (mine / "deep" / "both").read_text() == "mine"
+    run_of(fetching(*files.send(work, "lab-1"))).fetch("work", tmp_path / "link", overwrite=True)
+    assert (mine / "deep" / "both").read_text() == "theirs"
+    assert sorted(each.name for each in mine.iterdir()) == ["deep", "only-mine", "only-theirs"]
+
+
+@pytest.mark.parametrize("block", ["file", "directory", "link"])
+def test_what_cannot_be_replaced_is_named_and_nothing_is_changed(tmp_path: Path, block: str) -> None:
+    work, here = tmp_path / "work", tmp_path / "out" / "work"
+    (work / "deep").mkdir(parents=True)
+    (work / "a").write_text("new")
+    (work / "deep" / "b").write_text("new")
+    here.mkdir(parents=True)
+    (here / "a").write_text("old")
+    if block == "file":
+        (here / "deep").write_text("a file")
+    elif block == "directory":
+        (here / "deep" / "b").mkdir(parents=True)
+    else:
+        (here / "deep").symlink_to(tmp_path)
+    with pytest.raises(RequestError, match=r"deep.* is in the way"):
+        run_of(fetching(*files.send(work, "lab-1"))).fetch("work", here.parent, overwrite=True)
+    assert (here / "a").read_text() == "old" and not (tmp_path / "b").exists()
+    assert not list(tmp_path.rglob(".fetch-*"))
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    replies = sent(packed(DIRECTORY, member("work/a", size=30_000)), "work", True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(RequestError, match="here cannot be written: File too large"):
+            run_of(fetching(*replies)).fetch("work", tmp_path / "here")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_node_whose_agent_has_ended_is_reached_first(tmp_path: Path) -> None:

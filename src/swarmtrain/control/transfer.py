@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from swarmtrain.control.unpack import unpack
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.wire.frames import Message
 
@@ -33,6 +33,7 @@ class Fetched:
     node: str  # where it came from
     bytes: int  # what was transferred
     directory: bool = False
+    left_out: tuple[str, ...] = ()  # of a directory, with the reasons
 
 
 class OutOfReach(ClusterError):
@@ -71,10 +72,10 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: b
     Args:
         to: the file or directory it becomes, or an existing directory it is put into; its own name in the current
             directory by default.
-        overwrite: replace files that are there already.
+        overwrite: replace files that are there already; others in a directory that is there stay.
 
     Raises:
-        RequestError: nothing of that name there, or something of that name here.
+        RequestError: nothing of that name there, or something of that name here; or it cannot be written here.
         OutOfReach: nobody on that node answers.
         ChannelError: what arrived is not what was sent.
     """
@@ -83,18 +84,21 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: b
     if "reach" in first:
         raise OutOfReach(first["reach"])
     header = first["file"]
-    name = Path(header["name"]).name or "files"
+    name = Path(header["name"]).name
+    if name in ("", ".."):  # the node's word, which must not lead elsewhere
+        name = "files"
     target = _target(name, to)
-    if target.exists() and not overwrite:
+    if os.path.lexists(target) and not overwrite:
         raise RequestError(f"{target} exists already", "give another place with -o, or --force to replace it")
+    left_out: list[str] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{name}.")
+        handle, part = tempfile.mkstemp(dir=target.parent, prefix=".fetch-")
         try:
             with open(handle, "wb") as file:
                 size = receive(replies, file)
             if header["directory"]:
-                _unpack(Path(part), target)
+                left_out = unpack(Path(part), target)
             else:
                 Path(part).chmod(0o666 & ~_umask())
                 Path(part).replace(target)
@@ -102,7 +106,7 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: b
             Path(part).unlink(missing_ok=True)
     except OSError as error:
         raise RequestError(f"{target} cannot be written: {error.strerror or error}") from error
-    return Fetched(target, header["node"], size, header["directory"])
+    return Fetched(target, header["node"], size, header["directory"], tuple(left_out))
 
 
 def _target(name: str, to: Path | None) -> Path:
@@ -131,28 +135,11 @@ def receive(
             digest.update(data)
             size += len(data)
             progress(size)
-        if "done" in reply:
-            expected = reply["done"].get("sha256")
-            if expected and expected != digest.hexdigest():
-                raise ChannelError("the file was damaged on its way", "try again")
+        if "done" in reply and reply["done"].get("sha256") != digest.hexdigest():
+            raise ChannelError("the file was damaged on its way", "try again")
     into.flush()
     os.fsync(into.fileno())
     return size
-
-
-def _unpack(archive: Path, target: Path) -> None:
-    """The content of the one directory in a tar, as ``target``."""
-    try:
-        with tarfile.open(archive) as tar:
-            target.mkdir(exist_ok=True)
-            for member in tar:
-                _, _, member.name = member.name.partition("/")
-                if member.islnk():
-                    _, _, member.linkname = member.linkname.partition("/")
-                if member.name:
-                    tar.extract(member, target, filter="data")
-    except tarfile.TarError as error:
-        raise ChannelError(f"the directory that arrived cannot be unpacked: {error}") from error
 
 
 def _umask() -> int:

@@ -85,18 +85,21 @@ def exec_(ctx: click.Context, name: str, on: str | None, where: str, argv: tuple
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="What it becomes, or a directory for it."
 )
-@click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option("--force", is_flag=True, help="Replace what is there; of a directory, the files that come.")
 @options.on
 @options.run_name
 @click.argument("path")
 def fetch(name: str, path: str, on: str | None, node: str | None, output: Path | None, force: bool) -> None:
     """Bring a file or directory from a run's nodes, also after the run has ended.
 
-    PATH is relative to the workers' working directory, or snapshots/...
+    PATH is relative to the workers' working directory, or snapshots/... It arrives whole or not at all. Of a directory,
+    links and what is no file are left out, with a word.
 
     \b
       swarmtrain fetch train snapshot.pt
       swarmtrain fetch train snapshots --node lab-2 -o /tmp
     """
     fetched = options.client(on).get(name).fetch(path, output, node, overwrite=force)
+    for each in fetched.left_out:
+        terminal.warn(f"left out: {each}")
     terminal.words(f"{fetched.path} from {fetched.node} ({say.size(fetched.bytes)})")

@@ -40,20 +40,40 @@ def locate(storage: Storage, lineage: str, node: str, path: str) -> Path:
 
 
 def send(path: Path, node: str) -> Iterator[Message]:
-    """The replies to `fetch`: what comes, its pieces, and the checksum. A directory comes as a tar. Raises OSError."""
-    with tempfile.TemporaryFile() if path.is_dir() else path.open("rb") as opened:
+    """The replies to `fetch`: what comes, its pieces, and the checksum. A directory comes as a tar.
+
+    A run may be at work on the files: what goes meanwhile is left out, and what grows comes as it was at first.
+
+    Raises:
+        RequestError: it is neither a file nor a directory. OSError: it cannot be read.
+    """
+    directory = path.is_dir()
+    if not directory and not path.is_file():
+        raise RequestError(f"{path.name} is neither a file nor a directory")
+    with tempfile.TemporaryFile() if directory else path.open("rb") as opened:
         source = cast("IO[bytes]", opened)
-        if path.is_dir():
+        if directory:
             with tarfile.open(fileobj=source, mode="w") as archive:
-                archive.add(path, arcname=path.name)
+                _pack(archive, path.resolve(), path.name)
         size = source.seek(0, 2)
         source.seek(0)
-        yield {"file": {"name": path.name, "directory": path.is_dir(), "size": size, "node": node}}
+        yield {"file": {"name": path.name, "directory": directory, "size": size, "node": node}}
         digest = hashlib.sha256()
-        while piece := source.read(_PIECE):
+        while piece := source.read(min(_PIECE, size - source.tell())):
             digest.update(piece)
             yield {"data": base64.b64encode(piece).decode("ascii")}
         yield {"done": {"bytes": source.tell(), "sha256": digest.hexdigest()}}
+
+
+def _pack(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a file or a directory, less what has gone since it was listed. Links are added as links. Raises OSError."""
+    try:
+        archive.add(path, arcname=name, recursive=False)
+        below = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else []
+    except FileNotFoundError:
+        return
+    for each in below:
+        _pack(archive, each, f"{name}/{each.name}")
 
 
 def listing(path: Path, node: str) -> Iterator[Message]:
