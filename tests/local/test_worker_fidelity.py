@@ -137,6 +137,10 @@ PROGRAMS = {
     "exit none": "import sys; sys.exit()",
     "exit code": "import sys; sys.exit(3)",
     "exit big": "import sys; sys.exit(256 + 7)",
+    "exit huge": "import sys; sys.exit(2**70)",
+    "exit negative": "import sys; sys.exit(-1)",
+    "full disk": "import sys\nsys.stdout = open('/dev/full', 'w')\nprint('x')",
+    "closed streams": "import sys\nsys.stdout.close()\nsys.stderr = None\nsys.exit('words')",
     "exit text": "import sys; print('out', end=''); sys.exit('why it ended, ü')",
     "exit object": "raise SystemExit({'a': 1})",
     "exit true": "raise SystemExit(True)",
@@ -193,9 +197,15 @@ def without_addresses(output: bytes) -> str:
     return re.sub(" at 0x[0-9a-f]+", "", output.decode(errors="backslashreplace"))
 
 
+# What torch has been imported in is ended by us, and not by the interpreter: this is how that is known.
+WITH_TORCH = "import sys; sys.modules['torch.distributed'] = sys\n"
+
+
+@pytest.mark.parametrize("first", ["", WITH_TORCH], ids=["", "with torch"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_program_ends_as_under_plain_python(agent: Spawner, tmp_path: Path, name: str) -> None:
+def test_program_ends_as_under_plain_python(agent: Spawner, tmp_path: Path, name: str, first: str) -> None:
     script = program(tmp_path, name)
+    script.write_text(first + script.read_text())
     status, output = plain_python(script.name, cwd=tmp_path, output=tmp_path / "plain.out")
     files = {path.name: path.read_bytes() for path in tmp_path.glob("*.txt")}
     for path in tmp_path.glob("*.txt"):

@@ -8,9 +8,11 @@
     processes.py    process trees in /proc
     start.py        the first code of a cold worker
     user.py         runs the user's script or module as Python itself would
+    ending.py       ends a program that has imported torch as Python itself would
     module_path.py  sys.path, as the start of the user's program would have laid it
     error_file.py   what torch's ``@record`` writes, for scripts without it
     torch_setup.py  settings that are made as torch is imported
+    groups.py       process groups outlive the models that reduce over them
     watch.py        where torch tells of a plain script's steps
     steps.py        counts and times them
     stacks.py       answers an agent that asks for the worker's stacks

@@ -59,7 +59,9 @@ def main(argv: list[str]) -> int:
     module_path.drop_launcher()
     loaded = preload() if "--warm" in argv else Preload()
     request = spawner.serve(loaded)
-    return 0 if request is None else run_and_end(request.program)
+    if request is not None:
+        run_and_end(request.program)
+    return 0
 
 
 @dataclass

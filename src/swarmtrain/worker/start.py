@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from swarmtrain.worker import module_path
 from swarmtrain.worker.request import Program
 from swarmtrain.worker.user import run_and_end
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> NoReturn:
     """Become the user's program; see :func:`swarmtrain.worker.launch.cold_command` for the arguments."""
     module_path.drop_launcher()
     cwd, kind, target, *args = argv
-    return run_and_end(Program("module" if kind == "module" else "script", target, tuple(args), cwd))
+    run_and_end(Program("module" if kind == "module" else "script", target, tuple(args), cwd))

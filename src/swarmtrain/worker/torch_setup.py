@@ -16,7 +16,7 @@ from datetime import timedelta
 from types import ModuleType
 
 from swarmtrain.wire.names import ENV_TIMEOUT
-from swarmtrain.worker import watch
+from swarmtrain.worker import groups, watch
 
 Action = Callable[[ModuleType], None]
 
@@ -47,9 +47,14 @@ def set_process_group_timeout(c10d: ModuleType) -> None:
             setattr(c10d, name, timeout)
 
 
+def _set_up_parallel(module: ModuleType) -> None:
+    groups.outlive_reducers(module)
+    watch.watch_parallel(module)
+
+
 _ACTIONS: dict[str, Action] = {
     "torch.distributed.distributed_c10d": set_process_group_timeout,
-    "torch.nn.parallel.distributed": watch.watch_parallel,
+    "torch.nn.parallel.distributed": _set_up_parallel,
     "torch.distributed.fsdp._fully_shard._fsdp_state": watch.watch_sharded,
     "torch.distributed._composable.fsdp._fsdp_state": watch.watch_sharded,  # the same in torch 2.4 and 2.5
     "torch._dynamo.trace_rules": watch.hide_from_compiler,

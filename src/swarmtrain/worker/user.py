@@ -10,21 +10,19 @@ our own entrance has run. What must come out the same is what user code can see:
 
 from __future__ import annotations
 
-import atexit
 import builtins
-import gc
 import importlib
 import importlib.machinery
 import io
 import os
 import runpy
 import sys
-import threading
 from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
+from typing import NoReturn
 
 from swarmtrain.wire.pulse import opened
-from swarmtrain.worker import error_file, module_path, stacks, torch_setup
+from swarmtrain.worker import ending, error_file, module_path, stacks, torch_setup
 from swarmtrain.worker.request import Program
 
 
@@ -88,37 +86,27 @@ def run_user(program: Program) -> int:
     return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
 
 
-def run_and_end(program: Program) -> int:
-    """:func:`run_user`; one rank of several then ends without taking the interpreter apart.
-
-    A process group that is still held somewhere (by DDP, by a device mesh) has threads that drop tensors while Python
-    finalizes, and some exits end in SIGABRT or in a deadlock after all work was done (torch 2.13, gloo). So what a
-    program may rely on at its end is done here, as multiprocessing does in its children: threads joined, atexit
-    handlers, files written out. Then the process goes, a second or two sooner.
-    """
-    worker = os.getpid()
+def run_and_end(program: Program) -> NoReturn:
+    """:func:`run_user`, and then the end of this process: by the interpreter, or with torch by ending.py."""
+    worker, interrupted = os.getpid(), False
     try:
         status = run_user(program)
-    except SystemExit as request:
-        if not (request.code is None or isinstance(request.code, int)):
-            raise  # the interpreter prints it
-        status = request.code or 0
-    succeeds = status & 0xFF == 0 and os.getpid() == worker  # a fork of the script's own may come here, too
-    if succeeds and (pulse := opened()) is not None:
-        pulse.ended = 1  # whatever becomes of the process now, the script has done its work
-    if os.environ.get("WORLD_SIZE", "1") == "1" or "torch.distributed" not in sys.modules:
-        sys.exit(status)
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for kind in (io.TextIOBase, io.BufferedIOBase):
-        # By type: isinstance would ask every object for its __class__, and some warn when they are asked anything.
-        for file in [each for each in gc.get_objects() if issubclass(type(each), kind)]:
-            try:
-                file.flush()
-            except Exception:
-                pass  # closed, or read only, or its other end has gone: nothing is left to write
-    flush()
-    os._exit(status & 0xFF)
+        _tell_the_end(status, worker)
+    except (SystemExit, KeyboardInterrupt) as request:
+        status, interrupted = ending.status(request), isinstance(request, KeyboardInterrupt)
+        _tell_the_end(status, worker)
+        if not ending.is_needed():
+            raise
+        ending.say(request)
+    if ending.is_needed():
+        ending.end(status, interrupted=interrupted)
+    sys.exit(status)
+
+
+def _tell_the_end(status: int, worker: int) -> None:
+    """Whatever becomes of the process now, the script has done its work. (A fork of its own may come here, too.)"""
+    if status & 0xFF == 0 and os.getpid() == worker and (pulse := opened()) is not None:
+        pulse.ended = 1
 
 
 def _forget_the_launcher(program: Program) -> None:
