@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -82,7 +84,7 @@ def test_workers_get_the_whole_contract_of_torchrun() -> None:
         "MASTER_PORT": "23456",
         "TORCHELASTIC_RESTART_COUNT": "1",
         "TORCHELASTIC_MAX_RESTARTS": "10",
-        "TORCHELASTIC_RUN_ID": "digits.3-g2",
+        "TORCHELASTIC_RUN_ID": "digits.3",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
         "TORCHELASTIC_ERROR_FILE": "/e",
         "GLOO_SOCKET_IFNAME": "eth1",
@@ -177,8 +179,11 @@ def test_error_files_of_record_are_read(tmp_path: Path) -> None:
     path.write_text(
         '{"message": {"message": "ValueError: x", "extraInfo": {"py_callstack": "Traceback", "timestamp": "17"}}}'
     )
+    # The format's own time has whole seconds, too few to tell who failed first.
+    os.utime(path, (time.time() - 1.25,) * 2)
     found = read_error(path) or {}
     assert (found["summary"], found["traceback"]) == ("ValueError: x", "Traceback")
+    assert found["time"] == pytest.approx(time.monotonic() - 1.25, abs=0.2)
     for odd in ('{"message": 5}', '{"message": {"message": 1, "extraInfo": "x"}}', '["message"]'):
         path.write_text(odd)
         assert (read_error(path) or {"traceback": ""})["traceback"] == ""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import signal
 
-from swarmtrain.coordinator.cause import Failure, describe_exit, is_consequence, root_cause
+import pytest
+
+from swarmtrain.coordinator.cause import (
+    Failure,
+    advice,
+    describe_exit,
+    early_end,
+    is_consequence,
+    root_cause,
+    with_evidence,
+)
 
 GLOO = (
     "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:34538. "
@@ -63,3 +73,96 @@ def test_exits_in_words() -> None:
 def test_a_lost_node_is_the_cause_of_what_broke_with_it() -> None:
     lost = Failure("node", "lab-2", 11.0, "was lost with rank 2: its connection closed")
     assert root_cause([failure("exception", 0, 10.9, GLOO), lost])[0] is lost
+
+
+MISMATCH = (
+    "Received data size doesn't match expected size. Is there a distributed collective mismatch in your code?"
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"RuntimeError: [/gloo/transport/tcp/pair.cc:446] {MISMATCH}",
+        "RuntimeError: [enforce fail at /gloo/transport/tcp/pair.cc:446] op.preamble.length <= op.nbytes. 24 vs 16",
+        "RuntimeError: Detected mismatch between collectives on ranks. Rank 1 is running collective: ALLREDUCE",
+        (
+            "torch.distributed.DistBackendError: NCCL error in: x.cpp:3690, invalid usage, ncclInvalidUsage: ... "
+            "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"
+        ),
+        "torch.distributed.DistBackendError: NCCL error in: x.cpp:2, unhandled cuda error, ncclUnhandledCudaError",
+        "ConnectionResetError: [Errno 104] Connection reset by peer",  # Python's own: the script's, not torch's
+        "BrokenPipeError: [Errno 32] Broken pipe",
+        "OSError: [Errno 28] No space left on device",
+        "ValueError: no data in /data/train",
+        "FileNotFoundError: [Errno 2] No such file or directory: 'gloo.data'",
+    ],
+)
+def test_words_that_name_a_mistake_are_never_an_echo(words: str) -> None:
+    mistake = failure("exception", 1, 11.0, words)
+    assert not is_consequence(mistake)
+    assert root_cause([failure("exception", 0, 10.0, GLOO), mistake])[0] is mistake
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        GLOO,
+        (
+            "RuntimeError: [/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 20000ms for recv operation to "
+            "complete"
+        ),
+        "RuntimeError: Application timeout caused pair closure",
+        "torch.distributed.DistNetworkError: failed to recv, got 0 bytes",
+        (
+            "torch.distributed.DistNetworkError: Failed to recv, got 0 bytes. Connection was likely closed. Did the "
+            "remote server shutdown or crash?"
+        ),
+        "torch.distributed.DistBackendError: NCCL error in: x.cpp:1, remote process exited, ncclRemoteError",
+    ],
+)
+def test_what_torch_says_of_a_peer_that_has_gone_is_an_echo(words: str) -> None:
+    assert is_consequence(failure("exception", 0, 1.0, words))
+
+
+def test_an_abort_with_a_mistake_in_its_last_words_is_the_cause_and_says_it() -> None:
+    log = ["terminate called after throwing an instance of 'gloo::EnforceNotMet'", f"  what():  {MISMATCH}"]
+    aborted = failure("signal", 0, 10.4, "killed by SIGABRT", signal=int(signal.SIGABRT))
+    reset = failure("exception", 1, 10.1, "RuntimeError: [x.cc:1] Read error: Connection reset by peer")
+    first, second = root_cause([reset, with_evidence(aborted, log)])
+    assert (first.rank, second.rank) == (0, 1)
+    assert first.summary == f"killed by SIGABRT: {MISMATCH}"
+    assert root_cause([reset, with_evidence(aborted, [log[0], f"  what():  {GLOO}"])])[0] is reset
+
+
+def test_a_rank_that_ended_too_early_is_the_cause_of_echoes_and_of_nothing_else() -> None:
+    early = early_end(1, "lab-1", 10.0, 12)
+    assert early.sentence() == "rank 1 on lab-1: ended with 0 after 12 steps while the others went on"
+    assert early_end(1, "lab-1", 10.0, None).summary == "ended with 0 while the others went on"
+    echo = failure("exception", 0, 9.9, GLOO)
+    assert root_cause([echo, early]) == [early, echo]
+    aborted = failure("signal", 0, 10.1, "killed by SIGABRT", signal=int(signal.SIGABRT), log=["epoch 1"])
+    assert root_cause([aborted, early])[0] is early
+    crashed = with_evidence(aborted, ["epoch 1", "free(): invalid pointer"])
+    assert root_cause([crashed, early])[0] is crashed
+    planted = failure("exception", 2, 12.0, "ValueError: planted")
+    assert root_cause([echo, early, planted]) == [planted, early, echo]
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus", "advised"),
+    [
+        ("RuntimeError: Found no NVIDIA driver on your system.", 0, True),
+        ("AssertionError: Torch not compiled with CUDA enabled", 0, True),
+        ("ValueError: ProcessGroupNCCL is only supported with GPUs, no GPUs found!", 0, True),
+        ("RuntimeError: Found no NVIDIA driver on your system.", 1, False),
+        ("RuntimeError: Found no NVIDIA driver on your system.", None, False),
+        ("ValueError: planted", 0, False),
+    ],
+)
+def test_a_script_that_wants_a_gpu_where_there_is_none_gets_that_as_the_hint(
+    words: str, gpus: int | None, advised: bool
+) -> None:
+    hint = advice(failure("exception", 1, 1.0, words), gpus)
+    assert bool(hint) is advised
+    assert hint.startswith("lab-1 shows no GPU, and the script asks for one.") is advised

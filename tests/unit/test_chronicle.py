@@ -54,15 +54,30 @@ def attempt(generation: int, ended: float) -> Attempt:
 
 
 @pytest.mark.parametrize(
-    ("step", "nodes", "origin", "said"),
+    ("step", "nodes", "origin", "saves", "said"),
     [
-        (1840, 3, 1800, "lab-3 was lost at step 1840; continued on 3 nodes from step 1800 after 14.2 s"),
-        (1840, 1, 0, "lab-3 was lost at step 1840; continued on 1 node from step 0 after 14.2 s"),
-        (None, 2, None, "lab-3 was lost; continued on 2 nodes after 14.2 s"),
+        (1840, 3, 1800, True, " at step 1840; continued on 3 nodes from step 1800 after 14.2 s"),
+        (
+            *(1840, 1, 0, True),
+            " at step 1840; begun anew on 1 node after 14.2 s: no snapshot had been taken; 1840 steps lost",
+        ),
+        (0, 1, 0, True, " at step 0; continued on 1 node from step 0 after 14.2 s"),
+        (None, 2, None, True, "; continued on 2 nodes after 14.2 s"),
+        (
+            *(264, 2, None, False),
+            (
+                " at step 264; begun anew on 2 nodes after 14.2 s: the script takes no snapshots; 264 steps lost "
+                "but for what it saves by itself"
+            ),
+        ),
+        (None, 2, None, False, "; begun anew on 2 nodes after 14.2 s: the script takes no snapshots"),
     ],
 )
-def test_a_recovery_is_one_sentence(step: int | None, nodes: int, origin: int | None, said: str) -> None:
-    assert sentence(incident("lab-3 was lost", step=step), nodes, origin, 14.24) == said
+def test_a_recovery_is_one_sentence(
+    step: int | None, nodes: int, origin: int | None, saves: bool, said: str
+) -> None:
+    told = sentence(incident("lab-3 was lost", step=step), nodes, origin, 14.24, saves)
+    assert told == f"lab-3 was lost{said}"
 
 
 def test_two_failures_are_the_same_but_for_addresses() -> None:
@@ -75,13 +90,52 @@ def test_two_failures_are_the_same_but_for_addresses() -> None:
     assert signature(Failure("exception", "a", 0.0, "x" * 9_000)) == "x" * 500
 
 
+GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (f"RuntimeError: {GLOO} [10.0.1.3]:34538", f"RuntimeError: {GLOO} [10.0.1.4]:8123"),
+        (f"RuntimeError: {GLOO} [fe80::1%eth0]:345", f"RuntimeError: {GLOO} [::1]:34538"),
+        ("DataLoader worker (pid 41) is killed", "DataLoader worker (pid 12345) is killed"),
+        ("DataLoader worker (pid(s) 41, 42) exited", "DataLoader worker (pid(s) 7) exited"),
+        ("no file /tmp/tmpa1_x/part", "no file /tmp/tmpzz9/part"),
+        ("loss is tensor(nan, grad_fn=<A>)", "loss is tensor([1, 2], grad_fn=<A>)"),
+        ("loss 1.25e-3 is too high", "loss 17.0 is too high"),
+        ("ran for 600049 milliseconds", "ran for 600132 milliseconds"),
+        ("stopped at 2026-11-26 10:22:33", "stopped at 2026-11-27 01:02:03"),
+        ("MIG-123e4567-e89b-12d3-a456-426614174000 fell", "MIG-923e4567-e89b-12d3-a456-426614174fff fell"),
+    ],
+)
+def test_what_changes_from_one_attempt_to_the_next_is_not_part_of_a_failure(first: str, second: str) -> None:
+    assert first != second
+    assert signature(Failure("exception", "a", 0.0, first)) == signature(
+        Failure("exception", "b", 9.0, second)
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("IndexError: index 12 is out of range", "IndexError: index 13 is out of range"),
+        ("KeyError: 'a'", "KeyError: 'b'"),
+        ("mat1 and mat2 shapes (64x32 and 16x4)", "mat1 and mat2 shapes (64x32 and 16x5)"),
+    ],
+)
+def test_what_tells_two_failures_apart_stays(first: str, second: str) -> None:
+    assert signature(Failure("exception", "a", 0.0, first)) != signature(
+        Failure("exception", "a", 0.0, second)
+    )
+
+
 def test_what_a_recovery_cost_is_counted(book: Book) -> None:
     book.chronicle.begin(incident("b was lost"), "generation 1 failed")
-    book.chronicle.end(UNIX + 4.5, 2, 90, 2)
+    book.chronicle.end(UNIX + 4.5, 2, 90, 2, True)
     book.chronicle.begin(
         incident("c is there", UNIX + 60.0, 300, planned=True), "generation 2 has saved its work"
     )
-    book.chronicle.end(UNIX + 61.0, 3, 300, 3)
+    book.chronicle.end(UNIX + 61.0, 3, 300, 3, True)
     for _ in range(2):
         summary = book.chronicle.summary()
         assert (summary["restarts"], summary["lost_seconds"], summary["lost_steps"]) == (1, 5.5, 10)
@@ -106,14 +160,14 @@ def test_a_failure_within_a_recovery_prolongs_it(book: Book) -> None:
     book.chronicle.begin(incident("b was lost"), "generation 1 failed")
     book.chronicle.begin(incident("c was lost", UNIX + 5.0, step=None), "generation 2 failed")
     book.again()
-    book.chronicle.end(UNIX + 9.0, 2, 90, 3)
+    book.chronicle.end(UNIX + 9.0, 2, 90, 3, True)
     text = book.journal.all("recovered")[-1]["text"]
     assert text == "c was lost at step 100; continued on 2 nodes from step 90 after 9.0 s"
     assert book.chronicle.summary()["restarts"] == 1
 
 
 def test_without_an_incident_nothing_is_over(book: Book) -> None:
-    book.chronicle.end(UNIX, 2, 90, 3)
+    book.chronicle.end(UNIX, 2, 90, 3, True)
     assert book.journal.events == []
 
 

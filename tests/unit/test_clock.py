@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_a_worker_that_dies_while_the_clock_is_set_has_not_died_an_hour_ago(
     monkeypatch.setattr(workers, "time", clock)
     document = '{"message": {"message": "ValueError: x", "extraInfo": {"timestamp": "%s"}}}'
     (tmp_path / "error").write_text(document % (clock.time() - 2.0))
+    os.utime(tmp_path / "error", (clock.time() - 2.0,) * 2)
     found = read_error(tmp_path / "error")
     assert found is not None and found["time"] == clock.now - 2.0
     for jump in (HOUR, -2 * HOUR):

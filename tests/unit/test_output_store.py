@@ -223,7 +223,7 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
     assert store.damage and progress.damage
     assert store.append(1, 0, "a", 9.0, 28, "line 4\n") == 35
     assert [text for _, text in lines(store.path)] == ["line 0", "line 2", "line 3", "line 4"]
-    assert progress.step_of(0) == 3
+    assert progress.step_of(0, 1) == 3
     assert [record["step"] for record in RecordsReader(progress.path).read(9)] == [0, 2, 3]
     assert not opened(OutputStore(store.path)).damage
 
@@ -236,9 +236,9 @@ def test_a_metric_that_makes_no_sense_is_its_workers_affair(tmp_path: Path, open
     text = '{"kind": ' + "[" * 5000 + "\n"
     progress.append(1, 0, "a", progress.offsets[1, 0], text)
     tell(progress, 1, kind="step", step=7)
-    assert progress.step_of(0) == 7
+    assert progress.step_of(0, 1) == 7
     again = opened(Progress(progress.path))
-    assert again.step_of(0) == 7 and not again.damage
+    assert again.step_of(0, 1) == 7 and not again.damage
 
 
 def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, opened: Opened) -> None:
@@ -250,9 +250,9 @@ def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, op
     again = opened(Progress(tmp_path / "metrics.jsonl"))
     for each in (progress, again):
         assert len(RecordsReader(each.path).read(1000)) == 2
-        assert each.summary()["step"] == 3
-        assert each.summary()["eval"] == {"accuracy": 0.97}
-        assert each.step_of(0) == 3
+        assert each.summary(1)["step"] == 3
+        assert each.summary(1)["eval"] == {"accuracy": 0.97}
+        assert each.step_of(0, 1) == 3
 
 
 def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path, opened: Opened) -> None:
@@ -260,8 +260,22 @@ def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path,
     tell(progress, 1, kind="step", step=40)
     tell(progress, 2, kind="step", step=30)
     tell(progress, 1, kind="step", step=41)
-    assert progress.summary()["step"] == 30 and progress.step_of(0) == 30
+    assert progress.summary(2)["step"] == 30 and progress.step_of(0, 2) == 30
     assert len(RecordsReader(progress.path).read(10)) == 3
+
+
+def test_how_far_an_earlier_generation_came_is_not_where_the_next_one_is(
+    tmp_path: Path, opened: Opened
+) -> None:
+    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    tell(progress, 1, kind="step", step=40, loss=0.5)
+    tell(progress, 1, kind="snapshot", step=39)
+    assert (progress.summary(2)["step"], progress.summary(2)["loss"], progress.step_of(0, 2)) == (None,) * 3
+    assert progress.summary(2)["snapshot"]["step"] == 39  # which is the run's
+    tell(progress, 2, kind="start")
+    assert (progress.summary(2)["step"], progress.step_of(0, 2)) == (None, None)
+    tell(progress, 2, kind="step", step=7)
+    assert (progress.summary(2)["step"], progress.summary(2)["loss"], progress.step_of(0, 2)) == (7, None, 7)
 
 
 def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
@@ -272,21 +286,21 @@ def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
     progress = opened(Progress(path, lambda kind, node, text: told.append((kind, node))))
     for _ in range(2):
         tell(progress, 1, kind="snapshot_failed", tier="disk", step=10, error="No space left on device")
-    assert progress.summary()["snapshots_failing"] == {"a": "No space left on device"}
+    assert progress.summary(1)["snapshots_failing"] == {"a": "No space left on device"}
     tell(progress, 1, kind="snapshot", step=20)
     tell(progress, 1, kind="snapshot_skipped", step=31)
     tell(progress, 1, kind="snapshot", step=30)  # that for which the next one was left out
-    assert progress.summary()["snapshots_failing"] == {"a": "the disk is too slow for that of step 31"}
+    assert progress.summary(1)["snapshots_failing"] == {"a": "the disk is too slow for that of step 31"}
     tell(progress, 1, kind="snapshot_skipped", step=51)
     tell(progress, 1, kind="snapshot", step=40)
     assert len(told) == 3  # it is still too slow
     tell(progress, 1, kind="snapshot", step=60)
-    assert progress.summary()["snapshots_failing"] == {}
+    assert progress.summary(1)["snapshots_failing"] == {}
     kinds = ["snapshot_failed", "snapshot_again", "snapshot_skipped", "snapshot_again"]
     assert told == [(kind, "a") for kind in kinds]
     tell(progress, 1, kind="snapshot_skipped", step=70)
     tell(progress, 2, kind="snapshot", step=65)  # after a failure, steps are made again
-    assert progress.summary()["snapshots_failing"] == {}
+    assert progress.summary(1)["snapshots_failing"] == {}
 
 
 def tell(progress: Progress, generation: int, **metric: object) -> None:

@@ -618,5 +618,8 @@ def test_a_script_that_tells_of_no_steps_is_healed_once_its_workers_have_run_for
 
     stage.play(scene)
     assert texts(run, "recovered") == [
-        "rank 1 on b: killed by SIGKILL at step 100; continued on 2 nodes after 0.0 s"
+        (
+            "rank 1 on b: killed by SIGKILL at step 100; begun anew on 2 nodes after 0.0 s: the script takes no "
+            "snapshots; 100 steps lost but for what it saves by itself"
+        )
     ]

@@ -88,7 +88,7 @@ def worker(
         "MASTER_PORT": str(part.master_port),
         "TORCHELASTIC_RESTART_COUNT": str(part.generation - 1),
         "TORCHELASTIC_MAX_RESTARTS": str(task.max_restarts if task.restart else 0),
-        "TORCHELASTIC_RUN_ID": f"{node.run}-g{part.generation}",
+        "TORCHELASTIC_RUN_ID": node.run,  # the same at every restart: scripts name their checkpoints by it
         "TORCHELASTIC_USE_AGENT_STORE": "False",  # rank 0 serves the store, afresh in every generation
         "TORCHELASTIC_ERROR_FILE": files["error"],
         names.ENV_RUN: node.run,

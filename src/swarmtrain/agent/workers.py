@@ -214,8 +214,9 @@ class Workers:
 
     def _over(self, rank: int, code: int | None, number: int | None) -> None:
         state = self.states[rank]
-        paused = bool(self._pulses[rank].paused)
-        state |= {"state": "exited", "code": code, "signal": number, "t": time.monotonic(), "paused": paused}
+        pulse = self._pulses[rank]
+        state |= {"state": "exited", "code": code, "signal": number, "t": time.monotonic()}
+        state |= {"paused": bool(pulse.paused), "ended": bool(pulse.ended)}
         recorded = read_error(self._error_files[rank])
         if recorded and code != 0:
             state["error"] = recorded
@@ -239,14 +240,18 @@ def _ago(now: int, moment: int) -> float | None:
 
 
 def read_error(path: Path) -> Message | None:
-    """What a worker recorded of its exception, in the format of torch's ``@record``; None when it recorded none."""
+    """What a worker recorded of its exception, in the format of torch's ``@record``; None when it recorded none.
+
+    Its time is the file's own: the format has whole seconds, too few to tell which of two ranks failed first.
+    """
     try:
         message = json.loads(path.read_text(errors="replace"))["message"]
+        when = _moment(path.stat().st_mtime)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if isinstance(message, str):
         last = message.strip().splitlines()[-1] if message.strip() else ""
-        return {"summary": last[:_SUMMARY], "traceback": _shortened(message)}
+        return {"summary": last[:_SUMMARY], "traceback": _shortened(message), "time": when}
     if not isinstance(message, dict):
         return None
     extra = message.get("extraInfo")
@@ -254,20 +259,16 @@ def read_error(path: Path) -> Message | None:
     return {
         "summary": str(message.get("message", ""))[:_SUMMARY],
         "traceback": _shortened(str(extra.get("py_callstack", ""))),
-        "time": _moment(extra.get("timestamp")),
+        "time": when,
     }
 
 
-def _moment(unix: object) -> float:
-    """Monotonic time of a Unix time that a worker has just written down; 0 for none.
+def _moment(unix: float) -> float:
+    """Monotonic time of a Unix time at which a worker has just written something.
 
     Should the machine's clock be set in between, it is still the time in which a process ends.
     """
-    try:
-        ago = time.time() - float(str(unix))
-    except ValueError:
-        return 0.0
-    return time.monotonic() - min(max(0.0, ago), _ENDING)
+    return time.monotonic() - min(max(0.0, time.time() - unix), _ENDING)
 
 
 def _shortened(text: str) -> str:

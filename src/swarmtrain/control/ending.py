@@ -48,6 +48,8 @@ def failure(status: Status) -> list[str]:
         lines += ["", *evidence.split("\n")]
     elif cause.get("log"):
         lines += ["", "its last lines:", *cause["log"]]
+    if hint := cause.get("hint"):
+        lines += ["", f"hint: {hint}"]
     if others := cause.get("others") or []:
         lines += ["", "what followed:", *(f"  {_sentence(other)}" for other in others)]
     return lines + healed

@@ -1,8 +1,9 @@
 """The root cause of a failed generation, as a pure function over everything that failed in it.
 
 When one rank dies the others follow: their collectives break a moment later, and their tracebacks are longer and
-louder than the one that matters. So a failure that only says "the peer is gone" ranks behind one that does not,
-and among equals the earliest wins.
+louder than the one that matters. So a failure that only says "the peer is gone" ranks behind one that does not, and
+among equals the earliest wins. Between the two is a rank that ended well too early: it breaks its peers, and nothing
+about it looks like a failure. Words that name a mistake are never taken for an echo, however they came to be said.
 """
 
 from __future__ import annotations
@@ -10,19 +11,44 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from swarmtrain.wire.frames import Message
 
 # What gloo, NCCL and the store say when somebody else has gone (torch 2.4 to 2.13).
 _CONSEQUENCE = re.compile(
-    r"Connection (closed|reset) by peer|connection was closed|Broken pipe|Socket (Timeout|closed)|recvValue failed"
-    r"|sendBytes failed|failed to recv|Failed to recv|No(t)? (?:more )?data|NCCL error|ncclRemoteError|ncclSystemError"
-    r"|DistBackendError|DistNetworkError|DistStoreError|Rank \d+ successfully reached monitoredBarrier"
-    r"|Timed out waiting \d+ms for (recv|send) operation|gloo.*(EnforceNotMet|IoException)|Watchdog caught",
+    r"Connection (?:closed|reset) by peer|Connection was (?:likely )?closed|Broken pipe|Socket (?:Timeout|closed)"
+    r"|recvValue failed|sendBytes failed|failed to (?:recv|send), (?:got|sent) 0 bytes|NCCL error|ncclRemoteError"
+    r"|ncclSystemError|NCCL communicator was aborted|DistBackendError|DistNetworkError|DistStoreError"
+    r"|Rank \d+ successfully reached monitoredBarrier|Timed out waiting \d+ms for (?:recv|send) operation"
+    r"|Application timeout caused pair closure|gloo.*(?:EnforceNotMet|IoException)|Watchdog caught"
+    r"|Gloo connectFullMesh failed",
     re.IGNORECASE,
 )
+# What they, CUDA and the system say of something that this rank, or all of them, do wrong.
+_MISTAKE = re.compile(
+    r"collective mismatch|mismatch between collectives|op\.preamble\.length <= op\.nbytes|Duplicate GPU detected"
+    r"|ncclInvalidUsage|ncclInvalidArgument|ncclUnhandledCudaError|out of memory|No space left on device"
+    r"|device-side assert|illegal memory access|invalid device ordinal|no kernel image is available",
+    re.IGNORECASE,
+)
+# Python's own words for a connection or a pipe that is not torch's: the script's affair.
+_THE_SCRIPTS = re.compile(
+    r"^(?:ConnectionError|Connection\w+Error|BrokenPipeError|OSError|TimeoutError|EOFError):"
+)
+# What torch says where there is no GPU (2.4 to 2.13).
+_WANTS_GPU = re.compile(
+    r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|No CUDA GPUs are available|no GPUs found"
+    r"|no CUDA-capable device|torch\.cuda\.is_available\(\) is False|Cannot access accelerator device"
+    r"|doesn't have NCCL built in",
+    re.IGNORECASE,
+)
+_SUMMARY = 2_000
+_LAST_WORDS = re.compile(
+    r"terminate called|what\(\):|Fatal Python error|\(\): |corruption|assert", re.IGNORECASE
+)
+_ABORTED = re.compile(r"^\s*what\(\):\s*(.+)$")  # what libstdc++ prints of an exception that nobody caught
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,7 @@ class Failure:
     code: int | None = None
     signal: int | None = None
     log: list[str] = field(default_factory=list)  # the rank's last lines, when there is no traceback
+    hint: str = ""  # what a person may do about it
 
     def sentence(self) -> str:
         """Where it happened, and what."""
@@ -81,20 +108,65 @@ def worker_failure(state: Message, rank: int, node: str, exit: str, clock: float
     )
 
 
+def early_end(rank: int, node: str, time: float, steps: int | None) -> Failure:
+    """A rank that ended well while the others, who need it, went on.
+
+    Args:
+        time: of its end, Unix time.
+        steps: that it made; None where nobody counts them.
+    """
+    after = "" if steps is None else f" after {steps} step{'' if steps == 1 else 's'}"
+    return Failure("exit", node, time, f"ended with 0{after} while the others went on", rank, code=0)
+
+
 def is_consequence(failure: Failure) -> bool:
     """Whether this failure only reports that another rank has gone."""
-    words = failure.summary if failure.kind == "exception" else "\n".join(failure.log)
-    if failure.signal == signal.SIGABRT or failure.kind in ("exception", "exit"):
-        return bool(_CONSEQUENCE.search(words))
-    return False
+    if failure.signal != signal.SIGABRT and failure.kind not in ("exception", "exit"):
+        return False
+    said = failure.summary if failure.kind == "exception" else "\n".join((failure.summary, *failure.log))
+    if _MISTAKE.search(said) or (failure.kind == "exception" and _THE_SCRIPTS.search(said)):
+        return False
+    return bool(_CONSEQUENCE.search(said))
 
 
 def root_cause(failures: Sequence[Failure]) -> list[Failure]:
     """All failures, the root cause first. The order of equals is that of time, then rank."""
-    return sorted(
-        failures,
-        key=lambda f: (is_consequence(f), f.time, -1 if f.rank is None else f.rank),
+    return sorted(failures, key=lambda f: (_distance(f), f.time, -1 if f.rank is None else f.rank))
+
+
+def with_evidence(failure: Failure, log: list[str]) -> Failure:
+    """A failure without a traceback, with its rank's last lines; an abort says in them what it was about."""
+    told = replace(failure, log=log)
+    if failure.signal != signal.SIGABRT:
+        return told
+    words = [match[1] for line in log if (match := _ABORTED.match(line))]
+    return replace(told, summary=f"{failure.summary}: {words[-1]}"[:_SUMMARY]) if words else told
+
+
+def advice(failure: Failure, gpus: int | None) -> str:
+    """What a person may do about a failure that many meet; empty where nothing is known.
+
+    Args:
+        gpus: that its node has; None where that is not known.
+    """
+    if gpus != 0 or not _WANTS_GPU.search(failure.summary):
+        return ""
+    return (
+        f"{failure.node} shows no GPU, and the script asks for one. Let it choose: "
+        'torch.device("cuda" if torch.cuda.is_available() else "cpu"), and init_process_group() without a backend. '
+        "How a node shows its GPUs: docs/troubleshooting.md, GPUs"
     )
+
+
+def _distance(failure: Failure) -> int:
+    """How far a failure is from being a cause."""
+    if failure.kind == "exit" and failure.code == 0:
+        return 1
+    if is_consequence(failure):
+        return 2
+    # An abort of which no last words are here may be either: torch's own ends often come from an echo.
+    unheard = failure.signal == signal.SIGABRT and not any(_LAST_WORDS.search(line) for line in failure.log)
+    return 1 if unheard else 0
 
 
 def describe_exit(code: int | None, number: int | None) -> str:

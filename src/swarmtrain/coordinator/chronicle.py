@@ -14,8 +14,23 @@ from swarmtrain.coordinator.cause import Failure
 from swarmtrain.coordinator.healing import Attempt
 from swarmtrain.coordinator.journal import Event, Journal
 
-# What differs between two failures that are the same: addresses of objects and of machines.
-_CHANGING = re.compile(r"0x[0-9a-fA-F]+|\d+\.\d+\.\d+\.\d+(:\d+)?")
+# What differs between two failures that are the same: addresses of objects and of machines, process ids, paths of
+# temporary files, measured numbers and times. Small whole numbers stay: an index, a shape, a line tell failures apart.
+_CHANGING = re.compile(
+    r"0x[0-9a-fA-F]+"
+    r"|(?<![\w.])\d+\.\d+\.\d+\.\d+(?:\]?:\d+)?"  # [10.0.1.3]:34538
+    r"|\[[0-9a-fA-F:]*:[0-9a-fA-F:.]+(?:%\w+)?\](?::\d+)?"  # [fe80::1%eth0]:34538
+    r"|(?<=port )\d+|(?<=port: )\d+|(?<=port=)\d+"
+    r"|(?<=pid )\d+|(?<=pid: )\d+|(?<=pid=)\d+|(?<=pid\(s\) )[\d, ]+|(?<=process )\d+"
+    r"|/(?:tmp|dev/shm|var/tmp|proc)/[^\s'\",:;)]+"
+    r"|\b[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\b"  # of a run, a device, a file
+    r"|(?<=tensor\()[^()]*"
+    r"|\d{4}-\d\d-\d\d|\d+:\d\d:\d\d"
+    r"|[-+]?\d+\.\d*(?:e[-+]?\d+)?|\d+e[-+]?\d+"
+    r"|\d+(?= ?(?:ms|s|sec|seconds|milliseconds|min|minutes)\b)"
+    r"|\d{5,}",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -41,18 +56,32 @@ def signature(failure: Failure) -> str:
     return _CHANGING.sub("#", failure.summary)[:500]
 
 
-def sentence(incident: Incident, nodes: int, step: int | None, seconds: float) -> str:
+def sentence(incident: Incident, nodes: int, step: int | None, seconds: float, saves: bool = True) -> str:
     """One recovery, for a person.
 
     Args:
         nodes: on how many the run went on.
-        step: from which; None where steps are unknown.
+        step: from which; None where nobody tells.
         seconds: between the last step before and the first one after.
+        saves: the program takes snapshots.
     """
     at = f" at step {incident.step}" if incident.step is not None else ""
-    where = "1 node" if nodes == 1 else f"{nodes} nodes"
+    where = f"on {'1 node' if nodes == 1 else f'{nodes} nodes'}"
+    after = f"after {seconds:.1f} s"
+    lost = _origin(step, saves) == 0 and incident.step
+    steps = f"; {incident.step} step{'' if incident.step == 1 else 's'} lost" if lost else ""
+    if step is None and not saves:
+        own = " but for what it saves by itself" if steps else ""
+        return f"{incident.what}{at}; begun anew {where} {after}: the script takes no snapshots{steps}{own}"
+    if lost:
+        return f"{incident.what}{at}; begun anew {where} {after}: no snapshot had been taken{steps}"
     origin = f" from step {step}" if step is not None else ""
-    return f"{incident.what}{at}; continued on {where}{origin} after {seconds:.1f} s"
+    return f"{incident.what}{at}; continued {where}{origin} {after}"
+
+
+def _origin(step: int | None, saves: bool) -> int | None:
+    """The step that a generation went on from; None where that is not known."""
+    return 0 if step is None and not saves else step
 
 
 class Chronicle:
@@ -109,21 +138,22 @@ class Chronicle:
             wait=round(wait, 3),
         )
 
-    def end(self, begun: float, nodes: int, step: int | None, generation: int) -> None:
+    def end(self, begun: float, nodes: int, step: int | None, generation: int, saves: bool) -> None:
         """Every rank has made a step again.
 
         Args:
             begun: Unix time of that.
+            nodes, step, saves: as in `sentence`.
         """
         if self.open is None:
             return
         seconds = max(0.0, begun - self.open.since)
         self._journal.append(
             "recovered",
-            sentence(self.open, nodes, step, seconds),
+            sentence(self.open, nodes, step, seconds, saves),
             seconds=round(seconds, 3),
             at_step=self.open.step,
-            from_step=step,
+            from_step=_origin(step, saves),
             nodes=nodes,
             planned=self.open.planned,
             generation=generation,

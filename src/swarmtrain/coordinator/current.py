@@ -6,10 +6,12 @@ The run (run.py) decides what becomes of it.
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from swarmtrain.coordinator.cause import Failure, is_consequence, root_cause
+from swarmtrain.coordinator.cause import Failure, early_end, is_consequence, root_cause
 from swarmtrain.coordinator.chronicle import signature
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import EARLY_SECONDS, Attempt
@@ -19,8 +21,10 @@ from swarmtrain.coordinator.roll import Roll
 from swarmtrain.coordinator.stall import Stall
 from swarmtrain.coordinator.vitals import Vitals
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.pulse import Activity
 
 PAUSE_SECONDS = 60.0  # in which workers save and leave when the group changes
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 SETTLE = 10.0  # seconds on top of the grace in which agents report their workers' end
 
 
@@ -84,8 +88,14 @@ class Current:
         return worker if self._roll.peers.get(worker.node) is peer else None
 
     def over(self) -> bool:
-        """Whether every worker has exited with 0."""
-        return bool(self.workers) and all(worker.code == 0 for worker in self.workers.values())
+        """Whether every worker has gone with its work done."""
+        return bool(self.workers) and all(worker.done for worker in self.workers.values())
+
+    def left(self) -> bool:
+        """Whether every rank has left its last line of code: what remains is the interpreters' own ending."""
+        ending = {rank for rank, beat in self.vitals.beats.items() if beat.activity is Activity.ENDING}
+        workers = self.workers.values()
+        return bool(workers) and all(worker.done or worker.rank in ending for worker in workers)
 
     def paused(self) -> bool:
         """Whether every worker has left with its work saved, as it was asked to."""
@@ -118,14 +128,15 @@ class Current:
             return since if time.monotonic() - since >= EARLY_SECONDS else None
         return begun
 
-    def attempt(self, lease: float) -> Attempt:
+    def attempt(self, lease: float, evidence: Callable[[Failure], Failure]) -> Attempt:
         """As a failed attempt.
 
         Args:
             lease: seconds of silence after which a member counts as lost.
+            evidence: adds to a failure what its rank wrote last.
         """
         losses = [self._loss(peer) for peer in self._roll.missing(self.generation, lease)]
-        cause = root_cause([*self.failures, *losses])[0]
+        cause = root_cause([evidence(each) for each in (*self.failures, *losses)])[0]
         return Attempt(
             generation=self.generation.number,
             kind=cause.kind,
@@ -165,18 +176,51 @@ class Current:
         if is_consequence(failure):
             text = f"rank {failure.rank} on {failure.node} lost touch with another rank"
         self._journal.append("failure", text, failure=failure.dump())
+        self.look_for_early_ends()
+
+    def look_for_early_ends(self) -> None:
+        """Whether ranks break because another has ended well, which nobody saw as a failure."""
+        if not any(is_consequence(each) or each.signal == signal.SIGABRT for each in self.failures):
+            return
+        known = {failure.rank for failure in self.failures}
+        early = [w for w in self.workers.values() if w.done and not w.paused and w.rank not in known]
+        for worker in sorted(early, key=lambda w: (self.vitals.step_of(w.rank) or 0, w.rank)):
+            steps = self.vitals.step_of(worker.rank)
+            self.fail(early_end(worker.rank, worker.node, worker.left, steps))
+
+    def ended(self, worker: Worker) -> None:
+        """A worker has gone after its last line of code, if not as an interpreter should: nothing is lost by that.
+
+        When all have, one that did not crash but was ended, or says by its code that its ending failed, is told.
+        """
+        if worker.code != 0:
+            text = f"rank {worker.rank} on {worker.node}: {worker.exit} after its last line of code: its work was done"
+            self._journal.append("warning", text, rank=worker.rank, node=worker.node)
+        if not self.over():
+            return
+        for each in self.workers.values():
+            if each.code != 0 and each.signal not in _CRASHES:
+                what = f"{each.exit} at its end, after its last line of code"
+                self.fail(
+                    Failure("exit", each.node, each.left, what, each.rank, code=each.code, signal=each.signal)
+                )
 
     def lose(self, peer: Peer, why: str = "") -> None:
-        """A member is lost, and with it its workers."""
-        failure = self._loss(peer, why)
+        """A member is lost, and with it its workers. Nothing is lost with one whose run has done its work."""
+        failure, was_over = self._loss(peer, why), self.over()
         for worker in self.workers.values():
             if worker.node == peer.node and not worker.over:
                 worker.state, worker.exit = "killed", "lost with its node"
+                beat = self.vitals.beats.get(worker.rank)
+                worker.ended = beat is not None and beat.activity is Activity.ENDING
         peer.idle = peer.drained = True
         if peer.channel is not None:
             peer.hang_up()
             peer.gone = time.monotonic()
-        self.fail(failure)
+        if was_over:
+            self._journal.append("warning", f"{failure.sentence()}, after its work was done", node=peer.node)
+        else:
+            self.fail(failure)
 
     def lose_the_missing(self, lease: float) -> None:
         """What failed, failed because of these; the others were only heard first."""

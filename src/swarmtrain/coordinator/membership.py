@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swarmtrain.coordinator.healing import GiveUp, judge, left_out
+from swarmtrain.coordinator.healing import Again, GiveUp, judge, left_out
 from swarmtrain.coordinator.terms import (
     Assignment,
     Decision,
@@ -219,6 +219,12 @@ def _settle(view: View, policy: Policy, now: float) -> Decision:
     """The workers are being stopped: what comes when they are."""
     late = now >= view.stopping_until
     verdict = judge(view.history, policy.restart, now) if view.failed and view.history else GiveUp()
+    if view.left and isinstance(verdict, Again):
+        verdict = GiveUp("every rank had left its last line of code, so it is not begun anew")
+    if view.left and not view.stop_asked and not view.failed:
+        if _drained(view, now) or late:
+            return End(Outcome.SUCCEEDED)
+        return Wait(view.stopping_until)
     if view.stop_asked or (view.failed and isinstance(verdict, GiveUp)):
         if not _drained(view, now) and not late:
             return Wait(view.stopping_until)

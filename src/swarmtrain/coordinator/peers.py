@@ -24,12 +24,22 @@ class Worker:
     exit: str = ""  # in words, once it is over
     code: int | None = None
     step: int | None = None
+    signal: int | None = None
+    left: float = 0.0  # when it has gone, Unix time
     paused: bool = False  # it has left with all work saved, as it was asked to
+    ended: bool = (
+        False  # its script had left its last line of code: its work was done, however the process ended
+    )
 
     @property
     def over(self) -> bool:
         """Whether it has gone."""
         return self.state in ("exited", "killed")
+
+    @property
+    def done(self) -> bool:
+        """Whether it has gone with its work done."""
+        return self.over and (self.code == 0 or self.ended)
 
     def take(self, state: Message) -> None:
         """Its agent says that it runs, or how it ended."""
@@ -37,7 +47,9 @@ class Worker:
         if self.state == "running":
             return
         self.code, self.paused = state.get("code"), bool(state.get("paused"))
-        self.exit = describe_exit(self.code, state.get("signal"))
+        self.ended = bool(state.get("ended"))
+        self.signal, self.left = state.get("signal"), float(state.get("t") or 0.0)
+        self.exit = describe_exit(self.code, self.signal)
         if state.get("killed"):
             self.state = "killed"
 

@@ -9,6 +9,14 @@ from pathlib import Path
 from swarmtrain.wire.records import Record, Records, parse
 
 Metric = Record
+_POSITION = (
+    "step",
+    "epoch",
+    "loss",
+    "lr",
+    "step_seconds",
+    "samples",
+)  # where the training of a generation is
 
 
 class Progress:
@@ -63,15 +71,21 @@ class Progress:
         self.offsets[generation, rank] = known
         return known
 
-    def step_of(self, rank: int) -> int | None:
-        """The newest step of a rank."""
-        return self._rank_steps.get(rank)
+    def step_of(self, rank: int, generation: int) -> int | None:
+        """The newest step of a rank in a generation."""
+        return self._rank_steps.get(rank) if generation == self._generation else None
 
-    def summary(self) -> Metric:
-        """The part of the status document that the workers report; keys that nobody reported are None."""
-        keys = ("step", "epoch", "loss", "lr", "step_seconds", "samples", "eval", "snapshot", "resumed")
+    def summary(self, generation: int) -> Metric:
+        """The part of the status document that the workers report; keys that nobody reported are None.
+
+        Args:
+            generation: the current one. How far one before it came says nothing of where the training is now.
+        """
+        keys = (*_POSITION, "eval", "snapshot", "resumed")
         weights = self._weights if self._weights else None
         known = {key: self._summary.get(key) for key in keys}
+        if generation != self._generation:
+            known |= dict.fromkeys(_POSITION)
         return known | {"weights": weights, "snapshots_failing": dict(self._failing)}
 
     def _watch_snapshots(self, metric: Metric) -> None:
@@ -109,6 +123,9 @@ class Progress:
             for node in self._skipped:  # its steps may be made again, with more time for each
                 self._failing.pop(node, None)
             self._skipped.clear()
+            self._rank_steps.clear()
+            for key in _POSITION:
+                self._summary.pop(key, None)
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]
         if kind == "step":

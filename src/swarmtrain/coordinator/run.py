@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 from swarmtrain.coordinator import stall
-from swarmtrain.coordinator.cause import Failure, root_cause
+from swarmtrain.coordinator.cause import Failure, advice, root_cause, with_evidence
 from swarmtrain.coordinator.chronicle import Chronicle, Incident
 from swarmtrain.coordinator.current import Current
 from swarmtrain.coordinator.generation import Generation
@@ -88,6 +89,7 @@ class Run:
         self.stop_asked, self.wanted, self._not_before = past.stop_asked, past.wanted, past.not_before
         self.deadline = time.monotonic() + task.join_deadline
         self._no_pause_before = 0.0
+        self._logs: dict[int, tuple[int, int, list[str]]] = {}  # by rank: generation, bytes known, last lines
         self._looked_at_clock = time.monotonic()
         self._alarm: asyncio.TimerHandle | None = None
         if not again:
@@ -176,7 +178,7 @@ class Run:
 
     def _view(self) -> View:
         current = self.current
-        attempt = [current.attempt(self.policy.lease)] if current.failures else []
+        attempt = [current.attempt(self.policy.lease, self._with_log)] if current.failures else []
         paused = current.paused()
         return View(
             phase=self.phase,
@@ -187,6 +189,7 @@ class Run:
             failed=bool(current.failures),
             history=(*self.chronicle.history, *attempt),
             finished=current.over() and not paused,
+            left=current.left() and not paused,
             paused=paused,
             taking_part=frozenset(current.generation.parts),
             stopping_until=current.stopping_until,
@@ -249,15 +252,16 @@ class Run:
         wait = max(0.0, not_before - time.monotonic())
         since = current.stepped() or self.progress.stepped
         if current.failures:
-            self.chronicle.note(current.attempt(self.policy.lease))
-            cause = root_cause(current.failures)[0]
+            self.chronicle.note(current.attempt(self.policy.lease, self._with_log))
+            cause = root_cause([self._with_log(failure) for failure in current.failures])[0]
             what, since = cause.sentence(), since or cause.time
             again = f"trying again in {wait:.0f} s" if wait > 0.5 else "trying again"
             text = f"generation {number} failed: {what}; {again}"
         else:
             what = current.pausing.why if current.pausing else "a node has left"
             since = since or self.journal.clock.now()
-            text = f"generation {number} has saved its work: {what}"
+            done = "has saved its work" if current.paused() else "was stopped"
+            text = f"generation {number} {done}: {what}"
         nodes = len(current.generation.parts)
         incident = Incident(since, what, current.step(), nodes, planned=not current.failures)
         self.chronicle.begin(incident, text, wait)
@@ -277,30 +281,27 @@ class Run:
             return
         begun = self.current.trains_since()
         if begun is not None:
-            generation = self.current.generation
-            step = self.current.vitals.resumed()
-            self.chronicle.end(self.journal.clock.unix(begun), len(generation.parts), step, generation.number)
+            self._close_incident(self.journal.clock.unix(begun))
 
-    def _close_incident(self) -> None:
-        """A run that succeeds has gone on from what befell it, also where no step was left, or nobody counts them."""
-        current = self.current
-        started = self.journal.last("started") if current.began else None
-        moment = started["t"] if started is not None else self.journal.clock.now()
-        self.chronicle.end(
-            moment, len(current.generation.parts), current.vitals.resumed(), current.generation.number
-        )
+    def _close_incident(self, moment: float) -> None:
+        """The run trains again since ``moment``, Unix time."""
+        generation, step = self.current.generation, self.current.vitals.resumed()
+        self.chronicle.end(moment, len(generation.parts), step, generation.number, self.progress.saves)
 
     def _end(self, outcome: Outcome, reason: str) -> None:
         current = self.current
         fields: dict[str, Any] = {}
         if current.failures:
             current.lose_the_missing(self.policy.lease)
-            self.causes = root_cause([self._with_log(failure) for failure in current.failures])
+            first, *others = root_cause([self._with_log(failure) for failure in current.failures])
+            self.causes = [replace(first, hint=self._advice(first)), *others]
             sentence = self.causes[0].sentence()
             reason = f"{sentence} ({reason})" if reason else sentence
             fields["causes"] = [failure.dump() for failure in self.causes]
         if outcome is Outcome.SUCCEEDED:
-            self._close_incident()
+            # It has gone on from what befell it, also where no step was left, or nobody counts them.
+            started = self.journal.last("started") if current.began else None
+            self._close_incident(started["t"] if started is not None else self.journal.clock.now())
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = self.journal.clock.now() - self.journal.events[0]["t"]
         self.journal.append(
@@ -315,10 +316,20 @@ class Run:
         self.roll.post({"end": {"outcome": outcome.value}})
 
     def _with_log(self, failure: Failure) -> Failure:
+        """With the last lines of its rank in this generation, as far as they are here."""
         if failure.rank is None or failure.traceback:
             return failure
-        lines = tail(self.output.path, Filter(ranks=frozenset({failure.rank})), 20)
-        return Failure(**{**failure.dump(), "log": [text[-2000:] for *_, text in lines]})
+        number = self.current.generation.number
+        known = self.output.offsets.get((number, failure.rank), 0)
+        if self._logs.get(failure.rank, (0, 0, []))[:2] != (number, known):
+            lines = tail(self.output.path, Filter(ranks=frozenset({failure.rank})), 20)
+            log = [text[-2000:] for _, generation, *_, text in lines if generation == number]
+            self._logs[failure.rank] = (number, known, log)
+        return with_evidence(failure, self._logs[failure.rank][2])
+
+    def _advice(self, failure: Failure) -> str:
+        peer = self.roll.peers.get(failure.node)
+        return advice(failure, peer.gpus if peer is not None else None)
 
     # ---- time ------------------------------------------------------------------------------------------------
 

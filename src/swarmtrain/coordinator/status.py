@@ -55,7 +55,7 @@ def status(run: Run) -> dict[str, Any]:
             }
             for node in sorted({worker.node for worker in run.current.workers.values()})
         },
-        **run.progress.summary(),
+        **run.progress.summary(run.current.generation.number),
         **run.chronicle.summary(),
     } | _steps(run)
 
@@ -71,7 +71,11 @@ def _cooperative(run: Run) -> bool | None:
 def _step(run: Run, rank: int) -> int | None:
     """A rank's newest step: its pulse knows it sooner than its metrics."""
     beat = run.current.vitals.beats.get(rank)
-    return beat.step if beat is not None and beat.stepped is not None else run.progress.step_of(rank)
+    return (
+        beat.step
+        if beat is not None and beat.stepped is not None
+        else run.progress.step_of(rank, run.current.generation.number)
+    )
 
 
 def _steps(run: Run) -> dict[str, Any]:

@@ -156,7 +156,8 @@ class View:
         generation: the number of the current one, 0 before the first.
         failed: something failed that this generation does not survive.
         history: how generations failed, on this clock; the current one is its last once `failed`.
-        finished: every worker of this generation exited with 0, with its work done.
+        finished: every worker of this generation has gone with its work done.
+        left: every rank has left its last line of code, whether or not its process has ended.
         paused: every worker has saved its work and left, because it was asked to.
         taking_part: nodes of the current generation.
         stopping_until: when members that do not report their workers' end are left out.
@@ -176,6 +177,7 @@ class View:
     failed: bool = False
     history: tuple[Attempt, ...] = ()
     finished: bool = False
+    left: bool = False
     paused: bool = False
     taking_part: frozenset[str] = frozenset()
     stopping_until: float = 0.0

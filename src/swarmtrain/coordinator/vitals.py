@@ -62,8 +62,8 @@ class Vitals:
         self.beats[rank] = Beat(
             step=step,
             mark=mark,
-            activity=Activity(activity),
-            source=Source(source),
+            activity=Activity(activity) if activity in set(Activity) else Activity.NONE,
+            source=Source(source) if source in set(Source) else Source.NOBODY,
             paused=bool(paused),
             busy=busy,
             resumed=resumed,
@@ -95,6 +95,11 @@ class Vitals:
         """The last step; None where nobody counts them."""
         known = [beat.step for beat in self.beats.values() if beat.source is not Source.NOBODY]
         return max(known, default=None)
+
+    def step_of(self, rank: int) -> int | None:
+        """The last step of one rank; None where nobody counts them."""
+        beat = self.beats.get(rank)
+        return beat.step if beat is not None and beat.source is not Source.NOBODY else None
 
     def resumed(self) -> int | None:
         """The step that the generation went on from; None where nobody tells."""

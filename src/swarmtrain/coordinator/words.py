@@ -100,22 +100,27 @@ class Words:
             run.current.worker_runs()
             run.bell.ring()
             return
+        worker.left += peer.clock
         if (failure := self._failure_of(worker, state, peer)) is not None:
             run.current.fail(failure)
+        elif worker.done and run.phase is Phase.RUNNING:
+            run.current.ended(worker)
+        if run.current.failures:
+            run.current.look_for_early_ends()
         run.bell.ring()
         run.settle()
 
     def _failure_of(self, worker: Worker, state: Message, peer: Peer) -> Failure | None:
         """What the end of a worker says of its generation: nothing new, once that is over or stopped as planned."""
         phase = self._run.phase
-        if phase is Phase.RUNNING and state.get("killed") and not worker.paused:
+        if phase is Phase.RUNNING and state.get("killed") and not worker.paused and not worker.done:
             when = float(state["t"]) + peer.clock
             words = "stopped by its own agent, which was cut off or told to leave"
             return Failure("node", peer.node, when, words, rank=worker.rank)
         stopped_for_another = phase is Phase.STOPPING and self._run.current.failures
         if phase is not Phase.RUNNING and not stopped_for_another:
             return None
-        if worker.code == 0 or (state.get("killed") and not state.get("error")):
+        if worker.done or (state.get("killed") and not state.get("error")):
             return None
         return worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock)
 

@@ -1,0 +1,263 @@
+"""How runs end when their ranks end each in its own way: too early, in their own ending, or with words."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from run_fakes import Ear, Theatre, exited, join, pulse
+
+from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.status import status
+from swarmtrain.coordinator.terms import Outcome, Phase
+from swarmtrain.coordinator.words import Words
+from swarmtrain.wire.pulse import Activity, Source
+
+CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:{port}"
+Agents = dict[str, tuple[Peer, Ear]]
+
+
+def trained(stage: Theatre, run: Run, steps: tuple[int, ...] = (12, 12), **fields: Any) -> Agents:
+    """Two nodes have joined, and their ranks have made so many steps."""
+    agents = {node: stage.agent(node, slot) for slot, node in enumerate("ab")}
+    for peer, _ in agents.values():
+        join(run, peer)
+    train(stage, run, agents, steps, **fields)
+    return agents
+
+
+def train(stage: Theatre, run: Run, agents: Agents, steps: tuple[int, ...], **fields: Any) -> None:
+    g = run.current.generation.number
+    for rank, (peer, _) in enumerate(agents.values()):
+        Words(run).worker(peer, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+    stage.clock.turn(0.5)
+    for rank, (peer, _) in enumerate(agents.values()):
+        peer.heard = stage.clock.now
+        Words(run).beat(peer, [pulse(rank, steps[rank], g=g, **{"source": Source.WATCHED} | fields)])
+
+
+def broken(rank: int, g: int = 1, port: int = 34_538, **fields: Any) -> dict[str, Any]:
+    """A rank whose collective broke."""
+    return exited(rank, 1, g=g, error={"summary": CLOSED.format(port=port), "traceback": "Trace"}, **fields)
+
+
+def gone(run: Run, agents: Agents, g: int = 1) -> None:
+    """Both nodes are rid of their workers."""
+    for peer, _ in agents.values():
+        Words(run).idle(peer, g, 20_002)
+        Words(run).drained(peer, g)
+
+
+@pytest.mark.parametrize("first", ["the end", "the echo"])
+def test_a_rank_that_ends_with_0_while_others_go_on_is_the_cause_and_not_tried_for_ever(
+    stage: Theatre, first: str
+) -> None:
+    """The words of both come by connections of their own, in either order."""
+    run = stage.make()
+
+    def scene() -> None:
+        agents = trained(stage, run, (13, 12))
+        for g in (1, 2):
+            said = [
+                (agents["b"][0], exited(1, 0, g=g)),
+                (agents["a"][0], broken(0, g, port=30_000 + g)),
+            ]
+            for peer, state in said if first == "the end" else said[::-1]:
+                Words(run).worker(peer, state)
+            gone(run, agents, g)
+            if g == 1:
+                assert run.current.generation.number == 2
+                train(stage, run, agents, (13, 12))
+
+    stage.play(scene)
+    assert run.outcome is Outcome.FAILED
+    assert run.reason == (
+        "rank 1 on b: ended with 0 after 12 steps while the others went on (it failed at step 13 2 times in a row, "
+        "each time on a fresh start; another would end so, too)"
+    )
+    assert [cause.rank for cause in run.causes] == [1, 0]
+
+
+def test_the_same_echo_at_the_same_step_is_not_tried_ten_times(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        for g in (1, 2):
+            Words(run).worker(agents["a"][0], broken(0, g, port=30_000 + g))
+            Words(run).worker(agents["b"][0], exited(1, None, g=g, signal=9, killed=True))
+            gone(run, agents, g)
+            if g == 1:
+                train(stage, run, agents, (12, 12))
+
+    stage.play(scene)
+    assert run.outcome is Outcome.FAILED
+    assert "at step 12 2 times in a row" in run.reason
+
+
+def test_an_end_that_breaks_nobody_is_none_of_a_failures_causes(stage: Theatre) -> None:
+    run = stage.make(restart=False)
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        Words(run).worker(agents["b"][0], exited(1, 0))
+        Words(run).worker(agents["a"][0], exited(0, 1, error={"summary": "OSError: disk full"}))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert [cause.summary for cause in run.causes] == ["OSError: disk full"]
+
+
+def test_which_of_two_failed_first_is_told_by_fractions_of_a_second(stage: Theatre) -> None:
+    run = stage.make(restart=False)
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        Words(run).worker(agents["a"][0], exited(0, 1, error={"summary": "KeyError: 0", "time": 5.75}))
+        Words(run).worker(agents["b"][0], exited(1, 1, error={"summary": "KeyError: 1", "time": 5.5}))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert [cause.rank for cause in run.causes] == [1, 0]
+
+
+def test_the_last_words_of_an_abort_decide_whether_it_is_an_echo(stage: Theatre) -> None:
+    run = stage.make(restart=False)
+    mismatch = "Is there a distributed collective mismatch in your code?"
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        run.output.append(1, 0, "a", 1.0, 0, f"terminate called\n  what():  {mismatch}\n")
+        Words(run).worker(agents["b"][0], broken(1))
+        Words(run).worker(agents["a"][0], exited(0, None, signal=6))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert run.reason == f"rank 0 on a: killed by SIGABRT: {mismatch}"
+
+
+# ---- the ending of a script ------------------------------------------------------------------------------------
+
+
+def test_a_crash_after_the_last_line_of_code_takes_nothing_from_the_run(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
+        Words(run).worker(agents["a"][0], exited(0, None, signal=int(signal.SIGABRT), ended=True))
+        assert run.phase is Phase.RUNNING
+        gone(run, agents)
+
+    stage.play(scene)
+    assert (run.outcome, run.current.generation.number) == (Outcome.SUCCEEDED, 1)
+    (warning,) = run.journal.all("warning")
+    assert warning["text"] == "rank 0 on a: killed by SIGABRT after its last line of code: its work was done"
+
+
+def test_an_echo_in_the_ending_of_a_rank_is_no_failure(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        Words(run).worker(agents["a"][0], broken(0, ended=True))
+        assert run.phase is Phase.RUNNING  # the other one may still write its model
+        Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert run.phase is Phase.ENDED
+    assert run.current.generation.number == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ({"code": 3}, "exited with code 3 at its end, after its last line of code"),
+        ({"code": None, "signal": 9}, "killed by SIGKILL at its end, after its last line of code"),
+    ],
+)
+def test_an_ending_that_fails_is_told_and_the_training_not_begun_anew(
+    stage: Theatre, end: dict[str, Any], words: str
+) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        Words(run).worker(agents["a"][0], exited(0, end["code"], signal=end.get("signal"), ended=True))
+        assert run.phase is Phase.RUNNING
+        Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert (run.outcome, run.current.generation.number) == (Outcome.FAILED, 1)
+    assert run.reason == (
+        f"rank 0 on a: {words} (every rank had left its last line of code, so it is not begun anew)"
+    )
+
+
+def test_a_node_that_is_lost_while_all_scripts_end_does_not_begin_the_training_anew(stage: Theatre) -> None:
+    run = stage.make(nodes_min=1)
+
+    def scene() -> None:
+        agents = trained(stage, run, activity=Activity.ENDING)
+        Words(run).left(agents["b"][0])
+        for _ in range(8):
+            stage.clock.turn(1.0)
+            agents["a"][0].heard = stage.clock.now
+            run.tick()
+        Words(run).worker(agents["a"][0], exited(0, 0, ended=True))
+        gone(run, {"a": agents["a"]})
+
+    stage.play(scene)
+    assert (run.phase, run.current.generation.number) == (Phase.ENDED, 1)
+    assert run.reason.startswith("b was lost with rank 1")
+
+
+def test_an_agent_that_dies_when_the_work_is_done_takes_nothing_from_the_run(stage: Theatre) -> None:
+    """Its last output is on its way; that is no reason to train again."""
+    run = stage.make(nodes_min=1)
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        for rank, (peer, _) in enumerate(agents.values()):
+            Words(run).worker(peer, exited(rank, 0, ended=True))
+        Words(run).idle(agents["a"][0], 1, 20_002)
+        Words(run).drained(agents["a"][0], 1)
+        join(run, stage.agent("b", 1, incarnation="b-2")[0])
+
+    stage.play(scene)
+    assert (run.outcome, run.current.generation.number) == (Outcome.SUCCEEDED, 1)
+    assert "after its work was done" in run.journal.all("warning")[0]["text"]
+
+
+def test_a_node_without_a_gpu_gets_that_as_the_hint(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = trained(stage, run, (0, 0), quiet=None, first=None, source=Source.NOBODY)
+        words = {"summary": "RuntimeError: Found no NVIDIA driver on your system.", "traceback": "T"}
+        Words(run).worker(agents["b"][0], exited(1, 1, error=words))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert status(run)["cause"]["hint"].startswith("b shows no GPU, and the script asks for one.")
+
+
+def test_a_status_shows_the_steps_of_its_own_generation(stage: Theatre) -> None:
+    run = stage.make()
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        run.progress.append(1, 0, "a", 0, '{"kind":"step","step":12}\n')
+        Words(run).worker(agents["b"][0], exited(1, None, signal=9, t=1e9))
+        Words(run).worker(agents["a"][0], exited(0, None, signal=9, killed=True))
+        assert status(run)["step"] == 12
+        gone(run, agents)
+        assert run.current.generation.number == 2
+        found = status(run)
+        assert (found["step"], [worker["step"] for worker in found["workers"]]) == (None, [None, None])
+
+    stage.play(scene)
