@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -196,41 +197,77 @@ def test_exactly_the_newest_snapshot_of_one_node_is_damaged(start: Start) -> Non
     assert path.stat().st_mtime == 1000
 
 
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system of 8 MiB where the snapshots of a node lie, in a mount namespace of its own."""
+
+    namespace: int  # the process that holds it
+    node: Path  # as it is called in there
+
+    @property
+    def snapshots(self) -> Path:
+        """As it is called out here."""
+        return Path(f"/proc/{self.namespace}/root{self.node}/snapshots")
+
+    @property
+    def way_in(self) -> Sequence[str]:
+        """The start of a command line that runs there, in the node's working directory."""
+        enter = ("nsenter", "--preserve-credentials", "--user", "--mount", "--target", str(self.namespace))
+        return (*enter, "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(self.node / "work"))
+
+
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB. Only root can mount one."""
-    place = tmp_path / "node" / "snapshots"
-    place.mkdir(parents=True)
-    (place.parent / "work").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A small disk, which anybody can have who may have a user namespace."""
+    node = tmp_path / "node"
+    (node / "snapshots").mkdir(parents=True)
+    (node / "work").mkdir()
+    mount = 'mount -t tmpfs -o size=8m tmpfs "$1" && echo mounted && exec cat'
+    line = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        str(node / "snapshots"),
+    ]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        said = holder.stdout.readline()
+        assert said == "mounted\n", "this test needs user namespaces: sysctl user.max_user_namespaces"
+        yield SmallDisk(holder.pid, node)
+        holder.stdin.close()
 
 
-def sabotage(place: Path, *words: str) -> subprocess.Popen[str]:
+def sabotage(place: Path, *words: str, way_in: Sequence[str] = ()) -> subprocess.Popen[str]:
     """As the agent starts it, with the node's working directory."""
-    argv = [sys.executable, "-I", str(bundle.on_disk()), "sabotage", *words]
+    argv = [*way_in, sys.executable, "-I", str(bundle.on_disk()), "sabotage", *words]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(argv, cwd=place.parent / "work", text=True, **pipes)
 
 
 @pytest.mark.parametrize("end", ["time", "input", "kill"])
-def test_a_disk_is_full_but_for_what_is_left_until_its_ballast_goes(small_disk: Path, end: str) -> None:
-    free = shutil.disk_usage(small_disk).free
-    helper = sabotage(small_disk, "fill", str(1 << 20), str(1 << 30), "1" if end == "time" else "60")
+def test_a_disk_is_full_but_for_what_is_left_until_its_ballast_goes(small_disk: SmallDisk, end: str) -> None:
+    place = small_disk.snapshots
+    free = shutil.disk_usage(place).free
+    seconds = "1" if end == "time" else "60"
+    helper = sabotage(place, "fill", str(1 << 20), str(1 << 30), seconds, way_in=small_disk.way_in)
     assert helper.stdout is not None
     assert helper.stdin is not None
     assert "bytes of ballast" in helper.stdout.readline()
-    assert shutil.disk_usage(small_disk).free == 1 << 20
+    assert shutil.disk_usage(place).free == 1 << 20
     with pytest.raises(OSError, match="No space left"):
-        (small_disk / "snapshot.pt").write_bytes(bytes(2 << 20))
-    (small_disk / "snapshot.pt").unlink()
-    assert list(small_disk.iterdir()) == []
+        (place / "snapshot.pt").write_bytes(bytes(2 << 20))
+    (place / "snapshot.pt").unlink()
+    assert list(place.iterdir()) == []
     if end == "kill":
         os.kill(helper.pid, signal.SIGKILL)
     elif end == "input":
         helper.stdin.close()
-    until(lambda: shutil.disk_usage(small_disk).free == free, seconds=10)
+    until(lambda: shutil.disk_usage(place).free == free, seconds=10)
     helper.wait(10)
     for stream in (helper.stdin, helper.stdout, helper.stderr):
         stream.close()  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_a_second_ctrl_c_kills_and_goes_at_once(tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_error() -> None:
-    line = f"set -o pipefail; {SWARMTRAIN} run count.py 20 | head -n 1"
+    line = f"set -o pipefail; {shlex.quote(SWARMTRAIN)} run count.py 20 | head -n 1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, b"[0] tick 0\n")
     assert b"Traceback" not in done.stderr and b"count.1 goes on" in done.stderr

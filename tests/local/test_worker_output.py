@@ -105,7 +105,11 @@ def test_command_gets_default_signals_and_no_files(agent: Spawner) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"target": "no-such-command", "kind": "command"}, "No such file or directory: 'no-such-command'"),
+        (
+            # On a PATH with a directory that may not be read, the system says "permission denied" of it.
+            {"target": "no-such-command", "kind": "command", "env": {"PATH": "/usr/bin:/bin"}},
+            "No such file or directory: 'no-such-command'",
+        ),
         ({"target": "/etc/passwd", "kind": "command"}, "Permission denied: '/etc/passwd'"),
         ({"target": "program.py", "cwd": "/no/such/directory"}, "/no/such/directory is no directory"),
         ({"target": "ls", "kind": "command", "env": {"A=B": "c"}}, "illegal environment variable name"),
