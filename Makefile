@@ -1,11 +1,14 @@
 # What is done by hand and by CI. `make help` lists it.
 
 PY := .venv/bin/python
+# The Python that the distribution brings, and engines of the lab besides the default one.
+SYSTEM_PYTHON ?= /usr/bin/python3
+OTHER_ENGINES := bookworm sid
 # local or swarm; by default what there is
 ON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check test-unit test-local test-swarm clean
+.PHONY: help venv demo test test-all check test-unit test-local test-swarm test-system test-gpu clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,9 +21,11 @@ demo: venv ## train the digits example on three nodes: on a lab Swarm, or ON=loc
 
 test: check test-unit test-local test-swarm ## everything that must pass before a change is merged
 
-test-all: check ## every test there is, also the long ones
+test-all: check test-system ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
 	@scripts/ensure-docker
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests/unit tests/local tests/swarm
+	@set -e; for engine in $(OTHER_ENGINES); do \
+		SWARMTRAIN_LAB_ENGINE=$$engine $(MAKE) --no-print-directory test-swarm; done
 
 check: venv ## style, types and the direction of imports
 	.venv/bin/ruff check
@@ -38,7 +43,14 @@ test-swarm: venv ## tests on a real Swarm: a lab of three engines, brought up wh
 	@scripts/ensure-docker
 	$(PY) -m pytest tests/swarm -m "not long"
 
+test-system: ## the unit tests with the distribution's own Python, in .venv-system
+	@PYTHON=$(SYSTEM_PYTHON) VENV=.venv-system scripts/ensure-venv
+	.venv-system/bin/python -m pytest tests/unit
+
+test-gpu: venv ## tests on this machine's GPU, with processes; they need neither Docker nor a network
+	$(PY) -m pytest tests/gpu
+
 clean: ## remove the lab and what tools left behind; .venv and images stay
 	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
