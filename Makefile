@@ -47,8 +47,8 @@ test-system: ## the unit tests with the distribution's own Python, in .venv-syst
 	@PYTHON=$(SYSTEM_PYTHON) VENV=.venv-system scripts/ensure-venv
 	.venv-system/bin/python -m pytest tests/unit
 
-test-gpu: venv ## tests on this machine's GPU, with processes; they need neither Docker nor a network
-	$(PY) -m pytest tests/gpu
+test-gpu: ## tests on this machine's GPU, with processes; they need neither Docker nor a network
+	@scripts/test-gpu
 
 clean: ## remove the lab and what tools left behind; .venv and images stay
 	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi

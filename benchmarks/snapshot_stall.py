@@ -5,7 +5,7 @@ steps, it takes a snapshot in each way. The *stall* is the time for which the th
 call, and where the next optimizer step waits for the copy. What the background work takes from the cores shows in
 *slower steps*: by how much the steps until the snapshot is written took longer, stall included, than undisturbed ones.
 
-    python benchmarks/snapshot_stall.py [ROUNDS]
+    python benchmarks/snapshot_stall.py [ROUNDS] [DEVICE]     (7 cpu; DEVICE cuda: the same on a GPU)
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ def resident() -> int:
 class Training:
     """A training whose optimizer steps can be timed."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         torch.manual_seed(0)
+        self.device = torch.device(device)
         layers = [layer for _ in range(LAYERS) for layer in (nn.Linear(WIDTH, WIDTH), nn.ReLU())]
-        self.model = nn.Sequential(*layers)
+        self.model = nn.Sequential(*layers).to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
-        self.inputs = torch.randn(BATCH, WIDTH)
+        self.inputs = torch.randn(BATCH, WIDTH, device=self.device)
         self.waited = 0.0
         self._entered = 0.0
         # The writer's hook comes between these two, as it is added in between.
@@ -60,7 +61,13 @@ class Training:
         self.optimizer.zero_grad()
         self.model(self.inputs).square().mean().backward()
         self.optimizer.step()
+        self.settle()
         return time.perf_counter() - began
+
+    def settle(self) -> None:
+        """Until a GPU has done what it was given, so that times are of steps that are over."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def state(self) -> dict[str, object]:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -95,7 +102,7 @@ def measure(
 def main() -> int:
     """1: the goal was missed."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    training, writer = Training(), SnapshotWriter()
+    training, writer = Training(sys.argv[2] if len(sys.argv) > 2 else "cpu"), SnapshotWriter()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         directory = Path(name)
         tier = Tier("disk", directory, 1, DISK)

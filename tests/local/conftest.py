@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from waiting import check_nothing_left
+from homes import home
 
-from swarmtrain import Client
+__all__ = ["home"]
 
 
 @pytest.fixture(autouse=True)
 def _processors(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests train on processors, whatever this machine has: its GPUs would be shared out, or be too few."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for a test's runs, and a directory to start them from. Afterwards nothing of them may be left."""
-    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "home"
-    for handle in Client("local").runs():
-        if handle.status()["state"] not in ("succeeded", "failed", "stopped"):
-            handle.kill()
-    check_nothing_left(tmp_path, tmp_path / "home")
