@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, replace, same, train
 
-from swarmtrain.trainer import Trainer, snapshot_files
+from swarmtrain import Client
+from swarmtrain import Job as Submitted
+from swarmtrain.trainer import Trainer, snapshot, snapshot_files
 from swarmtrain.wire.pulse import Activity, Pulse, Source
 
 JOB = Job(steps=400, snapshot=Every(steps=1000), evaluate=Every(epochs=20))
@@ -87,3 +90,74 @@ def test_the_agent_feels_what_is_done_and_who_is_slow(tmp_path):
     assert first == second
     assert first[0] == Activity.START and first[-1] == Activity.EVALUATION
     assert slow > 17 * 20e6 > 2 * quick
+
+
+def train_in_parts() -> list[int]:
+    """What the agent feels before, between and after two trainings that one script makes of one."""
+    felt = [Activity(mine().activity)]
+    data = torch.utils.data.TensorDataset(torch.ones(8, 1), torch.ones(8, 1))
+    model = torch.nn.Linear(1, 1)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if model.training:
+            felt.append(Activity(mine().activity))
+        return torch.nn.functional.mse_loss(outputs, targets)
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Trainer(model, data, optimizer, loss=loss, eval_data=data) as trainer:
+        trainer.evaluate()
+        for steps in (2, 4):
+            trainer.fit(steps=steps)
+            trainer.evaluate()
+            felt.append(Activity(mine().activity))
+    felt.append(Activity(mine().activity))
+    return felt
+
+
+def mine() -> Pulse:
+    return Pulse.map(Path(os.environ["SWARMTRAIN_PULSE"]))
+
+
+def test_what_a_script_does_before_between_and_after_its_trainings_is_told_from_steps(tmp_path):
+    start, none, after = Activity.START, Activity.NONE, Activity.AFTER_FIT
+    for felt in values(train_in_parts, 2, tmp_path, env=PULSE):
+        assert felt == [start, start, none, after, none, none, after, after]
+
+
+def test_a_script_with_two_calls_is_at_its_end_when_it_has_waited_for_its_last_snapshot(tmp_path):
+    assert values(two_calls, 1, tmp_path, env=PULSE) == [[Activity.NONE, Activity.AFTER_FIT, Activity.NONE]]
+
+
+def two_calls() -> list[int]:
+    felt = []
+    for step, wait in ((1, False), (2, True), (3, False)):
+        snapshot.save(step, every=Every(steps=5), wait=wait, model=torch.nn.Linear(1, 1))
+        felt.append(Activity(mine().activity))
+    return felt
+
+
+AFTERWARDS = """
+import time, torch
+from swarmtrain.trainer import Every, Options, Trainer
+
+data = torch.utils.data.TensorDataset(torch.ones(8, 1), torch.ones(8, 1))
+model = torch.nn.Linear(1, 1)
+
+def loss(outputs, targets):
+    time.sleep(0.05)
+    return torch.nn.functional.mse_loss(outputs, targets)
+
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with Trainer(model, data, optimizer, loss=loss, options=Options(batch_size=1, snapshot=Every())) as trainer:
+    trainer.fit(steps=30)
+    time.sleep(5)
+    print("exported", flush=True)
+"""
+
+
+def test_what_a_script_does_after_its_training_is_no_hang(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "train.py").write_text(AFTERWARDS)
+    job = Submitted(name="after", script="train.py", nodes=2, restart={"hang_timeout": 2.0})
+    handle = Client(on="local").run(job)
+    assert handle.wait(timeout=60).state == "succeeded"
+    assert handle.status()["restarts"] == 0

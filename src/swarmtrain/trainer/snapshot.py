@@ -177,7 +177,9 @@ class _Session:
         if due.pause:
             self._keeper.pause(self._content(step, objects, extra), step, 0)
         if wait:
-            return self._keeper.save(self._content(step, objects, extra), step, 0)
+            saved = self._keeper.save(self._content(step, objects, extra), step, 0)
+            self._vitals.trained()  # if not, the next step says so
+            return saved
         if not (due.disk or due.memory):
             return False
         self._keeper.take(self._content(step, objects, extra), due, step, 0)

@@ -135,7 +135,7 @@ class Trainer:
             self.resume()
             self.model.train()
             self._mark = time.perf_counter()
-            self._vitals.work()
+            self._vitals.trains()
             while not self._reached(epochs, steps):
                 for step in self._loader.steps():
                     loss = self._train_step(step)
@@ -209,6 +209,7 @@ class Trainer:
         self.reporter.epoch(epoch, loss / samples, metrics)
 
     def _end(self) -> dict[str, float]:
+        self._vitals.trained()
         metrics = self._evaluated[1] if self._evaluated[0] == self.step else self.evaluate()
         with self.reporter.phase("snapshot"):
             self._keeper.finish()

@@ -86,6 +86,17 @@ class Vitals:
         if self._pulse is not None:
             self._pulse.activity = _ACTIVITIES[name]
 
+    def trains(self) -> None:
+        """Steps are to come; before the first of this process it starts, however long that takes."""
+        if self._pulse is not None and self._pulse.activity == Activity.AFTER_FIT:
+            self._pulse.activity = Activity.NONE
+        self.work()
+
+    def trained(self) -> None:
+        """The training has come to its goal: what the script does from here on is its own."""
+        if self._pulse is not None:
+            self._pulse.activity = Activity.AFTER_FIT
+
     def paused(self) -> None:
         """Everything is saved; the worker leaves now."""
         if self._pulse is not None:

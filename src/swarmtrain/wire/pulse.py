@@ -42,7 +42,7 @@ class Activity(IntEnum):
     COMPILE = 3
     EVALUATION = 4
     SNAPSHOT = 5
-    AFTER_FIT = 6  # the Trainer's `fit` has returned: what the script does now, nobody says
+    AFTER_FIT = 6  # the training has come to its goal: what the script does now, nobody says
     ENDING = 7  # the script's last line of code is done, and it succeeds: see `Pulse.ended`
 
 
