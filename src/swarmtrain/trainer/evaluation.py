@@ -61,19 +61,20 @@ class Evaluator:
         return {name: value / samples for name, value in zip(self._measures, values, strict=True)}
 
     def _sums(self, model: nn.Module) -> torch.Tensor:
-        """The sums of all measures over this rank's samples and, last, how many samples: in float64."""
-        sums = torch.zeros(len(self._measures) + 1, dtype=torch.float64, device=self._world.device)
+        """The sums of all measures over this rank's samples and, last, how many samples: in float64, on the CPU."""
+        sums = torch.zeros(len(self._measures), dtype=torch.float64, device=self._world.device)
+        counted = 0
         for batch in self._loader:
             inputs, targets = inputs_and_targets(batch, self._world.device)
             with self._precision.autocast():
                 outputs = model(inputs)
                 values = [measure(outputs, targets) for measure in self._measures.values()]
             samples = count_samples(batch)
+            counted += samples
             sums += torch.stack(
                 [_sum(value, samples, name) for name, value in zip(self._measures, values, strict=True)]
-                + [sums.new_tensor(samples)]
             )
-        return sums
+        return torch.tensor([*sums.tolist(), counted], dtype=torch.float64)
 
 
 def count_samples(batch: Any) -> int:

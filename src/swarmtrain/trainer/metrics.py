@@ -32,6 +32,7 @@ class StepReport:
 
     Attributes:
         loss: the mean over this rank's samples of the step, a tensor, read only if it is reported; None without any.
+        learning_rate: a number, or a tensor that is read only if it is reported.
         seconds: from the end of the last step to the end of this one, data included, known phases left out.
         samples: of all ranks.
         done: the share of the epoch that is done, 0 to 1.
@@ -40,7 +41,7 @@ class StepReport:
     step: int
     epoch: int
     loss: torch.Tensor | None
-    learning_rate: float
+    learning_rate: float | torch.Tensor
     seconds: float
     samples: int
     done: float
@@ -144,17 +145,18 @@ class Reporter:
         if self._file is None and self._board is None:
             return  # nobody listens: do not make a GPU wait for its loss
         loss = None if report.loss is None else float(report.loss)
+        rate = float(report.learning_rate)
         self._append(
             "step",
             t=round(moment, 3),
             step=report.step,
             epoch=report.epoch,
             loss=loss,
-            lr=report.learning_rate,
+            lr=rate,
             step_s=round(seconds / steps, 6),
             samples=report.samples,
         )
-        scalars = {"lr": report.learning_rate, "step_s": seconds / steps}
+        scalars = {"lr": rate, "step_s": seconds / steps}
         self._scalars("train", scalars if loss is None else {"loss": loss, **scalars}, report.step)
 
     def _write(self, kind: str, **fields: Any) -> None:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from swarmtrain.trainer.data import SampleCursor
-from swarmtrain.trainer.distributed import World, share_buffers
+from swarmtrain.trainer.distributed import World, share_buffers, total
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import derive_seed, random_state, restore_random_state, seed_everything
@@ -22,8 +22,7 @@ class TrainingState:
 
     Attributes:
         step: optimizer steps made since the run began.
-        epoch_loss: of this epoch on this rank: the sum over its samples, and their number; shape (2,), float64.
-        rank_state: what differs from rank to rank, besides random numbers and ``epoch_loss``.
+        rank_state: what differs from rank to rank, besides random numbers and the loss of the epoch.
     """
 
     def __init__(
@@ -44,16 +43,36 @@ class TrainingState:
         self._cursor = cursor
         self._seed = seed
         self.step = 0
-        self.epoch_loss = torch.zeros(2, dtype=torch.float64, device=world.device)
+        # Of this epoch on this rank: the sum of the loss over its samples, where it is computed, and their number.
+        self._epoch_loss = torch.zeros((), dtype=torch.float64, device=world.device)
+        self._epoch_samples = 0
         self.rank_state: dict[str, Stateful] = {}
         seed_everything(derive_seed(seed, "rank", world.rank))
+
+    def add_loss(self, loss_sum: torch.Tensor, samples: int) -> None:
+        """Counts the losses of a step: their sum over this rank's samples, float64."""
+        self._epoch_loss += loss_sum
+        self._epoch_samples += samples
+
+    def take_epoch_loss(self) -> tuple[float, float]:
+        """The sum of the epoch's losses and the number of samples, of all ranks; they begin anew."""
+        loss, samples = total(self._world, torch.tensor(self._own_loss(), dtype=torch.float64)).tolist()
+        self._set_loss(0.0, 0)
+        return loss, samples
+
+    def _own_loss(self) -> list[float]:
+        return [float(self._epoch_loss), float(self._epoch_samples)]
+
+    def _set_loss(self, loss: float, samples: float) -> None:
+        self._epoch_loss.fill_(loss)
+        self._epoch_samples = int(samples)
 
     def content(self) -> Content:
         """What a snapshot of this moment holds; all ranks together."""
         share_buffers(self._world, self._model)
         own = {
             "random": random_state(),
-            "epoch_loss": self.epoch_loss.tolist(),
+            "epoch_loss": self._own_loss(),
             "more": {name: holder.state_dict() for name, holder in self.rank_state.items()},
         }
         weights = (*self._model.parameters(), *self._model.buffers())
@@ -101,7 +120,7 @@ class TrainingState:
         if len(ranks) == self._world.size:
             own = ranks[self._world.rank]
             restore_random_state(own["random"])
-            self.epoch_loss.copy_(torch.tensor(own["epoch_loss"], dtype=torch.float64))
+            self._set_loss(*own["epoch_loss"])
             for name, holder in self.rank_state.items():
                 if name in own.get("more", {}):
                     holder.load_state_dict(own["more"][name])
@@ -109,5 +128,4 @@ class TrainingState:
         # Other ranks than then: their random numbers begin anew, the same ones each time this is done.
         seed_everything(derive_seed(self._seed, "rank", self._world.rank, "step", self.step))
         if self._world.leads:
-            sums = torch.tensor([rank["epoch_loss"] for rank in ranks], dtype=torch.float64).sum(0)
-            self.epoch_loss.copy_(sums)
+            self._set_loss(*(sum(each) for each in zip(*(rank["epoch_loss"] for rank in ranks), strict=True)))

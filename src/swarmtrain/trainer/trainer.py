@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
-from swarmtrain.trainer.distributed import join_world, leave_world, settle_buckets, share_buffers, total
+from swarmtrain.trainer.distributed import join_world, leave_world, settle_buckets, share_buffers
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.evaluation import Evaluator, Measure
 from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
@@ -160,7 +160,10 @@ class Trainer:
             raise
 
     def _train_step(self, step: Step) -> torch.Tensor | None:
-        """One optimizer step; returns the mean loss over this rank's samples, if it had any."""
+        """One optimizer step; returns the mean loss over this rank's samples, if it had any.
+
+        Nothing in here waits for a GPU: its queue runs on while this thread prepares the next step.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         loss_sum, samples = torch.zeros((), dtype=torch.float64, device=self.world.device), 0
         for piece in step.pieces:
@@ -186,7 +189,7 @@ class Trainer:
         applied = self._precision.update(self.optimizer, self.model, self.options.clip_norm)
         if applied and self._scheduler is not None and self.options.scheduler_per == "step":
             self._scheduler.step()
-        self._state.epoch_loss += torch.stack([loss_sum, loss_sum.new_tensor(samples)])
+        self._state.add_loss(loss_sum, samples)
         return loss_sum / samples if samples else None
 
     def _communicating(self, last: bool) -> AbstractContextManager[Any]:
@@ -199,8 +202,7 @@ class Trainer:
         epoch = self.cursor.epoch
         if self._scheduler is not None and self.options.scheduler_per == "epoch":
             self._scheduler.step()
-        loss, samples = total(self.world, self._state.epoch_loss).tolist()
-        self._state.epoch_loss.zero_()
+        loss, samples = self._state.take_epoch_loss()
         self.cursor.next_epoch()
         metrics: dict[str, float] = {}
         by_step = self.options.evaluate.after_step(self.step)
@@ -327,7 +329,7 @@ class Trainer:
                 step=self.step,
                 epoch=self.cursor.epoch,
                 loss=loss,
-                learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+                learning_rate=self.optimizer.param_groups[0]["lr"],
                 seconds=seconds,
                 samples=step.samples,
                 done=self.cursor.consumed / self.cursor.size,
