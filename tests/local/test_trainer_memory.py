@@ -30,7 +30,7 @@ def test_a_run_goes_on_bit_for_bit_from_memory_in_the_middle_of_an_epoch(tmp_pat
         assert held(tmp_path, rank, "snapshots") == [6, 3]
         assert held(tmp_path, rank, "memory") == [7, 6]
     resumed = ranks(train, 2, tmp_path, JOB, env=MEMORY)
-    assert "memory/g0000-s000000007" in resumed[0].output and "at epoch 1, step 7" in resumed[0].output
+    assert "memory/g0001-s000000007" in resumed[0].output and "at epoch 1, step 7" in resumed[0].output
     assert same(resumed[1].value["weights"], whole["weights"])
 
 

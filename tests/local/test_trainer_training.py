@@ -12,7 +12,7 @@ from torch import nn
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, close, replace, same, train
 
-from swarmtrain.trainer import Trainer, TrainerError
+from swarmtrain.trainer import Options, Trainer, TrainerError
 
 JOB = Job(epochs=2, plain=True, snapshot=Every(), samples=40, batch_size=8)
 
@@ -42,6 +42,75 @@ def test_accumulated_pieces_equal_the_whole_batch(tmp_path, micro_batch):
     pieces = values(train, 2, tmp_path / "pieces", replace(JOB, micro_batch=micro_batch))
     assert close(pieces[0]["weights"], whole["weights"])
     assert same(pieces[0]["weights"], pieces[1]["weights"])
+
+
+BATCH_NORM = replace(JOB, plain=False, samples=100, batch_size=32, epochs=1)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])  # the last step has 4 samples
+def test_batch_norm_trains_at_every_number_of_ranks(tmp_path, world_size):
+    alone = values(train, 1, tmp_path / "alone", BATCH_NORM)[0]
+    together = values(train, world_size, tmp_path / "together", replace(BATCH_NORM, micro_batch=3))
+    assert [one["step"] for one in together] == [alone["step"]] * world_size == [4] * world_size
+    assert all(same(one["weights"], together[0]["weights"]) for one in together)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_step_that_batch_norm_cannot_make_is_refused_before_the_first(tmp_path, world_size):
+    for outcome in ranks(train, world_size, tmp_path, replace(BATCH_NORM, samples=97)):
+        assert outcome.error == "TrainerError"
+        assert "a step of 1 sample would ask for that (set drop_last=True" in outcome.message
+    assert not any(line["kind"] == "step" for line in lines(tmp_path, 0))
+    values(train, world_size, tmp_path, replace(BATCH_NORM, samples=97, drop_last=True))
+
+
+def convolutional(resume: bool) -> int:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 1))
+    data = torch.utils.data.TensorDataset(torch.randn(9, 1, 4, 4), torch.randn(9, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = Options(batch_size=4, snapshot=Every())
+    with Trainer(model, data, optimizer, loss=nn.functional.mse_loss, options=options) as trainer:
+        before = [buffer.clone() for buffer in model.buffers()]
+        trainer._check_steps()  # it tries a step, and nothing of that is left
+        assert same(list(model.buffers()), before)
+        trainer.fit(epochs=1)
+        return trainer.step
+
+
+def test_one_image_is_enough_for_batch_norm_in_two_dimensions(tmp_path):
+    assert values(convolutional, 2, tmp_path, False) == [3, 3]
+
+
+def test_what_is_left_out_at_the_end_of_an_epoch_is_so_on_any_number_of_ranks(tmp_path):
+    job = replace(JOB, samples=43, drop_last=True, snapshot=Every(steps=3))
+    alone = values(train, 1, tmp_path / "alone", job)[0]
+    assert (alone["step"], alone["epoch"]) == (10, 2)
+    values(train, 2, tmp_path / "parts", replace(job, epochs=None, steps=7))
+    for one in values(train, 3, tmp_path / "parts", job):
+        assert close(one["weights"], alone["weights"]) and one["step"] == 10
+
+
+def test_an_epoch_ends_where_it_stands_when_the_rest_is_to_be_left_out(tmp_path):
+    whole = replace(JOB, samples=43, snapshot=Every(steps=5), epochs=None, steps=5)  # 40 of 43 samples
+    values(train, 2, tmp_path, whole)
+    again = values(train, 2, tmp_path, replace(whole, steps=None, epochs=2, drop_last=True))
+    assert (again[0]["step"], again[0]["epoch"]) == (10, 2)
+
+
+def synchronised(samples: int) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.SyncBatchNorm(2))
+    data = torch.utils.data.TensorDataset(torch.randn(samples, 2), torch.randn(samples, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = Options(batch_size=4, snapshot=Every())
+    with Trainer(model, data, optimizer, loss=nn.functional.mse_loss, options=options) as trainer:
+        trainer.fit(epochs=1)
+
+
+def test_a_step_in_which_some_ranks_would_only_stand_in_is_refused_for_synchronised_batch_norm(tmp_path):
+    for outcome in ranks(synchronised, 2, tmp_path, 9):
+        assert "a step of 1 sample does not give 2 ranks the same" in outcome.message
+    for outcome in ranks(synchronised, 2, tmp_path, 8):  # as far as it goes without GPUs
+        assert outcome.error == "ValueError" and "GPU" in outcome.message
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -37,6 +37,7 @@ class Job:
     plain: bool = False  # without dropout and BatchNorm, whose numbers depend on the number of ranks
     workers: int = 0
     augment: bool = False
+    drop_last: bool = False
     keep: int = 3
     resume: bool = True
     fail_at: tuple[int, int] | None = None
@@ -92,6 +93,7 @@ def train(job: Job) -> dict[str, Any]:
         precision=job.precision,
         clip_norm=1.0,
         workers=job.workers,
+        drop_last=job.drop_last,
         snapshot=job.snapshot,
         evaluate=job.evaluate,
         keep=job.keep,

@@ -9,15 +9,24 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from swarmtrain.trainer import SampleCursor, TrainerError
-from swarmtrain.trainer.data import TrainLoader, checked_size, inputs_and_targets, plan_steps, to_device
+from swarmtrain.trainer.data import (
+    Dealing,
+    TrainLoader,
+    checked_size,
+    inputs_and_targets,
+    plan_steps,
+    step_sizes,
+    to_device,
+)
 from swarmtrain.trainer.evaluation import count_samples
 
 CASES = list(itertools.product([1, 2, 7, 24, 25], [1, 2, 3, 5], [1, 4, 6], [None, 1, 2]))
 
 
-def dealt(cursor, world_size, batch_size, micro_batch=None):
+def dealt(cursor, world_size, batch_size, micro_batch=None, least=1):
     """Every rank's plan of the rest of the epoch, as a list of steps for each rank."""
-    return [list(plan_steps(cursor, rank, world_size, batch_size, micro_batch)) for rank in range(world_size)]
+    dealing = Dealing(world_size, batch_size, micro_batch, least)
+    return [list(plan_steps(cursor, rank, dealing)) for rank in range(world_size)]
 
 
 def counted(plans):
@@ -100,19 +109,50 @@ def test_other_data_is_taken_between_epochs_and_refused_within_one(changed):
 def test_the_loader_yields_a_rank_its_batches_and_starts_where_the_cursor_stands():
     dataset = TensorDataset(torch.arange(10), torch.arange(10) * 2)
     cursor = SampleCursor(10, shuffle=False, consumed=4)
-    loader = TrainLoader(dataset, cursor, rank=1, world_size=2, batch_size=4, micro_batch=1)
+    loader = TrainLoader(dataset, cursor, rank=1, dealing=Dealing(2, 4, 1))
     steps = [(step.samples, [piece.batch[0].tolist() for piece in step.pieces]) for step in loader.steps()]
     assert steps == [(4, [[5], [7]]), (2, [[9]])]
 
 
 def test_loading_leaves_the_training_s_random_numbers_alone():
-    loader = TrainLoader(
-        TensorDataset(torch.arange(4.0)), SampleCursor(4), rank=0, world_size=1, batch_size=2
-    )
+    loader = TrainLoader(TensorDataset(torch.arange(4.0)), SampleCursor(4), rank=0, dealing=Dealing(1, 2))
     before = torch.get_rng_state()
     for step in loader.steps():
         list(step.pieces)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [2, 7, 24, 25, 33])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+@pytest.mark.parametrize("micro_batch", [None, 3, 4])
+def test_a_rank_has_at_least_so_many_samples_or_none(size, world_size, micro_batch):
+    cursor, dealing = SampleCursor(size), Dealing(world_size, 8, micro_batch, 2)
+    plans = dealt(cursor, world_size, 8, micro_batch, least=2)
+    assert sorted(counted(plans)) == list(range(size))
+    for same_step in zip(*plans, strict=True):
+        pieces = [len(piece.indices) for step in same_step for piece in step.pieces]
+        smallest = min(piece.samples for step in same_step for piece in step.pieces if piece.samples)
+        assert smallest == dealing.smallest(same_step[0].samples)
+        assert min(pieces) >= min(2, same_step[0].samples)
+    assert {step.samples for step in plans[0]} == step_sizes(cursor, 8)
+
+
+def test_what_is_too_little_for_a_step_is_left_out_where_that_is_wanted():
+    cursor = SampleCursor(25, seed=3, least=8)
+    plans = dealt(cursor, 3, 8)
+    assert [step.samples for step in plans[0]] == [8, 8, 8]
+    assert sorted(counted(plans)) == sorted(cursor.order()[:24].tolist())
+    assert step_sizes(cursor, 8) == {8}
+    cursor.advance(16)
+    assert not cursor.at_end
+    cursor.advance(8)
+    assert cursor.at_end and list(plan_steps(cursor, 0, Dealing(3, 8))) == []
+
+
+def test_steps_that_are_the_same_on_all_ranks_are_told_from_others():
+    assert Dealing(3, 32).is_even(32) and Dealing(3, 32).is_even(4) and not Dealing(3, 32).is_even(2)
+    assert Dealing(3, 32, micro_batch=6).is_even(32)
+    assert not Dealing(3, 32, micro_batch=10).is_even(32)  # 11 and 10 samples: two pieces and one
 
 
 class Stream(IterableDataset):

@@ -78,7 +78,7 @@ def seen_in(act):
 
 @pytest.fixture
 def data():
-    return torch.utils.data.TensorDataset(torch.randn(21, 4), torch.randn(21, 1))
+    return torch.utils.data.TensorDataset(torch.randn(22, 4), torch.randn(22, 1))
 
 
 def test_what_has_to_be_waited_for_is_seen():

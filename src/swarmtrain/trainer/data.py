@@ -4,13 +4,15 @@ One cursor for the whole run says how far the epoch has come: ``consumed`` sampl
 decide. Each step takes the next ``batch_size`` samples of that order and deals them out to today's ranks. Nothing
 else is needed to go on exactly where a run stopped, at any world size: no sample twice, none left out.
 
-The shares of a step may differ by one sample, and in the last step of an epoch some ranks may have none. Each
-piece therefore carries its count, by which the trainer weights its gradient, and a rank without samples runs a
-stand-in of weight zero, so that it still takes part in the gradients' all-reduce.
+The shares of a step may differ by one sample, and in the last step of an epoch some ranks may have none: rather none
+than a single one, where a full step never leaves a rank so few. Each piece therefore carries its count, by which the
+trainer weights its gradient, and a rank without samples runs a stand-in of weight zero, so that it still takes part in
+the gradients' all-reduce.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.seeding import derive_seed
@@ -34,6 +36,7 @@ class SampleCursor:
         shuffle: False keeps the dataset's own order.
         epoch: the current epoch, from 0.
         consumed: samples of this epoch that all ranks together have trained on.
+        least: samples that a step must have: fewer at the end of an epoch are left out.
     """
 
     size: int
@@ -41,6 +44,7 @@ class SampleCursor:
     shuffle: bool = True
     epoch: int = 0
     consumed: int = 0
+    least: int = 1
 
     def order(self) -> torch.Tensor:
         """The indices of this epoch, in order: shape ``[size]``, int64."""
@@ -51,7 +55,7 @@ class SampleCursor:
 
     @property
     def at_end(self) -> bool:
-        return self.consumed >= self.size
+        return self.size - self.consumed < self.least
 
     def advance(self, samples: int) -> None:
         self.consumed += samples
@@ -91,6 +95,52 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Dealing:
+    """How the samples of a step are dealt out.
+
+    Args:
+        world_size: to how many ranks.
+        batch_size: samples of a step; the last one of an epoch may have fewer.
+        micro_batch: the most that a rank puts through the model at once; None: its whole share.
+        least: a rank has so many samples of a step or none, if the step has so many.
+    """
+
+    world_size: int
+    batch_size: int
+    micro_batch: int | None = None
+    least: int = 1
+
+    def takers(self, samples: int) -> int:
+        """How many ranks have a share in a step of so many samples: the first ones."""
+        return max(1, min(self.world_size, samples // self.least))
+
+    def pieces(self, share: int) -> int:
+        """In how many pieces, as even as can be, a rank puts its share through."""
+        return -(-share // (self.micro_batch or share))
+
+    def deal(self, batch: torch.Tensor, rank: int) -> list[Piece]:
+        """A rank's pieces of a step."""
+        takers = self.takers(len(batch))
+        if rank >= takers:
+            return [Piece(batch[: self.least].tolist(), 0)]
+        share = batch[rank::takers].tolist()
+        count = self.pieces(len(share))
+        ends = [len(share) * number // count for number in range(count + 1)]
+        return [Piece(share[i:j], j - i) for i, j in itertools.pairwise(ends)]
+
+    def smallest(self, samples: int) -> int:
+        """The samples of the smallest piece that some rank has in a step of so many."""
+        share = samples // self.takers(samples)
+        return min(each // self.pieces(each) for each in {share, -(-samples // self.takers(samples))})
+
+    def is_even(self, samples: int) -> bool:
+        """Whether in a step of so many samples all ranks put the same number of pieces through, and none a stand-in."""
+        takers = self.takers(samples)
+        counts = {self.pieces(samples // takers), self.pieces(-(-samples // takers))}
+        return takers == self.world_size and len(counts) == 1
+
+
+@dataclass(frozen=True)
 class StepPlan:
     """One rank's part of an optimizer step. ``samples`` counts those of all ranks."""
 
@@ -98,19 +148,22 @@ class StepPlan:
     pieces: list[Piece]
 
 
-def plan_steps(
-    cursor: SampleCursor, rank: int, world_size: int, batch_size: int, micro_batch: int | None = None
-) -> Iterator[StepPlan]:
-    """The steps that are left in the cursor's epoch, as ``rank`` of ``world_size`` sees them."""
+def plan_steps(cursor: SampleCursor, rank: int, dealing: Dealing) -> Iterator[StepPlan]:
+    """The steps that are left in the cursor's epoch, as ``rank`` sees them."""
     order = cursor.order()
-    for start in range(cursor.consumed, cursor.size, batch_size):
-        batch = order[start : start + batch_size]
-        share = batch[rank::world_size].tolist()
-        most = micro_batch or len(share)
-        pieces = [
-            Piece(share[i : i + most], len(share[i : i + most])) for i in range(0, len(share), most or 1)
-        ]
-        yield StepPlan(len(batch), pieces or [Piece([int(batch[0])], 0)])
+    for start in range(cursor.consumed, cursor.size - cursor.least + 1, dealing.batch_size):
+        batch = order[start : start + dealing.batch_size]
+        yield StepPlan(len(batch), dealing.deal(batch, rank))
+
+
+def step_sizes(cursor: SampleCursor, batch_size: int) -> set[int]:
+    """How many samples the steps have, of this epoch's rest and of whole epochs."""
+    sizes = set()
+    for left in (cursor.size - cursor.consumed, cursor.size):
+        full, rest = divmod(left, batch_size)
+        sizes |= {batch_size} if full else set()
+        sizes |= {rest} if rest >= cursor.least else set()
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -136,8 +189,8 @@ class TrainLoader:
     Args:
         dataset: with ``__len__`` and ``__getitem__``.
         cursor: read at the start of each :meth:`steps`; moved by the caller.
-        rank, world_size: whose share is loaded.
-        batch_size, micro_batch, workers: as in :class:`~swarmtrain.trainer.options.Options`.
+        rank: whose share is loaded.
+        workers: as in :class:`~swarmtrain.trainer.options.Options`.
         pin_memory: for copies to a GPU that overlap with computing.
     """
 
@@ -147,15 +200,14 @@ class TrainLoader:
         cursor: SampleCursor,
         *,
         rank: int,
-        world_size: int,
-        batch_size: int,
-        micro_batch: int | None = None,
+        dealing: Dealing,
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        self._plan = _Plan(cursor, rank, world_size, batch_size, micro_batch)
+        self._plan = _Plan(cursor, rank, dealing)
+        self._dataset = _Reproducible(dataset, cursor.seed)
         self._loader: DataLoader[Any] = DataLoader(
-            _Reproducible(dataset, cursor.seed),
+            self._dataset,
             batch_sampler=self._plan,  # draws, not bare indices
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -167,6 +219,10 @@ class TrainLoader:
         batches = iter(self._loader)
         for plan in self._plan.steps():
             yield Step(plan.samples, self._load(plan, batches))
+
+    def one(self) -> Any:
+        """A batch of one sample, which is no part of any step."""
+        return default_collate(self._dataset.__getitems__([(0, 0)]))
 
     @staticmethod
     def _load(plan: StepPlan, batches: Iterator[Any]) -> Iterator[LoadedPiece]:
@@ -181,14 +237,13 @@ _Draw = tuple[int, int]
 class _Plan:
     """The plan of an epoch, as the DataLoader wants it: an iterable of lists of draws, begun anew each epoch."""
 
-    def __init__(
-        self, cursor: SampleCursor, rank: int, world_size: int, batch_size: int, micro_batch: int | None
-    ) -> None:
+    def __init__(self, cursor: SampleCursor, rank: int, dealing: Dealing) -> None:
         self._cursor = cursor
-        self._share = (rank, world_size, batch_size, micro_batch)
+        self._rank = rank
+        self._dealing = dealing
 
     def steps(self) -> Iterator[StepPlan]:
-        return plan_steps(self._cursor, *self._share)
+        return plan_steps(self._cursor, self._rank, self._dealing)
 
     def __iter__(self) -> Iterator[list[_Draw]]:
         epoch = self._cursor.epoch

@@ -51,6 +51,7 @@ class Options:
         scheduler_per: what the scheduler counts, steps or epochs.
         seed: from which the order of samples and every rank's random numbers are derived.
         shuffle: whether each epoch has an order of its own.
+        drop_last: whether samples that are too few for a whole step at the end of an epoch are left out of it.
         workers: DataLoader processes of each rank; 0 loads in the training process.
         snapshot: when to take one. One is also taken at the end, unless this is never.
         memory: when to take one in the node's memory, where $SWARMTRAIN_MEMORY names a directory there: it costs less
@@ -70,6 +71,7 @@ class Options:
     scheduler_per: Literal["step", "epoch"] = "step"
     seed: int = 0
     shuffle: bool = True
+    drop_last: bool = False
     workers: int = 0
     snapshot: Every = field(default_factory=lambda: Every(epochs=1))
     memory: Every = field(default_factory=lambda: Every(seconds=5))

@@ -23,7 +23,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
-from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
+from swarmtrain.trainer import batch_statistics
+from swarmtrain.trainer.data import Dealing, SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
 from swarmtrain.trainer.distributed import join_world, leave_world, settle_buckets, share_buffers
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.evaluation import Evaluator, Measure
@@ -68,11 +69,15 @@ class Trainer:
         options: Options | None = None,
     ) -> None:
         self.options = options = options or Options()
-        self.cursor = SampleCursor(checked_size(train_data, "training"), options.seed, options.shuffle)
+        size = checked_size(train_data, "training")
+        self.cursor = SampleCursor(size, options.seed, options.shuffle, least=_least_step(options, size))
         self.world = world = join_world()
         self._vitals = Vitals.of_this_worker(Source.TRAINER)
         self.reporter = Reporter(world, options.tensorboard, self._vitals)
 
+        least = batch_statistics.least_share(model, options.batch_size, world.size)
+        self._dealing = Dealing(world.size, options.batch_size, options.micro_batch, least)
+        batch_statistics.refuse_uneven_steps(model, self.cursor, self._dealing)
         self._parallel = self.model = model.to(world.device)
         atexit.register(self.close)
         self.optimizer = optimizer
@@ -89,9 +94,7 @@ class Trainer:
             train_data,
             self.cursor,
             rank=world.rank,
-            world_size=world.size,
-            batch_size=options.batch_size,
-            micro_batch=options.micro_batch,
+            dealing=self._dealing,
             workers=options.workers,
             pin_memory=world.device.type == "cuda",
         )
@@ -114,6 +117,10 @@ class Trainer:
         self._mark = time.perf_counter()  # when the last step or phase ended
 
         self.reporter.say(self._introduction())
+        if world.size > 1 and batch_statistics.of_a_rank(model):
+            self.reporter.say(
+                "BatchNorm looks at each rank's own samples: other numbers of ranks train a little otherwise"
+            )
 
     @property
     def step(self) -> int:
@@ -134,6 +141,9 @@ class Trainer:
         try:
             self.resume()
             self.model.train()
+            self._check_steps()
+            if self.cursor.at_end:  # what was left of the epoch is left out since
+                self._end_epoch()
             self._mark = time.perf_counter()
             self._vitals.trains()
             while not self._reached(epochs, steps):
@@ -158,6 +168,17 @@ class Trainer:
         except BaseException:
             self.close()
             raise
+
+    def _check_steps(self) -> None:
+        batch_statistics.refuse_uneven_steps(self.model, self.cursor, self._dealing)
+        batch_statistics.refuse_lone_samples(
+            self.model,
+            self.cursor,
+            self._dealing,
+            loader=self._loader,
+            world=self.world,
+            precision=self._precision,
+        )
 
     def _train_step(self, step: Step) -> torch.Tensor | None:
         """One optimizer step; returns the mean loss over this rank's samples, if it had any.
@@ -338,8 +359,8 @@ class Trainer:
 
     def _introduction(self) -> str:
         world, options = self.world, self.options
-        share = -(-options.batch_size // world.size)
-        pieces = -(-share // (options.micro_batch or share))
+        share = -(-options.batch_size // self._dealing.takers(options.batch_size))
+        pieces = self._dealing.pieces(share)
         ranks = "1 rank" if world.size == 1 else f"{world.size} ranks over {world.backend}"
         device = world.device if world.device.type == "cuda" else "cpu, as no GPU is visible"
         split = f" in {pieces} pieces" if pieces > 1 else ""
@@ -347,3 +368,19 @@ class Trainer:
             f"Training on {ranks}; device {device}; {options.precision}; "
             f"a step takes {options.batch_size} samples, at most {share} on a rank{split}"
         )
+
+
+def _least_step(options: Options, size: int) -> int:
+    """How many samples a step must have.
+
+    Raises:
+        TrainerError: there are not so many.
+    """
+    if not options.drop_last:
+        return 1
+    if size < options.batch_size:
+        raise TrainerError(
+            f"there are {size} samples, fewer than a step takes, and drop_last leaves them out",
+            f"set batch_size to {size} or less",
+        )
+    return options.batch_size
