@@ -25,7 +25,7 @@ from swarmtrain.wire.keeper import KEPT, keep
 from swarmtrain.wire.task import Task, Ticket
 
 _BEAT_SECONDS = 0.5
-_PULSE_SECONDS = 0.1
+_PULSE_SECONDS = 0.1  # until every worker has made a step, of which the run is told at once
 _LEASE = 60.0
 _LEASE_BUSY = 600.0  # while workers start, evaluate or save
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
@@ -86,7 +86,7 @@ class Agent:
             if now - moved > self._patience():
                 await self._give_up()
                 moved = now
-            await asyncio.sleep(_PULSE_SECONDS)
+            await asyncio.sleep(_BEAT_SECONDS if begun else _PULSE_SECONDS)
 
     def _patience(self) -> float:
         """Seconds without a coordinator and without progress after which the workers are stopped.

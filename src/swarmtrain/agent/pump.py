@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,10 @@ from swarmtrain.wire.frames import Message
 
 PIECE = 1 << 20  # bytes of a piece; a line that is longer is sent in several
 _WINDOW = 4 * PIECE  # bytes that may be on their way unconfirmed
-_INTERVAL = 0.05
+# Every look, and every message with its answer, takes processor time from the workers of a full machine: people read
+# output as it comes, but metrics can wait for each other. benchmarks/step_overhead.py holds what it costs.
+_INTERVAL = 0.2  # seconds between two looks at the files
+_GATHER = {"output": 0.0, "metrics": 1.0}  # seconds between two pieces of a file
 
 Key = tuple[str, int, int]  # "output" or "metrics", generation, rank
 
@@ -27,6 +31,7 @@ class _Tail:
     path: Path
     sent: int = 0
     confirmed: int = 0
+    due: float = 0.0  # monotonic time before which no further piece is sent, unless it is closed
     closed: bool = False  # its worker is gone: what is there is all there will be
 
 
@@ -36,6 +41,7 @@ class Pump:
     def __init__(self) -> None:
         self._tails: dict[Key, _Tail] = {}
         self._moved = asyncio.Event()
+        self._pause: asyncio.Future[None] | None = None  # between two looks
 
     def watch(self, key: Key, path: Path) -> None:
         """Begin with a file, which need not exist yet."""
@@ -47,6 +53,7 @@ class Pump:
             if (g, r) == (generation, rank):
                 tail.closed = True
         self._moved.set()
+        _end(self._pause)
 
     def confirm(self, key: Key, offset: int) -> None:
         """The coordinator has everything of a file up to ``offset``."""
@@ -84,23 +91,34 @@ class Pump:
         """
         while True:
             busy = False
+            now = time.monotonic()
             for key, tail in list(self._tails.items()):
-                if tail.sent - tail.confirmed < _WINDOW:
+                if tail.sent - tail.confirmed < _WINDOW and (tail.closed or now >= tail.due):
                     message = _next(key, tail)
                     if message is not None:
                         busy = True
+                        if gather := _GATHER[key[0]]:  # the pieces of all ranks go at one time
+                            tail.due = now - now % gather + gather
                         await send(message)
             if not busy:
-                await asyncio.sleep(_INTERVAL)
+                loop = asyncio.get_running_loop()
+                self._pause = loop.create_future()
+                loop.call_later(_INTERVAL, _end, self._pause)
+                await self._pause
 
     @staticmethod
     def _behind(tail: _Tail) -> bool:
         return tail.confirmed < _size(tail.path)
 
 
+def _end(pause: asyncio.Future[None] | None) -> None:
+    if pause is not None and not pause.done():
+        pause.set_result(None)
+
+
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - asked many times a second, and pathlib takes thrice as long
     except FileNotFoundError:
         return 0
 

@@ -23,6 +23,7 @@ from swarmtrain.wire.sockets import serve, serve_unix
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
+_LOOK_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0  # how long a coordinator that may leave waits for its agents to go first
 
 
@@ -92,7 +93,7 @@ async def _until_left(run: Run, clients: ClientDesk) -> None:
     """Until the run is over, its agents have gone and nobody asks any more."""
     ended = 0.0
     while True:
-        await run.bell.wait(0.2)
+        await asyncio.sleep(_LOOK_SECONDS)  # the bell rings for every line of output
         if run.phase is not Phase.ENDED:
             continue
         ended = ended or time.monotonic()

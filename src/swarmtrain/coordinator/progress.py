@@ -57,6 +57,7 @@ class Progress:
         known = self.offsets.get((generation, rank), 0)
         if offset > known:
             return known
+        metrics = []
         for line in text.encode("utf-8", "surrogateescape")[known - offset :].splitlines(keepends=True):
             known += len(line)
             metric = parse(line)
@@ -67,7 +68,8 @@ class Progress:
                 self._take(metric)
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
                 continue  # nor is what makes no sense
-            self._records.append(metric)
+            metrics.append(metric)
+        self._records.append(*metrics)
         self.offsets[generation, rank] = known
         return known
 

@@ -40,14 +40,14 @@ class Records:
         if self._file.tell() != whole:
             self._file.truncate(whole)
 
-    def append(self, record: Record, *, sync: bool = False) -> None:
-        """Add a record; with ``sync`` it is on the disk when this returns.
+    def append(self, *records: Record, sync: bool = False) -> None:
+        """Add records in one go; with ``sync`` they are on the disk when this returns.
 
         A disk that is full or broken is said on stderr, and training goes on. What it did not take is tried again
         with the next record, in order, up to a megabyte: losing words is better than losing work.
         """
-        record_line = json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
-        data = self._unwritten + record_line
+        lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
+        data = self._unwritten + "".join(lines).encode("ascii")
         descriptor = self._file.fileno()
         end = os.fstat(descriptor).st_size
         left = data

@@ -1,0 +1,69 @@
+"""What a run costs beside its workers. benchmarks/step_overhead.py measures what comes of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from burning import burnt, told
+from healed import reach
+
+from swarmtrain import Client
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.wire.processes import descendants
+
+_PLAIN = """
+import time, torch, torch.distributed as dist
+from torch import nn
+
+dist.init_process_group("gloo")
+model = nn.parallel.DistributedDataParallel(nn.Linear(4, 4))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(100_000):
+    model(torch.randn(2, 4)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    time.sleep(0.05)
+    if step % 10 == 0:
+        print("step", step)
+"""
+
+
+def test_what_leads_a_run_leaves_the_processors_to_its_workers(home: Path, tmp_path: Path) -> None:
+    """At 50 ms a step, client, coordinator, agents and spawners together take about 1 % of a processor.
+
+    Each rank waits for the slowest, so what disturbs one of them on a full machine slows them all.
+    """
+    (tmp_path / "plain.py").write_text(_PLAIN)
+    command = [
+        str(Path(sys.executable).with_name("swarmtrain")),
+        "run",
+        "--on",
+        "local",
+        "-j",
+        "1x2",
+        "plain.py",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+        handle = _its_run()
+        reach(handle, 20)
+        time.sleep(1.0)
+        workers = {each["pid"] for each in handle.status()["workers"]}
+        leading = {client.pid}
+        for root in LocalLauncher().roots(handle.run).values():
+            leading |= {root, *descendants(root)} - workers
+        shares = burnt(leading, 8.0)
+        handle.stop()
+    assert len(shares) >= 7, told(shares)  # two keepers, agent, coordinator, guard, spawner, client
+    assert sum(shares.values()) < 0.02, told(shares)
+
+
+def _its_run() -> RunHandle:
+    limit = time.monotonic() + 30
+    while not (runs := Client("local").runs()):
+        assert time.monotonic() < limit, "the client has submitted nothing"
+        time.sleep(0.1)
+    return runs[0]
