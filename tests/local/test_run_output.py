@@ -26,7 +26,7 @@ for number in range({LINES}):
     if number % 1000 == 0:
         out.write(head + bytes([97 + number // 1000 % 26]) * 65536 + b"\\n")
     elif number % 777 == 0:
-        out.write(head + b"\\xff\\xfe\\x80 not utf-8 \\r tab\\t\\n")
+        out.write(b"drawn over\\r" + head + b"\\xff\\xfe\\x80 not utf-8 tab\\t\\n")
     else:
         out.write(head + b"x" * (number % 60) + b"\\n")
 out.write(b"%d:last line without newline" % rank)
@@ -52,7 +52,7 @@ def expected(rank: int, number: int) -> bytes:
     if number % 1000 == 0:
         return head + bytes([97 + number // 1000 % 26]) * 65536
     if number % 777 == 0:
-        return head + b"\xff\xfe\x80 not utf-8 \r tab\t"
+        return head + b"\xff\xfe\x80 not utf-8 tab\t"
     return head + b"x" * (number % 60)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from click.testing import CliRunner, Result
 from client_fakes import FakeLauncher, fixed, status, told
 
 from swarmtrain.control import place
+from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.place import Places
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.load import DEFAULT_FILE
 from swarmtrain.job.origin import Origin
-from swarmtrain.ui import start
+from swarmtrain.ui import start, terminal
 from swarmtrain.ui.cli import COMMANDS, cli
 
 Run = Callable[..., Result]
@@ -342,6 +344,32 @@ def test_run_detached_prints_the_name_alone_as_data(run: Run, launcher: FakeLaun
     assert "swarmtrain: on local, as asked\n" in shown.stderr
     assert "swarmtrain: 2 nodes, as there are\n" in shown.stderr
     assert "swarmtrain attach digits.2" in shown.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_detached_run_that_has_been_submitted_goes_on_without_its_client(
+    run: Run,
+    launcher: FakeLauncher,
+    script: str,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launcher.kept.clear()
+    monkeypatch.setattr(terminal, "hang_up", lambda: None)
+
+    def started(handle: RunHandle) -> None:
+        signal.raise_signal(number)  # its coordinator has not answered yet
+
+    monkeypatch.setattr(RunHandle, "started", started)
+    before = signal.getsignal(number)
+    shown = run("run", "--on", "local", "-d", script)
+    assert signal.getsignal(number) == before
+    if number == signal.SIGINT:
+        assert (shown.exit_code, launcher.calls[-1]) == (130, ("kill", "digits.1"))
+        return
+    assert (shown.exit_code, shown.stdout) == (0, "digits.1\n")
+    assert "swarmtrain: left digits.1, which goes on" in shown.stderr
+    assert ("kill", "digits.1") not in launcher.calls
 
 
 @pytest.mark.parametrize(("state", "code"), [("succeeded", 0), ("failed", 1), ("stopped", 4)])

@@ -77,7 +77,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
             for rank, agent in enumerate(agents):
                 agent.heard = stage.clock.now
                 Words(run).beat(agent, [pulse(rank, step, g=g, first=0.0)])
-                run.output.append(g, rank, agent.node, run.journal.clock.now(), 0, f"step {step}\n")
+                run.output.append((g, rank), agent.node, run.journal.clock.now(), 0, f"step {step}\n")
                 text = f'{{"kind": "step", "step": {step}, "t": {stage.clock.time()}}}\n'
                 run.progress.append(g, rank, agent.node, run.progress.offsets.get((g, rank), 0), text)
 

@@ -36,37 +36,38 @@ def lines(path: Path, wanted: Filter = Filter()) -> list[tuple[int, str]]:  # no
 
 def test_a_piece_that_comes_twice_is_stored_once(tmp_path: Path, opened: Opened) -> None:
     store = opened(OutputStore(tmp_path / "output.jsonl"))
-    assert store.append(1, 0, "a", 1.0, 0, "one\ntwo\n") == 8
-    assert store.append(1, 0, "a", 1.1, 0, "one\ntwo\n") == 8
-    assert store.append(1, 0, "a", 1.2, 4, "two\nthree\n") == 14
+    assert store.append((1, 0), "a", 1.0, 0, "one\ntwo\n") == 8
+    assert store.append((1, 0), "a", 1.1, 0, "one\ntwo\n") == 8
+    assert store.append((1, 0), "a", 1.2, 4, "two\nthree\n") == 14
     assert lines(store.path) == [(0, "one"), (0, "two"), (0, "three")]
 
 
 def test_a_gap_is_not_stored_but_asked_for_again(tmp_path: Path, opened: Opened) -> None:
     store = opened(OutputStore(tmp_path / "output.jsonl"))
-    assert store.append(1, 0, "a", 1.0, 5, "later\n") == 0
+    assert store.append((1, 0), "a", 1.0, 5, "later\n") == 0
     assert lines(store.path) == []
 
 
 def test_offsets_survive_a_restart_and_a_torn_record(tmp_path: Path, opened: Opened) -> None:
     path = tmp_path / "output.jsonl"
     store = opened(OutputStore(path))
-    store.append(1, 0, "a", 1.0, 0, "eins\n")
-    store.append(2, 1, "b", 1.0, 0, "zwei\n")
+    store.append((1, 0), "a", 1.0, 0, "eins\n")
+    store.append((2, 1), "b", 1.0, 0, "zwei\n")
     store.close()
     with path.open("ab") as file:
         file.write(b'{"t":1.0,"g":1,"r":0,"n":"a","o":5,"d":"dr')
     again = opened(OutputStore(path))
     assert again.offsets == {(1, 0): 5, (2, 1): 5}
-    again.append(1, 0, "a", 2.0, 5, "drei\n")
+    again.append((1, 0), "a", 2.0, 5, "drei\n")
     assert lines(path) == [(0, "eins"), (1, "zwei"), (0, "drei")]
 
 
 def test_a_line_that_came_in_pieces_is_whole(tmp_path: Path, opened: Opened) -> None:
     store = opened(OutputStore(tmp_path / "output.jsonl"))
-    store.append(1, 0, "a", 1.0, 0, "x" * 70_000)
-    store.append(1, 1, "a", 1.0, 0, "between\n")
-    store.append(1, 0, "a", 1.1, 70_000, "y\nend")
+    store.append((1, 0), "a", 1.0, 0, "x" * 70_000)
+    store.append((1, 1), "a", 1.0, 0, "between\n")
+    assert store.append((1, 0), "a", 1.1, 70_000, "y\nend") == 70_002
+    assert store.append((1, 0), "a", 1.1, 70_002, "end", last=True) == 70_005
     assert lines(store.path) == [(1, "between"), (0, "x" * 70_000 + "y"), (0, "end")]
 
 
@@ -74,19 +75,20 @@ def test_a_line_that_fits_into_no_message_comes_in_pieces(tmp_path: Path, opened
     store = opened(OutputStore(tmp_path / "output.jsonl"))
     known = 0
     for _ in range(5):
-        known = store.append(1, 0, "a", 1.0, known, "\r" * (1 << 20))
-    store.append(1, 0, "a", 1.0, known, "\nnext\n")
+        known += len(frames.raw(piece := "\x01" * ((1 << 20) + 1)))
+        assert store.append((1, 0), "a", 1.0, known - len(piece), piece) == known
+    store.append((1, 0), "a", 1.0, known, "\nnext\n")
     found = [text for _, text in lines(store.path)]
-    assert "".join(found) == "\r" * (5 << 20) + "next"
+    assert "".join(found) == "\x01" * known + "next"
     assert max(map(len, found)) <= 1 << 19
 
 
 def test_a_record_that_a_full_disk_has_torn_hides_no_later_one(tmp_path: Path, opened: Opened) -> None:
     store = opened(OutputStore(tmp_path / "output.jsonl"))
-    store.append(1, 0, "a", 1.0, 0, "one\n")
+    store.append((1, 0), "a", 1.0, 0, "one\n")
     with store.path.open("ab") as file:
         file.write(b'{"t":1.0,"g"\n')
-    store.append(1, 0, "a", 1.0, 4, "two\n")
+    store.append((1, 0), "a", 1.0, 4, "two\n")
     assert lines(store.path) == [(0, "one"), (0, "two")]
 
 
@@ -116,10 +118,88 @@ def test_what_a_full_disk_did_not_take_is_there_once_it_has_room(
 
 
 def test_any_bytes_come_back_as_they_were(tmp_path: Path, opened: Opened) -> None:
-    noise = random.Random(5).randbytes(5000).replace(b"\n", b"") + "é€".encode()
+    noise = random.Random(5).randbytes(5000).replace(b"\n", b"").replace(b"\r", b"") + "é€".encode()
     store = opened(OutputStore(tmp_path / "output.jsonl"))
-    store.append(1, 0, "a", 1.0, 0, frames.text(noise + b"\n"))
+    store.append((1, 0), "a", 1.0, 0, frames.text(noise + b"\n"))
     assert frames.raw(lines(store.path)[0][1]) == noise
+
+
+def piecewise(store: OutputStore, data: bytes, chance: random.Random, shown: list[str]) -> None:
+    """Deliver a rank's whole output in pieces, some of them again; what went on in between is in ``shown``."""
+    sent, stored = 0, 0
+    while stored < len(data):
+        back = chance.choice([0, 0, 0, sent - stored])
+        start = sent - chance.randint(0, back)
+        end = min(len(data), sent + chance.randint(1, 12))
+        last = end == len(data)
+        start = stored if last else start
+        stored = store.append((1, 0), "a", 1.0, start, frames.text(data[start:end]), last=last)
+        sent = end
+        shown += [text for *_, text in store.unfinished(Filter())]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_progress_bar_costs_one_line_however_it_is_torn(tmp_path: Path, opened: Opened, seed: int) -> None:
+    drawings = [f"{percent:3d}%|{'█' * (percent // 10):<10}| ünï [€ {percent}]" for percent in range(101)]
+    data = ("begin\n" + "\r".join(["", *drawings]) + "\nend " + "\r50\r" + "\n\rno newline").encode()
+    store, shown = opened(OutputStore(tmp_path / "output.jsonl")), list[str]()
+    piecewise(store, data, random.Random(seed), shown)
+    assert [text for _, text in lines(store.path)] == ["begin", drawings[-1], "50", "no newline"]
+    assert store.unfinished(Filter()) == []
+    assert store.path.stat().st_size < 1000
+    assert len(set(shown) & set(drawings)) > 5  # it has been seen to move
+    assert not any("\udc80" <= each <= "\udcff" for each in "".join(shown))  # no character was torn
+
+
+def test_bars_below_each_other_cost_a_line_each(tmp_path: Path, opened: Opened) -> None:
+    """tqdm with ``position=1`` goes a line down for each drawing and up again, and so does not end a line."""
+    outer = "\r".join(f"epoch {epoch}" for epoch in range(3))
+    inner = "".join(f"\n\rbatch {batch}\x1b[A" for batch in range(500))
+    deeper = "".join(f"\n\n\rdeep {batch}\x1b[A\x1b[A" for batch in range(500))
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    data = f"{outer}{inner}{deeper}\n".encode()
+    piecewise(store, data, random.Random(1), [])
+    assert len(lines(store.path)) <= 3
+    assert lines(store.path)[0] == (0, "epoch 2")
+
+
+def test_a_line_that_goes_on_is_neither_lost_nor_doubled_when_the_coordinator_dies(
+    tmp_path: Path, opened: Opened
+) -> None:
+    path = tmp_path / "output.jsonl"
+    store = opened(OutputStore(path))
+    assert (
+        store.append((1, 0), "a", 1.0, 0, "one\ntwo: 1\rtwo: 2") == 4
+    )  # what goes on is its agent's to keep
+    store.close()
+    again = opened(OutputStore(path))
+    assert again.offsets == {(1, 0): 4}
+    assert again.append((1, 0), "a", 2.0, 4, "two: 1\rtwo: 2\rtwo: 3\nthr") == 25
+    assert again.append((1, 0), "a", 2.0, 25, "three", last=True) == 30
+    assert again.append((1, 0), "a", 2.0, 25, "three", last=True) == 30
+    assert lines(path) == [(0, "one"), (0, "two: 3"), (0, "three")]
+
+
+def test_a_line_that_goes_on_for_long_is_stored_from_time_to_time(tmp_path: Path, opened: Opened) -> None:
+    path, bar, known = tmp_path / "output.jsonl", "\r 50%|█████     | 1/2 [€]", 0
+    store, size = opened(OutputStore(path)), len(bar.encode())
+    for number in range(100_000):  # an hour of thirty drawings a second
+        store.append((1, 0), "a", float(number), number * size, bar)
+        known = max(known, store.offsets.get((1, 0), 0))
+    assert known > 100_000 * size - (2 << 20)  # an agent waits for no more than its window
+    assert path.stat().st_size < 1000
+    store.append((1, 0), "a", 1e5, 100_000 * size, "\r100%\n")
+    assert lines(path) == [(0, "100%")]
+
+
+def test_what_a_lost_rank_had_begun_is_its_last_line(tmp_path: Path, opened: Opened) -> None:
+    store = opened(OutputStore(tmp_path / "output.jsonl"))
+    store.append((1, 0), "a", 1.0, 0, "its last wor")
+    store.append((2, 0), "a", 1.0, 0, "goes on")
+    store.finish(before=2)
+    assert lines(store.path) == [(0, "its last wor")]
+    assert [text for *_, text in store.unfinished(Filter())] == ["goes on"]
+    assert store.unfinished(Filter(ranks=frozenset({1}))) == []
 
 
 def test_filters_and_tail(tmp_path: Path, opened: Opened) -> None:
@@ -130,7 +210,7 @@ def test_filters_and_tail(tmp_path: Path, opened: Opened) -> None:
     for number in range(1000):
         rank = number % 2
         text = f"line {number}\n"
-        offsets[rank] = store.append(1, rank, f"n{rank}", float(number), offsets[rank], text)
+        offsets[rank] = store.append((1, rank), f"n{rank}", float(number), offsets[rank], text)
     assert len(lines(store.path, Filter(ranks=frozenset({1})))) == 500
     assert len(lines(store.path, Filter(nodes=frozenset({"n0"}), since=500.0))) == 250
     assert lines(store.path, Filter(regex=re.compile(r"line 99\d"))) == [
@@ -213,7 +293,7 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
     store, progress = opened(OutputStore(tmp_path / "o.jsonl")), opened(Progress(tmp_path / "m.jsonl"))
     for number in range(4):
         offset = store.offsets.get((1, 0), 0)
-        store.append(1, 0, "a", float(number), offset, f"line {number}\n")
+        store.append((1, 0), "a", float(number), offset, f"line {number}\n")
         tell(progress, 1, kind="step", step=number)
     for each in (store, progress):
         each.close()
@@ -221,7 +301,7 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
         each.path.write_bytes(b"".join([*whole[:1], bad, *whole[2:]]))
     store, progress = opened(OutputStore(store.path)), opened(Progress(progress.path))
     assert store.damage and progress.damage
-    assert store.append(1, 0, "a", 9.0, 28, "line 4\n") == 35
+    assert store.append((1, 0), "a", 9.0, 28, "line 4\n") == 35
     assert [text for _, text in lines(store.path)] == ["line 0", "line 2", "line 3", "line 4"]
     assert progress.step_of(0, 1) == 3
     assert [record["step"] for record in RecordsReader(progress.path).read(9)] == [0, 2, 3]

@@ -129,7 +129,7 @@ def test_the_last_words_of_an_abort_decide_whether_it_is_an_echo(stage: Theatre)
 
     def scene() -> None:
         agents = trained(stage, run)
-        run.output.append(1, 0, "a", 1.0, 0, f"terminate called\n  what():  {mismatch}\n")
+        run.output.append((1, 0), "a", 1.0, 0, f"terminate called\n  what():  {mismatch}\n")
         Words(run).worker(agents["b"][0], broken(1))
         Words(run).worker(agents["a"][0], exited(0, None, signal=6))
         gone(run, agents)

@@ -137,7 +137,7 @@ class Agent:
             await workers.done.wait()
         await _within(_DELIVERY, *(asyncio.shield(task) for task in self.share.on_its_way()), every=True)
         await asyncio.sleep(0.05)
-        self.share.clear()
+        await self.share.clear()
         self.session.over.set()
 
 

@@ -1,4 +1,4 @@
-"""Carries what workers write into their files to the coordinator, whole lines at a time, each byte exactly once.
+"""Carries what workers write into their files to the coordinator, each byte exactly once.
 
 Workers write straight into files on the node, so nothing they wrote is lost when a container or a connection dies.
 A tail remembers how far the coordinator has confirmed a file; after a reconnect it goes on from there.
@@ -22,17 +22,31 @@ _WINDOW = 4 * PIECE  # bytes that may be on their way unconfirmed
 # output as it comes, but metrics can wait for each other. benchmarks/step_overhead.py holds what it costs.
 _INTERVAL = 0.2  # seconds between two looks at the files
 _GATHER = {"output": 0.0, "metrics": 1.0}  # seconds between two pieces of a file
+_SHOW_SECONDS = 0.4  # between two looks at a line that goes on, such as a progress bar
 
 Key = tuple[str, int, int]  # "output" or "metrics", generation, rank
 
 
 @dataclass
 class _Tail:
+    """How far a file has been carried.
+
+    Attributes:
+        sent: up to there it is on its way.
+        confirmed: up to there the coordinator has it in its own file.
+        whole: where the last whole line ends that was sent.
+        due: monotonic time before which no further piece is sent, unless it is closed.
+        shown: monotonic time at which a line was last sent that goes on.
+        closed: its worker is gone, and what is there is all there will be.
+    """
+
     path: Path
     sent: int = 0
     confirmed: int = 0
-    due: float = 0.0  # monotonic time before which no further piece is sent, unless it is closed
-    closed: bool = False  # its worker is gone: what is there is all there will be
+    whole: int = 0
+    due: float = 0.0
+    shown: float = 0.0
+    closed: bool = False
 
 
 class Pump:
@@ -48,10 +62,11 @@ class Pump:
         self._tails[key] = _Tail(path)
 
     def close(self, generation: int, rank: int) -> None:
-        """The worker is gone: its last line counts as whole even without a newline."""
+        """The worker is gone: its last line counts as whole even without a newline, and is sent again as such."""
         for (_, g, r), tail in self._tails.items():
             if (g, r) == (generation, rank):
                 tail.closed = True
+                tail.sent = max(tail.confirmed, min(tail.sent, tail.whole))
         self._moved.set()
         _end(self._pause)
 
@@ -68,7 +83,7 @@ class Pump:
     def rewind(self, offsets: dict[Key, int]) -> None:
         """A new connection: go on from what the coordinator has."""
         for key, tail in self._tails.items():
-            tail.sent = tail.confirmed = offsets.get(key, 0)
+            tail.sent = tail.confirmed = tail.whole = offsets.get(key, 0)
         self._moved.set()
 
     def written(self) -> int:
@@ -124,19 +139,28 @@ def _size(path: Path) -> int:
 
 
 def _next(key: Key, tail: _Tail) -> Message | None:
-    """The next piece of a file as a message, or None when there is nothing whole to send."""
+    """The next piece of a file as a message, or None when there is nothing to send now.
+
+    Whole lines are sent at once. What is there of one that goes on follows, a few times a second; of metrics, whose
+    lines are written at once, never.
+    """
     if _size(tail.path) <= tail.sent:
         return None
     with tail.path.open("rb") as file:
         file.seek(tail.sent)
         data = file.read(PIECE)
         at_end = file.tell() == os.fstat(file.fileno()).st_size
-    if not (tail.closed and at_end):
-        newline = data.rfind(b"\n") + 1
-        if newline == 0 and len(data) < PIECE:
-            return None
-        data = data[: newline or len(data)]
     kind, generation, rank = key
-    offset, tail.sent = tail.sent, tail.sent + len(data)
-    body = {"g": generation, "r": rank, "o": offset, "d": frames.text(data)}
-    return {kind: body}
+    cut = whole = data.rfind(b"\n") + 1
+    last = tail.closed and at_end
+    if last or (whole == 0 and len(data) == PIECE):
+        cut = len(data)
+    elif kind == "output" and whole < len(data) and time.monotonic() - tail.shown >= _SHOW_SECONDS:
+        cut, tail.shown = len(data), time.monotonic()
+    if cut == 0:
+        return None
+    if whole:
+        tail.whole = tail.sent + whole
+    body = {"g": generation, "r": rank, "o": tail.sent, "d": frames.text(data[:cut])}
+    tail.sent += cut
+    return {kind: body | ({"last": True} if last and kind == "output" else {})}

@@ -23,6 +23,10 @@ from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.task import Task, Ticket
 
+_PREPARING = (
+    10.0  # seconds that a run that is over waits for a disk on which its directories are still being made
+)
+
 
 class Share:
     """What one node does for a run.
@@ -46,6 +50,7 @@ class Share:
         self.pump = Pump()
         self.home: Home | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
+        self._preparing: asyncio.Task[None] | None = None  # or are about to be
         self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
         self._undelivered: dict[int, asyncio.Task[None]] = {}  # generations whose output is on its way
         self._background = Background()
@@ -122,7 +127,7 @@ class Share:
             self._deliver_the_past(home, newest)
         self.pump.rewind(offsets)
         if fresh:
-            self._background.run(self._prepare(home, newest))
+            self._preparing = asyncio.ensure_future(self._prepare(home, newest))
 
     async def _prepare(self, home: Home, newest: int) -> None:
         """Lay out this node's directories and the user's code, while other nodes are still on their way.
@@ -228,10 +233,12 @@ class Share:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""
         self.workers.stop(0.0, "kill")
         await self.workers.done.wait()
-        self.clear()
+        await self.clear()
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """The workers are gone and nobody starts others here: leave nothing in memory."""
+        if self._preparing is not None:  # or what is removed now would be made again
+            await asyncio.wait([self._preparing], timeout=_PREPARING)
         if self.home is not None:
             self.home.clear_memory()
 

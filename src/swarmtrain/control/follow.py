@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from swarmtrain.control.logs import Cursor, Line, lines_of
+from swarmtrain.control.logs import Cursor, Line, lines_of, unfinished_of
 from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.control.startup import CannotStart, Lookout
 from swarmtrain.errors import ClusterError
@@ -33,6 +33,7 @@ class Update(NamedTuple):
 
     event: Event | None = None
     lines: Sequence[Line] = ()
+    unfinished: Sequence[Line] | None = None  # lines that go on, in place of those that were told before
     status: Status | None = None
     note: str = ""  # a word about the connection itself
 
@@ -44,6 +45,7 @@ class Follower:
         after: leave out the events up to this number.
         output: tell the workers' output too.
         tail: begin with this many of the last lines; with all of them when None.
+        unfinished: tell of lines that go on, too.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Follower:
         after: int = 0,
         output: bool = True,
         tail: int | None = None,
+        unfinished: bool = False,
     ) -> None:
         self._launcher = launcher
         self._run = run
         self._after = after
         self._output = output
         self._tail = tail
+        self._unfinished = unfinished
         self._cursor = Cursor()
         self._begun = False
         self._link: Link | None = None
@@ -109,6 +113,8 @@ class Follower:
             request: Message = {"op": "watch", "after": self._after, "output": self._output}
             if self._tail is not None:
                 request["tail"] = self._tail
+            if self._unfinished:
+                request["unfinished"] = True
             try:
                 for reply in link.request(**request):
                     yield from self._updates(reply)
@@ -125,6 +131,8 @@ class Follower:
             yield Update(event=event)
         if "lines" in reply and (lines := list(self._cursor.fresh(lines_of(reply)))):
             yield Update(lines=lines)
+        if (unfinished := unfinished_of(reply)) is not None:
+            yield Update(unfinished=unfinished)
         if status := reply.get("status"):
             # A run that heals has begun, and what Docker reports then is its coordinator's to heal.
             self._begun = self._begun or status["state"] != "starting" or status["generation"] > 0

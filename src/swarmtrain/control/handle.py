@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
 from swarmtrain.control.follow import Follower, Update, has_ended
-from swarmtrain.control.logs import Line, Selection, lines_of
+from swarmtrain.control.logs import Line, Selection, lines_of, unfinished_of
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import Event, RunResult, Status, stillborn
 from swarmtrain.control.session import Session, Streams
@@ -104,18 +104,26 @@ class RunHandle:
                 if "event" in reply:
                     yield reply["event"]
 
-    def logs(self, selection: Selection | None = None, follow: bool = False) -> Iterator[Sequence[Line]]:
+    def logs(
+        self,
+        selection: Selection | None = None,
+        follow: bool = False,
+        unfinished: Callable[[Sequence[Line]], None] | None = None,
+    ) -> Iterator[Sequence[Line]]:
         """The workers' output, in pieces of some lines, ordered by time.
 
         Args:
             selection: which lines; all of them by default.
             follow: go on until the run has ended.
+            unfinished: is told, while it follows, of the lines that go on, whenever they have changed.
         """
-        wanted = (selection or Selection()).request()
+        wanted = (selection or Selection()).request() | ({"unfinished": True} if unfinished else {})
         with self.launcher.connect(self.run) as link:
             for reply in link.request(op="logs", follow=follow, **wanted):
                 if reply.get("lines"):
                     yield lines_of(reply)
+                if unfinished is not None and (going_on := unfinished_of(reply)) is not None:
+                    unfinished(going_on)
 
     # ---- following
 
@@ -135,7 +143,9 @@ class RunHandle:
             self.launcher.kill(self.run)
             raise
 
-    def watch(self, after: int = 0, output: bool = True, tail: int | None = None) -> Iterator[Update]:
+    def watch(
+        self, after: int = 0, output: bool = True, tail: int | None = None, unfinished: bool = False
+    ) -> Iterator[Update]:
         """Events, output and status as they come, until the run has ended; the last status is the final one.
 
         A connection that breaks is opened again, and nothing is told twice.
@@ -143,11 +153,14 @@ class RunHandle:
         Args:
             after: leave out the events up to this number.
             tail: begin with this many of the last lines; with all of them when None.
+            unfinished: tell of lines that go on, such as progress bars, too.
 
         Raises:
             ClusterError: the run does not get to its place (it is ended then), or its coordinator stays away.
         """
-        yield from self._followed(Follower(self.launcher, self.run, after=after, output=output, tail=tail))
+        yield from self._followed(
+            Follower(self.launcher, self.run, after=after, output=output, tail=tail, unfinished=unfinished)
+        )
 
     def wait(self, timeout: float | None = None) -> RunResult:
         """Wait for the end.

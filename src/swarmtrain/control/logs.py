@@ -26,7 +26,7 @@ _AGE_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 class Line(NamedTuple):
     """One line of one rank, as the coordinator tells it."""
 
-    time: float  # Unix time at which the coordinator got its beginning
+    time: float  # Unix time at which the coordinator had all of it
     generation: int
     rank: int
     node: str
@@ -106,8 +106,13 @@ def parse_regex(text: str) -> str:
 
 
 def lines_of(reply: dict[str, Any]) -> list[Line]:
-    """The lines in a reply of the coordinator."""
+    """The whole lines in a reply of the coordinator."""
     return [Line(*line) for line in reply.get("lines", ())]
+
+
+def unfinished_of(reply: dict[str, Any]) -> list[Line] | None:
+    """The lines that go on, where a reply tells of them: in place of all that were told before."""
+    return [Line(*line) for line in reply["unfinished"]] if "unfinished" in reply else None
 
 
 def render(lines: Sequence[Line], *, colour: bool = False, times: bool = False, nodes: bool = False) -> bytes:
@@ -117,14 +122,17 @@ def render(lines: Sequence[Line], *, colour: bool = False, times: bool = False, 
         colour: paint the rank, one colour a rank.
         times: begin with the local time. nodes: name the node beside the rank.
     """
-    parts: list[str] = []
-    for line in lines:
-        label = f"[{line.rank} {line.node}]" if nodes else f"[{line.rank}]"
-        if colour:
-            label = f"\x1b[{_COLOURS[line.rank % len(_COLOURS)]}m{label}\x1b[0m"
-        clock = f"{clock_time(line.time)} " if times else ""
-        parts.append(f"{clock}{label} {line.text}\n")
+    parts = (labelled(line, colour=colour, times=times, nodes=nodes) + "\n" for line in lines)
     return frames.raw("".join(parts))
+
+
+def labelled(line: Line, *, colour: bool = False, times: bool = False, nodes: bool = False) -> str:
+    """One line with its rank in front, as :func:`render` has it."""
+    label = f"[{line.rank} {line.node}]" if nodes else f"[{line.rank}]"
+    if colour:
+        label = f"\x1b[{_COLOURS[line.rank % len(_COLOURS)]}m{label}\x1b[0m"
+    clock = f"{clock_time(line.time)} " if times else ""
+    return f"{clock}{label} {line.text}"
 
 
 def as_json(line: Line) -> dict[str, Any]:

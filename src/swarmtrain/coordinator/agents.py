@@ -115,9 +115,11 @@ class AgentDesk:
                 peer.clock = _clock(run.journal.clock.now() - sent, peer.clock)
                 words.beat(peer, pulses)
                 peer.post({"beat": True})
-            case {"output": {"g": generation, "r": rank, "o": offset, "d": text}}:
+            case {"output": {"g": generation, "r": rank, "o": offset, "d": text, **more}}:
                 now = run.journal.clock.now()
-                known = run.output.append(generation, rank, peer.node, now, offset, text)
+                known = run.output.append(
+                    (generation, rank), peer.node, now, offset, text, last=bool(more.get("last"))
+                )
                 peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})
                 run.bell.ring()
             case {"metrics": {"g": generation, "r": rank, "o": offset, "d": text}}:

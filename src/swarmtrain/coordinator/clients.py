@@ -19,7 +19,7 @@ from swarmtrain.coordinator.errands import Errands
 from swarmtrain.coordinator.output import Filter, Line, Reader, in_order, tail
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.terms import Outcome, Phase
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
@@ -46,6 +46,7 @@ class ClientDesk:
             "logs": self._logs,
             "watch": self._watch,
             "stop": self._stop,
+            "conclude": self._conclude,
             "resize": self._resize,
             "note": self._note,
             "exec": errands.exec,
@@ -111,17 +112,23 @@ class ClientDesk:
         count = request.get("tail")
         start = path.stat().st_size if count is not None else 0
         if count is not None:
-            for lines in _batches(iter(tail(path, wanted, int(count)))):
+            going_on = [] if follow else self._run.output.unfinished(wanted)
+            last = [*tail(path, wanted, int(count)), *going_on]
+            for lines in _batches(iter(last[-int(count) :] if int(count) else ())):
                 yield {"lines": lines}
         if count is None or follow:
             reader = Reader(path, wanted, start)
             if not follow:
-                for lines in _batches(in_order(itertools.chain(reader.lines(), reader.rest()))):
+                going_on = self._run.output.unfinished(wanted)
+                for lines in _batches(in_order(itertools.chain(reader.lines(), reader.rest(), going_on))):
                     yield {"lines": lines}
             else:
+                unfinished = self._unfinished(request, wanted)
                 async for _ in self._beats(True):
                     for lines in _batches(reader.lines()):
                         yield {"lines": lines}
+                    for reply in unfinished():
+                        yield reply
                 for lines in _batches(reader.rest()):
                     yield {"lines": lines}
         yield {"done": {}}
@@ -137,6 +144,7 @@ class ClientDesk:
         reader = Reader(path, Filter(), start)
         output = bool(request.get("output", True))
         shown = 0.0
+        unfinished = self._unfinished(request, Filter())
         async for _ in self._beats(True):
             for event in [e for e in self._run.journal.events[seen:] if e["kind"] != "ended"]:
                 seen = event["seq"]
@@ -144,6 +152,8 @@ class ClientDesk:
             if output:
                 for lines in _batches(reader.lines()):
                     yield {"lines": lines}
+                for reply in unfinished():
+                    yield reply
             if time.monotonic() - shown > _STATUS_SECONDS:
                 shown = time.monotonic()
                 yield {"status": status(self._run)}
@@ -153,6 +163,19 @@ class ClientDesk:
         for event in self._run.journal.events[seen:]:
             yield {"event": event}
         yield {"status": status(self._run), "done": {}}
+
+    def _unfinished(self, request: Message, wanted: Filter) -> Callable[[], Iterator[Message]]:
+        """What tells, at each call, the lines that go on, if the client asked for them and they have changed."""
+        told: list[Line] = []
+
+        def tell() -> Iterator[Message]:
+            nonlocal told
+            lines = self._run.output.unfinished(wanted) if request.get("unfinished") else []
+            if lines != told:
+                told = lines
+                yield {"unfinished": lines}
+
+        return tell
 
     async def _beats(self, follow: bool) -> AsyncIterator[None]:
         """Once now; when following, again whenever something is new, and a last time after the end."""
@@ -174,6 +197,12 @@ class ClientDesk:
             return
         async for _ in self._beats(True):
             pass
+        yield {"status": status(self._run), "done": {}}
+
+    async def _conclude(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+        if not self._run.archive:
+            raise ClusterError(f"{self._run.ticket.run} has a coordinator, which says how it ends")
+        self._run.conclude(Outcome(request["outcome"]), str(request["reason"]))
         yield {"status": status(self._run), "done": {}}
 
     async def _resize(self, request: Message, channel: Channel) -> AsyncIterator[Message]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+from swarmtrain.coordinator import drawing
 from swarmtrain.wire import frames
 from swarmtrain.wire.records import Record, Records, parse
 
@@ -24,42 +25,104 @@ _TAIL_BLOCK = 1 << 20
 _LONGEST = (
     1 << 19
 )  # characters of a line; a longer one comes in pieces, as several would not fit into a frame
+_HELD = 1 << 20  # bytes of a line that are held before they are stored, whole or not
 _SORT_LINES = 10_000
 _SORT_BYTES = 64 << 20
 
 
+@dataclass
+class _Open:
+    """A line of a rank that goes on: all of its output that is not in the file yet.
+
+    Attributes:
+        end: how far it comes in the rank's file.
+        data: the line, as `drawing.latest` makes it.
+    """
+
+    when: float
+    node: str
+    end: int
+    data: bytes
+
+
 class OutputStore:
-    """Appends pieces of output and knows how far each rank's output has come."""
+    """Appends output, line by line, and knows how far each rank's output has come.
+
+    Attributes:
+        offsets: by rank, how much of its output is in the file.
+        damage: what was set aside when the file was opened.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offsets: dict[Key, int] = {}
+        self._open: dict[Key, _Open] = {}
         self._latest = 0.0
         self._records = Records(path, self._take)
         self.damage = self._records.damage
 
-    def append(self, generation: int, rank: int, node: str, when: float, offset: int, text: str) -> int:
-        """Store a piece; return the offset up to which this rank's output is known now.
+    def append(self, key: Key, node: str, when: float, offset: int, text: str, *, last: bool = False) -> int:
+        """Take a piece; return the offset up to which this rank's output is in the file now.
 
-        A piece that leaves a gap is not stored: the agent sends again from the returned offset.
+        A line that has not ended is held here, so that a progress bar costs the file one line and not one a drawing;
+        its agent has it, too, until it is in the file. Of a piece that leaves a gap nothing is taken: the agent sends
+        again from the returned offset.
+
+        Args:
+            last: nothing follows, so that the last line is whole without a newline.
         """
-        known = self.offsets.get((generation, rank), 0)
+        stored = self.offsets.get(key, 0)
+        line = self._open.get(key) or _Open(when, node, stored, b"")
         data = frames.raw(text)
-        if offset > known or offset + len(data) <= known:
-            return known
-        text = frames.text(data[known - offset :])
-        when = max(round(when, 3), self._latest)  # readers go by it: it never goes back
-        record = {"t": when, "g": generation, "r": rank, "n": node, "o": known, "d": text}
-        self._records.append(record)
-        self._take(record)
-        return offset + len(data)
+        if offset > line.end or (offset + len(data) <= line.end and not last):
+            return stored
+        end = max(line.end, offset + len(data))
+        shown = drawing.join(line.data + data[line.end - offset :])
+        whole, newline, rest = shown.rpartition(b"\n")
+        if newline:
+            lines = b"".join(drawing.latest(each) + b"\n" for each in whole.split(b"\n"))
+            self._store(key, node, when, end - len(rest), lines)
+        line = _Open(when, node, end, drawing.latest(rest))
+        if last and end > self.offsets.get(key, 0):
+            self._store(key, node, when, end, line.data, last=True)
+        elif end - self.offsets.get(key, 0) > _HELD:
+            cut = drawing.whole_characters(line.data)
+            self._store(key, node, when, end - len(line.data) + cut, line.data[:cut])
+            line.data = line.data[cut:]
+        self._open[key] = line
+        if last or not line.data:
+            del self._open[key]
+        return self.offsets.get(key, 0)
+
+    def finish(self, before: int) -> None:
+        """Nothing follows of what ranks of generations before this one have begun."""
+        for key in [key for key in self._open if key[0] < before]:
+            line = self._open[key]
+            self.append(key, line.node, line.when, line.end, "", last=True)
+
+    def unfinished(self, wanted: Filter) -> list[Line]:
+        """The lines that go on, as far as they have come; in the order of ranks."""
+        found: list[Line] = []
+        for key, line in sorted(self._open.items()):
+            text = drawing.last(frames.text(line.data[: drawing.whole_characters(line.data)]))
+            record = {"r": key[1], "n": line.node, "t": line.when}
+            if text and wanted.record(record) and wanted.text(text):
+                found.append((line.when, *key, line.node, text))
+        return found
 
     def close(self) -> None:
         """Close the file."""
         self._records.close()
 
+    def _store(self, key: Key, node: str, when: float, end: int, data: bytes, *, last: bool = False) -> None:
+        when = max(round(when, 3), self._latest)  # readers go by it: it never goes back
+        record: Record = {"t": when, "g": key[0], "r": key[1], "n": node, "o": self.offsets.get(key, 0)}
+        record |= {"e": end, "d": frames.text(data)} | ({"last": True} if last else {})
+        self._records.append(record)
+        self._take(record)
+
     def _take(self, record: Record) -> None:
-        self.offsets[record["g"], record["r"]] = record["o"] + len(frames.raw(record["d"]))
+        self.offsets[record["g"], record["r"]] = int(record["e"])
         self._latest = max(self._latest, float(record["t"]))
 
 
@@ -107,10 +170,10 @@ class Reader:
             key = (record["g"], record["r"])
             when, node, before = self._open.pop(key, (record["t"], record["n"], ""))
             *whole, rest = (before + record["d"]).split("\n")
-            if len(rest) >= _LONGEST:
+            if len(rest) >= _LONGEST or (rest and record.get("last")):
                 whole.append(rest)
                 rest = ""
-            for text in whole:
+            for text in map(drawing.last, whole):
                 for start in range(0, len(text) or 1, _LONGEST):
                     piece = text[start : start + _LONGEST]
                     if self._wanted.text(piece):
@@ -122,7 +185,7 @@ class Reader:
     def rest(self) -> Iterator[Line]:
         """Last lines that never got their newline: for the end of the run."""
         for (generation, rank), (when, node, text) in sorted(self._open.items()):
-            if self._wanted.text(text):
+            if self._wanted.text(text := drawing.last(text)):
                 yield (when, generation, rank, node, text)
         self._open.clear()
 

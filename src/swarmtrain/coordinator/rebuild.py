@@ -43,7 +43,11 @@ def rebuild(journal: Journal, chronicle: Chronicle, roll: Roll, *, archive: bool
         moved: the journal was handed over by the agents that are left.
     """
     if not journal.events:
-        return Past(Current(Generation(), journal, roll))
+        past = Past(Current(Generation(), journal, roll))
+        if archive:
+            past.phase, past.outcome = Phase.ENDED, Outcome.FAILED
+            past.reason = "its start was cut off before its coordinator had begun"
+        return past
     chronicle.load()
     formed, ended = journal.last("generation"), journal.last("ended")
     generation = Generation.load(formed) if formed is not None else Generation()

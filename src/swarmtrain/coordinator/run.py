@@ -55,7 +55,7 @@ class Run:
     """The state of a run, rebuilt from its journal when the coordinator starts again.
 
     Args:
-        archive: nobody leads the run any more; it is only looked at.
+        archive: nobody leads the run any more; it is looked at, and concluded where nobody has.
         moved: how often its coordinator has begun on another machine.
 
     Attributes:
@@ -69,7 +69,8 @@ class Run:
     def __init__(
         self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False, moved: int = 0
     ) -> None:
-        self.task, self.ticket, self.place, self.moved = task, ticket, place, moved
+        self.task, self.ticket, self.place = task, ticket, place
+        self.archive, self.moved = archive, moved
         self.policy = Policy.of(task, place.node)
         self.bell = Bell()
         self._loading = True  # the files of a coordinator before this one are being read
@@ -92,12 +93,8 @@ class Run:
         self._logs: dict[int, tuple[int, int, list[str]]] = {}  # by rank: generation, bytes known, last lines
         self._looked_at_clock = time.monotonic()
         self._alarm: asyncio.TimerHandle | None = None
-        if not again:
-            nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
-            origin = f", going on from {ticket.resume}" if ticket.resume else ""
-            text = f"{ticket.run} submitted: {task.target} on {nodes}{origin}"
-            clock = self.journal.clock.dump()
-            self.journal.append("submitted", text, run=ticket.run, resume=ticket.resume, clock=clock)
+        if not again and not archive:
+            self._begin()
         elif self.phase is not Phase.ENDED:
             text = "the coordinator was started again and goes on"
             self.journal.append("coordinator", text, clock=self.journal.clock.dump())
@@ -105,6 +102,15 @@ class Run:
                 self.journal.append("warning", damage)
             if self.current.generation.number:
                 self.deadline = time.monotonic() + self.policy.node_timeout
+
+    def _begin(self) -> None:
+        """The first words of the journal."""
+        task, ticket = self.task, self.ticket
+        nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
+        origin = f", going on from {ticket.resume}" if ticket.resume else ""
+        text = f"{ticket.run} submitted: {task.target} on {nodes}{origin}"
+        clock = self.journal.clock.dump()
+        self.journal.append("submitted", text, run=ticket.run, resume=ticket.resume, clock=clock)
 
     def _published(self) -> None:
         """Something is in the journal: everybody who follows it learns of it."""
@@ -124,6 +130,13 @@ class Run:
         self.current.fail(Failure("placement", "", self.journal.clock.now(), reason))
         self.settle()
         return True
+
+    def conclude(self, outcome: Outcome, reason: str) -> None:
+        """Whoever has killed what led this run says how it ended, unless it had ended before."""
+        if self.journal.last("ended") is None:
+            if not self.journal.events:
+                self._begin()
+            self._end(outcome, reason)
 
     def stop(self) -> None:
         """A person wants the run to stop."""
@@ -213,6 +226,7 @@ class Run:
             without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
             self.journal.append("choice", f"backend gloo: no GPU for every worker on {without}")
         self.journal.append("generation", generation.sentence(), **generation.dump())
+        self.output.finish(before=generation.number)
         self.phase, self.current = Phase.RUNNING, Current(generation, self.journal, self.roll)
         self.current.start()
 
@@ -302,6 +316,7 @@ class Run:
             # It has gone on from what befell it, also where no step was left, or nobody counts them.
             started = self.journal.last("started") if current.began else None
             self._close_incident(started["t"] if started is not None else self.journal.clock.now())
+        self.output.finish(before=current.generation.number + 1)
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = self.journal.clock.now() - self.journal.events[0]["t"]
         self.journal.append(

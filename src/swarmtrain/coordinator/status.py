@@ -25,7 +25,7 @@ def status(run: Run) -> dict[str, Any]:
         "args": list(run.task.args),
         "state": run.outcome.value if run.outcome else _STATES[run.phase],
         "reason": run.reason,
-        "created": events[0]["t"],
+        "created": events[0]["t"] if events else None,
         "started": started["t"] if started else None,
         "ended": ended["t"] if ended else None,
         "now": run.journal.clock.now(),

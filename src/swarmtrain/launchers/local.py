@@ -22,6 +22,7 @@ from pathlib import Path
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.origin import Origin
+from swarmtrain.launchers import local_files
 from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.gpus import Shares, share
 from swarmtrain.launchers.link import process_link
@@ -88,22 +89,23 @@ class LocalLauncher:
         assert self._checked is not None, "a check leaves what it found"
         sent, shares = self._checked.sent, self._checked.shares
         interpreter, _ = _interpreter(job.job)
-        place = self._storage.coordinator(run.id)
-        private.make(self._storage.root)
-        try:
-            place.mkdir(parents=True, mode=0o700)
-        except FileExistsError:
-            raise ClusterError(f"{run.id} was started by somebody else at this moment", "try again") from None
         nodes = job.job.node_names or tuple(f"node{index}" for index in range(job.job.nodes_max))
         task = task_of(job.job)
         task = dataclasses.replace(task, cpus=task.cpus or len(os.sched_getaffinity(0)) / len(nodes))
-        (place / "job.json").write_text(task.dump())
-        (place / "origin.json").write_text(Origin.of(job).dump())
-        (place / "code.zip").write_bytes(sent.archive)
         ticket = ticket_of(job, run.id, resume)
         if shares.by_node is not None:
             ticket.env.pop(VISIBLE, None)  # each agent has its own part of it
-        _write_secret(place / "ticket.json", ticket.dump())
+        private.make(self._storage.root)
+        files = {
+            "job.json": task.dump().encode(),
+            "origin.json": Origin.of(job).dump().encode(),
+            "code.zip": sent.archive,
+            "ticket.json": ticket.dump().encode(),
+        }
+        try:
+            place = local_files.lay_out(self._storage.root / "runs", run.id, files)
+        except FileExistsError:
+            raise ClusterError(f"{run.id} was started by somebody else at this moment", "try again") from None
         environment = os.environ | {
             names.ENV_JOB_FILE: str(place / "job.json"),
             names.ENV_SECRET_FILE: str(place / "ticket.json"),
@@ -115,12 +117,12 @@ class LocalLauncher:
             environment[names.ENV_GPUS] = ";".join(shares.by_node)
         table = self._processes(run.id)
         try:
-            table.note("", Process.start([*interpreter, "coordinator", "--leave"], environment, place))
+            table.start("", [*interpreter, "coordinator", "--leave"], environment, place)
             for index, node in enumerate(nodes):
                 variables = _of_node(environment, node, index)
                 directory = self._storage.run(run.id) / node
                 directory.mkdir(parents=True, exist_ok=True)
-                table.note(node, Process.start([*interpreter, "agent", "--again"], variables, directory))
+                table.start(node, [*interpreter, "agent", "--again"], variables, directory)
         except BaseException:  # also Ctrl-C: those that are there would train on
             self.kill(run)
             raise
@@ -147,7 +149,7 @@ class LocalLauncher:
         words, variables = processes[""].as_started()
         argv = [*words[: words.index("coordinator")], "agent", "--again"]
         variables = _of_node(variables, node, nodes.index(node))
-        table.note(node, Process.start(argv, variables, self._storage.run(run.id) / node))
+        table.start(node, argv, variables, self._storage.run(run.id) / node)
 
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
         """Start agents that have gone, or tell some to go, the last ones first."""
@@ -216,18 +218,31 @@ class LocalLauncher:
 
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""
+        self._kill(run)
+        self._conclude(run, "stopped", "killed by a person")
+
+    def refuse(self, run: Run, reason: str) -> None:
+        """End it; its files tell why."""
+        self._kill(run)
+        self._conclude(run, "failed", reason)
+
+    def _kill(self, run: Run) -> None:
         live = [process for process in self._processes(run.id).read().values() if process.lives]
         if left := kill_trees(live, _KILL_SECONDS):
             raise ClusterError(f"some processes of {run.id} cannot be killed: {left}")
         self._storage.clear_memory(run.id)
 
-    def refuse(self, run: Run, reason: str) -> None:
-        """End it; its files tell why."""
-        self.kill(run)
+    def _conclude(self, run: Run, outcome: str, reason: str) -> None:
+        """Write down how a run has ended that nobody leads any more, where nobody has."""
+        place = self._storage.coordinator(run.id)
+        if place.is_dir():
+            with _archive(place) as link:
+                for _ in link.request(op="conclude", outcome=outcome, reason=reason):
+                    pass
 
     def remove(self, run: Run) -> None:
         """See Launcher.remove."""
-        self.kill(run)
+        self._kill(run)
         try:
             self._storage.remove(run.id)
         except OSError as error:
@@ -257,8 +272,8 @@ class LocalLauncher:
         process = self._processes(directory).read().get("")
         if process is not None:
             return process.lives
-        place = self._storage.coordinator(directory)
-        return (place / "job.json").exists() and not (place / "journal.jsonl").exists()
+        place = self._storage.coordinator(directory)  # its client has not come so far, or was killed
+        return Process.kept_in(place) is not None or local_files.is_being_submitted(place)
 
     def _processes(self, directory: str) -> ProcessTable:
         table = self._storage.coordinator(directory) / "processes.json"
@@ -345,11 +360,6 @@ def _archive(place: Path) -> Link:
         stdout=subprocess.PIPE,
     )
     return process_link(process)
-
-
-def _write_secret(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 def _last_words(path: Path) -> str:

@@ -6,13 +6,15 @@ on; the keeper has written down whom it keeps, so that the child is found in its
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -115,12 +117,41 @@ class ProcessTable:
             for node, process in noted.items()
         }
 
+    def start(self, node: str, argv: list[str], environment: Mapping[str, str], directory: Path) -> None:
+        """Start the process of a node and write it down; a signal that comes between the two waits."""
+        with _undisturbed():
+            self.note(node, Process.start(argv, environment, directory))
+
     def note(self, node: str, process: Process) -> None:
         """Write down the process of a node."""
         with self._path.with_suffix(".lock").open("w") as lock:  # several faults of a plan may end at once
             fcntl.flock(lock, fcntl.LOCK_EX)
             table = {name: asdict(each) for name, each in (self.read() | {node: process}).items()}
             write_whole(self._path, json.dumps(table).encode())
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back the signals by which people end this process: what has been started is written down first.
+
+    Not by blocking them, which the started process would inherit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread
+        return
+    came: list[int] = []
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for each, handler in before.items():
+        if handler not in (signal.SIG_IGN, None):
+            signal.signal(each, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            if handler is not None:
+                signal.signal(each, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def kill_trees(roots: Iterable[Process], seconds: float) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -42,6 +44,9 @@ def logs(
 ) -> None:
     """Print what the workers of a run wrote, in the order of time, each line with its rank in front.
 
+    Of a line that is drawn again and again, as progress bars are, the last drawing is kept; with -f it moves on a
+    terminal, and pipes and --json get it when it has ended.
+
     \b
       swarmtrain logs train --rank 0 -f
       swarmtrain logs train.3 --since 10m --regex 'loss|error'
@@ -58,15 +63,25 @@ def logs(
     if follow:
         _expect(handle, selection)
     is_empty = True
-    for batch in handle.logs(selection, follow=follow):
+    shown: Callable[[Sequence[lines.Line]], None] | None = None
+    if follow and not as_json and terminal.can_redraw():
+        shown = partial(_show_below, times=timestamps)
+    for batch in handle.logs(selection, follow, shown):
         is_empty = False
         if as_json:
             for line in batch:
                 terminal.record(lines.as_json(line))
         else:
             terminal.data(lines.render(batch, colour=colour, times=timestamps))
+    if shown is not None:
+        terminal.below([])
     if is_empty and tail != 0:
         _explain_nothing(handle, selection)
+
+
+def _show_below(unfinished: Sequence[lines.Line], *, times: bool) -> None:
+    """Draw the lines that go on."""
+    terminal.below([lines.labelled(line, times=times) for line in unfinished])
 
 
 def _expect(handle: RunHandle, selection: lines.Selection) -> None:

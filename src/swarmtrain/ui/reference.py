@@ -30,7 +30,7 @@ A run is named by its job (`train`, the latest run) or by its number (`train.3`)
 | 2 | the request is wrong on any cluster: a flag, a job file, a name |
 | 3 | the request cannot be met here: no Docker, no place on the cluster, a live run of the same name |
 | 4 | a person stopped the run |
-| 130 | interrupted with Ctrl-C |
+| 130, 143, 129 | interrupted with Ctrl-C, by SIGTERM, by a terminal that was closed |
 
 `exec` ends with the exit code of its command.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ A torchrun command line works as it is. Of its flags, --nnodes, --nproc-per-node
 Without --on it is on the Swarm that docker speaks to. It is on this machine only where nothing asks for a Swarm: no
 DOCKER_HOST, no DOCKER_CONTEXT or other context than docker's own, no image, and no node's name.
 
-Ctrl-C stops a run on this machine. A run on Docker goes on, and `swarmtrain attach` shows it again.
+Ctrl-C stops a run on this machine, and so do SIGTERM and a terminal that is closed; with -d it goes on. A run on Docker
+goes on, and `swarmtrain attach` shows it again.
 """
 
 
@@ -70,16 +72,20 @@ def start(submission: Submission, *, detach: bool = False) -> int:
     for handle in submission.in_the_way:
         terminal.say(f"stopping {handle.id} first, as --replace says")
     handle = submission.handle()
-    stops = handle.run.on == "local"
-    try:
-        submission.start()
-        handle.started()
-    except KeyboardInterrupt:
-        screen.Interrupt(handle, stops=stops).leave()
-        return screen.INTERRUPTED
-    if detach:
-        return _detached(handle)
-    return screen.follow(handle, stops=stops)
+    interrupt, submitted = screen.Interrupt(handle, stops=handle.run.on == "local"), False
+    with interrupt.armed():
+        try:
+            submission.start()
+            submitted = True
+            handle.started()
+        except KeyboardInterrupt:
+            if not (detach and submitted) or interrupt.number == signal.SIGINT:
+                interrupt.leave()
+                return interrupt.exit_code
+            terminal.say(f"left {handle.id}, which goes on: it was to be on its own")
+        if not detach:
+            return screen.follow(handle, interrupt)
+    return _detached(handle)
 
 
 def _detached(handle: RunHandle) -> int:
@@ -99,4 +105,6 @@ def attach(name: str, on: str | None, tail: int) -> int:
     handle = options.client(on).get(name)
     terminal.say(view.headline(handle.status(), time.time()))
     seen = max((event["seq"] for event in handle.events()), default=0)
-    return screen.follow(handle, stops=False, after=seen, tail=tail)
+    interrupt = screen.Interrupt(handle, stops=False)
+    with interrupt.armed():
+        return screen.follow(handle, interrupt, after=seen, tail=tail)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,39 +20,38 @@ from swarmtrain.ui import terminal
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
 
-INTERRUPTED = 130
 
-
-def follow(handle: RunHandle, *, stops: bool, after: int = 0, tail: int | None = None) -> int:
+def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int | None = None) -> int:
     """Show a run until it has ended; return the exit code.
 
     Args:
-        stops: Ctrl-C stops the run; otherwise it leaves the run alone and goes away.
+        interrupt: what Ctrl-C means, taken over by the caller.
         after: leave out the events up to this number.
         tail: begin with this many of the last lines of its output.
 
     Raises:
         SwarmtrainError: the run does not get to its place, or is out of reach.
     """
-    interrupt = Interrupt(handle, stops=stops)
     story = Story()
     status: Status | None = None
     try:
-        with interrupt.armed():
-            for update in handle.watch(after=after, tail=tail):
-                show(update, story)
-                status = update.status or status
+        interrupt.starting = False
+        for update in handle.watch(after=after, tail=tail, unfinished=terminal.can_redraw()):
+            show(update, story)
+            status = update.status or status
     except KeyboardInterrupt:
+        terminal.below([])
         interrupt.leave()
-        return INTERRUPTED
+        return interrupt.exit_code
     except BrokenPipeError:
         terminal.say(f"nobody reads this any more; {handle.id} goes on")
         raise
     if status is None or not has_ended(status):
         raise ClusterError(f"{handle.id} was lost sight of", f"`swarmtrain status {handle.id}` asks again")
+    terminal.below([])
     terminal.words("")
     code = conclude(status)
-    return INTERRUPTED if interrupt.pressed else code
+    return interrupt.exit_code if interrupt.pressed else code
 
 
 def show(update: Update, story: Story) -> None:
@@ -61,6 +60,8 @@ def show(update: Update, story: Story) -> None:
         terminal.say(said.text, terminal.TONES[said.tone] or terminal.DIM)
     if update.lines:
         terminal.data(logs.render(update.lines, colour=terminal.is_colourful(sys.stdout)))
+    if update.unfinished is not None:
+        terminal.below([logs.labelled(line) for line in update.unfinished])
     if update.note:
         terminal.say(update.note)
 
@@ -80,40 +81,57 @@ def conclude(status: Status) -> int:
 
 
 class Interrupt:
-    """What Ctrl-C means while a run is shown.
+    """What Ctrl-C means while a run is shown; SIGTERM, and SIGHUP of a terminal that is closed, mean the same.
 
     On a run that stops with us the first one asks the run to stop and goes on showing it, so that its last words
     are seen; the second one kills it. On any other run the first one just goes away.
+
+    Args:
+        stops: it is a run that stops with us.
+
+    Attributes:
+        pressed: how often.
+        number: the last signal.
+        starting: there is nothing yet that could stop in order.
     """
 
     def __init__(self, handle: RunHandle, *, stops: bool) -> None:
         self._handle = handle
         self._stops = stops
+        self.number = int(signal.SIGINT)
         self.pressed = 0
+        self.starting = True
+
+    @property
+    def exit_code(self) -> int:
+        """That of a process which was ended by such a signal: 130 for Ctrl-C."""
+        return 128 + self.number
 
     @contextmanager
     def armed(self) -> Iterator[None]:
-        """Take Ctrl-C over; KeyboardInterrupt comes out when it is time to go."""
-        before = signal.signal(signal.SIGINT, lambda *_: self._press())
-        try:
+        """Take the signals over; KeyboardInterrupt comes out when it is time to go."""
+        with _handling(self._press):
             yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def leave(self) -> None:
         """Say what becomes of the run, and end it where it ends with us."""
         if self._stops:
-            terminal.say(f"killing {self._handle.id}")
-            self._handle.kill()
+            with _handling(_nothing):  # one more Ctrl-C must not leave half of it
+                terminal.say(f"killing {self._handle.id}")
+                self._handle.kill()
             return
         terminal.say(f"left {self._handle.id}, which goes on")
         terminal.words(f"\n{come_back(self._handle)}")
 
-    def _press(self) -> None:
+    def _press(self, number: int, frame: object) -> None:
         self.pressed += 1
-        if not self._stops or self.pressed > 1:
+        self.number = number
+        if number == signal.SIGHUP:
+            terminal.hang_up()
+        if self.starting or not self._stops or self.pressed > 1:
             raise KeyboardInterrupt
-        terminal.say(f"stopping {self._handle.id} (Ctrl-C again kills it)")
+        how = "Ctrl-C again kills it" if number == signal.SIGINT else signal.Signals(number).name
+        terminal.say(f"stopping {self._handle.id} ({how})")
         threading.Thread(target=self._stop, name="stop", daemon=True).start()
 
     def _stop(self) -> None:
@@ -121,6 +139,24 @@ class Interrupt:
             self._handle.stop()
         except SwarmtrainError as error:
             terminal.say(f"{self._handle.id} could not be stopped: {error.message}")
+
+
+def _nothing(number: int, frame: object) -> None:
+    """A handler; unlike SIG_IGN it is not inherited by what is started meanwhile."""
+
+
+@contextmanager
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Take the signals over by which people end a program; those that it was started to ignore stay ignored (nohup)."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    taken = {number: each for number, each in before.items() if each not in (signal.SIG_IGN, None)}
+    for number in taken:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, each in taken.items():
+            signal.signal(number, each)
 
 
 def come_back(handle: RunHandle) -> str:

@@ -6,16 +6,22 @@ bytes pass through unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import shutil
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
+
+from swarmtrain.ui.below import Below
 
 if TYPE_CHECKING:
     from swarmtrain.control.view import Table
 
+_BELOW = Below()  # there is one bottom of the screen
 BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "1;31", "1;32", "36", "33"
 TONES = {"plain": "", "good": GREEN, "bad": YELLOW}
 
@@ -25,6 +31,15 @@ def is_colourful(stream: IO[Any]) -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return is_terminal(stream)
+
+
+def hang_up() -> None:
+    """The terminal is gone: what would still be written to it goes nowhere, instead of being an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def is_terminal(stream: IO[Any]) -> bool:
@@ -44,8 +59,9 @@ def words(text: str, style: str = "") -> None:
     """A sentence for the person, on the standard error; after everything that was put out before."""
     sys.stdout.flush()
     line = paint(text, style, sys.stderr) + "\n"
-    sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
-    sys.stderr.buffer.flush()
+    with _above():
+        sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
+        sys.stderr.buffer.flush()
 
 
 def say(text: str, style: str = DIM) -> None:
@@ -60,8 +76,37 @@ def warn(text: str) -> None:
 
 def data(text: bytes) -> None:
     """Bytes on the standard output, as they are."""
-    sys.stdout.buffer.write(text)
-    sys.stdout.buffer.flush()
+    with _above():
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+
+
+def can_redraw() -> bool:
+    """Whether lines on the standard output can be drawn anew."""
+    return is_terminal(sys.stdout) and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def below(lines: Sequence[str]) -> None:
+    """Lines that go on, in place of those before: they stay below whatever is written. See `can_redraw`."""
+    _BELOW.replace(lines, shutil.get_terminal_size())
+    with _above():
+        pass
+
+
+@contextlib.contextmanager
+def _above() -> Iterator[None]:
+    """Make room for something, and put the lines that go on below it again."""
+    _raw(_BELOW.erase())
+    try:
+        yield
+    finally:
+        _raw(_BELOW.draw())
+
+
+def _raw(text: str) -> None:
+    if text:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
 
 
 def lines(texts: Iterable[str]) -> None:
