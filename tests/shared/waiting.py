@@ -48,3 +48,13 @@ def processes_of(directory: Path) -> list[str]:
         if pid != os.getpid() and is_of_it and "pytest" not in words:
             found.append(f"{pid} {words}")
     return found
+
+
+def burnt(pid: int) -> int:
+    """Processor time that a process has taken, in hundredths of a second."""
+    return ticks(Path(f"/proc/{pid}/stat").read_text())
+
+
+def ticks(stat: str) -> int:
+    """The same, of a process's ``stat``; with that of its children that have ended."""
+    return sum(map(int, stat.rpartition(")")[2].split()[11:15]))

@@ -80,6 +80,7 @@ def asked(line: str) -> LoadedJob:
         ("-e A=1 -e B=x=y train.py", {"env": {"A": "1", "B": "x=y"}}),
         ("-v /data:/data:ro --volume c:/c train.py", {"volumes": ("/data:/data:ro", "c:/c")}),
         ("--shm-size 8g --join_deadline 10m train.py", {"shm_size": 8 << 30, "join_deadline": 600.0}),
+        ("--linger 10m train.py", {"linger": 600.0}),
         ("--debug --memlock --backend gloo train.py", {"debug": True, "memlock": True, "backend": "gloo"}),
         ("--timeout 90s --start cold train.py", {"timeout": 90.0, "start": "cold"}),
         ("--set stop_grace=30s --set debug=true train.py", {"stop_grace": 30.0, "debug": True}),

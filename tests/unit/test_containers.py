@@ -49,7 +49,7 @@ def test_the_coordinators_container() -> None:
         "/opt/swarmtrain/bundle.zip",
         "coordinator",
     ]
-    assert pairs(args, "--restart") == ["unless-stopped"]
+    assert pairs(args, "--restart") == ["on-failure"]
     assert "SWARMTRAIN_COORDINATOR=digits-3-coordinator:29400" in pairs(args, "--env")
     assert "NVIDIA_VISIBLE_DEVICES=void" in pairs(args, "--env")
     assert pairs(args, "--label") == [

@@ -27,6 +27,7 @@ def test_a_script_is_all_that_a_job_needs() -> None:
     assert (job.name, job.nodes_min, job.nodes_max, job.node_names) == ("train", 1, 1, None)
     assert (job.start, job.backend, job.network, job.files) == ("warm", "auto", "overlay", "auto")
     assert (job.timeout, job.stop_grace, job.join_deadline, job.shm_size) == (None, 60.0, 300.0, 4 << 30)
+    assert job.linger == 3600.0
     assert (job.resources.gpus, job.resources.gpu_kind, job.resources.cpus) == (None, "gpu", None)
 
 

@@ -65,6 +65,7 @@ class Client:
         on: the launcher to use, ``local``, ``docker`` or ``swarm``; chosen by what there is when left out.
         launchers: the only launchers there are, by name; those of swarmtrain when left out.
         warn: is told where runs could not be looked for.
+        say: is told what takes a while.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class Client:
         on: str | None = None,
         launchers: Mapping[str, Launcher] | None = None,
         warn: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.places = Places(on, launchers, warn=warn)
+        self.places = Places(on, launchers, warn=warn, say=say)
 
     def prepare(
         self, job: Job | LoadedJob | Path | str, *, resume: bool = False, replace: bool = False

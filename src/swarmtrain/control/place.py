@@ -29,6 +29,7 @@ class Places:
         ask: says why there is no Swarm to deploy to; asks Docker by default.
         pointer: says what points docker at an engine, if anything does; looks at the environment by default.
         warn: is told, once, where runs could not be looked for although something points there.
+        say: is told what takes a while.
     """
 
     def __init__(
@@ -38,13 +39,14 @@ class Places:
         ask: Callable[[], ClusterError | None] | None = None,
         pointer: Callable[[], str] | None = None,
         warn: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         if on is not None and on not in LAUNCHERS:
             raise RequestError(f"there is no launcher {on!r}", f"they are {', '.join(LAUNCHERS)}")
         self.on = on
         self._ask = ask or no_swarm
         self._pointer = pointer or docker_pointer
-        self._warn = warn
+        self._warn, self._say = warn, say
         self._open = dict(launchers or {})
         self._known = tuple(launchers) if launchers else LAUNCHERS
 
@@ -52,7 +54,8 @@ class Places:
         """The launcher of that name."""
         if name not in self._open:
             module = importlib.import_module(f"swarmtrain.launchers.{name}")
-            self._open[name] = getattr(module, f"{name.capitalize()}Launcher")()
+            launcher = self._open[name] = getattr(module, f"{name.capitalize()}Launcher")()
+            launcher.say = self._say
         return self._open[name]
 
     def choose(self, loaded: LoadedJob) -> tuple[Launcher, Notice]:

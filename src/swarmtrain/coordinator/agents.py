@@ -44,7 +44,6 @@ class AgentDesk:
             if not isinstance(join, dict):
                 raise ChannelError("an agent said something else before it joined")
             if join.get("role") == "client":
-                channel.keep_alive()
                 await self._clients.attend(channel)
             else:
                 await self._attend(channel, join)

@@ -38,6 +38,7 @@ class ClientDesk:
     def __init__(self, run: Run) -> None:
         self._run = run
         self.connected = 0
+        self.asked = time.monotonic()  # when a client last asked, or took an answer
         errands = Errands(run)
         self._operations: dict[str, Callable[[Message, Channel], AsyncIterator[Message]]] = {
             "status": self._status,
@@ -64,6 +65,7 @@ class ClientDesk:
         self.connected += 1
         try:
             while (request := await channel.receive()) is not None:
+                self.asked = time.monotonic()
                 await self._answer(channel, request)
         except (ChannelError, ConnectionError):
             pass  # a client that goes away or speaks nonsense is its own affair
@@ -78,6 +80,7 @@ class ClientDesk:
                 raise RequestError(f"this coordinator knows no operation {name!r}")
             async for reply in self._operations[name](request, channel):
                 await channel.send(reply)
+                self.asked = time.monotonic()
         except SwarmtrainError as error:
             await channel.send({"error": error.message, "hint": error.hint, "exit": error.exit_code})
         except (KeyError, TypeError, ValueError, OSError) as error:

@@ -50,6 +50,7 @@ class Door:
             self._waiting.pop(channel, None)
         if message is None:
             raise ChannelError("it closed the connection before it joined")
+        channel.keep_alive()
         return message
 
     async def _opened(self, channel: Channel) -> Message | None:

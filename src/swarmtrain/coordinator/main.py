@@ -24,14 +24,17 @@ from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
 
 _LOOK_SECONDS = 0.5
-_LEAVE_SECONDS = 10.0  # how long a coordinator that may leave waits for its agents to go first
+_LEAVE_SECONDS = 10.0  # how long a coordinator on local waits for its agents to go first
+_ASKED_SECONDS = 300.0  # for which a coordinator that was asked after the end waits for another question
+_STOPPED = 143  # told to end, not let go: to be started again where its container is
 
 
 def main(argv: list[str]) -> int:
     """Coordinate the run that the environment names.
 
     With ``--leave`` the process ends soon after the run: on this machine the archive needs no process. Nor is there
-    anybody else on it who would start the coordinator again when it dies.
+    anybody else on it who would start the coordinator again when it dies. Elsewhere it stays for some time after the
+    end, and then exits with 0, so that Docker lets it rest until somebody starts it to ask.
     """
     if "--leave" not in argv:
         return _lead(leave=False)
@@ -39,11 +42,10 @@ def main(argv: list[str]) -> int:
 
 
 def _lead(leave: bool) -> int:
-    asyncio.run(_coordinate(leave))
-    return 0
+    return asyncio.run(_coordinate(leave))
 
 
-async def _coordinate(leave: bool) -> None:
+async def _coordinate(leave: bool) -> int:
     env = os.environ
     task = Task.load(Path(env[names.ENV_JOB_FILE]))
     ticket = Ticket.load(Path(env[names.ENV_SECRET_FILE]))
@@ -64,39 +66,56 @@ async def _coordinate(leave: bool) -> None:
         Path(names.SOCKET).unlink(missing_ok=True)
         Path(names.SOCKET).symlink_to(place.path / "socket")
     print(f"coordinator of {ticket.run}: {place.path}", file=sys.stderr, flush=True)
-    over = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
-    tasks = [asyncio.ensure_future(_tick(run)), asyncio.ensure_future(over.wait())]
-    if leave:
-        tasks.append(asyncio.ensure_future(_until_left(run, clients)))
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    until = _until_left(run, clients) if leave else _until_let_go(run, clients)
+    tasks = [asyncio.ensure_future(each) for each in (_tick(run), until, stopped.wait())]
     run.settle()
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for each in done:
         each.result()  # a tick that failed is no reason to go on blind: the launcher starts the process again
     for server in servers:
         server.close()
-    if leave:
-        (place.path / "socket").unlink(missing_ok=True)
+    (place.path / "socket").unlink(missing_ok=True)
     for each in tasks:
         each.cancel()
+    return 0 if tasks[1] in done else _STOPPED
 
 
 async def _tick(run: Run) -> None:
-    """Time passes: leases end, silence is noticed, the health check sees a living loop."""
-    while True:
+    """Time passes: leases end, silence is noticed. After the end of the run it changes nothing, and costs nothing."""
+    while run.phase is not Phase.ENDED:
         beat()
         run.tick()
         await asyncio.sleep(1.0)
+    await asyncio.Event().wait()
+
+
+async def _until_ended(run: Run) -> float:
+    """Until the run is over; the monotonic time of its end."""
+    while (ended := run.journal.last("ended")) is None:
+        await asyncio.sleep(_LOOK_SECONDS)  # the bell rings for every line of output
+    return run.journal.clock.moment(ended["t"])
+
+
+async def _until_let_go(run: Run, clients: ClientDesk) -> None:
+    """Until the run has been over for long enough, and nobody has asked of late."""
+    began, linger = time.monotonic(), run.task.linger
+    ended = await _until_ended(run)
+    while True:
+        due = max(ended + linger, max(began, clients.asked) + min(linger, _ASKED_SECONDS))
+        if time.monotonic() >= due:
+            return
+        await asyncio.sleep(due - time.monotonic())
 
 
 async def _until_left(run: Run, clients: ClientDesk) -> None:
-    """Until the run is over, its agents have gone and nobody asks any more."""
-    ended = 0.0
-    while True:
-        await asyncio.sleep(_LOOK_SECONDS)  # the bell rings for every line of output
-        if run.phase is not Phase.ENDED:
-            continue
-        ended = ended or time.monotonic()
+    """Until the run is over, its agents have gone and nobody asks; who only stands there is not waited for long."""
+    await _until_ended(run)
+    limit = time.monotonic() + _LEAVE_SECONDS
+    while time.monotonic() < max(limit, clients.asked + run.task.linger):
         agents = any(peer.channel is not None for peer in run.roll.peers.values())
-        if not clients.connected and (not agents or time.monotonic() - ended > _LEAVE_SECONDS):
+        late = time.monotonic() > limit
+        if not clients.connected and (late or not agents):
             return
+        await asyncio.sleep(5.0 if late else 0.2)

@@ -142,6 +142,7 @@ FLAGS = {
     "start": Flag("start", "--start"),
     "join_deadline": Flag("join_deadline", "--join-deadline"),
     "rdzv_conf": Flag("join_deadline", "--rdzv-conf", join_seconds),
+    "linger": Flag("linger", "--linger"),
     "debug": Flag("debug", "--debug"),
     "coordinator": Flag("coordinator", "--coordinator"),
     "memlock": Flag("memlock", "--memlock"),

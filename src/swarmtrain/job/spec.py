@@ -126,6 +126,9 @@ class Job(Strict):
     join_deadline: fields.Duration = Field(
         default=300.0, description="How long to wait for enough nodes before the run fails."
     )
+    linger: fields.Duration = Field(
+        default=3600.0, description="How long the coordinator stays up after the end, to be asked at once."
+    )
     debug: bool = Field(default=False, description="More diagnostics from torch and NCCL, at some cost.")
     coordinator: fields.NodeName | None = Field(
         default=None, description="The manager that keeps the run's records; the one spoken to by default."

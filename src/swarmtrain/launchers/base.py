@@ -7,7 +7,7 @@ asked of its coordinator. `control/` is the only caller.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,7 @@ class Run:
     live: bool = field(compare=False, default=True)  # False only where the launcher knows without asking
     created: float = field(compare=False, default=0.0)  # Unix time
     origin: Origin | None = field(compare=False, default=None, repr=False)  # None: nobody wrote it down
+    rests: bool = field(compare=False, default=False)  # it has ended, and its coordinator has gone since
     refused: bool = field(compare=False, default=False)  # it never began, and only its record is left
 
     @property
@@ -52,6 +53,7 @@ class Launcher(Protocol):
     """How processes get to their place."""
 
     name: str
+    say: Callable[[str], None]  # is told what takes a while
 
     def check(self, job: LoadedJob) -> list[Notice]:
         """Refuse, before anything changes, what cannot work here.
@@ -74,7 +76,7 @@ class Launcher(Protocol):
         ...
 
     def connect(self, run: Run) -> Link:
-        """A link to the run's coordinator, or to its archive when the coordinator has gone.
+        """A link to the run's coordinator, or to its archive when the coordinator has gone; it may have to be started.
 
         Raises:
             ClusterError: it cannot be reached (yet); the message says what is known of it.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run, parse_handle
-from swarmtrain.launchers.link import exec_link
+from swarmtrain.launchers.link import await_answer, exec_link, waking
 from swarmtrain.swarm import bundle, cluster, code, containers, engines
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
@@ -42,6 +42,7 @@ class DockerLauncher:
 
     def __init__(self, docker: Docker | None = None) -> None:
         self.docker = docker or Docker()
+        self.say: Callable[[str], None] = lambda text: None
 
     def check(self, job: LoadedJob) -> list[Notice]:
         """Refuse, before anything changes, what cannot work here."""
@@ -129,13 +130,18 @@ class DockerLauncher:
                 each["State"]["Status"] != "exited" for each in ours if _role(each) == names.AGENT_SERVICE
             )
             created = min(seconds(each["Created"]) for each in ours)
+            rests = any(map(_rests, (each for each in ours if _role(each) == names.COORDINATOR_SERVICE)))
             if number is not None:
-                runs.append(Run(job, number, self.name, live, created, _origin(ours)))
+                runs.append(Run(job, number, self.name, live, created, _origin(ours), rests=rests))
         return sorted(runs, key=lambda run: (run.created, run))
 
     def connect(self, run: Run) -> Link:
         """A link to the run's coordinator."""
         container = self._coordinator(run)
+        if _rests(container):
+            self.say(waking(run.id))
+            self.docker.run("start", container["Id"], timeout=_SECONDS)
+            return await_answer(lambda: exec_link(self.docker, container["Id"]))
         if container["State"]["Status"] != "running":
             raise ClusterError(
                 f"the coordinator of {run.id} is not running: {_ending(container)}",
@@ -303,6 +309,12 @@ def _origin(containers: Sequence[dict[str, Any]]) -> Origin | None:
 
 def _role(container: dict[str, Any]) -> str:
     return str(container["Config"]["Labels"].get(names.LABEL_ROLE, ""))
+
+
+def _rests(coordinator: dict[str, Any]) -> bool:
+    """Whether a run's coordinator has gone some time after the end, as it does by itself."""
+    state = coordinator["State"]
+    return bool(state["Status"] == "exited" and state["ExitCode"] == 0 and not state["Error"])
 
 
 def _is_up(container: dict[str, Any]) -> bool:

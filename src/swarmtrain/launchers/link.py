@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from collections.abc import Callable
 from typing import BinaryIO, cast
 
+from swarmtrain.errors import ClusterError
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 
 _HANG_UP_SECONDS = 5.0
+_WAKE_SECONDS = 60.0
 
 
 def exec_link(docker: Docker, container: str) -> Link:
@@ -26,6 +30,30 @@ def exec_link(docker: Docker, container: str) -> Link:
         stderr=subprocess.DEVNULL,
     )
     return process_link(process)
+
+
+def await_answer(connect: Callable[[], Link]) -> Link:
+    """A link to a coordinator that was just started, once it answers.
+
+    Raises:
+        ClusterError: it does not within a minute.
+    """
+    deadline = time.monotonic() + _WAKE_SECONDS
+    while True:
+        try:
+            with connect() as link:
+                for _ in link.request(op="status"):
+                    pass
+            return connect()
+        except ClusterError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.3)
+
+
+def waking(run: str) -> str:
+    """What to say before a coordinator is started to be asked."""
+    return f"{run} has ended, and its coordinator has gone since: it is started again to be asked"
 
 
 def process_link(process: subprocess.Popen[bytes]) -> Link:

@@ -39,7 +39,7 @@ from swarmtrain.wire.storage import Storage
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end
 _HAS_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
-_UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator")
+_UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator", "linger")
 
 
 def home() -> Path:
@@ -68,6 +68,7 @@ class LocalLauncher:
     def __init__(self) -> None:
         self._storage = Storage(home())
         self._checked: _Checked | None = None  # what `check` found last
+        self.say: Callable[[str], None] = lambda text: None
 
     def check(self, job: LoadedJob) -> list[Notice]:
         """See Launcher.check."""
@@ -175,7 +176,7 @@ class LocalLauncher:
                 continue
             if number is not None:
                 live, origin = self._coordinator_lives(directory), self._origin(directory)
-                found.append(Run(job, number, self.name, live, created, origin))
+                found.append(Run(job, number, self.name, live, created, origin, rests=not live))
         return sorted(found)
 
     def connect(self, run: Run) -> Link:

@@ -58,6 +58,11 @@ class Stack:
             wanted = (f"{each.name}={replicas}" for each in services)
             self.docker.run("service", "scale", "--detach", *wanted, timeout=SECONDS)
 
+    def wake(self) -> None:
+        """Start the coordinator of a run that has ended once more, so that it can be asked. Raises ClusterError."""
+        for service in self.services(names.COORDINATOR_SERVICE):
+            self.docker.run("service", "update", "--detach", "--force", service.name, timeout=SECONDS)
+
     def clear(self, run: str, members: set[str]) -> None:
         """Empty a run's directories on every node that may have them, then remove everything of the stack.
 

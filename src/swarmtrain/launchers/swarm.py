@@ -10,7 +10,7 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run
 from swarmtrain.launchers.helpers import Helper, await_helpers
-from swarmtrain.launchers.link import exec_link
+from swarmtrain.launchers.link import await_answer, exec_link, waking
 from swarmtrain.launchers.stacks import Stack, role_of
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import plain, plan, records, stack, tasks, toolkit
@@ -50,6 +50,7 @@ class SwarmLauncher:
 
     def __init__(self, docker: Docker | None = None) -> None:
         self.docker = docker or Docker()
+        self.say: Callable[[str], None] = lambda text: None
         self._checked: tuple[LoadedJob, facts.Cluster, plan.Plan] | None = None  # what `check` found last
 
     def plan(self, job: LoadedJob, *, is_plain: bool = False) -> plan.Plan:
@@ -93,7 +94,11 @@ class SwarmLauncher:
             number = service.stack.removeprefix(f"{job}-")
             if number.isdecimal() and service.stack == f"{job}-{int(number)}":
                 found.setdefault((job, int(number)), []).append(service)
-        runs = [_run(job, number, services) for (job, number), services in found.items()]
+        ours = [each for services in found.values() for each in services]
+        resting = tasks.resting(
+            self.docker, [each for each in ours if role_of(each) == names.COORDINATOR_SERVICE]
+        )
+        runs = [_run(job, number, services, resting) for (job, number), services in found.items()]
         runs += [
             _refused(record)
             for record in records.read(self.docker)
@@ -104,6 +109,10 @@ class SwarmLauncher:
     def connect(self, run: Run) -> Link:
         """A link to the run's coordinator."""
         coordinator = self._coordinator(run)
+        if coordinator is None:
+            self.say(waking(run.id))
+            self._stack(run).wake()
+            return await_answer(lambda: self.connect(run))
         this = self.docker.json_lines("info", timeout=SECONDS)[0]["Swarm"]["NodeID"]
         if coordinator.node is None or coordinator.node.id == this:
             return exec_link(self.docker, coordinator.container)
@@ -223,8 +232,8 @@ class SwarmLauncher:
             self._stack(run).remove()  # a part of it may be there
             raise
 
-    def _coordinator(self, run: Run) -> tasks.Task:
-        """The running task of the coordinator."""
+    def _coordinator(self, run: Run) -> tasks.Task | None:
+        """The running task of the coordinator; None where it has gone some time after the end."""
         found = tasks.read(self.docker, run.stack)
         if not found:
             raise ClusterError(f"there is no stack {run.stack}", "swarmtrain ps lists the runs there are")
@@ -232,6 +241,8 @@ class SwarmLauncher:
             here = task.state == "running" and task.desired == "running" and bool(task.container)
             if here and task.role == names.COORDINATOR_SERVICE:
                 return task
+        if tasks.rests(task for task in found if task.role == names.COORDINATOR_SERVICE):
+            return None
         why = tasks.explain(found, time.time())
         raise ClusterError(
             f"the coordinator of {run.id} is not running" + (f": {why}" if why else " yet"),
@@ -270,13 +281,15 @@ def _moves(spec: dict[str, Any]) -> int:
     return int(variables.get(names.ENV_MOVED) or 0)
 
 
-def _run(job: str, number: int, services: Sequence[Service]) -> Run:
+def _run(job: str, number: int, services: Sequence[Service], resting: Collection[str] = ()) -> Run:
+    rests = any(each.name in resting for each in services)
     agents = [each for each in services if role_of(each) == names.AGENT_SERVICE]
     return Run(
         job,
         number,
         SwarmLauncher.name,
-        live=any(each.replicas != 0 for each in agents),
+        live=not rests and any(each.replicas != 0 for each in agents),
+        rests=rests,
         created=min(tasks.seconds(each.created) for each in services),
         origin=next(
             filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None

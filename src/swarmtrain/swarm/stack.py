@@ -4,7 +4,8 @@ One service runs the coordinator, on one manager. A count of nodes is one replic
 one task a node; named nodes are one service each. What each setting is for:
 
 - ``endpoint_mode: dnsrr``, because a virtual IP drops connections that are idle for 15 minutes and needs IPVS.
-- ``restart_policy: on-failure``: an agent exits 0 when its run is over. Job modes would restart whatever we say.
+- ``restart_policy: on-failure``: an agent exits 0 when its run is over, and the coordinator some time after that. Job
+  modes would restart whatever we say.
 - No health check on the coordinator: its name would resolve only once it is healthy, and agents wait for the name.
 - ``/dev/shm`` is a tmpfs, because ``shm_size`` is ignored in a Swarm and 64 MiB break data loaders and NCCL.
 - ``NVIDIA_VISIBLE_DEVICES: void`` on the coordinator, and on agents of a job with ``gpus: 0``, or the NVIDIA runtime
@@ -112,7 +113,7 @@ def _coordinator(job: Job, placement: Placement, files: Files, origin: Origin | 
     service |= {"healthcheck": {"disable": True}, "volumes": [_storage()]}
     service["deploy"] |= {
         "placement": {"constraints": [f"node.id == {placement.coordinator.id}"]},
-        "restart_policy": {"condition": "any", "delay": "1s"},
+        "restart_policy": {"condition": "on-failure", "delay": "1s"},
     }
     return service
 

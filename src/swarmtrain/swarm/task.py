@@ -36,6 +36,7 @@ def task_of(job: Job, node_names: Sequence[str] | None = None) -> Task:
         start=job.start,
         join_deadline=job.join_deadline,
         stop_grace=job.stop_grace,
+        linger=job.linger,
         debug=job.debug,
         restart=job.restart.max > 0,
         max_restarts=job.restart.max,

@@ -66,6 +66,27 @@ def read(docker: Docker, stack: str) -> list[Task]:
     return [task_of(each, services, nodes) for each in found if each["ServiceID"] in services]
 
 
+def rests(tasks: Iterable[Task]) -> bool:
+    """Whether a service has done its work: one task has ended well, and no other is there or on its way."""
+    found = list(tasks)
+    return any(task.state == "complete" for task in found) and not any(
+        task.alive and task.desired in ("ready", "running") for task in found
+    )
+
+
+def resting(docker: Docker, services: Sequence[Service]) -> set[str]:
+    """The names of those services that have done their work. Raises ClusterError."""
+    known = {each.id: each for each in services}
+    ids = (
+        docker.run("service", "ps", "--quiet", "--no-trunc", *known, timeout=SECONDS).split() if known else []
+    )
+    found: dict[str, list[Task]] = {}
+    for each in inspect(docker, "task", ids):
+        task = task_of(each, known, {})
+        found.setdefault(task.service, []).append(task)
+    return {name for name, tasks in found.items() if rests(tasks)}
+
+
 def task_of(inspected: Mapping[str, Any], services: Mapping[str, Service], nodes: Mapping[str, Node]) -> Task:
     """A task from what ``docker inspect --type task`` says of it."""
     service, status = services[inspected["ServiceID"]], inspected["Status"]

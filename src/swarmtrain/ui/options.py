@@ -41,7 +41,7 @@ def client(on: str | None) -> Client:
     """The client of a command, which warns on the standard error."""
     from swarmtrain.control.client import Client
 
-    return Client(on, warn=terminal.warn)
+    return Client(on, warn=terminal.warn, say=terminal.say)
 
 
 on = click.option(
@@ -85,6 +85,7 @@ _JOB_OPTIONS = (
     click.option("--coordinator", metavar="NODE", help="The manager node that keeps the run's records."),
     click.option("--start", metavar="warm|cold", help="Fork workers from a warm Python, or start anew."),
     click.option("--join-deadline", metavar="DURATION", help="How long to wait for enough nodes."),
+    click.option("--linger", metavar="DURATION", help="How long the coordinator stays up after the end."),
     click.option("--restart", metavar="auto|never", help="Whether the run goes on after a failure."),
     click.option("--max-restarts", metavar="N", help="Failures within an hour that are healed; 0: none."),
     click.option(

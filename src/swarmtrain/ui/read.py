@@ -25,7 +25,7 @@ _AT_ONCE = 8  # runs asked at a time
 @options.on
 def ps(on: str | None, everything: bool, as_json: bool) -> None:
     """List the runs that are live, or all that are kept."""
-    handles = options.client(on).runs()
+    handles = [each for each in options.client(on).runs() if everything or not each.run.rests]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(zip(handles, pool.map(_status, handles), strict=True))
     if not everything:
@@ -34,7 +34,7 @@ def ps(on: str | None, everything: bool, as_json: bool) -> None:
         terminal.document([_entry(handle, status) for handle, status in found])
         return
     if not found:
-        more = "no run is kept" if everything or not handles else "no run is live; -a shows those that ended"
+        more = "no run is kept" if everything else "no run is live; -a shows those that ended"
         terminal.words(more)
         return
     now = time.time()

@@ -35,6 +35,7 @@ class Task:
     start: Literal["warm", "cold"] = "warm"
     join_deadline: float = 300.0
     stop_grace: float = 60.0
+    linger: float = 3600.0  # for how long the coordinator stays after the end
     debug: bool = False
     restart: bool = True  # failures are healed
     max_restarts: int = 10  # failures within the window that are

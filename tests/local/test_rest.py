@@ -1,0 +1,49 @@
+"""What a run leaves when it is over: nothing that burns, nothing that grows."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from waiting import burnt, processes_of, until
+
+from swarmtrain import Client, Job
+
+REST = 3.0  # seconds
+TICKS = 1  # hundredths of a second that a process may take in them
+
+
+def test_a_run_is_over_for_all_but_a_client_that_was_stopped_and_that_costs_nothing(
+    home: Path, tmp_path: Path
+) -> None:
+    handle = Client("local").run(Job(command=["sleep", "2"], name="rest", nodes=2))
+    watching = [str(Path(sys.executable).with_name("swarmtrain")), "attach", "--on", "local", "rest"]
+    with subprocess.Popen(watching, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as client:
+        assert client.stderr is not None and client.stderr.readline()
+        client.send_signal(signal.SIGSTOP)
+        try:
+            assert handle.wait(timeout=60).state == "succeeded"
+            until(lambda: all(" coordinator" in each for each in left(tmp_path, client.pid)), 30)
+            pids = [int(each.split()[0]) for each in left(tmp_path, client.pid)]
+            assert pids, "the coordinator waits for its client"
+            before, sizes = {pid: burnt(pid) for pid in pids}, files(home)
+            time.sleep(REST)
+            assert all(burnt(pid) - before[pid] <= TICKS for pid in pids)
+            assert files(home) == sizes
+        finally:
+            client.kill()
+    until(lambda: not processes_of(tmp_path), 15, "the coordinator goes with its client")
+    assert handle.status()["state"] == "succeeded"
+    assert not Client("local").get("rest").run.live and Client("local").get("rest").run.rests
+
+
+def left(directory: Path, client: int) -> list[str]:
+    return [each for each in processes_of(directory) if int(each.split()[0]) != client]
+
+
+def files(home: Path) -> dict[str, int]:
+    """Every file of the runs, and its size."""
+    return {str(path): path.stat().st_size for path in home.rglob("*") if path.is_file()}
