@@ -252,6 +252,43 @@ def test_a_resumed_run_does_not_send_what_one_of_its_number_wrote_and_keeps_the_
     assert not output.exists() and snapshot.exists()
 
 
+def test_a_lineage_on_a_node_that_was_down_when_its_name_was_used_again_is_not_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    manager, node = Storage(tmp_path / "manager"), Storage(tmp_path / "node")
+
+    def joins(ticket: Ticket) -> bool:
+        """Whether the node's snapshot is still there once the node has laid out its directories for this run."""
+        place = place_of(manager, ticket, "m", "")
+        node.adopt(place.directory, place.lineage, "n", ticket.submission, place.lineage_owner)
+        snapshot = node.snapshots(place.lineage, "n") / "step-9"
+        found = snapshot.exists()
+        snapshot.mkdir(parents=True, exist_ok=True)
+        return found
+
+    assert not joins(Ticket("digits.1", "old"))
+    assert joins(Ticket("digits.2", "old, resumed", resume="digits.1"))
+    for run in ("digits.1", "digits.2"):
+        manager.remove(run)  # and the node is down
+    place_of(manager, Ticket("digits.1", "new"), "m", "")  # without the node
+    assert not joins(Ticket("digits.2", "new, resumed", resume="digits.1"))
+    assert joins(Ticket("digits.3", "new, resumed again", resume="digits.2"))
+
+
+def test_a_lineage_of_which_nobody_says_whose_it_is_stays(tmp_path: Path) -> None:
+    """An earlier version has begun it."""
+    storage = Storage(tmp_path)
+    storage.claim("digits.1", "digits.1")
+    snapshot = storage.snapshots("digits.1", "n") / "step-9"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "runs" / "digits.1" / "lineage").write_text("digits.1\n")
+    ticket = Ticket("digits.2", "t", resume="digits.1")
+    place = place_of(storage, ticket, "n", "")
+    assert (place.lineage, place.lineage_owner) == ("digits.1", "")
+    storage.adopt(place.directory, place.lineage, "n", ticket.submission, place.lineage_owner)
+    assert snapshot.exists()
+
+
 def test_files_outside_of_the_runs_directories_are_not_served(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     work = storage.work("digits.1", "n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ WELCOME = {
     "node": "a",
     "directory": "t.1",
     "lineage": "t.1",
+    "lineage_owner": "",
     "offsets": [],
     "generation": 1,
     "moved": 0,
@@ -43,9 +45,9 @@ class Scene:
         self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
 
     async def session(
-        self, meanwhile: Callable[[Agent], None]
+        self, meanwhile: Callable[[Agent], None], answer: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """What the agent says when it joins, and what after it was welcomed."""
+        """What the agent says when it joins, and what after it was answered: welcomed, if nothing else is given."""
         joins: list[dict[str, Any]] = []
         heard: list[dict[str, Any]] = []
 
@@ -56,7 +58,7 @@ class Scene:
             assert message is not None
             joins.append(message["join"])
             meanwhile(self.agent)
-            await channel.send({"welcome": WELCOME})
+            await channel.send(answer or {"welcome": WELCOME})
             try:
                 while True:
                     message = await asyncio.wait_for(channel.receive(), 0.1)
@@ -98,6 +100,23 @@ def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Pat
         said = {kind: content for message in heard for kind, content in message.items()}
         assert (said["worker"]["state"], said["worker"]["code"]) == ("exited", 1)
         assert (said["idle"]["g"], said["drained"]) == (3, 3)
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize(
+    ("owner", "known"), [("token", 1), ("of a run that was removed while this node was down", 0)]
+)
+def test_a_journal_that_a_run_of_the_same_id_has_left_is_not_handed_over(
+    tmp_path: Path, owner: str, known: int
+) -> None:
+    Storage(tmp_path).adopt("t.1", "t.1", "a", Ticket("t.1", owner).submission)
+    event = {"seq": 1, "t": 1.0, "kind": "submitted", "text": "t.1 submitted"}
+    (tmp_path / "runs" / "t.1" / "a" / "journal.jsonl").write_text(json.dumps(event) + "\n")
+
+    async def act() -> None:
+        _, heard = await Scene(tmp_path).session(lambda agent: None, {"salvage": True})
+        assert sum(len(message["copy"]) for message in heard) == known
 
     asyncio.run(act())
 

@@ -9,15 +9,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from swarmtrain.trainer import SampleCursor, TrainerError
-from swarmtrain.trainer.data import (
-    Dealing,
-    TrainLoader,
-    checked_size,
-    inputs_and_targets,
-    plan_steps,
-    step_sizes,
-    to_device,
-)
+from swarmtrain.trainer.data import TrainLoader, checked_size, inputs_and_targets, to_device
+from swarmtrain.trainer.dealing import Dealing, plan_steps, step_sizes
 from swarmtrain.trainer.evaluation import count_samples
 
 CASES = list(itertools.product([1, 2, 7, 24, 25], [1, 2, 3, 5], [1, 4, 6], [None, 1, 2]))

@@ -19,12 +19,14 @@ class Home:
         directory: the run's.
         lineage: that of the run that started fresh; work and snapshots are there.
         node: by the name that the coordinator gave it.
+        lineage_owner: what tells the run that started the lineage from one that had its id before it.
     """
 
     storage: Storage
     directory: str
     lineage: str
     node: str
+    lineage_owner: str = ""
 
     @property
     def work(self) -> Path:
@@ -69,8 +71,8 @@ class Home:
         Raises:
             OSError, SwarmtrainError: the disk is full or broken, or the code is not whole.
         """
-        self.storage.claim(self.directory, self.lineage)
-        self.storage.adopt(self.directory, self.lineage, self.node, owner)
+        self.storage.claim(self.directory, self.lineage, self.lineage_owner)
+        self.storage.adopt(self.directory, self.lineage, self.node, owner, self.lineage_owner)
         self.snapshots.mkdir(parents=True, exist_ok=True)
         memory.lay_out(self.memory, owner)
         return code.unpack(parts, self.work)

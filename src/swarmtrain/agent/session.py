@@ -156,7 +156,8 @@ class Session:
         }
 
     def _welcomed(self, welcome: Message) -> None:
-        home = Home(self._settings.storage, welcome["directory"], welcome["lineage"], welcome["node"])
+        names = (welcome[key] for key in ("directory", "lineage", "node", "lineage_owner"))
+        home = Home(self._settings.storage, *names)
         moved, self._moved = welcome["moved"] > self._moved, max(self._moved, welcome["moved"])
         if self._copy is None or moved:
             self._copy = JournalCopy(home.journal)
@@ -172,7 +173,10 @@ class Session:
 
     async def _hand_over(self, channel: Channel) -> None:
         """Give a coordinator that begins elsewhere what this node knows of the journal."""
-        copy = self._copy or JournalCopy(self._home(self._ticket.run).journal)
+        home = self._home(self._ticket.run)
+        copy = self._copy or JournalCopy(home.journal)
+        if self._copy is None and home.storage.owner(home.directory, home.node) != self._ticket.submission:
+            copy.events.clear()  # of a run that had the same id
         for batch in copy.batches():
             await channel.send({"copy": batch, "done": False})
         await channel.send({"copy": [], "done": True, "age": copy.age})

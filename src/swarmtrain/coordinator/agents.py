@@ -94,6 +94,7 @@ class AgentDesk:
                     "node": peer.node,
                     "directory": run.place.directory,
                     "lineage": run.place.lineage,
+                    "lineage_owner": run.place.lineage_owner,
                     "offsets": [
                         *(["output", *key, offset] for key, offset in run.output.offsets.items()),
                         *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),

@@ -17,6 +17,7 @@ class Place:
     directory: str
     lineage: str
     node: str
+    lineage_owner: str = ""  # what tells the run that started the lineage from one that had its id before it
 
     @property
     def path(self) -> Path:
@@ -37,11 +38,13 @@ def place_of(storage: Storage, ticket: Ticket, node: str, deployment: str) -> Pl
         if not mark.exists() or mark.read_text() == deployment:
             break
         attempt += 1
-    lineage = storage.lineage(ticket.resume) if ticket.resume else directory
+    lineage, owner = directory, ticket.submission
     if (storage.run(directory) / "lineage").exists():
-        lineage = storage.lineage(directory)
+        lineage, owner = storage.lineage(directory), storage.lineage_owner(directory)
+    elif ticket.resume:
+        lineage, owner = storage.lineage(ticket.resume), storage.lineage_owner(ticket.resume)
     storage.coordinator(directory).mkdir(parents=True, exist_ok=True)
     if not mark.exists():
         write_whole(mark, deployment.encode())
-    storage.claim(directory, lineage)
-    return Place(storage, directory, lineage, node)
+    storage.claim(directory, lineage, owner)
+    return Place(storage, directory, lineage, node, owner)

@@ -4,15 +4,11 @@ One cursor for the whole run says how far the epoch has come: ``consumed`` sampl
 decide. Each step takes the next ``batch_size`` samples of that order and deals them out to today's ranks. Nothing
 else is needed to go on exactly where a run stopped, at any world size: no sample twice, none left out.
 
-The shares of a step may differ by one sample, and in the last step of an epoch some ranks may have none: rather none
-than a single one, where a full step never leaves a rank so few. Each piece therefore carries its count, by which the
-trainer weights its gradient, and a rank without samples runs a stand-in of weight zero, so that it still takes part in
-the gradients' all-reduce.
+How a step is dealt out is in ``dealing``.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +18,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
+from swarmtrain.trainer.dealing import Dealing, StepPlan, plan_steps
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.seeding import derive_seed
 
@@ -84,86 +81,6 @@ class SampleCursor:
                     )
         self.epoch = state["epoch"]
         self.consumed = state["consumed"]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Samples that one rank puts through the model at once. ``samples`` counts them; 0 marks a stand-in."""
-
-    indices: list[int]
-    samples: int
-
-
-@dataclass(frozen=True)
-class Dealing:
-    """How the samples of a step are dealt out.
-
-    Args:
-        world_size: to how many ranks.
-        batch_size: samples of a step; the last one of an epoch may have fewer.
-        micro_batch: the most that a rank puts through the model at once; None: its whole share.
-        least: a rank has so many samples of a step or none, if the step has so many.
-    """
-
-    world_size: int
-    batch_size: int
-    micro_batch: int | None = None
-    least: int = 1
-
-    def takers(self, samples: int) -> int:
-        """How many ranks have a share in a step of so many samples: the first ones."""
-        return max(1, min(self.world_size, samples // self.least))
-
-    def pieces(self, share: int) -> int:
-        """In how many pieces, as even as can be, a rank puts its share through."""
-        return -(-share // (self.micro_batch or share))
-
-    def deal(self, batch: torch.Tensor, rank: int) -> list[Piece]:
-        """A rank's pieces of a step."""
-        takers = self.takers(len(batch))
-        if rank >= takers:
-            return [Piece(batch[: self.least].tolist(), 0)]
-        share = batch[rank::takers].tolist()
-        count = self.pieces(len(share))
-        ends = [len(share) * number // count for number in range(count + 1)]
-        return [Piece(share[i:j], j - i) for i, j in itertools.pairwise(ends)]
-
-    def smallest(self, samples: int) -> int:
-        """The samples of the smallest piece that some rank has in a step of so many."""
-        share = samples // self.takers(samples)
-        return min(each // self.pieces(each) for each in {share, -(-samples // self.takers(samples))})
-
-    def is_even(self, samples: int) -> bool:
-        """Whether in a step of so many samples all ranks put the same number of pieces through, and none a stand-in."""
-        takers = self.takers(samples)
-        counts = {self.pieces(samples // takers), self.pieces(-(-samples // takers))}
-        return takers == self.world_size and len(counts) == 1
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """One rank's part of an optimizer step. ``samples`` counts those of all ranks."""
-
-    samples: int
-    pieces: list[Piece]
-
-
-def plan_steps(cursor: SampleCursor, rank: int, dealing: Dealing) -> Iterator[StepPlan]:
-    """The steps that are left in the cursor's epoch, as ``rank`` sees them."""
-    order = cursor.order()
-    for start in range(cursor.consumed, cursor.size - cursor.least + 1, dealing.batch_size):
-        batch = order[start : start + dealing.batch_size]
-        yield StepPlan(len(batch), dealing.deal(batch, rank))
-
-
-def step_sizes(cursor: SampleCursor, batch_size: int) -> set[int]:
-    """How many samples the steps have, of this epoch's rest and of whole epochs."""
-    sizes = set()
-    for left in (cursor.size - cursor.consumed, cursor.size):
-        full, rest = divmod(left, batch_size)
-        sizes |= {batch_size} if full else set()
-        sizes |= {rest} if rest >= cursor.least else set()
-    return sizes
 
 
 @dataclass(frozen=True)

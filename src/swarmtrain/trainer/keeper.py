@@ -333,6 +333,7 @@ class SnapshotKeeper:
         with self._reporter.phase("resume"):
             found = agree(self._world, self._tiers_there())
             if found is None:
+                self._reporter.say("Starting at step 0: no node holds a snapshot")
                 return None
             state = snapshot_files.read(found.directory, found.manifest)
         manifest = found.manifest

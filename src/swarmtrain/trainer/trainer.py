@@ -1,8 +1,9 @@
 """The trainer: a training loop for one process or many, that ends with the same weights however often it is stopped.
 
 A script builds model, data and optimizer, and calls :meth:`Trainer.fit` on every rank. What each part does is in a
-module of its own: ``data`` deals samples out to ranks, ``precision`` runs forward and backward, ``state`` is what
-a step hands to the next, ``keeper`` takes snapshots of it, ``evaluation`` measures, ``metrics`` reports.
+module of its own: ``data`` loads samples, which ``dealing`` deals out to ranks, ``precision`` runs forward and
+backward, ``state`` is what a step hands to the next, ``keeper`` takes snapshots of it, ``evaluation`` measures,
+``metrics`` reports.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from swarmtrain.trainer import batch_statistics
-from swarmtrain.trainer.data import Dealing, SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
+from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
+from swarmtrain.trainer.dealing import Dealing
 from swarmtrain.trainer.distributed import join_world, leave_world, settle_buckets, share_buffers
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.evaluation import Evaluator, Measure

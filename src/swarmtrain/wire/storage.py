@@ -1,6 +1,6 @@
 """Where everything of a run lies under a node's storage root; the same layout on every launcher.
 
-runs/digits.3/lineage            the name of the directory under data/ that this run works in
+runs/digits.3/lineage            the name of the directory under data/ that this run works in, and whose that is
 runs/digits.3/coordinator/       journal, output, metrics, socket (on the coordinator's node)
 runs/digits.3/NODE/output/       per-rank output, metrics and error files
 data/digits.2/NODE/work/         the workers' working directory, with the user's code unpacked into it
@@ -66,17 +66,25 @@ class Storage:
 
     def lineage(self, directory: str) -> str:
         """The data directory a run works in; a run nobody wrote one down for works in its own."""
+        return self._lineage(directory)[0] or directory
+
+    def lineage_owner(self, directory: str) -> str:
+        """What tells the run that started this lineage from one that had its id before it; empty if nobody said."""
+        return self._lineage(directory)[1]
+
+    def _lineage(self, directory: str) -> tuple[str, str]:
         try:
-            return (self.run(directory) / "lineage").read_text().strip() or directory
+            name, owner, *_ = [*(self.run(directory) / "lineage").read_text().split("\n"), "", ""]
         except OSError:
-            return directory
+            return "", ""
+        return name.strip(), owner.strip()
 
-    def claim(self, directory: str, lineage: str) -> None:
-        """Write down which data directory a run works in. Raises OSError."""
+    def claim(self, directory: str, lineage: str, owner: str = "") -> None:
+        """Write down which data directory a run works in, and whose that is. Raises OSError."""
         self.run(directory).mkdir(parents=True, exist_ok=True)
-        write_whole(self.run(directory) / "lineage", f"{lineage}\n".encode())
+        write_whole(self.run(directory) / "lineage", f"{lineage}\n{owner}\n".encode())
 
-    def adopt(self, directory: str, lineage: str, node: str, owner: str) -> None:
+    def adopt(self, directory: str, lineage: str, node: str, owner: str, lineage_owner: str = "") -> None:
         """Make a run's directories on a node its own; those of a lineage are the run's that started fresh.
 
         Numbers of runs begin again after `rm`, and a node that was down at that time still holds an older run's
@@ -84,12 +92,18 @@ class Storage:
 
         Args:
             owner: tells one submission from another; the same whenever its container starts again.
+            lineage_owner: the same of the submission that started the lineage; empty where that is not known.
         """
-        output = self.output(directory, node)
+        output, data = self.output(directory, node), self.root / "data" / lineage / node
         _own(output.parent, owner, (output,))
         if lineage == directory:
-            data = self.root / "data" / lineage / node
             _own(data, owner, (data,))
+        elif lineage_owner and _owner(data):
+            _own(data, lineage_owner, (data,))
+
+    def owner(self, directory: str, node: str) -> str:
+        """Who has adopted a run's directory on a node; empty where nobody has."""
+        return _owner(self.run(directory) / node)
 
     def runs(self) -> list[str]:
         """The directories of all runs kept on this node."""
@@ -126,14 +140,21 @@ class Storage:
 
 def _own(place: Path, owner: str, stale: Iterable[Path]) -> None:
     """Mark a directory as an owner's; what is ``stale`` in another's goes."""
-    mark = place / ".owner"
-    if mark.exists() and mark.read_text() == owner:
+    if _owner(place) == owner:
         return
     for each in stale:
         if each.exists():
             shutil.rmtree(each)
     place.mkdir(parents=True, exist_ok=True)
-    write_whole(mark, owner.encode())
+    write_whole(place / ".owner", owner.encode())
+
+
+def _owner(place: Path) -> str:
+    """Whose a directory is; empty where nobody has said."""
+    try:
+        return (place / ".owner").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = True) -> None:
