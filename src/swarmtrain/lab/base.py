@@ -83,12 +83,12 @@ def bootstrap(engine: Docker, release: str, tag: str) -> None:
                 f"see that the Debian mirror can be reached: debootstrap --variant=minbase {release} DIRECTORY",
             )
         trim(root)
-        tar = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
-        imported = engine.popen(
-            "import", "-", tag, stdin=tar.stdout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        _, complaint = imported.communicate()
-        if tar.wait() != 0 or imported.returncode != 0:
+        with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as tar:
+            imported = engine.popen(
+                "import", "-", tag, stdin=tar.stdout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            _, complaint = imported.communicate()
+        if tar.returncode != 0 or imported.returncode != 0:
             raise ClusterError(f"docker could not import {tag}: {complaint.decode(errors='replace').strip()}")
 
 
