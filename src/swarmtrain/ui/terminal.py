@@ -57,7 +57,8 @@ def paint(text: str, style: str, stream: IO[Any]) -> str:
 
 def words(text: str, style: str = "") -> None:
     """A sentence for the person, on the standard error; after everything that was put out before."""
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # what nobody reads any more is in nobody's way
+        sys.stdout.flush()
     line = paint(text, style, sys.stderr) + "\n"
     with _above():
         sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))

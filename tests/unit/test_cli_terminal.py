@@ -1,0 +1,26 @@
+"""Words reach the person whatever becomes of the output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+from swarmtrain.ui import terminal
+sys.stdout.write("what nobody reads")
+terminal.say("it goes on")
+"""
+
+
+def test_words_are_said_also_when_what_was_put_out_before_is_read_by_nobody() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = [sys.executable, "-c", PROGRAM]
+    try:
+        done = subprocess.run(line, stdout=writing, stderr=subprocess.PIPE, env=buffered, timeout=60)
+    finally:
+        os.close(writing)
+    assert done.stderr.startswith(b"swarmtrain: it goes on\n")
