@@ -392,6 +392,11 @@ def _memory_tier() -> Tier | None:
     directory = os.environ.get(names.ENV_MEMORY)
     if not directory:
         return None
+    try:
+        private.make(Path(directory))
+    except OSError as error:
+        _complain(f"no snapshots are kept in memory: {error}")
+        return None
     if not private.is_safe(Path(directory)):  # what lies there is unpickled
         _complain(f"no snapshots are kept in memory: others can write into {directory}, or what leads to it")
         return None
