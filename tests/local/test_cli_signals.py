@@ -79,7 +79,7 @@ def test_a_terminal_that_is_closed_stops_its_run() -> None:
 def test_a_client_that_ends_in_the_first_second_leaves_no_run_that_starts_for_ever(
     number: signal.Signals, tmp_path: Path, home: Path
 ) -> None:
-    for run, pause in enumerate((0.0, 0.03, 0.1, 0.3), start=1):
+    for run, pause in enumerate((0.0, 0.15), start=1):
         process = subprocess.Popen([*WORDS, "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(lambda run=run: (home / "runs" / f"tick.{run}").exists(), 20)  # type: ignore[misc]
         time.sleep(pause)
@@ -95,7 +95,7 @@ def test_a_client_that_ends_in_the_first_second_leaves_no_run_that_starts_for_ev
         assert handle.status()["state"] in ("stopped", "failed")
     job = Job(script="tick.py", args=["1"], nodes=1, start="cold")
     assert Client("local").run(job).wait(timeout=60).state == "succeeded"
-    assert len(list((home / "runs").iterdir())) == 5
+    assert len(list((home / "runs").iterdir())) == 3
 
 
 def test_a_client_that_was_killed_before_its_run_was_whole_is_not_in_the_way(

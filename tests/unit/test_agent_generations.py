@@ -109,6 +109,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     monkeypatch.setattr(spawner, "entrance", lambda what: [sys.executable, str(tmp_path / "stand_in.py")])
     os.mkfifo(tmp_path / "orders")
     yield Node(tmp_path)
+    Storage(tmp_path).clear_memory("t.1")
 
 
 def test_a_stop_that_is_read_together_with_the_next_start_does_not_reach_it(node: Node) -> None:

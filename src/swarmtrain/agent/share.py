@@ -16,6 +16,7 @@ from swarmtrain.agent.environment import Node, Part
 from swarmtrain.agent.home import Home
 from swarmtrain.agent.line import Background, Line
 from swarmtrain.agent.pump import Key, Pump
+from swarmtrain.agent.segments import Segments
 from swarmtrain.agent.spawner import Life, Spawner
 from swarmtrain.agent.stacks import stacks, stopped
 from swarmtrain.agent.workers import Workers
@@ -47,6 +48,7 @@ class Share:
         self.spawner = Spawner(start, env, line.note, line.trouble)
         self._workers_of = partial(Workers, task, env, self._worker_changed, line.note)
         self.workers = self._workers_of()
+        self.segments = Segments(lambda: self.home.memory if self.home is not None else None)
         self.pump = Pump()
         self.home: Home | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
@@ -58,12 +60,15 @@ class Share:
     async def open(self) -> None:
         """Start the spawner, which begins to import what workers need."""
         await self.spawner.open(self._settings.storage.root)
+        self._watching = asyncio.ensure_future(self.segments.watch())
         self._background.run(self._warm_up())
 
     async def close(self) -> None:
         """End whatever still runs."""
         self.workers.stop(0.0)
         await self.spawner.close()
+        self._watching.cancel()
+        self.segments.clear(all_of_them=False)  # what the spawner itself held until now
 
     async def _warm_up(self) -> None:
         await self.spawner.warm.wait()
@@ -205,6 +210,7 @@ class Share:
         """When all workers of a generation are gone, say so; and again when everything they wrote has arrived."""
         self._deliver(workers.generation, workers)
         await workers.done.wait()
+        self.segments.clear(all_of_them=False)
         if self._line.channel is not None:  # else the coordinator learns of it when this agent joins again
             self._say_idle(workers.generation)
 
@@ -239,6 +245,7 @@ class Share:
         """The workers are gone and nobody starts others here: leave nothing in memory."""
         if self._preparing is not None:  # or what is removed now would be made again
             await asyncio.wait([self._preparing], timeout=_PREPARING)
+        self.segments.clear(all_of_them=True)
         if self.home is not None:
             self.home.clear_memory()
 

@@ -138,7 +138,7 @@ class Cli(errors.Group):
             OSError
         ) as error:  # a full disk, a directory that is not ours: of this machine, not of the request
             where = f"{error.filename}: " if error.filename else ""
-            terminal.error(f"{where}{(error.strerror or str(error)).lower()}")
+            terminal.error(f"{where}{error.strerror.lower() if error.strerror else error}")
             code = ClusterError.exit_code
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmtrain.wire import private
+from swarmtrain.wire import private, segments
 
 _SHARED = Path("/dev/shm")
 
@@ -58,6 +58,8 @@ class Storage:
     def clear_memory(self, directory: str) -> None:
         """Remove what nodes of a run have left in memory: those that were killed could not."""
         for base in {self._memory(), self.root / "memory"}:
+            for node in base.glob(f"{directory}/*"):
+                segments.remove(segments.noted(node))
             shutil.rmtree(base / directory, ignore_errors=True)
             try:
                 base.rmdir()

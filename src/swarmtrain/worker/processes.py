@@ -123,6 +123,18 @@ def mark_of(pid: int) -> str | None:
     return None
 
 
+def cleans_up(pid: int) -> bool:
+    """Whether a process is there to remove what others have left: shared memory, when those that use it have gone.
+
+    Python's resource tracker, and torch's manager of tensors that are shared by file.
+    """
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"multiprocessing.resource_tracker" in command or b"torch_shm_manager" in command
+
+
 def send(pids: Iterable[int], number: int) -> None:
     """Signal each of these processes; those that have gone, or are not ours, are left out."""
     for pid in pids:

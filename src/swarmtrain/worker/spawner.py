@@ -41,6 +41,7 @@ from swarmtrain.worker.request import ENV_SPAWNER_FD, Request
 from swarmtrain.worker.user import run_and_end
 
 _PATIENCE = 10.0  # seconds until a process that even SIGKILL does not end (stuck in a driver) is given up
+_CLEANING = 1.0  # seconds in which those that remove what others have left may do so
 _AGAIN = 0.02  # seconds between looks at a tree that is ending
 _REST = 1 / 3  # the last part of a grace: what a worker that still saves has started is asked to end, too
 
@@ -157,9 +158,12 @@ class Spawner:
             worker.grace = None
         if worker.ended is not None:
             return
-        processes.send_group(worker.pid, signal)
         table = processes.table()
         tree = self._tree(worker, table) | {worker.pid}
+        if signal == SIGKILL:  # what is missed is ended after the worker
+            processes.send(tree - _cleaning(tree), SIGKILL)
+            return
+        processes.send_group(worker.pid, signal)
         processes.send((pid for pid in tree if pid in table and table[pid].group != worker.pid), signal)
 
     def _tree(self, worker: _Worker, table: processes.Table) -> set[int]:
@@ -201,9 +205,10 @@ class Spawner:
             if time.monotonic() < worker.grace[0]:
                 return
             ended = worker.grace[0]
-        processes.send(tree, SIGKILL)
-        worker.killed |= tree
-        if processes.alive(table, worker.killed) and time.monotonic() < ended + _PATIENCE:
+        cleaning = _cleaning(tree) if time.monotonic() < ended + _CLEANING else set()
+        processes.send(tree - cleaning, SIGKILL)
+        worker.killed |= tree - cleaning
+        if cleaning or (processes.alive(table, worker.killed) and time.monotonic() < ended + _PATIENCE):
             return
         # Only now, because until it is reaped nobody else can get its pid, by which its session is found.
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
@@ -234,6 +239,11 @@ class Spawner:
         """In a worker: let go of what is the spawner's."""
         for end in (self._agent, self._woken, self._wake):
             end.close()
+
+
+def _cleaning(tree: set[int]) -> set[int]:
+    """Those of a tree that have their work before them when the others have gone."""
+    return {pid for pid in tree if processes.cleans_up(pid)}
 
 
 def _has_ended(pid: int) -> bool:
