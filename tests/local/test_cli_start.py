@@ -85,3 +85,51 @@ def test_a_module_gets_everything_behind_it_and_torchrun_s_own_flags_are_no_hind
     assert "--standalone, --rdzv-id: ignored, since one command starts every node" in done.stderr
     again = run("--resume")
     assert "as show.1 was started" in again.stderr and shown(again) == shown(done)
+
+
+def test_keys_and_links_out_stay_where_they_are_and_empty_directories_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tmp_path / "job"
+    for name in (".ssh", "checkpoints", "logs/deep", "pkg"):
+        (job / name).mkdir(parents=True)
+    for name in (".env.local", ".ssh/id_rsa", "service.pem", "checkpoints/best.pt", "pkg/a.py"):
+        (job / name).write_text("secret")
+    (job / "outside").symlink_to("/etc/passwd")
+    (job / "list.py").write_text(
+        "import pathlib; print(sorted(str(each) for each in pathlib.Path().rglob('*')))\n"
+    )
+    monkeypatch.chdir(job)
+    line = ("--name", "list", "--no-python", sys.executable, "list.py")
+    dry = run("--dry-run", *line)
+    assert dry.returncode == 0, dry.stderr
+    assert [line.split() for line in dry.stdout.splitlines()] == [
+        *(["79", "B", "list.py"], ["6", "B", "pkg/a.py"]),
+        *(["empty", "checkpoints/"], ["empty", "logs/deep/"]),
+    ]
+    for said in (
+        ".ssh/, .env.local, service.pem (12 B); such files usually hold keys",
+        "outside (",
+        "best.pt",
+    ):
+        assert dry.stderr.count(said) == 1
+    assert "list.1 was not started" in dry.stderr and "list.1" not in run("--dry-run", *line).stdout
+    done = run(*line)
+    assert done.returncode == 0, done.stderr
+    assert ".ssh/, .env.local, service.pem" in done.stderr
+    arrived = done.stdout.partition(" ")[2].strip()
+    assert arrived == str(
+        sorted(
+            [
+                ".swarmtrain-code.json",
+                "checkpoints",
+                "list.py",
+                "logs",
+                "logs/deep",
+                "pkg",
+                "pkg/a.py",
+            ]
+        )
+    )
+    named = run("--dry-run", "--files", "list.py", "--files", ".env.local", *line)
+    assert ".env.local" in named.stdout and "usually hold keys" not in named.stderr

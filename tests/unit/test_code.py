@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from swarmtrain.agent.code import unpack
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
-from swarmtrain.swarm import code
+from swarmtrain.swarm import code, keys
 from swarmtrain.swarm.patterns import compile_pattern, ignored, read_ignore_file
+from swarmtrain.swarm.tree import PLAN_MARKER
+from swarmtrain.ui import sending
 
 
 def tree(root: Path, files: Mapping[str, str | bytes]) -> Path:
@@ -87,7 +90,7 @@ def test_auto_takes_the_whole_directory_but_for_caches_and_ignored_files(tmp_pat
             "myenv/lib/x.py": "",
             "node_modules/x/index.js": "",
             "data/large.bin": "",
-            "plan/" + code.PLAN_MARKER: "",
+            "plan/" + PLAN_MARKER: "",
             "plan/ticket": "secret",
             ".dockerignore": "data\n",
         },
@@ -145,11 +148,220 @@ def test_links_are_followed_inside_of_the_tree_only(tmp_path: Path) -> None:
     (root / "shared.py").symlink_to(tmp_path / "outside" / "shared.py")
     (root / "broken").symlink_to("nowhere")
     found = code.collect(root, "auto")
-    assert found.names == ("alias/model.py", "pkg/model.py", "shared.py", "train.py")
+    assert found.names == ("alias/model.py", "pkg/model.py", "train.py")
     text = "\n".join(found.notices)
-    assert "data, a link that leads out of the job's directory" in text
-    assert "pkg/up, a link that leads around in a circle" in text
-    assert "broken, a link that leads nowhere" in text
+    assert "data/, shared.py (5 B); a link that leads out of the job's directory" in text
+    assert "alias/up/, pkg/up/; a link that leads around in a circle" in text
+    assert "broken; a link that leads nowhere" in text
+
+
+def test_a_link_out_of_the_tree_is_followed_where_a_person_has_named_it(tmp_path: Path) -> None:
+    tree(tmp_path / "outside", {"pkg/a.py": "", "pkg/.env": "KEY=1", "other.py": "", "train.py": ""})
+    root = tree(tmp_path / "job", {"local.py": ""})
+    for name in ("pkg", "train.py", "other.py"):
+        (root / name).symlink_to(tmp_path / "outside" / name)
+    (root / "all").symlink_to(tmp_path / "outside")
+    assert code.collect(root, "auto").names == ("local.py",)
+    assert code.of(loaded(root)).names == ("local.py", "train.py"), "the script is named"
+    assert code.of(loaded(root, script="all/train.py")).names == ("all/train.py", "local.py")
+    assert code.collect(root, ["*"]).names == ("local.py",)
+    named = code.collect(root, ["local.py", "pkg", "all/other.py"])
+    assert named.names == ("all/other.py", "local.py", "pkg/a.py")
+    assert "pkg/.env" in named.notices[0]
+
+
+KEYS = [
+    *(
+        ".env",
+        ".env.local",
+        ".env.production",
+        "prod.env",
+        ".envrc",
+        ".env~",
+        ".env.swp",
+        "..env.swp",
+        "#.env#",
+    ),
+    *(
+        ".ssh/config",
+        ".ssh/known_hosts",
+        "deploy/.aws/credentials",
+        ".gnupg/x",
+        ".kube/config",
+        ".netrc",
+        "_netrc",
+    ),
+    *(".docker/config.json", ".config/gh/hosts.yml", ".config/gcloud/application_default_credentials.json"),
+    *(
+        ".npmrc",
+        ".pypirc",
+        "pip.conf",
+        ".git-credentials",
+        "id_rsa",
+        "keys/id_ed25519",
+        "id_rsa.bak",
+        "server.PEM",
+    ),
+    *(
+        "tls.key",
+        "client.p12",
+        "kubeconfig",
+        "my.kubeconfig",
+        "terraform.tfstate",
+        "terraform.tfstate.backup",
+    ),
+    *(
+        "x.tfvars",
+        ".cache/huggingface/token",
+        "hf_token.txt",
+        "wandb/settings",
+        "credentials.json",
+        "secrets.toml",
+    ),
+    *("secrets/anything", "kaggle.json", ".bash_history", ".pgpass", ".vault-token", "gcp-credentials.json"),
+    *("my_api_key.txt", ".netrc.bak", ".terraform/terraform.tfstate"),
+]
+NO_KEYS = [
+    *(
+        "train.py",
+        "tokenizer.json",
+        "special_tokens_map.json",
+        "tokens.txt",
+        "vocab.json",
+        "keys.py",
+        "secrets.py",
+    ),
+    *(
+        ".env.example",
+        ".env.sample",
+        "config.yaml",
+        "id_rsa.pub",
+        "environment.yml",
+        "credentials.py",
+        "envs/a.py",
+    ),
+    *(
+        "monkey.csv",
+        ".docker/Dockerfile",
+        "keyboard.txt",
+        ".github/workflows/ci.yml",
+        ".gitignore",
+        "setup.cfg",
+    ),
+    *("requirements.txt", "pyproject.toml", "token_counts.csv", "wandb/run-1/files/config.yaml"),
+]
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_files_that_hold_keys_stay_here_and_are_named(tmp_path: Path, name: str) -> None:
+    tree(tmp_path, {"train.py": "", name: "x"})
+    for files in ("auto", ["**"], ["*.py", f"{name[:2]}*"], ["*.py", name.rpartition("/")[0] or "*"]):
+        found = code.collect(tmp_path, files)
+        assert found.names == ("train.py",), "a directory or a glob does not name what lies in it"
+        assert len(found.notices) == 1 and "usually hold keys" in found.notices[0]
+        assert name.split("/")[0] in found.notices[0]
+    assert code.collect(tmp_path, ["train.py", name]).names == tuple(sorted((name, "train.py")))
+
+
+def test_files_that_only_sound_like_keys_are_sent(tmp_path: Path) -> None:
+    found = code.collect(tree(tmp_path, dict.fromkeys(NO_KEYS, "x")), "auto")
+    assert found.names == tuple(sorted(NO_KEYS)) and found.notices == ()
+
+
+PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("deploy", PRIVATE),
+        ("bundle.txt", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n" + PRIVATE),
+        ("project-1234.json", '{"type": "service_account", "private_key": "x"}'),
+        ("adc.json", '{"client_secret": "x", "refresh_token": "x", "type": "authorized_user"}'),
+        ("notes/hub", "hf_" + "a1" * 17 + "\n"),
+        ("gh.txt", "ghp_" + "a1" * 18),
+    ],
+)
+def test_keys_are_known_by_their_content_too(tmp_path: Path, name: str, content: str) -> None:
+    tree(tmp_path, {"train.py": "", name: content})
+    found = code.collect(tmp_path, "auto")
+    assert found.names == ("train.py",) and name in found.notices[0]
+    assert code.collect(tmp_path, ["train.py", name]).names == tuple(sorted((name, "train.py")))
+
+
+def test_a_link_to_a_key_is_a_key(tmp_path: Path) -> None:
+    tree(tmp_path, {"train.py": "", ".env": "KEY=1"})
+    (tmp_path / "settings").symlink_to(".env")
+    found = code.collect(tmp_path, "auto")
+    assert found.names == ("train.py",) and ".env, settings" in found.notices[0]
+
+
+def test_code_with_a_key_in_it_is_sent_with_a_warning(tmp_path: Path) -> None:
+    tree(tmp_path, {"train.py": f"login('hf_{'a1' * 17}')", "ssh.md": PRIVATE, "data.json": '{"a": "hf_"}'})
+    found = code.collect(tmp_path, "auto")
+    assert found.names == ("data.json", "ssh.md", "train.py")
+    (notice,) = found.notices
+    assert notice.startswith("ssh.md, train.py is sent") and "pass keys under env:" in notice
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--api-key", "a1b2c3d4e5"], ["--api-key"]),
+        (["--wandb_api_key=a1b2c3d4e5"], ["--wandb_api_key"]),
+        (["--hf-token=a1b2c3d4e5f6"], ["--hf-token"]),
+        (["--password", "hunter2hunter2"], ["--password"]),
+        (["x", "hf_" + "a1" * 17], ["hf_a..."]),
+        (["--max-token", "4096", "--pad-token", "<pad>", "--secret", "--lr", "1"], []),
+        (["--tokenizer", "gpt2-medium-1", "--key-dim", "64", "20", "5"], []),
+    ],
+)
+def test_arguments_that_look_like_keys_are_pointed_out_and_not_shown(
+    tmp_path: Path, arguments: list[str], shown: list[str]
+) -> None:
+    assert keys.suspicious_arguments(tuple(arguments)) == shown
+    sent = code.of(loaded(tree(tmp_path, {"train.py": ""}), args=arguments))
+    assert [f"{', '.join(shown)} looks like a key" in notice for notice in sent.notices] == [True] * bool(
+        shown
+    )
+    assert not any("a1b2c3" in notice or "hunter2" in notice for notice in sent.notices)
+
+
+def test_empty_directories_are_sent_and_those_whose_files_are_left_out(tmp_path: Path) -> None:
+    tree(tmp_path, {"train.py": "", "ckpt/a.pt": "x", "conf/.env": "K=1", "pkg/a.py": "", "ignored/x": ""})
+    tree(tmp_path, {".dockerignore": "ignored\ncache/*"})
+    for name in ("logs", "deep/down", "pkg/out", "cache", "ignored/y"):
+        (tmp_path / name).mkdir(parents=True)
+    found = code.collect(tmp_path, "auto")
+    assert found.directories == ("cache/", "ckpt/", "conf/", "deep/down/", "logs/", "pkg/out/")
+    assert unpack([parted(tmp_path / "zip", found.archive)], tmp_path / "work") == []
+    arrived = {str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*")}
+    assert arrived == {
+        *(".dockerignore", ".swarmtrain-code.json", "train.py", "pkg", "pkg/a.py", "pkg/out"),
+        *("cache", "ckpt", "conf", "deep", "deep/down", "logs"),
+    }
+    named = code.collect(tmp_path, ["*.py", "logs", "deep/**"])
+    assert (named.names, named.directories) == (("train.py",), ("deep/down/", "logs/"))
+
+
+def parted(path: Path, archive: bytes) -> Path:
+    path.write_bytes(archive)
+    return path
+
+
+def test_what_a_run_has_put_in_place_of_a_directory_or_a_file_is_kept(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    sent = parted(
+        tmp_path / "zip", code.collect(tree(tmp_path / "job", {"a/b": "", "c": ""}), "auto").archive
+    )
+    (tmp_path / "job" / "logs").mkdir()
+    (work / "c").mkdir(parents=True)
+    for name in ("a", "logs"):
+        (work / name).write_text("the run's")
+    assert unpack([sent], work) == ["a/b", "c"]
+    more = parted(tmp_path / "more", code.collect(tmp_path / "job", "auto").archive)
+    assert unpack([more], work) == ["a/b", "c", "logs/"]
+    assert (work / "logs").read_text() == "the run's"
 
 
 def test_sockets_and_pipes_are_no_code(tmp_path: Path) -> None:
@@ -178,7 +390,7 @@ def test_a_huge_directory_is_refused_without_reading_it(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code, "MAX_FILES", 3)
+    monkeypatch.setattr("swarmtrain.swarm.tree.MAX_FILES", 3)
     tree(tmp_path, {f"{number}.py": "" for number in range(4)})
     with pytest.raises(RequestError, match="more than 3 files"):
         code.collect(tmp_path, "auto")
@@ -213,3 +425,28 @@ def test_nothing_is_sent_when_the_code_is_in_the_image(tmp_path: Path) -> None:
 def test_a_module_needs_no_file(tmp_path: Path) -> None:
     tree(tmp_path, {"pkg/train.py": ""})
     assert code.of(LoadedJob(Job(module="pkg.train", image="torch"), tmp_path)).names == ("pkg/train.py",)
+
+
+def test_what_goes_is_listed_with_sizes_and_what_stays_with_reasons(tmp_path: Path) -> None:
+    tree(tmp_path, {"train.py": "x" * 10, "a.py": "x" * 2000, ".env": "K=1", ".git/HEAD": "", "skip/x": "x"})
+    tree(tmp_path, {".dockerignore": "skip"})
+    (tmp_path / "logs").mkdir()
+    wanted = LoadedJob(Job(script="train.py", env={"KEY": "v"}), tmp_path, {"KEY": "v"})
+    sent = code.of(wanted)
+    assert sending.files(sent) == [
+        *("      4 B  .dockerignore", "     2 kB  a.py", "     10 B  train.py", "    empty  logs/"),
+    ]
+    assert sending.files(sent, most=1) == [
+        "     2 kB  a.py",
+        "      ...  and 2 smaller ones",
+        "    empty  logs/",
+    ]
+    said = sending.left_out(sent)
+    assert [line.partition(";")[0] for line in said] == [
+        "left out of the code: skip/, skip/x (1 B)",
+        "left out of the code: .git/",
+        "left out of the code: .env (3 B)",
+    ]
+    assert sent.notices == tuple(line for line in said if ".env" in line), "the rest is no news"
+    total = sending.total(sent, wanted)
+    assert total.startswith("3 files, 2.01 kB, ") and total.endswith("as a secret, the variables KEY")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,16 +54,19 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
         target = work / info.filename
         if not target.resolve().is_relative_to(work.resolve()):
             raise ValueError(f"{info.filename} leads outside of the working directory")
+        try:
+            (target if info.is_dir() else target.parent).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):  # a file of the run's
+            kept.append(info.filename)
+            continue
         if info.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
             continue
         data = archive.read(info)
         after[info.filename] = _digest(data)
         ours = (before.get(info.filename), after[info.filename])
-        if target.exists() and _digest(target.read_bytes()) not in ours:
+        if os.path.lexists(target) and not (target.is_file() and _digest(target.read_bytes()) in ours):
             kept.append(info.filename)
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, data, mode=info.external_attr >> 16 & 0o777 or 0o644, sync=False)
     write_whole(record, json.dumps(after).encode())
     return kept

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from swarmtrain.job import Job, LoadedJob
     from swarmtrain.launchers.base import Launcher, Notice, Run
     from swarmtrain.launchers.swarm import SwarmLauncher
+    from swarmtrain.swarm.code import Code
     from swarmtrain.swarm.plan import Plan
 
 _ANSWER_SECONDS = 30.0  # on top of the join deadline: what a coordinator may need to start
@@ -45,6 +46,12 @@ class Submission:
         """What it will be, or is."""
         patience = self.loaded.job.join_deadline + _ANSWER_SECONDS
         return RunHandle(self.run, self.launcher, patience=patience)
+
+    def sent(self) -> Code:
+        """The code that goes to the nodes, and what is left out of it."""
+        from swarmtrain.swarm import code
+
+        return code.of(self.loaded, limit=None)
 
     def start(self) -> RunHandle:
         """Submit it. Its coordinator may not answer yet: see :meth:`RunHandle.started`.

@@ -17,6 +17,7 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Notice, Run, parse_handle
 from swarmtrain.launchers.link import await_answer, exec_link, waking
 from swarmtrain.swarm import bundle, cluster, code, containers, engines
+from swarmtrain.swarm.code import Code
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.obstacles import Obstacle
@@ -43,6 +44,7 @@ class DockerLauncher:
     def __init__(self, docker: Docker | None = None) -> None:
         self.docker = docker or Docker()
         self.say: Callable[[str], None] = lambda text: None
+        self._checked: tuple[LoadedJob, Code] | None = None  # what `check` found last
 
     def check(self, job: LoadedJob) -> list[Notice]:
         """Refuse, before anything changes, what cannot work here."""
@@ -72,6 +74,7 @@ class DockerLauncher:
         self._check_network(job)
         check_environment(job)
         sent = code.of(job)
+        self._checked = job, sent
         notices = [f"all {wanted.nodes_max} nodes are containers on one engine, {info.get('Name', '')}"]
         notices += _gpu_notices(wanted, info)
         if _open_files(info) is not None:
@@ -87,6 +90,10 @@ class DockerLauncher:
 
     def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
         """Create, fill and start the containers."""
+        if self._checked is None or self._checked[0] is not job:
+            self.check(job)
+        assert self._checked is not None, "a check leaves what it found"
+        _, sent = self._checked
         layout = Layout(
             job.job,
             run.id,
@@ -95,7 +102,7 @@ class DockerLauncher:
             containers.node_names(job.job),
             Origin.of(job).dump(),
         )
-        parts = {names.CODE.format(index=index): part for index, part in enumerate(code.of(job).parts())}
+        parts = {names.CODE.format(index=index): part for index, part in enumerate(sent.parts())}
         task = task_of(job.job)
         info = self.docker.json_lines("info", timeout=_SECONDS)[0]
         task = dataclasses.replace(task, cpus=task.cpus or info["NCPU"] / len(layout.nodes))

@@ -1,13 +1,13 @@
 """The user's code: which files of the job's directory are sent to the nodes, as one zip, split over several configs.
 
-`of` is what launchers call. What is left out, and why, comes back as notices to print.
+`of` is what launchers call. What is left out, and why, comes back with it: to be printed before a run, and listed by a
+dry run. What lies there is read by `swarm.tree`; what may hold keys is known to `swarm.keys`.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,43 +15,66 @@ from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.problems import did_you_mean
 from swarmtrain.job.units import say_size
-from swarmtrain.swarm import zips
-from swarmtrain.swarm.patterns import Pattern, compile_pattern, ignored, read_ignore_file
+from swarmtrain.swarm import keys, tree, zips
+from swarmtrain.swarm.patterns import (
+    Pattern,
+    compile_pattern,
+    ignored,
+    is_plain,
+    read_ignore_file,
+    with_parents,
+)
+from swarmtrain.swarm.tree import Entry, LeftOut
 
 PART_BYTES = 480 * 1024  # of one config; old engines take 500 KB
 MAX_BYTES = 5_000_000  # of the whole archive: every node receives it through the managers' log
 MAX_RAW_BYTES = 200_000_000  # beyond this, nobody waits for the compression
-MAX_FILES = 20_000
 
-PLAN_MARKER = ".swarmtrain-plan"  # a directory with this file was written by `plan -o`
-_NEVER_DIRECTORIES = frozenset(
-    [
-        *(".git", ".hg", ".svn", ".venv", "venv", "node_modules"),
-        *("__pycache__", ".ipynb_checkpoints", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
-    ]
-)
-_DIRECTORY_MARKERS = ("pyvenv.cfg", PLAN_MARKER)
-_NEVER_SUFFIXES = (".pyc", ".pyo")
 _MODEL_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
-_KEY_FILES = (".env",)
+_NAMES_TOLD = 3  # of what is left out for one reason
+_ARGUMENTS = (
+    "{} looks like a key among the arguments, which others can read where the run is; pass it under env:"
+)
+_TOKENS = "{} is sent, and looks as if there were a key in it, which others could read; pass keys under env:"
 
 
 class Code(NamedTuple):
-    """What is sent."""
+    """What is sent.
 
-    archive: bytes = b""  # a zip; empty when nothing is sent
-    names: tuple[str, ...] = ()
-    notices: tuple[str, ...] = ()
+    Args:
+        archive: a zip; empty when nothing is sent.
+        files: their names, and sizes in bytes.
+        directories: those that are empty, or have only what is left out; each ends in a slash.
+        warnings: what is sent all the same and should be looked at.
+    """
+
+    archive: bytes = b""
+    files: tuple[tuple[str, int], ...] = ()
+    directories: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files that are sent."""
+        return tuple(name for name, _ in self.files)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is said before a run."""
+        return (*said((each for each in self.left_out if each.reason.told), _NAMES_TOLD), *self.warnings)
 
     def parts(self) -> list[bytes]:
         """The archive in pieces that fit into configs."""
         return [self.archive[start : start + PART_BYTES] for start in range(0, len(self.archive), PART_BYTES)]
 
 
-class _File(NamedTuple):
-    name: str
-    path: Path
-    size: int
+def said(left_out: Iterable[LeftOut], most: int) -> list[str]:
+    """What is left out, a sentence for each reason, with the names of at most so many."""
+    order: dict[tree.Reason, list[LeftOut]] = {}
+    for each in left_out:
+        order.setdefault(each.reason, []).append(each)
+    return [f"left out of the code: {_listed(group, most)}; {reason.text}" for reason, group in order.items()]
 
 
 def of(job: LoadedJob, limit: int | None = MAX_BYTES) -> Code:
@@ -63,85 +86,88 @@ def of(job: LoadedJob, limit: int | None = MAX_BYTES) -> Code:
     Raises:
         RequestError: too large, the script is not among the files, a pattern matches nothing, a file is unreadable.
     """
+    suspicious = keys.suspicious_arguments((*(job.job.command or ()), *job.job.args))
+    warnings = (_ARGUMENTS.format(", ".join(suspicious)),) if suspicious else ()
     if job.job.files == ():
-        return Code()
-    code = collect(job.directory, job.job.files, limit)
+        return Code(warnings=warnings)
+    code = collect(job.directory, job.job.files, limit, job.job.script)
     if job.job.script is not None and job.job.script not in code.names:
         raise _no_script(job, code)
-    return code
+    return code._replace(warnings=(*code.warnings, *warnings))
 
 
-def collect(directory: Path, files: Literal["auto"] | Sequence[str], limit: int | None = MAX_BYTES) -> Code:
-    """The files of a directory: all that are no one's cache, key or weights, or those that patterns name."""
+def collect(
+    directory: Path,
+    files: Literal["auto"] | Sequence[str],
+    limit: int | None = MAX_BYTES,
+    script: str | None = None,
+) -> Code:
+    """The files of a directory: all that are no one's cache, key or weights, or those that patterns name.
+
+    Args:
+        script: what is run, which is a file that a person has named.
+    """
     if not directory.is_dir():
         raise RequestError(f"there is no directory {directory}")
-    walk = _Walk(directory)
-    found = list(walk.files())
+    patterns = [] if files == "auto" else _patterns(files)
+    exact = {pattern.path for pattern in patterns if is_plain(pattern.text) and not pattern.exception}
+    named = frozenset({script} if files == "auto" and script else exact)
+    found, left_out = tree.read(directory, named)
     if files == "auto":
-        chosen, notices = _automatic(found, _ignore_patterns(directory))
+        chosen, without = _automatic(found, _ignore_patterns(directory), named)
+        left_out = [*without, *left_out]
     else:
-        chosen, notices = _named(found, files, directory), []
-    raw = sum(file.size for file in chosen)
+        left_out = [each for each in left_out if any(_matches(pattern, each) for pattern in patterns)]
+        chosen = _named(found, left_out, patterns, directory)
+    safe = []
+    for entry in chosen:
+        hides = not entry.is_directory and entry.name not in named
+        if hides and (keys.is_key_name(entry.name) or keys.is_key_name(entry.real)):
+            left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
+        else:
+            safe.append(entry)
+    return _packed(safe, named, left_out, limit)
+
+
+def _packed(
+    chosen: Sequence[Entry], named: frozenset[str], left_out: list[LeftOut], limit: int | None
+) -> Code:
+    """The archive; files whose content gives them away are left out of it, too."""
+    raw = sum(entry.size for entry in chosen)
     if limit is not None and raw > MAX_RAW_BYTES:
-        raise _too_large(raw, "", [(file.size, file.name) for file in chosen])
-    archive = zips.pack(_member(file) for file in chosen)
+        raise _too_large(raw, "", [(entry.size, entry.name) for entry in chosen])
+    members: list[zips.Member] = []
+    tokens: list[str] = []
+    for entry in chosen:
+        if entry.is_directory:
+            continue
+        member = _member(entry)
+        head = member.data[: keys.HEAD_BYTES]
+        if (
+            entry.name not in named
+            and len(member.data) == len(head)
+            and keys.is_key_content(entry.name, head)
+        ):
+            left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
+            continue
+        if keys.is_source(entry.name) and keys.holds_token(head):
+            tokens.append(entry.name)
+        members.append(member)
+    directories = _empty(chosen, members)
+    archive = zips.pack([*members, *(zips.Member(name, b"") for name in directories)])
     if limit is not None and len(archive) > limit:
         sizes = [(size, name) for name, size in zips.compressed_sizes(archive).items()]
         raise _too_large(len(archive), " compressed", sizes)
-    return Code(archive, tuple(sorted(file.name for file in chosen)), tuple(notices + walk.notices))
+    files = tuple((member.name, len(member.data)) for member in sorted(members))
+    warnings = (_TOKENS.format(", ".join(sorted(tokens))),) if tokens else ()
+    return Code(archive, files, directories, tuple(left_out), warnings)
 
 
-class _Walk:
-    """A walk over a tree, that leaves out what nobody ever means to send."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.notices: list[str] = []
-        self._real_root = root.resolve()
-        self._count = 0
-
-    def files(self) -> Iterator[_File]:
-        yield from self._below(self.root, "", (self._real_root,))
-
-    def _below(self, directory: Path, prefix: str, ancestors: tuple[Path, ...]) -> Iterator[_File]:
-        try:
-            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-        except OSError as error:
-            raise RequestError(
-                f"cannot read {directory}: {error.strerror}", "name the files that are needed under files:"
-            ) from error
-        if prefix and any(entry.name in _DIRECTORY_MARKERS for entry in entries):
-            return
-        for entry in entries:
-            name = prefix + entry.name
-            try:
-                status = entry.stat()
-            except OSError:
-                self.notices.append(f"left out of the code: {name}, a link that leads nowhere")
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                if entry.name in _NEVER_DIRECTORIES or not (inner := self._enter(entry, name, ancestors)):
-                    continue
-                yield from self._below(Path(entry.path), name + "/", inner)
-            elif stat.S_ISREG(status.st_mode) and not entry.name.endswith(_NEVER_SUFFIXES):
-                self._count += 1
-                if self._count > MAX_FILES:
-                    raise RequestError(
-                        f"{self.root} holds more than {MAX_FILES} files, too many to be a job's code",
-                        "put the job in a directory of its own, or name what it needs under files:",
-                    )
-                yield _File(name, Path(entry.path), status.st_size)
-
-    def _enter(
-        self, entry: os.DirEntry[str], name: str, ancestors: tuple[Path, ...]
-    ) -> tuple[Path, ...] | None:
-        """The directories that we are in when we go into this one; None where we do not."""
-        real = Path(entry.path).resolve()
-        if entry.is_symlink() and (real in ancestors or not real.is_relative_to(self._real_root)):
-            why = "around in a circle" if real in ancestors else "out of the job's directory"
-            self.notices.append(f"left out of the code: {name}, a link that leads {why}")
-            return None
-        return (*ancestors, real)
+def _empty(chosen: Sequence[Entry], members: Sequence[zips.Member]) -> tuple[str, ...]:
+    """The directories that no file brings along, and no directory in them: a script may expect them."""
+    names = [*(member.name for member in members), *(entry.name for entry in chosen if entry.is_directory)]
+    brought = {f"{parent}/" for name in names for parent in with_parents(posixpath.dirname(name.rstrip("/")))}
+    return tuple(sorted(entry.name for entry in chosen if entry.is_directory and entry.name not in brought))
 
 
 def _ignore_patterns(directory: Path) -> list[Pattern]:
@@ -154,51 +180,56 @@ def _ignore_patterns(directory: Path) -> list[Pattern]:
         raise RequestError(f"cannot read {path}: {error}") from error
 
 
-def _automatic(found: list[_File], patterns: list[Pattern]) -> tuple[list[_File], list[str]]:
-    kept = [file for file in found if not ignored(file.name, patterns)]
-    models = [file for file in kept if file.name.endswith(_MODEL_SUFFIXES)]
-    keys = [file for file in kept if file.path.name in _KEY_FILES]
-    notices = []
-    if models:
-        notices.append(
-            f"left out of the code: {_listed(models)}; model files are usually what training makes, "
-            "so they are sent only when files: names them"
-        )
-    if keys:
-        notices.append(
-            f"left out of the code: {_listed(keys)}; such files usually hold keys, which anyone on the cluster "
-            "could read; pass variables under env:, or name the file under files:"
-        )
-    left_out = {*models, *keys}
-    return [file for file in kept if file not in left_out], notices
-
-
-def _listed(files: list[_File]) -> str:
-    names = ", ".join(file.name for file in files[:3])
-    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-    return f"{names}{more} ({say_size(sum(file.size for file in files))})"
-
-
-def _named(found: list[_File], patterns: Sequence[str], directory: Path) -> list[_File]:
-    chosen: dict[str, _File] = {}
-    for text in patterns:
-        try:
-            pattern = compile_pattern(text)
-        except ValueError as error:
-            raise RequestError(f"files: {error}") from None
-        matching = [file for file in found if pattern.matches(file.name)]
-        if pattern.exception:
-            for file in matching:
-                chosen.pop(file.name, None)
-        elif matching:
-            chosen.update((file.name, file) for file in matching)
+def _automatic(
+    found: list[Entry], patterns: list[Pattern], named: frozenset[str]
+) -> tuple[list[Entry], list[LeftOut]]:
+    kept, left_out = [], []
+    for entry in found:
+        if ignored(entry.name.rstrip("/"), patterns):
+            left_out.append(LeftOut(entry.name, tree.IGNORED, entry.size))
+        elif entry.name.endswith(_MODEL_SUFFIXES) and entry.name not in named:
+            left_out.append(LeftOut(entry.name, tree.MODELS, entry.size))
         else:
-            near = did_you_mean(text, [file.name for file in found])
-            raise RequestError(f"files: {text} matches no file in {directory}{near}")
+            kept.append(entry)
+    return kept, left_out
+
+
+def _listed(group: Sequence[LeftOut], most: int) -> str:
+    names = ", ".join(each.name for each in group[:most])
+    more = f" and {len(group) - most} more" if len(group) > most else ""
+    size = sum(each.size for each in group)
+    return f"{names}{more}" + (f" ({say_size(size)})" if size else "")
+
+
+def _patterns(texts: Iterable[str]) -> list[Pattern]:
+    try:
+        return [compile_pattern(text) for text in texts]
+    except ValueError as error:
+        raise RequestError(f"files: {error}") from None
+
+
+def _matches(pattern: Pattern, what: Entry | LeftOut) -> bool:
+    return pattern.matches(what.name.rstrip("/"))
+
+
+def _named(
+    found: list[Entry], left_out: list[LeftOut], patterns: Iterable[Pattern], directory: Path
+) -> list[Entry]:
+    chosen: dict[str, Entry] = {}
+    for pattern in patterns:
+        matching = [entry for entry in found if _matches(pattern, entry)]
+        if pattern.exception:
+            for entry in matching:
+                chosen.pop(entry.name, None)
+        elif matching:
+            chosen.update((entry.name, entry) for entry in matching)
+        elif not any(_matches(pattern, each) for each in left_out):
+            near = did_you_mean(pattern.text, [entry.name for entry in found])
+            raise RequestError(f"files: {pattern.text} matches no file in {directory}{near}")
     return list(chosen.values())
 
 
-def _member(file: _File) -> zips.Member:
+def _member(file: Entry) -> zips.Member:
     try:
         file.name.encode()
         data = file.path.read_bytes()

@@ -18,6 +18,7 @@ class Pattern(NamedTuple):
     text: str
     regex: re.Pattern[str]
     exception: bool = False
+    path: str = ""  # the text, tidied
 
     def matches(self, path: str) -> bool:
         """Whether the file, or a directory that it lies in, is meant."""
@@ -33,9 +34,14 @@ def compile_pattern(text: str) -> Pattern:
     exception = text.startswith("!")
     cleaned = posixpath.normpath(text[exception:].strip()).lstrip("/")
     try:
-        return Pattern(text, re.compile(_regex(cleaned), re.DOTALL), exception)
+        return Pattern(text, re.compile(_regex(cleaned), re.DOTALL), exception, cleaned)
     except re.error as error:
         raise ValueError(f"{text!r} is no pattern: {error}") from None
+
+
+def is_plain(text: str) -> bool:
+    """Whether a pattern is one path, written out."""
+    return not any(character in text for character in "*?[\\")
 
 
 def read_ignore_file(text: str) -> list[Pattern]:

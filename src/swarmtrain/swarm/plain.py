@@ -72,8 +72,11 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
         RequestError: something of the job has no form in a plain stack. ClusterError: the cluster has no place for it.
     """
     placement = choose(job.job, cluster)
-    members = zips.unpack(code.of(job).archive)
-    notices = [*placement.notices]
+    sent = code.of(job)
+    members = zips.unpack(sent.archive)
+    notices = [*placement.notices, *sent.notices]
+    if sent.directories:
+        notices.append(f"{', '.join(sent.directories)}: empty, and a plain stack carries files only")
     configs: list[Config] = []
     if len(members) > MAX_CONFIGS or any(len(member.data) > code.PART_BYTES for member in members):
         notices.append(
@@ -101,7 +104,7 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     document = render(job.job, placement, configs)
     header = _HEADER.format(job=job.job.name, file=STACK_FILE)
     files = {config.file: member.data for config, member in zip(configs, members, strict=True)}
-    return Plan(header + dump(document), files, placement, tuple(notices), has_ticket=False)
+    return Plan(header + dump(document), files, placement, tuple(notices), has_ticket=False, sent=sent)
 
 
 def render(job: Job, placement: Placement, configs: Sequence[Config]) -> Document:

@@ -14,9 +14,10 @@ from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.swarm import bundle, code, stack
 from swarmtrain.swarm.cluster import Cluster
-from swarmtrain.swarm.code import PLAN_MARKER
+from swarmtrain.swarm.code import Code
 from swarmtrain.swarm.placement import Placement, place
 from swarmtrain.swarm.task import check_environment, task_of
+from swarmtrain.swarm.tree import PLAN_MARKER
 from swarmtrain.wire import names
 from swarmtrain.wire.task import Ticket
 
@@ -31,12 +32,14 @@ class Plan:
         text: the stack, as it is printed and deployed.
         files: what becomes configs, by name; the ticket is not among them.
         notices: what was chosen for the user, and why.
+        sent: the code.
     """
 
     text: str
     files: Mapping[str, bytes]
     placement: Placement
     notices: tuple[str, ...]
+    sent: Code
     has_ticket: bool = True  # a plain stack has none
 
     def write(self, directory: Path, ticket: Ticket | None) -> Path:
@@ -90,6 +93,7 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
         {file.name: data for file, data in zip(files, contents.values(), strict=True)},
         placement,
         (*placement.notices, *sent.notices),
+        sent=sent,
     )
 
 

@@ -10,12 +10,13 @@ from typing import NamedTuple
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can hold
 _UNIX = 3
 _REGULAR = 0o100000
+_DIRECTORY = 0o040000
 
 
 class Member(NamedTuple):
     """One file of an archive."""
 
-    name: str  # relative, with slashes
+    name: str  # relative, with slashes; a directory's ends in one
     data: bytes
     executable: bool = False
 
@@ -28,7 +29,8 @@ def pack(members: Iterable[Member]) -> bytes:
             entry = zipfile.ZipInfo(member.name, _EPOCH)
             entry.create_system = _UNIX
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (_REGULAR | (0o755 if member.executable else 0o644)) << 16
+            mode = _REGULAR | (0o755 if member.executable else 0o644)
+            entry.external_attr = (_DIRECTORY | 0o755 if member.name.endswith("/") else mode) << 16
             archive.writestr(entry, member.data)
     return buffer.getvalue()
 
@@ -40,11 +42,12 @@ def compressed_sizes(archive: bytes) -> dict[str, int]:
 
 
 def unpack(archive: bytes) -> list[Member]:
-    """The files of an archive that `pack` made; none for no archive."""
+    """The files of an archive that `pack` made, less its directories; none for no archive."""
     if not archive:
         return []
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         return [
             Member(entry.filename, opened.read(entry), bool(entry.external_attr >> 16 & 0o111))
             for entry in opened.infolist()
+            if not entry.is_dir()
         ]

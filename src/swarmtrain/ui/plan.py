@@ -9,7 +9,9 @@ import click
 
 from swarmtrain.control.client import Client
 from swarmtrain.errors import RequestError
-from swarmtrain.ui import options, terminal
+from swarmtrain.ui import options, sending, terminal
+
+_MOST = 20  # files that are listed beside a stack
 
 _PLAN_HELP = """\
 Print the stack that `run` would deploy, and change nothing.
@@ -17,6 +19,8 @@ Print the stack that `run` would deploy, and change nothing.
 \b
   swarmtrain plan --image IMAGE -j 3x1 train.py > stack.yaml
   swarmtrain plan --image IMAGE --plain -o out train.py  # plain torchrun, for `docker stack deploy` without us
+
+The files that would be sent are listed on the standard error; `run --dry-run` lists them all, with what is left out.
 
 It asks the manager of the Swarm, since places and names are its nodes', and is refused without one.
 """
@@ -52,6 +56,8 @@ def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None
     planned = client.plan(loaded, plain=plain)
     for notice in (*loaded.notices, *planned.notices):
         terminal.say(notice)
+    for text in (*sending.files(planned.sent, most=_MOST), sending.total(planned.sent, loaded)):
+        terminal.words(text)
     if output is None:
         terminal.data(planned.text.encode())
         return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import signal
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from swarmtrain.control import view
 from swarmtrain.control.client import Submission
-from swarmtrain.ui import options, screen, terminal
+from swarmtrain.ui import options, screen, sending, terminal
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -26,6 +27,7 @@ Run SCRIPT with ARGS on every node, or what the job file says, and watch it.
   swarmtrain run -f job.yaml --nodes 2 -- --lr 0.2      # a job file, with changes
   swarmtrain run --on local -d train.py && swarmtrain attach train
   swarmtrain run --resume                               # go on with what was started here last
+  swarmtrain run --dry-run train.py                     # which files would be sent, and which would not
 
 As with Python and torchrun, what follows SCRIPT (with -m a module) belongs to it, so our options stand before it.
 Behind a job file they may go on, and what follows a -- are arguments of its script.
@@ -52,9 +54,12 @@ goes on, and `swarmtrain attach` shows it again.
     "--resume", is_flag=True, help="Go on where the job's latest run ended; alone, with the same words."
 )
 @click.option("--replace", is_flag=True, help="Stop the job's live run first.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything, list the files that would be sent, and start nothing."
+)
 @options.on
 @options.job_options
-def run(on: str | None, detach: bool, resume: bool, replace: bool, **flags: Any) -> int:
+def run(on: str | None, detach: bool, resume: bool, replace: bool, dry_run: bool, **flags: Any) -> int:
     """See _RUN_HELP."""
     if resume and options.names_nothing(flags):
         earlier = options.client(on).started_here(flags["name"])
@@ -62,13 +67,29 @@ def run(on: str | None, detach: bool, resume: bool, replace: bool, **flags: Any)
         flags = options.as_before(run, words, flags)
         terminal.say(f"as {earlier.id} was started: swarmtrain run {shlex.join(words)}")
     submission = options.client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
-    return start(submission, detach=detach)
+    return show(submission) if dry_run else start(submission, detach=detach)
+
+
+def show(submission: Submission) -> int:
+    """What a dry run says: everything that a run would say first, and what it would send."""
+    sent = submission.sent()
+    _say_choices(submission, but=sent.notices)
+    terminal.lines(sending.files(sent))
+    for text in (*sending.left_out(sent), *sent.warnings, sending.total(sent, submission.loaded)):
+        terminal.words(text)
+    terminal.words(f"{submission.run.id} was not started")
+    return 0
+
+
+def _say_choices(submission: Submission, but: Sequence[str] = ()) -> None:
+    for text in (*submission.loaded.notices, *(notice.text for notice in submission.notices)):
+        if text not in but:
+            terminal.say(text)
 
 
 def start(submission: Submission, *, detach: bool = False) -> int:
     """Submit what was prepared and show it to its end; return the exit code."""
-    for notice in (*submission.loaded.notices, *(notice.text for notice in submission.notices)):
-        terminal.say(notice)
+    _say_choices(submission)
     for handle in submission.in_the_way:
         terminal.say(f"stopping {handle.id} first, as --replace says")
     handle = submission.handle()

@@ -1,0 +1,46 @@
+"""What a run would send, as text: for `run --dry-run` and `plan`. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarmtrain.job import LoadedJob
+    from swarmtrain.swarm.code import Code
+
+_NAMES = 20  # of what is left out for one reason
+
+
+def files(sent: Code, most: int | None = None) -> list[str]:
+    """A line for each file, its size first, and for each empty directory.
+
+    Args:
+        most: only so many, the largest.
+    """
+    from swarmtrain.job.units import say_size
+
+    shown = sent.files
+    if most is not None and len(shown) > most:
+        shown = tuple(sorted(shown, key=lambda file: -file[1])[:most])
+    lines = [f"{say_size(size):>9}  {name}" for name, size in shown]
+    if len(shown) < len(sent.files):
+        lines.append(f"{'...':>9}  and {len(sent.files) - len(shown)} smaller ones")
+    return lines + [f"{'empty':>9}  {name}" for name in sent.directories]
+
+
+def left_out(sent: Code) -> list[str]:
+    """A line for each reason to leave something out."""
+    from swarmtrain.swarm import code
+
+    return code.said(sent.left_out, _NAMES)
+
+
+def total(sent: Code, loaded: LoadedJob) -> str:
+    """How much goes, and what goes beside the files."""
+    from swarmtrain.job.units import say_size
+
+    raw = sum(size for _, size in sent.files)
+    count = len(sent.files)
+    text = f"{count} file{'' if count == 1 else 's'}, {say_size(raw)}, {say_size(len(sent.archive))} zipped"
+    variables = ", ".join(loaded.environment)
+    return text + (f"; and, as a secret, the variables {variables}" if variables else "")
