@@ -149,6 +149,9 @@ def pulse(
     activity: Activity = Activity.NONE,
     resumed: int = 0,
     paused: int = 0,
+    lived: float | None = None,
+    sign: str = "",
 ) -> list[Any]:
     """A worker's pulse, as agents send it."""
-    return [g, rank, step, 3 * step, int(activity), int(source), paused, 0.1 * step, resumed, quiet, first]
+    numbers = [g, rank, step, 3 * step, int(activity), int(source), paused, 0.1 * step, resumed]
+    return [*numbers, quiet, first, lived, sign]

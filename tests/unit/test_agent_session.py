@@ -195,6 +195,16 @@ def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_t
     assert agent._patience() == 180
 
 
+def test_workers_that_work_on_without_a_step_are_not_given_up_by_an_agent_that_is_cut_off(
+    tmp_path: Path,
+) -> None:
+    agent = Scene(tmp_path).agent
+    assert agent._last_move(10.0, 100.0, still=False) == 100.0  # steps, or output
+    assert agent._last_move(10.0, 100.0, still=True) == 10.0
+    agent.share.signs._last[0] = (95.0, "processor time")
+    assert agent._last_move(10.0, 100.0, still=True) == 95.0
+
+
 def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 

@@ -13,6 +13,7 @@ import pytest
 
 from swarmtrain.coordinator.frames import place
 from swarmtrain.coordinator.hang import Rank, Straggler, culprit, straggler
+from swarmtrain.coordinator.stall import outlook
 from swarmtrain.wire.pulse import Activity
 
 HANGS = Path(__file__).parent / "hangs"
@@ -202,3 +203,36 @@ def test_a_straggler_is_described() -> None:
     assert straggler({0: 0.11, 1: 1.32, 2: 0.13}, 1.5, 200) == Straggler(
         1, 11.0, "rank 1 takes 1.3 s a step for its own work, 11.0 times as long as the others (120 ms)"
     )
+
+
+WORKS = (980.0, 1, "processor time")
+
+
+@pytest.mark.parametrize(
+    ("alive", "quiet", "limit", "sure", "said"),
+    [
+        (None, 30.0, 300.0, False, ""),
+        (WORKS, 30.0, 300.0, False, "; rank 1 works (processor time)"),
+        (
+            WORKS,
+            300.0,
+            300.0,
+            True,
+            "; rank 1 works (processor time), so it is left alone. The process group's own",
+        ),
+        ((900.0, 1, "processor time"), 300.0, 300.0, True, ""),  # it is begun anew, and that is told then
+        (
+            None,
+            300.0,
+            300.0,
+            False,
+            "; no rank shows a sign of life. The script takes no snapshots, so it is not",
+        ),
+        (WORKS, 30.0, None, False, ""),  # a person's limit is kept whatever else moves
+    ],
+)
+def test_what_becomes_of_a_stand_still_is_told(
+    alive: tuple[float, int, str] | None, quiet: float, limit: float | None, sure: bool, said: str
+) -> None:
+    told = outlook(alive, 1_000.0, quiet, limit, sure)
+    assert told.startswith(said) and bool(told) is bool(said)

@@ -157,6 +157,43 @@ def test_a_node_that_keeps_dying_is_left_out_and_does_not_spin_the_run() -> None
         play(scene)
 
 
+@pytest.mark.parametrize("cooperative", [True, False])
+@pytest.mark.parametrize("minutes", [2, 12])
+def test_a_rank_that_works_alone_for_long_is_told_of_and_let_work(cooperative: bool, minutes: int) -> None:
+    with world(2, nodes_min=2, nodes_max=2, cooperative=cooperative) as it:
+
+        def scene() -> None:
+            it.run.progress.saves = cooperative
+            it.until(30.0, lambda: it.steps.get(1, 0) >= 50)
+            it.works_until = it.clock.now + 60 * minutes
+            it.until(60 * minutes, lambda: it.run.current.failures)
+            assert it.until(10, lambda: it.trains_on == 2)
+            assert (it.run.current.generation.number, it.run.current.failures) == (1, [])
+            assert it.looks() == (1 if minutes == 2 else 2)
+
+        play(scene)
+
+
+@pytest.mark.parametrize(
+    ("saves", "hang_timeout", "begun_anew"),
+    [(True, None, True), (False, None, False), (False, 100.0, True), (True, 0.0, False)],
+)
+def test_a_group_that_does_nothing_is_begun_anew_where_that_costs_little_or_a_person_said_when(
+    saves: bool, hang_timeout: float | None, begun_anew: bool
+) -> None:
+    with world(2, nodes_min=2, nodes_max=2, cooperative=saves, hang_timeout=hang_timeout) as it:
+
+        def scene() -> None:
+            it.run.progress.saves = saves
+            it.until(30.0, lambda: it.steps.get(1, 0) >= 50)
+            it.hangs_until = it.clock.now + 600.0
+            it.until(590.0, lambda: it.run.current.generation.number > 1)
+            assert (it.run.current.generation.number > 1) is begun_anew
+            assert bool(it.looks()) is (hang_timeout != 0.0)
+
+        play(scene)
+
+
 def test_a_program_that_always_fails_ends_soon() -> None:
     for at in (0, 60):
         with world(2, nodes_min=2, nodes_max=2) as it:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -252,7 +253,7 @@ WATCH: Cases = {
         but(running(A, B, advance=STEADY, heard=59.9), "b", idle=True, gone=50.0),
         ELASTIC,
         60.0,
-        Wait(63.9),
+        Wait(74.9),
     ),
     "all were silent for too long": (
         running(A, B, advance=STEADY, heard=50.0),
@@ -299,8 +300,16 @@ WATCH: Cases = {
     "all have paused": (running(A, B, paused=True, members=(A, B)), ELASTIC, 50.0, Regather()),
 }
 
-STILL = running(A, B, heard=1e9, advance=CANDID)
-UNTOLD = running(A, B, heard=1e9, advance=STEADY)
+STILL = running(A, B, heard=1e9, advance=CANDID, saves=True)
+UNTOLD = running(A, B, heard=1e9, advance=STEADY, saves=True)
+UNSAVED = running(A, B, heard=1e9, advance=STEADY)  # all would be lost for a suspicion
+
+
+def alive(view: View, lived: float, **fields: Any) -> View:
+    """A rank worked at that moment, though no step was made."""
+    return dataclasses.replace(view, advance=dataclasses.replace(view.advance, lived=lived), **fields)
+
+
 SLOW = dataclasses.replace(CANDID, usual=5.0)
 HANG: Cases = {
     "no step for a moment": (STILL, ELASTIC, 51.0, Wait(79.9)),
@@ -329,7 +338,7 @@ HANG: Cases = {
         dataclasses.replace(STILL, advance=dataclasses.replace(STEADY, steps=4)),
         ELASTIC,
         5_000.0,
-        Wait(1e9 + 4),
+        Wait(1e9 + 15),
     ),
     "the first step is still to come": (
         dataclasses.replace(STILL, advance=Advance(steps=9, usual=0.1)),
@@ -341,7 +350,7 @@ HANG: Cases = {
         dataclasses.replace(STILL, advance=dataclasses.replace(STEADY, busy=True)),
         ELASTIC,
         5_000.0,
-        Wait(1e9 + 4),
+        Wait(1e9 + 15),
     ),
     "the workers are asked to pause": (
         dataclasses.replace(STILL, pausing_until=6_000.0),
@@ -362,11 +371,71 @@ HANG: Cases = {
         500.0,
         Wait(954.0),
     ),
+    "a rank works, so they do not hang": (alive(STILL, 105.0, looked=99.9), ELASTIC, 109.9, Look()),
+    "which is told once": (alive(STILL, 105.0, looked=109.9), ELASTIC, 110.0, Wait(155.0)),
+    "and for as long as it works": (alive(STILL, 7_000.0, looked=109.9), ELASTIC, 7_010.0, Wait(7_050.0)),
+    "it works no more": (alive(STILL, 105.0, looked=155.0), ELASTIC, 165.0, Hang(60.0)),
+    "a long evaluation on one rank": (alive(UNTOLD, 380.0, looked=349.9), ELASTIC, 390.0, Wait(670.0)),
+    "a limit that a person has set counts steps alone": (
+        alive(STILL, 59.0),
+        dataclasses.replace(ELASTIC, hang=10.0),
+        59.9,
+        Hang(10.0),
+    ),
+    "without snapshots, nothing moves": (
+        dataclasses.replace(UNSAVED, looked=79.9),
+        ELASTIC,
+        300.0,
+        Wait(349.9),
+    ),
+    "without snapshots, nothing has moved for long, which is told": (
+        dataclasses.replace(UNSAVED, looked=79.9),
+        ELASTIC,
+        349.9,
+        Look(),
+    ),
+    "and nothing is done about it": (
+        dataclasses.replace(UNSAVED, looked=349.9),
+        ELASTIC,
+        90_000.0,
+        Wait(1e9 + 15),
+    ),
+    "without snapshots, but with a limit that a person has set": (
+        UNSAVED,
+        dataclasses.replace(ELASTIC, hang=10.0),
+        59.9,
+        Hang(10.0),
+    ),
+    "without snapshots, but a process is stopped beyond doubt": (
+        dataclasses.replace(UNSAVED, looked=340.0, halted=True),
+        ELASTIC,
+        349.9,
+        Hang(300.0),
+    ),
+    "processes whose scripts have ended work on": (
+        alive(dataclasses.replace(UNSAVED, left=60.0), 300.0, looked=99.0),
+        dataclasses.replace(ELASTIC, hang_watched=True),
+        360.0,
+        Look(),
+    ),
+    "processes whose scripts have ended do nothing any more": (
+        alive(running(A, B, heard=1e9, left=60.0), 300.0),
+        ELASTIC,
+        600.0,
+        Stop(),
+    ),
+    "they have ended just now": (running(A, B, heard=1e9, left=590.0), ELASTIC, 600.0, Wait(890.0)),
+    "they may take what time they like": (
+        running(A, B, heard=1e9, left=60.0),
+        dataclasses.replace(ELASTIC, hang_watched=False),
+        5_000.0,
+        Wait(1e9 + 15),
+    ),
     "hangs are not looked for": (
         STILL,
         dataclasses.replace(ELASTIC, hang_watched=False),
         5_000.0,
-        Wait(1e9 + 4),
+        Wait(1e9 + 15),
     ),
 }
 
@@ -513,6 +582,24 @@ SETTLE: Cases = {
         ONCE,
         50.0,
         End(Outcome.FAILED),
+    ),
+    "all had left their last line of code": (
+        stopping(A, B, failed=True, history=(failure(),), members=(A, B), left=40.0),
+        THREE,
+        50.0,
+        End(Outcome.FAILED, "every rank had left its last line of code, so it is not begun anew"),
+    ),
+    "all have left their last line of code, and the processes are gone": (
+        stopping(A, B, members=(A, B), left=40.0),
+        THREE,
+        50.0,
+        End(Outcome.SUCCEEDED),
+    ),
+    "all have left their last line of code, and what they wrote is on its way": (
+        but(stopping(A, B, members=(A, B), left=40.0), "a", drained=False),
+        THREE,
+        50.0,
+        Wait(60.0),
     ),
     "a node has left": (stopping(A, B, members=(A, B)), THREE, 50.0, Regather()),
     "what has ended stays ended": (gathering(A, B, C, phase=Phase.ENDED), THREE, 500.0, Wait(None)),

@@ -356,6 +356,7 @@ def test_a_launcher_that_sees_trouble_does_not_end_a_run_that_has_begun(stage: T
 
 def test_a_stand_still_is_looked_at_once(stage: Theatre) -> None:
     run = stage.make()
+    run.progress.saves = True
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")

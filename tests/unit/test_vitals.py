@@ -90,3 +90,22 @@ def test_where_nobody_counts_there_is_no_step() -> None:
     assert (vitals.step(), vitals.resumed()) == (6, None)
     take(vitals, 10.0, 1, 8, resumed=5)
     assert (vitals.step(), vitals.resumed(), vitals.advance().steps) == (8, 5, 6)
+
+
+def test_the_last_sign_of_life_is_that_of_any_rank_and_outlasts_a_sleep_of_the_coordinator() -> None:
+    vitals = Vitals(2)
+    take(vitals, 100.0, 0, 5)
+    take(vitals, 100.0, 1, 5)
+    assert (vitals.alive(), vitals.advance().lived) == (None, None)
+    take(vitals, 140.0, 0, 5, lived=3.0, sign="processor time")
+    take(vitals, 140.0, 1, 5, lived=12.0, sign="bytes read or written")
+    assert vitals.alive() == (137.0, 0, "processor time")
+    vitals.slept(60.0)
+    assert vitals.advance().lived == 197.0
+
+
+def test_numbers_that_a_worker_makes_up_are_nobodys_end() -> None:
+    vitals = Vitals(1)
+    take(vitals, 100.0, 0, 5, activity=99, source=77)
+    assert vitals.beats[0].activity is Activity.NONE
+    assert vitals.step() is None

@@ -107,6 +107,8 @@ class World:
         self.moved: dict[int, float] = {}  # when a generation last made a step
         self.broken: set[int] = set()  # generations of which a connection has closed
         self.jammed = False  # workers do not answer a pause
+        self.works_until = 0.0  # a rank works by itself, and the others wait for it
+        self.hangs_until = 0.0  # no rank does anything
         self.up = True
         self.run = stage.make(1, **task)
         self.seen = len(self.run.journal.events)
@@ -320,7 +322,7 @@ class World:
                         node.disk = self.steps[g]
                         for rank in node.live:
                             rank.ended, rank.code, rank.paused = True, 0, True
-                elif booted:
+                elif booted and self.clock.now >= max(self.works_until, self.hangs_until):
                     self._step(g, nodes, live)
             elif g in self.broken or any(rank.ended and not rank.paused and rank.code != 0 for rank in ranks):
                 self._break(nodes)
@@ -384,6 +386,8 @@ class World:
             source=Source.COOPERATIVE if self.cooperative else Source.WATCHED,
             activity=Activity.NONE if rank.last is not None else Activity.START,
             resumed=rank.resumed if self.cooperative else 0,
+            lived=0.0 if rank.rank == 0 and self.clock.now < self.works_until else None,
+            sign="processor time",
         )
 
     # ---- what is always true -------------------------------------------------------------------------------------
@@ -410,6 +414,11 @@ class World:
     def _all_there(self) -> bool:
         g = self.run.current.generation.number
         return sum(len(node.live) for node in self.nodes if node.generation == g) == self.sizes.get(g)
+
+    def looks(self) -> int:
+        """How often the first node was asked what its workers do."""
+        link = self.nodes[0].link
+        return len(link.all("stacks")) if link is not None else 0
 
     @property
     def trains_on(self) -> int:

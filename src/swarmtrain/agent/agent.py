@@ -40,7 +40,7 @@ class Agent:
         self._task, self._settings = task, settings
         choices = choose(task, ticket.env, dict(os.environ))
         self.line = Line(choices.notes)
-        self.share = Share(task, ticket, settings, choices.env, self.line)
+        self.share = Share(task, ticket, settings, choices, self.line)
         self.session = Session(ticket, settings, choices, self.share, self.line)
         self._background = Background()
         self._exit_code = 0
@@ -76,8 +76,7 @@ class Agent:
                 ([pulse[:4] for pulse in workers.pulses()], self.share.pump.written()),
                 progress,
             )
-            if self.line.channel is not None or progress != before:
-                moved = now
+            moved = self._last_move(moved, now, still=progress == before)
             begun, before_begun = workers.begun(), begun
             if now - told >= _BEAT_SECONDS or (begun and not before_begun):
                 told = now
@@ -88,8 +87,13 @@ class Agent:
                 moved = now
             await asyncio.sleep(_BEAT_SECONDS if begun else _PULSE_SECONDS)
 
+    def _last_move(self, moved: float, now: float, *, still: bool) -> float:
+        """When there last was a coordinator, or progress, or another sign of life of the workers; after ``moved``."""
+        led = self.line.channel is not None
+        return max(moved, self.share.signs.newest(), now if led or not still else 0.0)
+
     def _patience(self) -> float:
-        """Seconds without a coordinator and without progress after which the workers are stopped.
+        """Seconds without a coordinator, progress or a sign of life after which the workers are stopped.
 
         A node that trains by itself has less: the coordinator may be where it begins another generation without it.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def gpus(env: Mapping[str, str]) -> int:
         return 0
     named = env.get(VISIBLE)
     return 0 if named == "" else usable(visible(named, cards()))
+
+
+def gpu_use() -> bool:
+    """Whether any GPU of this node computes just now."""
+    ask = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return any(line.strip().isdecimal() and int(line) > 0 for line in told.stdout.splitlines())
 
 
 def reserved_gpus(env: Mapping[str, str]) -> int | None:

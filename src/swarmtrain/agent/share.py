@@ -6,19 +6,19 @@ Session.py brings the coordinator's orders; what comes of them goes back through
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from swarmtrain.agent import memory
-from swarmtrain.agent.choices import Settings
+from swarmtrain.agent.choices import Choices, Settings
 from swarmtrain.agent.environment import Node, Part
 from swarmtrain.agent.home import Home
 from swarmtrain.agent.line import Background, Line
 from swarmtrain.agent.pump import Key, Pump
 from swarmtrain.agent.segments import Segments
+from swarmtrain.agent.signs import Signs
 from swarmtrain.agent.spawner import Life, Spawner
-from swarmtrain.agent.stacks import stacks, stopped
+from swarmtrain.agent.stacks import halted, stopped
 from swarmtrain.agent.workers import Workers
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire.frames import Message
@@ -33,22 +33,23 @@ class Share:
     """What one node does for a run.
 
     Args:
-        env: what all its workers find in their environment.
+        choices: what holds for all generations here, such as their environment.
 
     Attributes:
         home: its directories; None before the first welcome.
         workers: those of the last generation that this node was told to begin, with all that is true of it alone.
+        signs: of their life, while they make no steps.
     """
 
-    def __init__(
-        self, task: Task, ticket: Ticket, settings: Settings, env: Mapping[str, str], line: Line
-    ) -> None:
+    def __init__(self, task: Task, ticket: Ticket, settings: Settings, choices: Choices, line: Line) -> None:
         self._ticket, self._settings, self._line = ticket, settings, line
         start = "cold" if task.kind == "command" else task.start
-        self.spawner = Spawner(start, env, line.note, line.trouble)
-        self._workers_of = partial(Workers, task, env, self._worker_changed, line.note)
+        self.spawner = Spawner(start, choices.env, line.note, line.trouble)
+        self._workers_of = partial(Workers, task, choices.env, self._worker_changed, line.note)
         self.workers = self._workers_of()
         self.segments = Segments(lambda: self.home.memory if self.home is not None else None)
+        self._gpus = choices.gpus
+        self.signs = Signs(self.workers)
         self.pump = Pump()
         self.home: Home | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
@@ -114,7 +115,7 @@ class Share:
 
     def beat(self) -> None:
         """Say that this node lives, and how its workers get on."""
-        self._line.beat(self.workers.pulses())
+        self._line.beat([[*pulse, *self.signs.of(pulse[1])] for pulse in self.workers.pulses()])
 
     # ---- its place -------------------------------------------------------------------------------------------
 
@@ -160,8 +161,10 @@ class Share:
             return
         self.workers.release()
         self.workers = self._workers_of(start["g"], start.get("nodes", 1))
+        self.signs = Signs(self.workers, spinning=start.get("backend") == "nccl", gpus=self._gpus)
         self._background.run(self._start(self.workers, start))
         self._background.run(self._finish(self.workers))
+        self._background.run(self.signs.watch(lambda: self._line.channel is None))
 
     async def _start(self, workers: Workers, start: Message) -> None:
         await self._prepared.wait()
@@ -227,12 +230,14 @@ class Share:
     def look(self, generation: int) -> None:
         """Find out what the workers of a generation are doing, for a coordinator that sees no progress."""
         if generation == self.generation:
-            self._background.run(self._answer_stacks(self.workers))
+            self._background.run(self._answer_stacks(self.workers, self.signs))
 
-    async def _answer_stacks(self, workers: Workers) -> None:
+    async def _answer_stacks(self, workers: Workers, signs: Signs) -> None:
         pids = workers.pids()
-        texts = await stacks(pids, workers.stack_files())
-        found = {rank: {"stack": text, "stopped": stopped(pids[rank])} for rank, text in texts.items()}
+        found = {
+            rank: {"stack": text, "stopped": stopped(pids[rank]), "halted": halted(pids[rank])}
+            for rank, text in (await signs.stacks(pids)).items()
+        }
         await self._line.send({"stacks": {"g": workers.generation, "ranks": found}})
 
     async def end(self) -> None:

@@ -53,8 +53,17 @@ async def _stack(pid: int, file: Path | None, patience: float) -> str:
 
 def stopped(pid: int) -> bool | None:
     """Whether a process is stopped, by a signal or a debugger; None when it has gone."""
-    state = _status(pid).get("State", "").split()[:1]
-    return state[0] in "Tt" if state else None
+    state = _state(pid)
+    return state in "Tt" if state else None
+
+
+def halted(pid: int) -> bool:
+    """Whether a process is stopped by a signal, and so does nothing until another one comes."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
+    return "".join(_status(pid).get("State", "").split()[:1])
 
 
 def _answers(pid: int) -> bool:

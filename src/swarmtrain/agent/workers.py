@@ -155,6 +155,15 @@ class Workers:
         steps = [(pulse, pulse.step - pulse.resumed - 1) for pulse in self._pulses.values()]
         return max(((p.stepped_ns - p.first_ns) / 1e9 / made for p, made in steps if made > 0), default=0.0)
 
+    def stood(self) -> float:
+        """Seconds since any worker made a step; for ever while none has."""
+        newest = max((pulse.stepped_ns for pulse in self._pulses.values()), default=0)
+        return (time.monotonic_ns() - newest) / 1e9
+
+    def is_watched(self) -> bool:
+        """Whether somebody may take a stand-still of these workers for a hang: they have made steps, or are done."""
+        return any(pulse.stepped_ns or pulse.ended for pulse in self._pulses.values())
+
     def begun(self) -> bool:
         """Whether every worker has made a step."""
         return all(pulse.first_ns for pulse in self._pulses.values())

@@ -18,7 +18,7 @@ from swarmtrain.coordinator.healing import EARLY_SECONDS, Attempt
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.peers import Peer, Worker
 from swarmtrain.coordinator.roll import Roll
-from swarmtrain.coordinator.stall import Stall
+from swarmtrain.coordinator.stall import Stall, outlook
 from swarmtrain.coordinator.vitals import Vitals
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.pulse import Activity
@@ -73,6 +73,7 @@ class Current:
         self.stopping_until = 0.0
         self.before = Before()
         self._slow: set[int] = set()  # ranks that were named as stragglers
+        self._left: float | None = None
 
     # ---- what it is ------------------------------------------------------------------------------------------
 
@@ -91,11 +92,15 @@ class Current:
         """Whether every worker has gone with its work done."""
         return bool(self.workers) and all(worker.done for worker in self.workers.values())
 
-    def left(self) -> bool:
-        """Whether every rank has left its last line of code: what remains is the interpreters' own ending."""
+    def left(self) -> float | None:
+        """Since when every rank has left its last line of code, monotonic: what remains is the interpreters' own."""
         ending = {rank for rank, beat in self.vitals.beats.items() if beat.activity is Activity.ENDING}
         workers = self.workers.values()
-        return bool(workers) and all(worker.done or worker.rank in ending for worker in workers)
+        if self.paused() or not workers or not all(each.done or each.rank in ending for each in workers):
+            self._left = None
+        elif self._left is None:
+            self._left = time.monotonic()
+        return self._left
 
     def paused(self) -> bool:
         """Whether every worker has left with its work saved, as it was asked to."""
@@ -236,16 +241,25 @@ class Current:
         text = f"no step for {limit:.0f} s: {what}"
         self.fail(Failure("hang", node, self._journal.clock.now(), text, rank=rank, traceback=finding.stack))
 
-    def report_stall(self) -> None:
-        """Say whom the others wait for, as far as it is known by now."""
-        quiet = time.monotonic() - (self.vitals.stepped() or 0.0)
+    def report_stall(self, limit: float | None, saves: bool) -> None:
+        """Say whom the others wait for, as far as it is known by now, and what becomes of it.
+
+        Args:
+            limit: seconds without any sign of life after which they hang; None where a person has set how long.
+            saves: the program takes snapshots.
+        """
+        now = time.monotonic()
+        quiet = now - (self.vitals.stepped() or 0.0)
         finding = self.stall.find(self.vitals.beats, self.workers)
-        self._journal.append("stall", f"no step for {quiet:.0f} s: {finding.text}", rank=finding.rank)
+        then = outlook(self.vitals.alive(), now, quiet, limit, saves or self.stall.halted())
+        self._journal.append("stall", f"no step for {quiet:.0f} s: {finding.text}{then}", rank=finding.rank)
 
     def slept(self, seconds: float) -> None:
         """This process was frozen for so long, so nothing of that time counts."""
         self.vitals.slept(seconds)
         self.stopping_until += seconds
+        if self._left is not None:
+            self._left += seconds
         if self.pausing is not None:
             self.pausing = self.pausing._replace(until=self.pausing.until + seconds)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from swarmtrain.coordinator.healing import Again, GiveUp, judge, left_out
 from swarmtrain.coordinator.terms import (
+    Advance,
     Assignment,
     Decision,
     End,
@@ -57,7 +58,7 @@ def decide(view: View, policy: Policy, now: float) -> Decision:
 
 
 def auto_hang(usual: float, candid: bool) -> float:
-    """Seconds without a step after which a group hangs.
+    """Seconds without a step, and without any other sign of life, after which a group hangs.
 
     Args:
         usual: seconds of a step.
@@ -141,7 +142,7 @@ def _watch(view: View, policy: Policy, now: float) -> Decision:
     if lost:
         return Lose(lost)
     until = list(leases.values())
-    for look in (_watch_steps, _watch_members):
+    for look in (_watch_steps, _watch_the_end, _watch_members):
         decision = look(view, policy, now)
         if not isinstance(decision, Wait):
             return decision
@@ -159,7 +160,9 @@ def _leases(view: View, policy: Policy, now: float) -> dict[str, float]:
     stepped = advance.stepped
     ends = {}
     for member in _at_work(view):
-        blind = stepped is None and member.gone is None
+        # Where no steps were made when it fell silent, their absence says nothing of it.
+        stood = stepped is None or stepped + max(policy.lease, 3 * (advance.usual or 0.0)) < member.heard
+        blind = stood and member.gone is None
         lease = policy.lease_blind if blind else policy.lease
         if len(view.taking_part) == 1:
             lease = policy.lease_alone
@@ -183,13 +186,32 @@ def _watch_steps(view: View, policy: Policy, now: float) -> Decision:
     if not all(_in_touch(member, now) for member in _at_work(view)):
         return Wait()  # steps may be made, and nobody tells of them
     limit = auto_hang(advance.usual, advance.candid) if policy.hang is None else policy.hang
-    end = advance.stepped + limit
-    if now >= end:
+    end = _quiet_since(advance, policy) + limit
+    sure = policy.hang is not None or view.saves or view.halted  # else all would be lost for a suspicion
+    if sure and now >= end:
         return Hang(limit)
     first = advance.stepped + min(limit / 2, max(_LOOK_SECONDS, _HANG_STEPS / 2 * advance.usual))
-    last = max(first, end - _LAST_LOOK)  # what was seen long ago says little of why they stand still now
-    due = first if view.looked is None else last if view.looked < last else end
-    return Look() if due <= now < end else Wait(due)
+    # What was seen long ago says little of why they stand still now; and who works on is told of, too.
+    last = max(first, end - _LAST_LOOK if sure else end)
+    looks = sorted((first, advance.stepped + limit, last))
+    due = next((moment for moment in looks if view.looked is None or view.looked < moment), None)
+    if due is None or (sure and due >= end):
+        return Wait(end if sure else None)
+    return Look() if now >= due else Wait(due)
+
+
+def _quiet_since(advance: Advance, policy: Policy) -> float:
+    """The last sign of life, of which steps are one; the only one that counts where a person has set the limit."""
+    stepped = advance.stepped or 0.0
+    return stepped if policy.hang is not None else max(stepped, advance.lived or 0.0)
+
+
+def _watch_the_end(view: View, policy: Policy, now: float) -> Decision:
+    """Whether processes whose scripts have ended do not end themselves, and do nothing any more."""
+    if view.left is None or not policy.hang_watched:
+        return Wait()
+    end = max(view.left, _quiet_since(view.advance, policy)) + (policy.hang or _HANG_SECONDS_UNTOLD)
+    return Stop() if now >= end else Wait(end)
 
 
 def _watch_members(view: View, policy: Policy, now: float) -> Decision:
@@ -219,9 +241,9 @@ def _settle(view: View, policy: Policy, now: float) -> Decision:
     """The workers are being stopped: what comes when they are."""
     late = now >= view.stopping_until
     verdict = judge(view.history, policy.restart, now) if view.failed and view.history else GiveUp()
-    if view.left and isinstance(verdict, Again):
+    if view.left is not None and isinstance(verdict, Again):
         verdict = GiveUp("every rank had left its last line of code, so it is not begun anew")
-    if view.left and not view.stop_asked and not view.failed:
+    if view.left is not None and not view.stop_asked and not view.failed:
         if _drained(view, now) or late:
             return End(Outcome.SUCCEEDED)
         return Wait(view.stopping_until)

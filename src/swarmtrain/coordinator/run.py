@@ -18,7 +18,7 @@ from swarmtrain.coordinator.current import Current
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import left_out
 from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.membership import decide
+from swarmtrain.coordinator.membership import auto_hang, decide
 from swarmtrain.coordinator.output import Filter, OutputStore, tail
 from swarmtrain.coordinator.peers import Bell
 from swarmtrain.coordinator.place import Place
@@ -202,7 +202,8 @@ class Run:
             failed=bool(current.failures),
             history=(*self.chronicle.history, *attempt),
             finished=current.over() and not paused,
-            left=current.left() and not paused,
+            left=current.left(),
+            halted=current.stall.halted(),
             paused=paused,
             taking_part=frozenset(current.generation.parts),
             stopping_until=current.stopping_until,
@@ -242,20 +243,25 @@ class Run:
 
         def report() -> None:
             if asked is self.current and asked.stall.looked is not None and self.phase is Phase.RUNNING:
-                asked.report_stall()
+                advance = asked.vitals.advance()
+                auto = None if self.policy.hang else auto_hang(advance.usual or 0.0, advance.candid)
+                asked.report_stall(auto, self.progress.saves)
 
         asyncio.get_running_loop().call_later(stall.PATIENCE, report)
 
     def _stop(self) -> None:
-        failed = bool(self.current.failures)
-        if failed and self.policy.restart.enabled and not self.stop_asked:
-            grace, how = RESTART_GRACE, "kill"
-        elif failed:
+        failed, why = (
+            bool(self.current.failures),
+            "stopped by a person" if self.stop_asked else "a node leaves",
+        )
+        grace, how = self.task.stop_grace, "save" if self.current.vitals.advance().cooperative else "term"
+        if failed:
+            why, grace, how = "a rank failed", FAILED_GRACE, "term"
+            if self.policy.restart.enabled and not self.stop_asked:
+                grace, how = RESTART_GRACE, "kill"
+        elif self.current.left() is not None:
+            why = "every rank has left its last line of code, and not all of their processes end"
             grace, how = FAILED_GRACE, "term"
-        else:
-            cooperative = self.current.vitals.advance().cooperative
-            grace, how = self.task.stop_grace, "save" if cooperative else "term"
-        why = "a rank failed" if failed else "stopped by a person" if self.stop_asked else "a node leaves"
         self.phase = Phase.STOPPING
         self.current.stop(grace, how, why)
 

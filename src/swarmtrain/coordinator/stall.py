@@ -10,6 +10,8 @@ from swarmtrain.coordinator.hang import Rank, culprit
 from swarmtrain.coordinator.peers import Worker
 from swarmtrain.coordinator.vitals import Beat
 
+_RECENT = 25.0  # seconds in which an agent has looked for signs of life twice
+_WAYS_OUT = "The process group's own timeout ends it, or `hang_timeout`, or `swarmtrain stop`"
 PATIENCE = 2.3  # seconds until every worker that can answer has
 
 
@@ -20,6 +22,29 @@ class Finding:
     text: str
     rank: int | None = None
     stack: str = ""
+
+
+def outlook(
+    alive: tuple[float, int, str] | None, now: float, quiet: float, limit: float | None, sure: bool
+) -> str:
+    """What becomes of a group that makes no steps, as the end of a sentence; empty where the next word says it.
+
+    Args:
+        alive: its last sign of life: when, of which rank, and which.
+        quiet: seconds since its last step.
+        limit: seconds without any sign after which it hangs; None where a person has set for how long no step may be
+            made.
+        sure: it is begun anew then.
+    """
+    if limit is None:
+        return ""
+    if alive is not None and now - alive[0] < _RECENT:
+        works = f"; rank {alive[1]} works ({alive[2]})"
+        return works if quiet < limit else f"{works}, so it is left alone. {_WAYS_OUT}"
+    if quiet < limit or sure:
+        return ""
+    why = "The script takes no snapshots, so it is not begun anew for that"
+    return f"; no rank shows a sign of life. {why}. {_WAYS_OUT}"
 
 
 @dataclass
@@ -36,6 +61,10 @@ class Stall:
     def hear(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
         """What a node's agent found out: by rank, its ``stack``, and whether it is ``stopped``."""
         self._answers |= {int(rank): answer for rank, answer in answers.items()}
+
+    def halted(self) -> bool:
+        """Whether a process is stopped by a signal, and will do nothing by itself."""
+        return any(answer.get("halted") for answer in self._answers.values())
 
     def over(self) -> None:
         """A step was made."""

@@ -43,7 +43,7 @@ class Policy:
         lease_alone: the same for the only member of a generation, which can go on by itself: longer than the time
             after which its agent gives up training without a coordinator.
         node_timeout: for how long a run that has begun waits for enough nodes.
-        hang: for how long no step may be made; None: as `auto_hang` says.
+        hang: for how long no step may be made, whatever else moves; None: as `auto_hang` says.
         hang_watched: whether hangs are looked for at all.
     """
 
@@ -110,6 +110,7 @@ class Advance:
 
     Attributes:
         stepped: when the last step was made; None before the first, or where steps are unknown.
+        lived: when a rank last showed another sign of life, while no step was made; None where none was seen.
         usual: median seconds of a step; None while unknown.
         steps: how many were seen in this generation.
         busy: a rank is in a phase that makes no steps: starting, evaluating, saving.
@@ -118,6 +119,7 @@ class Advance:
     """
 
     stepped: float | None = None
+    lived: float | None = None
     usual: float | None = None
     steps: int = 0
     busy: bool = False
@@ -157,7 +159,8 @@ class View:
         failed: something failed that this generation does not survive.
         history: how generations failed, on this clock; the current one is its last once `failed`.
         finished: every worker of this generation has gone with its work done.
-        left: every rank has left its last line of code, whether or not its process has ended.
+        left: since when every rank has left its last line of code, whether or not its process has ended; None: not.
+        halted: a process of it is stopped by a signal, and will do nothing by itself.
         paused: every worker has saved its work and left, because it was asked to.
         taking_part: nodes of the current generation.
         stopping_until: when members that do not report their workers' end are left out.
@@ -177,7 +180,8 @@ class View:
     failed: bool = False
     history: tuple[Attempt, ...] = ()
     finished: bool = False
-    left: bool = False
+    left: float | None = None
+    halted: bool = False
     paused: bool = False
     taking_part: frozenset[str] = frozenset()
     stopping_until: float = 0.0
@@ -218,7 +222,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Hang:
-    """No step has been made for too long: the generation fails."""
+    """No step has been made for too long, and nothing else moves either: the generation fails."""
 
     limit: float
 

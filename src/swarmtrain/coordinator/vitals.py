@@ -32,6 +32,8 @@ class Beat:
     resumed: int
     stepped: float | None
     first: float | None  # when it made its first step of this generation
+    lived: float | None = None  # when it last showed another sign of life, while it made no steps
+    sign: str = ""  # which
 
 
 class Vitals:
@@ -48,12 +50,12 @@ class Vitals:
         self.beats: dict[int, Beat] = {}
 
     def take(self, rank: int, pulse: Sequence[Any], now: float) -> bool:
-        """A rank's pulse, as `agent.workers.Workers.pulses` packs it: numbers, and times as seconds ago.
+        """A rank's pulse, as `agent.share.Share.beat` packs it: numbers, and times as seconds ago.
 
         Returns:
             Whether the rank has made a step since its last pulse.
         """
-        step, mark, activity, source, paused, busy, resumed, quiet, first_ago = pulse
+        step, mark, activity, source, paused, busy, resumed, quiet, first_ago, lived_ago, sign = pulse
         known = self.beats.get(rank)
         stepped = None if quiet is None else now - quiet
         moved = known is None or known.stepped is None or step > known.step
@@ -69,6 +71,8 @@ class Vitals:
             resumed=resumed,
             stepped=stepped,
             first=None if first_ago is None else (known and known.first) or now - first_ago,
+            lived=None if lived_ago is None else now - lived_ago,
+            sign=str(sign),
         )
         last = known.stepped if known is not None else None
         if (
@@ -86,10 +90,17 @@ class Vitals:
         for beat in self.beats.values():
             if beat.stepped is not None:
                 beat.stepped += seconds
+            if beat.lived is not None:
+                beat.lived += seconds
 
     def stepped(self) -> float | None:
         """When the last step was made by any rank."""
         return max((beat.stepped for beat in self.beats.values() if beat.stepped is not None), default=None)
+
+    def alive(self) -> tuple[float, int, str] | None:
+        """The last sign of life of ranks that make no steps: when, whose and which; None where none was seen."""
+        seen = [(beat.lived, rank, beat.sign) for rank, beat in self.beats.items() if beat.lived is not None]
+        return max(seen, default=None)
 
     def step(self) -> int | None:
         """The last step; None where nobody counts them."""
@@ -148,8 +159,10 @@ class Vitals:
         """All of this, as decisions see it."""
         beats = self.beats.values()
         complete = len(self.beats) == self._ranks > 0
+        alive = self.alive()
         return Advance(
             stepped=self.stepped(),
+            lived=alive[0] if alive is not None else None,
             usual=self.usual(),
             steps=max((beat.step - beat.resumed for beat in beats), default=0),
             busy=not complete or any(beat.activity is not Activity.NONE for beat in beats),

@@ -1,0 +1,196 @@
+"""Signs of life of workers that make no steps: processor time, bytes, processes that come and go, stacks that change.
+
+Share.py looks for them, and only while steps stand. A rank that waits in a collective of gloo's shows none of them.
+On NCCL it spins, and keeps the GPU busy, so that neither proves anything of it there: its stack must change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmtrain.agent.machine import gpu_use
+from swarmtrain.agent.stacks import stacks
+from swarmtrain.agent.workers import Workers
+from swarmtrain.wire.processes import descendants
+
+WINDOW = 10.0  # seconds between two looks
+_STACKS = (
+    30.0  # seconds between looks at the stacks where nothing else moves; and without a step before the first
+)
+_DUMPS, _APART = (
+    5,
+    0.3,
+)  # of a worker that spins: it is at the same line most of the time, and seconds between them
+# Shares of a processor. A main thread that waits with a time limit, as a data loader's does, takes 0.003 %; one that
+# looks twice a second at something, or computes anything at all, more than 0.05 %. gloo's own thread takes 0.3 %.
+_MAIN, _OTHER = 0.0001, 0.02
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a process has used so far.
+
+    Attributes:
+        threads: nanoseconds of processor time, by thread; the first is the main one.
+        moved: bytes read and written, by system calls and by devices.
+    """
+
+    threads: Mapping[int, int]
+    moved: int = 0
+
+
+Tree = Mapping[int, Process]  # by process id
+
+
+def tree(worker: int) -> dict[int, Process]:
+    """A worker and everything below it; empty when it has gone."""
+    found = {pid: _process(pid) for pid in (worker, *descendants(worker))}
+    return {pid: process for pid, process in found.items() if process.threads}
+
+
+def sign(before: Tree, after: Tree, seconds: float, spins: int | None = None) -> str:
+    """What has moved in a worker's processes within so many seconds, in words; empty where nothing has.
+
+    Args:
+        spins: a process whose own processor time proves nothing.
+    """
+    if not before or not after:
+        return ""
+    if before.keys() != after.keys():
+        return "processes come and go"
+    for pid, now in after.items():
+        if now.moved > before[pid].moved:
+            return "bytes read or written"
+        if pid == spins:
+            continue
+        for thread, used in now.threads.items():
+            share = (used - before[pid].threads.get(thread, 0)) / 1e9 / seconds
+            if share >= (_MAIN if thread == pid else _OTHER):
+                return "processor time"
+    return ""
+
+
+class Signs:
+    """The signs of life of one generation's workers on a node.
+
+    Args:
+        spinning: they wait for each other by spinning (NCCL).
+        gpus: this node has some.
+    """
+
+    def __init__(self, workers: Workers, *, spinning: bool = False, gpus: int = 0) -> None:
+        self._workers, self._spinning, self._gpus = workers, spinning, gpus
+        self._asking = asyncio.Lock()  # for stacks, which come through one file a worker
+        self._trees: dict[int, tuple[float, Tree]] = {}
+        self._dumps: dict[int, str] = {}
+        self._dumped = 0.0
+        self._last: dict[int, tuple[float, str]] = {}
+
+    def of(self, rank: int) -> tuple[float | None, str]:
+        """For a rank's pulse: seconds since its last sign, None where none was seen; and what it was."""
+        when, what = self._last.get(rank, (None, ""))
+        return None if when is None else round(time.monotonic() - when, 3), what
+
+    def newest(self) -> float:
+        """Monotonic time of the last sign of any worker; 0 where none was seen."""
+        return max((when for when, _ in self._last.values()), default=0.0)
+
+    async def watch(self, alone: Callable[[], bool]) -> None:
+        """Look again and again, until the workers are gone, whenever they make no steps and that may matter.
+
+        Args:
+            alone: whether there is no coordinator.
+        """
+        while not self._workers.done.is_set():
+            try:
+                await asyncio.wait_for(self._workers.done.wait(), WINDOW)
+            except (TimeoutError, asyncio.TimeoutError):
+                pass
+            stood, pids = self._workers.stood(), self._workers.pids()
+            if pids and stood >= WINDOW and (self._workers.is_watched() or alone()):
+                await self.look(pids, stood - 10 * self._workers.usual())
+            else:
+                self._trees.clear()
+                self._dumps.clear()
+
+    async def look(self, pids: Mapping[int, int], stood: float) -> None:
+        """Look at what has moved since the last look.
+
+        Args:
+            pids: of the workers, by rank.
+            stood: for how many seconds no step was made, less what is usual.
+        """
+        now = time.monotonic()
+        before, self._trees = self._trees, await self._sample(pids)
+        signs = {
+            rank: sign(before[rank][1], found, now - before[rank][0], pids[rank] if self._spinning else None)
+            for rank, (_, found) in self._trees.items()
+            if rank in before
+        }
+        moved = {rank: (now, what) for rank, what in signs.items() if what}
+        self._last |= moved
+        if moved or len(signs) < len(pids):
+            return  # one that moves is one that the others may wait for
+        if self._gpus and not self._spinning and await asyncio.to_thread(gpu_use):
+            self._last |= dict.fromkeys(pids, (now, "GPU use"))
+        elif stood >= _STACKS and (self._spinning or now - self._dumped >= _STACKS):
+            await self._look_at_stacks(pids)
+
+    async def stacks(self, pids: Mapping[int, int]) -> dict[int, str]:
+        """Ask workers for the stacks of their threads. What it takes them to answer is no sign of life."""
+        async with self._asking:
+            found = await stacks(pids, self._workers.stack_files())
+        self._trees.clear()
+        return found
+
+    async def _look_at_stacks(self, pids: Mapping[int, int]) -> None:
+        self._dumped = time.monotonic()
+        for _ in range(_DUMPS if self._spinning else 1):
+            dumps = {rank: dump for rank, dump in (await self.stacks(pids)).items() if dump}
+            changed = [rank for rank, dump in dumps.items() if dump != self._dumps.get(rank, dump)]
+            self._dumps |= dumps
+            self._last |= dict.fromkeys(changed, (time.monotonic(), "a changing stack"))
+            if changed:
+                break
+            await asyncio.sleep(_APART)
+        self._trees = await self._sample(pids)
+
+    async def _sample(self, pids: Mapping[int, int]) -> dict[int, tuple[float, Tree]]:
+        return await asyncio.to_thread(
+            lambda: {rank: (time.monotonic(), tree(pid)) for rank, pid in pids.items()}
+        )
+
+
+def _process(pid: int) -> Process:
+    threads: dict[int, int] = {}
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            if (used := _processor_time(task)) is not None:
+                threads[int(task.name)] = used
+        moved = _moved(Path(f"/proc/{pid}/io").read_text())
+    except PermissionError:
+        moved = 0  # of another user: a script may start such
+    except OSError:
+        return Process({})  # it has gone
+    return Process(threads, moved)
+
+
+def _processor_time(thread: Path) -> int | None:
+    """Nanoseconds, to the nanosecond where the kernel counts so, else to a tick of 10 ms; None when it has gone."""
+    try:
+        if (exact := thread / "schedstat").exists():
+            return int(exact.read_text().split()[0])
+        fields = (thread / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) * 10_000_000
+
+
+def _moved(io: str) -> int:
+    counted = ("rchar", "wchar", "read_bytes", "write_bytes")
+    fields = dict(line.split(": ", 1) for line in io.splitlines() if ": " in line)
+    return sum(int(fields.get(name, 0)) for name in counted)
