@@ -83,6 +83,24 @@ ONCE = Policy(nodes_min=2, nodes_max=2, restart=Restart(enabled=False))
 AGED = (failure(), failure(step=None, began=None, ended=49.0, kind="node"))
 
 GATHER: Cases = {
+    "one is back after so long that Swarm may replace it": (
+        but(gathering(A, B, C, generation=1, deadline=900.0), "c", settles=57.0),
+        THREE,
+        50.0,
+        Wait(57.0),
+    ),
+    "and was replaced by its new task": (
+        gathering(A, B, dataclasses.replace(C, joined=50.0), generation=1),
+        THREE,
+        52.0,
+        Form,
+    ),
+    "others do not wait for it": (
+        but(gathering(A, B, C, generation=1), "c", settles=57.0),
+        ELASTIC,
+        50.0,
+        Form,
+    ),
     "nobody is there yet": (gathering(), THREE, 11.0, Wait(100.0)),
     "one is missing": (gathering(A, B), THREE, 11.0, Wait(100.0)),
     "all are there": (gathering(A, B, C), THREE, 11.0, Form),
@@ -442,6 +460,13 @@ HANG: Cases = {
 PAIR = running(A, B, heard=50.0, advance=TRAINER)
 GROWN = dataclasses.replace(PAIR, members=(*PAIR.members, C))
 CHANGE: Cases = {
+    "a node is back after so long that Swarm may replace it": (
+        but(GROWN, "c", settles=52.0),
+        ELASTIC,
+        50.0,
+        Wait(52.0),
+    ),
+    "and has not been replaced": (but(GROWN, "c", settles=52.0), ELASTIC, 52.0, Pause("c has joined")),
     "a node is there, and there is room": (GROWN, ELASTIC, 50.0, Pause("c has joined")),
     "two nodes are there": (
         dataclasses.replace(GROWN, members=(*GROWN.members, D)),

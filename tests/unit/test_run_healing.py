@@ -130,6 +130,43 @@ def test_an_agent_that_missed_a_start_is_not_given_it_when_that_generation_is_ov
     stage.play(scene)
 
 
+def test_a_node_that_thaws_and_is_then_replaced_by_swarm_changes_the_group_once(stage: Theatre) -> None:
+    """Swarm takes it for lost, too; its task is replaced as soon as the machine is back."""
+    run = stage.make()
+
+    def scene() -> None:
+        agents = started(stage, run, "a", "b")
+        a, b = agents["a"][0], agents["b"][0]
+
+        def wait(seconds: int, *awake: Peer) -> None:
+            for _ in range(seconds):
+                stage.clock.turn(1.0)
+                for peer in awake:
+                    peer.heard = stage.clock.now
+                run.tick()
+
+        wait(20, a)
+        Words(run).worker(a, killed(0, killed=True))
+        Words(run).idle(a, 1, 20_002)
+        assert run.phase is Phase.GATHERING
+        thawed, hears = stage.agent("b", 1, generation=1, idle=False)
+        join(run, thawed, [])
+        assert hears.all("stop")
+        Words(run).idle(b, 1, 20_002)
+        wait(3, a, b)
+        assert run.phase is Phase.GATHERING  # one generation would be formed for three seconds
+        Words(run).leaving(b)
+        Words(run).left(b)
+        join(run, stage.agent("b", 1, incarnation="b-2")[0])
+        assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
+
+    stage.play(scene)
+    assert len(run.journal.all("generation")) == 2
+    assert (
+        "b is back after 20 s; it takes part in 8 s, should Swarm not replace it" in texts(run, "joined")[2]
+    )
+
+
 def test_an_agent_that_stopped_its_workers_by_itself_is_a_failure(stage: Theatre) -> None:
     """It was cut off for too long; nobody else would ever say that these ranks are gone."""
     run = stage.make()

@@ -124,6 +124,9 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
         if view.generation or now >= last_call:  # a run that has begun takes what is there, and grows later
             return Form(form(ready, policy, most))
         return Wait(last_call)
+    settles = [m.settles for m in view.members if m.gone is None and not m.leaving and now < m.settles]
+    if settles:
+        return Wait(min(settles))
     if now >= view.deadline:
         waited = f" within {policy.node_timeout:.0f} s" if view.generation else ""
         return End(Outcome.FAILED, missing(ready, policy) + waited)
@@ -232,7 +235,7 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
         names = ", ".join(sorted(member.node for member in fresh))
         why = f"{names} {'has' if len(fresh) == 1 else 'have'} joined"
     else:
-        return Wait()
+        return Wait(min((m.settles for m in view.members if now < m.settles), default=None))
     settled = max([view.no_pause_before, *(member.joined + _GATHER_MORE for member in fresh)])
     return Pause(why) if now >= settled else Wait(settled)
 
@@ -269,6 +272,7 @@ def _eligible(view: View, policy: Policy, now: float) -> list[Member]:
         if member.idle
         and member.gone is None
         and not member.leaving
+        and now >= member.settles
         and (now < member.heard + policy.lease or not member.heard)
     ]
     able += [

@@ -85,6 +85,7 @@ class Peer:
     missed_start: bool = False  # its connection broke before it heard of the current generation
     clock: float = 0.0  # seconds to add to its monotonic times, to have Unix time by the run's clock
     heard: float = 0.0
+    settles: float = 0.0  # as in `terms.Member`
     replies: dict[int, asyncio.Queue[Message]] = field(default_factory=dict)
 
     def member(self) -> Member:
@@ -102,6 +103,7 @@ class Peer:
             warm=self.warm,
             leaving=self.leaving,
             gone=self.gone,
+            settles=self.settles,
         )
 
     def identity(self) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Member:
         warm: it can start workers at once.
         leaving: it has been told to go, and goes when its workers are gone.
         gone: since when its connection is lost; in the future where it is expected back until then.
+        settles: until when it is left out, since it has come back after so long that Swarm may be replacing it.
     """
 
     node: str
@@ -102,6 +103,7 @@ class Member:
     warm: bool = True
     leaving: bool = False
     gone: float | None = None
+    settles: float = 0.0
 
 
 @dataclass(frozen=True)

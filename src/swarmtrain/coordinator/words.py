@@ -14,6 +14,10 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.wire.frames import Message
 
+# Seconds of silence after which Swarm takes a node for lost, so that its task is replaced on its return; and in which
+# that happens: until then an agent that is back is not taken into the group.
+REPLACED, SETTLES = 12.0, 8.0
+
 
 class Words:
     """The agents' side of one run."""
@@ -39,13 +43,19 @@ class Words:
 
     def _rejoin(self, peer: Peer, said: Peer) -> None:
         """An agent that was here before has a new connection."""
-        run = self._run
+        run, now = self._run, time.monotonic()
+        away = now - peer.heard
         peer.hang_up()
         peer.renew(said)
+        if away >= REPLACED:
+            peer.settles = now + SETTLES
         was_lost = peer.gone is not None and not self._is_needed(peer)
         peer.gone = None
         if was_lost and run.phase is not Phase.ENDED:
-            text = f"{peer.node} is back{self._prospect(peer)}"
+            held = (
+                f"; it takes part in {SETTLES:.0f} s, should Swarm not replace it" if away >= REPLACED else ""
+            )
+            text = f"{peer.node} is back after {away:.0f} s{held}{self._prospect(peer)}"
             run.journal.append("joined", text, **peer.identity())
         peer.missed_start = (
             run.phase is Phase.RUNNING
