@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from healed import events, story
 from worker_harness import free_port, rank_env
 
+from swarmtrain import Client, Job
 from swarmtrain.agent.signs import sign, tree
 
 WINDOW = 2.5  # seconds; what counts are shares of a processor
@@ -92,3 +96,42 @@ def test_of_a_group_over_gloo_the_rank_that_works_is_seen_and_those_that_wait_ar
     assert seen(pids) == ["processor time", ""]
     says(started[0], "rests")
     assert seen(pids) == ["", ""]
+
+
+LONG_TEST = """
+import time
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo")
+model = DistributedDataParallel(torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _ in range(40):
+    optimizer.zero_grad()
+    model(torch.randn(8, 4)).sum().backward()
+    optimizer.step()
+    time.sleep(0.02)
+end = time.monotonic() + 42
+while dist.get_rank() == 0 and time.monotonic() < end:
+    model.module(torch.randn(8, 4))  # a long test set
+    time.sleep(0.5)
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.long
+def test_a_rank_that_tests_while_the_others_wait_is_told_of_and_left_alone(
+    tmp_path: Path, home: Path
+) -> None:
+    (tmp_path / "train.py").write_text(LONG_TEST)
+    handle = Client(on="local").run(Job(script="train.py", nodes=2, env={"OMP_NUM_THREADS": "1"}))
+    assert handle.wait(timeout=120).state == "succeeded", story(handle)
+    status = handle.status()
+    assert (status["generation"], status["restarts"]) == (1, 0)
+    (told,) = events(handle, "stall")
+    line = 1 + LONG_TEST.splitlines().index("    time.sleep(0.5)")
+    assert re.fullmatch(
+        rf"no step for 3\d s: rank 0 on node0 is at train.py:({line}|{line - 1}) in <module>, while the others wait in "
+        rf"barrier \(train.py:{line + 1} in <module>\); rank 0 works \(processor time\)",
+        told["text"],
+    ), told["text"]

@@ -280,6 +280,12 @@ def test_a_failure_without_a_traceback_shows_the_last_lines() -> None:
     assert ending.failure(failed)[1:] == ["", "its last lines:", "one", "two"]
 
 
+def test_the_hint_of_a_cause_follows_its_evidence() -> None:
+    cause = {"rank": 1, "node": "lab-2", "summary": "RuntimeError: no GPU", "traceback": "T", "hint": "choose"}
+    failed = status(state="failed", cause=cause | {"others": [{"rank": 0, "node": "a", "summary": "x"}]})
+    assert ending.failure(failed)[1:5] == ["", "T", "", "hint: choose"]
+
+
 def test_a_failure_of_a_node_names_the_node() -> None:
     failed = status(state="failed", cause={"rank": None, "node": "lab-2", "summary": "it was lost"})
     assert ending.failure(failed) == ["digits.1 failed: lab-2: it was lost"]

@@ -52,7 +52,7 @@ class Restart(Strict):
     )
     hang_timeout: fields.HangTimeout = Field(
         default="auto",
-        description="How long no step may be made; auto goes by the usual time of a step, off never looks.",
+        description="How long no step may be made; auto also looks for other signs of life, off never looks.",
     )
 
 
