@@ -281,7 +281,13 @@ def test_a_failure_without_a_traceback_shows_the_last_lines() -> None:
 
 
 def test_the_hint_of_a_cause_follows_its_evidence() -> None:
-    cause = {"rank": 1, "node": "lab-2", "summary": "RuntimeError: no GPU", "traceback": "T", "hint": "choose"}
+    cause = {
+        "rank": 1,
+        "node": "lab-2",
+        "summary": "RuntimeError: no GPU",
+        "traceback": "T",
+        "hint": "choose",
+    }
     failed = status(state="failed", cause=cause | {"others": [{"rank": 0, "node": "a", "summary": "x"}]})
     assert ending.failure(failed)[1:5] == ["", "T", "", "hint: choose"]
 

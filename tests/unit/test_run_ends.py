@@ -138,6 +138,35 @@ def test_the_last_words_of_an_abort_decide_whether_it_is_an_echo(stage: Theatre)
     assert run.reason == f"rank 0 on a: killed by SIGABRT: {mismatch}"
 
 
+def test_the_process_groups_own_timeout_is_put_down_to_the_rank_that_was_waited_for(stage: Theatre) -> None:
+    run = stage.make(restart=False)
+    timed_out = "RuntimeError: [x.cc:78] Timed out waiting 1800000ms for recv operation to complete"
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        for seconds in range(1, 33):
+            stage.clock.turn(1.0)
+            for rank, (peer, _) in enumerate(agents.values()):
+                peer.heard = stage.clock.now
+                Words(run).beat(peer, [pulse(rank, 12, source=Source.WATCHED, quiet=float(seconds))])
+            run.tick()
+        assert agents["a"][1].all("stacks")
+        for rank, (peer, _) in enumerate(agents.values()):
+            at = "distributed/distributed_c10d.py" if rank == 0 else "home/ada/train.py"
+            file = f"/usr/lib/python3/dist-packages/torch/{at}" if rank == 0 else f"/{at}"
+            dump = (
+                f'Thread 0x00007f3a1c7fe6c0 (most recent call first):\n  File "{file}", line 7 in barrier\n'
+            )
+            Words(run).stacks(peer, {"g": 1, "ranks": {str(rank): {"stack": dump, "stopped": False}}})
+        Words(run).worker(agents["a"][0], exited(0, 1, error={"summary": timed_out, "traceback": "T"}))
+        Words(run).worker(agents["b"][0], exited(1, None, signal=15, killed=True))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert run.reason.startswith("rank 1 on b: no step for 32 s: it is at train.py:7 in barrier"), run.reason
+    assert [cause.rank for cause in run.causes] == [1, 0]
+
+
 # ---- the ending of a script ------------------------------------------------------------------------------------
 
 

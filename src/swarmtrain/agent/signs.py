@@ -112,7 +112,9 @@ class Signs:
                 pass
             stood, pids = self._workers.stood(), self._workers.pids()
             if pids and stood >= WINDOW and (self._workers.is_watched() or alone()):
-                await self.look(pids, stood - 10 * self._workers.usual())
+                usual = self._workers.usual()
+                told = self._workers.is_busy() or not usual  # of a phase, or nothing that could be missed
+                await self.look(pids, 0.0 if told else stood - 10 * usual)
             else:
                 self._trees.clear()
                 self._dumps.clear()
@@ -122,7 +124,7 @@ class Signs:
 
         Args:
             pids: of the workers, by rank.
-            stood: for how many seconds no step was made, less what is usual.
+            stood: for how many seconds no step was made, less what is usual; 0 where the workers say why.
         """
         now = time.monotonic()
         before, self._trees = self._trees, await self._sample(pids)

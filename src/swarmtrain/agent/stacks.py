@@ -12,6 +12,7 @@ from swarmtrain.wire.pulse import STACK_SIGNAL
 _LOOK = 0.02  # seconds between looks at a file
 _QUIET = 5  # looks without growth after which a dump is taken to be whole
 _MOST = 1 << 20  # bytes of one dump
+_KEPT = 8 << 20  # of a file, which a group that stands for days would fill
 
 
 async def stacks(pids: Mapping[int, int], files: Mapping[int, Path], patience: float = 2.0) -> dict[int, str]:
@@ -46,7 +47,10 @@ async def _stack(pid: int, file: Path | None, patience: float) -> str:
                 break  # it has answered, or it has been stopped or has gone since it was asked
         with file.open("rb") as dumps:
             dumps.seek(before)
-            return dumps.read(_MOST).decode(errors="replace")
+            found = dumps.read(_MOST).decode(errors="replace")
+        if size > _KEPT:
+            os.truncate(file, 0)  # the worker appends
+        return found
     except OSError:
         return ""  # it has gone, and perhaps its file with it
 

@@ -33,6 +33,7 @@ _MISTAKE = re.compile(
     r"|device-side assert|illegal memory access|invalid device ordinal|no kernel image is available",
     re.IGNORECASE,
 )
+_TIMEOUT = re.compile(r"Timed out waiting \d+ms for|Watchdog caught|Application timeout", re.IGNORECASE)
 # Python's own words for a connection or a pipe that is not torch's: the script's affair.
 _THE_SCRIPTS = re.compile(
     r"^(?:ConnectionError|Connection\w+Error|BrokenPipeError|OSError|TimeoutError|EOFError):"
@@ -127,6 +128,11 @@ def is_consequence(failure: Failure) -> bool:
     if _MISTAKE.search(said) or (failure.kind == "exception" and _THE_SCRIPTS.search(said)):
         return False
     return bool(_CONSEQUENCE.search(said))
+
+
+def is_timeout(failure: Failure) -> bool:
+    """Whether a rank has waited for another for as long as its process group lets it."""
+    return is_consequence(failure) and bool(_TIMEOUT.search(failure.summary))
 
 
 def root_cause(failures: Sequence[Failure]) -> list[Failure]:

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from swarmtrain.coordinator.cause import Failure, early_end, is_consequence, root_cause
+from swarmtrain.coordinator.cause import Failure, early_end, is_consequence, is_timeout, root_cause
 from swarmtrain.coordinator.chronicle import signature
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import EARLY_SECONDS, Attempt
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.peers import Peer, Worker
 from swarmtrain.coordinator.roll import Roll
-from swarmtrain.coordinator.stall import Stall, outlook
+from swarmtrain.coordinator.stall import Finding, Stall, outlook
 from swarmtrain.coordinator.vitals import Vitals
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.pulse import Activity
@@ -182,6 +182,14 @@ class Current:
             text = f"rank {failure.rank} on {failure.node} lost touch with another rank"
         self._journal.append("failure", text, failure=failure.dump())
         self.look_for_early_ends()
+        if is_timeout(failure) and self.stall.looked is not None:
+            self._blame_for_the_stall()
+
+    def _blame_for_the_stall(self) -> None:
+        """The group's own timeout is raised on those that waited: the one they waited for was seen before."""
+        finding = self.stall.find(self.vitals.beats, self.workers)
+        if finding.rank is not None and all(each.kind != "hang" for each in self.failures):
+            self.fail(self._hang(time.monotonic() - (self.vitals.stepped() or 0.0), finding))
 
     def look_for_early_ends(self) -> None:
         """Whether ranks break because another has ended well, which nobody saw as a failure."""
@@ -234,12 +242,14 @@ class Current:
 
     def hang(self, limit: float) -> None:
         """No step was made for too long."""
-        finding = self.stall.find(self.vitals.beats, self.workers)
+        self.fail(self._hang(limit, self.stall.find(self.vitals.beats, self.workers)))
+
+    def _hang(self, seconds: float, finding: Finding) -> Failure:
         rank = finding.rank
         node = self.workers[rank].node if rank is not None else ""
         what = finding.text.replace(f"rank {rank} on {node} ", "it ", 1)  # the sentence begins with its name
-        text = f"no step for {limit:.0f} s: {what}"
-        self.fail(Failure("hang", node, self._journal.clock.now(), text, rank=rank, traceback=finding.stack))
+        text = f"no step for {seconds:.0f} s: {what}"
+        return Failure("hang", node, self._journal.clock.now(), text, rank=rank, traceback=finding.stack)
 
     def report_stall(self, limit: float | None, saves: bool) -> None:
         """Say whom the others wait for, as far as it is known by now, and what becomes of it.
