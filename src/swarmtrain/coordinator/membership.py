@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from swarmtrain.coordinator.healing import Again, GiveUp, judge, left_out
+from swarmtrain.coordinator.standstill import at_work, in_touch, members_of, watch_steps, watch_the_end
 from swarmtrain.coordinator.terms import (
-    Advance,
     Assignment,
     Decision,
     End,
     Form,
     Formation,
-    Hang,
-    Look,
     Lose,
     Member,
     Outcome,
@@ -35,14 +33,7 @@ from swarmtrain.coordinator.terms import (
     Wait,
 )
 
-_IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
-_HANG_SECONDS = 60.0
-_HANG_SECONDS_UNTOLD = 300.0
-_LOOK_SECONDS = 30.0
-_LAST_LOOK = 10.0  # seconds before the end
-_HANG_STEPS = 20
 _SAY = 1.0  # seconds in which an agent that has joined says whether it can do its part
-_STEADY = 5  # steps of a generation from which on standing still means something
 _GATHER_MORE = 1.0  # seconds since the last newcomer before the group changes for it
 
 
@@ -55,16 +46,6 @@ def decide(view: View, policy: Policy, now: float) -> Decision:
     if view.phase is Phase.STOPPING:
         return _settle(view, policy, now)
     return Wait()
-
-
-def auto_hang(usual: float, candid: bool) -> float:
-    """Seconds without a step, and without any other sign of life, after which a group hangs.
-
-    Args:
-        usual: seconds of a step.
-        candid: whether the script says when it evaluates or saves. Others may do so for a while, unseen.
-    """
-    return max(_HANG_SECONDS if candid else _HANG_SECONDS_UNTOLD, _HANG_STEPS * usual)
 
 
 def form(members: Iterable[Member], policy: Policy, most: int | None = None) -> Formation:
@@ -145,7 +126,7 @@ def _watch(view: View, policy: Policy, now: float) -> Decision:
     if lost:
         return Lose(lost)
     until = list(leases.values())
-    for look in (_watch_steps, _watch_the_end, _watch_members):
+    for look in (watch_steps, watch_the_end, _watch_members):
         decision = look(view, policy, now)
         if not isinstance(decision, Wait):
             return decision
@@ -162,7 +143,7 @@ def _leases(view: View, policy: Policy, now: float) -> dict[str, float]:
     advance = view.advance
     stepped = advance.stepped
     ends = {}
-    for member in _at_work(view):
+    for member in at_work(view):
         # Where no steps were made when it fell silent, their absence says nothing of it.
         stood = stepped is None or stepped + max(policy.lease, 3 * (advance.usual or 0.0)) < member.heard
         blind = stood and member.gone is None
@@ -173,55 +154,17 @@ def _leases(view: View, policy: Policy, now: float) -> dict[str, float]:
         if stepped is not None:
             end = max(end, stepped + max(policy.lease, 3 * (advance.usual or 0.0)))
         ends[member.node] = end
-    part = _part(view)
-    if len(part) > 1 and policy.restart.enabled and not any(_in_touch(member, now) for member in part):
+    part = members_of(view)
+    if len(part) > 1 and policy.restart.enabled and not any(in_touch(member, now) for member in part):
         return {node: end + policy.node_timeout for node, end in ends.items()}
     return ends
-
-
-def _watch_steps(view: View, policy: Policy, now: float) -> Decision:
-    """Whether the group stands still although all of its members are there."""
-    advance = view.advance
-    if not policy.hang_watched or advance.busy or advance.stepped is None or advance.usual is None:
-        return Wait()
-    if advance.steps < _STEADY or view.pausing_until is not None:
-        return Wait()
-    if not all(_in_touch(member, now) for member in _at_work(view)):
-        return Wait()  # steps may be made, and nobody tells of them
-    limit = auto_hang(advance.usual, advance.candid) if policy.hang is None else policy.hang
-    end = _quiet_since(advance, policy) + limit
-    sure = policy.hang is not None or view.saves or view.halted  # else all would be lost for a suspicion
-    if sure and now >= end:
-        return Hang(limit)
-    first = advance.stepped + min(limit / 2, max(_LOOK_SECONDS, _HANG_STEPS / 2 * advance.usual))
-    # What was seen long ago says little of why they stand still now; and who works on is told of, too.
-    last = max(first, end - _LAST_LOOK if sure else end)
-    looks = sorted((first, advance.stepped + limit, last))
-    due = next((moment for moment in looks if view.looked is None or view.looked < moment), None)
-    if due is None or (sure and due >= end):
-        return Wait(end if sure else None)
-    return Look() if now >= due else Wait(due)
-
-
-def _quiet_since(advance: Advance, policy: Policy) -> float:
-    """The last sign of life, of which steps are one; the only one that counts where a person has set the limit."""
-    stepped = advance.stepped or 0.0
-    return stepped if policy.hang is not None else max(stepped, advance.lived or 0.0)
-
-
-def _watch_the_end(view: View, policy: Policy, now: float) -> Decision:
-    """Whether processes whose scripts have ended do not end themselves, and do nothing any more."""
-    if view.left is None or not policy.hang_watched:
-        return Wait()
-    end = max(view.left, _quiet_since(view.advance, policy)) + (policy.hang or _HANG_SECONDS_UNTOLD)
-    return Stop() if now >= end else Wait(end)
 
 
 def _watch_members(view: View, policy: Policy, now: float) -> Decision:
     """Whether the group should change: members come, go, or are wanted in another number."""
     if view.pausing_until is not None:
         return Unpause() if now >= view.pausing_until else Wait(view.pausing_until)
-    part = _part(view)
+    part = members_of(view)
     leaving = sorted(member.node for member in part if member.leaving)
     if leaving:
         return Pause(_told_to_leave(leaving)) if _may_change(view, policy) else Stop()
@@ -302,25 +245,11 @@ def _most(view: View, policy: Policy) -> int:
     return max(policy.nodes_min, min(view.wanted, policy.nodes_max))
 
 
-def _part(view: View) -> list[Member]:
-    """Members of the current generation."""
-    return [member for member in view.members if member.node in view.taking_part]
-
-
-def _at_work(view: View) -> list[Member]:
-    """Members of the current generation that have workers left."""
-    return [member for member in _part(view) if not member.idle]
-
-
-def _in_touch(member: Member, now: float) -> bool:
-    return member.gone is None and now < member.heard + _IN_TOUCH
-
-
 def _idle(view: View, policy: Policy, now: float) -> bool:
     """Whether no worker is left on the members of the current generation that can be asked."""
     return all(
         member.idle
-        for member in _part(view)
+        for member in members_of(view)
         if member.gone is None or member.gone > now
         if now < member.heard + policy.lease or not member.heard
     )
@@ -328,4 +257,4 @@ def _idle(view: View, policy: Policy, now: float) -> bool:
 
 def _drained(view: View, now: float) -> bool:
     """Whether all that was written is here, or went with its member."""
-    return all(member.drained for member in _part(view) if member.gone is None or member.gone > now)
+    return all(member.drained for member in members_of(view) if member.gone is None or member.gone > now)

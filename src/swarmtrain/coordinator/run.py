@@ -18,13 +18,14 @@ from swarmtrain.coordinator.current import Current
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import left_out
 from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.membership import auto_hang, decide
+from swarmtrain.coordinator.membership import decide
 from swarmtrain.coordinator.output import Filter, OutputStore, tail
 from swarmtrain.coordinator.peers import Bell
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.progress import Progress
 from swarmtrain.coordinator.rebuild import rebuild
 from swarmtrain.coordinator.roll import Roll
+from swarmtrain.coordinator.standstill import auto_hang
 from swarmtrain.coordinator.terms import (
     End,
     Form,
