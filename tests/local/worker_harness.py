@@ -185,7 +185,7 @@ def make_bundle(directory: Path) -> Path:
 def environment() -> dict[str, str]:
     """A quiet and small environment; Python's own defaults for buffering."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
-    return {**env, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return {**env, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def plain_python(*command: object, cwd: Path, output: Path, **env: str) -> tuple[int, bytes]:

@@ -73,6 +73,7 @@ def test_cold_worker_starts_by_our_entrance_and_a_command_by_its_name() -> None:
         ({"env": {"PYTHONHASHSEED": "0"}}, {}, "PYTHONHASHSEED is read when a process starts"),
         ({"env": {"OMP_NUM_THREADS": "2"}}, {"OMP_NUM_THREADS": "1"}, "OMP_NUM_THREADS is read"),
         ({"env": {"OMP_NUM_THREADS": "2"}}, {"OMP_NUM_THREADS": "2"}, None),
+        ({"env": {"TORCH_COMPILE_DISABLE": "1"}}, {}, "TORCH_COMPILE_DISABLE is read"),
     ],
 )
 def test_fork_is_refused_where_only_a_fresh_process_does(
@@ -80,41 +81,6 @@ def test_fork_is_refused_where_only_a_fresh_process_does(
 ) -> None:
     why = why_cold(request(**fields), inherited)
     assert why == reason if reason is None else reason in str(why)
-
-
-@pytest.mark.parametrize(
-    ("file", "hides"),
-    [
-        ("json.py", True),
-        ("json/__init__.py", True),
-        ("json.cpython-311-x86_64-linux-gnu.so", True),
-        ("json/data.txt", False),
-        ("json.txt", False),
-        ("mymodule.py", False),
-        ("sys.py", False),
-    ],
-)
-@pytest.mark.parametrize("where", ["cwd", "script", "path"])
-def test_code_that_hides_a_module_we_have_imported_needs_a_fresh_process(
-    tmp_path: Path, file: str, hides: bool, where: str
-) -> None:
-    place = tmp_path / where
-    (place / file).parent.mkdir(parents=True)
-    (place / file).write_text("")
-    fields: dict[str, dict[str, Any]] = {
-        "cwd": {"kind": "module", "target": "mymodule", "cwd": str(place)},
-        "script": {"target": "script/train.py", "cwd": str(tmp_path)},
-        "path": {"path": ["path"], "cwd": str(tmp_path)},
-    }
-    why = why_cold(request(**fields[where]), {})
-    assert (why is not None) == hides
-    if hides:
-        assert why == f"{place} has its own json"
-
-
-def test_package_that_is_imported_from_there_is_not_hidden() -> None:
-    source = Path(launch.__file__).parents[2]
-    assert why_cold(request(path=[str(source)]), {}) is None
 
 
 def test_module_path_follows_pythonpath_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,9 @@
     request.py      what the agent asks for
     launch.py       one fork: what every worker has in common, then warm or cold
     preload.py      what the warm parent imports, and when a request needs a fresh interpreter instead
+    recorder.py     what those imports imported and read
+    trial.py        a warm worker until its program imports torch: as in a fresh interpreter, or started anew
+    shelf.py        modules that are there already are kept out of a program's sight until it imports them
     processes.py    process trees in /proc
     start.py        the first code of a cold worker
     user.py         runs the user's script or module as Python itself would

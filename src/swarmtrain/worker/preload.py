@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarmtrain.worker.recorder import Record
 from swarmtrain.worker.request import Request
+from swarmtrain.worker.trial import READ_BY_LIBRARIES
 
 # What a first training step imports besides torch itself, and seconds that it would cost every worker (torch 2.13):
 # DistributedDataParallel's constructor pulls in torch._dynamo and with it sympy (2.1), a DataLoader its queues (0.1).
@@ -31,19 +32,8 @@ EARLY = (
 )
 
 # Variables that the interpreter, the C library or the numeric libraries read once, as they start. (PYTHONPATH is
-# one too, but user.py lays the module path anew.)
-_READ_AT_START = (
-    "PYTHON",
-    "LD_",
-    "GLIBC_",
-    "MALLOC_",
-    "OMP_",
-    "KMP_",
-    "GOMP_",
-    "MKL_",
-    "OPENBLAS_",
-    "TORCH_LOGS",
-)
+# one too, but user.py lays the module path anew.) What torch's Python code reads is on record: see trial.py.
+_READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", *READ_BY_LIBRARIES)
 
 # An open device means that its driver is initialised, and a driver's state does not survive a fork.
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
@@ -58,6 +48,8 @@ class Preload:
     )
     seconds: float = 0.0
     error: str | None = None  # why torch is None, or which of the modules above could not be imported
+    record: Record = field(default_factory=Record)  # what the imports imported and read
+    environment: Mapping[str, str] = field(default_factory=dict)  # the variables that they found
 
 
 def preload() -> Preload:
@@ -70,14 +62,16 @@ def preload() -> Preload:
     # Without this, torch.cuda.is_available() at some library's import would initialise the driver.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     notes = []
+    record = Record()
     gc.disable()
     try:
-        torch = importlib.import_module("torch")
-        for name in EARLY:
-            try:
-                importlib.import_module(name)
-            except Exception as error:
-                notes.append(f"{name}: {type(error).__name__}: {error}")
+        with record.going_on():
+            torch = importlib.import_module("torch")
+            for name in EARLY:
+                try:
+                    importlib.import_module(name)
+                except Exception as error:
+                    notes.append(f"{name}: {type(error).__name__}: {error}")
         version: str | None = str(torch.__version__)
         if device := _touched(torch):
             version = None
@@ -89,7 +83,7 @@ def preload() -> Preload:
         gc.enable()
         adopt_environment(environment)  # libraries set variables, too
     gc.freeze()  # so that the collector of a child does not copy the pages it shares with us
-    return Preload(version, time.monotonic() - began, "; ".join(notes) or None)
+    return Preload(version, time.monotonic() - began, "; ".join(notes) or None, record, environment)
 
 
 def adopt_environment(environment: Mapping[str, str]) -> None:
@@ -120,34 +114,4 @@ def why_cold(request: Request, inherited: Mapping[str, str]) -> str | None:
     for name, value in request.env.items():
         if name != "PYTHONPATH" and name.startswith(_READ_AT_START) and inherited.get(name) != value:
             return f"{name} is read when a process starts"
-    for directory in _first_directories(request):
-        if module := _shadowed(directory):
-            return f"{directory} has its own {module}"
-    return None
-
-
-def _first_directories(request: Request) -> list[Path]:
-    """Where this worker looks for modules before it looks where we have found ours."""
-    cwd = Path(request.program.cwd)
-    first = cwd
-    if request.program.kind == "script":
-        first = Path(os.path.realpath(cwd / request.program.target)).parent
-    return [first, *(cwd / entry for entry in request.program.path)]
-
-
-def _shadowed(directory: Path) -> str | None:
-    """A module that this process has imported from elsewhere and a fresh one would import from ``directory``."""
-    try:
-        paths = list(directory.iterdir())
-    except OSError:
-        return None  # a zip, or missing: the worker will say so
-    for path in paths:
-        stem = path.name.partition(".")[0]
-        module = sys.modules.get(stem)
-        if module is None or stem == "__main__" or stem in sys.builtin_module_names:
-            continue
-        importable = path.suffix in (".py", ".so", ".pyc") or (path / "__init__.py").exists()
-        origin = getattr(module, "__file__", None)
-        if importable and not (origin and Path(origin).is_relative_to(directory)):
-            return stem
     return None

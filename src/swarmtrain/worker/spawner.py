@@ -13,7 +13,8 @@ To the agent:
     {"ready": {"torch", "seconds", "error"}}            the imports are done; spawn requests wait until then. torch:
                                                         its version, null if workers start cold; error: what of it
                                                         could not be imported, or why workers start cold
-    {"started": {"key", "pid", "start", "why"}}         why: the reason if it starts cold though warm was asked for
+    {"started": {"key", "pid", "start", "why"}}         why: the reason if it starts cold though warm was asked for;
+                                                        said again, with that, by a warm one that starts anew: trial.py
     {"exited": {"key", "pid", "code", "signal"}}        one of the two is null; nothing of its tree is left
     {"failed": {"key", "error"}}                        it could not be started
 
@@ -35,9 +36,10 @@ from signal import SIGKILL
 from typing import Any
 
 from swarmtrain.worker import guard, module_path, processes
-from swarmtrain.worker.launch import CannotLaunch, launch
+from swarmtrain.worker.launch import CannotLaunch, cold_command, launch
 from swarmtrain.worker.preload import Preload, preload, why_cold
 from swarmtrain.worker.request import ENV_SPAWNER_FD, Request
+from swarmtrain.worker.trial import Remark, Trial
 from swarmtrain.worker.user import run_and_end
 
 _PATIENCE = 10.0  # seconds until a process that even SIGKILL does not end (stuck in a driver) is given up
@@ -59,9 +61,11 @@ def main(argv: list[str]) -> int:
     spawner = Spawner(agent)
     module_path.drop_launcher()
     loaded = preload() if "--warm" in argv else Preload()
-    request = spawner.serve(loaded)
-    if request is not None:
-        run_and_end(request.program)
+    order = spawner.serve(loaded)
+    if order is not None:
+        request, remark = order
+        trial = Trial(loaded.record, loaded.environment, cold_command(request.program), remark)
+        run_and_end(request.program, trial)
     return 0
 
 
@@ -71,6 +75,7 @@ class _Worker:
 
     key: str
     pid: int
+    remark: Remark | None = None  # what a warm worker may say
     ended: float | None = None  # when it was first seen dead (monotonic)
     grace: tuple[float, float] | None = (
         None  # until when its tree may end by itself; when the rest of it is asked to
@@ -95,8 +100,8 @@ class Spawner:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGTERM, lambda number, frame: self._stop())
 
-    def serve(self, preload: Preload) -> Request | None:
-        """Serve the agent until it is gone: then None. Returns a request in the warm worker that is to fulfil it."""
+    def serve(self, preload: Preload) -> tuple[Request, Remark] | None:
+        """Serve the agent until it is gone: then None. In a warm worker, return what it is to fulfil."""
         self._preload = preload
         self._tell("ready", torch=preload.torch, seconds=round(preload.seconds, 3), error=preload.error)
         while not self._stopping:
@@ -111,29 +116,30 @@ class Spawner:
                         self._signal(**message["signal"])
                     elif "stop" in message:
                         self._stop_worker(**message["stop"])
-                    elif self._spawn(request := Request.load(message["spawn"])):
-                        return request
+                    elif remark := self._spawn(request := Request.load(message["spawn"])):
+                        return request, remark
         processes.end_descendants(_PATIENCE)
         return None
 
-    def _spawn(self, request: Request) -> bool:
-        """Start a worker; true in the warm worker itself."""
+    def _spawn(self, request: Request) -> Remark | None:
+        """Start a worker; in the warm worker itself, return by what it can say something here."""
         why = None
         if request.start == "warm":
             why = self._why_cold(request)
         warm = request.start == "warm" and why is None
+        remark = Remark() if warm else None
         try:
             if request.key in self._workers:
                 raise CannotLaunch(f"{request.key} is still there")
             pid = launch(request, warm=warm, close=self._close)
         except CannotLaunch as error:
             self._tell("failed", key=request.key, error=str(error))
-            return False
+            return None
         if pid == 0:
-            return True
-        self._workers[request.key] = _Worker(request.key, pid)
+            return remark
+        self._workers[request.key] = _Worker(request.key, pid, remark)
         self._tell("started", key=request.key, pid=pid, start="warm" if warm else "cold", why=why)
-        return False
+        return None
 
     def _why_cold(self, request: Request) -> str | None:
         if self._preload.torch is None:
@@ -185,6 +191,9 @@ class Spawner:
     def _bury(self) -> None:
         """End what dead workers have left, tell the agent of those that have left nothing, reap orphans."""
         for worker in list(self._workers.values()):
+            if worker.remark is not None and (why := worker.remark.read()) is not None:
+                worker.remark = None
+                self._tell("started", key=worker.key, pid=worker.pid, start="cold", why=why)
             if worker.ended is None and _has_ended(worker.pid):
                 worker.ended = time.monotonic()
             if worker.grace and not worker.asked and (worker.ended or time.monotonic() >= worker.grace[1]):

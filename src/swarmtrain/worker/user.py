@@ -24,6 +24,8 @@ from typing import NoReturn
 from swarmtrain.wire.pulse import opened
 from swarmtrain.worker import ending, error_file, module_path, stacks, torch_setup
 from swarmtrain.worker.request import Program
+from swarmtrain.worker.shelf import Shelf
+from swarmtrain.worker.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,11 @@ class _CannotStart(Exception):
         self.status = status
 
 
-def run_user(program: Program) -> int:
+def run_user(program: Program, trial: Trial | None = None) -> int:
     """Run a script or a module in this process; the caller should then let the interpreter exit.
+
+    Args:
+        trial: of a warm worker.
 
     Returns:
         the exit status. SystemExit is passed on, and KeyboardInterrupt too once its traceback is printed: the
@@ -61,14 +66,16 @@ def run_user(program: Program) -> int:
     try:
         stacks.answer()
         torch_setup.set_up()
+        if trial is None:
+            Shelf().hide()
+        else:
+            trial.begin()
         main = _load_script(program) if program.kind == "script" else _load_module(program)
         module = ModuleType("__main__")
         vars(module).update(main.attributes)
         sys.modules["__main__"] = module
-        if (
-            "__mp_main__" in sys.modules
-        ):  # multiprocessing's alias, by which children name what is in __main__
-            sys.modules["__mp_main__"] = module
+        if trial is not None:
+            trial.of(main.code)
         exec(main.code, vars(module))
     except SystemExit as request:
         if request.code is not None and not isinstance(request.code, int):
@@ -82,15 +89,17 @@ def run_user(program: Program) -> int:
     else:
         return 0
     finally:
+        if trial is not None:
+            trial.end()
         flush()
     return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
 
 
-def run_and_end(program: Program) -> NoReturn:
+def run_and_end(program: Program, trial: Trial | None = None) -> NoReturn:
     """:func:`run_user`, and then the end of this process: by the interpreter, or with torch by ending.py."""
     worker, interrupted = os.getpid(), False
     try:
-        status = run_user(program)
+        status = run_user(program, trial)
         _tell_the_end(status, worker)
     except (SystemExit, KeyboardInterrupt) as request:
         status, interrupted = ending.status(request), isinstance(request, KeyboardInterrupt)

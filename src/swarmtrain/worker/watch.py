@@ -17,7 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from swarmtrain.wire.pulse import Pulse
+from swarmtrain.worker.shelf import Shelf
 from swarmtrain.worker.steps import Steps, complain, of_this_worker
+from swarmtrain.worker.trial import Trial
 
 _Watch = Callable[[ModuleType, Steps], None]
 
@@ -99,7 +101,7 @@ def watch_sharded(module: ModuleType, steps: Steps) -> None:
 @_watching
 def hide_from_compiler(module: ModuleType, steps: Steps) -> None:
     """Have ``torch._dynamo.trace_rules`` pass over our files, which run between the frames that it looks at."""
-    for name in (__name__, Steps.__module__, Pulse.__module__):
+    for name in (__name__, Steps.__module__, Pulse.__module__, Trial.__module__, Shelf.__module__):
         module.add(name)
 
 
