@@ -56,9 +56,12 @@ class Record:
         kind.__setitem__ = set_and_record  # type: ignore[method-assign]
         kind.__getitem__ = read_and_record  # type: ignore[method-assign]
         sys.meta_path.insert(0, self)
+        before = set(sys.modules)
         try:
             yield
         finally:
+            for name in sys.modules.keys() - before:
+                self.imports.setdefault(name, set())
             sys.meta_path.remove(self)
             kind.__getitem__ = reading  # type: ignore[method-assign]
             kind.__setitem__ = setting  # type: ignore[method-assign]

@@ -77,6 +77,7 @@ def run_user(program: Program, trial: Trial | None = None) -> int:
         if trial is not None:
             trial.of(main.code)
         exec(main.code, vars(module))
+        _unname(program)
     except SystemExit as request:
         if request.code is not None and not isinstance(request.code, int):
             error_file.record_words(request.code)
@@ -92,7 +93,17 @@ def run_user(program: Program, trial: Trial | None = None) -> int:
         if trial is not None:
             trial.end()
         flush()
-    return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
+    try:
+        return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
+    finally:
+        _unname(program)
+
+
+def _unname(program: Program) -> None:
+    """A script's module is no longer named by a file once its code has run: atexit handlers see that."""
+    if program.kind == "script":
+        for name in ("__file__", "__cached__"):
+            vars(sys.modules["__main__"]).pop(name, None)
 
 
 def run_and_end(program: Program, trial: Trial | None = None) -> NoReturn:
