@@ -76,7 +76,7 @@ class Spawner:
         self._lines = b""
         entrance = [str(bundle)] if bundle else ["-m", "swarmtrain.inside"]
         self.process = subprocess.Popen(
-            [sys.executable, *entrance, "spawner", f"--{mode}"],
+            [sys.executable, *entrance, "spawner", f"--{mode}", " " * 1024],
             env={
                 **environment(),
                 **env,

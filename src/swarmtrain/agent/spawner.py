@@ -193,6 +193,7 @@ class Spawner:
             process = await asyncio.create_subprocess_exec(
                 *entrance("spawner"),
                 f"--{self._start}",
+                " " * 1024,  # room for the command lines that its forks show: see worker/processes.py
                 env=self._env | {SPAWNER_FD: str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,

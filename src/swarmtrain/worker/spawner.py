@@ -30,6 +30,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass, field
 from signal import SIGKILL
@@ -54,6 +55,7 @@ def main(argv: list[str]) -> int:
     Args:
         argv: ``["--warm"]`` to import torch first, else ``["--cold"]``.
     """
+    processes.show([word for word in sys.orig_argv if word.strip()])  # less the room that the agent has made
     descriptor = int(os.environ[ENV_SPAWNER_FD])
     guard.split(descriptor)
     agent = socket.socket(fileno=descriptor)

@@ -22,7 +22,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
 from swarmtrain.wire.pulse import opened
-from swarmtrain.worker import ending, error_file, module_path, stacks, torch_setup
+from swarmtrain.worker import ending, error_file, module_path, processes, stacks, torch_setup
 from swarmtrain.worker.request import Program
 from swarmtrain.worker.shelf import Shelf
 from swarmtrain.worker.trial import Trial
@@ -94,7 +94,9 @@ def run_user(program: Program, trial: Trial | None = None) -> int:
             trial.end()
         flush()
     try:
-        return _fail(failure)  # outside of the except clause, where sys.excepthook would find itself handling it
+        return _fail(
+            failure
+        )  # outside of the except clause, where sys.excepthook would find itself handling it
     finally:
         _unname(program)
 
@@ -133,6 +135,7 @@ def _forget_the_launcher(program: Program) -> None:
     """Make the interpreter's own state what it would be had it been started with the user's program."""
     flag = ["-m"] if program.kind == "module" else []
     sys.orig_argv[:] = [sys.executable, *flag, program.target, *program.args]
+    processes.show(sys.orig_argv)
     sys.argv[:] = [*(flag or [program.target]), *program.args]
     sys.path[:] = module_path.of_program(program)
     importlib.invalidate_caches()  # the code may have been unpacked after this process first looked

@@ -23,6 +23,7 @@ def table():
     values["alias of multiprocessing"] = sys.modules.get("__mp_main__") is module
     values["argv"] = sys.argv
     values["orig_argv"] = sys.orig_argv[1:]
+    values["command line"] = str(Path("/proc/self/cmdline").read_bytes().split(b"\0")[:2])
     values["path"] = sys.path
     values["meta_path"] = [getattr(finder, "__name__", type(finder).__name__) for finder in sys.meta_path]
     values["flags"] = str(sys.flags)
