@@ -25,7 +25,9 @@ def start(agent: Spawner, tmp_path: Path, program: str) -> tuple[str, str, str |
 
 
 VARIABLES = """
-import os
+import argparse, asyncio, collections, ctypes, dataclasses, functools, inspect, json, logging, multiprocessing, os
+import concurrent.futures, pathlib, pickle, random, runpy, subprocess, tempfile, threading, typing, unittest.mock
+import numpy, typing_extensions
 os.environ["OMP_NUM_THREADS"] = "2"
 os.environ["TORCH_COMPILE_DISABLE"] = "1"
 os.environ["TORCH_DISTRIBUTED_DEBUG"] = "DETAIL"

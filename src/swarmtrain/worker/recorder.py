@@ -60,8 +60,7 @@ class Record:
         try:
             yield
         finally:
-            for name in sys.modules.keys() - before:
-                self.imports.setdefault(name, set())
+            self.imports = {name: self.imports.get(name, set()) for name in sys.modules.keys() - before}
             sys.meta_path.remove(self)
             kind.__getitem__ = reading  # type: ignore[method-assign]
             kind.__setitem__ = setting  # type: ignore[method-assign]

@@ -159,18 +159,18 @@ class Shelf(importlib.abc.MetaPathFinder):
         return reached - {""}
 
     def _imported_by(self, name: str) -> Iterable[str]:
-        """As recorded; else by what the module holds: other modules, and what was defined in them."""
+        """As recorded; of what came before that, by what it holds: other modules, and what was defined in them."""
         if name in self._imports:
             return self._imports[name]
         module = self._modules.get(name)
         if module is None:
             return ()
-        values = vars(module).values()
-        return {
+        held = {
             value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
-            for value in values
+            for value in vars(module).values()
             if isinstance(value, (ModuleType, type)) or callable(value)
         }
+        return held - self._imports.keys()  # torch puts functions of its own into modules of the library
 
     def _found(self, name: str, path: Sequence[str] | None) -> ModuleSpec | None:
         for finder in list(sys.meta_path):
