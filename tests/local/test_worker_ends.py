@@ -115,7 +115,8 @@ def test_spawner_that_is_left_while_it_imports_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGUSR1])
 def test_signal_reaches_the_worker_at_any_moment(agent: Spawner, tmp_path: Path, number: int) -> None:
     script = tmp_path / "program.py"
-    script.write_text("import time\nprint('ready')\ntime.sleep(600)\n")
+    torch = "import torch\n" if agent.mode == "warm" else ""  # or it would start anew, cold, as it prints
+    script.write_text(f"import time\n{torch}print('ready')\ntime.sleep(600)\n")
     late = agent.start(script)
     agent.read_until(late, "ready")
     agent.signal(late, number)
