@@ -60,10 +60,21 @@ for number in range(first, 10):
 dist.destroy_process_group()
 """
 
+NEVER_ENDS = """
+import threading
+for _ in range(12):
+    step()
+dist.barrier()
+print("trained")
+if rank == 0:
+    threading.Thread(target=time.sleep, args=(600,)).start()  # which Python waits for
+"""
 
-def start(directory: Path, text: str, *args: str) -> RunHandle:
+
+def start(directory: Path, text: str, *args: str, **job: object) -> RunHandle:
     (directory / "train.py").write_text(HEAD + text)
-    return Client(on="local").run(Job(script="train.py", args=args, nodes=2, env={"OMP_NUM_THREADS": "1"}))
+    settings: dict[str, object] = {"nodes": 2, "env": {"OMP_NUM_THREADS": "1"}} | job
+    return Client(on="local").run(Job(script="train.py", args=args, **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -104,3 +115,13 @@ def test_a_script_finds_its_own_checkpoint_by_the_runs_id_and_nothing_else_is_pr
     ) or told["text"].endswith(
         " s: the script takes no snapshots; 6 steps lost but for what it saves by itself"
     )
+
+
+def test_processes_that_do_not_end_when_their_scripts_have_are_stopped_and_nothing_is_trained_again(
+    tmp_path: Path,
+) -> None:
+    handle = start(tmp_path, NEVER_ENDS, restart={"hang_timeout": 3.0})
+    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.status()["generation"] == 1
+    assert [line.text for line in lines(handle)].count("trained") == 2
+    assert events(handle, "stopping")[0]["text"].endswith("and not all of their processes end"), story(handle)

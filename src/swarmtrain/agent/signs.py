@@ -187,9 +187,9 @@ def _processor_time(thread: Path) -> int | None:
         if (exact := thread / "schedstat").exists():
             return int(exact.read_text().split()[0])
         fields = (thread / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        return (int(fields[11]) + int(fields[12])) * 10_000_000
+    except (OSError, ValueError, IndexError):
         return None
-    return (int(fields[11]) + int(fields[12])) * 10_000_000
 
 
 def _moved(io: str) -> int:
