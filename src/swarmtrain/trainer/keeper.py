@@ -71,7 +71,7 @@ class SnapshotKeeper:
         self._writer_is = _writer_is()
         self._fence = 0  # under which this start writes; 0 until it has claimed one
         self._disk = Tier("disk", self.directory, schedule.keep, DISK)
-        self._memory = _memory_tier()
+        self._memory = _memory_tier(world)
         self._writer = SnapshotWriter()
         self._clock: SharedClock | None = None  # made with the first question, when all ranks are there
         self._not_before = 0.0  # of a pause
@@ -388,19 +388,22 @@ def _least_fence() -> int:
     return int(os.environ.get(names.ENV_FENCE) or os.environ.get(names.ENV_GENERATION) or 0)
 
 
-def _memory_tier() -> Tier | None:
-    directory = os.environ.get(names.ENV_MEMORY)
-    if not directory:
+def _memory_tier(world: World) -> Tier | None:
+    """The node's directory in memory, made where it is not there yet; what lies there is unpickled."""
+    if not (directory := os.environ.get(names.ENV_MEMORY)):
         return None
+    path, why = Path(directory), ""
     try:
-        private.make(Path(directory))
+        private.make(path)
+        if not private.is_safe(path):
+            why = f"others can write into {path}, or what leads to it"
     except OSError as error:
-        _complain(f"no snapshots are kept in memory: {error}")
-        return None
-    if not private.is_safe(Path(directory)):  # what lies there is unpickled
-        _complain(f"no snapshots are kept in memory: others can write into {directory}, or what leads to it")
-        return None
-    return Tier("memory", Path(directory), _KEPT_IN_MEMORY, MEMORY)
+        why = str(error)
+    if not why:
+        return Tier("memory", path, _KEPT_IN_MEMORY, MEMORY)
+    if world.leads_node:
+        _complain(f"node {world.node} does without snapshots in memory: {why}")
+    return None
 
 
 def _complain(text: str) -> None:
