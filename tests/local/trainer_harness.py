@@ -9,10 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import random
 import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,9 @@ def _outcome(node: Path, exit_code: int) -> Outcome:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody has, below those that the kernel gives out: it may do so before rank 0 listens."""
+    while True:
+        port = random.randint(15_000, 29_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
