@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from swarmtrain.trainer import DriftError, Every, Options, TrainerError, derive_seed, seed_everything
+from swarmtrain.trainer import (
+    DriftError,
+    Every,
+    Options,
+    TrainerError,
+    derive_seed,
+    distributed,
+    seed_everything,
+)
 from swarmtrain.trainer import metrics as metrics_module
 from swarmtrain.trainer.distributed import World, check_drift, join_world, tensor_bytes, weights_hash
 from swarmtrain.trainer.evaluation import Evaluator
@@ -247,3 +255,12 @@ def test_without_an_environment_there_is_one_rank_and_no_process_group(monkeypat
     world = join_world()
     assert (world.rank, world.size, world.owned, world.leads, world.leads_node) == (0, 1, False, True, True)
     assert not torch.distributed.is_initialized()
+
+
+def test_ranks_share_a_gpu_over_gloo_and_not_over_nccl(monkeypatch):
+    for name, answer in (("is_available", True), ("device_count", 2), ("set_device", None)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    for rank in (0, 1, 2):
+        assert distributed._choose_device(rank, "gloo") == torch.device("cuda", rank % 2)
+    with pytest.raises(TrainerError, match="local rank 2 has no GPU of its own: this process sees 2"):
+        distributed._choose_device(2, "nccl")

@@ -98,7 +98,7 @@ def test_a_step_waits_for_nothing(data, options, captured, monkeypatch, tmp_path
     for name in ("RANK", "WORLD_SIZE", "SWARMTRAIN_METRICS", "SWARMTRAIN_PULSE", "SWARMTRAIN_MEMORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(distributed, "_choose_device", lambda local_rank: META)
+    monkeypatch.setattr(distributed, "_choose_device", lambda local_rank, backend: META)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 1))
     optimizer = (
         Captured(model.to(META).parameters()) if captured else torch.optim.SGD(model.parameters(), 0.1)

@@ -64,7 +64,7 @@ def join_world() -> World:
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     backend = _choose_backend(os.environ.get(names.ENV_BACKEND) or "auto")
-    device = _choose_device(local_rank)
+    device = _choose_device(local_rank, backend)
     owned = "RANK" in os.environ and not dist.is_initialized()
     if owned:
         # Small exchanges stay on the CPU also where gradients go over NCCL.
@@ -142,15 +142,17 @@ def _choose_backend(asked: str) -> str:
     return asked
 
 
-def _choose_device(local_rank: int) -> torch.device:
+def _choose_device(local_rank: int, backend: str) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    if local_rank >= torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    if local_rank >= count and backend != "gloo":
         raise TrainerError(
-            f"local rank {local_rank} has no GPU of its own: this process sees {torch.cuda.device_count()}",
-            "start as many processes on a node as it has GPUs, or hide them with CUDA_VISIBLE_DEVICES=''",
+            f"local rank {local_rank} has no GPU of its own: this process sees {count}",
+            "start as many processes on a node as it has GPUs, hide them with CUDA_VISIBLE_DEVICES='', or share them "
+            f"with {names.ENV_BACKEND}=gloo",
         )
-    device = torch.device("cuda", local_rank)
+    device = torch.device("cuda", local_rank % count)
     torch.cuda.set_device(device)
     return device
 
