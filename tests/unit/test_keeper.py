@@ -131,6 +131,7 @@ def test_a_child_that_would_be_started_again_outlives_its_keeper_and_is_found(tm
     process, lives = start(tmp_path, "begin()\ntime.sleep(60)", again=True)
     wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
     child = int(lives.read_text())
+    wait_for(lambda: Process.kept_in(tmp_path) is not None)  # written down once it has started
     process.kill()
     process.wait()
     found = Process.kept_in(tmp_path)
