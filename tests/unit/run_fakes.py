@@ -35,6 +35,9 @@ class Clock:
     def time(self) -> float:
         return self.unix + self.now
 
+    def monotonic_ns(self) -> int:
+        return round(self.now * 1e9)
+
     def turn(self, seconds: float) -> None:
         self.now += seconds
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from run_fakes import Theatre
 
 from swarmtrain.control.logs import (
     Cursor,
@@ -15,6 +16,8 @@ from swarmtrain.control.logs import (
     parse_since,
     render,
 )
+from swarmtrain.coordinator.clients import _filter
+from swarmtrain.coordinator.output import Reader
 from swarmtrain.errors import RequestError
 
 
@@ -35,27 +38,28 @@ def test_what_is_no_list_of_ranks_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
-        ("10m", 400.0),
-        ("1.5m", 910.0),
-        ("30s", 970.0),
-        ("10m30s", 370.0),
+        ("10m", -600.0),
+        ("1.5m", -90.0),
+        ("30s", -30.0),
+        ("10m30s", -630.0),
+        ("0s", -0.001),
         ("123.5", 123.5),
         ("1970-01-01T00:10:00Z", 600.0),
         ("1970-01-01 02:10:00+02:00", 600.0),
     ],
 )
 def test_moments_are_read(text: str, moment: float) -> None:
-    assert parse_since(text, 1000.0) == moment
+    assert parse_since(text) == moment
 
 
 def test_a_time_without_a_zone_is_local() -> None:
-    assert parse_since("2026-01-31T09:30", 0) == datetime.datetime(2026, 1, 31, 9, 30).timestamp()
+    assert parse_since("2026-01-31T09:30") == datetime.datetime(2026, 1, 31, 9, 30).timestamp()
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "10 minutes", "m", "-5m", "2026-13-01"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="no moment"):
-        parse_since(text, 1000.0)
+        parse_since(text)
 
 
 def test_a_wrong_regular_expression_is_refused_here() -> None:
@@ -69,6 +73,18 @@ def test_a_selection_asks_for_no_more_than_was_said() -> None:
     assert Selection(ranks=(0,), tail=0).request() == {"ranks": [0], "tail": 0}
     everything = Selection(ranks=(1,), nodes=("a",), regex="x", since=5.0, tail=3).request()
     assert everything == {"ranks": [1], "nodes": ["a"], "regex": "x", "since": 5.0, "tail": 3}
+
+
+def test_an_age_is_counted_back_by_the_coordinator(stage: Theatre) -> None:
+    """So a client whose clock is wrong, and a coordinator's machine whose clock is set, show the same lines."""
+    run = stage.make()
+    for number in range(5):
+        stage.clock.turn(60.0)
+        stage.clock.unix += 3600.0
+        run.output.append(1, 0, "a", run.journal.clock.now(), 2 * number, f"{number}\n")
+    wanted = _filter(Selection(since=parse_since("3m")).request(), run.journal.clock.now() + 30.0)
+    assert [text for *_, text in Reader(run.output.path, wanted).lines()] == ["2", "3", "4"]
+    assert Selection(since=-600.0).nothing("t.1") == "t.1 wrote nothing in the last 10 min"
 
 
 def test_what_a_worker_wrote_comes_out_byte_for_byte() -> None:

@@ -33,7 +33,9 @@ def copy(step: int, node: str = "lab-1", fence: int = 1, **more: Any) -> Snapsho
     """A copy that was written `step` seconds after the beginning."""
     file = f"g{fence:04d}-s{step:09d}-{DIGEST[:12]}.pt"
     fields: dict[str, Any] = {"tier": "disk", "file": file, "bytes": len(DATA), "sha256": DIGEST}
-    return Snapshot(node=node, fence=fence, step=step, **{**fields, "time": float(step), **more})
+    return Snapshot(
+        node=node, fence=fence, step=step, **{**fields, "time": float(step), "age": NOW - step, **more}
+    )
 
 
 THREE = [copy(step, node) for step in (10, 20, 30) for node in ("lab-1", "lab-2")]
@@ -58,7 +60,14 @@ THREE = [copy(step, node) for step in (10, 20, 30) for node in ("lab-1", "lab-2"
     ],
 )
 def test_what_goes(wanted: Wanted, how: dict[str, bool], gone: list[int]) -> None:
-    assert [step for _, step in choose(THREE, wanted, NOW, **how)] == gone
+    assert [step for _, step in choose(THREE, wanted, **how)] == gone
+
+
+def test_no_snapshot_is_older_than_one_before_it_whatever_a_clock_was_set_to() -> None:
+    early, late = copy(10, age=30.0), copy(20, age=3_620.0)  # written after the clock was set back
+    assert choose([early, late, copy(30)], Wanted(older_than=60.0)) == []
+    assert choose([copy(10, age=90.0), late, copy(30)], Wanted(older_than=60.0)) == [(1, 10), (1, 20)]
+    assert choose([copy(10, age=None), copy(20, age=90.0), copy(30)], Wanted(older_than=60.0)) == []
 
 
 @pytest.mark.parametrize(
@@ -72,27 +81,27 @@ def test_what_goes(wanted: Wanted, how: dict[str, bool], gone: list[int]) -> Non
 )
 def test_a_step_that_must_not_go_is_refused(step: int, how: dict[str, bool], words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        choose(THREE, Wanted(steps=(step,)), NOW, **how)
+        choose(THREE, Wanted(steps=(step,)), **how)
 
 
 def test_damaged_copies_do_not_count_and_go_first() -> None:
     damaged = [*THREE, copy(40, damage="has 3 bytes, not 7")]
     assert complete(damaged) == [(1, 30), (1, 20), (1, 10)]
-    assert choose(damaged, Wanted(keep=3), NOW) == [(1, 40)]
-    assert choose(damaged, Wanted(keep=3), NOW, live=True) == []  # it may be another writer's, in this moment
+    assert choose(damaged, Wanted(keep=3)) == [(1, 40)]
+    assert choose(damaged, Wanted(keep=3), live=True) == []  # it may be another writer's, in this moment
     one_copy = [copy(10, damage="has 3 bytes, not 7"), copy(10, "lab-2")]
     with pytest.raises(RequestError, match="newest complete"):
-        choose(one_copy, Wanted(steps=(10,)), NOW)
+        choose(one_copy, Wanted(steps=(10,)))
 
 
 def test_a_higher_fence_is_newer_whatever_its_step() -> None:
     again = [*THREE, copy(15, fence=2)]
     assert complete(again)[0] == (2, 15)
-    assert choose(again, Wanted(keep=1), NOW) == [(1, 10), (1, 20), (1, 30)]
+    assert choose(again, Wanted(keep=1)) == [(1, 10), (1, 20), (1, 30)]
 
 
 def test_nothing_complete_on_a_live_run_is_left_alone() -> None:
-    assert choose([copy(10, damage="x")], Wanted(keep=0), NOW, live=True) == []
+    assert choose([copy(10, damage="x")], Wanted(keep=0), live=True) == []
 
 
 # ---- over the nodes --------------------------------------------------------------------------------------------------

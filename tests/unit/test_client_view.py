@@ -347,10 +347,10 @@ def test_a_failure_without_a_cause_gives_the_reason() -> None:
 
 def test_a_snapshot_names_its_generation_and_its_run_as_far_as_it_tells() -> None:
     found = [
-        Snapshot("lab-1", "disk", 30002, 120, run="digits.3", generation=2, bytes=1500, time=90.0),
+        Snapshot("lab-1", "disk", 30002, 120, run="digits.3", generation=2, bytes=1500, age=10.0),
         Snapshot("lab-1", "memory", 1, 60),
     ]
-    assert view.snapshots(found, 100.0).rows == [
+    assert view.snapshots(found).rows == [
         ("120", "-", "2 of digits.3", "lab-1", "disk", "-", "1.5 kB", "10 s", "yes"),
         ("60", "-", "-", "lab-1", "memory", "-", "0 B", "-", "yes"),
     ]

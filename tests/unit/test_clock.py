@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,16 @@ from run_fakes import Clock as Hand
 from run_fakes import Theatre, exited, join, pulse
 
 from swarmtrain.agent.workers import read_error
+from swarmtrain.control.place import in_order
 from swarmtrain.coordinator.agents import _clock
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.words import Words
+from swarmtrain.launchers.base import Run as Found
+from swarmtrain.launchers.swarm import SwarmLauncher
+from swarmtrain.swarm import tasks
+from swarmtrain.swarm.docker import Docker
+from swarmtrain.wire import alive, snapshots
 from swarmtrain.wire import clock as module
 from swarmtrain.wire.clock import Clock
 
@@ -169,3 +177,66 @@ def test_a_worker_that_dies_while_the_clock_is_set_has_not_died_an_hour_ago(
         found = read_error(tmp_path / "error")
         assert found is not None and clock.now - 60.0 <= found["time"] <= clock.now
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+def test_a_snapshots_age_is_counted_by_its_node_and_survives_a_clock_that_is_set(
+    tmp_path: Path, hand: Hand, jump: float
+) -> None:
+    stamp = module.stamp()
+    manifest: dict[str, Any] = {"format": 3, "fence": 1, "step": 7, "epoch": 0, "world_size": 1, "bytes": 1}
+    manifest |= {"file": "g0001-s000000007-aa.pt", "sha256": "aa", "time": stamp["unix"], "stamp": stamp}
+    manifest |= {"run": "t.1", "generation": 1, "weights": "ab"}
+    (tmp_path / manifest["file"]).write_bytes(b"x")
+    (tmp_path / "g0001-s000000007.json").write_text(json.dumps(manifest))
+    hand.turn(40.0)
+    hand.unix += jump
+    (found,) = snapshots.listed(tmp_path, "a", "disk")
+    assert (found.damage, found.age) == ("", 40.0)
+    assert module.age(stamp | {"boot": "another"}) == max(0.0, 40.0 + jump)
+
+
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+def test_the_health_check_does_not_look_at_the_time_of_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    bundle, mark, clock = tmp_path / "bundle.zip", tmp_path / "mark", Hand()
+    bundle.touch()
+    monkeypatch.setattr(alive, "_MARK", mark)
+    monkeypatch.setattr(alive.names, "BUNDLE", str(bundle))
+    monkeypatch.setattr(alive, "time", clock)
+    assert alive.main([]) == 1
+    alive.beat()
+    clock.unix += jump
+    clock.turn(29.0)
+    assert alive.main([]) == 0
+    clock.turn(2.0)
+    assert alive.main([]) == 1  # the loop hangs, whatever time it is
+    clock.now = 5.0  # the machine was started anew
+    assert alive.main([]) == 1
+
+
+def test_the_latest_run_of_a_job_is_that_of_the_highest_number() -> None:
+    """A client whose clock was set back in between asks for `digits`."""
+    runs = [Found("digits", 1, "swarm", created=9000.0), Found("digits", 2, "swarm", created=5400.0)]
+    other = Found("digits", 1, "local", created=7000.0)
+    assert in_order([*runs, other]) == [other, *runs]
+    assert in_order([runs[1], runs[0]])[-1].number == 2
+
+
+@pytest.mark.parametrize(("moment", "told"), [("13:00:40", True), ("14:00:40", False)])
+def test_a_loop_of_exits_is_seen_by_the_managers_clock(
+    monkeypatch: pytest.MonkeyPatch, moment: str, told: bool
+) -> None:
+    """The client's own may be an hour off, or a year."""
+
+    class Manager(Docker):
+        def json_lines(self, *args: str, timeout: float | None = None) -> list[dict[str, Any]]:
+            return [{"SystemTime": f"2020-11-26T{moment}.123456789Z"}]
+
+    began = tasks.seconds("2020-11-26T13:00:00Z")
+    agent = partial(tasks.Task, "t_agent", "agent", 1, created=began, changed=began)
+    found = [agent(state="failed", exit_code=3, container="c") for _ in range(2)]
+    monkeypatch.setattr(tasks, "read", lambda docker, stack: [*found, agent(state="starting")])
+    trouble = SwarmLauncher(Manager()).trouble(Found("t", 1, "swarm"))
+    assert ("ended with exit code 3" in trouble.text) is told

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from swarmtrain.errors import ClusterError, RequestError, SwarmtrainError
 from swarmtrain.wire.processes import descendants, kill_all
+from swarmtrain.wire.snapshots import key_of
 
 Undo = Callable[[], object]
 
@@ -68,7 +69,7 @@ def corrupt(directory: Path) -> str:
     found = [path for path in directory.glob("*.pt") if path.is_file() and not path.is_symlink()]
     if not found:
         raise ClusterError(f"there is no snapshot in {directory}")
-    newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    newest = max(found, key=lambda path: (key_of(path.name) or (-1, -1), path.name))
     before = newest.stat()
     with newest.open("r+b") as file:
         file.seek(max(0, (before.st_size - _FLIPPED) // 2))

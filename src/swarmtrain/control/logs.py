@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from swarmtrain.control.say import duration
 from swarmtrain.errors import RequestError
 from swarmtrain.wire import frames
 
@@ -19,6 +20,7 @@ from swarmtrain.wire import frames
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _MOST_RANKS = 4096
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SHORTEST_AGE = 1e-3
 _AGE = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 _AGE_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
@@ -40,14 +42,16 @@ class Selection:
     ranks: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()
     regex: str = ""
-    since: float = 0.0  # Unix time
+    since: float = 0.0  # Unix time; negative: so many seconds ago, by the run's own clock
     tail: int | None = None
 
     def nothing(self, run: str) -> str:
         """That there is no such line, in a sentence."""
         who = ", ".join([*(f"rank {rank}" for rank in self.ranks), *self.nodes]) or run
         which = f" in which {self.regex!r} is found" if self.regex else ""
-        return f"{who} wrote nothing{which}" + (f" since {clock_time(self.since)}" if self.since else "")
+        since = f" since {clock_time(self.since)}" if self.since > 0 else ""
+        ago = f" in the last {duration(-self.since)}" if self.since < 0 else ""
+        return f"{who} wrote nothing{which}{since}{ago}"
 
     def request(self) -> dict[str, Any]:
         """The arguments of the coordinator's ``logs``."""
@@ -77,15 +81,16 @@ def parse_ranks(text: str) -> tuple[int, ...]:
     return tuple(sorted(ranks))
 
 
-def parse_since(text: str, now: float) -> float:
-    """A moment as Unix time, from an age (``10m``, ``1h30m``), a date and time, or a Unix time.
+def parse_since(text: str) -> float:
+    """A moment as `Selection.since` takes it, from an age (``10m``, ``1h30m``), a date and time, or a Unix time.
 
     Raises:
         RequestError: it is none of them.
     """
     text = text.strip()
     if _AGE.fullmatch(text):
-        return now - sum(float(number) * _UNITS[unit] for number, unit in _AGE_PART.findall(text))
+        ago = sum(float(number) * _UNITS[unit] for number, unit in _AGE_PART.findall(text))
+        return -max(ago, _SHORTEST_AGE)
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     try:

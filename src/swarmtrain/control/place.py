@@ -101,7 +101,7 @@ class Places:
             except ClusterError as error:  # where nothing points at Docker, its absence means: no runs there
                 silent.append(error.message)
         self._warn_of(silent)
-        return sorted(found, key=lambda run: (run.created, run.job, run.number))
+        return in_order(found)
 
     def _warn_of(self, silent: list[str]) -> None:
         from swarmtrain.swarm.docker import NOT_IN_SWARM
@@ -133,6 +133,17 @@ class Places:
 
     def _where(self) -> str:
         return f" on {self.on}" if self.on else ""
+
+
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs, oldest first. Those of one job in one place are ordered by their numbers, whatever clocks were set to."""
+    begun: dict[tuple[str, str], float] = {}
+    moments: dict[tuple[str, str, int], float] = {}
+    for run in sorted(runs, key=lambda run: run.number):
+        series = (run.on, run.job)
+        begun[series] = max(run.created, begun.get(series, 0.0))
+        moments[run.on, run.job, run.number] = begun[series]
+    return sorted(runs, key=lambda run: (moments[run.on, run.job, run.number], run.job, run.number))
 
 
 def check_one_place(handle: str, runs: Sequence[Run]) -> None:

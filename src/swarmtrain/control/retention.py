@@ -28,7 +28,7 @@ def complete(snapshots: Iterable[Snapshot]) -> list[Key]:
 
 
 def choose(
-    snapshots: Sequence[Snapshot], wanted: Wanted, now: float, *, live: bool = False, force: bool = False
+    snapshots: Sequence[Snapshot], wanted: Wanted, *, live: bool = False, force: bool = False
 ) -> list[Key]:
     """What goes, oldest first.
 
@@ -53,11 +53,23 @@ def choose(
             raise RequestError(*_refusal(step, live=live))
         chosen |= of_step
     if wanted.older_than is not None:
-        newest_copy = {key: max(each.time for each in snapshots if each.key == key) for key in every}
-        chosen |= {key for key, written in newest_copy.items() if now - written > wanted.older_than}
+        chosen |= {key for key, age in _ages(snapshots).items() if age > wanted.older_than}
     if wanted.keep is not None:
         chosen |= every - set(complete(snapshots)[: wanted.keep])
     return sorted(chosen - kept)
+
+
+def _ages(snapshots: Sequence[Snapshot]) -> dict[Key, float]:
+    """Seconds since each was written, by its youngest copy. None is older than one that was written before it.
+
+    What nobody knows the age of counts as young.
+    """
+    ages: dict[Key, float] = {}
+    youngest = float("inf")
+    for key in sorted({each.key for each in snapshots}):
+        copies = [each.age or 0.0 for each in snapshots if each.key == key]
+        ages[key] = youngest = min(youngest, *copies)
+    return ages
 
 
 def _kept(snapshots: Sequence[Snapshot], *, live: bool, force: bool) -> set[Key]:

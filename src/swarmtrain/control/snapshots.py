@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -116,7 +115,7 @@ class Snapshots:
         # Another run of the job may have resumed from these, and need them.
         live = self._is_live() or any(other.is_live() for other in self._handle.others())
         found = self.listing()
-        keys = choose(found.snapshots, wanted, time.time(), live=live, force=force)
+        keys = choose(found.snapshots, wanted, live=live, force=force)
         if not keys:
             return Found(silent=found.silent), []
         return self._everywhere({"do": "remove", "keys": [list(key) for key in keys]}), keys

@@ -28,11 +28,11 @@ class Table:
 
 
 def took(status: Status, now: float) -> float | None:
-    """Seconds from submission until the end, or until now; None where nobody knows."""
+    """Seconds from submission until the end, or until now by the run's clock; None where nobody knows."""
     created, ended = status.get("created"), status.get("ended")
     if created is None or (ended is None and status["state"] in ENDED):
         return None
-    return float((ended or now) - created)
+    return float((ended or status.get("now") or now) - created)
 
 
 def event_text(event: Event) -> str:
@@ -141,7 +141,7 @@ def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, 
         str(status.get("world_size") or NOTHING),
         number(status.get("step")),
         number(status.get("loss")),
-        NOTHING if created is None else age(now - created),
+        NOTHING if created is None else age((status.get("now") or now) - created),
         duration(took(status, now)),
     )
 
@@ -191,7 +191,7 @@ def _generation(snapshot: Snapshot) -> str:
     return f"{snapshot.generation} of {snapshot.run}" if snapshot.run else number(snapshot.generation)
 
 
-def snapshots(found: Sequence[Snapshot], now: float) -> Table:
+def snapshots(found: Sequence[Snapshot]) -> Table:
     """Every copy of a run's snapshots."""
     table = Table(("STEP", "EPOCH", "GENERATION", "NODE", "TIER", "RANKS", "SIZE", "AGE", "COMPLETE"))
     for each in found:
@@ -204,7 +204,7 @@ def snapshots(found: Sequence[Snapshot], now: float) -> Table:
                 each.tier,
                 number(each.world_size),
                 size(each.bytes),
-                age(now - each.time) if each.time else NOTHING,
+                NOTHING if each.age is None else age(each.age),
                 f"no: {each.damage}" if each.damage else "yes",
             )
         )

@@ -110,7 +110,7 @@ class ClientDesk:
 
     async def _logs(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
         path = self._run.output.path
-        wanted = _filter(request)
+        wanted = _filter(request, self._run.journal.clock.now())
         follow = bool(request.get("follow"))
         count = request.get("tail")
         start = path.stat().st_size if count is not None else 0
@@ -239,16 +239,17 @@ class ClientDesk:
         yield {"event": self._run.journal.append(kind, text[:_LONGEST_NOTE]), "done": {}}
 
 
-def _filter(request: Message) -> Filter:
+def _filter(request: Message, now: float) -> Filter:
     try:
         regex = re.compile(request["regex"]) if request.get("regex") else None
     except re.error as error:
         raise RequestError(f"{request['regex']!r} is not a regular expression: {error}") from error
+    since = float(request.get("since") or 0.0)
     return Filter(
         ranks=frozenset(request.get("ranks") or ()),
         nodes=frozenset(request.get("nodes") or ()),
         regex=regex,
-        since=float(request.get("since") or 0.0),
+        since=since if since >= 0 else now + since,
     )
 
 

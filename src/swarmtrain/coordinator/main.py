@@ -93,8 +93,10 @@ async def _tick(run: Run) -> None:
 
 async def _until_ended(run: Run) -> float:
     """Until the run is over; the monotonic time of its end."""
-    while (ended := run.journal.last("ended")) is None:
+    while run.phase is not Phase.ENDED:
         await asyncio.sleep(_LOOK_SECONDS)  # the bell rings for every line of output
+    ended = run.journal.last("ended")
+    assert ended is not None, "a run that has ended says so in its journal"
     return run.journal.clock.moment(ended["t"])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,7 +139,7 @@ class SwarmLauncher:
         for record in records.read(self.docker) if not run.live else ():
             if (record.job, record.number) == (run.job, run.number):
                 return Obstacle(record.reason)
-        return tasks.explain(tasks.read(self.docker, run.stack), time.time())
+        return tasks.explain(tasks.read(self.docker, run.stack), self._now())
 
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files by a helper on it."""
@@ -243,11 +242,15 @@ class SwarmLauncher:
                 return task
         if tasks.rests(task for task in found if task.role == names.COORDINATOR_SERVICE):
             return None
-        why = tasks.explain(found, time.time())
+        why = tasks.explain(found, self._now())
         raise ClusterError(
             f"the coordinator of {run.id} is not running" + (f": {why}" if why else " yet"),
             f"docker stack ps --no-trunc {run.stack} shows its tasks",
         )
+
+    def _now(self) -> float:
+        """What the manager takes for the time, by which Swarm tells when things happened."""
+        return tasks.seconds(self.docker.json_lines("info", timeout=SECONDS)[0].get("SystemTime", ""))
 
     def _node(self, name: str) -> Node:
         nodes = facts.read(self.docker).nodes

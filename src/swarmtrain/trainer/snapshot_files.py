@@ -34,6 +34,7 @@ import torch
 
 from swarmtrain.trainer.disk import DISK, Disk
 from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.wire.clock import stamp
 from swarmtrain.wire.snapshots import FENCED, fence_of, key_of, stem
 
 FORMAT = FENCED
@@ -86,6 +87,7 @@ class Manifest:
     run: str = ""
     generation: int = 0
     submission: str = ""
+    stamp: dict[str, Any] = field(default_factory=dict)  # the same as `time`: see wire.clock
     versions: dict[str, str] = field(default_factory=dict)  # of torch, python, swarmtrain and cuda ("none")
 
     @property
@@ -150,6 +152,7 @@ def store(
                 bytes=hashing.written,
                 sha256=sha256,
                 time=time.time(),
+                stamp=stamp(),
                 versions=dict(_versions() if versions is None else versions),
             )
             disk.replace(aside, directory / manifest.file)

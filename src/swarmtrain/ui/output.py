@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -55,7 +54,7 @@ def logs(
         ranks=lines.parse_ranks(rank) if rank is not None else (),
         nodes=nodes,
         regex=lines.parse_regex(regex),
-        since=lines.parse_since(since, time.time()) if since is not None else 0.0,
+        since=lines.parse_since(since) if since is not None else 0.0,
         tail=tail,
     )
     colour = terminal.is_colourful(sys.stdout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -125,7 +124,7 @@ def _show(found: Found, *, as_json: bool) -> None:
     if as_json:
         terminal.document([asdict(each) | {"complete": not each.damage} for each in found.snapshots])
     elif found.snapshots:
-        terminal.table(view.snapshots(found.snapshots, time.time()))
+        terminal.table(view.snapshots(found.snapshots))
     else:
         terminal.words("there are no snapshots")
 

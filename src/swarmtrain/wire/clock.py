@@ -63,6 +63,22 @@ class Clock:
         return asdict(self)
 
 
+def stamp() -> dict[str, Any]:
+    """This moment, as :func:`age` understands it later."""
+    return {"boot": boot_id(), "monotonic": time.monotonic(), "unix": time.time()}
+
+
+def age(stamped: Mapping[str, Any]) -> float:
+    """Seconds since a moment on this machine, whatever its clock was set to since, unless it was started anew.
+
+    Raises:
+        KeyError, TypeError: it is no stamp.
+    """
+    if stamped["boot"] and stamped["boot"] == boot_id():
+        return max(0.0, time.monotonic() - float(stamped["monotonic"]))
+    return max(0.0, time.time() - float(stamped["unix"]))
+
+
 def boot_id() -> str:
     """What tells one boot of a machine from all others."""
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmtrain.errors import RequestError
-from swarmtrain.wire import files
+from swarmtrain.wire import clock, files
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import GENERATIONS
@@ -36,6 +36,7 @@ class Snapshot:
         fence: the number that its writer had claimed, above all that were there before; by it, snapshots are ordered.
         run, generation: of its writer; empty and None where it had none, or was of a version that did not say.
         time: Unix time at which it was written, on the node's clock.
+        age: seconds since then, as the node counts them; None where it does not know.
         file: the name of its data.
         damage: what is wrong with it, in words; empty where nothing is known to be.
     """
@@ -52,6 +53,7 @@ class Snapshot:
     bytes: int = 0
     sha256: str = ""
     time: float = 0.0
+    age: float | None = None
     damage: str = ""
 
     @property
@@ -189,6 +191,7 @@ def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
             bytes=int(fields["bytes"]),
             sha256=str(fields["sha256"]),
             time=float(fields["time"]),
+            age=clock.age(fields.get("stamp") or {"boot": "", "unix": fields["time"]}),
         )
         if (fence_of(fields), int(fields["step"])) != key or key_of(snapshot.file) != key:
             return _damaged(snapshot, "its manifest is another one's")
@@ -209,11 +212,19 @@ def _of_data(path: Path, node: str, tier: str) -> Snapshot | None:
         status = path.stat()
     except OSError:
         return None
-    if key is None or (path.suffix == ".pt" and time.time() - status.st_mtime < _SETTLED_SECONDS):
+    age = max(0.0, time.time() - status.st_mtime)
+    if key is None or (path.suffix == ".pt" and age < _SETTLED_SECONDS):
         return None
     damage = "set aside as damaged" if path.suffix == ".damaged" else "has no manifest: it was cut off"
     return Snapshot(
-        node, tier, *key, file=path.name, bytes=status.st_size, time=status.st_mtime, damage=damage
+        node,
+        tier,
+        *key,
+        file=path.name,
+        bytes=status.st_size,
+        time=status.st_mtime,
+        damage=damage,
+        age=age,
     )
 
 
