@@ -15,7 +15,7 @@ from swarmtrain.lab.lab import Lab
 from swarmtrain.swarm.docker import Docker
 
 REST = 5.0  # seconds
-TICKS = 1  # hundredths of a second that a container's process may take in them
+TICKS = 3  # hundredths of a second that a process may take in them; one that spins takes a hundred
 
 SCRIPT = "open('out.txt', 'w').write('kept'); print('hello')"
 

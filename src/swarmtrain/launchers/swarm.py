@@ -139,7 +139,8 @@ class SwarmLauncher:
         for record in records.read(self.docker) if not run.live else ():
             if (record.job, record.number) == (run.job, run.number):
                 return Obstacle(record.reason)
-        return tasks.explain(tasks.read(self.docker, run.stack), self._now())
+        found = tasks.read(self.docker, run.stack)
+        return tasks.explain(found, self._now() if found else 0.0)
 
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files by a helper on it."""
