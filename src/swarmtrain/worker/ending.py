@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import swarmtrain
 
@@ -43,6 +43,7 @@ def end(status: int, *, interrupted: bool) -> NoReturn:
         _tell_ignored(error, threading)
     atexit._run_exitfuncs()  # tells of exceptions itself
     threading.excepthook = lambda _: None
+    _tell_without_us()
     flushed = _flush_streams()
     _default_signals()
     gc.collect()
@@ -78,7 +79,7 @@ def say(request: SystemExit | KeyboardInterrupt) -> None:
             pass  # it cannot be said; the interpreter goes on, too
 
 
-def _tell_ignored(error: BaseException, where: object) -> None:
+def _tell_ignored(error: BaseException, where: object, said: str | None = None) -> None:
     """Have Python say ``Exception ignored in: ...``. Its hook takes only what Python itself has made for it."""
     kinds: list[type] = []
 
@@ -89,7 +90,20 @@ def _tell_ignored(error: BaseException, where: object) -> None:
     hook, sys.unraisablehook = sys.unraisablehook, lambda told: kinds.append(type(told))
     Fails()
     sys.unraisablehook = hook
-    hook(kinds[0]((type(error), error, error.__traceback__, None, where)))
+    hook(kinds[0]((type(error), error, error.__traceback__, said, where)))
+
+
+def _tell_without_us() -> None:
+    """Where a finalizer's exception has no frame of its own, Python puts in that of its caller: here, one of ours."""
+    hook = sys.unraisablehook
+
+    def tell(told: Any) -> None:
+        frames = told.exc_traceback
+        if frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+            told = type(told)((told.exc_type, told.exc_value, frames.tb_next, told.err_msg, told.object))
+        hook(told)
+
+    sys.unraisablehook = tell
 
 
 def _flush_streams() -> bool:
@@ -103,7 +117,11 @@ def _flush_streams() -> bool:
         except BaseException as error:
             flushed = False
             if name == "stdout":
-                _tell_ignored(error.with_traceback(None), stream)
+                problem = error.with_traceback(None)
+                if sys.version_info >= (3, 13):
+                    _tell_ignored(problem, None, "Exception ignored on flushing sys.stdout")
+                else:
+                    _tell_ignored(problem, stream)
     return flushed
 
 
