@@ -23,11 +23,13 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(autouse=True)
-def _script(tmp_path: Path) -> None:
+def _script(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project := tmp_path / "project").mkdir()  # what is sent does not change while runs write
+    monkeypatch.chdir(project)
     text = (
         "import sys, time\nfor n in range(int(sys.argv[1])): print('tick', n, flush=True); time.sleep(0.1)\n"
     )
-    (tmp_path / "tick.py").write_text(text)
+    (project / "tick.py").write_text(text)
 
 
 def attached(ticks: int, *, ignored: bool = False) -> subprocess.Popen[bytes]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import time
 from collections.abc import Iterator
-from multiprocessing import shared_memory
 from pathlib import Path
 
 import pytest
@@ -38,14 +38,28 @@ time.sleep(float(seconds))
 pytestmark = pytest.mark.usefixtures("home")
 
 
+class Segment:
+    """Shared memory that this process makes and holds; without Python's tracker, which would be a process more."""
+
+    def __init__(self, name: str) -> None:
+        self._path = SHARED / name
+        with self._path.open("x+b") as file:
+            file.truncate(4096)
+            self._kept = mmap.mmap(file.fileno(), 4096)
+
+    def remove(self) -> None:
+        """It is here still."""
+        self._kept.close()
+        self._path.unlink()
+
+
 @pytest.fixture
 def theirs() -> Iterator[str]:
     """A segment of another process, this one, is there before the run; the mark of all that the run makes."""
     mark = f"shmtest{os.getpid()}"
-    segment = shared_memory.SharedMemory(create=True, size=4096, name=f"{mark}-theirs")
+    segment = Segment(f"{mark}-theirs")
     yield mark
-    segment.close()
-    segment.unlink()
+    segment.remove()
 
 
 def left(mark: str) -> set[str]:
@@ -63,15 +77,14 @@ def start(directory: Path, mark: str, seconds: float, **job: object) -> RunHandl
 def test_what_a_run_has_made_goes_with_it_and_nothing_else(tmp_path: Path, theirs: str) -> None:
     handle = start(tmp_path, theirs, 0.0)
     until(lambda: {"lost", "held", "semaphore", "tracked"} <= left(theirs))
-    late = shared_memory.SharedMemory(create=True, size=4096, name=f"{theirs}-late")  # in nobody else's hands
+    late = Segment(f"{theirs}-late")
     try:
         assert handle.wait(timeout=60).state == "succeeded"
         until(lambda: left(theirs) == {"theirs", "late"}, 10)
         time.sleep(0.5)
         assert left(theirs) == {"theirs", "late"}
     finally:
-        late.close()
-        late.unlink()
+        late.remove()
 
 
 @pytest.mark.parametrize("victim", ["worker", "agent", "everything"])

@@ -12,7 +12,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from swarmtrain.wire import segments
@@ -20,7 +20,7 @@ from swarmtrain.wire.processes import descendants
 
 _LOOK_SECONDS = 0.5
 _LOOKS = 15  # at a name that nobody holds
-_REST = 20.0  # times as long as a look has taken, until the next
+_REST = 10.0  # times as long as a look has taken, until the next
 _TORCH = re.compile(r"torch_(\d+)_")
 # What libraries name by chance, so that nobody looks for it again: it goes with its generation. Names that a script
 # chooses may be there for its next start, and stay until the run ends.
@@ -65,7 +65,7 @@ class Segments:
 
     async def _judge(self, fresh: dict[str, int]) -> None:
         below = set(descendants(os.getpid()))
-        unknown = []
+        unknown: dict[str, int] = {}
         for name, inode in fresh.items():
             named = _TORCH.match(name)
             if not inode:
@@ -73,11 +73,13 @@ class Segments:
             elif named:
                 self._settle(name, inode, ours=int(named[1]) in below)
             else:
-                unknown.append(name)
-        for name, pids in (await asyncio.to_thread(segments.holders, unknown)).items() if unknown else ():
+                unknown[name] = inode
+        held = await asyncio.to_thread(_held, unknown.values(), below) if unknown else {}
+        for name, inode in unknown.items():
+            pids = held[inode]
             looks = self._waiting[name] = self._waiting.get(name, 0) + 1
             if pids or looks >= _LOOKS:
-                self._settle(name, fresh[name], ours=bool(pids) and pids <= below)
+                self._settle(name, inode, ours=bool(pids) and pids <= below)
 
     def _settle(self, name: str, inode: int, *, ours: bool) -> None:
         self._waiting.pop(name, None)
@@ -87,6 +89,12 @@ class Segments:
         self._ours[name] = inode
         if (memory := self._memory()) is not None:
             segments.note(memory, name, inode)
+
+
+def _held(inodes: Iterable[int], below: set[int]) -> dict[int, set[int]]:
+    """Who holds these files. Others than those below are asked only of what these hold, since they are many."""
+    held = segments.holders(inodes, below)
+    return held | segments.holders([inode for inode, pids in held.items() if pids])
 
 
 def _names() -> set[str]:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from swarmtrain.wire.keeper import KEPT
-from swarmtrain.wire.processes import began, boot, descendants, kill_all
+from swarmtrain.wire.processes import began, boot, cleaning, descendants, kill_all
 from swarmtrain.wire.storage import write_whole
 
 
@@ -158,12 +158,13 @@ def kill_trees(roots: Iterable[Process], seconds: float) -> list[int]:
     """Kill processes and all that descends from them; return the numbers of those that live on after ``seconds``."""
     known = {process.pid: process for process in roots}
     tops = list(known)
-    limit = time.monotonic() + seconds
+    asked = time.monotonic()
+    limit = asked + seconds
     while any(process.lives for process in known.values()):
         for pid in {each for top in tops for each in descendants(top)} - known.keys():
             known[pid] = Process.of(pid)  # before their parents' death hands them to init
         left = [process.pid for process in known.values() if process.lives]
-        kill_all(left)
+        kill_all(set(left) - cleaning(left, since=asked))
         if time.monotonic() > limit:
             return left
         time.sleep(0.05)

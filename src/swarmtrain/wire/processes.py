@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_CLEANING = 1.0  # seconds in which those that remove what others have left may do so
 
 
 def _prctl(option: int, value: int) -> None:
@@ -72,6 +74,26 @@ def descendants(root: int) -> list[int]:
         found += below
         queue += below
     return found
+
+
+def cleaning(pids: Iterable[int], since: float) -> set[int]:
+    """Those that are there to remove what others have left, and whose moment for that is not over.
+
+    They are Python's resource tracker and torch's manager of tensors that are shared by file. Their work begins when
+    the others have gone.
+
+    Args:
+        since: monotonic time at which that was, or at which it was seen to.
+    """
+    return {pid for pid in pids if _cleans(pid)} if time.monotonic() < since + _CLEANING else set()
+
+
+def _cleans(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"multiprocessing.resource_tracker" in command or b"torch_shm_manager" in command
 
 
 def kill_all(pids: Iterable[int], number: int = signal.SIGKILL) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 SHARED = Path("/dev/shm")
@@ -32,12 +32,12 @@ def noted(memory: Path) -> dict[str, int]:
     return {name: int(inode) for inode, _, name in entries if inode.isdigit() and name and "/" not in name}
 
 
-def remove(segments: dict[str, int]) -> None:
+def remove(segments: Mapping[str, int]) -> None:
     """Remove those that are still what they were, this user's, and in nobody's hands."""
     left = {name: inode for name, inode in segments.items() if identity(name) == inode}
-    held = holders(left) if left else {}
-    for name in left:
-        if not held[name]:
+    held = holders(left.values()) if left else {}
+    for name, inode in left.items():
+        if not held[inode]:
             (SHARED / name).unlink(missing_ok=True)
 
 
@@ -50,32 +50,38 @@ def identity(name: str) -> int:
     return status.st_ino if status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode) else 0
 
 
-def holders(names: Iterable[str]) -> dict[str, set[int]]:
-    """The processes that have these files open or mapped, as far as this user may see that."""
-    found: dict[str, set[int]] = {name: set() for name in names}
-    paths = {f"{SHARED}/{name}": name for name in found}
-    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - names are enough
-        for path in _in_hands(f"/proc/{pid}") & paths.keys():
-            found[paths[path]].add(int(pid))
+def holders(inodes: Iterable[int], among: Iterable[int] | None = None) -> dict[int, set[int]]:
+    """The processes that have these files open or mapped, as far as this user may see that.
+
+    By their inodes, since a semaphore gets its name only after it was mapped.
+
+    Args:
+        among: the processes to ask; all of the machine by default.
+    """
+    found: dict[int, set[int]] = {inode: set() for inode in inodes}
+    if not found:
+        return found
+    everybody = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names are enough
+    for pid in everybody if among is None else among:
+        for inode in _in_hands(f"/proc/{pid}") & found.keys():
+            found[inode].add(pid)
     return found
 
 
-def _in_hands(process: str) -> set[str]:
-    """The paths below /dev/shm that a process has mapped or open."""
+def _in_hands(process: str) -> set[int]:
+    """The inodes of the files below /dev/shm that a process has mapped or open."""
     below = f"{SHARED}/"
-    paths = set[str]()
+    inodes = set[int]()
     try:
         with open(f"{process}/maps", "rb") as maps:
-            paths |= {
-                os.fsdecode(line.split(None, 5)[5].rstrip(b"\n")) for line in maps if below.encode() in line
-            }
+            inodes |= {int(line.split(None, 5)[4]) for line in maps if below.encode() in line}
         for number in os.listdir(f"{process}/fd"):  # noqa: PTH208
+            descriptor = f"{process}/fd/{number}"
             try:
-                target = os.readlink(f"{process}/fd/{number}")  # noqa: PTH115
+                if os.readlink(descriptor).startswith(below):  # noqa: PTH115
+                    inodes.add(os.stat(descriptor).st_ino)  # noqa: PTH116
             except FileNotFoundError:
                 continue  # it was closed meanwhile
-            if target.startswith(below):
-                paths.add(target)
     except OSError:
         pass  # it has ended, or is somebody else's
-    return paths
+    return inodes

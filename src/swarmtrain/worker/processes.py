@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarmtrain.wire.processes import cleaning
 from swarmtrain.worker.request import ENV_WORKER
 
 _PR_SET_PDEATHSIG = 1
@@ -134,18 +135,6 @@ def mark_of(pid: int) -> str | None:
     return None
 
 
-def cleans_up(pid: int) -> bool:
-    """Whether a process is there to remove what others have left: shared memory, when those that use it have gone.
-
-    Python's resource tracker, and torch's manager of tensors that are shared by file.
-    """
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"multiprocessing.resource_tracker" in command or b"torch_shm_manager" in command
-
-
 def send(pids: Iterable[int], number: int) -> None:
     """Signal each of these processes; those that have gone, or are not ours, are left out."""
     for pid in pids:
@@ -166,17 +155,19 @@ def send_group(group: int, number: int) -> None:
 def end_descendants(patience: float = 10.0) -> None:
     """Kill and reap everything below this process, which should be a subreaper.
 
-    Repeats because a process may fork while it is being found, and gives up on what even SIGKILL does not end
+    Those that remove what others have left get a moment for that. Repeats because a process may fork while it is being
+    found, and gives up on what even SIGKILL does not end
     within ``patience`` seconds (a process stuck in a driver).
     """
-    deadline = time.monotonic() + patience
+    began = time.monotonic()
+    deadline = began + patience
     while True:
         reap()
         processes = table()
         remaining = alive(processes, descendants(processes, [os.getpid()]))
         if not remaining or time.monotonic() > deadline:
             return
-        send(remaining, signal.SIGKILL)
+        send(remaining - cleaning(remaining, since=began), signal.SIGKILL)
         time.sleep(0.005)
 
 

@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 from signal import SIGKILL
 from typing import Any
 
+from swarmtrain.wire.processes import cleaning
 from swarmtrain.worker import guard, module_path, processes
 from swarmtrain.worker.launch import CannotLaunch, cold_command, launch
 from swarmtrain.worker.preload import Preload, preload, why_cold
@@ -44,7 +45,6 @@ from swarmtrain.worker.trial import Remark, Trial
 from swarmtrain.worker.user import run_and_end
 
 _PATIENCE = 10.0  # seconds until a process that even SIGKILL does not end (stuck in a driver) is given up
-_CLEANING = 1.0  # seconds in which those that remove what others have left may do so
 _AGAIN = 0.02  # seconds between looks at a tree that is ending
 _REST = 1 / 3  # the last part of a grace: what a worker that still saves has started is asked to end, too
 
@@ -169,7 +169,7 @@ class Spawner:
         table = processes.table()
         tree = self._tree(worker, table) | {worker.pid}
         if signal == SIGKILL:  # what is missed is ended after the worker
-            processes.send(tree - _cleaning(tree), SIGKILL)
+            processes.send(tree - cleaning(tree, since=time.monotonic()), SIGKILL)
             return
         processes.send_group(worker.pid, signal)
         processes.send((pid for pid in tree if pid in table and table[pid].group != worker.pid), signal)
@@ -216,10 +216,10 @@ class Spawner:
             if time.monotonic() < worker.grace[0]:
                 return
             ended = worker.grace[0]
-        cleaning = _cleaning(tree) if time.monotonic() < ended + _CLEANING else set()
-        processes.send(tree - cleaning, SIGKILL)
-        worker.killed |= tree - cleaning
-        if cleaning or (processes.alive(table, worker.killed) and time.monotonic() < ended + _PATIENCE):
+        spared = cleaning(tree, since=ended)
+        processes.send(tree - spared, SIGKILL)
+        worker.killed |= tree - spared
+        if spared or (processes.alive(table, worker.killed) and time.monotonic() < ended + _PATIENCE):
             return
         # Only now, because until it is reaped nobody else can get its pid, by which its session is found.
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
@@ -250,11 +250,6 @@ class Spawner:
         """In a worker: let go of what is the spawner's."""
         for end in (self._agent, self._woken, self._wake):
             end.close()
-
-
-def _cleaning(tree: set[int]) -> set[int]:
-    """Those of a tree that have their work before them when the others have gone."""
-    return {pid for pid in tree if processes.cleans_up(pid)}
 
 
 def _has_ended(pid: int) -> bool:
