@@ -123,20 +123,6 @@ def test_snapshots_below_somebody_elses_directory_are_not_trusted(shared: Path, 
         assert not private.is_safe(shared / "theirs" / "ours")
 
 
-def test_the_trainer_unpickles_nothing_that_others_could_have_put_there(
-    shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from swarmtrain.trainer.keeper import _memory_tier
-
-    private.make(shared / "node")
-    monkeypatch.setenv("SWARMTRAIN_MEMORY", str(shared / "node"))
-    tier = _memory_tier()
-    assert tier is not None and tier.directory == shared / "node"
-    (shared / "node").chmod(0o777)
-    assert _memory_tier() is None
-    assert "no snapshots are kept in memory: " in capsys.readouterr().err
-
-
 def test_memory_is_the_roots_own_where_its_name_is_taken(
     in_memory: Path, tmp_path: Path, somebody_else: Act
 ) -> None:
