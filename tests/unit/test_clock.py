@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.words import Words
 from swarmtrain.launchers.base import Run as Found
+from swarmtrain.launchers.stacks import Stack
 from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.swarm import tasks
 from swarmtrain.swarm.docker import Docker
@@ -240,3 +242,26 @@ def test_a_loop_of_exits_is_seen_by_the_managers_clock(
     monkeypatch.setattr(tasks, "read", lambda docker, stack: [*found, agent(state="starting")])
     trouble = SwarmLauncher(Manager()).trouble(Found("t", 1, "swarm"))
     assert ("ended with exit code 3" in trouble.text) is told
+
+
+def test_moves_of_a_coordinator_are_numbered_by_the_swarm_and_by_no_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second one from a client whose clock was behind was once refused by every agent, for ever."""
+    env: list[str] = ["SWARMTRAIN_NODE=x"]
+
+    class Manager(Docker):
+        def run(self, *args: str, **options: Any) -> str:
+            env[1:] = [args[args.index("--env-add") + 1]]
+            return ""
+
+    spec = {"Name": "t-1_coordinator", "TaskTemplate": {"ContainerSpec": {"Env": env}}}
+    machine = SimpleNamespace(id="n2", hostname="lab-2", role="manager", state="ready")
+    monkeypatch.setattr(tasks, "read", lambda docker, stack: [])
+    monkeypatch.setattr(Stack, "model", lambda stack, *roles: {"Spec": spec})
+    monkeypatch.setattr(SwarmLauncher, "_node", lambda launcher, name: machine)
+    numbers = []
+    for _ in range(3):
+        SwarmLauncher(Manager()).recover(Found("t", 1, "swarm"), "lab-2")
+        numbers.append(env[1])
+    assert numbers == [f"SWARMTRAIN_MOVED={number}" for number in (1, 2, 3)]
