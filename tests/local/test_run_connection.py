@@ -61,3 +61,16 @@ def test_a_coordinator_that_is_started_again_loses_nothing(
     assert kinds.count("coordinator") == 1
     assert kinds.count("generation") == 1
     assert kinds[-1] == "ended"
+
+
+def test_a_run_answers_at_every_moment_of_its_end(home: Path, tmp_path: Path) -> None:
+    """Its coordinator leaves; who has just reached it is answered all the same, and who comes later by its archive."""
+    (tmp_path / "short.py").write_text("import time\ntime.sleep(2)\n")
+    handle = Client("local").run(Job(name="short", script="short.py", nodes=1, start="cold"))
+    handle.started()
+    ended = 0.0
+    while not ended or time.monotonic() - ended < 3.0:
+        status = handle.status()
+        if not ended and status["state"] == "succeeded":
+            ended = time.monotonic()
+    assert [event["kind"] for event in handle.events()][-1] == "ended"

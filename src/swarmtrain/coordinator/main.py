@@ -27,6 +27,7 @@ _LOOK_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0  # how long a coordinator on local waits for its agents to go first
 _ASKED_SECONDS = 300.0  # for which a coordinator that was asked after the end waits for another question
 _STOPPED = 143  # told to end, not let go: to be started again where its container is
+_LAST_SECONDS, _LAST_LOOKS = 0.1, 50  # for clients that came as it was about to leave
 
 
 def main(argv: list[str]) -> int:
@@ -74,6 +75,8 @@ async def _coordinate(leave: bool) -> int:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for each in done:
         each.result()  # a tick that failed is no reason to go on blind: the launcher starts the process again
+    if tasks[1] in done:
+        await _vanish(place.path / "socket", clients)
     for server in servers:
         server.close()
     (place.path / "socket").unlink(missing_ok=True)
@@ -109,6 +112,15 @@ async def _until_let_go(run: Run, clients: ClientDesk) -> None:
         if time.monotonic() >= due:
             return
         await asyncio.sleep(due - time.monotonic())
+
+
+async def _vanish(socket: Path, clients: ClientDesk) -> None:
+    """Nobody finds this coordinator any more, but looks into its archive; whoever had just found it is answered."""
+    socket.unlink(missing_ok=True)
+    for _ in range(_LAST_LOOKS):
+        await asyncio.sleep(_LAST_SECONDS)
+        if not clients.connected:
+            return
 
 
 async def _until_left(run: Run, clients: ClientDesk) -> None:
