@@ -17,6 +17,7 @@ from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.task import Resumption
 
 Receive = Callable[[], Message | None]
 Answer = Callable[[Message, Receive], Iterator[Message]]
@@ -165,7 +166,7 @@ class FakeLauncher:
     def check(self, job: LoadedJob) -> list[Notice]:
         return [Notice("2 nodes, as there are")]
 
-    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
         self.calls.append(("submit", run.id, resume))
         self.jobs.append(job)
         self.kept.append(run)

@@ -18,9 +18,11 @@ from swarmtrain.agent.network import Interface, choose, free_port, interfaces, s
 from swarmtrain.agent.workers import read_error
 from swarmtrain.coordinator.place import place_of
 from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.swarm.task import ticket_of
 from swarmtrain.wire import files
 from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task, Ticket
+from swarmtrain.wire.task import Resumption, Task, Ticket
 
 LOOPBACK = Interface("lo", "127.0.0.1", 8)
 OVERLAY = Interface("eth0", "10.0.1.5", 24)
@@ -208,6 +210,15 @@ def test_a_resumed_run_works_in_the_directories_of_the_first(tmp_path: Path) -> 
     assert place_of(storage, Ticket("digits.1", "t"), "n", "").lineage == "digits.1"
     assert place_of(storage, Ticket("digits.2", "t", resume="digits.1"), "n", "").lineage == "digits.1"
     assert place_of(storage, Ticket("digits.3", "t", resume="digits.2"), "n", "").lineage == "digits.1"
+
+
+def test_a_run_is_resumed_on_a_machine_that_knows_nothing_of_it(tmp_path: Path) -> None:
+    past = Resumption("digits.2", lineage="digits.1", lineage_owner="3f9c")
+    ticket = ticket_of(LoadedJob.of(Job(command=["true"], name="digits"), tmp_path), "digits.3", past)
+    place = place_of(Storage(tmp_path), ticket, "n", "")
+    assert (place.lineage, place.lineage_owner) == ("digits.1", "3f9c")
+    again = place_of(Storage(tmp_path), ticket, "n", "")
+    assert (again.lineage, again.lineage_owner) == ("digits.1", "3f9c")
 
 
 def test_removing_a_run_keeps_data_that_another_works_in(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from swarmtrain.job.load import DEFAULT_FILE
 from swarmtrain.job.origin import Origin
 from swarmtrain.ui import start, terminal
 from swarmtrain.ui.cli import COMMANDS, cli
+from swarmtrain.wire.task import Resumption
 
 Run = Callable[..., Result]
 
@@ -404,7 +405,7 @@ def test_resume_alone_says_the_same_words_again(run: Run, launcher: FakeLauncher
     assert "swarmtrain: as digits.1 was started: swarmtrain run -j 2x1 digits.py 20\n" in shown.stderr
     job = launcher.jobs[1].job
     assert (job.nodes, job.args, job.debug) == (2, ("20",), True)
-    assert launcher.calls[-1] == ("submit", "digits.2", "digits.1")
+    assert launcher.calls[-1] == ("submit", "digits.2", Resumption("digits.1"))
 
 
 def test_resume_alone_needs_a_run_from_here(run: Run) -> None:

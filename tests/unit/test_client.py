@@ -20,6 +20,7 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Run
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.task import Resumption
 
 JOB = Job(command=["true"], name="digits")
 
@@ -49,7 +50,7 @@ def test_a_run_gets_the_number_after_the_last_one_that_is_kept() -> None:
     )
     launcher.next = fixed(status("digits.8"))
     assert client(launcher).run(JOB).id == "digits.8"
-    assert launcher.calls == [("submit", "digits.8", "")]
+    assert launcher.calls == [("submit", "digits.8", None)]
 
 
 def test_a_live_run_refuses_a_second_one() -> None:
@@ -76,10 +77,11 @@ def test_replace_stops_the_live_run_first() -> None:
 
 
 def test_resume_names_the_latest_run() -> None:
-    launcher = FakeLauncher(digits_3=fixed(status("digits.3", "failed")))
+    past = status("digits.3", "failed", lineage="digits.2", lineage_owner="3f9c")
+    launcher = FakeLauncher(digits_3=fixed(past))
     launcher.next = fixed(status("digits.4"))
     client(launcher).run(JOB, resume=True)
-    assert launcher.calls == [("submit", "digits.4", "digits.3")]
+    assert launcher.calls == [("submit", "digits.4", Resumption("digits.3", "digits.2", "3f9c"))]
 
 
 def resumed(directory: Path, earlier: Origin | None, **keys: Any) -> Submission:
@@ -156,7 +158,7 @@ def test_resuming_passes_over_a_run_that_was_refused() -> None:
     launcher = FakeLauncher(digits_1=fixed(status(state="succeeded")))
     launcher.kept.append(Run("digits", 2, "local", live=False, refused=True))
     submission = client(launcher).prepare(JOB, resume=True)
-    assert (submission.resume, submission.run.id) == ("digits.1", "digits.3")
+    assert (submission.resume, submission.run.id) == (Resumption("digits.1"), "digits.3")
     launcher.kept.pop(0)
     with pytest.raises(RequestError, match="no run of digits to resume"):
         client(launcher).prepare(JOB, resume=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from swarmtrain.launchers.swarm import SwarmLauncher
     from swarmtrain.swarm.code import Code
     from swarmtrain.swarm.plan import Plan
+    from swarmtrain.wire.task import Resumption
 
 _ANSWER_SECONDS = 30.0  # on top of the join deadline: what a coordinator may need to start
 
@@ -38,7 +39,7 @@ class Submission:
     loaded: LoadedJob
     launcher: Launcher
     run: Run  # what it will be
-    resume: str = ""  # the run it goes on in
+    resume: Resumption | None = None  # what it goes on from
     notices: tuple[Notice, ...] = ()  # what was chosen, and why
     in_the_way: tuple[RunHandle, ...] = field(default=(), repr=False)  # live runs that are stopped first
 
@@ -114,14 +115,16 @@ class Client:
                 f"{live[-1].id} is still running",
                 f"stop it with `swarmtrain stop {name}`, or let --replace stop it first",
             )
+        past = None
         if resume:
-            notices += map(Notice, resumption(loaded, RunHandle(begun[-1], launcher)))
+            past, sentences = resumption(loaded, RunHandle(begun[-1], launcher))
+            notices += map(Notice, sentences)
         number = kept[-1].number + 1 if kept else 1
         return Submission(
             loaded=loaded,
             launcher=launcher,
             run=Run(job=name, number=number, on=launcher.name, created=time.time()),
-            resume=begun[-1].id if resume else "",
+            resume=past,
             notices=tuple(notices),
             in_the_way=live,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control import say, view
 from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.wire.task import Resumption
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from swarmtrain.job import LoadedJob
 
 
-def resumption(loaded: LoadedJob, earlier: RunHandle) -> list[str]:
-    """What is gone on from, in sentences.
+def resumption(loaded: LoadedJob, earlier: RunHandle) -> tuple[Resumption, list[str]]:
+    """What is gone on from, and the same in sentences.
 
     Raises:
         RequestError: the earlier run is of another script or project, and only their names' likeness says otherwise.
@@ -43,7 +44,8 @@ def resumption(loaded: LoadedJob, earlier: RunHandle) -> list[str]:
     if nodes and not loaded.job.nodes_min <= nodes <= loaded.job.nodes_max:
         now = loaded.job.nodes if isinstance(loaded.job.nodes, str) else loaded.job.nodes_max
         notices.append(f"{earlier.id} ran on {say.count(nodes, 'node')}; this one on {now}")
-    return notices
+    lineage, owner = status.get("lineage") or "", status.get("lineage_owner") or ""
+    return Resumption(earlier.id, lineage, owner), notices
 
 
 def _strange(loaded: LoadedJob, earlier: RunHandle, status: Status) -> str:

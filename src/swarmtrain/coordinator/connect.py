@@ -72,7 +72,7 @@ async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.Str
 
     storage = Storage(path.parent.parent.parent)
     directory = path.parent.name
-    place = Place(storage, directory, storage.lineage(directory), "")
+    place = Place(storage, directory, storage.lineage(directory), "", storage.lineage_owner(directory))
     run = Run(Task.load(path / "job.json"), Ticket.load(path / "ticket.json"), place, archive=True)
     await ClientDesk(run).serve(reader, writer)
 

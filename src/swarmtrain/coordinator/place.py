@@ -41,6 +41,8 @@ def place_of(storage: Storage, ticket: Ticket, node: str, deployment: str) -> Pl
     lineage, owner = directory, ticket.submission
     if (storage.run(directory) / "lineage").exists():
         lineage, owner = storage.lineage(directory), storage.lineage_owner(directory)
+    elif ticket.lineage:
+        lineage, owner = ticket.lineage, ticket.lineage_owner
     elif ticket.resume:
         lineage, owner = storage.lineage(ticket.resume), storage.lineage_owner(ticket.resume)
     storage.coordinator(directory).mkdir(parents=True, exist_ok=True)

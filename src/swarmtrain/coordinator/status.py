@@ -48,6 +48,7 @@ def status(run: Run) -> dict[str, Any]:
         "cooperative": _cooperative(run),
         "deadline": run.journal.clock.unix(run.deadline),
         "lineage": run.place.lineage,
+        "lineage_owner": run.place.lineage_owner,
         "directories": {
             node: {
                 "work": str(run.place.storage.work(run.place.lineage, node)),

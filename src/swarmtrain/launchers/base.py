@@ -16,6 +16,7 @@ from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.task import Resumption
 
 
 @dataclass(frozen=True, order=True)
@@ -63,11 +64,11 @@ class Launcher(Protocol):
         """
         ...
 
-    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
         """Start the coordinator and the agents of ``run``; return as soon as they are on their way.
 
         Args:
-            resume: the id of the run whose directories this one goes on in.
+            resume: what this one goes on from; None: a fresh start.
         """
         ...
 

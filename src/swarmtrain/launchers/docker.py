@@ -26,6 +26,7 @@ from swarmtrain.swarm.task import check_environment, task_of, ticket_of
 from swarmtrain.swarm.tasks import seconds
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.task import Resumption
 
 _SECONDS = 60.0
 _UNUSED = ("constraints", "coordinator")
@@ -88,7 +89,7 @@ class DockerLauncher:
             )
         return [Notice(text) for text in (*notices, *sent.notices)]
 
-    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
         """Create, fill and start the containers."""
         if self._checked is None or self._checked[0] is not job:
             self.check(job)

@@ -35,6 +35,7 @@ from swarmtrain.wire.gpus import VISIBLE, cards, visible
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.sockets import UNIX, dial_unix
 from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Resumption
 
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end
@@ -83,7 +84,7 @@ class LocalLauncher:
             )
         return notices
 
-    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
         """See Launcher.submit."""
         if self._checked is None or self._checked.job is not job:
             self.check(job)

@@ -30,6 +30,7 @@ from swarmtrain.swarm.placement import check_stack_name
 from swarmtrain.swarm.task import ticket_of
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.task import Resumption
 
 _DEPLOY_SECONDS = 120.0
 # What `stack deploy` says when another one of the same name is at work: its ticket, network or services are there.
@@ -71,7 +72,7 @@ class SwarmLauncher:
         self._checked = job, cluster, planned
         return [Notice(text) for text in (*planned.notices, *_toolkit_notices(job, cluster))]
 
-    def submit(self, job: LoadedJob, run: Run, resume: str = "") -> None:
+    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
         """Deploy the stack, as it was checked a moment ago; what has changed since, `stack deploy` notices."""
         if self._checked is None or self._checked[0] is not job:
             self.check(job)

@@ -8,7 +8,7 @@ from typing import Literal
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.units import say_size
-from swarmtrain.wire.task import Task, Ticket, new_token
+from swarmtrain.wire.task import Resumption, Task, Ticket, new_token
 
 MAX_TICKET_BYTES = 500 * 1024  # of one secret
 
@@ -47,13 +47,14 @@ def task_of(job: Job, node_names: Sequence[str] | None = None) -> Task:
     )
 
 
-def ticket_of(job: LoadedJob, run: str, resume: str = "") -> Ticket:
+def ticket_of(job: LoadedJob, run: str, resume: Resumption | None = None) -> Ticket:
     """The secret part of one submission: a new token, and the user's variables.
 
     Raises:
         RequestError: the variables are too large for a secret.
     """
-    ticket = Ticket(run=run, token=new_token(), env=dict(job.environment), resume=resume)
+    past = resume or Resumption("")
+    ticket = Ticket(run, new_token(), dict(job.environment), past.run, past.lineage, past.lineage_owner)
     check_environment(job)
     return ticket
 

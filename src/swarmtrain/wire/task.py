@@ -60,6 +60,18 @@ GENERATIONS = 10_000  # more than any run has
 
 
 @dataclass(frozen=True)
+class Resumption:
+    """What a run goes on from: an earlier one, and the directories that it works in, as `Storage.lineage` has them.
+
+    The coordinator of the next run may be on another machine, whose disk knows nothing of the earlier one.
+    """
+
+    run: str
+    lineage: str = ""
+    lineage_owner: str = ""
+
+
+@dataclass(frozen=True)
 class Ticket:
     """What one submission adds to the task, and what nobody else may read."""
 
@@ -67,6 +79,8 @@ class Ticket:
     token: str  # proves membership of the run
     env: dict[str, str] = field(default_factory=dict)  # the user's variables, which often hold keys
     resume: str = ""  # the run whose directories this one goes on in, "digits.2"; empty: a fresh start
+    lineage: str = ""  # where that run works, as its coordinator says; empty where nobody could ask it
+    lineage_owner: str = ""  # the submission that began there
 
     def fence(self, generation: int) -> int:
         """The least fence of a generation: above the run's earlier ones, also on a node that has seen none of them.
