@@ -136,6 +136,60 @@ def test_nothing_is_done_twice_when_a_worker_starts_anew(
     assert text.endswith("1\n")
 
 
+UNHEARD = """
+import ctypes, os, signal
+signal.signal(signal.SIGALRM, signal.SIG_DFL)
+found = len(os.sched_getaffinity(0)), os.nice(3), signal.alarm(100)
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.write(1, b"by hand\\n")
+ctypes.CDLL(None).puts(b"by the C library")
+ctypes.CDLL(None).fflush(None)
+os.environ["OMP_NUM_THREADS"] = "2"
+import torch
+print(*found)
+"""
+
+
+def test_what_nobody_hears_of_is_taken_back_when_a_worker_starts_anew(agent: Spawner, tmp_path: Path) -> None:
+    text, start_as, _ = start(agent, tmp_path, UNHEARD)
+    assert text == plain_python("program.py", cwd=tmp_path, output=tmp_path / "out")[1].decode()
+    assert text.startswith("by hand\nby the C library\n")
+    assert start_as == "cold"
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ("multiprocessing.get_context('spawn').Process(target=print).start()", "it starts a process"),
+        (
+            "shared_memory.SharedMemory('swarmtrain', True, 8).unlink()",
+            "it imports multiprocessing.shared_memory",
+        ),
+    ],
+)
+def test_what_multiprocessing_makes_is_made_once(
+    agent: Spawner, tmp_path: Path, first: str, why: str
+) -> None:
+    import_first = "    from multiprocessing import shared_memory\n" if "shared_memory" in first else ""
+    program = (
+        f"import multiprocessing\nif __name__ == '__main__':\n{import_first}"
+        f"    {first}\n    import torch\n    print('trains')\n"
+    )
+    text, start_as, said = start(agent, tmp_path, program)
+    assert (sorted(text.split()), start_as, said) == (["trains"], "cold", f"{why} before it imports torch")
+
+
+def test_a_script_that_ends_with_words_is_not_run_again_to_write_them_down(
+    agent: Spawner, tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text("import sys\nsys.exit('no data')\n")
+    env = {"TORCHELASTIC_ERROR_FILE": str(tmp_path / "error")}
+    worker = agent.run("program.py", cwd=str(tmp_path), env=env)
+    assert worker.started is not None
+    assert (worker.status, worker.text, worker.started["start"]) == (1, "no data\n", "warm")
+    assert "no data" in (tmp_path / "error").read_text()
+
+
 def test_worker_that_starts_anew_is_the_same_worker(agent: Spawner, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "import os, signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.environ['RANK'] = 'other'\n"

@@ -12,6 +12,7 @@ import pytest
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import frames
 from swarmtrain.wire.channel import Channel, accept, initiate
+from swarmtrain.wire.names import PROTOCOL_VERSION
 from swarmtrain.wire.sockets import dial, serve
 
 
@@ -79,6 +80,8 @@ def test_a_wrong_token_is_refused_by_both_sides(tmp_path: Path) -> None:
         b"\x00\x00\x00\x02[]",
         b"\x00\x00\x00\x03{}x",
         frames.pack({"nonce": 5}),
+        frames.pack({"swarmtrain": 1, "nonce": "\ud800"}),
+        frames.pack({"swarmtrain": PROTOCOL_VERSION, "nonce": "00"}) + frames.pack({"proof": "é"}),
         frames.pack({"join": {"role": "agent"}}),
         b"",
         b"\xff" * 64,

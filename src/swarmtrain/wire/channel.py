@@ -110,7 +110,7 @@ def _secure(channel: Channel, token: str, nonces: str, *, initiator: bool) -> No
 
 def _field(message: Message | None, name: str) -> str:
     value = (message or {}).get(name)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isascii():  # as ours are; all else has no proof
         raise ChannelError("the peer closed the connection or does not speak swarmtrain")
     return value
 

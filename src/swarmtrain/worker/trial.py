@@ -10,7 +10,7 @@ That is invisible only as long as nothing that others could see has been done. S
 imports torch that leaves the process (it writes, to its output or to a file; it connects; it starts a process) ends the
 trial, too, just before it is done. A guess from the source could be wrong in both ways; this costs a cold start at
 worst, and the reason is in the journal. What is seen of a program are the audit events of Python (PEP 578) and the
-writes to its standard streams.
+writes to its standard streams. What neither shows, such as output of the C library, is taken back.
 
 What the program sets after it has imported torch still counts for parts of torch that it imports later (the compiler).
 By then it is too late to start anew, so a program that names such a variable is started cold as it imports torch.
@@ -19,10 +19,12 @@ By then it is too late to start anew, so a program that names such a variable is
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import mmap
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,6 +62,7 @@ _HARMLESS = (
     *("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.listxattr", "os.getxattr"),
     *("os.putenv", "os.unsetenv", "os.chdir", "os.fchdir", "os.add_dll_directory"),
 )
+_UNHEARD = "multiprocessing.shared_memory"  # what it makes has a name and stays, and no event tells of it
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -97,10 +100,7 @@ class Trial:
         self, record: Record, then: Mapping[str, str], command: list[str], remark: Remark | None
     ) -> None:
         self._record, self._then, self._command, self._remark = record, then, command, remark
-        self._environment = dict(os.environ)
-        self._directory = str(Path.cwd())
-        self._mask = os.umask(0)
-        os.umask(self._mask)
+        self._before = _State()
         self._code: CodeType | None = None
         self._shelf = shelf.Shelf(record.imports, self._compare)
         self.on = False
@@ -111,6 +111,8 @@ class Trial:
             setattr(sys, name, _stream(getattr(sys, name), descriptor, self))
             setattr(sys, f"__{name}__", getattr(sys, name))
         sys.addaudithook(self._audit)
+        if (util := sys.modules.get("multiprocessing.util")) is not None:
+            self._hear_of_processes(util)
         self._shelf.hide()
         self.on = True
 
@@ -129,6 +131,18 @@ class Trial:
         if self.on:
             self._start_cold("it writes output before it imports torch")
 
+    def _hear_of_processes(self, util: Any) -> None:
+        """The one way to start a process of which Python itself says nothing."""
+        start = util.spawnv_passfds
+
+        @functools.wraps(start)
+        def told(*args: Any) -> Any:
+            if self.on:
+                self._start_cold("it starts a process before it imports torch")
+            return start(*args)
+
+        util.spawnv_passfds = told
+
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if not self.on:
             return
@@ -136,6 +150,9 @@ class Trial:
             path, _, flags = args
             if isinstance(flags, int) and flags & _WRITING and not _is_harmless(path):
                 self._start_cold(f"it opens {path!r} for writing before it imports torch")
+        elif event == "import":
+            if args[0] == _UNHEARD:
+                self._start_cold(f"it imports {_UNHEARD} before it imports torch")
         elif event not in _HARMLESS and not (args and _is_harmless(args[0])):
             for prefix, words in _EFFECTS.items():
                 if event.startswith(prefix):
@@ -188,9 +205,36 @@ class Trial:
                 with contextlib.suppress(ValueError):  # only the main thread may
                     signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        self._before.restore()
+        os.execve(self._command[0], self._command, self._before.environment)
+
+
+class _State:
+    """What of a process an execution keeps, as it is now."""
+
+    def __init__(self) -> None:
+        self.environment = dict(os.environ)
+        self._directory = str(Path.cwd())
+        self._mask = os.umask(0)
+        os.umask(self._mask)
+        self._processors = os.sched_getaffinity(0)
+        self._priority = os.getpriority(os.PRIO_PROCESS, 0)
+        self._output = os.fstat(1)
+
+    def restore(self) -> None:
+        """Have it so again. The output ends where it did: what was written unheard will be written once more."""
         os.umask(self._mask)
         os.chdir(self._directory)
-        os.execve(self._command[0], self._command, self._environment)
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
+        with contextlib.suppress(OSError):  # a processor has been taken away
+            os.sched_setaffinity(0, self._processors)
+        with contextlib.suppress(OSError):  # only root may lower what it was raised to
+            os.setpriority(os.PRIO_PROCESS, 0, self._priority)
+        with contextlib.suppress(OSError):  # it was closed
+            now, before = os.fstat(1), self._output
+            if stat.S_ISREG(now.st_mode) and os.path.samestat(now, before) and now.st_size > before.st_size:
+                os.ftruncate(1, before.st_size)
 
 
 def _is_harmless(path: object) -> bool:

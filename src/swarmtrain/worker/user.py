@@ -79,6 +79,8 @@ def run_user(program: Program, trial: Trial | None = None) -> int:
         exec(main.code, vars(module))
         _unname(program)
     except SystemExit as request:
+        if trial is not None:
+            trial.end()
         if request.code is not None and not isinstance(request.code, int):
             error_file.record_words(request.code)
         raise
