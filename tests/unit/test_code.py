@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.swarm import code, keys
 from swarmtrain.swarm.patterns import compile_pattern, ignored, read_ignore_file
-from swarmtrain.swarm.tree import PLAN_MARKER
+from swarmtrain.swarm.tree import PLAN_MARKER, RUNS_MARKER
 from swarmtrain.ui import sending
 
 
@@ -92,12 +93,33 @@ def test_auto_takes_the_whole_directory_but_for_caches_and_ignored_files(tmp_pat
             "data/large.bin": "",
             "plan/" + PLAN_MARKER: "",
             "plan/ticket": "secret",
+            "home/" + RUNS_MARKER: "",
+            "home/runs/train.1/coordinator/job.json": "",
             ".dockerignore": "data\n",
         },
     )
     found = code.collect(tmp_path, "auto")
     assert found.names == (".dockerignore", "pkg/model.py", "train.py")
     assert found.notices == ()
+
+
+@pytest.mark.parametrize("when", ["before it is looked at", "before it is entered"])
+def test_a_directory_that_goes_while_the_code_is_read_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    tree(tmp_path, {"train.py": "", "cache/of/somebody": ""})
+    scan = os.scandir
+
+    def scandir(path: Path) -> list[os.DirEntry[str]]:
+        found = list(scan(path)) if when == "before it is looked at" else []
+        if found or path != tmp_path:
+            with suppress(FileNotFoundError):
+                (tmp_path / "cache").rename(tmp_path.with_name(f"{tmp_path.name}-gone"))
+        return found or list(scan(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = code.collect(tmp_path, "auto")
+    assert (found.names, found.left_out) == (("train.py",), ())
 
 
 def test_weights_and_keys_are_left_out_with_a_reason(tmp_path: Path) -> None:

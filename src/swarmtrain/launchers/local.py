@@ -30,6 +30,7 @@ from swarmtrain.launchers.processes import TOLD_TO_GO, Process, ProcessTable, ki
 from swarmtrain.swarm import bundle, code
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.task import task_of, ticket_of
+from swarmtrain.swarm.tree import RUNS_MARKER
 from swarmtrain.wire import names, private
 from swarmtrain.wire.gpus import VISIBLE, cards, visible
 from swarmtrain.wire.link import Link
@@ -98,6 +99,7 @@ class LocalLauncher:
         if shares.by_node is not None:
             ticket.env.pop(VISIBLE, None)  # each agent has its own part of it
         private.make(self._storage.root)
+        (self._storage.root / RUNS_MARKER).touch()
         files = {
             "job.json": task.dump().encode(),
             "origin.json": Origin.of(job).dump().encode(),

@@ -17,6 +17,7 @@ from swarmtrain.swarm.patterns import with_parents
 
 MAX_FILES = 20_000
 PLAN_MARKER = ".swarmtrain-plan"  # a directory with this file was written by `plan -o`
+RUNS_MARKER = ".swarmtrain-runs"  # and one with this holds the runs of this machine
 
 _NEVER_DIRECTORIES = frozenset(
     [
@@ -24,7 +25,7 @@ _NEVER_DIRECTORIES = frozenset(
         *("__pycache__", ".ipynb_checkpoints", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
     ]
 )
-_DIRECTORY_MARKERS = ("pyvenv.cfg", PLAN_MARKER)
+_DIRECTORY_MARKERS = ("pyvenv.cfg", PLAN_MARKER, RUNS_MARKER)
 _NEVER_SUFFIXES = (".pyc", ".pyo")
 
 
@@ -49,7 +50,7 @@ OUTSIDE = Reason("a link that leads out of the job's directory; it is followed w
 CIRCLE = Reason("a link that leads around in a circle")
 NOWHERE = Reason("a link that leads nowhere")
 IGNORED = Reason(".dockerignore names it", told=False)
-CACHES = Reason("version control, environments and caches are never sent", told=False)
+CACHES = Reason("version control, environments, caches and runs are never sent", told=False)
 SPECIAL = Reason("neither a file nor a directory", told=False)
 
 
@@ -107,6 +108,8 @@ class _Walk:
         try:
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         except OSError as error:
+            if prefix and isinstance(error, FileNotFoundError):
+                return  # it went at this moment, as temporary directories do
             raise RequestError(
                 f"cannot read {directory}: {error.strerror}", "name the files that are needed under files:"
             ) from error
@@ -123,7 +126,8 @@ class _Walk:
             try:
                 status = entry.stat()
             except OSError:
-                self._leave(name, NOWHERE)
+                if entry.is_symlink():
+                    self._leave(name, NOWHERE)
                 continue
             real = path.resolve()
             slash = "/" if stat.S_ISDIR(status.st_mode) else ""
