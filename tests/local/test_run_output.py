@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from healed_local import agent_of
 
 from swarmtrain import Client, Job
+from swarmtrain.control.handle import RunHandle
 from swarmtrain.job import Restart
 from swarmtrain.wire import frames
 
@@ -81,18 +83,39 @@ def test_every_line_of_three_talkative_ranks_arrives_once_whole_and_in_order(tmp
 
 
 def test_what_a_killed_worker_had_written_arrives(tmp_path: Path, home: Path) -> None:
-    (tmp_path / "endless.py").write_text(ENDLESS)
-    job = Job(script="endless.py", nodes=2, start="cold", restart=Restart(max=0))
-    handle = Client(on="local").run(job)
-    deadline = time.monotonic() + 60
-    while not (victim := _pid_of(handle, 1)) or not handle_has_output(home):
-        assert time.monotonic() < deadline, "the worker did not start"
-        time.sleep(0.1)
-    time.sleep(0.5)
-    os.kill(victim, signal.SIGKILL)
+    handle = talk_for_ever(tmp_path, home, Restart(max=0))
+    os.kill(_pid_of(handle, 1), signal.SIGKILL)
     result = handle.wait(timeout=120)
     assert result.state == "failed"
     assert "rank 1 on node1: killed by SIGKILL" in result.reason
+    check_all_is_here(handle, home)
+
+
+def test_what_the_workers_of_a_killed_agent_had_written_arrives_though_the_run_is_stopped_at_once(
+    tmp_path: Path, home: Path
+) -> None:
+    handle = talk_for_ever(tmp_path, home, Restart(max=10))
+    os.kill(agent_of(handle, "node1"), signal.SIGKILL)
+    handle.stop()
+    assert handle.wait(timeout=120).state == "stopped"
+    check_all_is_here(handle, home)
+    assert not [event for event in handle.events() if "has not delivered" in event["text"]]
+
+
+def talk_for_ever(directory: Path, home: Path, restart: Restart) -> RunHandle:
+    """A run of two ranks that write more than is carried away at once."""
+    (directory / "endless.py").write_text(ENDLESS)
+    handle = Client(on="local").run(Job(script="endless.py", nodes=2, start="cold", restart=restart))
+    deadline = time.monotonic() + 60
+    while not _pid_of(handle, 1) or not handle_has_output(home):
+        assert time.monotonic() < deadline, "the worker did not start"
+        time.sleep(0.1)
+    time.sleep(0.5)
+    return handle
+
+
+def check_all_is_here(handle: RunHandle, home: Path) -> None:
+    """What both ranks have written has arrived, up to its last byte."""
     found = by_rank(handle.logs())
     for rank in (0, 1):
         written = b"".join(

@@ -70,6 +70,7 @@ class Node:
         self.share.home = Home(Storage(path), "t.1", "t.1", "a")
         self.share.home.lay_out((), "token")
         self.share._prepared.set()
+        self.share._past.set()
         self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
         self.agent.line.post = self.said.append  # type: ignore[method-assign]
 

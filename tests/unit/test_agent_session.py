@@ -42,6 +42,7 @@ class Scene:
         settings = Settings(self.address, "a", "a", 0, Storage(path), ())
         self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
         self.agent.share.home = Home(Storage(path), "t.1", "t.1", "a")  # it was prepared before
+        self.agent.share._past.set()
         self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
 
     async def session(

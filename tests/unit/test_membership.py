@@ -303,8 +303,14 @@ WATCH: Cases = {
         50.0,
         End(Outcome.SUCCEEDED),
     ),
-    "all are done, and one that has gone is not waited for": (
-        but(running(A, B, finished=True, members=(A, B)), "b", drained=False, gone=40.0),
+    "all are done, and one that has just gone may come again with what it wrote": (
+        but(running(A, B, finished=True, members=(A, B)), "b", drained=False, gone=45.0, heard=45.0),
+        THREE,
+        50.0,
+        Wait(55.0),
+    ),
+    "all are done, and one that has gone is not waited for any longer": (
+        but(running(A, B, finished=True, members=(A, B)), "b", drained=False, gone=40.0, heard=40.0),
         THREE,
         50.0,
         End(Outcome.SUCCEEDED),

@@ -239,10 +239,71 @@ def test_a_node_that_is_lost_while_all_scripts_end_does_not_begin_the_training_a
             run.tick()
         Words(run).worker(agents["a"][0], exited(0, 0, ended=True))
         gone(run, {"a": agents["a"]})
+        assert run.phase is Phase.STOPPING  # another agent may come and bring what b's worker wrote last
+        stage.clock.turn(2.0)
+        run.tick()
 
     stage.play(scene)
     assert (run.phase, run.current.generation.number) == (Phase.ENDED, 1)
     assert run.reason.startswith("b was lost with rank 1")
+    assert "b has not delivered" in run.journal.all("warning")[-1]["text"]
+
+
+@pytest.mark.parametrize("end", ["stop", "stop while it gathers", "failure", "success"])
+def test_an_end_waits_for_what_a_lost_agents_workers_wrote(stage: Theatre, end: str) -> None:
+    """Another agent is started where the node lives, and brings what is on its disk."""
+    run = stage.make(restart=end.startswith("stop"))
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        a, b = agents["a"][0], agents["b"][0]
+        Words(run).left(b)
+        if end == "success":
+            b.channel, b.gone = agents["b"][1], None  # type: ignore[assignment]
+            for rank, peer in enumerate((a, b)):
+                Words(run).worker(peer, exited(rank))
+                Words(run).idle(peer, 1, 20_002)
+            Words(run).left(b)
+        elif end == "stop":
+            run.stop()
+        else:
+            Words(run).worker(a, broken(0))
+        gone(run, {"a": agents["a"]})
+        if end == "stop while it gathers":
+            assert run.phase is Phase.GATHERING
+            run.stop()
+        stage.clock.turn(4.0)
+        run.tick()
+        assert run.phase is not Phase.ENDED
+        again, _ = stage.agent("b", 1, incarnation="b-2", drained=False)
+        join(run, again)
+        assert run.phase is not Phase.ENDED
+        run.output.append((1, 1), "b", 2.0, 0, "its last line\n")
+        Words(run).drained(again, 1)
+        assert run.phase is Phase.ENDED
+
+    stage.play(scene)
+    assert run.current.generation.number == 1
+    assert run.outcome is {"failure": Outcome.FAILED, "success": Outcome.SUCCEEDED}.get(end, Outcome.STOPPED)
+    assert not [event for event in run.journal.all("warning") if "delivered" in event["text"]]
+
+
+def test_a_node_that_is_gone_for_good_delays_a_stop_by_seconds(stage: Theatre) -> None:
+    run = stage.make(stop_grace=600.0)
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        Words(run).left(agents["b"][0])
+        run.stop()
+        gone(run, {"a": agents["a"]})
+        for _ in range(10):
+            assert run.phase is Phase.STOPPING
+            stage.clock.turn(1.0)
+            run.tick()
+
+    stage.play(scene)
+    assert run.outcome is Outcome.STOPPED
+    assert "b has not delivered" in run.journal.all("warning")[-1]["text"]
 
 
 def test_an_agent_that_dies_when_the_work_is_done_takes_nothing_from_the_run(stage: Theatre) -> None:

@@ -29,7 +29,6 @@ _PULSE_SECONDS = 0.1  # until every worker has made a step, of which the run is 
 _LEASE = 60.0
 _LEASE_BUSY = 600.0  # while workers start, evaluate or save
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
-_DELIVERY = 5.0  # seconds that such an agent then takes to deliver what its workers wrote
 _TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
 
 
@@ -139,20 +138,18 @@ class Agent:
             if not workers.ordered.is_set():
                 workers.stop(self._task.stop_grace)
             await workers.done.wait()
-        await _within(_DELIVERY, *(asyncio.shield(task) for task in self.share.on_its_way()), every=True)
+        await self.share.delivered()
         await asyncio.sleep(0.05)
         await self.share.clear()
         self.session.over.set()
 
 
-async def _within(seconds: float, *waits: Awaitable[Any], every: bool = False) -> None:
-    """Until one of these has happened, or all; at most for so long."""
-    if waits:
-        when = asyncio.ALL_COMPLETED if every else asyncio.FIRST_COMPLETED
-        tasks = [asyncio.ensure_future(wait) for wait in waits]
-        await asyncio.wait(tasks, timeout=seconds, return_when=when)
-        for task in tasks:
-            task.cancel()
+async def _within(seconds: float, *waits: Awaitable[Any]) -> None:
+    """Until one of these has happened; at most for so long."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def main(argv: list[str]) -> int:

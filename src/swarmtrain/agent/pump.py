@@ -91,11 +91,11 @@ class Pump:
         return sum(_size(tail.path) for tail in self._tails.values())
 
     async def drained(self, generation: int) -> None:
-        """Wait until everything that the workers of a generation wrote is confirmed."""
-        while any(self._behind(tail) for (_, g, _), tail in self._tails.items() if g == generation):
+        """Wait until everything is confirmed that the workers of a generation wrote, and those before them."""
+        while any(self._behind(tail) for (_, g, _), tail in self._tails.items() if g <= generation):
             self._moved.clear()
             await self._moved.wait()
-        for key in [key for key in self._tails if key[1] == generation]:
+        for key in [key for key in self._tails if key[1] <= generation]:
             del self._tails[key]
 
     async def run(self, send: Callable[[Message], Awaitable[None]]) -> None:

@@ -215,6 +215,8 @@ class Session:
 
     async def _end(self) -> None:
         await self._share.end()
+        if self._line.channel is not None:  # what the run could not wait for may still arrive
+            await self._share.delivered()
         self.over.set()
 
     async def _end_alone(self, directory: str) -> None:

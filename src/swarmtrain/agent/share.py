@@ -27,6 +27,7 @@ from swarmtrain.wire.task import Task, Ticket
 _PREPARING = (
     10.0  # seconds that a run that is over waits for a disk on which its directories are still being made
 )
+_DELIVERY = 5.0  # seconds in which an agent that is about to go delivers what its workers wrote
 
 
 class Share:
@@ -56,6 +57,7 @@ class Share:
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
         self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
         self._undelivered: dict[int, asyncio.Task[None]] = {}  # generations whose output is on its way
+        self._past = asyncio.Event()  # what an agent before this one has left to deliver is among them
         self._background = Background()
 
     async def open(self) -> None:
@@ -90,17 +92,23 @@ class Share:
 
     @property
     def drained(self) -> bool:
-        """And everything that they wrote has arrived."""
-        return self.idle and self.generation not in self._undelivered
+        """And everything that was ever written here has arrived."""
+        return self.idle and self._past.is_set() and not self._undelivered
 
     @property
     def warm(self) -> bool:
         """Workers could start at once."""
         return self.spawner.warm.is_set() and self._prepared.is_set()
 
-    def on_its_way(self) -> list[asyncio.Task[None]]:
-        """What ends when all that a generation wrote has arrived, one for each that wrote something."""
-        return list(self._undelivered.values())
+    async def delivered(self) -> None:
+        """Wait until everything that was ever written here has arrived, for some seconds at most."""
+
+        async def arrived() -> None:
+            await self._past.wait()
+            if self._undelivered:
+                await asyncio.wait(self._undelivered.values())
+
+        await asyncio.wait([asyncio.ensure_future(arrived())], timeout=_DELIVERY)
 
     def say_again(self) -> None:
         """Say what has happened since the words of joining were written, when nobody could be told."""
@@ -144,6 +152,7 @@ class Share:
             kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._ticket.submission)
         except (OSError, SwarmtrainError) as error:
             self._line.trouble(str(error))
+            self._deliver_the_past(home, newest)  # a disk that is full can still be read
             return
         if kept:
             self._line.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
@@ -272,6 +281,7 @@ class Share:
     async def _delivered(self, generation: int, workers: Workers | None) -> None:
         if workers is not None:
             await workers.done.wait()
+        await self._past.wait()
         await self.pump.drained(generation)
         del self._undelivered[generation]
         self._line.post({"drained": generation})
@@ -289,4 +299,6 @@ class Share:
             self.pump.watch((kind, int(generation), int(rank)), path)
             self.pump.close(int(generation), int(rank))
             self._deliver(int(generation))
+        self._deliver(newest)  # which says that all is there, also where nothing was
+        self._past.set()
         self.pump.rewind(self._known)

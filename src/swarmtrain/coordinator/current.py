@@ -219,14 +219,17 @@ class Current:
                 )
 
     def lose(self, peer: Peer, why: str = "") -> None:
-        """A member is lost, and with it its workers. Nothing is lost with one whose run has done its work."""
+        """A member is lost, and with it its workers. Nothing is lost with one whose run has done its work.
+
+        What they wrote is on its disk, and comes with its next agent: it counts as not here until then.
+        """
         failure, was_over = self._loss(peer, why), self.over()
         for worker in self.workers.values():
             if worker.node == peer.node and not worker.over:
                 worker.state, worker.exit = "killed", "lost with its node"
                 beat = self.vitals.beats.get(worker.rank)
                 worker.ended = beat is not None and beat.activity is Activity.ENDING
-        peer.idle = peer.drained = True
+        peer.idle = True
         if peer.channel is not None:
             peer.hang_up()
             peer.gone = time.monotonic()

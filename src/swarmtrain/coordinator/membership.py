@@ -10,6 +10,7 @@ there, whatever became of its connection, and nothing is stopped or restarted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from swarmtrain.coordinator.healing import Again, GiveUp, judge, left_out
@@ -80,6 +81,9 @@ def missing(members: Sequence[Member], policy: Policy) -> str:
 def _gather(view: View, policy: Policy, now: float) -> Decision:
     if view.stop_asked:
         begun = "while it waited for its nodes" if view.generation else "before the training began"
+        owed = min(view.stopping_until, _owed(view, policy, now))
+        if view.generation and now < owed:
+            return Wait(owed)
         return End(Outcome.STOPPED, f"stopped {begun}")
     if view.failed:  # nothing that trains: it cannot start at all
         return End(Outcome.FAILED)
@@ -118,9 +122,10 @@ def _watch(view: View, policy: Policy, now: float) -> Decision:
     if view.stop_asked or view.failed:
         return Stop()
     if view.finished or view.paused:
-        if not (_drained(view, now) if view.finished else _idle(view, policy, now)):
-            return Wait()
-        return End(Outcome.SUCCEEDED) if view.finished else Regather()
+        if view.finished:
+            owed = _owed(view, policy, now)
+            return Wait(owed if owed < math.inf else None) if now < owed else End(Outcome.SUCCEEDED)
+        return Regather() if _idle(view, policy, now) else Wait()
     leases = _leases(view, policy, now)
     lost = tuple(sorted(node for node, end in leases.items() if now >= end))
     if lost:
@@ -186,16 +191,15 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
 def _settle(view: View, policy: Policy, now: float) -> Decision:
     """The workers are being stopped: what comes when they are."""
     late = now >= view.stopping_until
+    owed = min(view.stopping_until, _owed(view, policy, now))
     verdict = judge(view.history, policy.restart, now) if view.failed and view.history else GiveUp()
     if view.left is not None and isinstance(verdict, Again):
         verdict = GiveUp("every rank had left its last line of code, so it is not begun anew")
     if view.left is not None and not view.stop_asked and not view.failed:
-        if _drained(view, now) or late:
-            return End(Outcome.SUCCEEDED)
-        return Wait(view.stopping_until)
+        return Wait(owed) if now < owed else End(Outcome.SUCCEEDED)
     if view.stop_asked or (view.failed and isinstance(verdict, GiveUp)):
-        if not _drained(view, now) and not late:
-            return Wait(view.stopping_until)
+        if now < owed:
+            return Wait(owed)
         if view.stop_asked and not (view.failed and not policy.restart.enabled):
             return End(Outcome.STOPPED, "stopped by a person")
         return End(Outcome.FAILED, verdict.reason if isinstance(verdict, GiveUp) else "")
@@ -255,6 +259,18 @@ def _idle(view: View, policy: Policy, now: float) -> bool:
     )
 
 
-def _drained(view: View, now: float) -> bool:
-    """Whether all that was written is here, or went with its member."""
-    return all(member.drained for member in members_of(view) if member.gone is None or member.gone > now)
+def _owed(view: View, policy: Policy, now: float) -> float:
+    """Until when an end waits for what workers wrote and is not here; a time that is past where all is here.
+
+    An agent that was lost is started again where its node still lives, and brings what is on its disk. A member that
+    is there is waited for until it has; one without a part in the current generation, not for long.
+    """
+    until = [0.0]
+    for member in view.members:
+        if member.drained:
+            continue
+        if member.gone is not None:
+            until.append(max(member.gone if member.gone > now else 0.0, member.heard + policy.delivery))
+        else:
+            until.append(math.inf if member.node in view.taking_part else member.joined + policy.delivery)
+    return max(until)

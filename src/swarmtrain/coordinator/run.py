@@ -14,7 +14,7 @@ from typing import Any
 from swarmtrain.coordinator import stall
 from swarmtrain.coordinator.cause import Failure, advice, root_cause, with_evidence
 from swarmtrain.coordinator.chronicle import Chronicle, Incident
-from swarmtrain.coordinator.current import Current
+from swarmtrain.coordinator.current import SETTLE, Current
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import left_out
 from swarmtrain.coordinator.journal import Journal
@@ -144,6 +144,8 @@ class Run:
         if self.phase is not Phase.ENDED and not self.stop_asked:
             self.journal.append("stop", "asked to stop")
             self.stop_asked = True
+            if self.phase is Phase.GATHERING:
+                self.current.stopping_until = time.monotonic() + SETTLE  # what was written may be on its way
             self.settle()
 
     def resize(self, nodes: int) -> None:
@@ -324,6 +326,7 @@ class Run:
             started = self.journal.last("started") if current.began else None
             self._close_incident(started["t"] if started is not None else self.journal.clock.now())
         self.output.finish(before=current.generation.number + 1)
+        self._tell_what_is_not_here()
         self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
         took = self.journal.clock.now() - self.journal.events[0]["t"]
         self.journal.append(
@@ -336,6 +339,13 @@ class Run:
             **fields,
         )
         self.roll.post({"end": {"outcome": outcome.value}})
+
+    def _tell_what_is_not_here(self) -> None:
+        """Nodes that an end has waited for in vain: what their workers wrote last may be missing."""
+        for node, peer in self.roll.peers.items():
+            if self.current.generation.number and not peer.drained:
+                text = f"{node} has not delivered all that its workers wrote: their last lines may be missing here"
+                self.journal.append("warning", text, node=node)
 
     def _with_log(self, failure: Failure) -> Failure:
         """With the last lines of its rank in this generation, as far as they are here."""

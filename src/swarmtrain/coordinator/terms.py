@@ -43,6 +43,8 @@ class Policy:
         lease_alone: the same for the only member of a generation, which can go on by itself: longer than the time
             after which its agent gives up training without a coordinator.
         node_timeout: for how long a run that has begun waits for enough nodes.
+        delivery: for how long a run that ends waits for a node whose agent was lost, since its last word: enough for
+            another agent to start there, and to bring what the workers wrote.
         hang: for how long no step may be made, whatever else moves; None: as `auto_hang` says.
         hang_watched: whether hangs are looked for at all.
     """
@@ -56,6 +58,7 @@ class Policy:
     lease_blind: float = 15.0
     lease_alone: float = 90.0
     node_timeout: float = 900.0
+    delivery: float = 10.0
     hang: float | None = None
     hang_watched: bool = True
     restart: Restart = field(default_factory=Restart)
@@ -84,7 +87,7 @@ class Member:
         port: free on that node a moment ago; for the master.
         heard: when it last said anything.
         idle: no worker is left there.
-        drained: and all that its workers wrote has arrived.
+        drained: and all that its workers ever wrote has arrived.
         warm: it can start workers at once.
         leaving: it has been told to go, and goes when its workers are gone.
         gone: since when its connection is lost; in the future where it is expected back until then.

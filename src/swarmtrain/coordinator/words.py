@@ -216,4 +216,4 @@ class Words:
     def _is_needed(self, peer: Peer) -> bool:
         run = self._run
         running = run.phase in (Phase.RUNNING, Phase.STOPPING)
-        return running and run.current.takes_part(peer.node) and not (peer.idle and peer.drained)
+        return running and run.current.takes_part(peer.node) and not peer.idle
