@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
 
 
+_SAYING_SECONDS = 0.3
+
+
 def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int | None = None) -> int:
     """Show a run until it has ended; return the exit code.
 
@@ -44,6 +47,8 @@ def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int
         interrupt.leave()
         return interrupt.exit_code
     except BrokenPipeError:
+        if interrupt.pressed:
+            return interrupt.exit_code
         terminal.say(f"nobody reads this any more; {handle.id} goes on")
         raise
     if status is None or not has_ended(status):
@@ -117,7 +122,7 @@ class Interrupt:
         """Say what becomes of the run, and end it where it ends with us."""
         if self._stops:
             with _handling(_nothing):  # one more Ctrl-C must not leave half of it
-                terminal.say(f"killing {self._handle.id}")
+                _say_in_passing(f"killing {self._handle.id}")
                 self._handle.kill()
             return
         terminal.say(f"left {self._handle.id}, which goes on")
@@ -131,14 +136,24 @@ class Interrupt:
         if self.starting or not self._stops or self.pressed > 1:
             raise KeyboardInterrupt
         how = "Ctrl-C again kills it" if number == signal.SIGINT else signal.Signals(number).name
-        terminal.say(f"stopping {self._handle.id} ({how})")
         threading.Thread(target=self._stop, name="stop", daemon=True).start()
+        _say_in_passing(f"stopping {self._handle.id} ({how})")
 
     def _stop(self) -> None:
         try:
             self._handle.stop()
         except SwarmtrainError as error:
             terminal.say(f"{self._handle.id} could not be stopped: {error.message}")
+
+
+def _say_in_passing(text: str) -> None:
+    """Say it, but let nothing wait for it: whoever reads our output may have stopped to.
+
+    From a thread, since a signal may have come in the middle of such a write, into which no other one may fall.
+    """
+    saying = threading.Thread(target=terminal.say, args=(text,), name="say", daemon=True)
+    saying.start()
+    saying.join(_SAYING_SECONDS)
 
 
 def _nothing(number: int, frame: object) -> None:
