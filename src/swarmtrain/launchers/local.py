@@ -98,7 +98,8 @@ class LocalLauncher:
         ticket = ticket_of(job, run.id, resume)
         if shares.by_node is not None:
             ticket.env.pop(VISIBLE, None)  # each agent has its own part of it
-        private.make(self._storage.root)
+        for directory in (self._storage.root, self._storage.root / "data"):
+            private.make(directory)
         (self._storage.root / RUNS_MARKER).touch()
         files = {
             "job.json": task.dump().encode(),

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from swarmtrain.launchers.processes import Process
+from swarmtrain.wire import private
 
 _SUBMITTER = "submitter.json"
 _FRESH_SECONDS = 60.0  # in which a directory without a submitter may be one that has just been made
@@ -30,10 +31,11 @@ def lay_out(runs: Path, run: str, files: Mapping[str, bytes]) -> Path:
     Raises:
         FileExistsError: the id is taken. OSError: the disk says no.
     """
+    private.make(runs)
     _sweep(runs)
     aside = runs / f".{run}.{os.getpid()}.{time.monotonic_ns()}"
     place = aside / "coordinator"
-    aside.mkdir(parents=True)
+    aside.mkdir()
     place.mkdir(mode=0o700)
     try:
         me = json.dumps(asdict(Process.of(os.getpid()))).encode()
@@ -63,7 +65,7 @@ def is_being_submitted(place: Path) -> bool:
 
 
 def _sweep(runs: Path) -> None:
-    """Remove what was laid out by processes that were killed before it took its place."""
+    """Remove what was laid out by processes that were killed before it took its place, or that they were removing."""
     for aside in runs.glob(".*"):
         place = aside / "coordinator"
         try:

@@ -110,22 +110,28 @@ class Storage:
     def runs(self) -> list[str]:
         """The directories of all runs kept on this node."""
         try:
-            return sorted(entry.name for entry in (self.root / "runs").iterdir() if entry.is_dir())
+            found = [entry for entry in (self.root / "runs").iterdir() if entry.is_dir()]
         except OSError:
             return []
+        return sorted(entry.name for entry in found if not entry.name.startswith("."))  # no halves of runs
 
     def remove(self, run: str) -> None:
-        """Remove a run, and its data unless another run kept on this node works there too. Raises OSError."""
+        """Remove a run, and its data unless another run kept on this node works there too. Raises OSError.
+
+        Whenever it is killed, the run can still be found, to be removed again, or its id is free.
+        """
         mine = [name for name in self.runs() if name == run or name.startswith(f"{run}~")]
-        lineages = {self.lineage(name) for name in mine} | {run}
-        for name in mine:
-            shutil.rmtree(self.run(name))
-            self.clear_memory(name)
-        needed = {self.lineage(name) for name in self.runs()}
-        for lineage in lineages - needed:
+        needed = {self.lineage(name) for name in self.runs() if name not in mine}
+        for lineage in {run, *map(self.lineage, mine)} - needed:
             data = self.root / "data" / lineage
             if data.is_dir():
                 shutil.rmtree(data)
+        for name in sorted(mine, key=lambda name: name == run):
+            self.clear_memory(name)
+            aside = self.run(f".{name}.gone")
+            shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
+            self.run(name).rename(aside)
+            shutil.rmtree(aside)
 
     def _memory(self) -> Path:
         """One directory a user and a root: names of runs repeat under another root."""

@@ -1,0 +1,67 @@
+"""What the local launcher keeps of runs, when it is killed at it, and for whom."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.launchers import local_files
+from swarmtrain.wire.storage import Storage
+
+FILES = {"job.json": b"{}", "code.zip": b""}
+
+
+@contextlib.contextmanager
+def killed_at(change: int) -> Iterator[None]:
+    """A process that is killed as it begins with so many changes of directories."""
+    left = itertools.count(change, -1)
+
+    def deadly(act: Callable[..., Any]) -> Callable[..., Any]:
+        def acting(*args: Any, **options: Any) -> Any:
+            if next(left) <= 0:
+                raise KeyboardInterrupt
+            return act(*args, **options)
+
+        return acting
+
+    with pytest.MonkeyPatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        for name in ("unlink", "rmdir", "rename"):
+            patched.setattr(os, name, deadly(getattr(os, name)))
+        yield
+
+
+@pytest.mark.parametrize("change", range(14))
+def test_a_removal_that_is_killed_leaves_a_run_that_can_be_removed_or_an_id_that_is_free(
+    tmp_path: Path, change: int
+) -> None:
+    storage = Storage(tmp_path)
+    local_files.lay_out(tmp_path / "runs", "digits.1", FILES)
+    storage.claim("digits.1", "digits.1")
+    for directory in (storage.work("digits.1", "n"), storage.output("digits.1", "n")):
+        directory.mkdir(parents=True)
+        (directory / "file").touch()
+    with killed_at(change):
+        storage.remove("digits.1")
+    if storage.runs():
+        assert {path.name for path in storage.coordinator("digits.1").iterdir()} >= FILES.keys()
+        storage.remove("digits.1")
+    local_files.lay_out(tmp_path / "runs", "digits.1", FILES)
+    storage.remove("digits.1")
+    assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o022])
+def test_runs_are_the_owners_alone_whatever_his_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        local_files.lay_out(tmp_path / "runs", "digits.1", FILES)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o700
