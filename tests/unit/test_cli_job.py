@@ -288,3 +288,28 @@ def test_the_command_line_reads_no_job_before_it_is_asked_to() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ("-j 3x2", {"nodes": "2"}, {"nodes": 2, "workers_per_node": 2}),
+        ("-j 2..4x2", {"nproc_per_node": "1"}, {"nodes": "2..4", "workers_per_node": 1}),
+        ("--nnodes 2:4 --nproc-per-node 2", {"j": "1x1"}, {"nodes": 1, "workers_per_node": 1}),
+        ("--nodes 3 --timeout 5m", {"nnodes": "1:2"}, {"nodes": "1..2", "timeout": 300.0}),
+        ("--no-files", {"files": ("*.py",)}, {"files": ("*.py",)}),
+        ("-e A=1 -e B=2", {"env": ("B=3", "C=4")}, {"env": {"A": "1", "B": "3", "C": "4"}}),
+        ("--set nodes=3 --set debug=true", {"settings": ("nodes=2",)}, {"nodes": 2, "debug": True}),
+        ("-j 3x2", {"debug": True}, {"nodes": 3, "workers_per_node": 2, "debug": True}),
+    ],
+)
+def test_what_is_said_anew_wins_over_what_was_said_before_in_whatever_spelling(
+    before: str, now: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    command = options.JobCommand("run", params=options._job_parameters(), callback=lambda **_: None)
+    nothing: dict[str, Any] = command.make_context("run", []).params
+    job = options.load_job(
+        **options.as_before(command, [*before.split(), "train.py", "7"], nothing | now)
+    ).job
+    assert {name: getattr(job, name) for name in expected} == expected
+    assert (job.script, job.args) == ("train.py", ("7",))

@@ -141,7 +141,7 @@ class Fault:
             found["at"] = format_duration(self.after)
         found["do"] = self.kind
         if kind := KINDS[self.kind].target:
-            found[kind] = int(self.target) if kind == "rank" and self.target.isdigit() else self.target
+            found[kind] = int(self.target) if kind == "rank" and self.target.isdecimal() else self.target
         if self.seconds is not None:
             found["for"] = format_duration(self.seconds)
         if self.kind == "fill-disk":

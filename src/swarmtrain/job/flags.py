@@ -9,7 +9,7 @@ travels as an override with a mistake, so that `job.load` can report it together
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from swarmtrain.job import document
@@ -170,6 +170,26 @@ def overrides_from_flags(**flags: Any) -> dict[str, Override]:
             override = first._replace(mistake=mistake)
         overrides[key] = override
     return overrides | settings
+
+
+def without(before: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """What becomes of flags of an earlier command line where others set the same keys now, by their names.
+
+    Args:
+        before: the earlier ones; None, or empty, if not given.
+        given: the names of those that are given now.
+    """
+    keys = {FLAGS[name].key for name in given if name in FLAGS}
+    keys |= {"nodes", "workers_per_node"} if "j" in given else set()
+    gone = {name: None for name, flag in FLAGS.items() if flag.key in keys and name in before}
+    if (text := before.get("j")) and keys & {"nodes", "workers_per_node"}:
+        nodes, _, workers = text.partition("x")
+        gone |= {"j": None}
+        if "nodes" not in keys:
+            gone |= {"nodes": nodes.replace(":", "..")}
+        if "workers_per_node" not in keys:
+            gone |= {"nproc_per_node": workers or None}
+    return gone
 
 
 def _from_flags(given: dict[str, Any]) -> Iterable[tuple[str, Override]]:

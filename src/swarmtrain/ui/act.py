@@ -77,7 +77,7 @@ def exec_(ctx: click.Context, name: str, on: str | None, where: str, argv: tuple
     if tty and not terminal.is_terminal(sys.stdin):
         raise Misused("the input is no terminal", "leave out -t", ctx)
     streams = Streams.standard(tty=tty)
-    return options.client(on).get(name).exec(int(where) if where.isdigit() else where, command, streams)
+    return options.client(on).get(name).exec(int(where) if where.isdecimal() else where, command, streams)
 
 
 @click.command(short_help="Bring a file or directory from a run's nodes.")

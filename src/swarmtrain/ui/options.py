@@ -215,9 +215,17 @@ def names_nothing(flags: Mapping[str, Any]) -> bool:
 
 
 def as_before(command: click.Command, words: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags of an earlier command line, `words`, with those of this one in their place where they were given."""
+    """The flags of an earlier command line, `words`, with those of this one in their place where they were given.
+
+    One in another spelling has its place, too (``--nodes`` after ``-j``); variables and settings are added.
+    """
+    from swarmtrain.job import flags as job_flags
+
     before = command.make_context("run", list(words)).params
-    return {name: given or before[name] for name, given in flags.items()}
+    given = {name for name, value in flags.items() if value}
+    before |= job_flags.without(before, given)
+    added = {name: before[name] + tuple(flags[name]) for name in ("env", "settings")}
+    return {name: value or before[name] for name, value in flags.items()} | added
 
 
 def load_job(**asked: Any) -> LoadedJob:
