@@ -192,6 +192,25 @@ def test_a_generation_whose_end_is_ordered_before_it_began_never_begins(node: No
     asyncio.run(act())
 
 
+def test_a_generation_that_was_given_up_before_it_began_is_not_begun_by_a_late_word(node: Node) -> None:
+    async def act() -> None:
+        await node.share.open()
+        node.share._prepared.clear()  # a slow disk
+        node.start(1)
+        node.stop(1)
+        node.order(pause={"g": 1, "on": False})  # said to whoever joins again
+        node.share._prepared.set()
+        await asyncio.sleep(0.01)
+        node.start(2)
+        await node.until_running()
+        node.stop(2)
+        await node.until(lambda: node.share.idle)
+        await node.share.close()
+        assert (node.path / "heard").read_text().splitlines()[0] == "spawn g2-r0"
+
+    asyncio.run(act())
+
+
 def test_a_spawner_that_dies_takes_its_own_generation_along_and_the_next_one_gets_another(node: Node) -> None:
     async def act() -> None:
         await node.share.open()

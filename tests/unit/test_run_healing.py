@@ -183,6 +183,59 @@ def test_an_agent_that_stopped_its_workers_by_itself_is_a_failure(stage: Theatre
     ]
 
 
+def test_an_agent_that_is_idle_before_its_workers_ever_ran_is_a_failure(stage: Theatre) -> None:
+    """It gave them up while it was cut off, and their disk was still being laid out: nobody else waits in vain."""
+    run = stage.make()
+
+    def scene() -> None:
+        agents = {node: stage.agent(node, slot) for slot, node in enumerate("ab")}
+        for peer, _ in agents.values():
+            join(run, peer)
+        a, b = (peer for peer, _ in agents.values())
+        Words(run).worker(a, {"g": 1, "rank": 0, "state": "running", "pid": 7, "t": 1.0})
+        Words(run).idle(b, 0, 20_001)  # of the time before
+        assert run.phase is Phase.RUNNING
+        Words(run).idle(b, 1, 20_001)
+        assert run.phase is Phase.STOPPING
+
+    stage.play(scene)
+    assert "rank 1" in texts(run, "failure")[0]
+
+
+@pytest.mark.parametrize("kind", ["joined", "choice", "started", "regather", "recovered"])
+def test_a_run_goes_on_from_a_journal_of_which_the_disk_has_damaged_a_line(stage: Theatre, kind: str) -> None:
+    def scene() -> None:
+        run = stage.make()
+        agents = started(stage, run, "a", "b")
+        Words(run).worker(agents["a"][0], killed(0))
+        end_workers(run, agents)
+        assert run.current.generation.number == 2
+
+    def again() -> None:
+        run = stage.make()
+        peers = {}
+        for slot, node in enumerate("ab"):
+            peer, _ = stage.agent(node, slot, generation=2, idle=False, drained=False)
+            running = {"g": 2, "rank": slot, "state": "running", "pid": 1, "t": 1.0}
+            peers[node] = join(run, peer, [running])
+        assert sorted(run.roll.peers) == ["a", "b"]
+        assert all(peer.channel is not None and peer.channel.open for peer in peers.values())  # type: ignore[attr-defined]
+        train(stage, run, peers)
+        stage.clock.turn(40.0)
+        beat(stage, run, peers, 200)
+        run.tick()
+        assert run.phase is Phase.RUNNING or kind == "regather"
+        assert not run.current.failures
+
+    stage.play(scene)
+    stage.forget()
+    journal = next(stage.path.rglob("journal.jsonl"))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    torn = [b"?" + line[1:] if f'"kind":"{kind}"'.encode() in line else line for line in lines]
+    journal.write_bytes(b"".join(torn))
+    stage.play(again)
+
+
 def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None:
     """Its network may have been attached anew, and a coordinator that was restarted knows nothing of its GPUs."""
     fields = {"gpus": 2, "backend": "nccl"}

@@ -178,7 +178,7 @@ class Share:
     async def _start(self, workers: Workers, start: Message) -> None:
         await self._prepared.wait()
         life = await self.spawner.life()
-        if workers.ordered.is_set():  # its end was ordered before it began
+        if workers.ordered.is_set() or workers.done.is_set():  # its end was ordered before it began
             workers.abandon()
             return
         try:

@@ -103,18 +103,18 @@ class Generation:
         """Its agents as a coordinator that starts again expects them back.
 
         Args:
-            joined: the last event of each node's joining.
+            joined: the last event of each node's joining; of one that the disk has damaged, its agent says it anew.
             gone: monotonic time from which their lease counts.
         """
         return {
             node: Peer(
                 node=node,
-                node_id=joined[node]["node_id"],
+                node_id=joined.get(node, {}).get("node_id", ""),
                 incarnation=part.incarnation,
                 slot=0,
                 workers=len(part.ranks),
-                address=joined[node]["address"],
-                interface=joined[node]["interface"],
+                address=joined.get(node, {}).get("address", ""),
+                interface=joined.get(node, {}).get("interface", ""),
                 why="",
                 port=0,
                 joined=0.0,

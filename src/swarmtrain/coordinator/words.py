@@ -137,8 +137,17 @@ class Words:
     def idle(self, peer: Peer, generation: int, port: int) -> None:
         """No worker of a generation is left on a node."""
         if self._concerns(peer, generation):
+            run = self._run
+            if run.phase is Phase.RUNNING and generation == run.current.generation.number:
+                self._miss_workers(peer)
             peer.idle, peer.port = True, port
-            self._run.settle()
+            run.settle()
+
+    def _miss_workers(self, peer: Peer) -> None:
+        """An idle agent has said before how each of its workers ended; of one that it has not, it never will."""
+        workers = self._run.current.workers.values()
+        if any(not each.over and self._run.roll.peers.get(each.node) is peer for each in workers):
+            self._run.current.lose(peer, "its agent has ended them unheard, or never started them")
 
     def drained(self, peer: Peer, generation: int) -> None:
         """Everything that a generation's workers wrote on a node is here."""
