@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
+
+import pytest
 
 PROGRAM = """
 import sys
@@ -24,3 +27,10 @@ def test_words_are_said_also_when_what_was_put_out_before_is_read_by_nobody() ->
     finally:
         os.close(writing)
     assert done.stderr.startswith(b"swarmtrain: it goes on\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_is_closed_is_one_that_nobody_reads(closed: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -c 'from swarmtrain.ui.cli import main; main()' schema {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")

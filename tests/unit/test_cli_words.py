@@ -408,6 +408,19 @@ def test_resume_alone_says_the_same_words_again(run: Run, launcher: FakeLauncher
     assert launcher.calls[-1] == ("submit", "digits.2", Resumption("digits.1"))
 
 
+def test_a_run_that_is_interrupted_before_it_is_there_is_not_said_to_go_on(
+    run: Run, launcher: FakeLauncher, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    launcher.kept.clear()
+    monkeypatch.setattr(launcher, "submit", interrupted)
+    shown = run("run", "--on", "local", script)
+    assert shown.exit_code == 130
+    assert shown.stderr.endswith("swarmtrain: digits.1 was not started\n")
+
+
 def test_resume_alone_needs_a_run_from_here(run: Run) -> None:
     shown = run("run", "--on", "local", "--resume")
     assert shown.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.launchers.base import Run
 from swarmtrain.launchers.docker import DockerLauncher
 from swarmtrain.swarm import containers, helpers
 from swarmtrain.swarm.cluster import Node
@@ -55,6 +57,7 @@ def test_the_coordinators_container() -> None:
     assert pairs(args, "--label") == [
         "swarmtrain.job=digits",
         "swarmtrain.run=digits.3",
+        "swarmtrain.deployment=d1",
         "swarmtrain.role=coordinator",
         "swarmtrain.origin=",
     ]
@@ -223,3 +226,60 @@ def test_a_helper_is_made_after_the_runs_own_service_and_goes_with_its_stack() -
 def test_names_of_helpers_fit_into_what_swarm_allows() -> None:
     node = Node("abcdefgh1234", "a.hostname.with.dots")
     assert len(helpers.service_name("a" * 40 + "-999", "clean", node)) <= 63
+
+
+class Objects(Docker):
+    """An engine with containers and networks, by name, whose labels are all that is known of them."""
+
+    def __init__(self, fails_at: str = "", error: BaseException | None = None) -> None:
+        super().__init__()
+        self.kept: dict[str, list[str]] = {}
+        self.fails_at, self.error = fails_at, error
+
+    def completed(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        code, answer = 0, ""
+        if self.error is not None and self.fails_at in args:
+            raise self.error
+        match args:
+            case ["info", *_]:
+                answer = json.dumps({"NCPU": 8, "MemTotal": 1 << 34, "Runtimes": {}})
+            case ["network", "create", *_] | ["create", *_]:
+                name = args[-1] if args[0] == "network" else pairs(list(args), "--name")[0]
+                code = 1 if name in self.kept else 0
+                self.kept.setdefault(name, pairs(list(args), "--label"))
+            case ["ps", *_, wanted] | ["network", "ls", *_, wanted]:
+                label = wanted.removeprefix("label=")
+                found = [name for name, labels in self.kept.items() if label in labels]
+                networks = [name for name in found if "swarmtrain.role=network" in self.kept[name]]
+                answer = "\n".join(networks if args[0] == "network" else sorted({*found} - {*networks}))
+            case ["inspect", _, "container", *ids]:
+                answer = json.dumps([{"Id": each} for each in ids])
+            case ["rm", _, name] | ["network", "rm", name]:
+                del self.kept[name]
+        return subprocess.CompletedProcess(args, code, answer.encode(), b"exists already" if code else b"")
+
+
+def submit(engine: Objects, directory: Path) -> None:
+    (directory / "train.py").touch()
+    launcher = DockerLauncher(engine)
+    launcher.submit(LoadedJob(Job(**JOB, backend="gloo"), directory), Run("digits", 3, "docker"))
+
+
+def test_a_submission_that_comes_second_takes_nothing_of_the_first_away(tmp_path: Path) -> None:
+    engine = Objects()
+    submit(engine, tmp_path)
+    first = dict(engine.kept)
+    assert first.keys() == {"digits-3", "digits-3-coordinator", "digits-3-node0", "digits-3-node1"}
+    with pytest.raises(ClusterError, match="exists already"):
+        submit(engine, tmp_path)
+    assert engine.kept == first
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ClusterError("no room")])
+def test_nothing_is_left_of_a_submission_that_did_not_come_to_its_end(
+    tmp_path: Path, error: BaseException
+) -> None:
+    engine = Objects("start", error)
+    with pytest.raises(type(error)):
+        submit(engine, tmp_path)
+    assert engine.kept == {}

@@ -122,8 +122,10 @@ class DockerLauncher:
                 self._create(layout.node(node), args, containers.tar(files | parts, secret))
             everything = [layout.coordinator, *map(layout.node, layout.nodes)]
             self.docker.run("start", *everything, timeout=_SECONDS)
-        except ClusterError:
-            self._remove_objects(run)  # a part of it may be there
+        except (
+            BaseException
+        ):  # also Ctrl-C: a part of it may be there, but not what another one of this id has made
+            self._remove_objects(f"{names.LABEL_DEPLOYMENT}={layout.deployment}")
             raise
 
     def runs(self) -> list[Run]:
@@ -237,7 +239,7 @@ class DockerLauncher:
             self.docker.run("start", "--attach", cleaner, timeout=_SECONDS)
         finally:
             self.docker.completed("rm", "--force", cleaner, timeout=_SECONDS)
-            self._remove_objects(run)
+            self._remove_objects(f"{names.LABEL_RUN}={run.id}")
 
     def _create(self, name: str, args: list[str], content: bytes) -> None:
         self.docker.run(*args, timeout=_SECONDS)
@@ -245,7 +247,10 @@ class DockerLauncher:
 
     def _containers(self, run: Run | None = None) -> list[dict[str, Any]]:
         """The containers of a run, or of all of them, as Docker inspects them."""
-        label = f"label={names.LABEL_RUN}" + (f"={run.id}" if run else "")
+        return self._labelled(names.LABEL_RUN + (f"={run.id}" if run else ""))
+
+    def _labelled(self, label: str) -> list[dict[str, Any]]:
+        label = f"label={label}"
         ids = self.docker.run("ps", "--all", "--quiet", "--no-trunc", "--filter", label, timeout=_SECONDS)
         return cluster.inspect(self.docker, "container", ids.split())
 
@@ -255,12 +260,13 @@ class DockerLauncher:
                 return container
         raise ClusterError(f"{run.id} has no coordinator any more", "swarmtrain ps lists the runs there are")
 
-    def _remove_objects(self, run: Run) -> None:
-        """Remove whatever there is of a run but for what is in the volume."""
-        for container in self._containers(run):
+    def _remove_objects(self, label: str) -> None:
+        """Remove whatever there is with a label: all of a run, but for what is in the volume."""
+        for container in self._labelled(label):
             self.docker.completed("rm", "--force", container["Id"], timeout=_SECONDS)
-        label = f"label={names.LABEL_RUN}={run.id}"
-        networks = self.docker.run("network", "ls", "--quiet", "--filter", label, timeout=_SECONDS).split()
+        networks = self.docker.run(
+            "network", "ls", "--quiet", "--filter", f"label={label}", timeout=_SECONDS
+        ).split()
         for network in networks:
             self.docker.run("network", "rm", network, timeout=_SECONDS)
 

@@ -232,6 +232,11 @@ class SwarmLauncher:
                 ) from error
             self._stack(run).remove()  # a part of it may be there
             raise
+        except KeyboardInterrupt:
+            ours = self._stack(run)
+            if not ours.services():  # nobody could find what there is of it, nor use its id again
+                ours.remove()
+            raise
 
     def _coordinator(self, run: Run) -> tasks.Task | None:
         """The running task of the coordinator; None where it has gone some time after the end."""

@@ -182,7 +182,12 @@ def _program(layout: Layout, part: str) -> list[str]:
 
 
 def _labels(layout: Layout, role: str) -> list[str]:
-    labels = {names.LABEL_JOB: layout.job.name, names.LABEL_RUN: layout.run, names.LABEL_ROLE: role}
+    labels = {
+        names.LABEL_JOB: layout.job.name,
+        names.LABEL_RUN: layout.run,
+        names.LABEL_DEPLOYMENT: layout.deployment,
+        names.LABEL_ROLE: role,
+    }
     return [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
 
 

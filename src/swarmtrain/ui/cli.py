@@ -162,6 +162,10 @@ def cli(ctx: click.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of the package."""
+    for name in ("stdin", "stdout", "stderr"):  # what was closed (>&-) is as if nobody read it
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, "r" if name == "stdin" else "w"))
     try:
         cli.main(args=None if argv is None else list(argv), prog_name="swarmtrain")
     except SystemExit as end:

@@ -12,6 +12,7 @@ import click
 
 from swarmtrain.control import view
 from swarmtrain.control.client import Submission
+from swarmtrain.errors import ClusterError
 from swarmtrain.ui import options, screen, sending, terminal
 
 if TYPE_CHECKING:
@@ -100,6 +101,9 @@ def start(submission: Submission, *, detach: bool = False) -> int:
             submitted = True
             handle.started()
         except KeyboardInterrupt:
+            if not submitted and not _is_there(handle):
+                terminal.say(f"{handle.id} was not started")
+                return interrupt.exit_code
             if not (detach and submitted) or interrupt.number == signal.SIGINT:
                 interrupt.leave()
                 return interrupt.exit_code
@@ -107,6 +111,14 @@ def start(submission: Submission, *, detach: bool = False) -> int:
         if not detach:
             return screen.follow(handle, interrupt)
     return _detached(handle)
+
+
+def _is_there(handle: RunHandle) -> bool:
+    """Whether a run that was interrupted at its submission is kept; one that cannot be looked for is."""
+    try:
+        return handle.run in handle.launcher.runs()
+    except ClusterError:
+        return True
 
 
 def _detached(handle: RunHandle) -> int:
