@@ -76,12 +76,21 @@ class Errands:
     async def _on(
         self, node: str, errand: Message, from_here: Callable[[], Iterator[Message]]
     ) -> AsyncIterator[Message]:
-        """Answers from a node's agent, from this machine's disk, or the word that the node must be reached first."""
+        """Answers from a node's agent, from this machine's disk, or the word that the node must be reached first.
+
+        An agent that goes without a word, as it does when the run has just ended, was not there to be asked.
+        """
         peer, place = self._run.roll.peers.get(node), self._run.place
         if peer is not None and peer.channel is not None:
+            told = False
             async for reply in _replies(peer, *_open(peer, errand)):
+                if "gone" in reply and not told:
+                    break
+                told = True
                 yield reply
-        elif place.storage.work(place.lineage, node).parent.is_dir():
+            if told:
+                return
+        if place.storage.work(place.lineage, node).parent.is_dir():
             replies = from_here()
             while (reply := await asyncio.to_thread(next, replies, _NOTHING)) is not _NOTHING:
                 yield reply

@@ -122,7 +122,7 @@ class Peer:
     def hang_up(self) -> None:
         """End its connection, if there is one; whoever waits for its answers is told."""
         for queue in self.replies.values():
-            queue.put_nowait({"error": f"the agent on {self.node} went away", "exit": 3})
+            queue.put_nowait({"error": f"the agent on {self.node} went away", "exit": 3, "gone": True})
         if self.channel is not None:
             self.channel.abort()
             self.channel = None

@@ -1,0 +1,52 @@
+"""Errands of clients on nodes whose agents come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from run_fakes import Theatre, join
+
+from swarmtrain.coordinator.errands import Errands
+from swarmtrain.wire.frames import Message
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+@pytest.mark.parametrize("goes", ["before it is asked", "when it is asked", "in the middle of its answer"])
+def test_an_agent_that_goes_without_a_word_is_not_waited_for_nor_blamed(
+    stage: Theatre, tmp_path: Path, goes: str, is_here: bool
+) -> None:
+    """Agents go when their run has ended, while clients ask what it has left."""
+    run = stage.make(nodes=1)
+    work = run.place.storage.work("t.1", "a")
+    (work if is_here else tmp_path / "elsewhere").mkdir(parents=True)
+    (work if is_here else tmp_path / "elsewhere").joinpath("result").write_text("0.5")
+    replies: list[Message] = []
+
+    async def act() -> None:
+        peer, ear = stage.agent("a")
+        join(run, peer)
+        if goes == "before it is asked":
+            peer.hang_up()
+
+        async def ask() -> None:
+            async for reply in Errands(run).list({"node": "a", "path": "."}, cast(Any, None)):
+                replies.append(reply)
+
+        asking = asyncio.ensure_future(ask())
+        await asyncio.sleep(0)
+        if goes == "in the middle of its answer":
+            peer.replies[ear.all("id")[-1]].put_nowait({"entries": []})
+            await asyncio.sleep(0.01)
+        peer.hang_up()
+        await asyncio.wait_for(asking, 5)
+
+    asyncio.run(act())
+    if goes == "in the middle of its answer":
+        assert replies[-1]["error"] == "the agent on a went away"
+    elif is_here:
+        assert "result" in str(replies) and "done" in replies[-1]
+    else:
+        assert replies == [{"reach": "a", "done": {}}]
