@@ -1,0 +1,1 @@
+"""A package that is run with -m, whose modules import each other relatively."""
