@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,12 @@ def check_output(home: Path, handle: RunHandle) -> None:
         generation, rank = path.stem[1:].split("-r")
         if text := path.read_text().rstrip("\n"):
             written[int(generation), int(rank)] = text
-    assert told == written
+    wrong = {
+        f"generation {key[0]}, rank {key[1]}": difference
+        for key in sorted({*told, *written})
+        if (difference := list(unified_diff(written.get(key, "").split("\n"), told.get(key, "").split("\n"))))
+    }
+    assert not wrong, f"written, and told: {str(wrong)[:5000]}"
 
 
 def agent_of(handle: RunHandle, node: str) -> int:
