@@ -236,6 +236,26 @@ def test_a_run_goes_on_from_a_journal_of_which_the_disk_has_damaged_a_line(stage
     stage.play(again)
 
 
+def test_no_bit_that_a_disk_turns_keeps_a_run_from_going_on(stage: Theatre) -> None:
+    """A name in an event may turn into another one, in a line that is good JSON still."""
+
+    def scene() -> None:
+        run = stage.make()
+        agents = started(stage, run, "a", "b")
+        Words(run).worker(agents["a"][0], killed(0))
+        end_workers(run, agents)
+        train(stage, run, peers_of(agents))
+
+    stage.play(scene)
+    stage.forget()
+    journal = next(stage.path.rglob("journal.jsonl"))
+    whole = journal.read_bytes()
+    for place in range(0, len(whole), 29):
+        journal.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 7]) + whole[place + 1 :])
+        assert stage.make().phase is not Phase.ENDED
+        stage.forget()
+
+
 def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None:
     """Its network may have been attached anew, and a coordinator that was restarted knows nothing of its GPUs."""
     fields = {"gpus": 2, "backend": "nccl"}

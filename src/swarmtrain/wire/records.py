@@ -1,7 +1,8 @@
 """A file of JSON objects, one a line, that only grows. Journal, output and metrics are kept in such files.
 
-A power cut may tear the last line; it is cut off when the file is opened again. A line further up that cannot be read
-is set aside in a file of its own, with a word, and what follows it counts.
+A power cut may tear the last line; it is cut off when the file is opened again. A line further up that cannot be read,
+or does not match its checksum (the last field, ``crc``), is set aside in a file of its own, with a word, and what
+follows it counts.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import contextlib
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
 
+_SUM, _SUM_BYTES = b',"crc":"', 19  # what a line's checksum begins with, and how long it is to the line's end
 _UNWRITTEN = 1 << 20  # bytes that are kept for a disk that takes none
 
 
@@ -46,8 +49,7 @@ class Records:
         A disk that is full or broken is said on stderr, and training goes on. What it did not take is tried again
         with the next record, in order, up to a megabyte: losing words is better than losing work.
         """
-        lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
-        data = self._unwritten + "".join(lines).encode("ascii")
+        data = self._unwritten + b"".join(map(_line, records))
         descriptor = self._file.fileno()
         end = os.fstat(descriptor).st_size
         left = data
@@ -103,14 +105,24 @@ class RecordsReader:
 
 
 def parse(line: bytes) -> Record | None:
-    """A whole line as a record; None when it is torn or no JSON object."""
+    """A whole line as a record; None when it is torn, no JSON object, or not what was written."""
     if not line.endswith(b"\n"):
         return None
+    body, end = line[:-_SUM_BYTES], line[-_SUM_BYTES:]
     try:
+        if end.startswith(_SUM):  # else it is of those who write none
+            line = body + b"}"
+            if zlib.crc32(body) != int(end[len(_SUM) : -3], 16):
+                return None
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _line(record: Record) -> bytes:
+    body = json.dumps(record, separators=(",", ":")).encode("ascii")[:-1]
+    return b'%b%b%08x"}\n' % (body, _SUM, zlib.crc32(body))
 
 
 def _taken(path: Path, take: Callable[[Record], None]) -> tuple[int, list[tuple[int, int]]]:
