@@ -164,6 +164,17 @@ def test_a_copy_that_is_damaged_on_its_node_is_passed_over(tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("name", ["a/../../evil.pt", "a/evil.pt", "..", ""])
+def test_a_node_does_not_say_where_a_snapshot_comes_to_lie(name: str, tmp_path: Path) -> None:
+    for directory in ("to/a", "to/.a"):
+        (tmp_path / directory).mkdir(parents=True)
+    copies = [copy(30, file=name), copy(30, "lab-2")]
+    pulled = client(keeping(held(copies))).get("digits").snapshots.pull(None, tmp_path / "to")
+    assert (pulled.path.parent, pulled.snapshot.node) == (tmp_path / "to", "lab-2")
+    assert "is no name of a file" in pulled.passed_over[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["to"]
+
+
 def test_nothing_is_left_where_no_copy_is_whole(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="no copy of step 30 arrived whole"):
         client(keeping(held(THREE, broken=("lab-1", "lab-2")))).get("digits").snapshots.pull(None, tmp_path)

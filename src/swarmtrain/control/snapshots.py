@@ -121,6 +121,10 @@ class Snapshots:
         return self._everywhere({"do": "remove", "keys": [list(key) for key in keys]}), keys
 
     def _bring(self, copy: Snapshot, to: Path, progress: Progress) -> Path:
+        if (
+            copy.file in ("", "..") or Path(copy.file).name != copy.file
+        ):  # the node's word: it must not lead elsewhere
+            raise ChannelError(f"{copy.file!r} is no name of a file")
         to.mkdir(parents=True, exist_ok=True)
         data = to / copy.file
         if not (data.exists() and _sha256(data) == copy.sha256):
