@@ -19,11 +19,14 @@ TICKS = 3  # hundredths of a second that a process may take in them; one that sp
 def test_a_run_is_over_for_all_but_a_client_that_was_stopped_and_that_costs_nothing(
     home: Path, tmp_path: Path
 ) -> None:
-    handle = Client("local").run(Job(command=["sleep", "2"], name="rest", nodes=2))
+    until_told = ["sh", "-c", 'until [ -e "$0" ]; do sleep 0.1; done', str(tmp_path / "told")]
+    handle = Client("local").run(Job(command=until_told, name="rest", nodes=2))
     watching = [str(Path(sys.executable).with_name("swarmtrain")), "attach", "--on", "local", "rest"]
     with subprocess.Popen(watching, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as client:
-        assert client.stderr is not None and client.stderr.readline()
+        assert client.stderr is not None
+        assert any(b"workers started" in line for line in client.stderr), "it follows the run"
         client.send_signal(signal.SIGSTOP)
+        (tmp_path / "told").touch()
         try:
             assert handle.wait(timeout=60).state == "succeeded"
             until(lambda: all(" coordinator" in each for each in left(tmp_path, client.pid)), 30)
