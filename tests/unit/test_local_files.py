@@ -6,13 +6,17 @@ import contextlib
 import itertools
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from swarmtrain.launchers import local_files
+from swarmtrain.launchers.processes import Process, kill_trees
+from swarmtrain.wire.processes import kill_all
 from swarmtrain.wire.storage import Storage
 
 FILES = {"job.json": b"{}", "code.zip": b""}
@@ -65,3 +69,33 @@ def test_runs_are_the_owners_alone_whatever_his_umask(tmp_path: Path, mask: int)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o700
+
+
+BUSY = """
+import os, time
+for _ in range(400):
+    if not os.fork():
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.0005)
+"""
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a group that live."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            found += [int(entry.name)] if int(of) == leader and state != "Z" else []
+    return found
+
+
+def test_who_is_killed_as_he_starts_another_leaves_nobody_behind(tmp_path: Path) -> None:
+    for _ in range(4):
+        root = Process.start([sys.executable, "-S", "-c", BUSY], os.environ, tmp_path)
+        until(lambda root=root: len(group(root.pid)) > 5, 20)  # type: ignore[misc]
+        assert kill_trees([root], 10) == []
+        left = group(root.pid)
+        kill_all(left)
+        assert left == []

@@ -155,15 +155,19 @@ def _undisturbed() -> Iterator[None]:
 
 
 def kill_trees(roots: Iterable[Process], seconds: float) -> list[int]:
-    """Kill processes and all that descends from them; return the numbers of those that live on after ``seconds``."""
-    known = {process.pid: process for process in roots}
-    tops = list(known)
+    """Kill processes and all that descends from them; return the numbers of those that live on after ``seconds``.
+
+    They are stopped before: one that is killed as it starts another would leave that behind, as nobody's child.
+    """
+    known = {process.pid: process for process in roots if process.lives}
+    tops, fresh = list(known), set(known)
     asked = time.monotonic()
     limit = asked + seconds
-    while any(process.lives for process in known.values()):
-        for pid in {each for top in tops for each in descendants(top)} - known.keys():
-            known[pid] = Process.of(pid)  # before their parents' death hands them to init
-        left = [process.pid for process in known.values() if process.lives]
+    while fresh:
+        kill_all(fresh - cleaning(fresh, since=asked), signal.SIGSTOP)
+        fresh = {pid for top in tops for pid in descendants(top)} - known.keys()
+        known |= {pid: Process.of(pid) for pid in fresh}
+    while left := [process.pid for process in known.values() if process.lives]:
         kill_all(set(left) - cleaning(left, since=asked))
         if time.monotonic() > limit:
             return left
