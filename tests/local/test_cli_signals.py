@@ -15,7 +15,6 @@ import pytest
 from waiting import until
 
 from swarmtrain import Client, Job
-from swarmtrain.control.result import ENDED
 
 SWARMTRAIN = str(Path(sys.executable).with_name("swarmtrain"))
 WORDS = [SWARMTRAIN, "run", "--on", "local", "-j", "2x1", "--start", "cold", "tick.py"]
@@ -114,8 +113,8 @@ def test_a_client_that_ends_in_the_first_second_leaves_no_run_that_starts_for_ev
         if number != signal.SIGKILL:
             assert handle.status()["state"] == "stopped"
             continue
-        if handle.is_live():  # its coordinator had begun: the run goes on by itself, and can be stopped
-            until(lambda handle=handle: handle.status()["state"] in (*ENDED, "running"), 20)  # type: ignore[misc]
+        time.sleep(1.0)  # what it was just starting comes into being
+        if handle.is_live():  # its coordinator waits for nodes until its deadline, and can be stopped
             handle.stop()
         assert handle.status()["state"] in ("stopped", "failed")
     job = Job(script="tick.py", args=["1"], nodes=1, start="cold")
