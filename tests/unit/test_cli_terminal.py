@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from swarmtrain.ui import terminal
+
 PROGRAM = """
 import sys
 from swarmtrain.ui import terminal
@@ -34,3 +36,14 @@ def test_a_stream_that_is_closed_is_one_that_nobody_reads(closed: str) -> None:
     line = f"{shlex.quote(sys.executable)} -c 'from swarmtrain.ui.cli import main; main()' schema {closed}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_a_signal_says_in_the_middle_of_a_write_comes_behind_it(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    with terminal._above():
+        terminal.say_between("stopping digits.1")
+        assert capsysbinary.readouterr().err == b""
+    assert capsysbinary.readouterr().err == b"swarmtrain: stopping digits.1\n"
+    terminal.say_between("stopping digits.2")
+    assert capsysbinary.readouterr().err == b"swarmtrain: stopping digits.2\n"

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,6 @@ from swarmtrain.ui import terminal
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
-
-
-_SAYING_SECONDS = 0.3
 
 
 def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int | None = None) -> int:
@@ -121,9 +119,11 @@ class Interrupt:
     def leave(self) -> None:
         """Say what becomes of the run, and end it where it ends with us."""
         if self._stops:
-            with _handling(_nothing):  # one more Ctrl-C must not leave half of it
-                _say_in_passing(f"killing {self._handle.id}")
-                self._handle.kill()
+            # One more Ctrl-C must not leave half of it, nor may it wait for whoever reads our output.
+            with _handling(_nothing), ThreadPoolExecutor(1) as pool:
+                killing = pool.submit(self._handle.kill)
+                terminal.say(f"killing {self._handle.id}")
+                killing.result()
             return
         terminal.say(f"left {self._handle.id}, which goes on")
         terminal.words(f"\n{come_back(self._handle)}")
@@ -137,23 +137,13 @@ class Interrupt:
             raise KeyboardInterrupt
         how = "Ctrl-C again kills it" if number == signal.SIGINT else signal.Signals(number).name
         threading.Thread(target=self._stop, name="stop", daemon=True).start()
-        _say_in_passing(f"stopping {self._handle.id} ({how})")
+        terminal.say_between(f"stopping {self._handle.id} ({how})")
 
     def _stop(self) -> None:
         try:
             self._handle.stop()
         except SwarmtrainError as error:
             terminal.say(f"{self._handle.id} could not be stopped: {error.message}")
-
-
-def _say_in_passing(text: str) -> None:
-    """Say it, but let nothing wait for it: whoever reads our output may have stopped to.
-
-    From a thread, since a signal may have come in the middle of such a write, into which no other one may fall.
-    """
-    saying = threading.Thread(target=terminal.say, args=(text,), name="say", daemon=True)
-    saying.start()
-    saying.join(_SAYING_SECONDS)
 
 
 def _nothing(number: int, frame: object) -> None:

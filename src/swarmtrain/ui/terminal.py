@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from swarmtrain.control.view import Table
 
 _BELOW = Below()  # there is one bottom of the screen
+_writes = 0  # that are on their way
+_later: list[str] = []  # what is said when they are done
 BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "1;31", "1;32", "36", "33"
 TONES = {"plain": "", "good": GREEN, "bad": YELLOW}
 
@@ -57,10 +59,10 @@ def paint(text: str, style: str, stream: IO[Any]) -> str:
 
 def words(text: str, style: str = "") -> None:
     """A sentence for the person, on the standard error; after everything that was put out before."""
-    with contextlib.suppress(BrokenPipeError):  # what nobody reads any more is in nobody's way
-        sys.stdout.flush()
     line = paint(text, style, sys.stderr) + "\n"
     with _above():
+        with contextlib.suppress(BrokenPipeError):  # what nobody reads any more is in nobody's way
+            sys.stdout.flush()
         sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
         sys.stderr.buffer.flush()
 
@@ -68,6 +70,14 @@ def words(text: str, style: str = "") -> None:
 def say(text: str, style: str = DIM) -> None:
     """What swarmtrain does or has chosen, dim among the workers' lines."""
     words(f"swarmtrain: {text}", style)
+
+
+def say_between(text: str) -> None:
+    """The same from a signal's handler: it may have come in the middle of a write, into which no other one may fall."""
+    if _writes:
+        _later.append(text)
+    else:
+        say(text)
 
 
 def warn(text: str) -> None:
@@ -96,12 +106,19 @@ def below(lines: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _above() -> Iterator[None]:
-    """Make room for something, and put the lines that go on below it again."""
-    _raw(_BELOW.erase())
+    """Make room for something, and put the lines that go on below it again; then say what had to wait for that."""
+    global _writes
+    _writes += 1
     try:
-        yield
+        _raw(_BELOW.erase())
+        try:
+            yield
+        finally:
+            _raw(_BELOW.draw())
     finally:
-        _raw(_BELOW.draw())
+        _writes -= 1
+    while _later and not _writes:
+        say(_later.pop(0))
 
 
 def _raw(text: str) -> None:
