@@ -77,9 +77,8 @@ def read_snapshot(path):
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(
-            path
-        ) as archive:  # torch.save writes a zip with checksums; torch.load skips them
+        # torch.save writes a zip with checksums; torch.load skips them
+        with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum in {damaged}")

@@ -142,10 +142,8 @@ def script(
         snapshot.save(step + 1, every=every, extra=extra, **objects)
     snapshot.save(steps, wait=True, extra=extra, **objects)
     state = [tensor.clone() for tensor in model.module.state_dict().values()]
-    del (
-        model,
-        objects,
-    )  # as the Trainer does: DDP as the last owner of a gloo group may wait for itself (torch 2.13)
+    # as the Trainer does: DDP as the last owner of a gloo group may wait for itself (torch 2.13)
+    del (model, objects)
     gc.collect()
     dist.destroy_process_group()
     return {"weights": state, "count": counter.count, "seen": extra["seen"], "start": start}

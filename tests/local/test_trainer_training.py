@@ -119,9 +119,8 @@ def test_half_precision_learns_and_resumes_bit_for_bit(tmp_path, precision):
     job = replace(job, steady=False)
     whole = values(train, 2, tmp_path / "whole", job)[0]
     full = values(train, 2, tmp_path / "full", replace(job, precision="fp32"))[0]["metrics"]["loss"]
-    assert (
-        whole["metrics"]["loss"] == pytest.approx(full, abs=0.05) and full < 0.95
-    )  # of ln 3, when untrained
+    # of ln 3, when untrained
+    assert whole["metrics"]["loss"] == pytest.approx(full, abs=0.05) and full < 0.95
     values(train, 2, tmp_path / "parts", replace(job, steps=7))
     parts = values(train, 2, tmp_path / "parts", job)
     assert same(parts[0]["weights"], whole["weights"])

@@ -46,11 +46,8 @@ def agent(
 def seen(output: bytes) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(output)
     for environment in ("environment", "environment of C"):
-        for name in (
-            "TEST_COOKIE",
-            "SWARMTRAIN_WORKER",
-            "TORCHINDUCTOR_CACHE_DIR",
-        ):  # the last is set by an import
+        # the last is set by an import
+        for name in ("TEST_COOKIE", "SWARMTRAIN_WORKER", "TORCHINDUCTOR_CACHE_DIR"):
             values[environment].pop(name, None)
     return values
 

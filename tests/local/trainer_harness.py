@@ -105,9 +105,8 @@ def _run_rank(
     os.dup2(output, 1)
     os.dup2(output, 2)
     torch.set_num_threads(1)
-    multiprocessing.set_start_method(
-        "fork", force=True
-    )  # of DataLoader workers, as in a script started plainly
+    # of DataLoader workers, as in a script started plainly
+    multiprocessing.set_start_method("fork", force=True)
     value, error, message = None, "", ""
     try:
         value = function(*args)

@@ -119,9 +119,8 @@ class Job:
             if how == "detached":
                 output = client.communicate(timeout=90)[0]
                 assert client.returncode == 0, output.decode(errors="replace")
-            ended = (
-                client.poll() is not None
-            )  # on a busy machine a short run may be over before it is looked for
+            # on a busy machine a short run may be over before it is looked for
+            ended = client.poll() is not None
             return len({run.id for run in self._runs()} - before) == 1 and (
                 ended or "" in self._newest_roots(before)
             )

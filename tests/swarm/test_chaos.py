@@ -89,9 +89,8 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
     assert rates[:4] == [None, 200_000_000, 100_000_000, 200_000_000] and machines.node(3).rate() is None
     assert before not in containers(lab, 3)
     told = [event["text"] for event in handle.events() if event["kind"] == "chaos"]
-    assert (
-        "chaos: everything of the run on lab-3 is killed at once" in told
-    )  # undoing takes as long as it takes
+    # undoing takes as long as it takes
+    assert "chaos: everything of the run on lab-3 is killed at once" in told
     assert "chaos: lab-2 goes on" in told
 
 

@@ -134,9 +134,8 @@ def test_a_frozen_node_is_left_behind_and_takes_part_again_when_it_has_thawed(
         machines.node(3).unpause()
     until(lambda: world(handle) == 3, 120, "growing again")
     check_whole(machines, handle, undisturbed()[1])
-    assert (
-        account(machines, handle).newest_step(1, ranks["lab-3"]) <= int(str(lost["at_step"])) + 1
-    )  # it was fenced
+    # it was fenced
+    assert account(machines, handle).newest_step(1, ranks["lab-3"]) <= int(str(lost["at_step"])) + 1
     assert recovered(handle, 60, 2)[-1]["planned"]
 
 

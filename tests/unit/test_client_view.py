@@ -139,9 +139,8 @@ def test_the_headline_of_a_run_that_heals_says_from_what_and_what_it_waits_for()
     assert waiting.startswith(
         "digits.1 is healing (lab-2 was lost with rank 1): waiting for nodes, at most 14 min 40 s"
     )
-    assert "waiting for nodes" not in view.headline(
-        status(**lost), 1020.0
-    )  # they are there, and step again soon
+    # they are there, and step again soon
+    assert "waiting for nodes" not in view.headline(status(**lost), 1020.0)
     ended = status(state="failed", reason="lab-2 was lost with rank 1", **lost)
     assert view.headline(ended, 0.0).startswith("digits.1 failed (lab-2 was lost with rank 1): generation 1")
 

@@ -168,9 +168,8 @@ def test_a_line_that_goes_on_is_neither_lost_nor_doubled_when_the_coordinator_di
 ) -> None:
     path = tmp_path / "output.jsonl"
     store = opened(OutputStore(path))
-    assert (
-        store.append((1, 0), "a", 1.0, 0, "one\ntwo: 1\rtwo: 2") == 4
-    )  # what goes on is its agent's to keep
+    # what goes on is its agent's to keep
+    assert store.append((1, 0), "a", 1.0, 0, "one\ntwo: 1\rtwo: 2") == 4
     store.close()
     again = opened(OutputStore(path))
     assert again.offsets == {(1, 0): 4}

@@ -67,9 +67,8 @@ def test_the_copy_that_knows_most_is_gone_on_from(tmp_path: Path) -> None:
     assert [event["seq"] for event in found] == [1, 2, 3, 4, 5, 6]
     assert (found[-1]["kind"], found[-1]["moved"]) == ("moved", 7)
     assert found[-1]["text"] == "the coordinator was moved to lab-2, and goes on from what b, c knew"
-    assert (
-        10.0 <= found[-1]["t"] < 15.0
-    )  # five seconds after the last event, whatever this machine's clock says
+    # five seconds after the last event, whatever this machine's clock says
+    assert 10.0 <= found[-1]["t"] < 15.0
 
 
 def test_a_journal_of_before_an_earlier_move_is_no_better_for_being_longer(tmp_path: Path) -> None:

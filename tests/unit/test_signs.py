@@ -23,10 +23,8 @@ def after(worker: int = 0, other: int = 0, loader: int = 0, moved: int = 0, read
     ("now", "said"),
     [
         (after(), ""),
-        (
-            after(worker=3, other=280, loader=4),
-            "",
-        ),  # tenths: measured of a rank that hangs in gloo, and of a loader
+        # tenths: measured of a rank that hangs in gloo, and of a loader
+        (after(worker=3, other=280, loader=4), ""),
         (after(worker=80), "processor time"),  # of one that computes twice a second
         (after(other=3_000), "processor time"),
         (after(loader=20), "processor time"),

@@ -68,9 +68,8 @@ def test_a_plain_loop_is_counted_and_timed(script: Script) -> None:
         script.step(backward=11)
     assert (script.pulse.step, script.pulse.mark) == (100, 200)
     assert (script.pulse.source, script.pulse.activity) == (Source.WATCHED, Activity.NONE)
-    assert (
-        script.pulse.busy_ns == (99 * (3 + 4) + 4) * 1_000_000
-    )  # nobody knows when the first batch was asked for
+    # nobody knows when the first batch was asked for
+    assert script.pulse.busy_ns == (99 * (3 + 4) + 4) * 1_000_000
     script.steps.finish()
     start, first, *others = script.lines()
     assert start == {"kind": "start", "rank": 0, "world": 1, "device": "cpu", "source": "ddp"}
@@ -127,9 +126,8 @@ def test_a_module_within_another_is_a_part_of_it(script: Script) -> None:
 
 
 def test_a_pass_that_failed_is_forgotten(script: Script) -> None:
-    script.steps.enters(
-        script.model, True, False, "cpu"
-    )  # out of memory; the script goes on with a smaller batch
+    # out of memory; the script goes on with a smaller batch
+    script.steps.enters(script.model, True, False, "cpu")
     script.forward()
     script.step()
     script.forward()

@@ -10,6 +10,7 @@ from swarmtrain.agent import machine
 from swarmtrain.agent.environment import shared
 from swarmtrain.wire import names
 from swarmtrain.wire.gpus import VISIBLE
+from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task
 
@@ -77,25 +78,25 @@ def choose(task: Task, user: Mapping[str, str], base: dict[str, str]) -> Choices
     env = shared(base, task, user, threads, backend)
     for where, variables in (("the image", base), ("the job", user)):
         why = f"set by {where}" if "OMP_NUM_THREADS" in variables else why
-    seen = "no GPU" if not gpus else _count(gpus, "GPU")
+    seen = "no GPU" if not gpus else counted(gpus, "GPU")
     seen += f", of {VISIBLE}={named[VISIBLE]}" if named else ""
-    counted = "one a processor" if by_cpu else "one a GPU" if gpus else "no GPU, so one"
-    asked = "asked for" if task.workers else counted
+    how = "one a processor" if by_cpu else "one a GPU" if gpus else "no GPU, so one"
+    asked = "asked for" if task.workers else how
     words = (
-        f"{_count(workers, 'worker')} ({asked}), "
+        f"{counted(workers, 'worker')} ({asked}), "
         f"backend {backend} ({'asked for' if task.backend != 'auto' else seen}), "
         f"OMP_NUM_THREADS={env['OMP_NUM_THREADS']} ({why})"
     )
     notes = [("choice", words)]
     if backend != task.backend and workers > gpus > 0:
         share = (
-            f"{_count(workers, 'worker')} share {_count(gpus, 'GPU')}, which NCCL refuses and gloo does not"
+            f"{counted(workers, 'worker')} share {counted(gpus, 'GPU')}, which NCCL refuses and gloo does not"
         )
         notes.append(("warning", f"{share}: ask for fewer workers, or for --gpus 0"))
     reserved = machine.reserved_gpus(base)
     if reserved is not None and gpus > reserved:
         warning = (
-            f"{reserved} GPUs are reserved for this task but it sees {gpus}: "
+            f"{counted(reserved, 'GPU')} {plural(reserved, 'is', 'are')} reserved for this task but it sees {gpus}: "
             "check swarm-resource in the node's nvidia-container-runtime configuration"
         )
         notes.append(("warning", warning))
@@ -104,9 +105,5 @@ def choose(task: Task, user: Mapping[str, str], base: dict[str, str]) -> Choices
 
 def _threads(available: float, workers: int) -> tuple[int, str]:
     """How many threads each worker has of the processors there are, and why."""
-    processors = f"{available:.2g} processor{'' if available == 1 else 's'}"
-    return max(1, int(available // workers)), f"{processors} for {_count(workers, 'worker')}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number > 1 else ''}"
+    processors = f"{available:.2g} {plural(available, 'processor')}"
+    return max(1, int(available // workers)), f"{processors} for {counted(workers, 'worker')}"

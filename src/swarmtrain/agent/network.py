@@ -20,9 +20,8 @@ from swarmtrain.errors import ClusterError
 _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B
 _DEAD_ENDS = ("docker_gwbridge", "docker0")
-_MASTER_PORTS = range(
-    20_000, 32_000
-)  # below Linux's ephemeral ports, so that no outgoing connection takes one
+# below Linux's ephemeral ports, so that no outgoing connection takes one
+_MASTER_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,8 @@ from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.task import Task, Ticket
 
-_PREPARING = (
-    10.0  # seconds that a run that is over waits for a disk on which its directories are still being made
-)
+# seconds that a run that is over waits for a disk on which its directories are still being made
+_PREPARING = 10.0
 _DELIVERY = 5.0  # seconds in which an agent that is about to go delivers what its workers wrote
 
 

@@ -18,13 +18,10 @@ from swarmtrain.agent.workers import Workers
 from swarmtrain.wire.processes import descendants
 
 WINDOW = 10.0  # seconds between two looks
-_STACKS = (
-    30.0  # seconds between looks at the stacks where nothing else moves; and without a step before the first
-)
-_DUMPS, _APART = (
-    5,
-    0.3,
-)  # of a worker that spins: it is at the same line most of the time, and seconds between them
+# seconds between looks at the stacks where nothing else moves; and without a step before the first
+_STACKS = 30.0
+# of a worker that spins: it is at the same line most of the time, and seconds between them
+_DUMPS, _APART = 5, 0.3
 # Shares of a processor. A main thread that waits with a time limit, as a data loader's does, takes 0.003 %; one that
 # looks twice a second at something, or computes anything at all, more than 0.05 %. gloo's own thread takes 0.3 %.
 _MAIN, _OTHER = 0.0001, 0.02

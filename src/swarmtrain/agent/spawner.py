@@ -21,9 +21,8 @@ from swarmtrain.wire.frames import Message
 
 SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"
 
-Listener = Callable[
-    [str, Message], None
-]  # what becomes of a worker ("started", "exited", "failed"), and more of it
+# what becomes of a worker ("started", "exited", "failed"), and more of it
+Listener = Callable[[str, Message], None]
 
 _SHORT_SECONDS = 5.0  # a life that may have ended of something that is still there
 _SHORT_LIVES = 4  # so many of them in a row are a trouble of this node

@@ -188,9 +188,8 @@ class Schedule:
     """Says what of a plan is due, each thing once. What a repeated fault has missed does not come in a heap."""
 
     plan: Plan
-    _counts: dict[int, int] = field(
-        default_factory=dict
-    )  # how often each fault came, by its place in the plan
+    # how often each fault came, by its place in the plan
+    _counts: dict[int, int] = field(default_factory=dict)
     _next: dict[int, float] = field(default_factory=dict)  # when a repeated fault is due again
     _over: bool = False
 

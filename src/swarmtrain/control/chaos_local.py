@@ -82,9 +82,8 @@ class LocalMachines:
             stopped += fresh
 
         def thaw() -> None:
-            if (
-                self._launcher.roots(self._run).get(node) == keeper
-            ):  # a number of a process may be another's now
+            # a number of a process may be another's now
+            if self._launcher.roots(self._run).get(node) == keeper:
                 kill_all([*descendants(keeper), keeper], signal.SIGCONT)
 
         return thaw

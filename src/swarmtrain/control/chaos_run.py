@@ -91,9 +91,8 @@ class Chaos:
         self._report = Report()
         self._lock = threading.Lock()
         self._held: dict[Occurrence, str] = {}  # the nodes on which something lasts: nothing random hits them
-        self._lasting: dict[
-            Occurrence, tuple[str, Undo]
-        ] = {}  # power that was cut for good: node and way back
+        # power that was cut for good: node and way back
+        self._lasting: dict[Occurrence, tuple[str, Undo]] = {}
         self._threads: list[threading.Thread] = []
         self._release = threading.Event()  # what lasts is undone now
         self._status: Status | None = None

@@ -7,7 +7,8 @@ from typing import Any
 
 from swarmtrain.control import view
 from swarmtrain.control.result import Status
-from swarmtrain.control.say import NOTHING, count, duration, number, one_line, size, step_time
+from swarmtrain.control.say import NOTHING, duration, number, one_line, size, step_time
+from swarmtrain.wire.plural import counted, plural
 
 _HASH_LETTERS = 12
 
@@ -100,7 +101,7 @@ def _nodes(status: Status) -> str:
     if not nodes:
         return ""
     generation = status.get("generation") or 1
-    return f"{', '.join(nodes)} ({count(status.get('world_size') or 0, 'rank')}, generation {generation})"
+    return f"{', '.join(nodes)} ({counted(status.get('world_size') or 0, 'rank')}, generation {generation})"
 
 
 def _weights(status: Status) -> str:
@@ -115,7 +116,7 @@ def _weights(status: Status) -> str:
 
 
 def _all(amount: int) -> str:
-    return "the one rank" if amount == 1 else f"all {amount} ranks"
+    return plural(amount, "the one rank", f"all {amount} ranks")
 
 
 def _snapshot(status: Status) -> str:

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
     from swarmtrain.wire.link import Link
 
-PATIENCE = (
-    60.0  # seconds without a word after which the coordinator is given up: a Docker daemon restarts in less
-)
+# seconds without a word after which the coordinator is given up: a Docker daemon restarts in less
+PATIENCE = 60.0
 RETRY_SECONDS = 0.5
 _REPLAY = 100_000  # lines that a new connection may repeat; what was told already is left out
 

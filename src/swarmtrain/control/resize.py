@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swarmtrain.control import say, startup
+from swarmtrain.control import startup
 from swarmtrain.control.result import ENDED, Status
 from swarmtrain.control.story import Story
 from swarmtrain.errors import ClusterError
+from swarmtrain.wire.plural import counted
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -63,7 +64,7 @@ class Resize:
         began = time.monotonic()
         while not is_settled(status := self._look(), self._nodes):
             if why := postponed(status, time.monotonic() - began):
-                later = f"it goes on with {say.count(self._nodes, 'node')} when it starts again"
+                later = f"it goes on with {counted(self._nodes, 'node')} when it starts again"
                 self._tell(f"{why}; {later}")
                 return status
             time.sleep(_LOOK_SECONDS)
@@ -86,7 +87,7 @@ class Resize:
         reason = self._trouble.certain(missing, time.monotonic())
         if reason and len(training(status)) < self._nodes:
             raise ClusterError(
-                f"{self._handle.id} goes on with {say.count(len(training(status)), 'node')}: {reason}",
+                f"{self._handle.id} goes on with {counted(len(training(status)), 'node')}: {reason}",
                 "it takes more as soon as there is a place for them",
             )
         return status

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from swarmtrain.control import say, view
+from swarmtrain.control import view
 from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.wire.plural import counted
 from swarmtrain.wire.task import Resumption
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def resumption(loaded: LoadedJob, earlier: RunHandle) -> tuple[Resumption, list[
     nodes = len({worker["node"] for worker in status.get("workers") or ()})
     if nodes and not loaded.job.nodes_min <= nodes <= loaded.job.nodes_max:
         now = loaded.job.nodes if isinstance(loaded.job.nodes, str) else loaded.job.nodes_max
-        notices.append(f"{earlier.id} ran on {say.count(nodes, 'node')}; this one on {now}")
+        notices.append(f"{earlier.id} ran on {counted(nodes, 'node')}; this one on {now}")
     lineage, owner = status.get("lineage") or "", status.get("lineage_owner") or ""
     return Resumption(earlier.id, lineage, owner), notices
 

@@ -68,8 +68,3 @@ def ranks(values: Sequence[int]) -> str:
 def one_line(text: str) -> str:
     """Text of several lines, such as an exception's, as one."""
     return " / ".join(filter(None, map(str.strip, text.splitlines())))
-
-
-def count(amount: int, thing: str) -> str:
-    """``1 rank``, ``3 ranks``."""
-    return f"{amount} {thing}" + ("" if amount == 1 else "s")

@@ -121,9 +121,8 @@ class Snapshots:
         return self._everywhere({"do": "remove", "keys": [list(key) for key in keys]}), keys
 
     def _bring(self, copy: Snapshot, to: Path, progress: Progress) -> Path:
-        if (
-            copy.file in ("", "..") or Path(copy.file).name != copy.file
-        ):  # the node's word: it must not lead elsewhere
+        # the node's word: it must not lead elsewhere
+        if copy.file in ("", "..") or Path(copy.file).name != copy.file:
             raise ChannelError(f"{copy.file!r} is no name of a file")
         to.mkdir(parents=True, exist_ok=True)
         data = to / copy.file

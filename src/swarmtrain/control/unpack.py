@@ -35,9 +35,8 @@ def unpack(archive: Path, target: Path) -> list[str]:
         aside = Path(directory) / "new"
         aside.mkdir()
         try:
-            with tarfile.open(
-                archive, "r:"
-            ) as tar:  # never compressed: what it makes is no larger than it is
+            # never compressed: what it makes is no larger than it is
+            with tarfile.open(archive, "r:") as tar:
                 left_out = list(_extract(tar, aside))
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise ChannelError(f"the directory that arrived cannot be unpacked: {error}") from error

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from swarmtrain.control.logs import clock_time
 from swarmtrain.control.result import ENDED, Event, Status
-from swarmtrain.control.say import NOTHING, age, count, duration, number, one_line, ranks, size, step_time
+from swarmtrain.control.say import NOTHING, age, duration, number, one_line, ranks, size, step_time
+from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.snapshots import Snapshot
 
 UNREACHABLE = "unreachable"
@@ -59,7 +60,7 @@ def headline(status: Status, now: float) -> str:
         parts += _waiting(status, now)
     if status.get("generation"):
         parts.append(f"generation {status['generation']}")
-        parts.append(count(status.get("world_size") or 0, "rank"))
+        parts.append(counted(status.get("world_size") or 0, "rank"))
     if status.get("step") is not None:
         epoch = f" (epoch {status['epoch']})" if status.get("epoch") is not None else ""
         parts.append(f"step {status['step']}{epoch}")
@@ -87,8 +88,7 @@ def missing_ranks(status: Status, wanted: Sequence[int]) -> str:
     missing = [rank for rank in wanted if rank not in there]
     if not there or not missing:
         return ""
-    which = "rank" if len(missing) == 1 else "ranks"
-    return f"{status['run']} has no {which} {ranks(missing)}; its ranks are {ranks(there)}"
+    return f"{status['run']} has no {plural(len(missing), 'rank')} {ranks(missing)}; its ranks are {ranks(there)}"
 
 
 # ---- healing ---------------------------------------------------------------------------------------------------------
@@ -98,13 +98,13 @@ def cost(status: Status) -> str:
     """What failures and changes of the group have cost: ``2 restarts, 5.3 s and 12 steps lost``; empty for nothing."""
     restarts = status.get("restarts") or 0
     planned = sum(bool(each["planned"]) for each in status.get("recoveries") or ())
-    happened = [count(restarts, "restart")] if restarts else []
-    happened += [count(planned, "planned change")] if planned else []
+    happened = [counted(restarts, "restart")] if restarts else []
+    happened += [counted(planned, "planned change")] if planned else []
     if not happened:
         return ""
     lost = duration(status.get("lost_seconds") or 0.0)
     if steps := status.get("lost_steps"):
-        lost += f" and {count(steps, 'step')}"
+        lost += f" and {counted(steps, 'step')}"
     return f"{', '.join(happened)}, {lost} lost"
 
 

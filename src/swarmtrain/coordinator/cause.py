@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.plural import counted
 
 # What gloo, NCCL and the store say when somebody else has gone (torch 2.4 to 2.13).
 _CONSEQUENCE = re.compile(
@@ -116,7 +117,7 @@ def early_end(rank: int, node: str, time: float, steps: int | None) -> Failure:
         time: of its end, Unix time.
         steps: that it made; None where nobody counts them.
     """
-    after = "" if steps is None else f" after {steps} step{'' if steps == 1 else 's'}"
+    after = "" if steps is None else f" after {counted(steps, 'step')}"
     return Failure("exit", node, time, f"ended with 0{after} while the others went on", rank, code=0)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from swarmtrain.coordinator.cause import Failure
 from swarmtrain.coordinator.healing import Attempt
 from swarmtrain.coordinator.journal import Event, Journal
+from swarmtrain.wire.plural import counted
 
 # What differs between two failures that are the same: addresses of objects and of machines, process ids, paths of
 # temporary files, measured numbers and times. Small whole numbers stay: an index, a shape, a line tell failures apart.
@@ -66,10 +67,10 @@ def sentence(incident: Incident, nodes: int, step: int | None, seconds: float, s
         saves: the program takes snapshots.
     """
     at = f" at step {incident.step}" if incident.step is not None else ""
-    where = f"on {'1 node' if nodes == 1 else f'{nodes} nodes'}"
+    where = f"on {counted(nodes, 'node')}"
     after = f"after {seconds:.1f} s"
     lost = _origin(step, saves) == 0 and incident.step
-    steps = f"; {incident.step} step{'' if incident.step == 1 else 's'} lost" if lost else ""
+    steps = f"; {counted(lost, 'step')} lost" if lost else ""
     if step is None and not saves:
         own = " but for what it saves by itself" if steps else ""
         return f"{incident.what}{at}; begun anew {where} {after}: the script takes no snapshots{steps}{own}"

@@ -23,6 +23,7 @@ from swarmtrain.coordinator.terms import Outcome, Phase
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.records import RecordsReader
 
 _BATCH_BYTES = 512 * 1024
@@ -222,7 +223,8 @@ class ClientDesk:
                 "give the job a range, as nodes: 2..4, to resize it while it runs",
             )
         if not low <= nodes <= high:
-            allowed = f"{low} to {high} nodes" if low < high else f"{low} nodes and no others"
+            alone = f"{counted(low, 'node')} and no {plural(low, 'other')}"
+            allowed = f"{low} to {high} nodes" if low < high else alone
             raise RequestError(
                 f"{run.ticket.run} cannot go on with {nodes}: its job allows {allowed}",
                 "give the job a range, as nodes: 2..4, to resize it while it runs",

@@ -21,6 +21,7 @@ from swarmtrain.coordinator.roll import Roll
 from swarmtrain.coordinator.stall import Finding, Stall, outlook
 from swarmtrain.coordinator.vitals import Vitals
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.plural import plural
 from swarmtrain.wire.pulse import Activity
 
 PAUSE_SECONDS = 60.0  # in which workers save and leave when the group changes
@@ -160,7 +161,7 @@ class Current:
         """One more worker runs."""
         if not self.began and all(worker.state == "running" for worker in self.workers.values()):
             self.began = True
-            count = "the worker has" if len(self.workers) == 1 else f"all {len(self.workers)} workers"
+            count = plural(len(self.workers), "the worker has", f"all {len(self.workers)} workers")
             self._journal.append("started", f"{count} started")
 
     def moved(self, now: float) -> None:

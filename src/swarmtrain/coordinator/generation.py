@@ -10,6 +10,7 @@ from swarmtrain.coordinator.journal import Event
 from swarmtrain.coordinator.peers import Peer, Worker
 from swarmtrain.coordinator.terms import Formation
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.plural import counted, plural
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class Generation:
     def sentence(self) -> str:
         """The generation in words."""
         assert self.master is not None, "there are no words for the time before the first generation"
-        ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
+        ranks = counted(self.world_size, "rank")
         where = "{node} ({address}:{port})".format(**self.master)
         return f"generation {self.number}: {ranks} on {', '.join(self.parts)}; master {where}"
 
     def rank_words(self, node: str) -> str:
         """A node's ranks in words."""
         ranks = self.parts[node].ranks if node in self.parts else []
-        return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
+        return f"{plural(len(ranks), 'rank')} {', '.join(map(str, ranks))}"
 
     def workers(self, state: str = "starting") -> dict[int, Worker]:
         """Its workers by rank."""

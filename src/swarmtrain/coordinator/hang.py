@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from swarmtrain.coordinator.frames import Place, place
+from swarmtrain.wire.plural import counted
 from swarmtrain.wire.pulse import Activity
 
 _SAYS = {
@@ -139,7 +140,7 @@ def _of_those_behind(
     steps, others = behind[0].step, min(each.step for each in ahead)
     if steps < others:
         where = f", and {_is_at(behind, places)}" if places[behind[0].rank] else ""
-        return _verdict(behind, f"has made {steps} steps, the others {others}{where}", places)
+        return _verdict(behind, f"has made {counted(steps, 'step')}, the others {others}{where}", places)
     if places[behind[0].rank]:
         return _verdict(behind, f"{_is_at(behind, places)}, {_others(ahead, places)}", places)
     return _verdict(behind, f"has not come as far in step {steps + 1} as the others", places)

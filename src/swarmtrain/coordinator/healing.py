@@ -11,17 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from swarmtrain.wire.plural import plural
+
 EARLY_SECONDS = 60.0  # a program of unknown steps that fails sooner has not begun its work
-_BACKOFF = (
-    0.0,
-    0.0,
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-    15.0,
-    30.0,
-)  # seconds before a restart, by failures without progress
+# seconds before a restart, by failures without progress
+_BACKOFF = (0.0, 0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _CULPRIT = 3  # failures on one node within the window after which it is left out
 _LEFT_OUT = (60.0, 300.0, 900.0)  # seconds for which it is: at the third failure, the fourth, ...
 _PROGRAM = ("exception", "exit", "memory")  # what a program does to itself; the rest may be chance
@@ -92,7 +86,7 @@ def judge(history: Sequence[Attempt], policy: Restart, now: float) -> Again | Gi
         return GiveUp(reason)
     recent = _recent(history, policy, now)
     if len(recent) > policy.limit:
-        times = "once" if len(recent) == 1 else f"{len(recent)} times"
+        times = plural(len(recent), "once", f"{len(recent)} times")
         worst = max(
             sorted({a.node for a in recent if a.node}), key=lambda n: _failures_on(n, recent), default=""
         )

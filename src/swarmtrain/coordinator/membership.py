@@ -33,6 +33,7 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
+from swarmtrain.wire.plural import counted, plural
 
 _SAY = 1.0  # seconds in which an agent that has joined says whether it can do its part
 _GATHER_MORE = 1.0  # seconds since the last newcomer before the group changes for it
@@ -75,7 +76,7 @@ def missing(members: Sequence[Member], policy: Policy) -> str:
         absent = [name for name in policy.names if name not in here]
         return f"{', '.join(absent)} did not join" if absent else "all joined"
     came = f" ({', '.join(here)})" if here else ""
-    return f"{len(here)} of {policy.nodes_min} nodes joined{came}"
+    return f"{len(here)} of {counted(policy.nodes_min, 'node')} joined{came}"
 
 
 def _gather(view: View, policy: Policy, now: float) -> Decision:
@@ -95,9 +96,8 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
     if view.generation and view.saves and policy.nodes_min <= len(warm) < len(ready):
         ready = warm  # the others are taken in when they can begin at once: nothing is lost by that
     unsure = [member.joined + _SAY for member in ready if not member.warm and now < member.joined + _SAY]
-    if (
-        view.generation and unsure
-    ):  # who cannot do its part says so at once: a full disk must not cost an attempt
+    # who cannot do its part says so at once: a full disk must not cost an attempt
+    if view.generation and unsure:
         return Wait(min(unsure))
     if len(ready) >= most:
         return Form(form(ready, policy, most))
@@ -178,10 +178,10 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
     most = _most(view, policy)
     fresh = [m for m in _eligible(view, policy, now) if m.node not in view.taking_part and m.warm]
     if len(part) > most:
-        why = f"{most} nodes are wanted, not {len(part)}"
+        why = f"{counted(most, 'node')} {plural(most, 'is', 'are')} wanted, not {len(part)}"
     elif fresh and len(part) < most:
         names = ", ".join(sorted(member.node for member in fresh))
-        why = f"{names} {'has' if len(fresh) == 1 else 'have'} joined"
+        why = f"{names} {plural(len(fresh), 'has', 'have')} joined"
     else:
         return Wait(min((m.settles for m in view.members if now < m.settles), default=None))
     settled = max([view.no_pause_before, *(member.joined + _GATHER_MORE for member in fresh)])
@@ -239,7 +239,7 @@ def _may_change(view: View, policy: Policy) -> bool:
 
 
 def _told_to_leave(nodes: Sequence[str]) -> str:
-    return f"{', '.join(nodes)} {'was' if len(nodes) == 1 else 'were'} told to leave"
+    return f"{', '.join(nodes)} {plural(len(nodes), 'was', 'were')} told to leave"
 
 
 def _most(view: View, policy: Policy) -> int:

@@ -22,9 +22,8 @@ Line = tuple[float, int, int, str, str]  # time, generation, rank, node, text wi
 Key = tuple[int, int]  # generation, rank
 
 _TAIL_BLOCK = 1 << 20
-_LONGEST = (
-    1 << 19
-)  # characters of a line; a longer one comes in pieces, as several would not fit into a frame
+# characters of a line; a longer one comes in pieces, as several would not fit into a frame
+_LONGEST = 1 << 19
 _HELD = 1 << 20  # bytes of a line that are held before they are stored, whole or not
 _SORT_LINES = 10_000
 _SORT_BYTES = 64 << 20

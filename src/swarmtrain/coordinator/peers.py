@@ -27,9 +27,8 @@ class Worker:
     signal: int | None = None
     left: float = 0.0  # when it has gone, Unix time
     paused: bool = False  # it has left with all work saved, as it was asked to
-    ended: bool = (
-        False  # its script had left its last line of code: its work was done, however the process ended
-    )
+    # its script had left its last line of code: its work was done, however the process ended
+    ended: bool = False
 
     @property
     def over(self) -> bool:

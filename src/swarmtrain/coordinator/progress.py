@@ -9,14 +9,8 @@ from pathlib import Path
 from swarmtrain.wire.records import Record, Records, parse
 
 Metric = Record
-_POSITION = (
-    "step",
-    "epoch",
-    "loss",
-    "lr",
-    "step_seconds",
-    "samples",
-)  # where the training of a generation is
+# where the training of a generation is
+_POSITION = ("step", "epoch", "loss", "lr", "step_seconds", "samples")
 
 
 class Progress:

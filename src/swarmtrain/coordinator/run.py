@@ -43,6 +43,7 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
+from swarmtrain.wire.plural import counted
 from swarmtrain.wire.task import Task, Ticket
 
 FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation nothing comes after
@@ -151,7 +152,7 @@ class Run:
     def resize(self, nodes: int) -> None:
         """A person wants the run to go on with this many nodes, within what the job allows."""
         if self.phase is not Phase.ENDED and nodes != self.wanted:
-            self.journal.append("resize", f"asked to go on with {_count(nodes, nodes)}", nodes=nodes)
+            self.journal.append("resize", f"asked to go on with {counted(nodes, 'node')}", nodes=nodes)
             self.wanted = nodes
             self.settle()
 
@@ -385,6 +386,4 @@ class Run:
 
 
 def _count(low: int, high: int) -> str:
-    if low != high:
-        return f"{low} to {high} nodes"
-    return "1 node" if low == 1 else f"{low} nodes"
+    return counted(low, "node") if low == high else f"{low} to {high} nodes"

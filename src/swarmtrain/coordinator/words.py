@@ -13,6 +13,7 @@ from swarmtrain.coordinator.peers import Peer, Worker
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.plural import counted
 
 # Seconds of silence after which Swarm takes a node for lost, so that its task is replaced on its return; and in which
 # that happens: until then an agent that is back is not taken into the group.
@@ -36,8 +37,7 @@ class Words:
         if known is not None and self._is_needed(known):
             run.current.lose(known, "its agent was started anew")
         run.roll.enter(peer)
-        workers = "1 worker" if peer.workers == 1 else f"{peer.workers} workers"
-        text = f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {workers}"
+        text = f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {counted(peer.workers, 'worker')}"
         run.journal.append("joined", text + self._prospect(peer), **peer.identity())
         return peer
 

@@ -127,9 +127,8 @@ class Host:
     def destroy(self, index: int) -> None:
         """Remove a node with its disk and files."""
         name = self.names.container(index)
-        with contextlib.suppress(
-            DockerFailed
-        ):  # it may never have come to be; its volume says whether it is gone
+        # it may never have come to be; its volume says whether it is gone
+        with contextlib.suppress(DockerFailed):
             self.engine.run("rm", "--force", "--volumes", name)
         self.engine.run("volume", "rm", "--force", name)
         shutil.rmtree(self.names.node_directory(index), ignore_errors=True)

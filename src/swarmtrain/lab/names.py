@@ -15,9 +15,8 @@ PREFIX = "swarmtrain-lab-"
 
 LABEL_LAB = "swarmtrain.lab"  # the lab's name
 LABEL_NODE = "swarmtrain.lab.node"  # the node's number, from 1
-LABEL_ADDRESS = (
-    "swarmtrain.lab.address"  # the node's address in the lab's network, also while it is unplugged
-)
+# the node's address in the lab's network, also while it is unplugged
+LABEL_ADDRESS = "swarmtrain.lab.address"
 LABEL_GPUS = "swarmtrain.lab.gpus"  # how many pretend GPUs the node declares
 LABEL_ENGINE = "swarmtrain.lab.engine"  # the Debian release whose engine the node has
 LABEL_SETTINGS = "swarmtrain.lab.settings"  # hash of what the node was made from

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarmtrain.errors import RequestError
+from swarmtrain.wire.plural import counted, plural
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def of_nodes(wanted: Sequence[str], nodes: int, before: dict[int, str]) -> dict[
         RequestError: the list is as long as neither.
     """
     if len(wanted) not in (0, 1, nodes):
+        engines = f"{counted(len(wanted), 'engine')} {plural(len(wanted), 'was', 'were')} named"
         raise RequestError(
-            f"the lab has {nodes} nodes, and {len(wanted)} engines were named",
+            f"the lab has {counted(nodes, 'node')}, and {engines}",
             "name one for all nodes, or one for each",
         )
     first = before.get(1, DEFAULT)

@@ -26,6 +26,7 @@ from swarmtrain.swarm.task import check_environment, task_of, ticket_of
 from swarmtrain.swarm.tasks import seconds
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.plural import plural
 from swarmtrain.wire.task import Resumption
 
 _SECONDS = 60.0
@@ -76,7 +77,9 @@ class DockerLauncher:
         check_environment(job)
         sent = code.of(job)
         self._checked = job, sent
-        notices = [f"all {wanted.nodes_max} nodes are containers on one engine, {info.get('Name', '')}"]
+        all_of_them = f"all {wanted.nodes_max} nodes are containers"
+        which = plural(wanted.nodes_max, "the one node is a container", all_of_them)
+        notices = [f"{which} on one engine, {info.get('Name', '')}"]
         notices += _gpu_notices(wanted, info)
         if _open_files(info) is not None:
             notices.append(engines.files_notice(info["ServerVersion"]))
@@ -122,9 +125,8 @@ class DockerLauncher:
                 self._create(layout.node(node), args, containers.tar(files | parts, secret))
             everything = [layout.coordinator, *map(layout.node, layout.nodes)]
             self.docker.run("start", *everything, timeout=_SECONDS)
-        except (
-            BaseException
-        ):  # also Ctrl-C: a part of it may be there, but not what another one of this id has made
+        except BaseException:
+            # also Ctrl-C: a part of it may be there, but not what another one of this id has made
             self._remove_objects(f"{names.LABEL_DEPLOYMENT}={layout.deployment}")
             raise
 

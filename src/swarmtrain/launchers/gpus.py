@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import Job
 from swarmtrain.wire.gpus import is_instance
+from swarmtrain.wire.plural import counted
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def share(job: Job, devices: Sequence[str]) -> Shares:
     if nodes * each > len(devices) or (is_instance(devices) and each > 1):
         if job.backend != "gloo" or wanted:
             raise _too_few(job, devices)
-        notice = f"{_count(nodes * each, 'worker')} share {_gpus(len(devices))}, as backend gloo allows"
+        notice = f"{counted(nodes * each, 'worker')} share {_gpus(len(devices))}, as backend gloo allows"
         return Shares((",".join(devices),) * nodes, notice)
     each = 1 if is_instance(devices) else wanted or len(devices) // nodes
     if nodes == 1 and each == len(devices):
@@ -71,9 +72,9 @@ def _too_few(job: Job, devices: Sequence[str]) -> ClusterError:
     needed = job.nodes_max * _needed(job)
     what = f"{_gpus(len(devices))}" + (" (parts of one, by MIG)" if is_instance(devices) else "")
     if job.resources.gpus:
-        asked = f"{_count(job.nodes_max, 'node')} of {_gpus(job.resources.gpus)} each need {needed}"
+        asked = f"{counted(job.nodes_max, 'node')} of {_gpus(job.resources.gpus)} each need {needed}"
     else:
-        asked = f"{_count(needed, 'worker')} need one each"
+        asked = f"{counted(needed, 'worker')} need one each"
     if is_instance(devices) and _needed(job) > 1:
         asked += ", and the workers of a node see only one part"
     ways = [
@@ -88,8 +89,4 @@ def _too_few(job: Job, devices: Sequence[str]) -> ClusterError:
 
 
 def _gpus(number: int) -> str:
-    return _count(number, "GPU")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return counted(number, "GPU")

@@ -44,9 +44,8 @@ def lay_out(runs: Path, run: str, files: Mapping[str, bytes]) -> Path:
                 file.write(data)
         try:
             aside.rename(runs / run)
-        except (
-            OSError
-        ) as error:  # the word for a directory that is there and not empty differs between file systems
+        except OSError as error:
+            # the word for a directory that is there and not empty differs between file systems
             if (runs / run).exists():
                 raise FileExistsError(f"{run} is there already") from error
             raise

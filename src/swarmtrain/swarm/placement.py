@@ -18,6 +18,7 @@ from swarmtrain.swarm import engines
 from swarmtrain.swarm.cluster import LABEL_PRETEND, Cluster, Node
 from swarmtrain.swarm.eligibility import away, gpu_hint, hint_for, unfit
 from swarmtrain.wire import names
+from swarmtrain.wire.plural import counted
 
 _OLD_MANAGERS = (
     "managers before Docker 23 restart tasks that reserve GPUs whenever their node changes in any way, a new network "
@@ -187,9 +188,11 @@ def _count(job: Job, cluster: Cluster) -> str:
             )
     out = [f"{node.hostname} {reasons[node.id]}" for node in cluster.nodes if reasons[node.id]]
     if len(fit) < job.nodes_min:
-        have = f"{len(fit)} of the Swarm's {len(cluster.nodes)} nodes can" if fit else "no node can"
+        have = (
+            f"{len(fit)} of the Swarm's {counted(len(cluster.nodes), 'node')} can" if fit else "no node can"
+        )
         raise ClusterError(
-            f"the job needs {job.nodes_min} {_plural(job.nodes_min)}, and {have} take part"
+            f"the job needs {counted(job.nodes_min, 'node')}, and {have} take part"
             + (f": {'; '.join(out)}" if out else ""),
             _count_hint(job, cluster, reasons),
         )
@@ -278,7 +281,3 @@ def _port(job: Job, coordinator: Node, cluster: Cluster) -> int:
     first = zlib.crc32(job.name.encode()) % 1000
     ports = (names.PORT + (first + step) % 1000 for step in range(1000))
     return next(port for port in ports if str(port) not in taken)
-
-
-def _plural(count: int) -> str:
-    return "node" if count == 1 else "nodes"

@@ -34,6 +34,7 @@ from swarmtrain.swarm.parts import (
 )
 from swarmtrain.swarm.placement import Place, Placement, choose
 from swarmtrain.swarm.plan import STACK_FILE, Plan
+from swarmtrain.wire.plural import counted
 
 STORE = "rendezvous"
 WORK = "/workspace"
@@ -80,7 +81,8 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     configs: list[Config] = []
     if len(members) > MAX_CONFIGS or any(len(member.data) > code.PART_BYTES for member in members):
         notices.append(
-            f"the code ({len(members)} files) is too large for a config a file: the image {job.job.image} must hold it"
+            f"the code ({counted(len(members), 'file')}) is too large for a config a file: "
+            f"the image {job.job.image} must hold it"
         )
         members = []
     for index, member in enumerate(members):

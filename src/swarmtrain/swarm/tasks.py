@@ -13,6 +13,7 @@ from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.obstacles import VERBS, WHO, Obstacle, has_not_started, meaning_of
 from swarmtrain.swarm.stack import LABEL_LEAST
 from swarmtrain.wire import names
+from swarmtrain.wire.plural import plural
 
 _ALIVE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 _PLACED = (*_ALIVE[2:], "complete")
@@ -159,7 +160,7 @@ class _Trouble(NamedTuple):
 def _sentence(text: str, who: Sequence[str]) -> str:
     """A trouble's text with its blanks filled in."""
     for blank, (one, many) in VERBS.items():
-        text = text.replace(blank, one if len(who) == 1 else many)
+        text = text.replace(blank, plural(len(who), one, many))
     return text.replace(WHO, _and(who))
 
 

@@ -116,9 +116,8 @@ def _claim(world: World, tiers: Sequence[Tier], number: int, owner: str) -> bool
 def _held(tiers: Sequence[Tier]) -> list[Found]:
     """The snapshots on this node, newest first, of equal ones the quickest first."""
     found = [Found(tier.directory, each) for tier in tiers for each in snapshot_files.listed(tier.directory)]
-    return sorted(
-        found, key=lambda each: each.manifest.key, reverse=True
-    )  # sorted() keeps the order of equals
+    # sorted() keeps the order of equals
+    return sorted(found, key=lambda each: each.manifest.key, reverse=True)
 
 
 def _judge(world: World, mine: Sequence[Found]) -> _Verdict:

@@ -16,6 +16,7 @@ from swarmtrain.trainer.distributed import World
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import undisturbed
+from swarmtrain.wire.plural import counted
 
 _TOO_FEW = "more than 1 value per channel"  # torch.nn.functional.batch_norm's words
 _WAYS_OUT = "set drop_last=True, or another batch_size"
@@ -51,8 +52,8 @@ def refuse_uneven_steps(model: nn.Module, cursor: SampleCursor, dealing: Dealing
     for samples in sorted(step_sizes(cursor, dealing.batch_size)):
         if not dealing.is_even(samples):
             raise TrainerError(
-                f"SyncBatchNorm needs the same pieces on all ranks, and a step of {_count(samples)} does not give "
-                f"{dealing.world_size} ranks the same",
+                "SyncBatchNorm needs the same pieces on all ranks, and a step of "
+                f"{counted(samples, 'sample')} does not give {dealing.world_size} ranks the same",
                 _WAYS_OUT,
             )
 
@@ -84,13 +85,10 @@ def refuse_lone_samples(
             raise
         ways = _WAYS_OUT if min(lone) == 1 else "set micro_batch to 3 or more, or leave it out"
         raise TrainerError(
-            f"BatchNorm cannot be trained on one sample, and a step of {_count(min(lone))} would ask for that",
+            "BatchNorm cannot be trained on one sample, and a step of "
+            f"{counted(min(lone), 'sample')} would ask for that",
             ways,
         ) from error
     finally:
         for buffer, before in buffers:
             buffer.copy_(before)
-
-
-def _count(samples: int) -> str:
-    return "1 sample" if samples == 1 else f"{samples} samples"

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from swarmtrain.trainer.dealing import Dealing, StepPlan, plan_steps
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.seeding import derive_seed
+from swarmtrain.wire.plural import counted
 
 
 @dataclass
@@ -75,7 +76,7 @@ class SampleCursor:
             for name in ("size", "seed", "shuffle"):
                 if state[name] != getattr(self, name):
                     raise TrainerError(
-                        f"the snapshot stands {state['consumed']} samples into an epoch of data with {name} "
+                        f"the snapshot stands {counted(state['consumed'], 'sample')} into an epoch of data with {name} "
                         f"{state[name]}, and now {name} is {getattr(self, name)}",
                         "train on the same data, or on another directory of snapshots",
                     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from swarmtrain.wire.plural import plural
+
 
 class TrainerError(RuntimeError):
     """Something that the person who wrote or started the training must know.
@@ -26,7 +28,7 @@ class DriftError(TrainerError):
 
     def __init__(self, ranks: list[int], world_size: int, step: int) -> None:
         names = ", ".join(map(str, ranks))
-        subject = f"rank {names} has" if len(ranks) == 1 else f"ranks {names} have"
+        subject = plural(len(ranks), f"rank {names} has", f"ranks {names} have")
         super().__init__(
             f"{subject} drifted apart from the other ranks by step {step}: of {world_size} ranks, most hold other "
             "parameters",

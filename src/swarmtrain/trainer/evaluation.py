@@ -14,6 +14,7 @@ from swarmtrain.trainer.distributed import World, total
 from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import undisturbed
+from swarmtrain.wire.plural import counted
 
 # Of a batch: what the model said and what is true, to a value for each sample, or to the mean over them.
 Measure = Callable[[Any, Any], torch.Tensor]
@@ -90,7 +91,7 @@ def _sum(value: torch.Tensor, samples: int, name: str) -> torch.Tensor:
         return value.double() * samples
     if value.shape[0] != samples:
         raise TrainerError(
-            f"the metric {name} returned shape {list(value.shape)} for {samples} samples",
+            f"the metric {name} returned shape {list(value.shape)} for {counted(samples, 'sample')}",
             "return one value for each sample, or their mean",
         )
     return value.double().flatten(1).mean(1).sum() if value.dim() > 1 else value.double().sum()

@@ -24,6 +24,7 @@ from swarmtrain.trainer.progress import Progress
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.wire import names
 from swarmtrain.wire.metrics import line_interval
+from swarmtrain.wire.plural import counted
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,8 @@ class Reporter:
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
         self._board = _tensorboard(tensorboard) if tensorboard is not None and world.leads else None
         self._progress = Progress() if world.leads else None
-        self._waiting: tuple[float, StepReport] | None = (
-            None  # the newest step, if its line is not written yet
-        )
+        # the newest step, if its line is not written yet
+        self._waiting: tuple[float, StepReport] | None = None
         self._unreported = (0, 0.0)  # steps and their seconds since the last line
         self._started = self._next_line = time.monotonic()
         if started:  # else it is told by whoever else watches this script
@@ -109,7 +109,9 @@ class Reporter:
     def end(self, step: int, epoch: int, weights: str, metrics: Mapping[str, float]) -> None:
         self._write("end", step=step, epoch=epoch, weights=weights, metrics=dict(metrics))
         listed = "".join(f", {name} {value:.4f}" for name, value in metrics.items())
-        self.say(f"Training is done: {epoch} epochs, {step} steps{listed}, weights {weights[:12]}")
+        self.say(
+            f"Training is done: {counted(epoch, 'epoch')}, {counted(step, 'step')}{listed}, weights {weights[:12]}"
+        )
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -37,6 +37,7 @@ from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.state import TrainingState
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.trainer.writer import Stateful
+from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.pulse import Source
 
 
@@ -363,12 +364,12 @@ class Trainer:
         world, options = self.world, self.options
         share = -(-options.batch_size // self._dealing.takers(options.batch_size))
         pieces = self._dealing.pieces(share)
-        ranks = "1 rank" if world.size == 1 else f"{world.size} ranks over {world.backend}"
+        ranks = plural(world.size, "1 rank", f"{world.size} ranks over {world.backend}")
         device = world.device if world.device.type == "cuda" else "cpu, as no GPU is visible"
         split = f" in {pieces} pieces" if pieces > 1 else ""
         return (
             f"Training on {ranks}; device {device}; {options.precision}; "
-            f"a step takes {options.batch_size} samples, at most {share} on a rank{split}"
+            f"a step takes {counted(options.batch_size, 'sample')}, at most {share} on a rank{split}"
         )
 
 
@@ -382,7 +383,8 @@ def _least_step(options: Options, size: int) -> int:
         return 1
     if size < options.batch_size:
         raise TrainerError(
-            f"there are {size} samples, fewer than a step takes, and drop_last leaves them out",
+            f"there {plural(size, 'is', 'are')} {counted(size, 'sample')}, fewer than a step takes, "
+            "and drop_last leaves them out",
             f"set batch_size to {size} or less",
         )
     return options.batch_size

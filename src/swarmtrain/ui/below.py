@@ -9,6 +9,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from swarmtrain.wire.plural import counted, plural
+
 # Sequences that colour text or move a cursor, and characters that would move it: they mean a place that is not here.
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
@@ -26,7 +28,8 @@ class Below:
         most = max(1, size.lines - 2)
         kept = [fitted(line, size.columns - 1) for line in lines]
         if len(kept) > most:
-            kept = [*kept[: most - 1], f"({len(kept) - most + 1} more lines that go on)"]
+            more = len(kept) - most + 1
+            kept = [*kept[: most - 1], f"({counted(more, 'more line')} that {plural(more, 'goes', 'go')} on)"]
         self._lines = kept
 
     def erase(self) -> str:

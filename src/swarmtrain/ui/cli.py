@@ -134,9 +134,8 @@ class Cli(errors.Group):
         except SwarmtrainError as error:
             terminal.error(error.message, error.hint)
             code = error.exit_code
-        except (
-            OSError
-        ) as error:  # a full disk, a directory that is not ours: of this machine, not of the request
+        except OSError as error:
+            # a full disk, a directory that is not ours: of this machine, not of the request
             where = f"{error.filename}: " if error.filename else ""
             terminal.error(f"{where}{error.strerror.lower() if error.strerror else error}")
             code = ClusterError.exit_code

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swarmtrain.ui import errors
+from swarmtrain.wire.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +68,8 @@ def up(context: click.Context, nodes: int, cpus: float | None, gpus: int, engine
 
     the_lab = _lab(context)
     the_lab.up(nodes, cpus, gpus, parse(engine) if engine else ())
-    count = f"{nodes} nodes" if nodes > 1 else "1 node"
-    click.echo(f"The lab is up: {count}, with {gpus} pretend GPUs each. To use it:", err=True)
+    what = f"{counted(nodes, 'node')}, with {counted(gpus, 'pretend GPU')} each"
+    click.echo(f"The lab is up: {what}. To use it:", err=True)
     click.echo(f"  {_way_there(the_lab)}", err=True)
     if image := the_lab.training_image():
         click.echo(f"  swarmtrain run --image {image} -j {nodes}x1 train.py", err=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from swarmtrain.control import say
 from swarmtrain.control.resize import training
 from swarmtrain.ui import options, terminal
+from swarmtrain.wire.plural import counted
 
 
 @click.command(short_help="Go on with more nodes, or with fewer.")
@@ -26,9 +26,9 @@ def resize(name: str, nodes: int, on: str | None, no_wait: bool) -> None:
     status = handle.resize(nodes, wait=not no_wait, tell=terminal.say)
     if no_wait:
         terminal.words(
-            f"{handle.id} is to go on with {say.count(nodes, 'node')}; swarmtrain events {handle.id}"
+            f"{handle.id} is to go on with {counted(nodes, 'node')}; swarmtrain events {handle.id}"
         )
         return
     found = training(status)
     names = f": {', '.join(sorted(found))}" if found else ""
-    terminal.words(f"{handle.id} trains on {say.count(len(found), 'node')}{names}")
+    terminal.words(f"{handle.id} trains on {counted(len(found), 'node')}{names}")

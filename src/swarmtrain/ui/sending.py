@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from swarmtrain.wire.plural import counted
+
 if TYPE_CHECKING:
     from swarmtrain.job import LoadedJob
     from swarmtrain.swarm.code import Code
@@ -40,7 +42,6 @@ def total(sent: Code, loaded: LoadedJob) -> str:
     from swarmtrain.job.units import say_size
 
     raw = sum(size for _, size in sent.files)
-    count = len(sent.files)
-    text = f"{count} file{'' if count == 1 else 's'}, {say_size(raw)}, {say_size(len(sent.archive))} zipped"
+    text = f"{counted(len(sent.files), 'file')}, {say_size(raw)}, {say_size(len(sent.archive))} zipped"
     variables = ", ".join(loaded.environment)
     return text + (f"; and, as a secret, the variables {variables}" if variables else "")

@@ -16,6 +16,7 @@ from swarmtrain.control.snapshots import Found, Progress
 from swarmtrain.errors import ClusterError
 from swarmtrain.ui import options, terminal
 from swarmtrain.ui.errors import Group, Misused
+from swarmtrain.wire.plural import counted
 
 
 @click.group(cls=Group, short_help="List, check, fetch and remove the snapshots of a run.")
@@ -116,7 +117,7 @@ def rm(
 
 
 def _nodes(found: Found) -> str:
-    return say.count(len({each.node for each in found.snapshots}), "node")
+    return counted(len({each.node for each in found.snapshots}), "node")
 
 
 def _show(found: Found, *, as_json: bool) -> None:

@@ -21,11 +21,8 @@ from swarmtrain.wire.names import PROTOCOL_VERSION
 
 OPENING_SECONDS = 10.0  # for all that is said until both sides have proved themselves
 _OPENING_BYTES = 4096
-_PROBES = {
-    socket.TCP_KEEPIDLE: 20,
-    socket.TCP_KEEPINTVL: 10,
-    socket.TCP_KEEPCNT: 3,
-}  # seconds, seconds, times
+# seconds, seconds, times
+_PROBES = {socket.TCP_KEEPIDLE: 20, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class Channel:

@@ -75,10 +75,8 @@ def unpack(payload: bytes, seal: Seal | None = None) -> Message:
             raise ChannelError("a frame on the channel was not written by the peer")
     try:
         message = json.loads(payload)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # the latter: brackets in brackets, which a stranger may send
+    except (ValueError, RecursionError) as error:
+        # the latter: brackets in brackets, which a stranger may send
         raise ChannelError("a frame on the channel is not JSON") from error
     if not isinstance(message, dict):
         raise ChannelError("a frame on the channel is not a JSON object")

@@ -9,9 +9,8 @@ PROTOCOL_VERSION = 1
 
 # Environment that a worker finds, besides torchrun's own contract.
 ENV_SNAPSHOTS = "SWARMTRAIN_SNAPSHOTS"  # directory of this node's snapshots
-ENV_MEMORY = (
-    "SWARMTRAIN_MEMORY"  # directory in this node's memory for short-lived snapshots; empty: there is none
-)
+# directory in this node's memory for short-lived snapshots; empty: there is none
+ENV_MEMORY = "SWARMTRAIN_MEMORY"
 ENV_METRICS = "SWARMTRAIN_METRICS"  # file of this rank: one JSON object a line, appended
 ENV_PULSE = "SWARMTRAIN_PULSE"  # file of this rank: see wire.pulse
 ENV_STACK = "SWARMTRAIN_STACK"  # file of this rank: where its Python stacks go when they are asked for
@@ -20,12 +19,10 @@ ENV_TIMEOUT = "SWARMTRAIN_TIMEOUT"  # process-group timeout, seconds, as a float
 ENV_RUN = "SWARMTRAIN_RUN"  # the run's id, "digits.3"
 ENV_NODE = "SWARMTRAIN_NODE"  # the node's name
 ENV_GENERATION = "SWARMTRAIN_GENERATION"  # the generation's number in its run, from 1
-ENV_FENCE = (
-    "SWARMTRAIN_FENCE"  # the least that snapshots of this generation are ordered by: see trainer.fence
-)
-ENV_SUBMISSION = (
-    "SWARMTRAIN_SUBMISSION"  # tells this run from all others, also from one that had its id before it
-)
+# the least that snapshots of this generation are ordered by: see trainer.fence
+ENV_FENCE = "SWARMTRAIN_FENCE"
+# tells this run from all others, also from one that had its id before it
+ENV_SUBMISSION = "SWARMTRAIN_SUBMISSION"
 
 # Environment that an agent or a coordinator finds.
 ENV_SECRET_FILE = "SWARMTRAIN_SECRET_FILE"  # file holding the run's secret (see wire.secret)
@@ -45,9 +42,8 @@ JOB = "/opt/swarmtrain/job.json"
 CODE = "/opt/swarmtrain/code-{index:02d}"
 SECRET = "/run/secrets/swarmtrain"
 STORAGE = "/swarmtrain"
-SOCKET = (
-    "/opt/swarmtrain/socket"  # leads to the coordinator's socket; not in /tmp, which may be the machine's
-)
+# leads to the coordinator's socket; not in /tmp, which may be the machine's
+SOCKET = "/opt/swarmtrain/socket"
 ALIVE = "/opt/swarmtrain/alive"  # the sign of life that the health check looks for
 
 # The name of the one volume that every node keeps, and the port of the coordinator inside the run's network.

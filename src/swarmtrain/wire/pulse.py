@@ -91,9 +91,8 @@ class Pulse(ctypes.Structure):
         """Lay out ``path``, a new file, and map it. Raises OSError."""
         descriptor = private.create(path)
         try:
-            os.write(
-                descriptor, bytes(ctypes.sizeof(cls))
-            )  # not a hole, which a full disk could not fill later
+            # not a hole, which a full disk could not fill later
+            os.write(descriptor, bytes(ctypes.sizeof(cls)))
         finally:
             os.close(descriptor)
         pulse = cls._mapped(path)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from swarmtrain.wire.plural import plural
+
 Record = dict[str, Any]
 
 _SUM, _SUM_BYTES = b',"crc":"', 19  # what a line's checksum begins with, and how long it is to the line's end
@@ -143,7 +145,7 @@ def _taken(path: Path, take: Callable[[Record], None]) -> tuple[int, list[tuple[
 
 def _set_aside(path: Path, damaged: list[tuple[int, int]]) -> str:
     """Keep these lines, by offset and length, in a file beside; blanks stay in their place. Returns what to say."""
-    lines = "a damaged line" if len(damaged) == 1 else f"{len(damaged)} damaged lines"
+    lines = plural(len(damaged), "a damaged line", f"{len(damaged)} damaged lines")
     beside = path.with_suffix(".damaged")
     try:
         with path.open("r+b") as file, beside.open("ab") as kept:

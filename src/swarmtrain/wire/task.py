@@ -41,9 +41,8 @@ class Task:
     max_restarts: int = 10  # failures within the window that are
     restart_window: float = 3600.0
     node_timeout: float = 900.0  # for how long a run that has begun waits for enough nodes
-    hang_timeout: float | None = (
-        None  # for how long no step may be made; None: by the usual step, 0: for ever
-    )
+    # for how long no step may be made; None: by the usual step, 0: for ever
+    hang_timeout: float | None = None
     cpus: float | None = None  # this node's share of processors, where it is limited
 
     def dump(self) -> str:

@@ -15,9 +15,8 @@ import sys
 import swarmtrain
 from swarmtrain.worker.request import Program
 
-_SAFE = bool(
-    getattr(sys.flags, "safe_path", False)
-)  # PYTHONSAFEPATH (3.11): no directory of the program's own
+# PYTHONSAFEPATH (3.11): no directory of the program's own
+_SAFE = bool(getattr(sys.flags, "safe_path", False))
 
 
 def drop_launcher() -> None:

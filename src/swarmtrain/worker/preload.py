@@ -43,9 +43,8 @@ _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 class Preload:
     """How the imports of the warm parent went."""
 
-    torch: str | None = (
-        None  # its version; None when forking from this process would gain nothing or be unsafe
-    )
+    # its version; None when forking from this process would gain nothing or be unsafe
+    torch: str | None = None
     seconds: float = 0.0
     error: str | None = None  # why torch is None, or which of the modules above could not be imported
     record: Record = field(default_factory=Record)  # what the imports imported and read

@@ -28,9 +28,8 @@ class Request:
     key: str  # "g1-r0"
     program: Program
     output: str  # the file that standard output and standard error are appended to
-    env: Mapping[str, str] = field(
-        default_factory=dict
-    )  # what this worker has beyond the spawner's environment
+    # what this worker has beyond the spawner's environment
+    env: Mapping[str, str] = field(default_factory=dict)
     start: Literal["warm", "cold"] = "warm"
 
     @staticmethod

@@ -79,9 +79,8 @@ class _Worker:
     pid: int
     remark: Remark | None = None  # what a warm worker may say
     ended: float | None = None  # when it was first seen dead (monotonic)
-    grace: tuple[float, float] | None = (
-        None  # until when its tree may end by itself; when the rest of it is asked to
-    )
+    # until when its tree may end by itself; when the rest of it is asked to
+    grace: tuple[float, float] | None = None
     asked: bool = False  # the rest of its tree has been
     killed: set[int] = field(default_factory=set)  # a dying process loses the marks by which it was found
 

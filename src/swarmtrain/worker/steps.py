@@ -19,9 +19,8 @@ from swarmtrain.wire import names
 from swarmtrain.wire.metrics import line_interval
 from swarmtrain.wire.pulse import Activity, Pulse, Source, opened
 
-_SILENCE = (
-    32  # steps of other optimizers, or forward passes, after which the counted optimizer counts no more
-)
+# steps of other optimizers, or forward passes, after which the counted optimizer counts no more
+_SILENCE = 32
 
 _LABEL = {"source": "ddp"}  # tells these lines from the Trainer's
 _PLACE = (("RANK", "0"), ("WORLD_SIZE", "1"))

@@ -96,9 +96,8 @@ def run_user(program: Program, trial: Trial | None = None) -> int:
             trial.end()
         flush()
     try:
-        return _fail(
-            failure
-        )  # outside of the except clause, where sys.excepthook would find itself handling it
+        # outside of the except clause, where sys.excepthook would find itself handling it
+        return _fail(failure)
     finally:
         _unname(program)
 

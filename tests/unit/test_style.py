@@ -1,0 +1,69 @@
+"""What the code's style asks for and no linter has a rule for."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmtrain.wire.plural import counted, plural
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    file for place in ("src", "tests", "examples", "benchmarks") for file in ROOT.glob(f"{place}/**/*.py")
+)
+
+
+def test_counted_things_are_said_in_the_singular_or_the_plural() -> None:
+    assert [counted(number, "step") for number in (0, 1, 2, 1.0, 0.5)] == [
+        *("0 steps", "1 step", "2 steps", "1.0 step", "0.5 steps")
+    ]
+    assert counted(2, "process", "processes") == "2 processes"
+    assert [plural(number, "has", "have") for number in (1, 3)] == ["has", "have"]
+
+
+def numbers_by_hand(code: str) -> Iterator[int]:
+    """The lines where a conditional chooses between ``1 thing`` and ``things``, or between an s and none."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.IfExp):
+            texts = [each.value for each in (node.body, node.orelse) if isinstance(each, ast.Constant)]
+            if any(text == "s" or str(text).startswith("1 ") for text in texts):
+                yield node.lineno
+
+
+def exploded(code: str) -> Iterator[int]:
+    """The lines where a comment behind a statement made the formatter break the statement up."""
+    for number, line in enumerate(code.splitlines(), 1):
+        if re.match(r" *[)\]}][^#\"']*  # (?!noqa|type:)", line):
+            yield number
+
+
+def places(find: Callable[[str], Iterator[int]], root: str = "") -> list[str]:
+    files = [file for file in SOURCES if file.is_relative_to(ROOT / root) and "healthy" not in file.parts]
+    return [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file in files
+        for line in find(file.read_text(encoding="utf-8"))
+    ]
+
+
+def test_one_helper_makes_plurals() -> None:
+    assert places(numbers_by_hand, "src") == [], "swarmtrain.wire.plural does this"
+
+
+def test_a_comment_that_breaks_a_statement_up_stands_above_it() -> None:
+    assert places(exploded) == []
+
+
+@pytest.mark.parametrize(
+    "code", ["'1 node' if n == 1 else f'{n} nodes'", "f\"{n} file{'s' if n > 1 else ''}\""]
+)
+def test_a_plural_by_hand_would_be_noticed(code: str) -> None:
+    assert list(numbers_by_hand(code)) == [1]
+
+
+def test_a_statement_that_was_broken_up_would_be_noticed() -> None:
+    assert list(exploded("if (\n    so\n):  # and why\n    pass\n")) == [3]
