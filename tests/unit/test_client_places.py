@@ -90,7 +90,7 @@ def test_a_bare_name_is_the_latest_run_anywhere() -> None:
 
 
 def test_an_unknown_run_gets_the_nearest_name() -> None:
-    with pytest.raises(RequestError, match=r"there is no run digit$") as caught:
+    with pytest.raises(RequestError, match=r"^there is no run digit\n") as caught:
         places(None, FakeLauncher("local", digits_1=fixed(status()))).find("digit")
     assert caught.value.hint == "did you mean digits?"
 
@@ -99,11 +99,11 @@ def test_the_same_name_in_two_places_is_refused() -> None:
     here = FakeLauncher("local", digits_1=fixed(status()), digits_2=fixed(status("digits.2")))
     there = FakeLauncher("swarm", digits_1=fixed(status()))
     known = places(None, here, there)
-    with pytest.raises(RequestError, match=r"^digits\.1 is on local and on swarm$") as caught:
+    with pytest.raises(RequestError, match=r"^digits\.1 is on local and on swarm\n") as caught:
         known.find("digits.1")
     assert caught.value.hint == "say which: --on local or --on swarm"
     assert known.find("digits").id == "digits.2"
-    with pytest.raises(RequestError, match=r"^digits is on local and on swarm$"):
+    with pytest.raises(RequestError, match=r"^digits is on local and on swarm\n"):
         known.find("digits", in_one_place=True)
 
 

@@ -167,7 +167,7 @@ def _run() -> int:
         settings.storage.root.mkdir(parents=True, exist_ok=True)
         return asyncio.run(_lead(task, ticket, settings))
     except SwarmtrainError as error:
-        print(f"error: {error.message}\n\nhint: {error.hint}", file=sys.stderr, flush=True)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
 
 

@@ -20,7 +20,7 @@ from swarmtrain.agent.signs import Signs
 from swarmtrain.agent.spawner import Life, Spawner
 from swarmtrain.agent.stacks import halted, stopped
 from swarmtrain.agent.workers import Workers
-from swarmtrain.errors import SwarmtrainError
+from swarmtrain.errors import SwarmtrainError, in_short
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.task import Task, Ticket
 
@@ -150,7 +150,7 @@ class Share:
         try:
             kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._ticket.submission)
         except (OSError, SwarmtrainError) as error:
-            self._line.trouble(str(error))
+            self._line.trouble(in_short(error))
             self._deliver_the_past(home, newest)  # a disk that is full can still be read
             return
         if kept:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from swarmtrain.control.chaos import KINDS, RANDOM, Fault, Occurrence, Plan, Schedule, choose
 from swarmtrain.control.follow import Follower, has_ended
 from swarmtrain.control.result import Status
-from swarmtrain.errors import SwarmtrainError
+from swarmtrain.errors import SwarmtrainError, in_short
 
 if TYPE_CHECKING:
     from swarmtrain.control.chaos_places import Saboteur, Undo
@@ -280,8 +280,8 @@ class Chaos:
     def _failed(self, fault: Fault, target: str, part: str, error: SwarmtrainError | OSError) -> None:
         hint = error.hint if isinstance(error, SwarmtrainError) else ""
         what = " ".join(filter(None, [fault.kind, target and f"({KINDS[fault.kind].target} {target})", part]))
-        self._happened("failed", fault, target, f"{what}: {error}", hint)
-        self._note(f"{what} could not be done: {error}")
+        self._happened("failed", fault, target, f"{what}: {in_short(error)}", hint)
+        self._note(f"{what} could not be done: {in_short(error)}")
 
     def _happened(self, what: str, fault: Fault, target: str, text: str, hint: str = "") -> None:
         step = (self._status or {}).get("step")

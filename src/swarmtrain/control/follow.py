@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from swarmtrain.control.logs import Cursor, Line, lines_of, unfinished_of
 from swarmtrain.control.result import ENDED, Event, Status
 from swarmtrain.control.startup import CannotStart, Lookout
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ClusterError, in_short
 from swarmtrain.wire.frames import Message
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Follower:
                 if isinstance(error, CannotStart) or time.monotonic() - heard >= PATIENCE:
                     raise
                 if not broken:
-                    yield Update(note=f"{error.message}; training goes on, trying again")
+                    yield Update(note=f"{in_short(error)}; training goes on, trying again")
                     broken = True
             self._cursor.rewind()
             self._tail = _REPLAY

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.errors import ClusterError, RequestError, in_short
 
 if TYPE_CHECKING:
     from swarmtrain.job import Job, LoadedJob
@@ -75,9 +75,10 @@ class Places:
             return self.open("swarm"), Notice("on swarm: the Docker endpoint is a Swarm manager")
         if wish := self._wish(loaded.job):
             raise ClusterError(
-                f"{wish}, but {reason.message}", f"{reason.hint}; to train on this machine: --on local"
+                f"{wish}, but {in_short(reason)}",
+                "; ".join(filter(None, [reason.hint, "to train on this machine: --on local"])),
             ) from reason
-        return self.open("local"), Notice(f"on local (processes on this machine): {reason.message}")
+        return self.open("local"), Notice(f"on local (processes on this machine): {in_short(reason)}")
 
     def _wish(self, job: Job) -> str:
         """What asks for a Swarm, in words; empty where nothing does."""
@@ -99,7 +100,7 @@ class Places:
             try:
                 found += self.open(name).runs()
             except ClusterError as error:  # where nothing points at Docker, its absence means: no runs there
-                silent.append(error.message)
+                silent.append(in_short(error))
         self._warn_of(silent)
         return in_order(found)
 

@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import view
-from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.errors import ClusterError, RequestError, in_short
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.task import Resumption
 
@@ -26,7 +26,7 @@ def resumption(loaded: LoadedJob, earlier: RunHandle) -> tuple[Resumption, list[
         status = earlier.status()
     except ClusterError as error:
         status = {}
-        how = f"which does not answer: {error.message}"
+        how = f"which does not answer: {in_short(error)}"
     else:
         step = f" at step {status['step']}" if status.get("step") is not None else ""
         how = f"which {view.is_or_has(status)}{step}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from swarmtrain.control.result import ENDED
 from swarmtrain.control.retention import Key, Wanted, choose, complete
 from swarmtrain.control.transfer import OutOfReach, reaching, receive
-from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
+from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError, in_short
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.snapshots import Snapshot
 
@@ -95,7 +95,7 @@ class Snapshots:
             try:
                 path = self._bring(copy, to or Path(), progress)
             except SwarmtrainError as error:
-                passed_over.append(f"{copy.file} on {copy.node}: {error.message}")
+                passed_over.append(f"{copy.file} on {copy.node}: {in_short(error)}")
                 continue
             return Pulled(path, copy, tuple(passed_over))
         raise ClusterError(
@@ -166,7 +166,7 @@ class Snapshots:
             try:
                 found.snapshots.extend(answer.result())
             except SwarmtrainError as error:
-                found.silent[node] = error.message
+                found.silent[node] = in_short(error)
         found.snapshots.sort(key=lambda each: (-each.fence, -each.step, each.node, each.tier))
         return found
 

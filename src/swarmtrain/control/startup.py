@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from swarmtrain.control.result import Status
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ClusterError, in_short
 from swarmtrain.swarm.obstacles import Obstacle
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
             return
         if silence is not None and now - begin >= patience:
             raise ClusterError(
-                f"the coordinator of {run.id} did not answer within {patience:.0f} s: {silence.message}",
+                f"the coordinator of {run.id} did not answer within {patience:.0f} s: {in_short(silence)}",
                 silence.hint,
             ) from silence
         time.sleep(_ASK_SECONDS)

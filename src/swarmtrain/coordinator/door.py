@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 
-from swarmtrain.errors import ChannelError
+from swarmtrain.errors import ChannelError, in_short
 from swarmtrain.wire.channel import OPENING_SECONDS, Channel, accept
 from swarmtrain.wire.frames import Message
 
@@ -82,7 +82,7 @@ class Door:
         which = f"a connection from {who}"
         if self._refused > 1:
             which = f"{self._refused} connections, the last from {who}"
-        text = f"refused {which}: {error or 'it did not prove itself in time'}"
+        text = f"refused {which}: {in_short(error) or 'it did not prove itself in time'}"
         print(text, file=sys.stderr, flush=True)
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmtrain.coordinator.door import Door
-from swarmtrain.errors import ChannelError
+from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.wire import events
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import Clock
@@ -26,7 +26,7 @@ PATIENCE = 10.0  # seconds after the first copy for the others to come
 _LONGEST = 300.0  # seconds without any copy after which it is given up, to be tried again
 
 
-class NothingSalvaged(Exception):
+class NothingSalvaged(ClusterError):
     """No agent came."""
 
 

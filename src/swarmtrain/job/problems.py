@@ -105,10 +105,6 @@ class JobError(Mistakes):
 
     noun = "job"
 
-    def __str__(self) -> str:
-        """With the hint, for a job made in Python, whose mistakes nobody catches."""
-        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
-
 
 def dotted(path: KeyPath) -> str:
     """A path as people write it: ``resources.gpus``, ``volumes[1]`` (the first is 1)."""

@@ -10,9 +10,9 @@
 The standard library and torch are all it needs.
 """
 
+from swarmtrain.errors import DriftError, TrainerError
 from swarmtrain.trainer import snapshot
 from swarmtrain.trainer.data import SampleCursor
-from swarmtrain.trainer.errors import DriftError, TrainerError
 from swarmtrain.trainer.options import Every, Options
 from swarmtrain.trainer.seeding import derive_seed, seed_everything
 from swarmtrain.trainer.trainer import Trainer

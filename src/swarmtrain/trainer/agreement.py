@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer import fence, snapshot_files
 from swarmtrain.trainer.disk import MEMORY
 from swarmtrain.trainer.distributed import World, broadcast_bytes, gather
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.snapshot_files import Manifest
 from swarmtrain.trainer.writer import Tier
 

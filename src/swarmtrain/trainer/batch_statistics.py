@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.data import SampleCursor, TrainLoader, inputs_and_targets
 from swarmtrain.trainer.dealing import Dealing, step_sizes
 from swarmtrain.trainer.distributed import World
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import undisturbed
 from swarmtrain.wire.plural import counted

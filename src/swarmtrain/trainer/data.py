@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.dealing import Dealing, StepPlan, plan_steps
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.seeding import derive_seed
 from swarmtrain.wire.plural import counted
 

@@ -24,7 +24,7 @@ import torch.distributed.nn.functional  # before the process group is made: see 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from swarmtrain.trainer.errors import DriftError, TrainerError
+from swarmtrain.errors import DriftError, TrainerError
 from swarmtrain.wire import names
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.data import checked_size, inputs_and_targets
 from swarmtrain.trainer.distributed import World, total
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import undisturbed
 from swarmtrain.wire.plural import counted

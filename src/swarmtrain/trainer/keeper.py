@@ -17,12 +17,12 @@ from typing import Any
 
 from torch import nn
 
+from swarmtrain.errors import DriftError, TrainerError
 from swarmtrain.trainer import snapshot_files
 from swarmtrain.trainer.agreement import agree, claim_fence
 from swarmtrain.trainer.clock import SharedClock
 from swarmtrain.trainer.disk import DISK, MEMORY
 from swarmtrain.trainer.distributed import World, check_drift, gather, share_buffers, weights_hash
-from swarmtrain.trainer.errors import DriftError, TrainerError
 from swarmtrain.trainer.metrics import Reporter
 from swarmtrain.trainer.options import Every
 from swarmtrain.trainer.snapshot_files import Position

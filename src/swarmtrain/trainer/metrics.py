@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import World
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.progress import Progress
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.wire import names

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from swarmtrain.trainer.errors import TrainerError
+from swarmtrain.errors import TrainerError
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 

@@ -32,8 +32,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import find_world, settle_buckets, share_buffers
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.keeper import Schedule, SnapshotKeeper
 from swarmtrain.trainer.metrics import Reporter
 from swarmtrain.trainer.options import Every

@@ -32,8 +32,8 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.disk import DISK, Disk
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.wire.clock import stamp
 from swarmtrain.wire.snapshots import FENCED, fence_of, key_of, stem
 
@@ -43,7 +43,10 @@ _CHUNK = 16 << 20
 
 
 class Damaged(Exception):
-    """What was to be stored is not what it should be."""
+    """What was to be stored is not what it should be.
+
+    Outside of the tree: `agreement` catches it, once every rank has taken part.
+    """
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer import batch_statistics
 from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
 from swarmtrain.trainer.dealing import Dealing
 from swarmtrain.trainer.distributed import join_world, leave_world, settle_buckets, share_buffers
-from swarmtrain.trainer.errors import TrainerError
 from swarmtrain.trainer.evaluation import Evaluator, Measure
 from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
 from swarmtrain.trainer.metrics import Reporter, StepReport

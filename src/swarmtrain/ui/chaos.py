@@ -208,4 +208,4 @@ def _print(happening: Happening) -> None:
     painted = terminal.paint(text, _COLOURS.get(happening.what, ""), sys.stdout)
     terminal.lines([f"{clock_time(happening.t)}{step}  {painted}"])
     if happening.hint:
-        terminal.words(f"hint: {happening.hint}")
+        terminal.hint(happening.hint)

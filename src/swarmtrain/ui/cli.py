@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from swarmtrain.errors import ClusterError, SwarmtrainError
+from swarmtrain.errors import ClusterError, RequestError, SwarmtrainError
 from swarmtrain.ui import errors, terminal
 
 INTERRUPTED = 130
@@ -126,18 +126,18 @@ class Cli(errors.Group):
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.UsageError as error:
-            terminal.error(*errors.explain(error))
+            terminal.error(errors.explain(error))
             code = error.exit_code
         except click.ClickException as error:
-            terminal.error(error.format_message())
+            terminal.error(RequestError(error.format_message()))
             code = error.exit_code
         except SwarmtrainError as error:
-            terminal.error(error.message, error.hint)
+            terminal.error(error)
             code = error.exit_code
         except OSError as error:
             # a full disk, a directory that is not ours: of this machine, not of the request
             where = f"{error.filename}: " if error.filename else ""
-            terminal.error(f"{where}{error.strerror.lower() if error.strerror else error}")
+            terminal.error(ClusterError(f"{where}{error.strerror.lower() if error.strerror else error}"))
             code = ClusterError.exit_code
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from swarmtrain.errors import ClusterError, RequestError, SwarmtrainError
+from swarmtrain.errors import ClusterError, RequestError, SwarmtrainError, in_short
 from swarmtrain.ui import terminal
 from swarmtrain.ui.cli import cli
 
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     try:
         return demo(argv[0] if argv else "")
     except SwarmtrainError as error:
-        terminal.error(error.message, error.hint)
+        terminal.error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -68,7 +68,7 @@ def lab(*, may_fall_back: bool) -> tuple[str, list[str]]:
     except ClusterError as error:
         if not may_fall_back:
             raise
-        terminal.say(f"the demo is on local, with processes on this machine: {error.message}")
+        terminal.say(f"the demo is on local, with processes on this machine: {in_short(error)}")
         return HERE
     os.environ["DOCKER_CONTEXT"] = the_lab.context
     os.environ.pop("DOCKER_HOST", None)

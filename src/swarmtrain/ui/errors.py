@@ -6,9 +6,14 @@ import difflib
 
 import click
 
+from swarmtrain.errors import RequestError
+
 
 class Misused(click.UsageError):
-    """A usage error with a hint of its own."""
+    """A usage error with a hint of its own.
+
+    Outside of the tree: click raises its kind, and `explain` makes one of ours of both.
+    """
 
     def __init__(self, message: str, hint: str, ctx: click.Context | None = None) -> None:
         super().__init__(message, ctx)
@@ -34,8 +39,8 @@ class Group(click.Group):
         return f"did you mean `{path} {near[0]}`?" if near else f"`{path} --help` lists the commands"
 
 
-def explain(error: click.UsageError) -> tuple[str, str]:
-    """A usage error as a sentence and a hint."""
+def explain(error: click.UsageError) -> RequestError:
+    """A usage error as one of ours, with a hint."""
     message = error.format_message().strip().rstrip(".")
     path = error.ctx.command_path if error.ctx else "swarmtrain"
     hint = f"`{path} --help` shows what it takes"
@@ -45,4 +50,4 @@ def explain(error: click.UsageError) -> tuple[str, str]:
             hint = f"did you mean {error.possibilities[0]}?"
     if isinstance(error, Misused):
         hint = error.hint
-    return message[:1].lower() + message[1:], hint
+    return RequestError(message[:1].lower() + message[1:], hint)

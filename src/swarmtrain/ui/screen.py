@@ -15,7 +15,7 @@ from swarmtrain.control import ending, logs
 from swarmtrain.control.follow import Update, has_ended
 from swarmtrain.control.result import RunResult, Status
 from swarmtrain.control.story import Story
-from swarmtrain.errors import ClusterError, SwarmtrainError
+from swarmtrain.errors import ClusterError, SwarmtrainError, TrainingError, in_short
 from swarmtrain.ui import terminal
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def conclude(status: Status) -> int:
     if status["state"] == "failed":
         first, *rest = ending.failure(status)
         rest_is = ending.where_the_rest_is(status)
-        terminal.error("\n".join([first, *rest]), f"{rest_is} has the whole output" if rest_is else "")
+        hint = f"{rest_is} has the whole output" if rest_is else ""
+        terminal.error(TrainingError("\n".join([first, *rest]), hint))
     else:
         first, *rest = ending.summary(status, time.time())
         terminal.words(first, terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
@@ -143,7 +144,7 @@ class Interrupt:
         try:
             self._handle.stop()
         except SwarmtrainError as error:
-            terminal.say(f"{self._handle.id} could not be stopped: {error.message}")
+            terminal.say(f"{self._handle.id} could not be stopped: {in_short(error)}")
 
 
 def _nothing(number: int, frame: object) -> None:

@@ -20,6 +20,7 @@ from swarmtrain.ui.below import Below
 
 if TYPE_CHECKING:
     from swarmtrain.control.view import Table
+    from swarmtrain.errors import SwarmtrainError
 
 _BELOW = Below()  # there is one bottom of the screen
 _writes = 0  # that are on their way
@@ -165,8 +166,14 @@ def table(content: Table) -> None:
     lines(line.rstrip() for line in capture.get().splitlines())
 
 
-def error(message: str, hint: str = "") -> None:
-    """What went wrong, an empty line, and what to do about it."""
-    words(f"{paint('error:', RED, sys.stderr)} {message}")
-    if hint:
-        words(f"\n{paint('hint:', CYAN, sys.stderr)} {hint}")
+def error(error: SwarmtrainError) -> None:
+    """What went wrong, an empty line, and what to do about it: as ``str`` of the error, in colour."""
+    words(f"{paint('error:', RED, sys.stderr)} {error.message}")
+    if error.hint:
+        words("")
+        hint(error.hint)
+
+
+def hint(text: str) -> None:
+    """What to do about what was said last."""
+    words(f"{paint('hint:', CYAN, sys.stderr)} {text}")

@@ -13,6 +13,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from swarmtrain.errors import in_short
+
 ENV_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
@@ -56,9 +58,9 @@ def _write(message: str, stack: str) -> None:
 
 
 def summary(error: BaseException) -> str:
-    """``ValueError: what it says``, also for an exception that cannot say it."""
+    """``ValueError: what it says``, also for an exception that cannot say it; a hint is in the traceback."""
     try:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {in_short(error)}"
     except Exception:
         return f"{type(error).__name__}: <its __str__ failed>"
 

@@ -20,7 +20,10 @@ _ROOT = Path(swarmtrain.__file__).absolute().parents[1]  # the bundle, or the di
 
 
 class CannotLaunch(Exception):
-    """The worker could not be started; the message says why, for the user."""
+    """The worker could not be started; the message says why, for the user.
+
+    Outside of the tree: the spawner catches it, and tells its agent.
+    """
 
 
 def launch(request: Request, *, warm: bool, close: Callable[[], None]) -> int:

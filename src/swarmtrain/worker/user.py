@@ -37,11 +37,17 @@ class _Main:
 
 
 class _NotAModule(Exception):
-    """``python -m`` finds nothing to run under this name."""
+    """``python -m`` finds nothing to run under this name.
+
+    Outside of the tree: it never leaves this module.
+    """
 
 
 class _CannotStart(Exception):
-    """Python itself would print this and exit with this status, without a traceback."""
+    """Python itself would print this and exit with this status, without a traceback.
+
+    Outside of the tree: it never leaves this module.
+    """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
