@@ -80,7 +80,7 @@ def _ways() -> Sequence[Way]:
 
 @contextlib.contextmanager
 def training(way: Way, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """It runs; Ctrl-C ends it, and its workers with it."""
+    """It runs; SIGTERM ends it, and its workers with it: a shell has what runs in the background ignore Ctrl-C."""
     env = os.environ | {"STAMPS": str(directory), "SWARMTRAIN_HOME": str(directory / "home")}
     env |= {"OMP_NUM_THREADS": "1", **way.env}
     with (directory / "output").open("wb") as output:
@@ -89,7 +89,7 @@ def training(way: Way, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(60)
             finally:
