@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from run_fakes import Clock, Theatre, theatre
+from hand_clock import HandClock
+from run_fakes import Theatre, theatre
 
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Theatre]:
     """Where runs are played: one directory, one clock."""
-    made = theatre(tmp_path, Clock(), monkeypatch)
+    made = theatre(tmp_path, HandClock(), monkeypatch)
     yield made
     made.close()
 
@@ -23,7 +24,7 @@ def make_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], The
     made: list[Theatre] = []
 
     def make(path: Path) -> Theatre:
-        made.append(theatre(path, Clock(), monkeypatch))
+        made.append(theatre(path, HandClock(), monkeypatch))
         return made[-1]
 
     yield make

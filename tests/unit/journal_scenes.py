@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from run_fakes import Clock, Theatre, exited, join, theatre
+from hand_clock import HandClock
+from run_fakes import Theatre, exited, join, theatre
 from world_fakes import Phase, World
 
 from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Outcome
 from swarmtrain.coordinator.words import Words
+from swarmtrain.protocol import events
+from swarmtrain.protocol.events import Outcome, Warned
 
 Scene = Callable[[Theatre], None]
 SCENES: dict[str, Scene] = {}
@@ -91,7 +93,7 @@ def does_not_pause(stage: Theatre) -> None:
     _trains(it)
     it.do("jam", it.nodes[0])
     it.do("resize", it.nodes[1])
-    it.until(100.0, lambda: it.run.journal.last("warning") is not None)
+    it.until(100.0, lambda: it.run.journal.last(Warned) is not None)
     it.do("jam", it.nodes[0])
     _ends(it)
 
@@ -214,10 +216,8 @@ def coordinator_moved(stage: Theatre) -> None:
     it = World(stage, 3, nodes_min=2, nodes_max=3, goal=900)
     _trains(it)
     run = it.run
-    clock = run.journal.clock.dump()
-    run.journal.append(
-        "moved", "the coordinator was moved to b, and goes on from what b, c knew", moved=1, clock=clock
-    )
+    text = "the coordinator was moved to b, and goes on from what b, c knew"
+    run.journal.append(events.CoordinatorMoved(text=text, moved=1, clock=run.journal.origin()))
     it.do("power", it.nodes[0])
     it.do("restart", it.nodes[0])
     _ends(it)
@@ -242,12 +242,11 @@ def told_by_people_and_agents(stage: Theatre) -> None:
     join(run, twin)
     for rank, peer in ((0, a), (1, b)):
         Words(run).worker(peer, {"g": 1, "rank": rank, "state": "running", "pid": 9, "t": 1.0})
-    run.journal.append("refused", "10.0.0.9 was refused: it does not know the run's token")
-    run.journal.append("chaos", "chaos: kill b")
-    run.journal.append(
-        "snapshot_failed", "a: no space left; training goes on, with the snapshots there are", node="a"
-    )
-    run.journal.append("straggler", "b: rank 1 takes 2.0 s a step", rank=1, node="b")
+    run.journal.append(events.StrangerRefused(text="10.0.0.9 was refused: it does not know the run's token"))
+    run.journal.append(events.ChaosCaused(text="chaos: kill b"))
+    text = "a: no space left; training goes on, with the snapshots there are"
+    run.journal.append(events.SnapshotFailed(text=text, node="a"))
+    run.journal.append(events.StragglerSeen(text="b: rank 1 takes 2.0 s a step", rank=1, node="b"))
     Words(run).trouble(twin, "the disk is full")
     Words(run).leaving(b)
     Words(run).worker(
@@ -264,8 +263,7 @@ def told_by_people_and_agents(stage: Theatre) -> None:
 def record(name: str, directory: Path) -> Path:
     """Play one scene in a directory; return the journal that it leaves."""
     with pytest.MonkeyPatch.context() as patch:
-        stage = theatre(directory, Clock(), patch)
-        patch.setattr("swarmtrain.wire.clock.boot_id", lambda: "00000000-0000-0000-0000-000000000001")
+        stage = theatre(directory, HandClock(), patch)
         try:
             stage.play(lambda: SCENES[name](stage))
         finally:

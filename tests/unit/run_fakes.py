@@ -9,37 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_clock import HandClock
 
-from swarmtrain.coordinator import current, rebuild, roll, words
-from swarmtrain.coordinator import run as run_module
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.words import Words
-from swarmtrain.wire import clock as clock_module
 from swarmtrain.wire.pulse import Activity, Source
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Task, Ticket
-
-
-class Clock:
-    """Takes the place of the ``time`` module in the coordinator. Its Unix time may be set."""
-
-    def __init__(self) -> None:
-        self.now = 50_000.0
-        self.unix = 1_800_000_000.0  # Unix time at which `now` was 0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.unix + self.now
-
-    def monotonic_ns(self) -> int:
-        return round(self.now * 1e9)
-
-    def turn(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Ear:
@@ -66,7 +44,7 @@ class Ear:
 class Theatre:
     """Plays scenes with runs in one directory, inside a loop, and closes their files."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: HandClock) -> None:
         self.path, self.clock = path, clock
         self._open: list[Run] = []
 
@@ -76,7 +54,7 @@ class Theatre:
         task = Task(**{"name": "t", "kind": "script", "target": "train.py"} | sizes | fields)
         place = Place(Storage(self.path), "t.1", "t.1", "")
         place.path.mkdir(parents=True, exist_ok=True)
-        run = Run(task, Ticket("t.1", "token"), place)
+        run = Run(task, Ticket("t.1", "token"), place, clock=self.clock)
         self._open.append(run)
         return run
 
@@ -119,10 +97,8 @@ class Theatre:
         self.close()
 
 
-def theatre(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Theatre:
+def theatre(path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> Theatre:
     """A theatre on this clock, whose journals need no disk."""
-    for module in (run_module, words, current, roll, rebuild, clock_module):
-        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     return Theatre(path, clock)
 

@@ -80,7 +80,7 @@ def test_an_age_is_counted_back_by_the_coordinator(stage: Theatre) -> None:
     run = stage.make()
     for number in range(5):
         stage.clock.turn(60.0)
-        stage.clock.unix += 3600.0
+        stage.clock.epoch += 3600.0
         run.output.append((1, 0), "a", run.journal.clock.now(), 2 * number, f"{number}\n")
     wanted = _filter(Selection(since=parse_since("3m")).request(), run.journal.clock.now() + 30.0)
     assert [text for *_, text in Reader(run.output.path, wanted).lines()] == ["2", "3", "4"]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from run_fakes import Clock as Hand
+from hand_clock import HandClock
 from run_fakes import Theatre, exited, join, pulse
 
 from swarmtrain.agent.workers import read_error
@@ -28,43 +28,42 @@ from swarmtrain.swarm import tasks
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import alive, snapshots
 from swarmtrain.wire import clock as module
-from swarmtrain.wire.clock import Clock
+from swarmtrain.wire.clock import RunClock
 
 HOUR = 3600.0
 
 
 @pytest.fixture
-def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
+def hand() -> HandClock:
     """The machine's clock."""
-    made = Hand()
-    monkeypatch.setattr(module, "time", made)
-    return made
+    return HandClock()
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR])
-def test_a_clock_that_is_set_is_not_looked_at_again(hand: Hand, jump: float) -> None:
-    clock = Clock.of([])
-    before = hand.time()
-    hand.unix += jump
+def test_a_clock_that_is_set_is_not_looked_at_again(hand: HandClock, jump: float) -> None:
+    clock = RunClock.after(0.0, hand)
+    before = hand.unix()
+    hand.epoch += jump
     hand.turn(5.0)
     assert clock.now() == before + 5.0
-    again = Clock.of([{"t": before, "clock": clock.dump()}])  # another process of the same boot
+    # Another process of the same boot.
+    again = RunClock.after(before, hand, boot=hand.boot(), epoch=clock.epoch)
     assert (again.now(), again.moment(before)) == (before + 5.0, hand.now - 5.0)
 
 
-def test_another_machine_goes_on_from_the_last_event(hand: Hand) -> None:
-    last = hand.time()
-    events = [{"t": last, "clock": {"boot": "another one's", "epoch": 7.0}}]
-    hand.unix -= HOUR
-    assert Clock.of(events).now() == last  # what has happened lies behind
-    assert Clock.of(events, age=4.0).now() == last + 4.0
-    hand.unix += 2 * HOUR
-    assert Clock.of(events, age=4.0).now() == last + 4.0  # an agent knows how long ago it was
-    assert Clock.of(events).now() == last + HOUR
+def test_another_machine_goes_on_from_the_last_event(hand: HandClock) -> None:
+    last = hand.unix()
+    other = partial(RunClock.after, last, hand, boot="another one's", epoch=7.0)
+    hand.epoch -= HOUR
+    assert other().now() == last  # what has happened lies behind
+    assert other(age=4.0).now() == last + 4.0
+    hand.epoch += 2 * HOUR
+    assert other(age=4.0).now() == last + 4.0  # an agent knows how long ago it was
+    assert other().now() == last + HOUR
 
 
-def test_what_has_passed_does_not_lie_ahead(hand: Hand) -> None:
-    clock = Clock.of([])
+def test_what_has_passed_does_not_lie_ahead(hand: HandClock) -> None:
+    clock = RunClock.after(0.0, hand)
     assert clock.moment(clock.now() + HOUR) == hand.now
 
 
@@ -74,7 +73,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
 
     def moment(seconds: float) -> None:
         stage.clock.turn(seconds)
-        stage.clock.unix += next(setting, 0.0)
+        stage.clock.epoch += next(setting, 0.0)
 
     (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
     agents = [a, b]
@@ -88,7 +87,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
                 agent.heard = stage.clock.now
                 Words(run).beat(agent, [pulse(rank, step, g=g, first=0.0)])
                 run.output.append((g, rank), agent.node, run.journal.clock.now(), 0, f"step {step}\n")
-                text = f'{{"kind": "step", "step": {step}, "t": {stage.clock.time()}}}\n'
+                text = f'{{"kind": "step", "step": {step}, "t": {stage.clock.unix()}}}\n'
                 run.progress.append(g, rank, agent.node, run.progress.offsets.get((g, rank), 0), text)
 
     def fail(run: Run, g: int) -> None:
@@ -163,59 +162,55 @@ def test_an_agents_clock_is_known_by_the_message_that_was_quickest() -> None:
 
 
 def test_a_worker_that_dies_while_the_clock_is_set_has_not_died_an_hour_ago(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    from swarmtrain.agent import workers
-
-    clock = Hand()
-    monkeypatch.setattr(workers, "time", clock)
+    clock = HandClock()
     document = '{"message": {"message": "ValueError: x", "extraInfo": {"timestamp": "%s"}}}'
-    (tmp_path / "error").write_text(document % (clock.time() - 2.0))
-    os.utime(tmp_path / "error", (clock.time() - 2.0,) * 2)
-    found = read_error(tmp_path / "error")
+    (tmp_path / "error").write_text(document % (clock.unix() - 2.0))
+    os.utime(tmp_path / "error", (clock.unix() - 2.0,) * 2)
+    found = read_error(tmp_path / "error", clock)
     assert found is not None and found["time"] == clock.now - 2.0
     for jump in (HOUR, -2 * HOUR):
-        clock.unix += jump
-        found = read_error(tmp_path / "error")
+        clock.epoch += jump
+        found = read_error(tmp_path / "error", clock)
         assert found is not None and clock.now - 60.0 <= found["time"] <= clock.now
     shutil.rmtree(tmp_path)
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR])
 def test_a_snapshots_age_is_counted_by_its_node_and_survives_a_clock_that_is_set(
-    tmp_path: Path, hand: Hand, jump: float
+    tmp_path: Path, hand: HandClock, jump: float
 ) -> None:
-    stamp = module.stamp()
+    stamp = module.stamp(hand)
     manifest: dict[str, Any] = {"format": 3, "fence": 1, "step": 7, "epoch": 0, "world_size": 1, "bytes": 1}
     manifest |= {"file": "g0001-s000000007-aa.pt", "sha256": "aa", "time": stamp["unix"], "stamp": stamp}
     manifest |= {"run": "t.1", "generation": 1, "weights": "ab"}
     (tmp_path / manifest["file"]).write_bytes(b"x")
     (tmp_path / "g0001-s000000007.json").write_text(json.dumps(manifest))
     hand.turn(40.0)
-    hand.unix += jump
-    (found,) = snapshots.listed(tmp_path, "a", "disk")
+    hand.epoch += jump
+    (found,) = snapshots.listed(tmp_path, "a", "disk", hand)
     assert (found.damage, found.age) == ("", 40.0)
-    assert module.age(stamp | {"boot": "another"}) == max(0.0, 40.0 + jump)
+    assert module.age(stamp | {"boot": "another"}, hand) == max(0.0, 40.0 + jump)
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR])
 def test_the_health_check_does_not_look_at_the_time_of_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
-    bundle, mark, clock = tmp_path / "bundle.zip", tmp_path / "mark", Hand()
+    bundle, mark, clock = tmp_path / "bundle.zip", tmp_path / "mark", HandClock()
     bundle.touch()
     monkeypatch.setattr(alive, "_MARK", mark)
     monkeypatch.setattr(alive.names, "BUNDLE", str(bundle))
-    monkeypatch.setattr(alive, "time", clock)
-    assert alive.main([]) == 1
-    alive.beat()
-    clock.unix += jump
+    assert alive.main([], clock) == 1
+    alive.beat(clock)
+    clock.epoch += jump
     clock.turn(29.0)
-    assert alive.main([]) == 0
+    assert alive.main([], clock) == 0
     clock.turn(2.0)
-    assert alive.main([]) == 1  # the loop hangs, whatever time it is
+    assert alive.main([], clock) == 1  # the loop hangs, whatever time it is
     clock.now = 5.0  # the machine was started anew
-    assert alive.main([]) == 1
+    assert alive.main([], clock) == 1
 
 
 def test_the_latest_run_of_a_job_is_that_of_the_highest_number() -> None:

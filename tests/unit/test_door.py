@@ -18,6 +18,7 @@ from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
+from swarmtrain.protocol.events import NodeJoined, StrangerRefused
 from swarmtrain.wire import frames, names
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.sockets import dial, serve
@@ -120,8 +121,8 @@ def test_silent_strangers_keep_no_agent_out(
         crowd.cancel()
 
     run = play(make(3), scene)
-    assert len(run.journal.all("joined")) == 3
-    assert len(run.journal.all("refused")) == 1
+    assert len(run.journal.all(NodeJoined)) == 3
+    assert len(run.journal.all(StrangerRefused)) == 1
     assert capsys.readouterr().err.count("refused") == 1  # hundreds were
 
 
@@ -164,7 +165,7 @@ def test_many_processes_of_one_machine_come_in_at_once(tmp_path: Path, make: Mak
         await asyncio.sleep(0.05)
 
     asyncio.run(asyncio.wait_for(act(), 20))
-    assert len(run.journal.all("joined")) == 24
+    assert len(run.journal.all(NodeJoined)) == 24
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_who_joins_without_saying_who_he_is_does_not_come_in(make: Make, field: 
 
     run = play(make(1), scene)
     assert not run.roll.peers
-    assert f"an agent joined without saying its {field}" in run.journal.all("refused")[0]["text"]
+    assert f"an agent joined without saying its {field}" in run.journal.all(StrangerRefused)[0].text
 
 
 def test_a_frame_that_is_too_large_is_not_read(make: Make) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swarmtrain.protocol import events
-from swarmtrain.protocol.events import Chosen, Ended, NodeJoined, StopAsked, UnknownEvent
+from swarmtrain.protocol.events import Chosen, Ended, NodeJoined, Outcome, StopAsked, UnknownEvent
 from swarmtrain.wire.records import parse
 
 JOURNALS = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
@@ -71,7 +71,7 @@ def test_what_is_no_event_is_refused(told: dict[str, Any]) -> None:
 def test_an_event_gets_its_number_and_time_from_the_journal_and_leaves_out_what_it_has_not() -> None:
     event = StopAsked(text="asked to stop").numbered(4, 9.5)
     assert event.dump() == {"seq": 4, "t": 9.5, "kind": "stop", "text": "asked to stop"}
-    ended = Ended(text="x", outcome="stopped", reason="y", generation=1, workers=[])
+    ended = Ended(text="x", outcome=Outcome.STOPPED, reason="y", generation=1, workers=[])
     assert "causes" not in ended.dump()
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_clock import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_fakes import Clock, theatre
+from run_fakes import theatre
 from world_fakes import Phase, World, run_module, watched_decide
 
-from swarmtrain.coordinator.terms import Outcome
+from swarmtrain.protocol.events import Ended, GenerationFormed, NodeLeftOut, Outcome
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "40"))
 FAULTS = [
@@ -42,7 +43,7 @@ def world(nodes: int, **task: Any) -> Iterator[World]:
     """A world in a directory of its own."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=base) as path, pytest.MonkeyPatch.context() as patch:
-        stage = theatre(Path(path), Clock(), patch)
+        stage = theatre(Path(path), HandClock(), patch)
         patch.setattr(run_module, "decide", watched_decide)
         try:
             yield World(stage, nodes, **task)
@@ -76,8 +77,9 @@ def repair(it: World) -> None:
 
 def gave_up(it: World) -> bool:
     """Whether the run ended for a reason for which it may."""
-    return it.run.outcome is Outcome.FAILED and any(
-        words in it.run.reason for words in ("times in a row", "the limit is", "did not join", "nodes joined")
+    return it.run.state.outcome is Outcome.FAILED and any(
+        words in it.run.state.reason
+        for words in ("times in a row", "the limit is", "did not join", "nodes joined")
     )
 
 
@@ -98,7 +100,7 @@ def test_when_the_faults_are_over_the_run_trains_on_all_its_nodes(
                 return it.trains_on == 4 or few or it.run.phase is Phase.ENDED
 
             assert it.until(1_500.0, well), it.run.phase
-            assert it.run.outcome is None or gave_up(it), it.run.reason
+            assert it.run.state.outcome is None or gave_up(it), it.run.state.reason
 
         play(scene)
 
@@ -112,9 +114,9 @@ def test_a_run_of_fixed_size_ends_with_its_work_done(script: list[tuple[str, int
             perform(it, script)
             repair(it)
             assert it.until(2_500.0, lambda: it.run.phase is Phase.ENDED), it.run.phase
-            assert it.run.outcome is Outcome.SUCCEEDED or gave_up(it), it.run.reason
-            assert len(it.run.journal.all("ended")) == 1
-            assert bool(it.run.reason) is (it.run.outcome is not Outcome.SUCCEEDED)
+            assert it.run.state.outcome is Outcome.SUCCEEDED or gave_up(it), it.run.state.reason
+            assert len(it.run.journal.all(Ended)) == 1
+            assert bool(it.run.state.reason) is (it.run.state.outcome is not Outcome.SUCCEEDED)
             it._restart(it.nodes[0])  # the archive says the same
             assert it.run.phase is Phase.ENDED
 
@@ -132,11 +134,11 @@ def test_no_more_failures_are_healed_than_the_job_allows(
             perform(it, script)
             repair(it)
             it.until(60.0, lambda: it.run.phase is Phase.ENDED)
-            ended = [attempt.ended for attempt in it.run.chronicle.history]
+            ended = [attempt.ended for attempt in it.run.state.history]
             assert all(len([e for e in ended if moment - 600.0 < e <= moment]) <= limit for moment in ended)
             it.run.stop()
             assert it.until(120.0, lambda: it.run.phase is Phase.ENDED)
-            assert it.run.reason
+            assert it.run.state.reason
 
         play(scene)
 
@@ -150,9 +152,9 @@ def test_a_node_that_keeps_dying_is_left_out_and_does_not_spin_the_run() -> None
                 it.beat()
                 if b.live and it.clock.now > b.live[0].born + 1.5:
                     it.do("die", b)
-            assert it.run.phase is not Phase.ENDED, it.run.reason
-            assert len(it.run.journal.all("left_out")) >= 3
-            assert len(it.run.journal.all("generation")) < 20
+            assert it.run.phase is not Phase.ENDED, it.run.state.reason
+            assert len(it.run.journal.all(NodeLeftOut)) >= 3
+            assert len(it.run.journal.all(GenerationFormed)) < 20
 
         play(scene)
 
@@ -168,7 +170,7 @@ def test_a_rank_that_works_alone_for_long_is_told_of_and_let_work(cooperative: b
             it.works_until = it.clock.now + 60 * minutes
             it.until(60 * minutes, lambda: it.run.current.failures)
             assert it.until(10, lambda: it.trains_on == 2)
-            assert (it.run.current.generation.number, it.run.current.failures) == (1, [])
+            assert (it.run.current.generation.number, it.run.current.failures) == (1, ())
             assert it.looks() == (1 if minutes == 2 else 2)
 
         play(scene)
@@ -204,8 +206,8 @@ def test_a_program_that_always_fails_ends_soon() -> None:
                     rank = it.nodes[1].live[0] if it.nodes[1].live else None
                     if rank is not None and it.steps.get(rank.g, 0) >= at:
                         rank.ended, rank.code, rank.error = True, 1, "ValueError: always"
-                assert it.run.outcome is Outcome.FAILED
+                assert it.run.state.outcome is Outcome.FAILED
                 assert it.run.current.generation.number == (2 if at else 1)
-                assert "ValueError: always" in it.run.reason
+                assert "ValueError: always" in it.run.state.reason
 
             play(scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.coordinator.progress import Progress
+from swarmtrain.protocol.events import Chosen
 from swarmtrain.wire import frames
 from swarmtrain.wire.records import RecordsReader
 
@@ -100,16 +102,16 @@ def test_what_a_full_disk_did_not_take_is_there_once_it_has_room(
         raise OSError(28, "No space left on device")
 
     journal = opened(Journal(tmp_path / "journal.jsonl"))
-    journal.append("one", "")
+    journal.append(Chosen(text="one"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         if blow == "ftruncate":  # a disk that has become read-only refuses that, too
             patch.setattr(os, "ftruncate", full)
-        journal.append("two", "")
-        journal.append("three", "")
-    journal.append("four", "")
+        journal.append(Chosen(text="two"))
+        journal.append(Chosen(text="three"))
+    journal.append(Chosen(text="four"))
     again = opened(Journal(tmp_path / "journal.jsonl"))
-    assert [(event["seq"], event["kind"]) for event in again.events] == [
+    assert [(event.seq, event.text) for event in again.events] == [
         (1, "one"),
         (2, "two"),
         (3, "three"),
@@ -237,14 +239,14 @@ def test_order_takes_time_and_memory_in_proportion() -> None:
 def test_the_journal_drops_a_torn_line_and_goes_on(tmp_path: Path, opened: Opened) -> None:
     path = tmp_path / "journal.jsonl"
     journal = opened(Journal(path))
-    journal.append("submitted", "first")
-    journal.append("joined", "second", node="a")
+    journal.append(Chosen(text="first"))
+    journal.append(Chosen(text="second", node="a"))
     journal.close()
     with path.open("ab") as file:
         file.write(b'{"seq": 3, "t": 1')
     again = opened(Journal(path))
-    again.append("ended", "third")
-    assert [(event["seq"], event["text"]) for event in again.events] == [
+    again.append(Chosen(text="third"))
+    assert [(event.seq, event.text) for event in again.events] == [
         (1, "first"),
         (2, "second"),
         (3, "third"),
@@ -267,21 +269,21 @@ def test_a_bad_line_in_the_middle_costs_the_journal_that_line_alone(
     path = tmp_path / "journal.jsonl"
     journal = opened(Journal(path))
     for text in ("one", "two", "three", "four"):
-        journal.append("note", text)
+        journal.append(Chosen(text=text))
     journal.close()
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(whole[0] + bad + b"".join(whole[2:]) + b'{"seq": 5, "torn')
     again = opened(Journal(path))
-    assert [event["seq"] for event in again.events] == [1, 2, 3, 4]
-    assert [event["text"] for event in again.events][2:] == ["three", "four"]
-    assert again.events[1]["kind"] == "damaged" and again.events[1]["t"] == again.events[2]["t"]
+    assert [event.seq for event in again.events] == [1, 2, 3, 4]
+    assert [event.text for event in again.events][2:] == ["three", "four"]
+    assert again.events[1].kind == "damaged" and again.events[1].t == again.events[2].t
     said = "journal.jsonl had a damaged line, set aside in journal.damaged"
     assert again.damage == said and capsys.readouterr().err == f"{said}\n"
     assert (tmp_path / "journal.damaged").read_bytes() == bad
-    again.append("note", "five")
+    again.append(Chosen(text="five"))
     again.close()
     third = opened(Journal(path))
-    assert [event["text"] for event in third.events][2:] == ["three", "four", "five"]
+    assert [event.text for event in third.events][2:] == ["three", "four", "five"]
     assert third.events[:2] == again.events[:2] and not third.damage
 
 
@@ -289,7 +291,10 @@ def test_a_bad_line_in_the_middle_costs_the_journal_that_line_alone(
 def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
     tmp_path: Path, opened: Opened, bad: bytes
 ) -> None:
-    store, progress = opened(OutputStore(tmp_path / "o.jsonl")), opened(Progress(tmp_path / "m.jsonl"))
+    store, progress = (
+        opened(OutputStore(tmp_path / "o.jsonl")),
+        opened(Progress(tmp_path / "m.jsonl", time.time)),
+    )
     for number in range(4):
         offset = store.offsets.get((1, 0), 0)
         store.append((1, 0), "a", float(number), offset, f"line {number}\n")
@@ -298,7 +303,7 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
         each.close()
         whole = each.path.read_bytes().splitlines(keepends=True)
         each.path.write_bytes(b"".join([*whole[:1], bad, *whole[2:]]))
-    store, progress = opened(OutputStore(store.path)), opened(Progress(progress.path))
+    store, progress = opened(OutputStore(store.path)), opened(Progress(progress.path, time.time))
     assert store.damage and progress.damage
     assert store.append((1, 0), "a", 9.0, 28, "line 4\n") == 35
     assert [text for _, text in lines(store.path)] == ["line 0", "line 2", "line 3", "line 4"]
@@ -309,24 +314,24 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
 
 def test_a_metric_that_makes_no_sense_is_its_workers_affair(tmp_path: Path, opened: Opened) -> None:
     """It is never stored: a coordinator that is started again must be able to read what it has written."""
-    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, kind="snapshot", step="forty")
     tell(progress, 1, kind="step", step=[], loss=None)
     text = '{"kind": ' + "[" * 5000 + "\n"
     progress.append(1, 0, "a", progress.offsets[1, 0], text)
     tell(progress, 1, kind="step", step=7)
     assert progress.step_of(0, 1) == 7
-    again = opened(Progress(progress.path))
+    again = opened(Progress(progress.path, time.time))
     assert again.step_of(0, 1) == 7 and not again.damage
 
 
 def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, opened: Opened) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
     text = '{"kind":"step","step":3,"loss":0.5}\nnot json\n[1]\n{"kind":"eval","metrics":{"accuracy":0.97}}\n'
     assert progress.append(1, 0, "a", 0, text) == len(text)
     assert progress.append(1, 0, "a", 0, text) == len(text)
     assert progress.append(1, 0, "a", len(text) + 5, text) == len(text)
-    again = opened(Progress(tmp_path / "metrics.jsonl"))
+    again = opened(Progress(tmp_path / "metrics.jsonl", time.time))
     for each in (progress, again):
         assert len(RecordsReader(each.path).read(1000)) == 2
         assert each.summary(1)["step"] == 3
@@ -335,7 +340,7 @@ def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, op
 
 
 def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path, opened: Opened) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, kind="step", step=40)
     tell(progress, 2, kind="step", step=30)
     tell(progress, 1, kind="step", step=41)
@@ -346,7 +351,7 @@ def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path,
 def test_how_far_an_earlier_generation_came_is_not_where_the_next_one_is(
     tmp_path: Path, opened: Opened
 ) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl"))
+    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, kind="step", step=40, loss=0.5)
     tell(progress, 1, kind="snapshot", step=39)
     assert (progress.summary(2)["step"], progress.summary(2)["loss"], progress.step_of(0, 2)) == (None,) * 3
@@ -362,7 +367,7 @@ def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
 ) -> None:
     told: list[tuple[str, str]] = []
     path = tmp_path / "metrics.jsonl"
-    progress = opened(Progress(path, lambda kind, node, text: told.append((kind, node))))
+    progress = opened(Progress(path, time.time, lambda kind, node, text: told.append((kind.kind, node))))
     for _ in range(2):
         tell(progress, 1, kind="snapshot_failed", tier="disk", step=10, error="No space left on device")
     assert progress.summary(1)["snapshots_failing"] == {"a": "No space left on device"}

@@ -11,8 +11,9 @@ from run_fakes import Ear, Theatre, exited, join, pulse
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Outcome, Phase
+from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
+from swarmtrain.protocol.events import Outcome, Warned
 from swarmtrain.wire.pulse import Activity, Source
 
 CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:{port}"
@@ -72,12 +73,12 @@ def test_a_rank_that_ends_with_0_while_others_go_on_is_the_cause_and_not_tried_f
                 train(stage, run, agents, (13, 12))
 
     stage.play(scene)
-    assert run.outcome is Outcome.FAILED
-    assert run.reason == (
+    assert run.state.outcome is Outcome.FAILED
+    assert run.state.reason == (
         "rank 1 on b: ended with 0 after 12 steps while the others went on (it failed at step 13 2 times in a row, "
         "each time on a fresh start; another would end so, too)"
     )
-    assert [cause.rank for cause in run.causes] == [1, 0]
+    assert [cause.rank for cause in run.state.causes] == [1, 0]
 
 
 def test_the_same_echo_at_the_same_step_is_not_tried_ten_times(stage: Theatre) -> None:
@@ -93,8 +94,8 @@ def test_the_same_echo_at_the_same_step_is_not_tried_ten_times(stage: Theatre) -
                 train(stage, run, agents, (12, 12))
 
     stage.play(scene)
-    assert run.outcome is Outcome.FAILED
-    assert "at step 12 2 times in a row" in run.reason
+    assert run.state.outcome is Outcome.FAILED
+    assert "at step 12 2 times in a row" in run.state.reason
 
 
 def test_an_end_that_breaks_nobody_is_none_of_a_failures_causes(stage: Theatre) -> None:
@@ -107,7 +108,7 @@ def test_an_end_that_breaks_nobody_is_none_of_a_failures_causes(stage: Theatre) 
         gone(run, agents)
 
     stage.play(scene)
-    assert [cause.summary for cause in run.causes] == ["OSError: disk full"]
+    assert [cause.summary for cause in run.state.causes] == ["OSError: disk full"]
 
 
 def test_which_of_two_failed_first_is_told_by_fractions_of_a_second(stage: Theatre) -> None:
@@ -120,7 +121,7 @@ def test_which_of_two_failed_first_is_told_by_fractions_of_a_second(stage: Theat
         gone(run, agents)
 
     stage.play(scene)
-    assert [cause.rank for cause in run.causes] == [1, 0]
+    assert [cause.rank for cause in run.state.causes] == [1, 0]
 
 
 def test_the_last_words_of_an_abort_decide_whether_it_is_an_echo(stage: Theatre) -> None:
@@ -135,7 +136,7 @@ def test_the_last_words_of_an_abort_decide_whether_it_is_an_echo(stage: Theatre)
         gone(run, agents)
 
     stage.play(scene)
-    assert run.reason == f"rank 0 on a: killed by SIGABRT: {mismatch}"
+    assert run.state.reason == f"rank 0 on a: killed by SIGABRT: {mismatch}"
 
 
 def test_the_process_groups_own_timeout_is_put_down_to_the_rank_that_was_waited_for(stage: Theatre) -> None:
@@ -163,8 +164,10 @@ def test_the_process_groups_own_timeout_is_put_down_to_the_rank_that_was_waited_
         gone(run, agents)
 
     stage.play(scene)
-    assert run.reason.startswith("rank 1 on b: no step for 32 s: it is at train.py:7 in barrier"), run.reason
-    assert [cause.rank for cause in run.causes] == [1, 0]
+    assert run.state.reason.startswith("rank 1 on b: no step for 32 s: it is at train.py:7 in barrier"), (
+        run.state.reason
+    )
+    assert [cause.rank for cause in run.state.causes] == [1, 0]
 
 
 # ---- the ending of a script ------------------------------------------------------------------------------------
@@ -181,9 +184,9 @@ def test_a_crash_after_the_last_line_of_code_takes_nothing_from_the_run(stage: T
         gone(run, agents)
 
     stage.play(scene)
-    assert (run.outcome, run.current.generation.number) == (Outcome.SUCCEEDED, 1)
-    (warning,) = run.journal.all("warning")
-    assert warning["text"] == "rank 0 on a: killed by SIGABRT after its last line of code: its work was done"
+    assert (run.state.outcome, run.current.generation.number) == (Outcome.SUCCEEDED, 1)
+    (warning,) = run.journal.all(Warned)
+    assert warning.text == "rank 0 on a: killed by SIGABRT after its last line of code: its work was done"
 
 
 def test_an_echo_in_the_ending_of_a_rank_is_no_failure(stage: Theatre) -> None:
@@ -221,8 +224,8 @@ def test_an_ending_that_fails_is_told_and_the_training_not_begun_anew(
         gone(run, agents)
 
     stage.play(scene)
-    assert (run.outcome, run.current.generation.number) == (Outcome.FAILED, 1)
-    assert run.reason == (
+    assert (run.state.outcome, run.current.generation.number) == (Outcome.FAILED, 1)
+    assert run.state.reason == (
         f"rank 0 on a: {words} (every rank had left its last line of code, so it is not begun anew)"
     )
 
@@ -245,8 +248,8 @@ def test_a_node_that_is_lost_while_all_scripts_end_does_not_begin_the_training_a
 
     stage.play(scene)
     assert (run.phase, run.current.generation.number) == (Phase.ENDED, 1)
-    assert run.reason.startswith("b was lost with rank 1")
-    assert "b has not delivered" in run.journal.all("warning")[-1]["text"]
+    assert run.state.reason.startswith("b was lost with rank 1")
+    assert "b has not delivered" in run.journal.all(Warned)[-1].text
 
 
 @pytest.mark.parametrize("end", ["stop", "stop while it gathers", "failure", "success"])
@@ -284,8 +287,10 @@ def test_an_end_waits_for_what_a_lost_agents_workers_wrote(stage: Theatre, end: 
 
     stage.play(scene)
     assert run.current.generation.number == 1
-    assert run.outcome is {"failure": Outcome.FAILED, "success": Outcome.SUCCEEDED}.get(end, Outcome.STOPPED)
-    assert not [event for event in run.journal.all("warning") if "delivered" in event["text"]]
+    assert run.state.outcome is {"failure": Outcome.FAILED, "success": Outcome.SUCCEEDED}.get(
+        end, Outcome.STOPPED
+    )
+    assert not [event for event in run.journal.all(Warned) if "delivered" in event.text]
 
 
 def test_a_node_that_is_gone_for_good_delays_a_stop_by_seconds(stage: Theatre) -> None:
@@ -302,8 +307,8 @@ def test_a_node_that_is_gone_for_good_delays_a_stop_by_seconds(stage: Theatre) -
             run.tick()
 
     stage.play(scene)
-    assert run.outcome is Outcome.STOPPED
-    assert "b has not delivered" in run.journal.all("warning")[-1]["text"]
+    assert run.state.outcome is Outcome.STOPPED
+    assert "b has not delivered" in run.journal.all(Warned)[-1].text
 
 
 def test_an_agent_that_dies_when_the_work_is_done_takes_nothing_from_the_run(stage: Theatre) -> None:
@@ -319,8 +324,8 @@ def test_an_agent_that_dies_when_the_work_is_done_takes_nothing_from_the_run(sta
         join(run, stage.agent("b", 1, incarnation="b-2")[0])
 
     stage.play(scene)
-    assert (run.outcome, run.current.generation.number) == (Outcome.SUCCEEDED, 1)
-    assert "after its work was done" in run.journal.all("warning")[0]["text"]
+    assert (run.state.outcome, run.current.generation.number) == (Outcome.SUCCEEDED, 1)
+    assert "after its work was done" in run.journal.all(Warned)[0].text
 
 
 def test_a_node_without_a_gpu_gets_that_as_the_hint(stage: Theatre) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from run_fakes import Ear, Theatre, exited, join, pulse
 
+from swarmtrain.coordinator import incident_log
 from swarmtrain.coordinator.agents import copied
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Outcome, Phase
+from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
+from swarmtrain.protocol.events import Chosen, CoordinatorMoved, GenerationFailed, GenerationFormed, Outcome
 from swarmtrain.wire.pulse import Source
 
 
@@ -59,7 +61,7 @@ def killed(rank: int, **fields: object) -> dict[str, object]:
 
 
 def texts(run: Run, kind: str) -> list[str]:
-    return [event["text"] for event in run.journal.all(kind)]
+    return [event.text for event in run.journal.events if event.kind == kind]
 
 
 # ---- the way through ---------------------------------------------------------------------------------------------
@@ -81,7 +83,7 @@ def test_a_killed_rank_is_healed_on_the_same_nodes_with_one_line_about_it(stage:
     assert texts(run, "recovered") == [
         "rank 1 on b: killed by SIGKILL at step 100; continued on 2 nodes from step 90 after 1.2 s"
     ]
-    assert run.chronicle.summary()["lost_steps"] == 10
+    assert incident_log.summary(run.state, run.journal.clock.now())["lost_steps"] == 10
 
 
 def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatre) -> None:
@@ -161,7 +163,7 @@ def test_a_node_that_thaws_and_is_then_replaced_by_swarm_changes_the_group_once(
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
 
     stage.play(scene)
-    assert len(run.journal.all("generation")) == 2
+    assert len(run.journal.all(GenerationFormed)) == 2
     assert (
         "b is back after 20 s; it takes part in 8 s, should Swarm not replace it" in texts(run, "joined")[2]
     )
@@ -276,7 +278,7 @@ def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None
         end_workers(run, {node: (run.roll.peers[node], Ear()) for node in "ab"})
         assert (run.current.generation.number, run.current.generation.backend) == (2, "nccl")
         assert run.current.generation.master is not None
-        assert run.current.generation.master["address"] == "10.0.0.5"
+        assert run.current.generation.master.address == "10.0.0.5"
         assert run.roll.peers["a"].gpus == 2
 
     stage.play(scene)
@@ -302,7 +304,7 @@ def test_a_generation_that_a_full_disk_kept_from_the_journal_is_ended_and_anothe
         for peer, _ in agents.values():
             join(run, peer)
         assert run.phase is Phase.STOPPING
-        assert "runs a generation that the journal has lost" in run.journal.all("failure")[0]["text"]
+        assert "runs a generation that the journal has lost" in run.journal.all(GenerationFailed)[0].text
         assert {"stop": {"g": 2, "grace": 0.0, "how": "kill"}} in agents["b"][1].heard
         for peer in run.roll.peers.values():
             Words(run).idle(peer, 2, 20_002)
@@ -334,7 +336,7 @@ def test_a_twin_that_comes_back_keeps_its_name(stage: Theatre) -> None:
     def again() -> None:
         run = stage.make()
         assert twins(run, 1) == ["pc-2", "pc"]
-        assert run.current.failures == []
+        assert run.current.failures == ()
 
     stage.play(scene)
     stage.forget()
@@ -407,7 +409,7 @@ def test_what_breaks_because_a_node_is_lost_is_not_the_programs_fault(stage: The
         assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
 
     stage.play(scene)
-    assert run.chronicle.history[-1].kind == "node"
+    assert run.state.history[-1].kind == "node"
 
 
 def test_what_breaks_because_a_node_leaves_is_no_failure(stage: Theatre) -> None:
@@ -426,7 +428,7 @@ def test_what_breaks_because_a_node_leaves_is_no_failure(stage: Theatre) -> None
             Words(run).idle(peer, 1, 20_001)
             Words(run).drained(peer, 1)
         assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
-        assert run.chronicle.history == []
+        assert run.state.history == ()
 
     stage.play(scene)
 
@@ -578,10 +580,10 @@ def test_a_coordinator_restarted_while_it_stops_knows_how_far_the_generation_cam
         assert run.phase is Phase.STOPPING
         join(run, stage.agent("a", 0, generation=1)[0], [killed(0, killed=True)])
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
-        attempt = run.chronicle.history[-1]
+        attempt = run.state.history[-1]
         assert (attempt.step, attempt.signature) == (100, "ValueError: x")
         assert 0.0 < attempt.seconds < 10.0
-        assert len(run.journal.all("failure")) == 1
+        assert len(run.journal.all(GenerationFailed)) == 1
 
     stage.play(first)
     stage.forget()
@@ -604,7 +606,7 @@ def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: The
             peer, _ = stage.agent(node, rank, generation=1, leaving=node == "b")
             join(run, peer, [exited(rank, None, signal=15, killed=True)])
         assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
-        assert run.chronicle.history == []
+        assert run.state.history == ()
 
     stage.play(first)
     stage.forget()
@@ -650,7 +652,7 @@ def test_a_step_of_the_wall_clock_changes_no_decision(stage: Theatre, jump: floa
         for g in range(1, 4):
             assert (run.phase, run.current.generation.number) == (Phase.RUNNING, g)
             Words(run).worker(agents["b"][0], killed(1) | {"g": g})
-            stage.clock.unix += jump if g == 1 else 0.0
+            stage.clock.epoch += jump if g == 1 else 0.0
             end_workers(run, agents, g)
             stage.clock.turn(0.1)
             run.tick()
@@ -659,7 +661,7 @@ def test_a_step_of_the_wall_clock_changes_no_decision(stage: Theatre, jump: floa
 
     stage.play(scene)
     assert run.phase is Phase.ENDED
-    assert "it failed 3 times within 60 min" in run.reason
+    assert "it failed 3 times within 60 min" in run.state.reason
 
 
 # ---- scripts of which nothing is known ---------------------------------------------------------------------------
@@ -679,9 +681,9 @@ def test_a_run_that_succeeds_before_anybody_knows_of_its_steps_has_been_healed(s
             Words(run).drained(peer, 2)
 
     stage.play(scene)
-    assert (run.phase, run.outcome) == (Phase.ENDED, Outcome.SUCCEEDED)
+    assert (run.phase, run.state.outcome) == (Phase.ENDED, Outcome.SUCCEEDED)
     assert len(texts(run, "recovered")) == 1
-    found = run.chronicle.summary()
+    found = incident_log.summary(run.state, run.journal.clock.now())
     assert (found["restarts"], found["healing"]) == (1, None)
 
 
@@ -690,7 +692,7 @@ def test_numbers_that_a_coordinator_may_have_used_unheard_are_left_out_after_a_m
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        run.journal.append("moved", "the coordinator was moved to b", moved=1)
+        run.journal.append(CoordinatorMoved(text="the coordinator was moved to b", moved=1))
         for number in (101 + 1, 101 + 2):
             Words(run).worker(agents["b"][0], killed(1, g=run.current.generation.number))
             end_workers(run, agents, run.current.generation.number)
@@ -702,8 +704,8 @@ def test_numbers_that_a_coordinator_may_have_used_unheard_are_left_out_after_a_m
 
 def test_a_copy_of_another_journal_is_made_anew(stage: Theatre) -> None:
     run = stage.make()
-    run.journal.append("note", "one")
-    said = {"role": "agent", "moved": 0, "journal": 2, "journal_t": run.journal.events[1]["t"]}
+    run.journal.append(Chosen(text="one"))
+    said = {"role": "agent", "moved": 0, "journal": 2, "journal_t": run.journal.events[1].t}
     assert copied(run, said) == 2
     assert copied(run, said | {"journal_t": 7.0}) == 0  # another event of that number
     assert copied(run, said | {"journal": 3}) == 0
@@ -721,11 +723,11 @@ def test_a_script_that_tells_of_no_steps_is_healed_once_its_workers_have_run_for
         end_workers(run, agents)
         silent = {"source": Source.NOBODY, "quiet": None, "first": None}
         train(stage, run, peers_of(agents), 0, **silent)
-        assert run.chronicle.open is not None
+        assert run.state.incident is not None
         for _ in range(70):
             stage.clock.turn(1.0)
             beat(stage, run, peers_of(agents), 0, **silent)
-        assert run.chronicle.open is None
+        assert run.state.incident is None
 
     stage.play(scene)
     assert texts(run, "recovered") == [

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hand_clock import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_fakes import Clock, Theatre, exited, join, pulse, theatre
+from run_fakes import Theatre, exited, join, pulse, theatre
 from world_fakes import Phase, World
 
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Outcome
 from swarmtrain.coordinator.words import Words
+from swarmtrain.protocol.events import Ended, Outcome
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "60"))
 
@@ -27,7 +28,7 @@ EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "60"))
 def staged() -> Iterator[Theatre]:
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=base) as path, pytest.MonkeyPatch.context() as patch:
-        stage = theatre(Path(path), Clock(), patch)
+        stage = theatre(Path(path), HandClock(), patch)
         try:
             yield stage
         finally:
@@ -131,8 +132,8 @@ def test_no_words_of_agents_break_a_run(script: list[tuple[Any, ...]]) -> None:
                 stage.clock.turn(2.0)
                 run.tick()
             assert run.phase is Phase.ENDED
-            assert len(run.journal.all("ended")) == 1
-            assert run.reason or run.outcome is Outcome.SUCCEEDED
+            assert len(run.journal.all(Ended)) == 1
+            assert run.state.reason or run.state.outcome is Outcome.SUCCEEDED
 
         stage.play(scene)
 
@@ -160,7 +161,7 @@ def test_a_run_goes_on_from_every_point_of_its_journal() -> None:
         lines = it.run.journal._records.path.read_bytes().splitlines(keepends=True)
         clock = stage.clock
     assert len(lines) > 40
-    assert it.run.outcome is Outcome.SUCCEEDED
+    assert it.run.state.outcome is Outcome.SUCCEEDED
     for count in range(1, len(lines) + 1):
         with staged() as stage:
             stage.clock.now = clock.now
@@ -176,5 +177,5 @@ def test_a_run_goes_on_from_every_point_of_its_journal() -> None:
                 assert rest.until(1_200.0, lambda: rest.run.phase is Phase.ENDED)
 
             stage.play(goes_on)
-            assert rest.run.outcome is Outcome.SUCCEEDED, (count, rest.run.reason)
+            assert rest.run.state.outcome is Outcome.SUCCEEDED, (count, rest.run.state.reason)
             assert rest.run.current.generation.number <= it.run.current.generation.number + 3

@@ -7,6 +7,7 @@ from run_fakes import Theatre, exited, join
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
+from swarmtrain.protocol.events import GenerationFailed
 
 
 def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage: Theatre) -> None:
@@ -44,7 +45,7 @@ def test_all_nodes_get_one_backend(stage: Theatre) -> None:
 
     stage.play(scene)
     assert [start["backend"] for start in (*hears_a.starts(), *hears_b.starts())] == ["gloo", "gloo"]
-    assert "backend gloo: no GPU for every worker on b" in [event["text"] for event in run.journal.events]
+    assert "backend gloo: no GPU for every worker on b" in [event.text for event in run.journal.events]
 
 
 def test_an_agent_that_missed_the_start_hears_it_when_it_is_back(stage: Theatre) -> None:
@@ -80,7 +81,7 @@ def test_an_agent_that_was_started_anew_starts_nothing_of_the_old_generation(sta
     stage.play(scene)
     assert [start["g"] for start in hears_a.starts()] == [1, 2]
     assert [start["g"] for start in hears_anew.starts()] == [2]
-    failures = [event["text"] for event in run.journal.all("failure")]
+    failures = [event.text for event in run.journal.all(GenerationFailed)]
     assert failures == ["b was lost with rank 1: its agent was started anew"]
 
 
@@ -116,7 +117,7 @@ def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(stage: 
         assert run.phase is Phase.RUNNING
 
     stage.play(scene)
-    assert run.current.failures == []
+    assert run.current.failures == ()
 
 
 def test_an_agent_is_welcomed_before_it_hears_what_follows_from_its_workers_ends(stage: Theatre) -> None:

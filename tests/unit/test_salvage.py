@@ -12,6 +12,7 @@ import pytest
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.coordinator import salvage as module
 from swarmtrain.coordinator.salvage import salvage, worth
+from swarmtrain.protocol.events import Event, load
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 
@@ -21,13 +22,19 @@ AGE = 5.0  # seconds for which agents have waited for a coordinator
 
 def events(count: int, *, moved: int = 0, nodes: tuple[str, ...] = ("a", "b", "c")) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = [
-        {"seq": seq, "t": float(seq), "kind": "note", "text": f"event {seq}"} for seq in range(1, count + 1)
+        {"seq": seq, "t": float(seq), "kind": "choice", "text": f"event {seq}"} for seq in range(1, count + 1)
     ]
     if count:
-        made[0] |= {"kind": "generation", "parts": dict.fromkeys(nodes)}
+        parts = {node: {"incarnation": node, "ranks": [], "group_rank": 0} for node in nodes}
+        made[0] |= {"kind": "generation", "generation": 1, "parts": parts, "backend": "gloo"}
+        made[0] |= {"master": {"node": "a", "address": "10.0.0.1", "port": 20_000}}
     if moved:
         made[-1] |= {"kind": "moved", "moved": moved}
     return made
+
+
+def loaded(records: list[dict[str, Any]]) -> list[Event]:
+    return [load(record) for record in records]
 
 
 async def hand_over(address: str, node: str, copy: list[dict[str, Any]]) -> None:
@@ -72,10 +79,10 @@ def test_the_copy_that_knows_most_is_gone_on_from(tmp_path: Path) -> None:
 
 
 def test_a_journal_of_before_an_earlier_move_is_no_better_for_being_longer(tmp_path: Path) -> None:
-    assert worth(events(3, moved=5)) > worth(events(9))
+    assert worth(loaded(events(3, moved=5))) > worth(loaded(events(9)))
     (tmp_path / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events(9)))
     found = salvaged(tmp_path, {"b": events(3, moved=5), "c": events(2)})
-    assert [event["kind"] for event in found] == ["generation", "note", "moved", "moved"]
+    assert [event["kind"] for event in found] == ["generation", "choice", "moved", "moved"]
 
 
 def test_one_agent_alone_is_enough_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,11 +106,11 @@ def test_a_copy_takes_each_event_once_and_in_order_and_outlives_its_agent(tmp_pa
     copy.take(made[:2])
     copy.take(made[1:3])
     copy.take(made[4:])  # the fourth is missing
-    assert [event["seq"] for event in copy.events] == [1, 2, 3]
+    assert [event.seq for event in copy.events] == [1, 2, 3]
     with path.open("a") as file:
         file.write('{"seq": 4, "torn')
     again = JournalCopy(path)
-    assert again.events == made[:3]
+    assert again.events == loaded(made[:3])
     again.take(made[3:])
     assert [event for batch in JournalCopy(path).batches() for event in batch] == made
     again.forget()
@@ -114,7 +121,7 @@ def test_a_copy_begins_anew_when_the_coordinator_does(tmp_path: Path) -> None:
     copy = JournalCopy(tmp_path / "journal.jsonl")
     copy.take(events(5))
     copy.take(events(2, moved=1))
-    assert copy.events == JournalCopy(tmp_path / "journal.jsonl").events == events(2, moved=1)
+    assert copy.events == JournalCopy(tmp_path / "journal.jsonl").events == loaded(events(2, moved=1))
 
 
 def test_a_copy_with_a_bad_line_in_it_keeps_what_follows(tmp_path: Path) -> None:
@@ -125,8 +132,8 @@ def test_a_copy_with_a_bad_line_in_it_keeps_what_follows(tmp_path: Path) -> None
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"\0\0\0\n", *lines[3:]]))
     again = JournalCopy(path)
-    assert [event["seq"] for event in again.events] == [1, 2, 3, 4, 5]
-    assert [event["kind"] for event in again.events] == ["generation", "note", "damaged", "note", "note"]
+    assert [event.seq for event in again.events] == [1, 2, 3, 4, 5]
+    assert [event.kind for event in again.events] == ["generation", "choice", "damaged", "choice", "choice"]
     assert again.age is None
 
 

@@ -17,6 +17,7 @@ from swarmtrain.coordinator.membership import decide
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.terms import Decision, Phase, Policy, View
 from swarmtrain.coordinator.words import Words
+from swarmtrain.protocol.events import GenerationFailed, GenerationFormed, StopOrdered
 from swarmtrain.wire.pulse import Activity, Source
 
 BEAT = 0.5
@@ -394,19 +395,17 @@ class World:
 
     def _check(self) -> None:
         for event in self.run.journal.events[self.seen :]:
-            if event["kind"] == "generation":
+            if isinstance(event, GenerationFormed):
                 self.excused = False
-                for name in event["parts"]:
+                for name in event.parts:
                     node = next(each for each in self.nodes if each.name == name)
-                    old = [rank for rank in node.live if rank.g != event["generation"]]
-                    assert not old, f"{name} takes part in {event['generation']} while {old} live"
-            elif event["kind"] in ("failure", "stopping") and not self.excused:
+                    old = [rank for rank in node.live if rank.g != event.generation]
+                    assert not old, f"{name} takes part in {event.generation} while {old} live"
+            elif isinstance(event, (GenerationFailed, StopOrdered)) and not self.excused:
                 moved = self.moved.get(self.run.current.generation.number, 0.0)
                 whole = all(not rank.ended for node in self.nodes for rank in node.ranks.values())
-                stands = self.clock.now - moved > 3.0 or self.run.outcome is not None
-                assert stands or not whole or not self._all_there(), (
-                    f"stopped while it trains: {event['text']}"
-                )
+                stands = self.clock.now - moved > 3.0 or self.run.state.outcome is not None
+                assert stands or not whole or not self._all_there(), f"stopped while it trains: {event.text}"
         self.seen = len(self.run.journal.events)
         trains = [g for g, when in self.moved.items() if when == self.clock.now]
         assert len(trains) <= 1 or any(self.sizes[g] == 1 for g in trains), f"{trains} train at the same time"

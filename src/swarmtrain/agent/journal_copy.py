@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from swarmtrain.wire import events
+from swarmtrain.protocol import journal
+from swarmtrain.protocol.events import Event
 from swarmtrain.wire.frames import Message
 
 _BATCH = 50  # events in one message
@@ -24,9 +25,9 @@ class JournalCopy:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._taken: float | None = None  # monotonic time at which the newest event came
-        self.events: list[Message] = []
+        self.events: list[Event] = []
         try:
-            self.events = events.read(path)
+            self.events = journal.read(path)
             data = path.read_bytes()
             if not data.endswith(b"\n"):
                 os.truncate(path, data.rfind(b"\n") + 1)
@@ -46,10 +47,10 @@ class JournalCopy:
         if self.events and fresh and fresh[0]["seq"] == 1:
             self.forget()
         lines = []
-        for event in fresh:
-            if event["seq"] == len(self.events) + 1:
-                self.events.append(event)
-                lines.append(json.dumps(event, separators=(",", ":")) + "\n")
+        for record in fresh:
+            if record["seq"] == len(self.events) + 1:
+                journal.admit(self.events, record)
+                lines.append(json.dumps(record, separators=(",", ":")) + "\n")
         if not lines:
             return
         self._taken = time.monotonic()
@@ -71,4 +72,4 @@ class JournalCopy:
     def batches(self) -> Iterator[list[Message]]:
         """The whole of it, in pieces that fit into messages."""
         for start in range(0, len(self.events), _BATCH):
-            yield self.events[start : start + _BATCH]
+            yield [event.dump() for event in self.events[start : start + _BATCH]]

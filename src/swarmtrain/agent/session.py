@@ -151,7 +151,7 @@ class Session:
             "warm": self._share.warm,
             "leaving": self.leaving,
             "journal": len(events),
-            "journal_t": events[-1]["t"] if events else 0.0,
+            "journal_t": events[-1].t if events else 0.0,
             "moved": self._moved,
         }
 

@@ -18,6 +18,7 @@ from typing import Any
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import Node, Part, worker
 from swarmtrain.agent.spawner import Life, bundle
+from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.pulse import Activity, Pulse, Source
 from swarmtrain.wire.task import Task
@@ -248,14 +249,14 @@ def _ago(now: int, moment: int) -> float | None:
     return round((now - moment) / 1e9, 4) if moment else None
 
 
-def read_error(path: Path) -> Message | None:
+def read_error(path: Path, clock: Clock = MACHINE) -> Message | None:
     """What a worker recorded of its exception, in the format of torch's ``@record``; None when it recorded none.
 
     Its time is the file's own: the format has whole seconds, too few to tell which of two ranks failed first.
     """
     try:
         message = json.loads(path.read_text(errors="replace"))["message"]
-        when = _moment(path.stat().st_mtime)
+        when = _moment(path.stat().st_mtime, clock)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if isinstance(message, str):
@@ -272,12 +273,12 @@ def read_error(path: Path) -> Message | None:
     }
 
 
-def _moment(unix: float) -> float:
+def _moment(unix: float, clock: Clock) -> float:
     """Monotonic time of a Unix time at which a worker has just written something.
 
     Should the machine's clock be set in between, it is still the time in which a process ends.
     """
-    return time.monotonic() - min(max(0.0, time.time() - unix), _ENDING)
+    return clock.monotonic() - min(max(0.0, clock.unix() - unix), _ENDING)
 
 
 def _shortened(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Iterator
 
 from swarmtrain.coordinator.clients import ClientDesk
@@ -14,7 +13,9 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
 from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.events import StrangerRefused
 from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.clock import RunClock
 from swarmtrain.wire.frames import Message
 
 # What an agent says of itself when it joins, beside what `welcome` and `tell` read.
@@ -33,7 +34,11 @@ class AgentDesk:
     def __init__(self, run: Run, clients: ClientDesk) -> None:
         self._run, self._clients = run, clients
         self._words = Words(run)
-        self._door = Door(run.ticket.token, lambda text: self._run.journal.append("refused", text))
+        self._door = Door(
+            run.ticket.token,
+            lambda text: run.journal.append(StrangerRefused(text=text)),
+            run.journal.clock.clock,
+        )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from the first byte to the last."""
@@ -55,7 +60,7 @@ class AgentDesk:
     async def _attend(self, channel: Channel, join: Message) -> None:
         run = self._run
         allowed = run.task.node_names
-        peer, is_agent = _peer(channel, join, run.journal.clock.now()), join.get("role") == "agent"
+        peer, is_agent = _peer(channel, join, run.journal.clock), join.get("role") == "agent"
         if is_agent and allowed and peer.node not in allowed:
             await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {peer.node}"})
             return
@@ -77,7 +82,7 @@ class AgentDesk:
             while (message := await channel.receive()) is not None:
                 if run.roll.peers.get(peer.node) is not peer:
                     break  # another agent has taken its place
-                peer.heard = time.monotonic()
+                peer.heard = run.journal.clock.monotonic()
                 with _understanding(peer):
                     self._hear(peer, message)
         finally:
@@ -159,7 +164,7 @@ def copied(run: Run, join: Message) -> int:
     if join["role"] != "agent":
         return 1 << 62
     count, events = int(join["journal"]), run.journal.events
-    is_same = 0 < count <= len(events) and events[count - 1]["t"] == join.get("journal_t")
+    is_same = 0 < count <= len(events) and events[count - 1].t == join.get("journal_t")
     return count if is_same and join["moved"] == run.moved else 0
 
 
@@ -172,14 +177,14 @@ def _understanding(peer: Peer) -> Iterator[None]:
         raise ChannelError(f"the agent on {peer.node} sent what makes no sense: {error!r}") from error
 
 
-def _peer(channel: Channel, join: Message, unix: float) -> Peer:
+def _peer(channel: Channel, join: Message, clock: RunClock) -> Peer:
     for name, kind in _SAID.items():
         if not isinstance(join.get(name), kind):
             raise ChannelError(f"an agent joined without saying its {name}")
-    now = time.monotonic()
+    now = clock.monotonic()
     said = {name: join[name] for name in _SAID}
-    clock = _clock(unix - said.pop("time"))
-    return Peer(**said, joined=now, channel=channel, heard=now, clock=clock)
+    offset = _clock(clock.now() - said.pop("time"))
+    return Peer(**said, joined=now, channel=channel, heard=now, clock=offset)
 
 
 def _clock(seen: float, known: float | None = None) -> float:

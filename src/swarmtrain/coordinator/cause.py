@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
+from swarmtrain.protocol.failure import Failure
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.plural import counted
 
@@ -51,35 +51,6 @@ _LAST_WORDS = re.compile(
     r"terminate called|what\(\):|Fatal Python error|\(\): |corruption|assert", re.IGNORECASE
 )
 _ABORTED = re.compile(r"^\s*what\(\):\s*(.+)$")  # what libstdc++ prints of an exception that nobody caught
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One thing that went wrong in a generation."""
-
-    kind: str  # exception, exit, signal, memory, node, start
-    node: str
-    time: float  # Unix time, on the coordinator's clock
-    summary: str  # one line
-    rank: int | None = None
-    traceback: str = ""
-    code: int | None = None
-    signal: int | None = None
-    log: list[str] = field(default_factory=list)  # the rank's last lines, when there is no traceback
-    hint: str = ""  # what a person may do about it
-
-    def sentence(self) -> str:
-        """Where it happened, and what."""
-        if not self.node:
-            return self.summary
-        if self.summary.startswith("was lost"):  # of a whole node
-            return f"{self.node} {self.summary}"
-        who = self.node if self.rank is None else f"rank {self.rank} on {self.node}"
-        return f"{who}: {self.summary}"
-
-    def dump(self) -> dict[str, Any]:
-        """As it goes into the journal and the status document."""
-        return asdict(self)
 
 
 def worker_failure(state: Message, rank: int, node: str, exit: str, clock: float) -> Failure:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -19,8 +18,9 @@ from swarmtrain.coordinator.errands import Errands
 from swarmtrain.coordinator.output import Filter, Line, Reader, in_order, tail
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Outcome, Phase
+from swarmtrain.coordinator.terms import Phase
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
+from swarmtrain.protocol.events import Ended, Outcome, remark
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.plural import counted, plural
@@ -37,9 +37,9 @@ class ClientDesk:
     """Serves clients; one instance a coordinator."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self._run, self._now = run, run.journal.clock.monotonic
         self.connected = 0
-        self.asked = time.monotonic()  # when a client last asked, or took an answer
+        self.asked = self._now()  # when a client last asked, or took an answer
         errands = Errands(run)
         self._operations: dict[str, Callable[[Message, Channel], AsyncIterator[Message]]] = {
             "status": self._status,
@@ -66,7 +66,7 @@ class ClientDesk:
         self.connected += 1
         try:
             while (request := await channel.receive()) is not None:
-                self.asked = time.monotonic()
+                self.asked = self._now()
                 await self._answer(channel, request)
         except (ChannelError, ConnectionError):
             pass  # a client that goes away or speaks nonsense is its own affair
@@ -81,7 +81,7 @@ class ClientDesk:
                 raise RequestError(f"this coordinator knows no operation {name!r}")
             async for reply in self._operations[name](request, channel):
                 await channel.send(reply)
-                self.asked = time.monotonic()
+                self.asked = self._now()
         except SwarmtrainError as error:
             await channel.send({"error": error.message, "hint": error.hint, "exit": error.exit_code})
         except (KeyError, TypeError, ValueError, OSError) as error:
@@ -98,8 +98,8 @@ class ClientDesk:
         seen = request.get("after", 0)
         async for _ in self._beats(bool(request.get("follow"))):
             for event in self._run.journal.events[seen:]:
-                seen = event["seq"]
-                yield {"event": event}
+                seen = event.seq
+                yield {"event": event.dump()}
         yield {"done": {}}
 
     async def _metrics(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
@@ -150,22 +150,22 @@ class ClientDesk:
         shown = 0.0
         unfinished = self._unfinished(request, Filter())
         async for _ in self._beats(True):
-            for event in [e for e in self._run.journal.events[seen:] if e["kind"] != "ended"]:
-                seen = event["seq"]
-                yield {"event": event}
+            for event in [e for e in self._run.journal.events[seen:] if not isinstance(e, Ended)]:
+                seen = event.seq
+                yield {"event": event.dump()}
             if output:
                 for lines in _batches(reader.lines()):
                     yield {"lines": lines}
                 for reply in unfinished():
                     yield reply
-            if time.monotonic() - shown > _STATUS_SECONDS:
-                shown = time.monotonic()
+            if self._now() - shown > _STATUS_SECONDS:
+                shown = self._now()
                 yield {"status": status(self._run)}
         if output:
             for lines in _batches(reader.rest()):
                 yield {"lines": lines}
         for event in self._run.journal.events[seen:]:
-            yield {"event": event}
+            yield {"event": event.dump()}
         yield {"status": status(self._run), "done": {}}
 
     def _unfinished(self, request: Message, wanted: Filter) -> Callable[[], Iterator[Message]]:
@@ -238,7 +238,8 @@ class ClientDesk:
             raise RequestError(f"a client writes no event of kind {kind!r}", f"kinds: {', '.join(_NOTES)}")
         if self._run.phase is Phase.ENDED:
             raise ClusterError(f"{self._run.ticket.run} has ended: its journal is closed")
-        yield {"event": self._run.journal.append(kind, text[:_LONGEST_NOTE]), "done": {}}
+        event = self._run.journal.append(remark(kind, text[:_LONGEST_NOTE]))
+        yield {"event": event.dump(), "done": {}}
 
 
 def _filter(request: Message, now: float) -> Filter:

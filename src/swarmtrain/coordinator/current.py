@@ -7,19 +7,31 @@ The run (run.py) decides what becomes of it.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from swarmtrain.coordinator.cause import Failure, early_end, is_consequence, is_timeout, root_cause
-from swarmtrain.coordinator.chronicle import signature
-from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.healing import EARLY_SECONDS, Attempt
+from swarmtrain.coordinator.cause import describe_exit, early_end, is_consequence, is_timeout, root_cause
+from swarmtrain.coordinator.healing import EARLY_SECONDS
+from swarmtrain.coordinator.incident_log import signature
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.peers import Peer, Worker
 from swarmtrain.coordinator.roll import Roll
 from swarmtrain.coordinator.stall import Finding, Stall, outlook
+from swarmtrain.coordinator.state import RunState
 from swarmtrain.coordinator.vitals import Vitals
+from swarmtrain.protocol import codec
+from swarmtrain.protocol.events import (
+    Attempt,
+    GenerationFailed,
+    PauseAsked,
+    StallSeen,
+    StopOrder,
+    StopOrdered,
+    StragglerSeen,
+    Warned,
+    WorkersStarted,
+)
+from swarmtrain.protocol.failure import Failure
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.plural import plural
 from swarmtrain.wire.pulse import Activity
@@ -36,47 +48,37 @@ class Pausing(NamedTuple):
     why: str
 
 
-class Before(NamedTuple):
-    """What a coordinator before this one knew of the current generation."""
-
-    began: int | None = None  # the step that it went on from
-    step: int | None = None  # its last
-
-
 class Current:
-    """The current generation while it lives.
+    """The current generation while it lives: what its agents tell, and timers; the rest is in the journal's state.
 
     Args:
+        journal: in whose state it is the newest generation.
         roll: the agents, of which some are its members.
-        state: of its workers, as far as is known.
 
     Attributes:
-        formed: monotonic time of its start.
-        began: all of its workers have been seen running.
-        failures: what it does not survive, in the order in which it was heard of.
-        failed_at: monotonic time of the first of them.
-        order: what its members were last told about stopping.
+        workers: by rank.
         stopping_until: monotonic time from which members that do not report their workers' end are left out.
     """
 
-    def __init__(self, generation: Generation, journal: Journal, roll: Roll, state: str = "starting") -> None:
-        self.generation = generation
-        self._journal, self._roll = journal, roll
-        self.workers = generation.workers(state)
+    def __init__(self, journal: Journal, roll: Roll) -> None:
+        self._journal, self._roll, self._now = journal, roll, journal.clock.monotonic
+        self.generation = journal.state.generation
+        self.workers = _workers(journal.state)
         self.vitals = Vitals(len(self.workers))
         self.stall = Stall()
-        self.formed = time.monotonic()
-        self.began = False
-        self.failures: list[Failure] = []
-        self.failed_at = 0.0
         self.pausing: Pausing | None = None
-        self.order: Message = {}
         self.stopping_until = 0.0
-        self.before = Before()
+        if journal.state.stopping is not None:
+            self.stopping_until = self._now() + journal.state.stopping.order.grace + SETTLE
         self._slow: set[int] = set()  # ranks that were named as stragglers
         self._left: float | None = None
 
     # ---- what it is ------------------------------------------------------------------------------------------
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """What it does not survive, in the order in which it was heard of."""
+        return self._journal.state.failures
 
     def takes_part(self, node: str) -> bool:
         """Whether a node is one of its members."""
@@ -100,7 +102,7 @@ class Current:
         if self.paused() or not workers or not all(each.done or each.rank in ending for each in workers):
             self._left = None
         elif self._left is None:
-            self._left = time.monotonic()
+            self._left = self._now()
         return self._left
 
     def paused(self) -> bool:
@@ -110,12 +112,14 @@ class Current:
     def began_at(self) -> int | None:
         """The step that it went on from; None where nobody tells."""
         known = self.vitals.resumed()
-        return known if known is not None else self.before.began
+        stopping = self._journal.state.stopping
+        return stopping.began if known is None and stopping is not None else known
 
     def step(self) -> int | None:
         """Its last step; None where nobody counts them."""
         known = self.vitals.step()
-        return known if known is not None else self.before.step
+        stopping = self._journal.state.stopping
+        return stopping.step if known is None and stopping is not None else known
 
     def stepped(self) -> float | None:
         """Unix time of its last step; None before the first, or where steps are unknown."""
@@ -127,11 +131,10 @@ class Current:
 
         Where nobody tells of steps, it is enough that the workers have run for a while.
         """
-        begun = self.vitals.begun()
-        started = self._journal.last("started") if self.began else None
-        if begun is None and started is not None and self.vitals.step() is None:
-            since = self._journal.clock.moment(started["t"])
-            return since if time.monotonic() - since >= EARLY_SECONDS else None
+        begun, state = self.vitals.begun(), self._journal.state
+        if begun is None and state.began and state.started is not None and self.vitals.step() is None:
+            since = self._journal.clock.moment(state.started)
+            return since if self._now() - since >= EARLY_SECONDS else None
         return begun
 
     def attempt(self, lease: float, evidence: Callable[[Failure], Failure]) -> Attempt:
@@ -143,6 +146,7 @@ class Current:
         """
         losses = [self._loss(peer) for peer in self._roll.missing(self.generation, lease)]
         cause = root_cause([evidence(each) for each in (*self.failures, *losses)])[0]
+        state = self._journal.state
         return Attempt(
             generation=self.generation.number,
             kind=cause.kind,
@@ -151,18 +155,17 @@ class Current:
             rank=cause.rank,
             began=self.began_at(),
             step=self.step(),
-            seconds=round(self.failed_at - self.formed, 3),
-            ended=self.failed_at,
+            seconds=round(state.failed_at - state.formed, 3),
+            ended=state.failed_at,
         )
 
     # ---- what befalls it -------------------------------------------------------------------------------------
 
     def worker_runs(self) -> None:
         """One more worker runs."""
-        if not self.began and all(worker.state == "running" for worker in self.workers.values()):
-            self.began = True
+        if not self._journal.state.began and all(each.state == "running" for each in self.workers.values()):
             count = plural(len(self.workers), "the worker has", f"all {len(self.workers)} workers")
-            self._journal.append("started", f"{count} started")
+            self._journal.append(WorkersStarted(text=f"{count} started"))
 
     def moved(self, now: float) -> None:
         """A step was made. Says once which rank slows the others down; nothing is done about it."""
@@ -171,17 +174,14 @@ class Current:
         if found is not None and found.rank not in self._slow:
             self._slow.add(found.rank)
             node = self.workers[found.rank].node
-            self._journal.append("straggler", f"{node}: {found.reason}", rank=found.rank, node=node)
+            self._journal.append(StragglerSeen(text=f"{node}: {found.reason}", rank=found.rank, node=node))
 
     def fail(self, failure: Failure) -> None:
         """Something failed that it does not survive."""
-        if not self.failures:
-            self.failed_at = time.monotonic()
-        self.failures.append(failure)
         text = failure.sentence()
         if is_consequence(failure):
             text = f"rank {failure.rank} on {failure.node} lost touch with another rank"
-        self._journal.append("failure", text, failure=failure.dump())
+        self._journal.append(GenerationFailed(text=text, failure=failure))
         self.look_for_early_ends()
         if is_timeout(failure) and self.stall.looked is not None:
             self._blame_for_the_stall()
@@ -190,7 +190,7 @@ class Current:
         """The group's own timeout is raised on those that waited: the one they waited for was seen before."""
         finding = self.stall.find(self.vitals.beats, self.workers)
         if finding.rank is not None and all(each.kind != "hang" for each in self.failures):
-            self.fail(self._hang(time.monotonic() - (self.vitals.stepped() or 0.0), finding))
+            self.fail(self._hang(self._now() - (self.vitals.stepped() or 0.0), finding))
 
     def look_for_early_ends(self) -> None:
         """Whether ranks break because another has ended well, which nobody saw as a failure."""
@@ -209,7 +209,7 @@ class Current:
         """
         if worker.code != 0:
             text = f"rank {worker.rank} on {worker.node}: {worker.exit} after its last line of code: its work was done"
-            self._journal.append("warning", text, rank=worker.rank, node=worker.node)
+            self._journal.append(Warned(text=text, rank=worker.rank, node=worker.node))
         if not self.over():
             return
         for each in self.workers.values():
@@ -233,9 +233,10 @@ class Current:
         peer.idle = True
         if peer.channel is not None:
             peer.hang_up()
-            peer.gone = time.monotonic()
+            peer.gone = self._now()
         if was_over:
-            self._journal.append("warning", f"{failure.sentence()}, after its work was done", node=peer.node)
+            text = f"{failure.sentence()}, after its work was done"
+            self._journal.append(Warned(text=text, node=peer.node))
         else:
             self.fail(failure)
 
@@ -262,11 +263,12 @@ class Current:
             limit: seconds without any sign of life after which they hang; None where a person has set how long.
             saves: the program takes snapshots.
         """
-        now = time.monotonic()
+        now = self._now()
         quiet = now - (self.vitals.stepped() or 0.0)
         finding = self.stall.find(self.vitals.beats, self.workers)
         then = outlook(self.vitals.alive(), now, quiet, limit, saves or self.stall.halted())
-        self._journal.append("stall", f"no step for {quiet:.0f} s: {finding.text}{then}", rank=finding.rank)
+        text = f"no step for {quiet:.0f} s: {finding.text}{then}"
+        self._journal.append(StallSeen(text=text, rank=finding.rank))
 
     def slept(self, seconds: float) -> None:
         """This process was frozen for so long, so nothing of that time counts."""
@@ -280,7 +282,7 @@ class Current:
     def _loss(self, peer: Peer, why: str = "") -> Failure:
         """The loss of a member, at the time of its last word."""
         silent_since = peer.gone if peer.gone is not None else peer.heard
-        when = self._journal.clock.unix(min(silent_since, time.monotonic()))
+        when = self._journal.clock.unix(min(silent_since, self._now()))
         words = self.generation.rank_words(peer.node)
         if not why and peer.gone is not None:
             why = "its connection closed and it did not come back"
@@ -300,19 +302,21 @@ class Current:
 
     def look(self) -> None:
         """Ask what every worker does, since no step is made."""
-        self.stall.looked = time.monotonic()
+        self.stall.looked = self._now()
         for node in self.generation.parts:
             self._roll.peers[node].post({"stacks": {"g": self.generation.number}})
 
     def pause(self, why: str) -> None:
         """The workers save and leave."""
-        self.pausing = Pausing(time.monotonic() + PAUSE_SECONDS, why)
-        self._journal.append("pausing", f"the group changes, since {why}: the workers save and leave")
+        self.pausing = Pausing(self._now() + PAUSE_SECONDS, why)
+        text = f"the group changes, since {why}: the workers save and leave"
+        self._journal.append(PauseAsked(text=text))
         self._roll.post(self.pause_order())
 
     def unpause(self) -> None:
         """They did not, and go on."""
-        self._journal.append("warning", f"the workers did not pause within {PAUSE_SECONDS:.0f} s: they go on")
+        text = f"the workers did not pause within {PAUSE_SECONDS:.0f} s: they go on"
+        self._journal.append(Warned(text=text))
         self.pausing = None
         self._roll.post(self.pause_order())
 
@@ -327,12 +331,32 @@ class Current:
             grace: seconds until those that are left are killed.
             how: ``term``, ``save`` or ``kill``, as `agent.workers.Workers.stop` takes it.
         """
-        order = {"g": self.generation.number, "grace": grace, "how": how}
+        order = StopOrder(self.generation.number, grace, how)
         text = f"stopping generation {self.generation.number}: {why}"
-        self._journal.append("stopping", text, order=order, began=self.began_at(), step=self.step())
-        self.stops(order)
-        self._roll.post({"stop": order})
+        self._journal.append(StopOrdered(text=text, order=order, began=self.began_at(), step=self.step()))
+        self.stopping_until = self._now() + grace + SETTLE
+        self._roll.post(self.stop_order())
 
-    def stops(self, order: Message) -> None:
-        """The workers were told to end."""
-        self.order, self.stopping_until = order, time.monotonic() + order["grace"] + SETTLE
+    def stop_order(self) -> Message:
+        """What its members were told about stopping."""
+        stopping = self._journal.state.stopping
+        assert stopping is not None, "its workers were told to end"
+        return {"stop": codec.dump(stopping.order)}
+
+
+def _workers(state: RunState) -> dict[int, Worker]:
+    """Those of the newest generation, as far as the journal knows: the rest is told again when agents join again."""
+    if state.workers:
+        return {worker.rank: Worker(**vars(worker)) for worker in state.workers}
+    running = "running" if state.began else "starting"
+    workers = {
+        rank: Worker(rank, local_rank, node, running)
+        for node, part in state.generation.parts.items()
+        for local_rank, rank in enumerate(part.ranks)
+    }
+    for failure in state.failures:
+        if failure.rank in workers and failure.kind != "hang":  # or its agent would say it again
+            worker = workers[failure.rank]
+            worker.state, worker.code = "exited", failure.code
+            worker.exit = describe_exit(failure.code, failure.signal)
+    return workers

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 
 from swarmtrain.errors import ChannelError, in_short
 from swarmtrain.wire.channel import OPENING_SECONDS, Channel, accept
+from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.frames import Message
 
 _AT_THE_DOOR = 64  # connections that may be proving themselves at one time
@@ -28,10 +28,13 @@ class Door:
 
     Args:
         tell: is told once that somebody was turned away.
+        clock: of this machine.
     """
 
-    def __init__(self, token: str, tell: Callable[[str], object] = lambda text: None) -> None:
-        self._token, self._tell = token, tell
+    def __init__(
+        self, token: str, tell: Callable[[str], object] = lambda text: None, clock: Clock = MACHINE
+    ) -> None:
+        self._token, self._tell, self._clock = token, tell, clock
         self._waiting: dict[Channel, str] = {}  # and their addresses, the oldest first
         self._refused = 0  # since this was last said
         self._said: float | None = None  # monotonic time of that
@@ -75,7 +78,7 @@ class Door:
     def refuse(self, channel: Channel, error: Exception) -> None:
         """Say who was turned away and why; of many, once a minute how many they were."""
         self._refused += 1
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._said is not None and now - self._said < _QUIET_SECONDS:
             return
         who = channel.address or "a local process"

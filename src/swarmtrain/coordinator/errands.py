@@ -126,12 +126,11 @@ class Errands:
     def _nodes(self) -> set[str]:
         """Every node that has taken part, or is to."""
         run = self._run
-        joined = (event["node"] for event in run.journal.all("joined"))
         return {
             *run.roll.peers,
             *run.task.node_names,
             *(worker.node for worker in run.current.workers.values()),
-            *joined,
+            *run.state.joined,
         }
 
     def _peer(self, node: str) -> Peer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from swarmtrain.protocol.events import Attempt
 from swarmtrain.wire.plural import plural
 
 EARLY_SECONDS = 60.0  # a program of unknown steps that fails sooner has not begun its work
@@ -28,35 +29,6 @@ class Restart:
     enabled: bool = True
     limit: int = 10  # failures within the window that are healed
     window: float = 3600.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """How one generation failed.
-
-    Attributes:
-        kind: of its root cause, as in `cause.Failure`.
-        signature: the root cause in words that are the same when the same thing happens again.
-        began: the step it went on from; None when nobody told.
-        step: the last step it made; None when it made none, or nobody told.
-        seconds: from its start to its failure.
-        ended: when it failed.
-    """
-
-    generation: int
-    kind: str
-    signature: str
-    node: str = ""
-    rank: int | None = None
-    began: int | None = None
-    step: int | None = None
-    seconds: float = 0.0
-    ended: float = 0.0
-
-    @property
-    def progressed(self) -> bool:
-        """Whether it made steps of its own."""
-        return self.step is not None and self.step > (self.began or 0)
 
 
 @dataclass(frozen=True)

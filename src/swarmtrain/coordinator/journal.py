@@ -1,20 +1,20 @@
 """The journal: the append-only record of what happened to a run, from which every screen is drawn.
 
-One event a line: ``seq`` (from 1), ``t`` (Unix time, by the run's own clock), ``kind``, ``text`` (a sentence for
-people) and what the kind needs. Each is on disk before anybody is told of it.
+One event a line: its number, its time by the run's own clock, its kind, a sentence for people and what the kind needs.
+Each is on disk, and has changed the run's state, before anybody is told of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from swarmtrain.wire.clock import Clock
-from swarmtrain.wire.events import Event, admit
+from swarmtrain.coordinator.state import RunState, replay
+from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.events import VERSION, ClockOrigin, E, Event, Submitted
+from swarmtrain.protocol.journal import admit
+from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.records import Records
-
-__all__ = ["Event", "Journal"]
 
 
 class Journal:
@@ -22,42 +22,70 @@ class Journal:
 
     Args:
         path: the file; what it already holds is read.
+        clock: of this machine.
         on_event: called with every event that is appended.
+        archive: nobody leads the run any more.
 
     Attributes:
+        state: what the events amount to.
         clock: by which the whole run counts time.
         damage: what the disk has damaged, in a sentence; empty where nothing is.
+
+    Raises:
+        ClusterError: it was written by a newer version.
     """
 
-    def __init__(self, path: Path, on_event: Callable[[Event], None] = lambda event: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock = MACHINE,
+        on_event: Callable[[Event], None] = lambda event: None,
+        *,
+        archive: bool = False,
+    ) -> None:
         self._on_event = on_event
         self.events: list[Event] = []
-        self._records = Records(path, lambda event: admit(self.events, event))
-        self.clock = Clock.of(self.events)
+        self._records = Records(path, lambda record: admit(self.events, record))
         self.damage = self._records.damage
+        try:
+            _check_version(self.events)
+        except ClusterError:
+            self.close()
+            raise
+        self.state: RunState = replay(self.events).abandoned() if archive else replay(self.events)
+        kept = self.state.clock
+        self.clock = RunClock.after(self.state.last, clock, boot=kept.boot, epoch=kept.epoch)
 
-    def append(self, kind: str, text: str, **fields: Any) -> Event:
-        """Write an event and return it."""
-        event: Event = {
-            "seq": len(self.events) + 1,
-            "t": self.clock.now(),
-            "kind": kind,
-            "text": text,
-            **fields,
-        }
-        self._records.append(event, sync=True)
-        self.events.append(event)
-        self._on_event(event)
-        return event
+    def append(self, event: E) -> E:
+        """Write an event; returned as it stands there, with its number and its time."""
+        numbered = event.numbered(len(self.events) + 1, self.clock.now())
+        self._records.append(numbered.dump(), sync=True)
+        self.events.append(numbered)
+        self.state = self.state.apply(numbered)
+        self._on_event(numbered)
+        return numbered
 
-    def last(self, kind: str) -> Event | None:
+    def origin(self) -> ClockOrigin:
+        """By what clock it is kept, for whoever goes on with it."""
+        return ClockOrigin(self.clock.clock.boot(), self.clock.epoch)
+
+    def last(self, kind: type[E]) -> E | None:
         """The newest event of a kind."""
-        return next((event for event in reversed(self.events) if event["kind"] == kind), None)
+        return next((event for event in reversed(self.events) if isinstance(event, kind)), None)
 
-    def all(self, kind: str) -> list[Event]:
+    def all(self, kind: type[E]) -> list[E]:
         """Every event of a kind, oldest first."""
-        return [event for event in self.events if event["kind"] == kind]
+        return [event for event in self.events if isinstance(event, kind)]
 
     def close(self) -> None:
         """Close the file."""
         self._records.close()
+
+
+def _check_version(events: list[Event]) -> None:
+    version = max((event.version for event in events[:1] if isinstance(event, Submitted)), default=0)
+    if version > VERSION:
+        raise ClusterError(
+            f"the journal of this run has format {version}, and this version of swarmtrain reads up to {VERSION}",
+            "use the version that the run was started with, or a newer one",
+        )

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -98,20 +97,21 @@ async def _until_ended(run: Run) -> float:
     """Until the run is over; the monotonic time of its end."""
     while run.phase is not Phase.ENDED:
         await asyncio.sleep(_LOOK_SECONDS)  # the bell rings for every line of output
-    ended = run.journal.last("ended")
+    ended = run.state.ended
     assert ended is not None, "a run that has ended says so in its journal"
-    return run.journal.clock.moment(ended["t"])
+    return run.journal.clock.moment(ended)
 
 
 async def _until_let_go(run: Run, clients: ClientDesk) -> None:
     """Until the run has been over for long enough, and nobody has asked of late."""
-    began, linger = time.monotonic(), run.task.linger
+    now = run.journal.clock.monotonic
+    began, linger = now(), run.task.linger
     ended = await _until_ended(run)
     while True:
         due = max(ended + linger, max(began, clients.asked) + min(linger, _ASKED_SECONDS))
-        if time.monotonic() >= due:
+        if now() >= due:
             return
-        await asyncio.sleep(due - time.monotonic())
+        await asyncio.sleep(due - now())
 
 
 async def _vanish(socket: Path, clients: ClientDesk) -> None:
@@ -126,10 +126,11 @@ async def _vanish(socket: Path, clients: ClientDesk) -> None:
 async def _until_left(run: Run, clients: ClientDesk) -> None:
     """Until the run is over, its agents have gone and nobody asks; who only stands there is not waited for long."""
     await _until_ended(run)
-    limit = time.monotonic() + _LEAVE_SECONDS
-    while time.monotonic() < max(limit, clients.asked + run.task.linger):
+    now = run.journal.clock.monotonic
+    limit = now() + _LEAVE_SECONDS
+    while now() < max(limit, clients.asked + run.task.linger):
         agents = any(peer.channel is not None for peer in run.roll.peers.values())
-        late = time.monotonic() > limit
+        late = now() > limit
         if not clients.connected and (late or not agents):
             return
         await asyncio.sleep(5.0 if late else 0.2)

@@ -23,7 +23,6 @@ from swarmtrain.coordinator.terms import (
     Formation,
     Lose,
     Member,
-    Outcome,
     Pause,
     Phase,
     Policy,
@@ -33,6 +32,7 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
+from swarmtrain.protocol.events import Outcome
 from swarmtrain.wire.plural import counted, plural
 
 _SAY = 1.0  # seconds in which an agent that has joined says whether it can do its part

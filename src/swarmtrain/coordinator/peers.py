@@ -8,6 +8,7 @@ from typing import Any
 
 from swarmtrain.coordinator.cause import describe_exit
 from swarmtrain.coordinator.terms import Member
+from swarmtrain.protocol.events import FinalWorker, NodeJoined
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.frames import Message
 
@@ -56,6 +57,10 @@ class Worker:
         """As it stands in the status document."""
         return dict(vars(self))
 
+    def final(self) -> FinalWorker:
+        """As the end of the run leaves it."""
+        return FinalWorker(**vars(self))
+
 
 @dataclass
 class Peer:
@@ -103,12 +108,25 @@ class Peer:
             leaving=self.leaving,
             gone=self.gone,
             settles=self.settles,
+            incarnation=self.incarnation,
+            backend=self.backend,
         )
 
-    def identity(self) -> dict[str, Any]:
-        """What the journal keeps of it when it joins."""
-        keys = ("node", "node_id", "incarnation", "address", "interface", "gpus")
-        return {key: getattr(self, key) for key in keys}
+    def joins(self, text: str) -> NodeJoined:
+        """The event of its joining.
+
+        Args:
+            text: of the event.
+        """
+        return NodeJoined(
+            text=text,
+            node=self.node,
+            node_id=self.node_id,
+            incarnation=self.incarnation,
+            address=self.address,
+            interface=self.interface,
+            gpus=self.gpus,
+        )
 
     def renew(self, said: Peer) -> None:
         """It has joined again: what it says now counts, but that it leaves is never taken back."""

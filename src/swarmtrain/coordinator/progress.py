@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from swarmtrain.protocol.events import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
 from swarmtrain.wire.records import Record, Records, parse
 
 Metric = Record
@@ -23,14 +23,14 @@ class Progress:
     def __init__(
         self,
         path: Path,
-        on_trouble: Callable[[str, str, str], None] = lambda *_: None,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float],
+        on_trouble: Callable[[type[Remark], str, str], None] = lambda *_: None,
     ) -> None:
         """Args:
         path: the file; what it already holds is read.
-        on_trouble: called with a kind, a node and a sentence when a node's snapshots fail, and when they no
-            longer do.
         now: Unix time by the run's clock.
+        on_trouble: called with a kind of event, a node and a sentence when a node's snapshots fail, and when they no
+            longer do.
         """
         self._now, self._on_trouble = now, on_trouble
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
@@ -92,18 +92,18 @@ class Progress:
             if self._failing.get(node) != why:
                 self._failing[node] = why
                 self._on_trouble(
-                    "snapshot_failed", node, f"{why}; training goes on, with the snapshots there are"
+                    SnapshotFailed, node, f"{why}; training goes on, with the snapshots there are"
                 )
         elif kind == "snapshot_skipped":
             self._skipped[node] = step
             if node not in self._failing:
                 self._failing[node] = f"the disk is too slow for that of step {step}"
                 text = f"the snapshot of step {step} is left out, as the last one is still being written"
-                self._on_trouble("snapshot_skipped", node, f"{text}; training goes on")
+                self._on_trouble(SnapshotSkipped, node, f"{text}; training goes on")
         elif kind == "snapshot" and step > self._skipped.get(node, -1):
             self._skipped.pop(node, None)
             if self._failing.pop(node, None) is not None:
-                self._on_trouble("snapshot_again", node, "snapshots can be written again")
+                self._on_trouble(SnapshotsAgain, node, "snapshots can be written again")
 
     def close(self) -> None:
         """Close the file."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-
 from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.journal import Event, Journal
+from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.wire.frames import Message
 
@@ -24,8 +21,8 @@ class Roll:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.peers: dict[str, Peer] = {}
-        self._names: dict[tuple[str, str], str] = {}  # what agents are called, by their id and own name
-        self._replaced: set[str] = set()  # incarnations in whose place another agent has joined
+        # What agents are called, by their id and own name: as the journal knows, and as it has not been told yet.
+        self._names = dict(journal.state.names)
 
     # ---- names and places ------------------------------------------------------------------------------------
 
@@ -45,24 +42,41 @@ class Roll:
         """An agent takes the place of its name; whoever had it before does not get it back."""
         before = self.peers.get(peer.node)
         if before is not None:
-            self._replaced.add(before.incarnation)
             before.hang_up()
         self.peers[peer.node] = peer
 
     def replaced(self, peer: Peer) -> bool:
         """Whether another agent has joined in this one's place: two of them would replace each other for ever."""
-        return peer.incarnation in self._replaced
+        return peer.incarnation in self._journal.state.replaced
 
-    def recall(self, joined: Iterable[Event]) -> None:
-        """The names that agents got, and which of them were replaced, by the events of their joining."""
-        newest: dict[str, str] = {}
-        for event in joined:
-            node, incarnation = event["node"], event["incarnation"]
-            for asked in (node, node.rpartition("-")[0]):
-                self._names.setdefault((event["node_id"], asked), node)
-            if newest.get(node, incarnation) != incarnation:
-                self._replaced.add(newest[node])
-            newest[node] = incarnation
+    def expect(self, generation: Generation, gone: float) -> None:
+        """A coordinator that is started again expects the agents of a generation back.
+
+        What the journal has lost of one, because the disk has damaged it, its agent says anew.
+
+        Args:
+            gone: monotonic time from which their lease counts.
+        """
+        joined = self._journal.state.joined
+        for node, part in generation.parts.items():
+            known = joined.get(node)
+            self.peers[node] = Peer(
+                node=node,
+                node_id=known.node_id if known is not None else "",
+                incarnation=part.incarnation,
+                slot=0,
+                workers=len(part.ranks),
+                address=known.address if known is not None else "",
+                interface=known.interface if known is not None else "",
+                why="",
+                port=0,
+                joined=0.0,
+                gone=gone,
+                heard=gone,
+                generation=generation.number,
+                idle=False,
+                drained=False,
+            )
 
     # ---- who is there ----------------------------------------------------------------------------------------
 
@@ -72,7 +86,7 @@ class Roll:
         Args:
             lease: seconds of silence that count.
         """
-        now = time.monotonic()
+        now = self._journal.clock.monotonic()
         return [
             peer
             for peer in self.peers.values()
@@ -82,7 +96,7 @@ class Roll:
 
     def drop_the_silent(self) -> None:
         """Give up the connections on which nothing comes any more."""
-        now = time.monotonic()
+        now = self._journal.clock.monotonic()
         for peer in self.peers.values():
             if peer.channel is not None and now - peer.heard > SILENCE:
                 peer.channel.abort()
@@ -112,4 +126,4 @@ class Roll:
         while peer.channel is not None and peer.copied < len(events):
             batch = events[peer.copied : peer.copied + _BATCH]
             peer.copied += len(batch)
-            peer.post({"journal": batch})
+            peer.post({"journal": [event.dump() for event in batch]})

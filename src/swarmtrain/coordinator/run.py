@@ -1,19 +1,16 @@
 """One run: what people want of it, and what is decided. Decisions are membership.decide's; here they are carried out.
 
-What its agents say comes in by words.py. Its generation is in current.py, its agents are in roll.py, and what a
-coordinator before this one knew is in rebuild.py.
+What it is for good stands in its journal, and changes by events alone (state.py). What its agents say comes in by
+words.py. Its generation is in current.py, and its agents are in roll.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
-from typing import Any
 
-from swarmtrain.coordinator import stall
-from swarmtrain.coordinator.cause import Failure, advice, root_cause, with_evidence
-from swarmtrain.coordinator.chronicle import Chronicle, Incident
+from swarmtrain.coordinator import incident_log, stall
+from swarmtrain.coordinator.cause import advice, root_cause, with_evidence
 from swarmtrain.coordinator.current import SETTLE, Current
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import left_out
@@ -23,9 +20,9 @@ from swarmtrain.coordinator.output import Filter, OutputStore, tail
 from swarmtrain.coordinator.peers import Bell
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.progress import Progress
-from swarmtrain.coordinator.rebuild import rebuild
 from swarmtrain.coordinator.roll import Roll
 from swarmtrain.coordinator.standstill import auto_hang
+from swarmtrain.coordinator.state import RunState
 from swarmtrain.coordinator.terms import (
     End,
     Form,
@@ -33,7 +30,6 @@ from swarmtrain.coordinator.terms import (
     Hang,
     Look,
     Lose,
-    Outcome,
     Pause,
     Phase,
     Policy,
@@ -43,6 +39,23 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
+from swarmtrain.protocol.events import (
+    VERSION,
+    Chosen,
+    CoordinatorStarted,
+    Ended,
+    Event,
+    Incident,
+    NodeLeftOut,
+    Outcome,
+    Remark,
+    ResizeAsked,
+    StopAsked,
+    Submitted,
+    Warned,
+)
+from swarmtrain.protocol.failure import Failure
+from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.task import Task, Ticket
 
@@ -51,59 +64,75 @@ RESTART_GRACE = 0.15  # the same where one does: enough for the first failure to
 PAUSE_AGAIN = 120.0  # seconds until workers that did not pause are asked again
 NUMBERS_LEFT = 100  # generations for a coordinator that was replaced by this one, and may live on unheard
 ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
+RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
+RECOVERY_MOVED = 10.0  # the same where every agent that can has just handed over what it knew
 
 
 class Run:
-    """The state of a run, rebuilt from its journal when the coordinator starts again.
+    """A run and whoever takes part in it. A coordinator that is started again goes on from the journal.
 
     Args:
         archive: nobody leads the run any more; it is looked at, and concluded where nobody has.
         moved: how often its coordinator has begun on another machine.
+        clock: of this machine.
 
     Attributes:
         current: the generation that runs now, or ran last.
         roll: its agents.
         deadline: monotonic time by which enough of them must have gathered.
-        wanted: how many nodes a person wants; None: nobody has said.
-        causes: of its failure, the root cause first.
     """
 
     def __init__(
-        self, task: Task, ticket: Ticket, place: Place, *, archive: bool = False, moved: int = 0
+        self,
+        task: Task,
+        ticket: Ticket,
+        place: Place,
+        *,
+        archive: bool = False,
+        moved: int = 0,
+        clock: Clock = MACHINE,
     ) -> None:
         self.task, self.ticket, self.place = task, ticket, place
         self.archive, self.moved = archive, moved
         self.policy = Policy.of(task, place.node)
         self.bell = Bell()
         self._loading = True  # the files of a coordinator before this one are being read
-        self.journal = Journal(place.path / "journal.jsonl", lambda event: self._published())
+        self.journal = Journal(place.path / "journal.jsonl", clock, self._published, archive=archive)
         self.output = OutputStore(place.path / "output.jsonl")
         self.progress = Progress(
-            place.path / "metrics.jsonl", self._trouble_with_snapshots, self.journal.clock.now
+            place.path / "metrics.jsonl", self.journal.clock.now, self._trouble_with_snapshots
         )
         self._loading = False
-        self.chronicle = Chronicle(self.journal)
+        self._now = self.journal.clock.monotonic
         self.roll = Roll(self.journal)
         again = bool(self.journal.events)
-        past = rebuild(self.journal, self.chronicle, self.roll, archive=archive, moved=moved > 0)
-        self.current = past.current
-        self.phase, self.outcome = past.phase, past.outcome
-        self.reason, self.causes = past.reason, past.causes
-        self.stop_asked, self.wanted, self._not_before = past.stop_asked, past.wanted, past.not_before
-        self.deadline = time.monotonic() + task.join_deadline
+        self.current = Current(self.journal, self.roll)
+        if self.phase in (Phase.RUNNING, Phase.STOPPING):
+            self.roll.expect(self.current.generation, self._now() + (RECOVERY_MOVED if moved else RECOVERY))
+        self.deadline = self._now() + task.join_deadline
         self._no_pause_before = 0.0
         self._logs: dict[int, tuple[int, int, list[str]]] = {}  # by rank: generation, bytes known, last lines
-        self._looked_at_clock = time.monotonic()
+        self._looked_at_clock = self._now()
         self._alarm: asyncio.TimerHandle | None = None
         if not again and not archive:
             self._begin()
         elif self.phase is not Phase.ENDED:
             text = "the coordinator was started again and goes on"
-            self.journal.append("coordinator", text, clock=self.journal.clock.dump())
+            self.journal.append(CoordinatorStarted(text=text, clock=self.journal.origin()))
             for damage in filter(None, (self.journal.damage, self.output.damage, self.progress.damage)):
-                self.journal.append("warning", damage)
+                self.journal.append(Warned(text=damage))
             if self.current.generation.number:
-                self.deadline = time.monotonic() + self.policy.node_timeout
+                self.deadline = self._now() + self.policy.node_timeout
+
+    @property
+    def state(self) -> RunState:
+        """What its journal amounts to."""
+        return self.journal.state
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is in its life."""
+        return self.state.phase
 
     def _begin(self) -> None:
         """The first words of the journal."""
@@ -111,17 +140,19 @@ class Run:
         nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
         origin = f", going on from {ticket.resume}" if ticket.resume else ""
         text = f"{ticket.run} submitted: {task.target} on {nodes}{origin}"
-        clock = self.journal.clock.dump()
-        self.journal.append("submitted", text, run=ticket.run, resume=ticket.resume, clock=clock)
+        clock = self.journal.origin()
+        self.journal.append(
+            Submitted(text=text, run=ticket.run, resume=ticket.resume, clock=clock, version=VERSION)
+        )
 
-    def _published(self) -> None:
+    def _published(self, event: Event) -> None:
         """Something is in the journal: everybody who follows it learns of it."""
         self.bell.ring()
         self.roll.publish()
 
-    def _trouble_with_snapshots(self, kind: str, node: str, text: str) -> None:
+    def _trouble_with_snapshots(self, kind: type[Remark], node: str, text: str) -> None:
         if not self._loading:
-            self.journal.append(kind, f"{node}: {text}", node=node)
+            self.journal.append(kind(text=f"{node}: {text}", node=node))
 
     # ---- what people say -------------------------------------------------------------------------------------
 
@@ -135,25 +166,24 @@ class Run:
 
     def conclude(self, outcome: Outcome, reason: str) -> None:
         """Whoever has killed what led this run says how it ended, unless it had ended before."""
-        if self.journal.last("ended") is None:
+        if self.state.ended is None:
             if not self.journal.events:
                 self._begin()
             self._end(outcome, reason)
 
     def stop(self) -> None:
         """A person wants the run to stop."""
-        if self.phase is not Phase.ENDED and not self.stop_asked:
-            self.journal.append("stop", "asked to stop")
-            self.stop_asked = True
+        if self.phase is not Phase.ENDED and not self.state.stop_asked:
+            self.journal.append(StopAsked(text="asked to stop"))
             if self.phase is Phase.GATHERING:
-                self.current.stopping_until = time.monotonic() + SETTLE  # what was written may be on its way
+                self.current.stopping_until = self._now() + SETTLE  # what was written may be on its way
             self.settle()
 
     def resize(self, nodes: int) -> None:
         """A person wants the run to go on with this many nodes, within what the job allows."""
-        if self.phase is not Phase.ENDED and nodes != self.wanted:
-            self.journal.append("resize", f"asked to go on with {counted(nodes, 'node')}", nodes=nodes)
-            self.wanted = nodes
+        if self.phase is not Phase.ENDED and nodes != self.state.wanted:
+            text = f"asked to go on with {counted(nodes, 'node')}"
+            self.journal.append(ResizeAsked(text=text, nodes=nodes))
             self.settle()
 
     # ---- decisions -------------------------------------------------------------------------------------------
@@ -167,7 +197,7 @@ class Run:
         self._notice_sleep()
         self.roll.drop_the_silent()
         while True:
-            decision = decide(self._view(), self.policy, time.monotonic())
+            decision = decide(self._view(), self.policy, self._now())
             match decision:
                 case Wait(until):
                     self._wake_at(until)
@@ -185,7 +215,7 @@ class Run:
                     self.current.pause(why)
                 case Unpause():
                     self.current.unpause()
-                    self._no_pause_before = time.monotonic() + PAUSE_AGAIN
+                    self._no_pause_before = self._now() + PAUSE_AGAIN
                 case Stop():
                     self._stop()
                 case Regather(not_before):
@@ -194,51 +224,49 @@ class Run:
                     self._end(outcome, reason)
 
     def _view(self) -> View:
-        current = self.current
-        attempt = [current.attempt(self.policy.lease, self._with_log)] if current.failures else []
+        current, state, moment = self.current, self.state, self.journal.clock.moment
+        history = list(state.history)
+        if state.failures:
+            history.append(current.attempt(self.policy.lease, self._with_log))
         paused = current.paused()
         return View(
-            phase=self.phase,
+            phase=state.phase,
             members=tuple(peer.member() for peer in self.roll.peers.values()),
             deadline=self.deadline,
             generation=current.generation.number,
-            stop_asked=self.stop_asked,
-            failed=bool(current.failures),
-            history=(*self.chronicle.history, *attempt),
+            stop_asked=state.stop_asked,
+            failed=bool(state.failures),
+            history=tuple(replace(each, ended=moment(each.ended)) for each in history),
             finished=current.over() and not paused,
             left=current.left(),
             halted=current.stall.halted(),
             paused=paused,
             taking_part=frozenset(current.generation.parts),
             stopping_until=current.stopping_until,
-            not_before=self._not_before,
+            not_before=state.not_before - self.journal.clock.epoch,
             advance=current.vitals.advance(),
             pausing_until=current.pausing.until if current.pausing is not None else None,
             no_pause_before=self._no_pause_before,
             looked=current.stall.looked,
             saves=self.progress.saves,
-            wanted=self.wanted,
+            wanted=state.wanted,
         )
 
     def _form(self, formation: Formation) -> None:
         peers = self.roll.peers
         # A disk that was full may have kept this coordinator from knowing of generations that agents know.
         newest = max(self.current.generation.number, *(peer.generation for peer in peers.values()))
-        skipped = NUMBERS_LEFT if self._has_just_moved() else 0
-        generation = Generation.of(newest + 1 + skipped, formation, peers)
+        skipped = NUMBERS_LEFT if self.state.just_moved else 0
+        members = {node: peer.member() for node, peer in peers.items()}
+        generation = Generation.of(newest + 1 + skipped, formation, members)
         wanted = {node: peers[node].backend for node in generation.parts}
         if len(set(wanted.values())) > 1:
             without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
-            self.journal.append("choice", f"backend gloo: no GPU for every worker on {without}")
-        self.journal.append("generation", generation.sentence(), **generation.dump())
+            self.journal.append(Chosen(text=f"backend gloo: no GPU for every worker on {without}"))
+        self.journal.append(generation.formed())
         self.output.finish(before=generation.number)
-        self.phase, self.current = Phase.RUNNING, Current(generation, self.journal, self.roll)
+        self.current = Current(self.journal, self.roll)
         self.current.start()
-
-    def _has_just_moved(self) -> bool:
-        """Whether no generation was formed since the coordinator has moved, and some were before."""
-        moved, formed = self.journal.last("moved"), self.journal.last("generation")
-        return moved is not None and formed is not None and moved["seq"] > formed["seq"]
 
     def _look(self) -> None:
         """No step for a good while: ask every worker what it does, and report it a moment later."""
@@ -256,27 +284,26 @@ class Run:
     def _stop(self) -> None:
         failed, why = (
             bool(self.current.failures),
-            "stopped by a person" if self.stop_asked else "a node leaves",
+            "stopped by a person" if self.state.stop_asked else "a node leaves",
         )
         grace, how = self.task.stop_grace, "save" if self.current.vitals.advance().cooperative else "term"
         if failed:
             why, grace, how = "a rank failed", FAILED_GRACE, "term"
-            if self.policy.restart.enabled and not self.stop_asked:
+            if self.policy.restart.enabled and not self.state.stop_asked:
                 grace, how = RESTART_GRACE, "kill"
         elif self.current.left() is not None:
             why = "every rank has left its last line of code, and not all of their processes end"
             grace, how = FAILED_GRACE, "term"
-        self.phase = Phase.STOPPING
         self.current.stop(grace, how, why)
 
     def _regather(self, not_before: float) -> None:
         """The current generation is over and another one is to come."""
         current, number = self.current, self.current.generation.number
         current.lose_the_missing(self.policy.lease)
-        wait = max(0.0, not_before - time.monotonic())
-        since = current.stepped() or self.progress.stepped
+        wait = max(0.0, not_before - self._now())
+        since, attempt = current.stepped() or self.progress.stepped, None
         if current.failures:
-            self.chronicle.note(current.attempt(self.policy.lease, self._with_log))
+            attempt = current.attempt(self.policy.lease, self._with_log)
             cause = root_cause([self._with_log(failure) for failure in current.failures])[0]
             what, since = cause.sentence(), since or cause.time
             again = f"trying again in {wait:.0f} s" if wait > 0.5 else "trying again"
@@ -288,20 +315,20 @@ class Run:
             text = f"generation {number} {done}: {what}"
         nodes = len(current.generation.parts)
         incident = Incident(since, what, current.step(), nodes, planned=not current.failures)
-        self.chronicle.begin(incident, text, wait)
-        self._not_before = not_before
-        suspects = left_out(self.chronicle.history, self.policy.restart, time.monotonic())
+        self.journal.append(incident_log.generation_ended(self.state, incident, text, attempt, wait))
+        suspects = left_out(self.state.history, self.policy.restart, self.journal.clock.now())
         trusted = [node for node, peer in self.roll.peers.items() if peer.gone is None and not peer.leaving]
         others_will_do = len(set(trusted) - suspects.keys()) >= self.policy.nodes_min
         for node, why in suspects.items() if others_will_do else ():
-            self.journal.append("left_out", f"{node} is left out where others will do: {why}", node=node)
-        current.failures, current.pausing = [], None
-        self.phase = Phase.GATHERING
-        self.deadline = time.monotonic() + self.policy.node_timeout
+            self.journal.append(
+                NodeLeftOut(text=f"{node} is left out where others will do: {why}", node=node)
+            )
+        current.pausing = None
+        self.deadline = self._now() + self.policy.node_timeout
 
     def look_for_steps(self) -> None:
         """Whether the run trains again after an incident, which then is over."""
-        if self.chronicle.open is None or self.phase is not Phase.RUNNING:
+        if self.state.incident is None or self.phase is not Phase.RUNNING:
             return
         begun = self.current.trains_since()
         if begun is not None:
@@ -309,35 +336,41 @@ class Run:
 
     def _close_incident(self, moment: float) -> None:
         """The run trains again since ``moment``, Unix time."""
-        generation, step = self.current.generation, self.current.vitals.resumed()
-        self.chronicle.end(moment, len(generation.parts), step, generation.number, self.progress.saves)
+        incident, generation, step = (
+            self.state.incident,
+            self.current.generation,
+            self.current.vitals.resumed(),
+        )
+        if incident is not None:
+            nodes, saves = len(generation.parts), self.progress.saves
+            self.journal.append(
+                incident_log.recovered(incident, moment, nodes, step, generation.number, saves)
+            )
 
     def _end(self, outcome: Outcome, reason: str) -> None:
-        current = self.current
-        fields: dict[str, Any] = {}
+        current, causes = self.current, list[Failure]()
         if current.failures:
             current.lose_the_missing(self.policy.lease)
             first, *others = root_cause([self._with_log(failure) for failure in current.failures])
-            self.causes = [replace(first, hint=self._advice(first)), *others]
-            sentence = self.causes[0].sentence()
+            causes = [replace(first, hint=self._advice(first)), *others]
+            sentence = causes[0].sentence()
             reason = f"{sentence} ({reason})" if reason else sentence
-            fields["causes"] = [failure.dump() for failure in self.causes]
         if outcome is Outcome.SUCCEEDED:
             # It has gone on from what befell it, also where no step was left, or nobody counts them.
-            started = self.journal.last("started") if current.began else None
-            self._close_incident(started["t"] if started is not None else self.journal.clock.now())
+            started = self.state.started if self.state.began else None
+            self._close_incident(started if started is not None else self.journal.clock.now())
         self.output.finish(before=current.generation.number + 1)
         self._tell_what_is_not_here()
-        self.phase, self.outcome, self.reason = Phase.ENDED, outcome, reason
-        took = self.journal.clock.now() - self.journal.events[0]["t"]
+        took = self.journal.clock.now() - (self.state.created or 0.0)
         self.journal.append(
-            "ended",
-            f"{outcome.value} after {took:.1f} s" + (f": {reason}" if reason else ""),
-            outcome=outcome.value,
-            reason=reason,
-            generation=current.generation.number,
-            workers=[worker.dump() for worker in current.workers.values()],
-            **fields,
+            Ended(
+                text=f"{outcome.value} after {took:.1f} s" + (f": {reason}" if reason else ""),
+                outcome=outcome,
+                reason=reason,
+                generation=current.generation.number,
+                workers=[worker.final() for worker in current.workers.values()],
+                causes=causes,
+            )
         )
         self.roll.post({"end": {"outcome": outcome.value}})
 
@@ -346,7 +379,7 @@ class Run:
         for node, peer in self.roll.peers.items():
             if self.current.generation.number and not peer.drained:
                 text = f"{node} has not delivered all that its workers wrote: their last lines may be missing here"
-                self.journal.append("warning", text, node=node)
+                self.journal.append(Warned(text=text, node=node))
 
     def _with_log(self, failure: Failure) -> Failure:
         """With the last lines of its rank in this generation, as far as they are here."""
@@ -368,7 +401,7 @@ class Run:
 
     def _notice_sleep(self) -> None:
         """A process that was frozen itself has no right to call others silent, hung or late."""
-        now = time.monotonic()
+        now = self._now()
         asleep = now - self._looked_at_clock - 1.0
         self._looked_at_clock = now
         if asleep > ASLEEP:
@@ -382,7 +415,7 @@ class Run:
             self._alarm = None
         if until is not None:
             loop = asyncio.get_running_loop()
-            self._alarm = loop.call_later(max(0.0, until - time.monotonic()) + 0.01, self.settle)
+            self._alarm = loop.call_later(max(0.0, until - self._now()) + 0.01, self.settle)
 
 
 def _count(low: int, high: int) -> str:

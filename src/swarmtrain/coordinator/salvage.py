@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmtrain.coordinator.door import Door
+from swarmtrain.coordinator.state import replay
 from swarmtrain.errors import ChannelError, ClusterError
-from swarmtrain.wire import events
+from swarmtrain.protocol import journal
+from swarmtrain.protocol.events import ClockOrigin, CoordinatorMoved, Event, GenerationFormed
 from swarmtrain.wire.channel import Channel
-from swarmtrain.wire.clock import Clock
-from swarmtrain.wire.events import Event
+from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.sockets import serve
 
 PATIENCE = 10.0  # seconds after the first copy for the others to come
@@ -33,6 +33,7 @@ class NothingSalvaged(ClusterError):
 @dataclass
 class _Salvage:
     door: Door
+    clock: Clock
     best: list[Event] = field(default_factory=list)
     age: float | None = None  # seconds since the last of these, when it was handed over
     nodes: set[str] = field(default_factory=set)
@@ -48,37 +49,40 @@ class _Salvage:
             await channel.send({"salvage": True})
             copy: list[Event] = []
             while (answer := await channel.receive()) is not None:
-                copy += answer["copy"]
+                for record in answer["copy"]:
+                    journal.admit(copy, record)
                 if answer["done"]:
                     self._take(message["join"]["node"], copy, answer.get("age"))
                     return
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
             self.door.refuse(channel, error)
-        except (LookupError, TypeError, AttributeError):
+        except (LookupError, TypeError, ValueError, AttributeError):
             pass  # an agent of another version; one of ours comes again
         finally:
             channel.close()
 
     def _take(self, node: str, copy: list[Event], age: float | None) -> None:
         self.nodes.add(node)
-        self.first = self.first or time.monotonic()
+        self.first = self.first or self.clock.monotonic()
         if worth(copy) > worth(self.best) or (worth(copy) == worth(self.best) and self.age is None):
             self.best, self.age = copy, age
 
     def complete(self) -> bool:
         """Whether everybody who trained, but one at most, has answered: that one is the reason for all this."""
-        formed = [event for event in self.best if event["kind"] == "generation"]
-        expected = set(formed[-1]["parts"]) if formed else set()
+        formed = [event for event in self.best if isinstance(event, GenerationFormed)]
+        expected = set(formed[-1].parts) if formed else set[str]()
         return self.first is not None and bool(expected) and len(expected - self.nodes) <= 1
 
 
 def worth(copy: Sequence[Event]) -> tuple[int, int]:
     """How much a copy of the journal knows: by the last move of the coordinator, then by its length."""
-    moves = [int(event["moved"]) for event in copy if event["kind"] == "moved"]
+    moves = [event.moved for event in copy if isinstance(event, CoordinatorMoved)]
     return max(moves, default=0), len(copy)
 
 
-async def salvage(address: str, token: str, path: Path, move: int, where: str) -> None:
+async def salvage(
+    address: str, token: str, path: Path, move: int, where: str, clock: Clock = MACHINE
+) -> None:
     """Make ``path`` the journal of the run.
 
     Args:
@@ -86,32 +90,33 @@ async def salvage(address: str, token: str, path: Path, move: int, where: str) -
         path: of the journal; one that is there already is taken into account like an agent's copy.
         move: the number of this move, higher than every earlier one's.
         where: the node that the coordinator moved to.
+        clock: of this machine.
 
     Raises:
         NothingSalvaged: no copy came within five minutes.
     """
-    work = _Salvage(Door(token))
+    work = _Salvage(Door(token), clock)
     if path.exists():
-        work.best = events.read(path)
+        work.best = journal.read(path)
     if worth(work.best)[0] >= move:
         return  # done before this process was started again
     server = await serve(address, work.hear)
-    began = time.monotonic()
+    began = clock.monotonic()
     try:
-        while not work.complete() and (work.first is None or time.monotonic() - work.first < PATIENCE):
-            if work.first is None and time.monotonic() - began > _LONGEST:
+        while not work.complete() and (work.first is None or clock.monotonic() - work.first < PATIENCE):
+            if work.first is None and clock.monotonic() - began > _LONGEST:
                 raise NothingSalvaged("no agent has come, so there is nothing to go on from")
             await asyncio.sleep(0.1)
     finally:
         server.close()
     text = f"the coordinator was moved to {where}, and goes on from what {', '.join(sorted(work.nodes))} knew"
-    clock = Clock.of(work.best, work.age)
-    moved = {"seq": len(work.best) + 1, "t": clock.now(), "kind": "moved", "text": text, "moved": move}
-    moved["clock"] = clock.dump()
+    state = replay(work.best)
+    kept = RunClock.after(state.last, clock, boot=state.clock.boot, epoch=state.clock.epoch, age=work.age)
+    moved = CoordinatorMoved(text=text, moved=move, clock=ClockOrigin(clock.boot(), kept.epoch))
     aside = path.with_suffix(".new")
     with aside.open("w", encoding="ascii") as file:
-        for event in (*work.best, moved):
-            file.write(json.dumps(event, separators=(",", ":")) + "\n")
+        for event in (*work.best, moved.numbered(len(work.best) + 1, kept.now())):
+            file.write(json.dumps(event.dump(), separators=(",", ":")) + "\n")
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)

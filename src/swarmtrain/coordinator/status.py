@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from swarmtrain.coordinator import incident_log
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
+from swarmtrain.protocol import codec
 from swarmtrain.wire.pulse import Source
 
 _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
@@ -14,24 +16,22 @@ _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING
 
 def status(run: Run) -> dict[str, Any]:
     """The document of this moment."""
-    events = run.journal.events
-    ended = run.journal.last("ended")
-    started = run.journal.last("started")
-    causes = [cause.dump() for cause in run.causes]
+    state, now = run.state, run.journal.clock.now()
+    causes = [cause.dump() for cause in state.causes]
     return {
         "run": run.ticket.run,
         "job": run.task.name,
         "target": run.task.target,
         "args": list(run.task.args),
-        "state": run.outcome.value if run.outcome else _STATES[run.phase],
-        "reason": run.reason,
-        "created": events[0]["t"] if events else None,
-        "started": started["t"] if started else None,
-        "ended": ended["t"] if ended else None,
-        "now": run.journal.clock.now(),
+        "state": state.outcome.value if state.outcome else _STATES[state.phase],
+        "reason": state.reason,
+        "created": state.created,
+        "started": state.started,
+        "ended": state.ended,
+        "now": now,
         "generation": run.current.generation.number,
         "world_size": len(run.current.workers),
-        "master": run.current.generation.master,
+        "master": codec.dump(state.generation.master) if state.generation.master else None,
         "coordinator": run.place.node,
         "resumed_from": run.ticket.resume or None,
         "workers": [
@@ -43,7 +43,7 @@ def status(run: Run) -> dict[str, Any]:
             "least": run.policy.nodes_min,
             "most": run.policy.nodes_max,
             "names": list(run.policy.names),
-            "wanted": run.wanted,
+            "wanted": state.wanted,
         },
         "cooperative": _cooperative(run),
         "deadline": run.journal.clock.unix(run.deadline),
@@ -57,7 +57,7 @@ def status(run: Run) -> dict[str, Any]:
             for node in sorted({worker.node for worker in run.current.workers.values()})
         },
         **run.progress.summary(run.current.generation.number),
-        **run.chronicle.summary(),
+        **incident_log.summary(state, now),
     } | _steps(run)
 
 

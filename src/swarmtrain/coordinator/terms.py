@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from swarmtrain.coordinator.healing import Attempt, Restart
+from swarmtrain.coordinator.healing import Restart
+from swarmtrain.protocol.events import Attempt, Outcome
 from swarmtrain.wire.task import Task
 
 
@@ -20,14 +21,6 @@ class Phase(str, Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     ENDED = "ended"
-
-
-class Outcome(str, Enum):
-    """How a run ends: in exactly one of these."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -92,6 +85,8 @@ class Member:
         leaving: it has been told to go, and goes when its workers are gone.
         gone: since when its connection is lost; in the future where it is expected back until then.
         settles: until when it is left out, since it has come back after so long that Swarm may be replacing it.
+        incarnation: of the agent.
+        backend: what would do for this node alone.
     """
 
     node: str
@@ -107,6 +102,8 @@ class Member:
     leaving: bool = False
     gone: float | None = None
     settles: float = 0.0
+    incarnation: str = ""
+    backend: str = "gloo"
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ Nothing is decided here: every word that may matter ends in `Run.settle`.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from swarmtrain.coordinator.cause import Failure, worker_failure
+from swarmtrain.coordinator.cause import worker_failure
 from swarmtrain.coordinator.peers import Peer, Worker
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
+from swarmtrain.protocol import events
+from swarmtrain.protocol.events import NodeLeaving, Warned
+from swarmtrain.protocol.failure import Failure
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.plural import counted
 
@@ -24,7 +26,7 @@ class Words:
     """The agents' side of one run."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self._run, self._now = run, run.journal.clock.monotonic
 
     def join(self, peer: Peer) -> Peer:
         """A new connection of an agent; returns the peer it belongs to. Nothing is decided before `tell`."""
@@ -38,12 +40,12 @@ class Words:
             run.current.lose(known, "its agent was started anew")
         run.roll.enter(peer)
         text = f"{peer.node} joined: {peer.address} on {peer.interface} ({peer.why}); {counted(peer.workers, 'worker')}"
-        run.journal.append("joined", text + self._prospect(peer), **peer.identity())
+        run.journal.append(peer.joins(text + self._prospect(peer)))
         return peer
 
     def _rejoin(self, peer: Peer, said: Peer) -> None:
         """An agent that was here before has a new connection."""
-        run, now = self._run, time.monotonic()
+        run, now = self._run, self._now()
         away = now - peer.heard
         peer.hang_up()
         peer.renew(said)
@@ -55,8 +57,9 @@ class Words:
             held = (
                 f"; it takes part in {SETTLES:.0f} s, should Swarm not replace it" if away >= REPLACED else ""
             )
-            text = f"{peer.node} is back after {away:.0f} s{held}{self._prospect(peer)}"
-            run.journal.append("joined", text, **peer.identity())
+            after = f" after {away:.0f} s" if away >= 0 else ""  # or this coordinator has not known it before
+            text = f"{peer.node} is back{after}{held}{self._prospect(peer)}"
+            run.journal.append(peer.joins(text))
         peer.missed_start = (
             run.phase is Phase.RUNNING
             and run.current.takes_part(peer.node)
@@ -81,11 +84,11 @@ class Words:
         current = run.current  # what the workers' ends have led to
         mine = current.takes_part(peer.node) and peer.generation == current.generation.number
         if run.phase is Phase.ENDED:
-            peer.post({"end": {"outcome": run.outcome}})
+            peer.post({"end": {"outcome": run.state.outcome}})
         elif not peer.idle and not peer.missed_start and (not mine or run.phase is Phase.GATHERING):
             peer.post({"stop": {"g": peer.generation, "grace": 0.0, "how": "kill"}})  # of an old generation
         elif run.phase is Phase.STOPPING:
-            peer.post({"stop": current.order})
+            peer.post(current.stop_order())
         elif peer.missed_start:
             peer.post({"start": current.generation.start(peer.node)})
         peer.missed_start = False
@@ -96,7 +99,7 @@ class Words:
     def left(self, peer: Peer) -> None:
         """The connection of an agent closed."""
         peer.hang_up()
-        peer.gone = time.monotonic()
+        peer.gone = self._now()
         self._run.settle()
 
     def worker(self, peer: Peer, state: Message) -> None:
@@ -158,7 +161,7 @@ class Words:
     def beat(self, peer: Peer, pulses: list[list[Any]]) -> None:
         """The pulses of an agent's workers: generation, rank, and what `Vitals.take` reads."""
         current = self._run.current
-        now = time.monotonic()
+        now = self._now()
         moved = False
         for generation, rank, *pulse in pulses:
             if current.worker_of(peer, generation, rank) is not None:
@@ -171,7 +174,7 @@ class Words:
         """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""
         run = self._run
         if run.phase is not Phase.ENDED and not peer.leaving:
-            run.journal.append("leaving", f"{peer.node} is told to leave", node=peer.node)
+            run.journal.append(NodeLeaving(text=f"{peer.node} is told to leave", node=peer.node))
             peer.leaving = True
             run.settle()
 
@@ -197,12 +200,12 @@ class Words:
         if not number or (asked and run.current.takes_part(peer.node)):
             run.current.fail(failure)
         else:
-            run.journal.append("warning", failure.sentence(), node=peer.node)
+            run.journal.append(Warned(text=failure.sentence(), node=peer.node))
         run.settle()
 
     def note(self, peer: Peer, kind: str, text: str) -> None:
         """Something an agent chose or saw, for the journal."""
-        self._run.journal.append(kind, f"{peer.node}: {text}", node=peer.node)
+        self._run.journal.append(events.remark(kind, f"{peer.node}: {text}", node=peer.node))
 
     def _prospect(self, peer: Peer) -> str:
         """What becomes of an agent that comes while others train, where that is not what people expect."""
@@ -211,8 +214,8 @@ class Words:
             return ""
         if len(current.generation.parts) >= run.policy.nodes_max:
             return "; it is kept as a spare"
-        if run.wanted is not None and len(current.generation.parts) >= run.wanted:
-            return f"; it is kept as a spare, until `swarmtrain resize` asks for more than {run.wanted}"
+        if run.state.wanted is not None and len(current.generation.parts) >= run.state.wanted:
+            return f"; it is kept as a spare, until `swarmtrain resize` asks for more than {run.state.wanted}"
         if current.vitals.advance().cooperative:
             return ""
         return "; it takes part when the run starts again for another reason, as this script cannot save and pause"

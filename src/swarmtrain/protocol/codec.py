@@ -11,7 +11,7 @@ A message is a dataclass with a tag (`message`), by which a `Family` tells it fr
 
 Reading is strict about what is known and easy about what is not: a key without a default must be there, every value
 must have its type, and what is wrong is named (``output.o: a whole number is wanted, not 'x'``); keys that nobody knows
-are passed over, as a newer side may have added them. True is no number, and a whole number is one with a point.
+are passed over, as a newer side may have added them. True is no number, and a whole number will do for any other.
 """
 
 from __future__ import annotations
@@ -146,7 +146,10 @@ def dump(value: Any) -> Document:
 
 
 class _Wrong(Exception):
-    """A value is not what it should be; the path to it grows as this goes up, the innermost first."""
+    """A value is not what it should be; the path to it grows as this goes up, the innermost first.
+
+    Outside of the tree: `load` makes a ChannelError of it.
+    """
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -341,6 +344,7 @@ def _object_reader(kind: type, fields: list[tuple[Field, _Codec]]) -> Callable[[
         for each, codec in fields
     ]
     names = [each.name for each, _ in fields]
+    by_name = any(each.kw_only for each in dataclasses.fields(kind))
 
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -363,7 +367,7 @@ def _object_reader(kind: type, fields: list[tuple[Field, _Codec]]) -> Callable[[
             if key:
                 wrong.path.append(key)
             raise
-        return kind(**dict(zip(names, found, strict=True)))
+        return kind(**dict(zip(names, found, strict=True))) if by_name else kind(*found)
 
     return read
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from swarmtrain.errors import ChannelError
@@ -53,6 +54,14 @@ class Event:
 
 
 # ---- what events are made of ---------------------------------------------------------------------------------
+
+
+class Outcome(str, Enum):
+    """How a run ends: in exactly one of these."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -218,14 +227,13 @@ class Ended(Event):
     """The run is over.
 
     Attributes:
-        outcome: ``succeeded``, ``failed`` or ``stopped``.
         reason: why; empty where it succeeded.
         workers: of its last generation.
         causes: of its failure, the root cause first.
     """
 
     kind: ClassVar[str] = "ended"
-    outcome: str
+    outcome: Outcome
     reason: str
     generation: int
     workers: list[FinalWorker]

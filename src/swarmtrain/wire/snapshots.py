@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from swarmtrain.errors import RequestError
-from swarmtrain.wire import clock, files
+from swarmtrain.wire import files
+from swarmtrain.wire.clock import MACHINE, Clock, age
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import GENERATIONS
@@ -123,16 +123,16 @@ def answer(storage: Storage, lineage: str, node: str, order: Mapping[str, Any]) 
         raise RequestError(f"nothing can be done to snapshots that is called {order['do']!r}")
 
 
-def listed(directory: Path, node: str, tier: str) -> list[Snapshot]:
+def listed(directory: Path, node: str, tier: str, clock: Clock = MACHINE) -> list[Snapshot]:
     """What is in a directory, newest first; damaged ones, too."""
     found, known = [], set()
     for path in directory.glob("g*-s*.json"):
-        snapshot = _of_manifest(path, node, tier)
+        snapshot = _of_manifest(path, node, tier, clock)
         if snapshot is not None:
             found.append(snapshot)
             known.add(snapshot.file)
     for path in [*directory.glob("g*-s*.pt"), *directory.glob("g*-s*.damaged")]:
-        if path.name not in known and (snapshot := _of_data(path, node, tier)):
+        if path.name not in known and (snapshot := _of_data(path, node, tier, clock)):
             found.append(snapshot)
     return sorted(found, key=lambda each: each.key, reverse=True)
 
@@ -172,7 +172,7 @@ def _read(directory: Path, name: str, node: str) -> Iterator[Message]:
     return files.send(path, node)
 
 
-def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
+def _of_manifest(path: Path, node: str, tier: str, clock: Clock) -> Snapshot | None:
     """None for one that was removed at this moment."""
     key = key_of(path.name)
     if key is None:
@@ -191,7 +191,7 @@ def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
             bytes=int(fields["bytes"]),
             sha256=str(fields["sha256"]),
             time=float(fields["time"]),
-            age=clock.age(fields.get("stamp") or {"boot": "", "unix": fields["time"]}),
+            age=age(fields.get("stamp") or {"boot": "", "unix": fields["time"]}, clock),
         )
         if (fence_of(fields), int(fields["step"])) != key or key_of(snapshot.file) != key:
             return _damaged(snapshot, "its manifest is another one's")
@@ -205,15 +205,15 @@ def _of_manifest(path: Path, node: str, tier: str) -> Snapshot | None:
     return snapshot
 
 
-def _of_data(path: Path, node: str, tier: str) -> Snapshot | None:
+def _of_data(path: Path, node: str, tier: str, clock: Clock) -> Snapshot | None:
     """Data that no manifest names; None where one may come in a moment."""
     key = key_of(path.name)
     try:
         status = path.stat()
     except OSError:
         return None
-    age = max(0.0, time.time() - status.st_mtime)
-    if key is None or (path.suffix == ".pt" and age < _SETTLED_SECONDS):
+    settled = max(0.0, clock.unix() - status.st_mtime)
+    if key is None or (path.suffix == ".pt" and settled < _SETTLED_SECONDS):
         return None
     damage = "set aside as damaged" if path.suffix == ".damaged" else "has no manifest: it was cut off"
     return Snapshot(
@@ -224,7 +224,7 @@ def _of_data(path: Path, node: str, tier: str) -> Snapshot | None:
         bytes=status.st_size,
         time=status.st_mtime,
         damage=damage,
-        age=age,
+        age=settled,
     )
 
 

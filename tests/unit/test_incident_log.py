@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_fakes import Clock
+from hand_clock import HandClock
 
-from swarmtrain.coordinator.cause import Failure
-from swarmtrain.coordinator.chronicle import Chronicle, Incident, sentence, signature
-from swarmtrain.coordinator.healing import Attempt
+from swarmtrain.coordinator import incident_log
+from swarmtrain.coordinator.generation import Generation
+from swarmtrain.coordinator.incident_log import generation_ended, recovered, sentence, signature
 from swarmtrain.coordinator.journal import Journal
-from swarmtrain.wire import clock as clock_module
+from swarmtrain.coordinator.terms import Assignment, Formation, Member, Phase
+from swarmtrain.protocol.events import Attempt, Ended, Incident, Outcome, Recovered
+from swarmtrain.protocol.failure import Failure
 
 UNIX = 1_800_050_000.0  # the clock's Unix time when a test begins
 
 
 class Book:
-    """A chronicle and its journal, which can be opened again."""
+    """A journal, which can be opened again."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: HandClock) -> None:
         self.path, self.clock = path, clock
-        self.open()
-
-    def open(self) -> None:
-        self.journal = Journal(self.path)
-        self.chronicle = Chronicle(self.journal)
-        self.chronicle.load()
+        self.journal = Journal(self.path, self.clock)
 
     def again(self) -> None:
+        """Another coordinator goes on with it, and knows the same."""
+        before = self.journal.state
         self.journal.close()
-        self.open()
+        self.journal = Journal(self.path, self.clock)
+        assert self.journal.state == before
+
+    def begin(self, incident: Incident, text: str, attempt: Attempt | None = None) -> None:
+        self.journal.append(generation_ended(self.journal.state, incident, text, attempt))
+
+    def end(self, begun: float, nodes: int, step: int, generation: int) -> None:
+        open_one = self.journal.state.incident
+        assert open_one is not None
+        self.journal.append(recovered(open_one, begun, nodes, step, generation, True))
+
+    def summary(self) -> dict[str, object]:
+        return incident_log.summary(self.journal.state, self.journal.clock.now())
 
 
 @pytest.fixture
-def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Book]:
-    clock = Clock()
-    monkeypatch.setattr(clock_module, "time", clock)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    made = Book(tmp_path / "journal.jsonl", clock)
+def book(tmp_path: Path) -> Iterator[Book]:
+    made = Book(tmp_path / "journal.jsonl", HandClock())
     yield made
     made.journal.close()
 
@@ -130,14 +137,12 @@ def test_what_tells_two_failures_apart_stays(first: str, second: str) -> None:
 
 
 def test_what_a_recovery_cost_is_counted(book: Book) -> None:
-    book.chronicle.begin(incident("b was lost"), "generation 1 failed")
-    book.chronicle.end(UNIX + 4.5, 2, 90, 2, True)
-    book.chronicle.begin(
-        incident("c is there", UNIX + 60.0, 300, planned=True), "generation 2 has saved its work"
-    )
-    book.chronicle.end(UNIX + 61.0, 3, 300, 3, True)
+    book.begin(incident("b was lost"), "generation 1 failed")
+    book.end(UNIX + 4.5, 2, 90, 2)
+    book.begin(incident("c is there", UNIX + 60.0, 300, planned=True), "generation 2 has saved its work")
+    book.end(UNIX + 61.0, 3, 300, 3)
     for _ in range(2):
-        summary = book.chronicle.summary()
+        summary = book.summary()
         assert (summary["restarts"], summary["lost_seconds"], summary["lost_steps"]) == (1, 5.5, 10)
         assert [line["seconds"] for line in summary["recoveries"]] == [4.5, 1.0]
         assert summary["healing"] is None
@@ -145,50 +150,52 @@ def test_what_a_recovery_cost_is_counted(book: Book) -> None:
 
 
 def test_what_is_not_over_costs_more_with_time(book: Book) -> None:
-    book.chronicle.begin(incident("b was lost"), "generation 1 failed")
+    book.begin(incident("b was lost"), "generation 1 failed")
     for _ in range(2):
         book.clock.turn(10.0)
         book.again()
-        assert book.chronicle.summary()["healing"] == "b was lost"
-    assert book.chronicle.summary()["lost_seconds"] == 20.0
-    book.journal.append("ended", "failed")
+        assert book.summary()["healing"] == "b was lost"
+    assert book.summary()["lost_seconds"] == 20.0
+    book.journal.append(Ended(text="failed", outcome=Outcome.FAILED, reason="", generation=1, workers=[]))
     book.clock.turn(500.0)
-    assert book.chronicle.summary()["lost_seconds"] == 20.0
+    assert book.summary()["lost_seconds"] == 20.0
 
 
 def test_a_failure_within_a_recovery_prolongs_it(book: Book) -> None:
-    book.chronicle.begin(incident("b was lost"), "generation 1 failed")
-    book.chronicle.begin(incident("c was lost", UNIX + 5.0, step=None), "generation 2 failed")
+    book.begin(incident("b was lost"), "generation 1 failed")
+    book.begin(incident("c was lost", UNIX + 5.0, step=None), "generation 2 failed")
     book.again()
-    book.chronicle.end(UNIX + 9.0, 2, 90, 3, True)
-    text = book.journal.all("recovered")[-1]["text"]
+    book.end(UNIX + 9.0, 2, 90, 3)
+    text = book.journal.all(Recovered)[-1].text
     assert text == "c was lost at step 100; continued on 2 nodes from step 90 after 9.0 s"
-    assert book.chronicle.summary()["restarts"] == 1
-
-
-def test_without_an_incident_nothing_is_over(book: Book) -> None:
-    book.chronicle.end(UNIX, 2, 90, 3, True)
-    assert book.journal.events == []
+    assert book.summary()["restarts"] == 1
 
 
 def test_attempts_are_read_back_on_the_clock_of_the_new_process(book: Book) -> None:
-    now = book.clock.now
-    book.chronicle.note(attempt(1, now))
-    book.chronicle.note(attempt(1, now + 1.0))  # said twice
-    book.chronicle.begin(incident("b was lost"), "generation 1 failed")
-    book.chronicle.begin(incident("c is there", planned=True), "generation 2 has saved its work")
+    now = book.journal.clock.now()
+    book.begin(incident("b was lost"), "generation 1 failed", attempt(1, now))
+    book.begin(incident("b was lost"), "generation 1 failed", attempt(1, now + 1.0))  # said twice
+    book.begin(incident("c is there", planned=True), "generation 2 has saved its work")
     book.clock.turn(30.0)
-    book.clock.now, book.clock.unix = 12.0, book.clock.time() - 12.0  # the machine was started anew
+    # the machine was started anew
+    book.clock.now, book.clock.epoch, book.clock.boot_id = 12.0, book.clock.unix() - 12.0, "another"
     book.again()
-    assert [(each.generation, round(each.ended)) for each in book.chronicle.history] == [(1, 12 - 30)]
-    book.clock.unix -= 5_000.0
-    book.again()
-    assert book.chronicle.history[0].ended == 12.0  # no failure lies in the future
+    (told,), moment = book.journal.state.history, book.journal.clock.moment
+    assert (told.generation, round(moment(told.ended))) == (1, 12 - 30)
+    assert moment(told.ended + 5_000.0) == 12.0  # no failure lies in the future
 
 
 def test_the_next_generation_is_waited_for_until_it_is_formed(book: Book) -> None:
-    formed = book.journal.append("generation", "generation 1")
-    assert not book.chronicle.waits(formed)
-    book.chronicle.begin(incident("b was lost"), "generation 1 failed")
-    assert book.chronicle.waits(formed)
-    assert not book.chronicle.waits(book.journal.append("generation", "generation 2"))
+    member = Member("a", 0, 1, "10.0.0.1", 20_000, 0.0)
+    formation = Formation((Assignment("a", 0, (0,)),), member)
+
+    def form(number: int) -> None:
+        book.journal.append(Generation.of(number, formation, {"a": member}).formed())
+
+    phases = []
+    for number in (1, 2):
+        form(number)
+        phases.append(book.journal.state.phase)
+        book.begin(incident("b was lost"), f"generation {number} failed")
+        phases.append(book.journal.state.phase)
+    assert phases == [Phase.RUNNING, Phase.GATHERING] * 2

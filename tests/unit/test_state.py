@@ -1,0 +1,175 @@
+"""What a coordinator holds of a run for good is what its journal amounts to: for this version's journals and for those
+of earlier ones, for every prefix of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_clock import HandClock
+from journal_scenes import SCENES, record
+
+from swarmtrain.coordinator import incident_log
+from swarmtrain.coordinator.current import Current
+from swarmtrain.coordinator.journal import Journal
+from swarmtrain.coordinator.roll import Roll
+from swarmtrain.coordinator.state import RunState, replay
+from swarmtrain.coordinator.terms import Phase
+from swarmtrain.errors import ClusterError
+from swarmtrain.protocol import codec, events, journal
+from swarmtrain.protocol.events import Submitted
+
+KEPT = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.fixture(autouse=True)
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+# ---- journals of earlier versions ----------------------------------------------------------------------------------
+
+
+def told(path: Path) -> Iterator[dict[str, Any]]:
+    """What the version that wrote a journal knew after each of its lines."""
+    known: dict[str, Any] = {}
+    for line in path.with_suffix(".states").read_text().splitlines():
+        known |= json.loads(line)
+        yield dict(known)
+
+
+def replayed(data: list[bytes], directory: Path) -> dict[str, Any]:
+    """What this version knows after these lines, in the words of that one."""
+    path = directory / "journal.jsonl"
+    path.write_bytes(b"".join(data))
+    with redirect_stderr(StringIO()):
+        book = Journal(path, HandClock(now=9e8, epoch=1e9))
+    try:
+        state, roll = book.state, Roll(book)
+        current = Current(book, roll)
+        if state.phase in (Phase.RUNNING, Phase.STOPPING):
+            roll.expect(current.generation, 0.0)
+        generation, stopping = state.generation, state.stopping
+        summary = incident_log.summary(state, book.clock.now())
+        found = {
+            "events": len(book.events),
+            "phase": state.phase.value,
+            "outcome": state.outcome and state.outcome.value,
+            "reason": state.reason,
+            "causes": [cause.dump() for cause in state.causes],
+            "stop_asked": state.stop_asked,
+            "wanted": state.wanted,
+            "not_before": round(state.not_before, 4),
+            "generation": {
+                "generation": generation.number,
+                "parts": {node: codec.dump(part) for node, part in generation.parts.items()},
+                "backend": generation.backend,
+                "master": generation.master and codec.dump(generation.master),
+            },
+            "began": state.began,
+            "failures": [failure.dump() for failure in state.failures],
+            "failed_at": round(state.failed_at, 4),
+            "before": [stopping.began, stopping.step] if stopping else [None, None],
+            "order": codec.dump(stopping.order) if stopping else {},
+            "workers": [worker.dump() for worker in current.workers.values()],
+            "history": [codec.dump(each) for each in state.history],
+            "incident": state.incident and codec.dump(state.incident),
+            "summary": summary | {"lost_seconds": None if state.incident else summary["lost_seconds"]},
+            "names": sorted([*key, name] for key, name in state.names.items()),
+            "replaced": sorted(state.replaced),
+            "expected": {
+                node: [
+                    *(
+                        peer.node_id,
+                        peer.incarnation,
+                        peer.workers,
+                        peer.address,
+                        peer.interface,
+                        peer.generation,
+                    )
+                ]
+                for node, peer in roll.peers.items()
+            },
+        }
+        return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+    finally:
+        book.close()
+
+
+# What the version before had no use for once a run had ended, and did not read back. It is no less true.
+MORE_AT_THE_END = (
+    "stop_asked",
+    "wanted",
+    "names",
+    "replaced",
+    "failures",
+    "failed_at",
+    "before",
+    "order",
+    "began",
+)
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_every_prefix_of_an_earlier_versions_journal_is_replayed_to_what_that_version_knew(
+    path: Path,
+) -> None:
+    data = lines(path)
+    with tempfile.TemporaryDirectory() as directory:
+        for count, expected in enumerate(told(path), 1):
+            found = replayed(data[:count], Path(directory))
+            for each in expected["history"]:
+                each["ended"] = pytest.approx(each["ended"], abs=1e-3)
+            if not found["not_before"]:  # at once: that version said since when
+                expected["not_before"] = 0.0
+            if expected["phase"] == "ended":
+                for key in MORE_AT_THE_END:
+                    expected.pop(key), found.pop(key)
+            assert found == expected, f"after {count} lines"
+
+
+def test_a_journal_of_a_newer_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    book = Journal(tmp_path / "journal.jsonl", HandClock())
+    newer = events.VERSION + 1
+    book.append(Submitted(text="t.1 submitted", run="t.1", resume="", clock=book.origin(), version=newer))
+    book.close()
+    said = f"format {newer}, and this version of swarmtrain reads up to {events.VERSION}"
+    with pytest.raises(ClusterError, match=said):
+        Journal(tmp_path / "journal.jsonl", HandClock())
+
+
+# ---- journals of this version --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_scenes_journal_is_written_as_the_version_before_wrote_it(name: str, tmp_path: Path) -> None:
+    """But for the format that it tells now, and for one word that was wrong."""
+    path = record(name, tmp_path)
+    now = [event.dump() for event in journal.read(path)]
+    before = [
+        event.dump() for event in journal.read(Path(__file__).parent / f"fixtures/journals/0.1/{name}.jsonl")
+    ]
+    assert now[0].pop("version") == events.VERSION
+    for event in before:
+        event["text"] = event["text"].replace(" is back after -30 s", " is back")
+    assert now == before
+
+
+def test_the_state_changes_by_events_alone() -> None:
+    """Nobody can set any of it: it is frozen, and so is all that it is made of."""
+    state = replay([])
+    for name in vars(state):
+        with pytest.raises(AttributeError):
+            setattr(state, name, None)
+    assert state == RunState()
