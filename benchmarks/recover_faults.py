@@ -13,7 +13,7 @@ from recover_stamps import Stuck, Whole, largest_gap
 from recover_trainings import NODES, Bench, Training
 
 from swarmtrain.lab.node import Node
-from swarmtrain.launchers import containers
+from swarmtrain.launchers.swarm import containers
 from swarmtrain.wire.names import COORDINATOR_SERVICE
 
 START_SECONDS = 240.0

@@ -17,8 +17,7 @@ from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.images import ensure_torch_image
 from swarmtrain.lab.lab import Lab
-from swarmtrain.launchers import containers
-from swarmtrain.launchers.swarm import SwarmLauncher
+from swarmtrain.launchers.swarm import SwarmLauncher, containers
 from swarmtrain.swarm.docker import Docker
 
 HERE = Path(__file__).resolve().parent

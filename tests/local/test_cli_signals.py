@@ -128,7 +128,7 @@ def test_a_client_that_was_killed_before_its_run_was_whole_is_not_in_the_way(
     killed = """
 import os, signal
 from swarmtrain import Client, Job
-from swarmtrain.launchers import local_files
+from swarmtrain.launchers.local import files as local_files
 local_files.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 Client("local").run(Job(script="tick.py", args=["1"], nodes=1, start="cold"))
 """

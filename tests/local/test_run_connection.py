@@ -10,7 +10,7 @@ from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.launchers.processes import Process, ProcessTable, kill_trees
+from swarmtrain.launchers.local.processes import Process, ProcessTable, kill_trees
 
 COUNTING = """
 import time

@@ -14,7 +14,7 @@ from waiting import processes_of, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.launchers.processes import Process, ProcessTable
+from swarmtrain.launchers.local.processes import Process, ProcessTable
 from swarmtrain.wire.processes import descendants
 
 PLANTED = """

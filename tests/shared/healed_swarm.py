@@ -14,7 +14,7 @@ from waiting import until
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.lab.lab import Lab
-from swarmtrain.launchers import containers
+from swarmtrain.launchers.swarm import containers
 
 
 def start(directory: Path, image: str, name: str, **wanted: Any) -> RunHandle:

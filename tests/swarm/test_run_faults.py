@@ -93,9 +93,9 @@ def test_commands_and_files_reach_every_node_also_after_the_end(
     wait_for(handle, "started")
     ranks = {worker["rank"]: worker["node"] for worker in handle.status()["workers"]}
     assert sorted(ranks.values()) == ["lab-1", "lab-2", "lab-3"]
-    assert handle.exec("lab-3", ["sh", "-c", "exit 7"]) == 7
+    assert handle.exec(["sh", "-c", "exit 7"], node="lab-3") == 7
     for rank, node in ranks.items():
-        assert handle.exec(node, ["sh", "-c", f"until [ -s stepping-{rank} ]; do sleep 0.1; done"]) == 0
+        assert handle.exec(["sh", "-c", f"until [ -s stepping-{rank} ]; do sleep 0.1; done"], node=node) == 0
     handle.stop()
     assert handle.wait(timeout=60).state == "stopped"
     for rank, node in ranks.items():

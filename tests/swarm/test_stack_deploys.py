@@ -18,7 +18,6 @@ from swarmtrain.launchers.base import Launcher, Run
 from swarmtrain.launchers.docker import DockerLauncher
 from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.swarm.docker import Docker
-from swarmtrain.swarm.task import ticket_of
 
 GUIDE = Path(__file__).parents[2] / "examples" / "guide"
 PATIENCE = 240.0
@@ -40,8 +39,7 @@ def submitted(launcher: Launcher, job: LoadedJob) -> Iterator[Run]:
     """A run that is removed at the end, whatever happens."""
     run = Run(job.job.name, 1, launcher.name)
     _remove(launcher, run)
-    launcher.check(job)
-    launcher.submit(job, run)
+    launcher.submit(launcher.check(job), run)
     try:
         yield run
     finally:
@@ -158,7 +156,7 @@ def test_bad_requests_change_nothing(whole_lab: Lab, swarm: SwarmLauncher, torch
     ):
         job = guide(torch_image, "bad", **keys)
         with pytest.raises(ClusterError, match=words):
-            swarm.submit(job, Run("bad", 1, "swarm"))
+            swarm.check(job)
     assert swarm.runs() == before
     assert left_behind(whole_lab, Run("bad", 1, "swarm")) == []
 
@@ -171,7 +169,7 @@ def test_a_stack_of_somebody_else_stays_as_it_is(swarm: SwarmLauncher, torch_ima
     )
     try:
         with pytest.raises(ClusterError, match="a stack taken-1 already, which is not swarmtrain's"):
-            swarm.submit(guide(torch_image, "taken"), Run("taken", 1, "swarm"))
+            swarm.submit(swarm.check(guide(torch_image, "taken")), Run("taken", 1, "swarm"))
         assert "taken-1_web" in swarm.docker.run("service", "ls", "--format", "{{.Name}}")
     finally:
         swarm.docker.run("service", "rm", "taken-1_web")
@@ -182,9 +180,11 @@ def test_a_plan_on_disk_deploys_without_us(
 ) -> None:
     job = guide(torch_image, "exported")
     run = Run("exported", 1, "swarm")
-    path = swarm.plan(job).write(tmp_path, ticket_of(job, run.id))
+    planned = swarm.plan(job)
+    path = planned.write(tmp_path)
+    assert planned.name == run.stack
     subprocess.run(
-        ["docker", "--host", whole_lab.host, "stack", "deploy", "-c", str(path), run.stack],
+        ["docker", "--host", whole_lab.host, "stack", "deploy", "-c", str(path), planned.name],
         check=True,
         timeout=120,
     )
@@ -208,7 +208,7 @@ def test_a_plain_plan_trains_with_stock_torchrun(
     monkeypatch.setenv("FROM_HERE", "yes")
     job = guide(torch_image, f"plain-{network}", network=network, env={"FROM_HERE": None})
     name = job.job.name
-    path = swarm.plan(job, is_plain=True).write(tmp_path, None)
+    path = swarm.plan(job, is_plain=True).write(tmp_path)
     docker = swarm.docker
     subprocess.run(
         ["docker", "--host", whole_lab.host, "stack", "deploy", "-c", str(path), name],

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
-from swarmtrain.launchers.base import Notice, Run
+from swarmtrain.launchers.base import Act, Checked, Machines, Notice, Run, no_stack
 from swarmtrain.swarm.obstacles import Obstacle
+from swarmtrain.swarm.plan import Plan
 from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.link import Link
@@ -147,6 +148,20 @@ def fixed(document: dict[str, Any], **answers: Answer) -> Coordinator:
     )
 
 
+class FakeMachines:
+    """Nodes to which nothing can be done from outside."""
+
+    kinds: Mapping[str, Act] = {}
+    mix = ("kill-worker", "freeze")
+    hint = "try it on a lab"
+
+    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
+        return nodes
+
+    def check(self, kind: str, node: str) -> None:
+        pass
+
+
 class FakeLauncher:
     """Runs that exist only here; it writes down what is asked of it."""
 
@@ -163,12 +178,15 @@ class FakeLauncher:
         self.passes = 0.0  # seconds that they may take to pass
         self.next: Coordinator | None = None  # of the run that is submitted next
 
-    def check(self, job: LoadedJob) -> list[Notice]:
-        return [Notice("2 nodes, as there are")]
+    def check(self, job: LoadedJob) -> Checked:
+        return Checked(job, (Notice("2 nodes, as there are"),))
 
-    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
+    def plan(self, job: LoadedJob, *, is_plain: bool = False) -> Plan:
+        raise no_stack(self.name)
+
+    def submit(self, checked: Checked, run: Run, resume: Resumption | None = None) -> None:
         self.calls.append(("submit", run.id, resume))
-        self.jobs.append(job)
+        self.jobs.append(checked.job)
         self.kept.append(run)
         if self.next is not None:
             self.coordinators[run.id] = self.next
@@ -189,6 +207,9 @@ class FakeLauncher:
 
     def program(self, run: Run) -> list[str]:
         return ["python3", "bundle.zip"]
+
+    def machines(self, run: Run) -> Machines:
+        return FakeMachines()
 
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
         self.calls.append(("resize", run.id, nodes, sorted(busy)))

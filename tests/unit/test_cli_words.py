@@ -487,7 +487,7 @@ def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> 
         ),
         (["plan", "nope.py"], 2, "there is no nope.py", ""),
         (["plan", "--on", "swarm", "nope.py"], 2, "there is no nope.py", ""),
-        (["plan", "--on", "docker", "x.py"], 2, "only a run on a Swarm has a stack", "--on swarm"),
+        (["plan", "--on", "local", "-m", "mod"], 2, "only a run on a Swarm has a stack", "--on swarm"),
         (["plan", "--on", "slurm", "x.py"], 2, "invalid value for '--on'", "--help"),
     ],
 )

@@ -270,7 +270,7 @@ def test_a_command_gets_its_input_and_gives_its_output() -> None:
 
     coordinator = fixed(status(), exec=execute)
     streams = Streams(io.BytesIO(b"hello"), io.BytesIO(), io.BytesIO())
-    assert run_of(FakeLauncher(digits_1=coordinator)).exec(1, ["tr", "a-z", "A-Z"], streams) == 7
+    assert run_of(FakeLauncher(digits_1=coordinator)).exec(["tr", "a-z", "A-Z"], rank=1, streams=streams) == 7
     assert isinstance(streams.stdout, io.BytesIO) and streams.stdout.getvalue() == b"HELLO"
     assert isinstance(streams.stderr, io.BytesIO) and streams.stderr.getvalue() == b"\xff"
     assert coordinator.requests[0] == {"op": "exec", "argv": ["tr", "a-z", "A-Z"], "rank": 1}
@@ -280,5 +280,12 @@ def test_a_command_on_an_unknown_node_is_refused() -> None:
     coordinator = fixed(status(), exec=told({"error": "there is no node lab-9", "hint": "lab-1", "exit": 2}))
     with pytest.raises(RequestError, match="no node lab-9"):
         run_of(FakeLauncher(digits_1=coordinator)).exec(
-            "lab-9", ["ls"], Streams(None, io.BytesIO(), io.BytesIO())
+            ["ls"], node="lab-9", streams=Streams(None, io.BytesIO(), io.BytesIO())
         )
+
+
+@pytest.mark.parametrize("where", [{}, {"rank": 0, "node": "lab-1"}])
+def test_a_command_needs_one_place_to_run_in(where: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="beside a rank or on a node") as caught:
+        run_of(FakeLauncher(digits_1=fixed(status()))).exec(["ls"], **where)
+    assert "rank= or node=" in caught.value.hint

@@ -22,8 +22,8 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.words import Words
 from swarmtrain.launchers.base import Run as Found
-from swarmtrain.launchers.stacks import Stack
 from swarmtrain.launchers.swarm import SwarmLauncher
+from swarmtrain.launchers.swarm.stacks import Stack
 from swarmtrain.swarm import tasks
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import alive, snapshots

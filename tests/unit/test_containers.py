@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Run
 from swarmtrain.launchers.docker import DockerLauncher
+from swarmtrain.launchers.local import LocalLauncher
 from swarmtrain.swarm import containers, helpers
 from swarmtrain.swarm.cluster import Node
 from swarmtrain.swarm.containers import Layout
@@ -140,7 +141,9 @@ def test_an_engine_is_asked_for_gpus_before_anything_starts(
     launcher = DockerLauncher(cast(Docker, Engine(*runtimes)))
     wanted = LoadedJob(Job(**JOB | {"nodes": 1}, resources={"gpus": gpus}), tmp_path)
     notices = [
-        notice.text for notice in launcher.check(wanted) if "GPU" in notice.text or "CPU" in notice.text
+        notice.text
+        for notice in launcher.check(wanted).notices
+        if "GPU" in notice.text or "CPU" in notice.text
     ]
     assert [notice.startswith(told) for notice in notices] == [True] * bool(told)
 
@@ -262,7 +265,8 @@ class Objects(Docker):
 def submit(engine: Objects, directory: Path) -> None:
     (directory / "train.py").touch()
     launcher = DockerLauncher(engine)
-    launcher.submit(LoadedJob(Job(**JOB, backend="gloo"), directory), Run("digits", 3, "docker"))
+    checked = launcher.check(LoadedJob(Job(**JOB, backend="gloo"), directory))
+    launcher.submit(checked, Run("digits", 3, "docker"))
 
 
 def test_a_submission_that_comes_second_takes_nothing_of_the_first_away(tmp_path: Path) -> None:
@@ -283,3 +287,26 @@ def test_nothing_is_left_of_a_submission_that_did_not_come_to_its_end(
     with pytest.raises(type(error)):
         submit(engine, tmp_path)
     assert engine.kept == {}
+
+
+def test_a_place_without_stacks_has_no_plan(tmp_path: Path) -> None:
+    wanted = LoadedJob(Job(**JOB), tmp_path)
+    for launcher in (DockerLauncher(Objects()), LocalLauncher()):
+        with pytest.raises(
+            RequestError, match=f"only a run on a Swarm has a stack.*{launcher.name}"
+        ) as caught:
+            launcher.plan(wanted)
+        assert "--on swarm" in caught.value.hint
+
+
+def test_what_was_checked_of_one_job_is_what_is_submitted_of_it(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    engine = Objects()
+    launcher = DockerLauncher(engine)
+    first, second = (
+        launcher.check(LoadedJob(Job(**JOB | {"nodes": nodes}, backend="gloo"), tmp_path)) for nodes in (1, 2)
+    )
+    launcher.submit(first, Run("digits", 3, "docker"))
+    assert engine.kept.keys() == {"digits-3", "digits-3-coordinator", "digits-3-node0"}
+    launcher.submit(second, Run("digits", 4, "docker"))
+    assert {"digits-4-node0", "digits-4-node1"} <= engine.kept.keys()

@@ -10,7 +10,7 @@ import pytest
 from swarmtrain.agent.choices import choose
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import Job
-from swarmtrain.launchers.gpus import Shares, share
+from swarmtrain.launchers.local.gpus import Shares, share
 from swarmtrain.wire import gpus
 from swarmtrain.wire.gpus import Card
 from swarmtrain.wire.task import Task

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmtrain.launchers.processes import Process, kill_trees
+from swarmtrain.launchers.local.processes import Process, kill_trees
 
 HEAD = """
 import os, pathlib, subprocess, sys, time

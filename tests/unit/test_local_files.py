@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from waiting import until
 
-from swarmtrain.launchers import local_files
-from swarmtrain.launchers.processes import Process, kill_trees
+from swarmtrain.launchers.local import files as local_files
+from swarmtrain.launchers.local.processes import Process, kill_trees
 from swarmtrain.wire.processes import kill_all
 from swarmtrain.wire.storage import Storage
 

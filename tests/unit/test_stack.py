@@ -262,10 +262,12 @@ def test_the_same_code_gives_the_same_names_and_a_change_another(tmp_path: Path)
 
 def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
-    planned = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
+    planned = dataclasses.replace(
+        plan.make(LoadedJob(job(), tmp_path), CLUSTER), ticket=Ticket("digits.1", "of-nobody-else")
+    )
+    assert "of-nobody-else" not in repr(planned)
     out = tmp_path / "out"
-    out.mkdir()
-    path = planned.write(out, Ticket("digits.1", "token"))
+    path = planned.write(out)
     assert path == out / "stack.yml"
     assert path.read_text() == planned.text
     assert (out / "ticket").stat().st_mode & 0o777 == 0o600
@@ -273,9 +275,11 @@ def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
     assert (out / "bundle.zip").is_file()
     again = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
     assert again.files == planned.files  # the plan itself is no part of the code
-    assert again.write(out, Ticket("digits.2", "token")) == path
+    assert again.write(out) == path
     with pytest.raises(RequestError, match="not empty"):
-        planned.write(tmp_path, Ticket("digits.1", "token"))
+        planned.write(tmp_path)
+    with pytest.raises(RequestError, match="cannot be written: Not a directory"):
+        planned.write(tmp_path / "train.py" / "out")
 
 
 def test_config_names_fit_into_64_characters() -> None:

@@ -69,7 +69,7 @@ class Grip:
         try:
             with os.fdopen(self._source, "rb", buffering=0) as source:
                 streams = Streams(cast(BinaryIO, source), self._said, self._complained)
-                self._handle.exec(self._node, self._argv, streams)
+                self._handle.exec(self._argv, node=self._node, streams=streams)
                 self.let_go()  # before the source is closed: somebody may be reading it
         except SwarmtrainError as error:
             self._error = error

@@ -3,15 +3,14 @@
     place = place_of(client.get("digits"))
     undo = place.inflict(fault, "node1", status)
 
-`Machines` is the outside of one place: its methods are called as the faults are, ``kill_container`` for
-``kill-container``. Those of this machine and of a Docker Engine are in `control.chaos_local` and
-`control.chaos_docker`; those of a lab are handed in by the command line, which knows the lab.
+The outside is the launcher's (`launchers.base.Machines`); that of a lab is handed in by the command line, which knows
+the lab.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from swarmtrain.control.chaos import KINDS, Fault
 from swarmtrain.control.chaos_inside import Grip
@@ -20,12 +19,7 @@ from swarmtrain.errors import ClusterError
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
-    from swarmtrain.launchers.docker import DockerLauncher
-    from swarmtrain.launchers.local import LocalLauncher
-    from swarmtrain.launchers.swarm import SwarmLauncher
-
-Undo = Callable[[], object]
-Act = Callable[[str, str], "Undo | None"]  # on a node, with the rate of a slow link
+    from swarmtrain.launchers.base import Machines, Undo
 
 INSIDE = ("kill-worker", "stop-worker", "fill-disk", "corrupt-snapshot")
 
@@ -61,26 +55,6 @@ class Saboteur(Protocol):
         Raises:
             SwarmtrainError: it could not be done.
         """
-        ...
-
-
-class Machines(Protocol):
-    """A run's nodes from outside."""
-
-    kinds: Mapping[str, Act]  # by the fault's name: does it to a node
-    hint: str  # what to do where a fault does not work here
-
-    @property
-    def mix(self) -> Sequence[str]:
-        """See Saboteur.mix."""
-        ...
-
-    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
-        """See Saboteur.nodes."""
-        ...
-
-    def check(self, kind: str, node: str) -> None:
-        """Refuse a fault that works here but not on this node, which may be ``random``. Raises ClusterError."""
         ...
 
 
@@ -127,20 +101,7 @@ def place_of(handle: RunHandle, machines: Machines | None = None) -> Place:
     Args:
         machines: its nodes from outside; by default what its launcher offers.
     """
-    return Place(handle, machines or _machines(handle))
-
-
-def _machines(handle: RunHandle) -> Machines:
-    launcher, run = handle.launcher, handle.run
-    if run.on == "local":
-        from swarmtrain.control.chaos_local import LocalMachines
-
-        return LocalMachines(cast("LocalLauncher", launcher), run)
-    from swarmtrain.control.chaos_docker import EngineMachines, SwarmMachines
-
-    if run.on == "docker":
-        return EngineMachines(cast("DockerLauncher", launcher), run)
-    return SwarmMachines(cast("SwarmLauncher", launcher).docker, run)
+    return Place(handle, machines or handle.launcher.machines(handle.run))
 
 
 def _inside(fault: Fault, target: str, status: Status) -> tuple[str, list[str]]:

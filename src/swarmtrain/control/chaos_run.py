@@ -23,8 +23,9 @@ from swarmtrain.control.result import Status
 from swarmtrain.errors import SwarmtrainError, in_short
 
 if TYPE_CHECKING:
-    from swarmtrain.control.chaos_places import Saboteur, Undo
+    from swarmtrain.control.chaos_places import Saboteur
     from swarmtrain.control.handle import RunHandle
+    from swarmtrain.launchers.base import Undo
 
 _TICK = 0.1  # seconds
 _PATIENCE = 10.0  # seconds for a target to appear: a run that recovers has no workers for a moment

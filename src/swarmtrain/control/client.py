@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.place import Places, check_one_place
@@ -23,8 +23,7 @@ from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
     from swarmtrain.job import Job, LoadedJob
-    from swarmtrain.launchers.base import Launcher, Notice, Run
-    from swarmtrain.launchers.swarm import SwarmLauncher
+    from swarmtrain.launchers.base import Checked, Launcher, Notice, Run
     from swarmtrain.swarm.code import Code
     from swarmtrain.swarm.plan import Plan
     from swarmtrain.wire.task import Resumption
@@ -36,12 +35,17 @@ _ANSWER_SECONDS = 30.0  # on top of the join deadline: what a coordinator may ne
 class Submission:
     """A job that was checked against its place and can be submitted."""
 
-    loaded: LoadedJob
+    checked: Checked
     launcher: Launcher
     run: Run  # what it will be
     resume: Resumption | None = None  # what it goes on from
     notices: tuple[Notice, ...] = ()  # what was chosen, and why
     in_the_way: tuple[RunHandle, ...] = field(default=(), repr=False)  # live runs that are stopped first
+
+    @property
+    def loaded(self) -> LoadedJob:
+        """The job, as it was read."""
+        return self.checked.job
 
     def handle(self) -> RunHandle:
         """What it will be, or is."""
@@ -62,7 +66,7 @@ class Submission:
         """
         for handle in self.in_the_way:
             handle.stop()
-        self.launcher.submit(self.loaded, self.run, self.resume)
+        self.launcher.submit(self.checked, self.run, self.resume)
         return self.handle()
 
 
@@ -103,7 +107,8 @@ class Client:
 
         loaded = _loaded(job)
         launcher, place = self.places.choose(loaded)
-        notices = [place, *launcher.check(loaded)]
+        checked = launcher.check(loaded)
+        notices = [place, *checked.notices]
         name = loaded.job.name
         kept = sorted(run for run in launcher.runs() if run.job == name)
         begun = [run for run in kept if not run.refused]
@@ -121,7 +126,7 @@ class Client:
             notices += map(Notice, sentences)
         number = kept[-1].number + 1 if kept else 1
         return Submission(
-            loaded=loaded,
+            checked=checked,
             launcher=launcher,
             run=Run(job=name, number=number, on=launcher.name, created=time.time()),
             resume=past,
@@ -149,41 +154,16 @@ class Client:
         return handle
 
     def plan(self, job: Job | LoadedJob | Path | str, *, plain: bool = False) -> Plan:
-        """The stack that :meth:`run` would deploy to the Swarm, and its files; nothing changes.
+        """The stack that :meth:`run` would deploy to the Swarm, with its files and a new ticket; nothing changes.
 
         Args:
             plain: stock torchrun in one service a node instead, with nothing of ours.
 
         Raises:
-            RequestError: the job is wrong. ClusterError: it cannot run on this Swarm, or there is none.
+            RequestError: the job is wrong, or this client's launcher deploys no stack.
+            ClusterError: it cannot run on this Swarm, or there is none.
         """
-        return _swarm(self.places).plan(_loaded(job), is_plain=plain)
-
-    def write_plan(
-        self, job: Job | LoadedJob | Path | str, planned: Plan, directory: Path
-    ) -> tuple[Path, str]:
-        """Write the plan of a job with its files, and a new ticket where it needs one, for `docker stack deploy`.
-
-        Returns:
-            The stack's path, and the name to deploy it under.
-
-        Raises:
-            RequestError: the directory cannot be written.
-        """
-        from swarmtrain.launchers.base import Run
-        from swarmtrain.swarm.task import ticket_of
-
-        loaded = _loaded(job)
-        name = loaded.job.name
-        launcher = _swarm(self.places)
-        numbers = [run.number for run in launcher.runs() if run.job == name]
-        run = Run(name, max(numbers, default=0) + 1, launcher.name)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            path = planned.write(directory, ticket_of(loaded, run.id))
-        except OSError as error:
-            raise RequestError(f"{directory} cannot be written: {error.strerror or error}") from error
-        return path, run.stack if planned.has_ticket else name
+        return self.places.open(self.places.on or "swarm").plan(_loaded(job), is_plain=plain)
 
     def runs(self) -> list[RunHandle]:
         """Every run that is kept, oldest first."""
@@ -230,11 +210,6 @@ class Client:
         found = [each for each in self.runs() if each.run.job == job]
         check_one_place(job, [each.run for each in found])
         return found
-
-
-def _swarm(places: Places) -> SwarmLauncher:
-    """The one launcher that has a plan."""
-    return cast("SwarmLauncher", places.open("swarm"))
 
 
 def _loaded(job: Job | LoadedJob | Path | str) -> LoadedJob:

@@ -22,10 +22,11 @@ from swarmtrain.control.result import Event, RunResult, Status, stillborn
 from swarmtrain.control.session import Session, Streams
 from swarmtrain.control.snapshots import Snapshots
 from swarmtrain.control.transfer import Fetched, fetch, reaching
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
+    from swarmtrain.wire.frames import Message
     from swarmtrain.wire.link import Link
 
 _MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
@@ -88,7 +89,7 @@ class RunHandle:
         runs = (run for run in self.launcher.runs() if run.job == self.run.job and run.id != self.id)
         return (RunHandle(run, self.launcher) for run in runs)
 
-    def events(self, follow: bool = False, after: int = 0) -> Iterator[Event]:
+    def events(self, *, follow: bool = False, after: int = 0) -> Iterator[Event]:
         """What happened, in order: ``{"seq", "t", "kind", "text", ...}``.
 
         Args:
@@ -107,6 +108,7 @@ class RunHandle:
     def logs(
         self,
         selection: Selection | None = None,
+        *,
         follow: bool = False,
         unfinished: Callable[[Sequence[Line]], None] | None = None,
     ) -> Iterator[Sequence[Line]]:
@@ -144,7 +146,7 @@ class RunHandle:
             raise
 
     def watch(
-        self, after: int = 0, output: bool = True, tail: int | None = None, unfinished: bool = False
+        self, *, after: int = 0, output: bool = True, tail: int | None = None, unfinished: bool = False
     ) -> Iterator[Update]:
         """Events, output and status as they come, until the run has ended; the last status is the final one.
 
@@ -152,6 +154,7 @@ class RunHandle:
 
         Args:
             after: leave out the events up to this number.
+            output: tell the workers' output too.
             tail: begin with this many of the last lines; with all of them when None.
             unfinished: tell of lines that go on, such as progress bars, too.
 
@@ -244,18 +247,34 @@ class RunHandle:
         """End what still runs of it at once; what is on disk is kept."""
         self.launcher.kill(self.run)
 
-    def exec(self, where: int | str, argv: Sequence[str], streams: Streams | None = None) -> int:
-        """Run a command beside a rank (its number) or on a node (its name); return the command's exit status.
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        rank: int | None = None,
+        node: str | None = None,
+        streams: Streams | None = None,
+    ) -> int:
+        """Run a command beside a rank, or on a node; return the command's exit status.
 
         Args:
+            argv: the command and its arguments.
+            rank: beside this one, with its variables and in its directory.
+            node: on this one instead.
             streams: where its input comes from and its output goes; this process's own by default.
 
         Raises:
-            RequestError: there is no such rank or node. ClusterError: the run has ended.
+            RequestError: there is no such rank or node, or not one of the two was named.
+            ClusterError: the run has ended.
         """
+        if (rank is None) == (node is None):
+            raise RequestError(
+                "a command runs beside a rank or on a node", "give exec rank= or node=, one of them"
+            )
+        where: Message = {"node": node} if rank is None else {"rank": rank}
         try:
             with self.launcher.connect(self.run) as link:
-                return Session(link, streams or Streams.standard()).run(where, argv)
+                return Session(link, streams or Streams.standard()).run(argv, where)
         except ClusterError as error:
             if self.is_live():
                 raise
@@ -265,7 +284,7 @@ class RunHandle:
             ) from error
 
     def fetch(
-        self, path: str, to: Path | None = None, node: str | None = None, overwrite: bool = False
+        self, path: str, to: Path | None = None, *, node: str | None = None, overwrite: bool = False
     ) -> Fetched:
         """Bring a file or directory of a node here; also after the run has ended.
 
@@ -279,7 +298,10 @@ class RunHandle:
             RequestError: the node has no such file, or ``to`` is taken.
         """
         return reaching(
-            self.launcher, self.run, node, lambda link, where: fetch(link, path, to, where, overwrite)
+            self.launcher,
+            self.run,
+            node,
+            lambda link, where: fetch(link, path, to, where, overwrite=overwrite),
         )
 
     @property
@@ -287,7 +309,7 @@ class RunHandle:
         """The snapshots on its nodes; also after the run has ended."""
         return Snapshots(self)
 
-    def remove(self, force: bool = False) -> None:
+    def remove(self, *, force: bool = False) -> None:
         """Remove it with everything on every node: logs, snapshots, working directory.
 
         Args:

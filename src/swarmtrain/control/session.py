@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
 
 from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
+    from swarmtrain.wire.frames import Message
     from swarmtrain.wire.link import Link
 
 _PIECE = 1 << 16
@@ -32,12 +33,12 @@ class Streams:
     stdin: BinaryIO | None
     stdout: BinaryIO
     stderr: BinaryIO
-    tty: bool = False
+    tty: bool = field(default=False, kw_only=True)
 
     @staticmethod
-    def standard(tty: bool = False) -> Streams:
+    def standard(*, tty: bool = False) -> Streams:
         """Those of this process."""
-        return Streams(sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer, tty)
+        return Streams(sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer, tty=tty)
 
 
 class Session:
@@ -47,10 +48,13 @@ class Session:
         self._link = link
         self._streams = streams
 
-    def run(self, where: int | str, argv: Sequence[str]) -> int:
-        """Run ``argv`` beside rank ``where``, or on node ``where``; return its exit status."""
-        request: dict[str, Any] = {"op": "exec", "argv": list(argv)}
-        request["rank" if isinstance(where, int) else "node"] = where
+    def run(self, argv: Sequence[str], where: Message) -> int:
+        """Run ``argv`` and return its exit status.
+
+        Args:
+            where: ``{"rank": 0}`` or ``{"node": "lab-1"}``.
+        """
+        request: Message = {"op": "exec", "argv": list(argv), **where}
         if self._streams.tty:
             size = shutil.get_terminal_size()
             request |= {"tty": True, "rows": size.lines, "columns": size.columns}

@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -32,7 +32,7 @@ class Fetched:
     path: Path  # where it is now
     node: str  # where it came from
     bytes: int  # what was transferred
-    directory: bool = False
+    directory: bool = field(default=False, kw_only=True)
     left_out: tuple[str, ...] = ()  # of a directory, with the reasons
 
 
@@ -66,7 +66,7 @@ def reaching(launcher: Launcher, run: Run, node: str | None, ask: Callable[[Link
         time.sleep(0.2)
 
 
-def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: bool = False) -> Fetched:
+def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite: bool = False) -> Fetched:
     """Ask for ``path`` and put it at ``to`` once all of it is here and its checksum is right.
 
     Args:
@@ -106,7 +106,7 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, overwrite: b
             Path(part).unlink(missing_ok=True)
     except OSError as error:
         raise RequestError(f"{target} cannot be written: {error.strerror or error}") from error
-    return Fetched(target, header["node"], size, header["directory"], tuple(left_out))
+    return Fetched(target, header["node"], size, directory=header["directory"], left_out=tuple(left_out))
 
 
 def _target(name: str, to: Path | None) -> Path:

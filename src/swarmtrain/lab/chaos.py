@@ -1,6 +1,6 @@
 """A lab's machines as `swarmtrain chaos` uses them: frozen, unplugged, without power, behind a slow link.
 
-It has the shape of `control.chaos_places.Machines`; the command line, which knows both, brings them together.
+It has the shape of `launchers.base.Machines`; the command line, which knows both, brings them together.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from swarmtrain.errors import ClusterError
 from swarmtrain.lab.lab import Lab
 from swarmtrain.lab.names import state_directory
 from swarmtrain.lab.node import Node
-from swarmtrain.launchers import containers
-from swarmtrain.launchers.base import Run
+from swarmtrain.launchers.base import Act, Run, Undo
+from swarmtrain.launchers.swarm import containers
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import names
 
-Undo = Callable[[], object]
 _OF_MACHINES = ("freeze", "unplug", "power-off", "slow-link")
-
-Act = Callable[[str, str], "Undo | None"]
 
 
 class LabMachines:

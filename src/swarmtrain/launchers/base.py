@@ -7,9 +7,9 @@ asked of its coordinator. `control/` is the only caller.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
@@ -17,6 +17,9 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.task import Resumption
+
+if TYPE_CHECKING:
+    from swarmtrain.swarm.plan import Plan
 
 
 @dataclass(frozen=True, order=True)
@@ -50,13 +53,45 @@ class Notice:
     text: str
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A job that fits its place. `check` returns it and `submit` takes it; each launcher has one with what it found."""
+
+    job: LoadedJob
+    notices: tuple[Notice, ...]  # what was chosen for the user
+
+
+Undo = Callable[[], object]
+Act = Callable[[str, str], "Undo | None"]  # on a node, with the rate of a slow link
+
+
+class Machines(Protocol):
+    """A run's nodes from outside, for faults on purpose: what is done to a node, by the fault's name."""
+
+    kinds: Mapping[str, Act]
+    hint: str  # what to do where a fault does not work here
+
+    @property
+    def mix(self) -> Sequence[str]:
+        """The faults that a random plan does here, those from inside of a node among them."""
+        ...
+
+    def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
+        """Those of the run's nodes that this kind of fault can hit."""
+        ...
+
+    def check(self, kind: str, node: str) -> None:
+        """Refuse a fault that works here but not on this node, which may be ``random``. Raises ClusterError."""
+        ...
+
+
 class Launcher(Protocol):
     """How processes get to their place."""
 
     name: str
     say: Callable[[str], None]  # is told what takes a while
 
-    def check(self, job: LoadedJob) -> list[Notice]:
+    def check(self, job: LoadedJob) -> Checked:
         """Refuse, before anything changes, what cannot work here.
 
         Raises:
@@ -64,11 +99,23 @@ class Launcher(Protocol):
         """
         ...
 
-    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
+    def submit(self, checked: Checked, run: Run, resume: Resumption | None = None) -> None:
         """Start the coordinator and the agents of ``run``; return as soon as they are on their way.
 
         Args:
+            checked: what `check` has returned a moment ago.
             resume: what this one goes on from; None: a fresh start.
+        """
+        ...
+
+    def plan(self, job: LoadedJob, *, is_plain: bool = False) -> Plan:
+        """The stack that `submit` would deploy for the job's next run, with its files; nothing changes.
+
+        Args:
+            is_plain: stock torchrun in one service a node instead, with nothing of ours.
+
+        Raises:
+            RequestError: wrong anywhere, or this launcher deploys no stack. ClusterError: wrong on this cluster.
         """
         ...
 
@@ -94,6 +141,10 @@ class Launcher(Protocol):
 
     def program(self, run: Run) -> list[str]:
         """The command that starts a part of the bundle beside the workers of a run's nodes, but for the part."""
+        ...
+
+    def machines(self, run: Run) -> Machines:
+        """The run's nodes from outside, for faults on purpose."""
         ...
 
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
@@ -130,6 +181,13 @@ class Launcher(Protocol):
     def remove(self, run: Run) -> None:
         """Remove the run's processes and empty its directories on every node."""
         ...
+
+
+def no_stack(on: str) -> RequestError:
+    """What a launcher says that deploys no stack."""
+    return RequestError(
+        f"only a run on a Swarm has a stack, and this one would be on {on}", "plan with --on swarm"
+    )
 
 
 _ID = re.compile(r"(?P<job>[a-z0-9][-a-z0-9]*)(?:\.(?P<number>[1-9][0-9]*))?")

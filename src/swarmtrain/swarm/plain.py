@@ -106,7 +106,7 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     document = render(job.job, placement, configs)
     header = _HEADER.format(job=job.job.name, file=STACK_FILE)
     files = {config.file: member.data for config, member in zip(configs, members, strict=True)}
-    return Plan(header + dump(document), files, placement, tuple(notices), has_ticket=False, sent=sent)
+    return Plan(header + dump(document), files, placement, tuple(notices), sent=sent, name=job.job.name)
 
 
 def render(job: Job, placement: Placement, configs: Sequence[Config]) -> Document:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmtrain.errors import RequestError
@@ -33,6 +33,8 @@ class Plan:
         files: what becomes configs, by name; the ticket is not among them.
         notices: what was chosen for the user, and why.
         sent: the code.
+        name: what to deploy it under, ``digits-3``.
+        ticket: the secret part of one submission; None of a plain stack, which has none.
     """
 
     text: str
@@ -40,14 +42,25 @@ class Plan:
     placement: Placement
     notices: tuple[str, ...]
     sent: Code
-    has_ticket: bool = True  # a plain stack has none
+    name: str
+    ticket: Ticket | None = field(default=None, repr=False)
 
-    def write(self, directory: Path, ticket: Ticket | None) -> Path:
-        """Put everything into an existing directory, the ticket readable by its owner alone; the stack's path.
+    def write(self, directory: Path) -> Path:
+        """Write it for ``docker stack deploy``, the ticket readable by its owner alone; return the stack's path.
+
+        Args:
+            directory: empty, or with an earlier plan; made where it is not there.
 
         Raises:
-            RequestError: the directory holds something else than an earlier plan. OSError: it cannot be written.
+            RequestError: it holds something else, or cannot be written.
         """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            return self._write(directory)
+        except OSError as error:
+            raise RequestError(f"{directory} cannot be written: {error.strerror or error}") from error
+
+    def _write(self, directory: Path) -> Path:
         marker = directory / PLAN_MARKER
         if any(directory.iterdir()) and not marker.exists():
             raise RequestError(
@@ -58,11 +71,11 @@ class Plan:
         for name, data in self.files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(data)
-        if self.has_ticket and ticket is not None:
+        if self.ticket is not None:
             secret = directory / stack.TICKET
             secret.unlink(missing_ok=True)
             secret.touch(mode=0o600)
-            secret.write_text(ticket.dump())
+            secret.write_text(self.ticket.dump())
         path = directory / STACK_FILE
         path.write_text(self.text)
         return path
@@ -94,6 +107,7 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
         placement,
         (*placement.notices, *sent.notices),
         sent=sent,
+        name=job.job.name,
     )
 
 

@@ -76,8 +76,10 @@ def exec_(ctx: click.Context, name: str, on: str | None, where: str, argv: tuple
         )
     if tty and not terminal.is_terminal(sys.stdin):
         raise Misused("the input is no terminal", "leave out -t", ctx)
-    streams = Streams.standard(tty=tty)
-    return options.client(on).get(name).exec(int(where) if where.isdecimal() else where, command, streams)
+    streams, handle = Streams.standard(tty=tty), options.client(on).get(name)
+    if where.isdecimal():
+        return handle.exec(command, rank=int(where), streams=streams)
+    return handle.exec(command, node=where, streams=streams)
 
 
 @click.command(short_help="Bring a file or directory from a run's nodes.")
@@ -99,7 +101,7 @@ def fetch(name: str, path: str, on: str | None, node: str | None, output: Path |
       swarmtrain fetch train snapshot.pt
       swarmtrain fetch train snapshots --node lab-2 -o /tmp
     """
-    fetched = options.client(on).get(name).fetch(path, output, node, overwrite=force)
+    fetched = options.client(on).get(name).fetch(path, output, node=node, overwrite=force)
     for each in fetched.left_out:
         terminal.warn(f"left out: {each}")
     terminal.words(f"{fetched.path} from {fetched.node} ({say.size(fetched.bytes)})")

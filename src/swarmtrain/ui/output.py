@@ -65,7 +65,7 @@ def logs(
     shown: Callable[[Sequence[lines.Line]], None] | None = None
     if follow and not as_json and terminal.can_redraw():
         shown = partial(_show_below, times=timestamps)
-    for batch in handle.logs(selection, follow, shown):
+    for batch in handle.logs(selection, follow=follow, unfinished=shown):
         is_empty = False
         if as_json:
             for line in batch:

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from swarmtrain.control.client import Client
-from swarmtrain.errors import RequestError
 from swarmtrain.ui import options, sending, terminal
 
 _MOST = 20  # files that are listed beside a stack
@@ -47,13 +46,8 @@ def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None
     """See _PLAN_HELP."""
     from swarmtrain.swarm.stack import DEPLOY_FLAGS
 
-    if on not in (None, "swarm"):
-        raise RequestError(
-            f"only a run on a Swarm has a stack, and --on or SWARMTRAIN_ON says {on}", "plan with --on swarm"
-        )
     loaded = options.load_job(**flags)
-    client = Client("swarm")
-    planned = client.plan(loaded, plain=plain)
+    planned = Client(on or "swarm").plan(loaded, plain=plain)
     for notice in (*loaded.notices, *planned.notices):
         terminal.say(notice)
     for text in (*sending.files(planned.sent, most=_MOST), sending.total(planned.sent, loaded)):
@@ -61,6 +55,8 @@ def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None
     if output is None:
         terminal.data(planned.text.encode())
         return
-    path, name = client.write_plan(loaded, planned, output)
-    options_of_docker = " ".join(DEPLOY_FLAGS)
-    terminal.words(f"wrote {path}; deploy it with: docker stack deploy {options_of_docker} -c {path} {name}")
+    path = planned.write(output)
+    flags_of_docker = " ".join(DEPLOY_FLAGS)
+    terminal.words(
+        f"wrote {path}; deploy it with: docker stack deploy {flags_of_docker} -c {path} {planned.name}"
+    )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from swarmtrain.launchers.processes import Process
+from swarmtrain.launchers.local.processes import Process
 from swarmtrain.wire import private
 
 _SUBMITTER = "submitter.json"

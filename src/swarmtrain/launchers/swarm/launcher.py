@@ -10,16 +10,18 @@ import re
 import socket
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers.base import Notice, Run
-from swarmtrain.launchers.helpers import Helper, await_helpers
+from swarmtrain.launchers.base import Checked, Machines, Notice, Run
 from swarmtrain.launchers.link import await_answer, exec_link, waking
-from swarmtrain.launchers.stacks import Stack, role_of
+from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
+from swarmtrain.launchers.swarm.machines import SwarmMachines
+from swarmtrain.launchers.swarm.stacks import Stack, role_of
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import plain, plan, records, stack, tasks, toolkit
 from swarmtrain.swarm.cluster import SECONDS, Node, Service
@@ -39,6 +41,14 @@ _TAKEN = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class CheckedOnSwarm(Checked):
+    """A job with its plan, and the cluster that it was made for."""
+
+    cluster: facts.Cluster
+    plan: plan.Plan
+
+
 class SwarmLauncher:
     """Runs on a Docker Swarm.
 
@@ -51,40 +61,34 @@ class SwarmLauncher:
     def __init__(self, docker: Docker | None = None) -> None:
         self.docker = docker or Docker()
         self.say: Callable[[str], None] = lambda text: None
-        self._checked: tuple[LoadedJob, facts.Cluster, plan.Plan] | None = None  # what `check` found last
 
     def plan(self, job: LoadedJob, *, is_plain: bool = False) -> plan.Plan:
-        """The stack that `submit` would deploy, and its files.
-
-        Args:
-            is_plain: stock torchrun in one service a node instead, with nothing of ours.
-
-        Raises:
-            RequestError: wrong on any cluster. ClusterError: wrong on this one.
-        """
+        """See Launcher.plan."""
         cluster = facts.read(self.docker)
-        return plain.make(job, cluster) if is_plain else plan.make(job, cluster)
+        if is_plain:
+            return plain.make(job, cluster)
+        planned = plan.make(job, cluster)
+        numbers = [run.number for run in self.runs() if run.job == job.job.name]
+        run = Run(job.job.name, max(numbers, default=0) + 1, self.name)
+        return replace(planned, name=run.stack, ticket=ticket_of(job, run.id))
 
-    def check(self, job: LoadedJob) -> list[Notice]:
+    def check(self, job: LoadedJob) -> CheckedOnSwarm:
         """Refuse, before anything changes, what cannot work here."""
         cluster = facts.read(self.docker)
         planned = plan.make(job, cluster)
-        self._checked = job, cluster, planned
-        return [Notice(text) for text in (*planned.notices, *_toolkit_notices(job, cluster))]
+        notices = (*planned.notices, *_toolkit_notices(job, cluster))
+        return CheckedOnSwarm(job, tuple(map(Notice, notices)), cluster, planned)
 
-    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
+    def submit(self, checked: Checked, run: Run, resume: Resumption | None = None) -> None:
         """Deploy the stack, as it was checked a moment ago; what has changed since, `stack deploy` notices."""
-        if self._checked is None or self._checked[0] is not job:
-            self.check(job)
-        assert self._checked is not None, "a check leaves what it found"
-        _, cluster, planned = self._checked
+        assert isinstance(checked, CheckedOnSwarm), "what `check` has returned"
+        job, cluster = checked.job, checked.cluster
         check_stack_name(run.stack, job.job.name, cluster)
         if any(service.stack == run.stack for service in cluster.services):
             raise ClusterError(f"there is a run {run.id} already", f"swarmtrain rm {run.id}")
-        ticket = ticket_of(job, run.id, resume)
+        planned = replace(checked.plan, name=run.stack, ticket=ticket_of(job, run.id, resume))
         with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
-            path = planned.write(Path(directory), ticket)
-            self._deploy(path, run)
+            self._deploy(planned.write(Path(directory)), run)
 
     def runs(self) -> list[Run]:
         """Every run whose stack or record is there."""
@@ -159,6 +163,10 @@ class SwarmLauncher:
         model = self._stack(run).model(names.AGENT_SERVICE)
         python = model["Spec"]["TaskTemplate"]["ContainerSpec"]["Command"][0]
         return [python, "-I", names.BUNDLE]
+
+    def machines(self, run: Run) -> Machines:
+        """Containers on the machine that is spoken to, and no more than that."""
+        return SwarmMachines(self.docker, run)
 
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
         """Scale the agents' service. Swarm chooses who goes; the coordinator has those that train save first."""

@@ -7,59 +7,34 @@ Runs are kept under ``$SWARMTRAIN_HOME``, by default ``~/.local/share/swarmtrain
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
-from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers import local_files
-from swarmtrain.launchers.base import Notice, Run, parse_handle
-from swarmtrain.launchers.gpus import Shares, share
-from swarmtrain.launchers.link import process_link
-from swarmtrain.launchers.processes import TOLD_TO_GO, Process, ProcessTable, kill_trees
-from swarmtrain.swarm import bundle, code
+from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
+from swarmtrain.launchers.local import checks, files, links
+from swarmtrain.launchers.local.machines import LocalMachines
+from swarmtrain.launchers.local.processes import TOLD_TO_GO, Process, ProcessTable, kill_trees
+from swarmtrain.swarm import bundle
 from swarmtrain.swarm.obstacles import Obstacle
+from swarmtrain.swarm.plan import Plan
 from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.swarm.tree import RUNS_MARKER
 from swarmtrain.wire import names, private
-from swarmtrain.wire.gpus import VISIBLE, cards, visible
+from swarmtrain.wire.gpus import VISIBLE
 from swarmtrain.wire.link import Link
-from swarmtrain.wire.sockets import UNIX, dial_unix
+from swarmtrain.wire.sockets import UNIX
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Resumption
 
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end
-_HAS_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
-_UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator", "linger")
-
-
-def home() -> Path:
-    """Where local runs are kept."""
-    explicit = os.environ.get("SWARMTRAIN_HOME", "")
-    if explicit:
-        return Path(explicit).expanduser().resolve()
-    data = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share") / "swarmtrain"
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """What was found out about a job before it is submitted."""
-
-    job: LoadedJob
-    sent: code.Code
-    shares: Shares
 
 
 class LocalLauncher:
@@ -68,30 +43,22 @@ class LocalLauncher:
     name = "local"
 
     def __init__(self) -> None:
-        self._storage = Storage(home())
-        self._checked: _Checked | None = None  # what `check` found last
+        self._storage = Storage(checks.home())
         self.say: Callable[[str], None] = lambda text: None
 
-    def check(self, job: LoadedJob) -> list[Notice]:
+    def check(self, job: LoadedJob) -> checks.CheckedOnMachine:
         """See Launcher.check."""
-        self._check_home()
-        checked = self._checked = _Checked(job, code.of(job, limit=None), _shares(job))
-        _, notices = _interpreter(job.job)
-        notices += [Notice(text) for text in (checked.shares.notice, *checked.sent.notices) if text]
-        unused = [key for key in _UNUSED if key in job.sources]
-        if unused:
-            notices.append(
-                Notice(f"{', '.join(unused)}: not used on local, where workers are plain processes")
-            )
-        return notices
+        checks.check_home(self._storage.root)
+        return checks.check(job)
 
-    def submit(self, job: LoadedJob, run: Run, resume: Resumption | None = None) -> None:
+    def plan(self, job: LoadedJob, *, is_plain: bool = False) -> Plan:
+        """There is none."""
+        raise no_stack(self.name)
+
+    def submit(self, checked: Checked, run: Run, resume: Resumption | None = None) -> None:
         """See Launcher.submit."""
-        if self._checked is None or self._checked.job is not job:
-            self.check(job)
-        assert self._checked is not None, "a check leaves what it found"
-        sent, shares = self._checked.sent, self._checked.shares
-        interpreter, _ = _interpreter(job.job)
+        assert isinstance(checked, checks.CheckedOnMachine), "what `check` has returned"
+        job, sent, shares, interpreter = checked.job, checked.sent, checked.shares, checked.interpreter
         nodes = job.job.node_names or tuple(f"node{index}" for index in range(job.job.nodes_max))
         task = task_of(job.job)
         task = dataclasses.replace(task, cpus=task.cpus or len(os.sched_getaffinity(0)) / len(nodes))
@@ -101,14 +68,14 @@ class LocalLauncher:
         for directory in (self._storage.root, self._storage.root / "data"):
             private.make(directory)
         (self._storage.root / RUNS_MARKER).touch()
-        files = {
+        parts = {
             "job.json": task.dump().encode(),
             "origin.json": Origin.of(job).dump().encode(),
             "code.zip": sent.archive,
             "ticket.json": ticket.dump().encode(),
         }
         try:
-            place = local_files.lay_out(self._storage.root / "runs", run.id, files)
+            place = files.lay_out(self._storage.root / "runs", run.id, parts)
         except FileExistsError:
             raise ClusterError(f"{run.id} was started by somebody else at this moment", "try again") from None
         environment = os.environ | {
@@ -171,7 +138,7 @@ class LocalLauncher:
     def runs(self) -> list[Run]:
         """See Launcher.runs."""
         found = []
-        self._check_home()
+        checks.check_home(self._storage.root)
         for directory in self._storage.runs():
             try:
                 job, number = parse_handle(directory)
@@ -190,10 +157,10 @@ class LocalLauncher:
             raise ClusterError(f"there is no {run.id} on this machine", "`swarmtrain ps -a` lists the runs")
         for _ in range(50):
             try:
-                return _direct(place / "socket")
+                return links.direct(place / "socket")
             except OSError:
                 if not self._coordinator_lives(run.id):
-                    return _archive(place)
+                    return links.archive(place)
                 if not (place / "journal.jsonl").exists():
                     break
             time.sleep(0.02)  # it is about to listen, or about to leave
@@ -205,7 +172,7 @@ class LocalLauncher:
             if process != TOLD_TO_GO and not process.lives:
                 place = self._place(run.id, node)
                 who = f"the agent of {node}" if node else "the coordinator"
-                return Obstacle(f"{who} ended: {_last_words(place / 'log')}")
+                return Obstacle(f"{who} ended: {links.last_words(place / 'log')}")
         return Obstacle()
 
     def reach(self, run: Run, node: str) -> None:
@@ -214,6 +181,10 @@ class LocalLauncher:
     def program(self, run: Run) -> list[str]:
         """See Launcher.program."""
         return [sys.executable, "-I", str(bundle.on_disk())]
+
+    def machines(self, run: Run) -> Machines:
+        """Every node is a tree of processes."""
+        return LocalMachines(self, run)
 
     def recover(self, run: Run, node: str) -> None:
         """See Launcher.recover."""
@@ -241,7 +212,7 @@ class LocalLauncher:
         """Write down how a run has ended that nobody leads any more, where nobody has."""
         place = self._storage.coordinator(run.id)
         if place.is_dir():
-            with _archive(place) as link:
+            with links.archive(place) as link:
                 for _ in link.request(op="conclude", outcome=outcome, reason=reason):
                     pass
 
@@ -253,32 +224,12 @@ class LocalLauncher:
         except OSError as error:
             raise ClusterError(f"{run.id} could not be removed whole: {error}") from error
 
-    def _check_home(self) -> None:
-        """Runs are kept, and found, only where nobody else could have put one.
-
-        Raises:
-            ClusterError: somebody else could.
-        """
-        root = self._storage.root
-        try:
-            why = private.trouble(root)
-        except OSError:
-            why = ""  # it is yet to be made
-        if not why and (shared := private.above(root)):
-            root, why = Path(shared), "can be written by everybody (it has no sticky bit)"
-        if why:
-            raise ClusterError(
-                f"runs on this machine would be kept in {self._storage.root}, but {root} {why}",
-                "others could put their code in place of yours there: `chmod go-w` it if it is yours, or set "
-                "SWARMTRAIN_HOME to a directory of your own",
-            )
-
     def _coordinator_lives(self, directory: str) -> bool:
         process = self._processes(directory).read().get("")
         if process is not None:
             return process.lives
         place = self._storage.coordinator(directory)  # its client has not come so far, or was killed
-        return Process.kept_in(place) is not None or local_files.is_being_submitted(place)
+        return Process.kept_in(place) is not None or files.is_being_submitted(place)
 
     def _processes(self, directory: str) -> ProcessTable:
         table = self._storage.coordinator(directory) / "processes.json"
@@ -295,81 +246,9 @@ class LocalLauncher:
             return None
 
 
-def _interpreter(job: Job) -> tuple[list[str], list[Notice]]:
-    """The command that starts a part of the bundle, and what to say of the choice.
-
-    Raises:
-        ClusterError: no Python that has torch was found.
-    """
-    ours = [sys.executable, "-m", "swarmtrain.inside"]
-    if job.python == "python3" and (job.command or importlib.util.find_spec("torch") is not None):
-        return ours, []
-    python = shutil.which(job.python)
-    if python is None:
-        raise ClusterError(f"there is no {job.python} on this machine", "set `python` to one that has torch")
-    found = [python, str(bundle.on_disk())]
-    if job.command is not None:
-        return found, []
-    if subprocess.run([python, "-c", _HAS_TORCH], check=False, capture_output=True).returncode != 0:
-        raise ClusterError(
-            f"neither {sys.executable} nor {python} has torch",
-            "pip install torch, activate the environment that has it, or set `python` to its interpreter",
-        )
-    return found, [
-        Notice(f"workers run on {python}, since {sys.executable} is not the one that was asked for")
-    ]
-
-
 def _of_node(environment: Mapping[str, str], node: str, index: int) -> dict[str, str]:
     """The variables of one node's agent, out of those of the whole run."""
     mine = {names.ENV_NODE: node, names.ENV_SLOT: str(index)}
     if names.ENV_GPUS in environment:
         mine[VISIBLE] = environment[names.ENV_GPUS].split(";")[index]
     return {**environment, **mine}
-
-
-def _shares(job: LoadedJob) -> Shares:
-    """Who sees which GPU; the job's own CUDA_VISIBLE_DEVICES, or the one here, names those that are shared out."""
-    named = job.environment.get(VISIBLE, os.environ.get(VISIBLE))
-    hidden = named == "" or job.job.resources.gpus == 0
-    return share(job.job, [] if hidden else visible(named, cards()))
-
-
-def _direct(path: Path) -> Link:
-    connection = dial_unix(path)
-
-    source, sink = connection.makefile("rb"), connection.makefile("wb")
-
-    ends: tuple[Callable[[], object], ...] = (
-        partial(connection.shutdown, socket.SHUT_RDWR),
-        source.close,
-        sink.close,
-        connection.close,
-    )
-
-    def hang_up() -> None:
-        for end in ends:
-            try:
-                end()
-            except OSError:
-                pass  # the coordinator went first
-
-    return Link(source, sink, hang_up)
-
-
-def _archive(place: Path) -> Link:
-    """A link to what a run left behind."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "swarmtrain.inside", "connect", str(place)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    return process_link(process)
-
-
-def _last_words(path: Path) -> str:
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return lines[-1] if lines else "it said nothing"

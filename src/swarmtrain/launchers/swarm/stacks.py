@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swarmtrain.errors import ClusterError
-from swarmtrain.launchers.helpers import Helper, await_helpers
+from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import tasks
 from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service

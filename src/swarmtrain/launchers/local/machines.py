@@ -12,15 +12,14 @@ from swarmtrain.errors import ClusterError
 from swarmtrain.wire.processes import descendants, kill_all
 
 if TYPE_CHECKING:
-    from swarmtrain.control.chaos_places import Act, Undo
-    from swarmtrain.launchers.base import Run
+    from swarmtrain.launchers.base import Act, Run, Undo
     from swarmtrain.launchers.local import LocalLauncher
 
 _SECONDS = 5.0  # in which SIGKILL ends any process that is not stuck in the kernel
 
 
 class LocalMachines:
-    """See `chaos_places.Machines`. No other run's process is below a keeper of this one."""
+    """See `launchers.base.Machines`. No other run's process is below a keeper of this one."""
 
     mix = (
         *("kill-worker", "stop-worker", "kill-container", "kill-coordinator", "freeze", "power-off"),

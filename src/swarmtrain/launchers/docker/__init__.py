@@ -1,0 +1,5 @@
+"""Runs as containers on one engine."""
+
+from swarmtrain.launchers.docker.launcher import DockerLauncher
+
+__all__ = ["DockerLauncher"]
