@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import virtual_time
 
-from swarmtrain.agent import network, session
+from swarmtrain.agent import network, serve
 from swarmtrain.agent.agent import Agent
 from swarmtrain.agent.choices import Settings
 from swarmtrain.agent.home import Home
@@ -41,37 +42,57 @@ class Scene:
         self.address = f"{sockets.UNIX}{path / 'socket'}"
         settings = Settings(self.address, "a", "a", 0, Storage(path), ())
         self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
-        self.agent.share.home = Home(Storage(path), "t.1", "t.1", "a")  # it was prepared before
+        self.home = self.agent.share.home = Home(Storage(path), "t.1", "t.1", "a")  # it was prepared before
         self.agent.share._past.set()
         self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
 
     async def session(
-        self, meanwhile: Callable[[Agent], None], answer: dict[str, Any] | None = None
+        self, meanwhile: Callable[[Agent], None], answer: dict[str, Any] | None = None, until: str = "reply"
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """What the agent says when it joins, and what after it was answered: welcomed, if nothing else is given."""
+        """What the agent says when it joins, and what after it was answered: welcomed, if nothing else is given.
+
+        Args:
+            until: the last word that is waited for. Without one it is the answer to a question, behind which nothing
+                follows that was to be said at once.
+        """
         joins: list[dict[str, Any]] = []
         heard: list[dict[str, Any]] = []
+
+        async def play(channel: Channel, join: dict[str, Any]) -> None:
+            joins.append(join)
+            meanwhile(self.agent)
+            await channel.send(answer or {"welcome": WELCOME})
+            if until == "reply":
+                await channel.send({"list": {"path": "nothing"}, "id": 1})
+            while not heard or until not in heard[-1]:
+                heard.append(await said(channel))
+
+        await self.meet(play)
+        return joins[0], heard
+
+    async def meet(self, play: Callable[[Channel, dict[str, Any]], Awaitable[None]]) -> None:
+        """One session; the coordinator plays its part once the agent has said what it says to join."""
+        played: list[asyncio.Future[None]] = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             channel = Channel(reader, writer)
             await accept(channel, "token")
-            message = await channel.receive()
-            assert message is not None
-            joins.append(message["join"])
-            meanwhile(self.agent)
-            await channel.send(answer or {"welcome": WELCOME})
+            played.append(asyncio.ensure_future(play(channel, (await said(channel))["join"])))
             try:
-                while True:
-                    message = await asyncio.wait_for(channel.receive(), 0.1)
-                    assert message is not None
-                    heard.append(message)
-            except (TimeoutError, asyncio.TimeoutError):
-                channel.close()
+                await asyncio.wait(played)
+            finally:
+                channel.abort()
 
         server = await sockets.serve(self.address, serve)
-        await self.agent.session.once()
+        await asyncio.wait_for(self.agent.session.once(), 20)
         server.close()
-        return joins[0], heard
+        played[0].result()
+
+
+async def said(channel: Channel) -> dict[str, Any]:
+    message = await channel.receive()
+    assert message is not None
+    return message
 
 
 def workers_of(agent: Agent, generation: int, nodes: int = 1) -> Workers:
@@ -95,14 +116,99 @@ def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Pat
         agent = scene.agent
         agent.share.workers = workers_of(agent, 3)
         agent.share.workers.states[0] = running(3)
-        join, heard = await scene.session(worker_ends)
-        assert (join["idle"], join["drained"], join["generation"]) == (False, False, 3)
+        join, heard = await scene.session(worker_ends, until="drained")
+        assert (join["idle"], join["generation"]) == (False, 3)
         assert join["states"][0]["state"] == "running"
         said = {kind: content for message in heard for kind, content in message.items()}
         assert (said["worker"]["state"], said["worker"]["code"]) == ("exited", 1)
         assert (said["idle"]["g"], said["drained"]) == (3, 3)
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("known", [0, 6, 12])
+def test_an_agent_says_that_all_has_arrived_when_this_coordinator_has_it(tmp_path: Path, known: int) -> None:
+    """One that was moved, or has lost what it had, does not have what the one before it had."""
+    scene = Scene(tmp_path)
+    scene.home.output.mkdir(parents=True)
+    (scene.home.output / "g1-r0.out").write_text("first\nsecond")
+
+    async def meet(known: int) -> list[str]:
+        words: list[str] = []
+
+        async def play(channel: Channel, join: dict[str, Any]) -> None:
+            assert "drained" not in join
+            offsets = [["output", 1, 0, known]] if known else []
+            await channel.send({"welcome": WELCOME | {"offsets": offsets}})
+            while "drained" not in words:
+                message = await said(channel)
+                words.append(kind := next(iter(message)))
+                if kind == "output":
+                    content = message["output"]
+                    assert content["o"] == known and content["last"]
+                    await channel.send({"list": {"path": "nothing"}, "id": 1})
+                if kind == "reply":
+                    await channel.send({"ack": {"kind": "output", "g": 1, "r": 0, "o": 12}})
+
+        await scene.meet(play)
+        return [word for word in words if word in ("output", "reply", "drained")]
+
+    async def act() -> None:
+        assert await meet(0) == ["output", "reply", "drained"]
+        assert await meet(12) == ["drained"]
+        assert await meet(known) == (["drained"] if known == 12 else ["output", "reply", "drained"])
+
+    asyncio.run(act())
+
+
+def fetch(channel: Channel, number: int) -> Awaitable[None]:
+    return channel.send({"fetch": {"path": "weights"}, "id": number})
+
+
+def test_a_file_that_is_being_fetched_arrives_though_the_run_ends(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.home.work.mkdir(parents=True)
+    (scene.home.work / "weights").write_bytes(bytes(20 << 20))
+
+    async def play(channel: Channel, join: dict[str, Any]) -> None:
+        await channel.send({"welcome": WELCOME})
+        await fetch(channel, 1)
+        await channel.send({"end": {"outcome": "succeeded"}})
+        await asyncio.sleep(0)
+        answer: dict[str, Any] = {}
+        while "done" not in answer:
+            answer = await said(channel)
+            if "file" in answer:
+                await fetch(channel, 2)
+            assert not scene.agent.session.over.is_set()
+            if answer.get("reply") == 1:
+                await channel.send({"more": 1})
+            elif answer.get("reply") == 2:  # the archive or a helper answers
+                turned_away.append(answer["gone"])
+        assert answer["done"]["bytes"] == 20 << 20
+        await scene.agent.session.over.wait()
+
+    turned_away: list[bool] = []
+    asyncio.run(scene.meet(play))
+    assert turned_away == [True]
+
+
+def test_a_client_that_takes_nothing_more_holds_no_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "_TAKING", 0.05)
+    scene = Scene(tmp_path)
+    scene.home.work.mkdir(parents=True)
+    (scene.home.work / "weights").write_bytes(bytes(20 << 20))
+
+    async def play(channel: Channel, join: dict[str, Any]) -> None:
+        await channel.send({"welcome": WELCOME})
+        await fetch(channel, 1)
+        await channel.send({"end": {"outcome": "succeeded"}})
+        while not scene.agent.session.over.is_set():
+            await asyncio.sleep(0.001)
+
+    asyncio.run(scene.meet(play))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +222,7 @@ def test_a_journal_that_a_run_of_the_same_id_has_left_is_not_handed_over(
     (tmp_path / "runs" / "t.1" / "a" / "journal.jsonl").write_text(json.dumps(event) + "\n")
 
     async def act() -> None:
-        _, heard = await Scene(tmp_path).session(lambda agent: None, {"salvage": True})
+        _, heard = await Scene(tmp_path).session(lambda agent: None, {"salvage": True}, "age")
         assert sum(len(message["copy"]) for message in heard) == known
 
     asyncio.run(act())
@@ -130,8 +236,8 @@ def test_an_agent_that_is_about_to_start_its_workers_is_not_idle(tmp_path: Path,
         agent = scene.agent
         if not prepared:  # its disk is slow
             agent.share.start({"g": 4, "ranks": [0]})
-        join, heard = await scene.session(lambda agent: None)
-        assert join["idle"] is join["drained"] is prepared
+        join, heard = await scene.session(lambda agent: None, until="drained" if prepared else "reply")
+        assert join["idle"] is prepared
         assert any("idle" in message for message in heard) is prepared
 
     asyncio.run(act())
@@ -150,9 +256,8 @@ def test_an_order_to_stop_that_comes_right_behind_the_start_is_obeyed(tmp_path: 
 
 
 def test_an_agent_whose_coordinator_does_not_answer_joins_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(session, "_WELCOME", 0.05)
     scene = Scene(tmp_path)
     joins = 0
 
@@ -169,10 +274,10 @@ def test_an_agent_whose_coordinator_does_not_answer_joins_again(
 
     async def act() -> None:
         server = await sockets.serve(scene.address, serve)
-        await asyncio.wait_for(scene.agent.session.stay_joined(), 5)
+        await scene.agent.session.stay_joined()
         server.close()
 
-    asyncio.run(act())
+    virtual_time.run(act())
     assert joins == 2
 
 

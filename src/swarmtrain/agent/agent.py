@@ -139,6 +139,7 @@ class Agent:
                 workers.stop(self._task.stop_grace)
             await workers.done.wait()
         await self.share.delivered()
+        await self.session.answered()
         await asyncio.sleep(0.05)
         await self.share.clear()
         self.session.over.set()

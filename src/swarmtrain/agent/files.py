@@ -103,7 +103,6 @@ def _join(node: str, env: dict[str, str]) -> Message:
         "generation": 0,
         "states": [],
         "idle": True,
-        "drained": True,
         "warm": False,
         "leaving": True,
     }

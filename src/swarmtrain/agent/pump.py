@@ -61,6 +61,10 @@ class Pump:
         """Begin with a file, which need not exist yet."""
         self._tails[key] = _Tail(path)
 
+    def resume(self, key: Key, path: Path) -> None:
+        """Go on with a file that nobody writes any more; where that has begun, or it is still written, do nothing."""
+        self._tails.setdefault(key, _Tail(path, closed=True))
+
     def close(self, generation: int, rank: int) -> None:
         """The worker is gone: its last line counts as whole even without a newline, and is sent again as such."""
         for (_, g, r), tail in self._tails.items():
@@ -90,13 +94,11 @@ class Pump:
         """Bytes in all files together: it grows as long as workers write."""
         return sum(_size(tail.path) for tail in self._tails.values())
 
-    async def drained(self, generation: int) -> None:
-        """Wait until everything is confirmed that the workers of a generation wrote, and those before them."""
-        while any(self._behind(tail) for (_, g, _), tail in self._tails.items() if g <= generation):
+    async def drained(self) -> None:
+        """Wait until everything is confirmed that is there."""
+        while self._behind():
             self._moved.clear()
             await self._moved.wait()
-        for key in [key for key in self._tails if key[1] <= generation]:
-            del self._tails[key]
 
     async def run(self, send: Callable[[Message], Awaitable[None]]) -> None:
         """Send pieces for as long as the connection lives.
@@ -121,9 +123,12 @@ class Pump:
                 loop.call_later(_INTERVAL, _end, self._pause)
                 await self._pause
 
-    @staticmethod
-    def _behind(tail: _Tail) -> bool:
-        return tail.confirmed < _size(tail.path)
+    def _behind(self) -> bool:
+        """Whether anything is not confirmed; files of which everything is, and all there will be, are let go of."""
+        for key, tail in list(self._tails.items()):
+            if tail.closed and tail.confirmed >= _size(tail.path):
+                del self._tails[key]
+        return any(tail.confirmed < _size(tail.path) for tail in self._tails.values())
 
 
 def _end(pause: asyncio.Future[None] | None) -> None:

@@ -10,6 +10,7 @@ import pty
 import signal
 import struct
 import termios
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from swarmtrain.wire.storage import Storage
 Send = Callable[[Message], Awaitable[None]]
 
 _AHEAD = 8  # pieces of a file that may be on their way to the client
+# Seconds for which an agent that is about to go waits for the next piece of an answer: until it is read, which may
+# begin with the packing of a large directory, or until the client has taken those before it.
+_READING, _TAKING = 600.0, 30.0
 
 
 class Desk:
@@ -37,21 +41,25 @@ class Desk:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._input: dict[int, asyncio.Queue[Message | None]] = {}
         self._credit: dict[int, asyncio.Semaphore] = {}
+        self._due: dict[int, float] = {}  # of an answer that reads files: monotonic time by which it gets on
+        self._finishing = False
 
     def hear(self, message: Message) -> bool:
         """Take a message if it is one of ours."""
         number = message.get("id")
         match message:
+            case {"exec": _} | {"fetch": _} | {"list": _} | {"snapshots": _} if self._finishing:
+                self._begin(message["id"], self._turn_away(message["id"]))
             case {"exec": request}:
                 self._input[message["id"]] = asyncio.Queue()
                 self._begin(message["id"], self._exec(message["id"], request))
             case {"fetch": {"path": path}}:
-                self._begin(message["id"], self._reply_file(message["id"], path, files.send))
+                self._read(message["id"], self._reply_file(message["id"], path, files.send))
             case {"list": {"path": path}}:
-                self._begin(message["id"], self._reply_file(message["id"], path, files.listing))
+                self._read(message["id"], self._reply_file(message["id"], path, files.listing))
             case {"snapshots": order}:
                 replies = snapshots.answer(self._storage, self.lineage, self.node, order)
-                self._begin(message["id"], self._reply(message["id"], replies))
+                self._read(message["id"], self._reply(message["id"], replies))
             case {"input": typed}:
                 if number in self._input:
                     self._input[number].put_nowait(typed)
@@ -68,13 +76,26 @@ class Desk:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return bool(self._tasks)
+        """Whether an answer that reads files gets on."""
+        return any(due > time.monotonic() for due in self._due.values())
+
+    async def finish(self) -> None:
+        """Take no more requests, and finish the answers that read files, for as long as they get on."""
+        self._finishing = True
+        while self.busy:
+            left = max(self._due.values()) - time.monotonic()
+            reading = [self._tasks[number] for number in self._due]
+            await asyncio.wait(reading, timeout=min(left, _TAKING), return_when=asyncio.FIRST_COMPLETED)
 
     def close(self) -> None:
         """The connection is gone, and with it everybody who asked."""
+        self._due.clear()
         for task in self._tasks.values():
             task.cancel()
+
+    def _read(self, number: int, work: Awaitable[None]) -> None:
+        self._due[number] = time.monotonic() + _READING
+        self._begin(number, work)
 
     def _begin(self, number: int, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._guard(number, work))
@@ -95,6 +116,11 @@ class Desk:
         finally:
             self._input.pop(number, None)
             self._credit.pop(number, None)
+            self._due.pop(number, None)
+
+    async def _turn_away(self, number: int) -> None:
+        error = f"the agent on {self.node} is about to go"
+        await self._send({"reply": number, "error": error, "hint": "", "exit": 3, "gone": True})
 
     async def _reply_file(
         self, number: int, path: str, answer: Callable[[Path, str], Iterator[Message]]
@@ -106,8 +132,10 @@ class Desk:
         """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""
         credit = self._credit[number] = asyncio.Semaphore(_AHEAD)
         while (message := await asyncio.to_thread(next, messages, None)) is not None:
+            self._due[number] = time.monotonic() + _TAKING
             await credit.acquire()
             await self._send({"reply": number, **message})
+            self._due[number] = time.monotonic() + _READING
 
     async def _exec(self, number: int, request: Message) -> None:
         terminal = bool(request.get("tty"))

@@ -147,7 +147,6 @@ class Session:
             "generation": self._share.generation,
             "states": list(self._share.workers.states.values()),
             "idle": self._share.idle,
-            "drained": self._share.drained,
             "warm": self._share.warm,
             "leaving": self.leaving,
             "journal": len(events),
@@ -163,7 +162,7 @@ class Session:
             self._copy = JournalCopy(home.journal)
             self._copy.forget()
         offsets: dict[Key, int] = {(kind, g, r): offset for kind, g, r, offset in welcome["offsets"]}
-        self._share.welcomed(home, offsets, welcome["generation"], moved=moved)
+        self._share.welcomed(home, offsets)
 
     def _answering(self, welcome: Message, channel: Channel) -> Desk:
         """What answers those who look in through this connection."""
@@ -217,7 +216,13 @@ class Session:
         await self._share.end()
         if self._line.channel is not None:  # what the run could not wait for may still arrive
             await self._share.delivered()
+        await self.answered()
         self.over.set()
+
+    async def answered(self) -> None:
+        """Wait until those who were promised files have them, as long as that gets on; others are turned away."""
+        if self._desk is not None:
+            await self._desk.finish()
 
     async def _end_alone(self, directory: str) -> None:
         """The run ended while this agent was away, and its coordinator has left: nobody will say so any more."""

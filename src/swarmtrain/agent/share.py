@@ -6,6 +6,7 @@ Session.py brings the coordinator's orders; what comes of them goes back through
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class Share:
         home: its directories; None before the first welcome.
         workers: those of the last generation that this node was told to begin, with all that is true of it alone.
         signs: of their life, while they make no steps.
+        drained: no worker is left, and everything that was ever written here has arrived at the coordinator that
+            this agent is joined to.
     """
 
     def __init__(self, task: Task, ticket: Ticket, settings: Settings, choices: Choices, line: Line) -> None:
@@ -55,8 +58,9 @@ class Share:
         self._prepared = asyncio.Event()  # the directories and the code are there
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
         self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
-        self._undelivered: dict[int, asyncio.Task[None]] = {}  # generations whose output is on its way
-        self._past = asyncio.Event()  # what an agent before this one has left to deliver is among them
+        self._past = asyncio.Event()  # what an agent before this one has left to deliver is on its way, too
+        self._delivery: asyncio.Task[None] | None = None  # waits until everything has arrived
+        self.drained = False
         self._background = Background()
 
     async def open(self) -> None:
@@ -90,24 +94,17 @@ class Share:
         return self.workers.done.is_set()
 
     @property
-    def drained(self) -> bool:
-        """And everything that was ever written here has arrived."""
-        return self.idle and self._past.is_set() and not self._undelivered
-
-    @property
     def warm(self) -> bool:
         """Workers could start at once."""
         return self.spawner.warm.is_set() and self._prepared.is_set()
 
     async def delivered(self) -> None:
         """Wait until everything that was ever written here has arrived, for some seconds at most."""
-
-        async def arrived() -> None:
-            await self._past.wait()
-            if self._undelivered:
-                await asyncio.wait(self._undelivered.values())
-
-        await asyncio.wait([asyncio.ensure_future(arrived())], timeout=_DELIVERY)
+        waited, until = None, time.monotonic() + _DELIVERY
+        while self._delivery is not None and self._delivery is not waited:
+            waited = self._delivery
+            await asyncio.wait([waited], timeout=max(0.0, until - time.monotonic()))
+            # A connection that was made meanwhile has begun another one.
 
     def say_again(self) -> None:
         """Say what has happened since the words of joining were written, when nobody could be told."""
@@ -115,8 +112,6 @@ class Share:
             self._line.post({"worker": state})
         if self.idle:
             self._say_idle(self.generation)
-        if self.drained:
-            self._line.post({"drained": self.generation})
         if self.warm:
             self._line.post({"warm": True})
 
@@ -126,23 +121,23 @@ class Share:
 
     # ---- its place -------------------------------------------------------------------------------------------
 
-    def welcomed(self, home: Home, offsets: dict[Key, int], newest: int, *, moved: bool) -> None:
+    def welcomed(self, home: Home, offsets: dict[Key, int]) -> None:
         """The coordinator has said where this node is in the run.
+
+        It may be another one, or have lost what it had: whatever this node's disk has beyond its offsets goes to it.
 
         Args:
             offsets: how much of each file the coordinator has.
-            newest: the current generation's number.
-            moved: it is another coordinator, which does not have what the one before had.
         """
         fresh = self.home is None
         self.home, self._known = home, offsets
-        if moved and not fresh:
-            self._deliver_the_past(home, newest)
-        self.pump.rewind(offsets)
         if fresh:
-            self._preparing = asyncio.ensure_future(self._prepare(home, newest))
+            self._preparing = asyncio.ensure_future(self._prepare(home))
+        if self._past.is_set():
+            self._deliver_the_past(home)
+        self._deliver()
 
-    async def _prepare(self, home: Home, newest: int) -> None:
+    async def _prepare(self, home: Home) -> None:
         """Lay out this node's directories and the user's code, while other nodes are still on their way.
 
         In a thread, since it may take a slow disk longer than an agent may be silent.
@@ -151,11 +146,11 @@ class Share:
             kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._ticket.submission)
         except (OSError, SwarmtrainError) as error:
             self._line.trouble(in_short(error))
-            self._deliver_the_past(home, newest)  # a disk that is full can still be read
+            self._deliver_the_past(home)  # a disk that is full can still be read
             return
         if kept:
             self._line.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
-        self._deliver_the_past(home, newest)
+        self._deliver_the_past(home)
         self._prepared.set()
 
     # ---- one generation --------------------------------------------------------------------------------------
@@ -172,6 +167,7 @@ class Share:
         self.signs = Signs(self.workers, spinning=start.get("backend") == "nccl", gpus=self._gpus)
         self._background.run(self._start(self.workers, start))
         self._background.run(self._finish(self.workers))
+        self._deliver()
         self._background.run(self.signs.watch(lambda: self._line.channel is None))
 
     async def _start(self, workers: Workers, start: Message) -> None:
@@ -218,8 +214,7 @@ class Share:
         return workers.begin(life, parts, node, home.work, home.output, home.memory)
 
     async def _finish(self, workers: Workers) -> None:
-        """When all workers of a generation are gone, say so; and again when everything they wrote has arrived."""
-        self._deliver(workers.generation, workers)
+        """When all workers of a generation are gone, say so."""
         await workers.done.wait()
         self.segments.clear(all_of_them=False)
         if self._line.channel is not None:  # else the coordinator learns of it when this agent joins again
@@ -273,31 +268,27 @@ class Share:
 
     # ---- what its workers wrote ------------------------------------------------------------------------------
 
-    def _deliver(self, generation: int, workers: Workers | None = None) -> None:
-        if generation not in self._undelivered:
-            self._undelivered[generation] = asyncio.ensure_future(self._delivered(generation, workers))
-
-    async def _delivered(self, generation: int, workers: Workers | None) -> None:
-        if workers is not None:
-            await workers.done.wait()
-        await self._past.wait()
-        await self.pump.drained(generation)
-        del self._undelivered[generation]
-        self._line.post({"drained": generation})
-
-    def _deliver_the_past(self, home: Home, newest: int) -> None:
-        """What workers of an agent before this one wrote on this node, and nobody has carried away yet."""
-        on_its_way = set(self._undelivered)
+    def _deliver_the_past(self, home: Home) -> None:
+        """Begin to carry what the coordinator does not have, also of workers of an agent before this one."""
         for path in home.output.glob("g*-r*.*"):
             kind = {".out": "output", ".metrics": "metrics"}.get(path.suffix)
             generation, _, rank = path.stem[1:].partition("-r")
-            if kind is None or not generation.isdecimal() or not rank.isdecimal() or int(generation) > newest:
+            if kind is None or not generation.isdecimal() or not rank.isdecimal():
                 continue
-            if int(generation) in on_its_way:
-                continue
-            self.pump.watch((kind, int(generation), int(rank)), path)
-            self.pump.close(int(generation), int(rank))
-            self._deliver(int(generation))
-        self._deliver(newest)  # which says that all is there, also where nothing was
-        self._past.set()
+            self.pump.resume((kind, int(generation), int(rank)), path)
         self.pump.rewind(self._known)
+        self._past.set()
+
+    def _deliver(self) -> None:
+        """Say when everything has arrived; what was said before was true of less, or of another coordinator."""
+        self.drained = False
+        if self._delivery is not None:
+            self._delivery.cancel()
+        self._delivery = asyncio.ensure_future(self._delivered())
+
+    async def _delivered(self) -> None:
+        await self.workers.done.wait()
+        await self._past.wait()
+        await self.pump.drained()
+        self.drained = True
+        self._line.post({"drained": self.generation})

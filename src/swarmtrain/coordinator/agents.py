@@ -22,7 +22,7 @@ from swarmtrain.wire.frames import Message
 _SAID: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("node", "node_id", "incarnation", "address", "interface", "why", "backend"), str),
     **dict.fromkeys(("slot", "workers", "port", "gpus", "generation"), int),
-    **dict.fromkeys(("idle", "drained", "warm", "leaving"), bool),
+    **dict.fromkeys(("idle", "warm", "leaving"), bool),
     "time": (int, float),
 }
 _DRIFT = 5e-4  # seconds between two beats by which clocks may drift apart: a thousand times what is usual
@@ -184,7 +184,7 @@ def _peer(channel: Channel, join: Message, clock: RunClock) -> Peer:
     now = clock.monotonic()
     said = {name: join[name] for name in _SAID}
     offset = _clock(clock.now() - said.pop("time"))
-    return Peer(**said, joined=now, channel=channel, heard=now, clock=offset)
+    return Peer(**said, drained=False, joined=now, channel=channel, heard=now, clock=offset)
 
 
 def _clock(seen: float, known: float | None = None) -> float:

@@ -82,7 +82,9 @@ class Peer:
     gone: float | None = None  # monotonic
     generation: int = 0  # the last one that it has heard of
     idle: bool = True
-    drained: bool = True  # and everything that its workers wrote is here
+    drained: bool = (
+        True  # it has said, on this connection, that everything that was ever written there is here
+    )
     warm: bool = True  # it has imported what workers need
     leaving: bool = False  # it is told to go, or of no use to this run
     copied: int = 1 << 62  # events of the journal that it has; more than there are until it is welcome

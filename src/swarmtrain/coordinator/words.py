@@ -66,7 +66,6 @@ class Words:
             and peer.generation < run.current.generation.number
         )
         peer.idle = peer.idle and not peer.missed_start
-        peer.drained = peer.drained and not peer.missed_start
 
     def tell(self, peer: Peer, states: list[Message]) -> None:
         """Bring an agent that has just joined, and has its welcome, up to date.
@@ -90,6 +89,7 @@ class Words:
         elif run.phase is Phase.STOPPING:
             peer.post(current.stop_order())
         elif peer.missed_start:
+            peer.generation = current.generation.number
             peer.post({"start": current.generation.start(peer.node)})
         peer.missed_start = False
         if mine and run.phase is Phase.RUNNING:
@@ -153,7 +153,7 @@ class Words:
             self._run.current.lose(peer, "its agent has ended them unheard, or never started them")
 
     def drained(self, peer: Peer, generation: int) -> None:
-        """Everything that a generation's workers wrote on a node is here."""
+        """No worker is left on a node, and everything that was ever written there is here."""
         if self._concerns(peer, generation):
             peer.drained = True
             self._run.settle()
@@ -221,9 +221,8 @@ class Words:
         return "; it takes part when the run starts again for another reason, as this script cannot save and pause"
 
     def _concerns(self, peer: Peer, generation: int) -> bool:
-        """Whether what an agent says of a generation's end is of use: not of an old one, while it has a newer part."""
-        current = self._run.current
-        return generation >= current.generation.number or not current.takes_part(peer.node)
+        """Whether what an agent says of a generation's end is of use: not while it was told to begin a newer one."""
+        return generation >= peer.generation
 
     def _is_needed(self, peer: Peer) -> bool:
         run = self._run

@@ -1,0 +1,54 @@
+"""A loop in which waiting takes no time: whenever nothing is to be read or written, its clock jumps to the next timer.
+
+For tests of deadlines between sockets of one process: how loaded the machine is changes nothing. Threads are not waited
+for, and the ``time`` module goes on as ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_ON_ITS_WAY = 0.001  # real seconds in which what was sent by loopback is there to be read
+
+
+class _Selector(selectors.DefaultSelector):
+    waited = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(_ON_ITS_WAY if timeout is None or timeout > 0 else 0)
+        if not ready and timeout is not None:
+            self.waited += max(0.0, timeout)
+        return ready
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._clock = _Selector()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.waited
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """As ``asyncio.run``."""
+    loop = _Loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        for task in (left := asyncio.all_tasks(loop)):
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def now() -> float:
+    """Seconds by the running loop's clock."""
+    return asyncio.get_running_loop().time()
