@@ -9,9 +9,17 @@ from swarmtrain.coordinator import incident_log
 from swarmtrain.coordinator.agents import copied
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
-from swarmtrain.protocol.events import Chosen, CoordinatorMoved, GenerationFailed, GenerationFormed, Outcome
+from swarmtrain.protocol.events import (
+    Chosen,
+    CoordinatorMoved,
+    GenerationFailed,
+    GenerationFormed,
+    Outcome,
+    WorkersStarted,
+)
 from swarmtrain.wire.pulse import Source
 
 
@@ -84,6 +92,8 @@ def test_a_killed_rank_is_healed_on_the_same_nodes_with_one_line_about_it(stage:
         "rank 1 on b: killed by SIGKILL at step 100; continued on 2 nodes from step 90 after 1.2 s"
     ]
     assert incident_log.summary(run.state, run.journal.clock.now())["lost_steps"] == 10
+    first, second = (event.t for event in run.journal.events if isinstance(event, WorkersStarted))
+    assert first < second and status(run)["started"] == first
 
 
 def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatre) -> None:

@@ -42,7 +42,8 @@ class RunState:
     """A run after some of its events; the defaults are those of one that has none. Times are Unix time, by its clock.
 
     Attributes:
-        created, started, ended: of its first event, of the newest time that all workers ran, of its end; None: not yet.
+        created, trained, ended: of its first event, of the first time that all workers ran, of its end; None: not yet.
+        started: the newest time that all workers ran.
         last: of the newest event.
         clock: by which those are counted.
         reason: why it ended.
@@ -67,6 +68,7 @@ class RunState:
     """
 
     created: float | None = None
+    trained: float | None = None
     started: float | None = None
     ended: float | None = None
     last: float = 0.0
@@ -142,7 +144,8 @@ def _changes(state: RunState, event: Event) -> dict[str, Any]:
         case GenerationFormed():
             return _forms(event)
         case WorkersStarted():
-            return {"began": True, "started": event.t}
+            trained = event.t if state.trained is None else state.trained
+            return {"began": True, "started": event.t, "trained": trained}
         case GenerationFailed() | StopOrdered() if state.phase is Phase.GATHERING and state.generation.number:
             return {}  # of a generation whose beginning the disk has damaged
         case GenerationFailed(failure=failure):

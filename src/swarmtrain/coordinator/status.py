@@ -26,7 +26,7 @@ def status(run: Run) -> dict[str, Any]:
         "state": state.outcome.value if state.outcome else _STATES[state.phase],
         "reason": state.reason,
         "created": state.created,
-        "started": state.started,
+        "started": state.trained,
         "ended": state.ended,
         "now": now,
         "generation": run.current.generation.number,
