@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from burning import burnt, told
-from lives import Clock, Job
+from lives import Clock, ThisMachine, drawn, live_for
 from waiting import processes_of
 
 from swarmtrain import Client
 
 _NOBODY = 65534
-
-
-def live_for(seconds: float, seed: int, home: Path, directory: Path) -> None:
-    """Three jobs live beside each other; the plan of each is drawn from the seed and its name."""
-    clock = Clock(directory)
-    jobs = []
-    for number, name in enumerate(("apple", "pear", "plum")):
-        (directory / name).mkdir()
-        drawn = random.Random(f"{seed} {name}")
-        jobs.append(Job(name, directory / name, home, drawn, clock if number == 0 else None))
-    end = time.monotonic() + seconds
-
-    def lives(job: Job) -> None:
-        while job.lives == 0 or time.monotonic() < end:
-            job.live()
-
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        living = {job.name: pool.submit(lives, job) for job in jobs}
-    for job in jobs:
-        print(f"{job.name} with seed {seed}, {job.lives} lives: {'; '.join(job.told)}")
-    for each in living.values():
-        each.result()
 
 
 def check_nobody_gets_in(home: Path) -> None:
@@ -72,7 +47,12 @@ def test_lives_leave_nothing_behind_and_lose_nothing(
     home: Path, tmp_path: Path, seconds: float, rest: float
 ) -> None:
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    live_for(seconds, seed=int(os.environ.get("SWARMTRAIN_TEST_SEED", "9")), home=home, directory=tmp_path)
+    apple, others = ThisMachine(home, Clock(tmp_path)), ThisMachine(home)
+    seed = int(os.environ.get("SWARMTRAIN_TEST_SEED", "9"))
+    jobs = drawn(seed, tmp_path, {"apple": apple, "pear": others, "plum": others})
+    live_for(seconds, jobs)
+    for job in jobs:
+        job.load_all()
     if os.getuid() == 0:
         check_nobody_gets_in(home)
     check_rest(tmp_path, rest)

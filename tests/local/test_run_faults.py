@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from healed_local import agent_of
 from waiting import processes_of, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.launchers.local import LocalLauncher
 from swarmtrain.launchers.local.processes import Process, ProcessTable
 from swarmtrain.wire.processes import descendants
 
@@ -173,6 +176,20 @@ def test_stop_ends_everything_and_says_who_stopped_it(tmp_path: Path) -> None:
     result = handle.wait(timeout=30)
     assert (result.state, result.reason) == ("stopped", "stopped by a person")
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_stop_waits_for_a_coordinator_that_is_about_to_be_back(tmp_path: Path) -> None:
+    """Killed at once, the run would lose what was in memory and on its way."""
+    handle = start(tmp_path, SLEEPER, start="cold")
+    reach(handle, "running")
+    keeper, coordinator = LocalLauncher().roots(handle.run)[""], agent_of(handle, "")
+    os.kill(keeper, signal.SIGSTOP)  # a machine that is too busy to start it again at once
+    os.kill(coordinator, signal.SIGKILL)
+    late = threading.Timer(6.0, os.kill, (keeper, signal.SIGCONT))
+    late.start()
+    handle.stop()
+    assert handle.wait(timeout=30).reason == "stopped by a person"
+    late.join()
 
 
 def test_a_worker_that_ignores_term_is_killed_after_its_grace(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 What tests of single faults do not see is what is left to the next run: numbers, snapshots, directories, processes. So a
 job is submitted, broken, stopped, resumed, removed and resumed again, by clients that die and with clocks that jump;
-and after each life everything of the job that is listed must be there.
+and after each life everything of the job that is listed must be there. What differs between this machine and a Swarm is
+said by a `Place`; that of a lab is in lives_swarm.py.
 """
 
 from __future__ import annotations
@@ -13,16 +14,24 @@ import random
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from healed import SCRIPT, reach, story
+from healed import SCRIPT, story
 from healed_local import agent_of, check_output, worker_of
 from waiting import until
 
 from swarmtrain import Client
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.control.result import ENDED
+from swarmtrain.control.retention import complete
 from swarmtrain.errors import SwarmtrainError
+from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.trainer import snapshot_files
 
 COMMAND = str(Path(sys.executable).with_name("swarmtrain"))
 
@@ -59,20 +68,79 @@ class Clock:
         aside.replace(self._file)
 
 
+Break = Callable[[RunHandle], object]
+
+
+class Place(Protocol):
+    """Where jobs live.
+
+    Attributes:
+        on: the launcher.
+        flags: of `swarmtrain run` there.
+        variables: of the clients that submit.
+        pause: seconds of a step: a life is to be long enough to be broken.
+        patience: seconds in which a run is on its way there; what else is waited for is twice of that at most.
+        breaks: what can be broken in a run, and how.
+    """
+
+    on: str
+    flags: Sequence[str]
+    variables: Mapping[str, str]
+    pause: float
+    patience: float
+    breaks: Mapping[str, Break]
+
+    def is_whole(self, handle: RunHandle) -> bool:
+        """Whether the client has started all that there is to start: it may die now."""
+        ...
+
+    def check_output(self, handle: RunHandle) -> None:
+        """Every line that a rank wrote is there once, whole, and its own."""
+        ...
+
+
+class ThisMachine:
+    """See Place.
+
+    Args:
+        clock: of clients, agents and coordinator; it jumps now and then.
+    """
+
+    on, flags, pause, patience = "local", ("--on", "local", "-j", "2x1"), 0.03, 90.0
+
+    def __init__(self, home: Path, clock: Clock | None = None) -> None:
+        self._home = home
+        self.variables: Mapping[str, str] = clock.variables if clock is not None else {}
+        self.breaks: dict[str, Break] = {
+            "worker": lambda handle: os.kill(worker_of(handle, 1), signal.SIGKILL),
+            "agent": lambda handle: os.kill(agent_of(handle, "node1"), signal.SIGKILL),
+            "coordinator": lambda handle: os.kill(agent_of(handle, ""), signal.SIGKILL),
+        }
+        if clock is not None:
+            jumps = random.Random("jumps")
+            self.breaks["clock"] = lambda handle: clock.jump(jumps.choice((-3600.0, 3600.0)))
+
+    def is_whole(self, handle: RunHandle) -> bool:
+        return len(LocalLauncher().roots(handle.run)) == 3
+
+    def check_output(self, handle: RunHandle) -> None:
+        check_output(self._home, handle)
+
+
 @dataclass
 class Job:
     """One job's lives.
 
     Attributes:
+        random: draws its plan.
         steps: that the training has come to, at least: no life may end with fewer.
         told: what was done so far, for the message of a failed test.
     """
 
     name: str
     directory: Path
-    home: Path
+    place: Place
     random: random.Random
-    clock: Clock | None = None
     steps: int = 0
     lives: int = 0
     told: list[str] = field(default_factory=list)
@@ -81,77 +149,91 @@ class Job:
         """One life: submitted or resumed, broken or left alone, ended, looked through, and some older ones removed."""
         draw, goal = self.random, self.steps + self.random.choice((30, 60))
         handle = self._submit(goal)
-        reach(handle, self.steps + 8, 120)
+        until(
+            lambda: self._has_come_to(handle, self.steps + 8),
+            2 * self.place.patience,
+            f"steps of {handle.id}",
+        )
         if draw.random() < 0.7:
-            self._break(handle, draw.choice(("worker", "agent", "coordinator", "clock")))
+            self._break(handle, draw.choice(list(self.place.breaks)))
         if draw.random() < 0.3:
             self._tell(f"stop {handle.id}")
             handle.stop()
             assert handle.status()["state"] in ("stopped", "succeeded"), story(handle)
         else:
-            result = handle.wait(180)
+            result = handle.wait(2 * self.place.patience)
             assert result.state == "succeeded", f"{result.reason}\n{story(handle)}"
         self._look_through(handle, goal)
         self._remove_some()
         self.lives += 1
 
+    def runs(self) -> list[RunHandle]:
+        """Its runs that are kept, the newest last."""
+        return [each for each in Client(self.place.on).runs() if each.run.job == self.name]
+
+    def load_all(self) -> None:
+        """Each snapshot that is listed loads, and is what it is listed as."""
+        snapshots, aside = self.runs()[-1].snapshots, self.directory / "pulled"
+        steps = {step for _, step in complete(snapshots.listing().snapshots)}
+        assert max(steps) >= self.steps
+        for step in steps:
+            snapshots.pull(step, to=aside)
+        for manifest in snapshot_files.listed(aside):
+            assert snapshot_files.load(aside, manifest)["step"] == manifest.step
+            steps.remove(manifest.step)
+        assert not steps
+
     def _submit(self, goal: int) -> RunHandle:
         """By a client of its own, which may be killed once the run is there."""
-        settings = {"steps": goal, "epochs": None, "pause": 0.03, "disk": 10, "memory": 5}
+        settings = {"steps": goal, "epochs": None, "pause": self.place.pause, "disk": 10, "memory": 5}
         (self.directory / "train.py").write_text(SCRIPT.read_text())
-        before = {run.id for run in self._runs()}
-        words = ["run", "--on", "local", "--name", self.name, "-j", "2x1", "-e", "OMP_NUM_THREADS=1"]
+        before = {run.id for run in self.runs()}
+        words = ["run", *self.place.flags, "--name", self.name, "-e", "OMP_NUM_THREADS=1"]
         words += ["--resume"] if before else []
         how = self.random.choice(("detached", "detached", "its starter is killed", "its watcher is killed"))
         self._tell(f"run to {goal}{' --resume' if before else ''}, {how}")
         command = [COMMAND, *words, *(["-d"] if how != "its watcher is killed" else [])]
-        clock = self.clock.variables if self.clock is not None else {}
-        client = subprocess.Popen(
-            [*command, "train.py", json.dumps(settings)],
-            cwd=self.directory,
-            env=os.environ | clock,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-        def submitted() -> bool:
-            if how == "detached":
-                output = client.communicate(timeout=90)[0]
-                assert client.returncode == 0, output.decode(errors="replace")
-            # on a busy machine a short run may be over before it is looked for
-            ended = client.poll() is not None
-            return len({run.id for run in self._runs()} - before) == 1 and (
-                ended or "" in self._newest_roots(before)
+        said = self.directory / "client.log"
+        with said.open("w") as log:
+            client = subprocess.Popen(
+                [*command, "train.py", json.dumps(settings)],
+                cwd=self.directory,
+                env={**os.environ, **self.place.variables},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+        try:
+            if how == "detached":
+                assert client.wait(self.place.patience) == 0, said.read_text()
 
-        until(submitted, 90, f"{self.name}'s submission")
-        handle = self._new(before)
-        until(lambda: len(handle.launcher.roots(handle.run)) == 3 or client.poll() is not None, 30, "3 roots")
-        if how != "detached":
-            client.send_signal(signal.SIGKILL)
-            client.communicate()
+            def submitted() -> bool:
+                gone = client.poll() is not None  # a short run may be over before it is looked for
+                new = self._new(before)
+                return len(new) == 1 and (gone or self.place.is_whole(new[0]))
+
+            until(submitted, self.place.patience, f"{self.name}'s submission")
+        finally:
+            client.kill()
+            client.wait()
+        (handle,) = self._new(before)
         return handle
 
-    def _new(self, before: set[str]) -> RunHandle:
-        (handle,) = (each for each in self._runs() if each.id not in before)
-        return handle
+    def _new(self, before: set[str]) -> list[RunHandle]:
+        return [each for each in self.runs() if each.id not in before]
 
-    def _newest_roots(self, before: set[str]) -> dict[str, int]:
-        handle = self._new(before)
-        return dict(handle.launcher.roots(handle.run))
+    def _has_come_to(self, handle: RunHandle, step: int) -> bool:
+        """Whether it has made so many steps, or all: a short life may be over before it is looked at."""
+        status = handle.status()
+        assert status["state"] not in ENDED or status["state"] == "succeeded", (
+            f"{status['reason']}\n{story(handle)}"
+        )
+        return status["state"] == "succeeded" or (status.get("step") or 0) >= step
 
     def _break(self, handle: RunHandle, what: str) -> None:
         self._tell(f"{what} of {handle.id} at step {handle.status().get('step')}")
         try:
-            if what == "worker":
-                os.kill(worker_of(handle, 1), signal.SIGKILL)
-            elif what == "agent":
-                os.kill(agent_of(handle, "node1"), signal.SIGKILL)
-            elif what == "coordinator":
-                os.kill(agent_of(handle, ""), signal.SIGKILL)
-            elif self.clock is not None:
-                self.clock.jump(self.random.choice((-3600.0, 3600.0)))
+            self.place.breaks[what](handle)
         except (ProcessLookupError, KeyError, ValueError, StopIteration, SwarmtrainError) as error:
             self._tell(f"too late: {error!r}")  # it has come to its end meanwhile
 
@@ -167,18 +249,40 @@ class Job:
         if status["state"] == "succeeded":
             assert newest.step == goal, f"{newest.step} of {goal} steps\n{story(handle)}"
         self.steps = newest.step
-        check_output(self.home, handle)
+        self.place.check_output(handle)
 
     def _remove_some(self) -> None:
         """Older runs go, also the newest one but never all: the numbers that they had may be given again."""
-        runs = self._runs()
+        runs = self.runs()
         if len(runs) > 1 and self.random.random() < 0.5:
             gone = self.random.choice(runs)
             self._tell(f"rm {gone.id}")
             gone.remove()
 
-    def _runs(self) -> list[RunHandle]:
-        return [each for each in Client("local").runs() if each.run.job == self.name]
-
     def _tell(self, what: str) -> None:
         self.told.append(what)
+
+
+def drawn(seed: int, directory: Path, places: Mapping[str, Place]) -> list[Job]:
+    """Jobs by these names, each in a directory of its own, with a plan that is drawn from the seed and its name."""
+    for name in places:
+        (directory / name).mkdir()
+    return [
+        Job(name, directory / name, place, random.Random(f"{seed} {name}")) for name, place in places.items()
+    ]
+
+
+def live_for(seconds: float, jobs: Sequence[Job]) -> None:
+    """The jobs live beside each other, one life at least; what they did is printed."""
+    end = time.monotonic() + seconds
+
+    def lives(job: Job) -> None:
+        while job.lives == 0 or time.monotonic() < end:
+            job.live()
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        living = [pool.submit(lives, job) for job in jobs]
+    for job in jobs:
+        print(f"{job.name}, {job.lives} lives: {'; '.join(job.told)}")
+    for each in living:
+        each.result()

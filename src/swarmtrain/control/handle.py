@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from swarmtrain.wire.link import Link
 
 _MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
-_STOP_PATIENCE = 5.0  # seconds for a silent coordinator to come back before its run is killed
+# Seconds for a silent coordinator to come back before its run is killed: one that has died is started again at once,
+# but on a machine that trains, or by a Swarm, that takes some.
+_STOP_PATIENCE = 30.0
 
 
 class RunHandle:
@@ -197,15 +199,19 @@ class RunHandle:
         Args:
             reason: why, for the record; a person's wish by default.
         """
-        end = time.monotonic() + _STOP_PATIENCE
+        heard = time.monotonic()
         while True:
+            answers = False
             try:
                 with self.launcher.connect(self.run) as link:
+                    answers = bool(_status(link))
                     for _ in link.request(op="stop", **({"reason": reason} if reason else {})):
                         pass
                 return
             except ClusterError:
-                if time.monotonic() >= end:
+                now = time.monotonic()
+                heard = now if answers else heard  # it has died while the run was ending
+                if now - heard >= _STOP_PATIENCE:
                     self.launcher.kill(self.run)
                     return
                 time.sleep(0.5)
