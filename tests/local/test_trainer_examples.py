@@ -137,6 +137,6 @@ def test_the_trainer_needs_no_numpy(tmp_path):
         "with Trainer(model, data, optimizer, loss=loss, eval_data=data, options=Options(batch_size=6)) as trainer:\n"
         "    trainer.fit(epochs=int(sys.argv[1]))\n"
     )
-    assert "Training is done: 1 epochs" in torchrun(2, str(script), "1", directory=tmp_path)
+    assert "Training is done: 1 epoch," in torchrun(2, str(script), "1", directory=tmp_path)
     output = torchrun(2, str(script), "2", directory=tmp_path)
     assert "Resuming" in output and "Training is done: 2 epochs" in output

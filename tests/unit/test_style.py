@@ -50,6 +50,27 @@ def places(find: Callable[[str], Iterator[int]], root: str = "") -> list[str]:
     ]
 
 
+# The third person of what functions do.
+_DOES = re.compile(
+    "(Add|Ask|Begin|Bring|Build|Call|Change|Check|Claim|Close|Compare|Copie|Count|Create|Decide|Delete|End|Find|Fix|Get|Give"
+    "|Goe|Hold|Join|Keep|Leave|Let|List|Load|Look|Make|Measure|Move|Open|Parse|Passe|Print|Put|Raise|Read|Reload|Remove"
+    "|Rename|Report|Return|Save|Say|Seed|Send|Set|Start|Stop|Take|Trie|Turn|Wait|Warn|Write)e?s\\b"
+)
+
+
+def third_person(code: str) -> Iterator[int]:
+    """The lines of functions whose docstrings tell what they do instead of saying it, or naming what they return."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _DOES.match(
+            ast.get_docstring(node) or ""
+        ):
+            yield node.lineno
+
+
+def test_docstrings_of_functions_are_in_one_mood() -> None:
+    assert places(third_person, "src") == [], "`Remove a file.` or `The file's size.`, not `Removes a file.`"
+
+
 def test_one_helper_makes_plurals() -> None:
     assert places(numbers_by_hand, "src") == [], "swarmtrain.wire.plural does this"
 
@@ -63,6 +84,12 @@ def test_a_comment_that_breaks_a_statement_up_stands_above_it() -> None:
 )
 def test_a_plural_by_hand_would_be_noticed(code: str) -> None:
     assert list(numbers_by_hand(code)) == [1]
+
+
+@pytest.mark.parametrize("text", ["Removes a file.", "Returns its size.", "Goes on.", "Passes it."])
+def test_another_mood_would_be_noticed(text: str) -> None:
+    assert list(third_person(f"def f():\n    '{text}'")) == [1]
+    assert list(third_person("def f():\n    'Seconds since then.'")) == []
 
 
 def test_a_statement_that_was_broken_up_would_be_noticed() -> None:

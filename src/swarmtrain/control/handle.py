@@ -137,7 +137,6 @@ class RunHandle:
         Raises:
             ClusterError: it does not, with the reason as far as the launcher knows it. The run is ended then.
         """
-
         try:
             startup.await_answer(self.launcher, self.run, self.status, self._patience)
         except startup.CannotStart as error:

@@ -18,6 +18,12 @@ class Progress:
 
     A metric is what a worker wrote plus ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time at which
     it came). See wire/names.py, ENV_METRICS, and the Trainer for the kinds.
+
+    Args:
+        path: the file; what it already holds is read.
+        now: Unix time by the run's clock.
+        on_trouble: called with a kind of event, a node and a sentence when a node's snapshots fail, and when they no
+            longer do.
     """
 
     def __init__(
@@ -26,12 +32,6 @@ class Progress:
         now: Callable[[], float],
         on_trouble: Callable[[type[Remark], str, str], None] = lambda *_: None,
     ) -> None:
-        """Args:
-        path: the file; what it already holds is read.
-        now: Unix time by the run's clock.
-        on_trouble: called with a kind of event, a node and a sentence when a node's snapshots fail, and when they no
-            longer do.
-        """
         self._now, self._on_trouble = now, on_trouble
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
         self._skipped: dict[str, int] = {}  # those where the disk was too slow, and for which step

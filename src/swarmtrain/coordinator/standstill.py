@@ -77,4 +77,5 @@ def at_work(view: View) -> list[Member]:
 
 
 def in_touch(member: Member, now: float) -> bool:
+    """Whether a member's agent was heard lately."""
     return member.gone is None and now < member.heard + _IN_TOUCH

@@ -61,6 +61,7 @@ def node_names(job: Job) -> tuple[str, ...]:
 
 
 def create_network(layout: Layout) -> list[str]:
+    """The arguments after ``docker`` that create the run's network."""
     return ["network", "create", "--driver", "bridge", *_labels(layout, "network"), layout.network]
 
 

@@ -48,7 +48,7 @@ class _Verdict:
 
 
 def agree(world: World, tiers: Sequence[Tier]) -> Found | None:
-    """Brings the newest whole snapshot to every node and says where it is there; None where there is none.
+    """Bring the newest whole snapshot to every node and say where it is there; None where there is none.
 
     Args:
         tiers: this node's, the quickest first: of equal snapshots the one there is taken.
@@ -79,7 +79,7 @@ def agree(world: World, tiers: Sequence[Tier]) -> Found | None:
 
 
 def claim_fence(world: World, tiers: Sequence[Tier], least: int) -> int:
-    """Claims a fence above all that any node has, in each node's directories; all ranks together.
+    """Claim a fence above all that any node has, in each node's directories; all ranks together.
 
     A directory that cannot be read or written has no say: nothing is written there, which is said when it is tried.
 
@@ -142,7 +142,7 @@ def _say(text: str) -> None:
 
 
 def _share(world: World, tiers: Sequence[Tier], held: Sequence[Found | None]) -> Found:
-    """Sends the snapshot of the first rank that holds it to the nodes that lack it; says where it is on this one."""
+    """Send the snapshot of the first rank that holds it to the nodes that lack it; say where it is on this one."""
     source = next(rank for rank, found in enumerate(held) if found is not None)
     chosen = held[source]
     assert chosen is not None
@@ -184,7 +184,7 @@ def _places(tiers: Sequence[Tier]) -> Iterator[Tier]:
 def _transfer(
     world: World, chosen: Found, source: int, place: Tier | None
 ) -> tuple[Manifest | None, str | None]:
-    """Passes the state's bytes over the process group, a chunk at a time, into ``place`` where that is given.
+    """Pass the state's bytes over the process group, a chunk at a time, into ``place`` where that is given.
 
     Returns:
         What was stored, or in words what prevented it.

@@ -67,7 +67,7 @@ def refuse_lone_samples(
     world: World,
     precision: Precision,
 ) -> None:
-    """Tries whether the model can be trained on one sample, where some step will ask for that.
+    """Try whether the model can be trained on one sample, where some step will ask for that.
 
     Raises:
         TrainerError: it cannot.

@@ -67,7 +67,7 @@ class SampleCursor:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to the place that ``state`` names.
+        """Go to the place that ``state`` names.
 
         Raises:
             TrainerError: in the middle of an epoch, where the order is no longer the one that was begun.

@@ -30,28 +30,28 @@ class Disk:
         return file
 
     def sync(self, file: BinaryIO) -> None:
-        """Returns when all that was written to ``file`` is on the disk."""
+        """Return when all that was written to ``file`` is on the disk."""
         file.flush()
         if self._durable:
             os.fsync(file.fileno())
 
     def replace(self, source: Path, target: Path) -> None:
-        """Renames a file within its directory, over one that may be there."""
+        """Rename a file within its directory, over one that may be there."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """Removes a file that may be gone already."""
+        """Remove a file that may be gone already."""
         path.unlink(missing_ok=True)
 
     def make_directory(self, path: Path) -> None:
-        """Makes a directory and its parents, as far as they are missing."""
+        """Make a directory and its parents, as far as they are missing."""
         missing = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
         for each in reversed(missing):
             self.sync_directory(each.parent)
 
     def sync_directory(self, path: Path) -> None:
-        """Returns when all names that were made, changed or removed in ``path`` are on the disk so."""
+        """Return when all names that were made, changed or removed in ``path`` are on the disk so."""
         if not self._durable:
             return
         descriptor = os.open(path, os.O_RDONLY)
@@ -61,7 +61,7 @@ class Disk:
             os.close(descriptor)
 
     def discard(self, path: Path) -> None:
-        """Removes a file if that can be done: on a disk that has just failed it may not."""
+        """Remove a file if that can be done: on a disk that has just failed it may not."""
         with suppress(OSError):
             self.remove(path)
 

@@ -60,7 +60,7 @@ class World:
 
 
 def join_world() -> World:
-    """Joins the process group that the environment describes; one that exists already is used as it is."""
+    """Join the process group that the environment describes; one that exists already is used as it is."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     backend = _choose_backend(os.environ.get(names.ENV_BACKEND) or "auto")
@@ -118,7 +118,7 @@ def _node_name() -> str:
 
 
 def leave_world(world: World) -> None:
-    """Takes the process group down, if the trainer made it and it still stands.
+    """Take the process group down, if the trainer made it and it still stands.
 
     Gloo's threads end with the last reference to the group. If one of them is still letting go of a tensor while the
     interpreter shuts down, the process aborts after all its work is done. So nothing may keep the group: not a
@@ -226,7 +226,7 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
 
 
 def settle_buckets(parallel: DistributedDataParallel) -> None:
-    """Brings gradients into the order in which all-reduces add them up from the second step on; before the first.
+    """Bring gradients into the order in which all-reduces add them up from the second step on; before the first.
 
     DistributedDataParallel puts them into buckets by the parameters' order, and after one step again, by the order
     in which they came. Where in a bucket a gradient lies decides in which order the ranks' values are added, and with
@@ -263,7 +263,7 @@ class _Zero(nn.Module):
 
 
 def share_buffers(world: World, model: nn.Module) -> None:
-    """Gives every rank rank 0's buffers, as DistributedDataParallel does before the next forward pass.
+    """Give every rank rank 0's buffers, as DistributedDataParallel does before the next forward pass.
 
     Buffers such as BatchNorm's running statistics follow each rank's own samples until then.
     """
@@ -289,7 +289,7 @@ def tensors_hash(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def check_drift(hashes: list[str], step: int) -> None:
-    """Compares the ranks' hashes of their weights.
+    """Compare the ranks' hashes of their weights.
 
     Raises:
         DriftError: they differ; it names those that differ from most, or from rank 0 where there is no most.

@@ -35,7 +35,7 @@ def highest(directory: Path) -> int:
 
 
 def claim(directory: Path, fence: int, owner: str, disk: Disk) -> bool:
-    """Claims ``fence`` for ``owner``; returns whether it is theirs.
+    """Claim ``fence`` for ``owner``; return whether it is theirs.
 
     Several nodes may share a directory: what has been claimed in the name of the same owner is theirs.
 

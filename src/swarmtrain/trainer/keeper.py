@@ -100,7 +100,7 @@ class SnapshotKeeper:
         )
 
     def reschedule(self, disk: Every) -> None:
-        """Changes when snapshots are taken on disk."""
+        """Change when snapshots are taken on disk."""
         self._schedule = replace(self._schedule, disk=disk)
         self._clock = None
 
@@ -138,7 +138,7 @@ class SnapshotKeeper:
     # --- Taking one ---------------------------------------------------------------------------------------
 
     def take(self, content: Content, due: Due, step: int, epoch: int) -> None:
-        """Begins a snapshot on every node; one that is still writing its last one leaves this one out.
+        """Begin a snapshot on every node; one that is still writing its last one leaves this one out.
 
         Raises:
             DriftError: the ranks' weights differed at an earlier one.
@@ -163,7 +163,7 @@ class SnapshotKeeper:
         self._vitals.work()
 
     def finish(self) -> None:
-        """Waits until all that was begun is written or has failed.
+        """Wait until all that was begun is written or has failed.
 
         Raises:
             DriftError: the ranks' weights differed.
@@ -173,7 +173,7 @@ class SnapshotKeeper:
         self._compare(gather(self._world, self._hashes))
 
     def save(self, content: Content, step: int, epoch: int, *, memory: bool = False) -> bool:
-        """Takes a snapshot and waits until it is on disk (and in memory); returns whether any node has it.
+        """Take a snapshot and wait until it is on disk (and in memory); return whether any node has it.
 
         Raises:
             DriftError: the ranks' weights differ. This snapshot is not kept then.
@@ -186,7 +186,7 @@ class SnapshotKeeper:
             return any(gather(self._world, self._saved_step == step))
 
     def pause(self, content: Content, step: int, epoch: int) -> None:
-        """Saves everything and leaves, as the agent has asked some rank to.
+        """Save everything and leave, as the agent has asked some rank to.
 
         Raises:
             SystemExit: everything is saved. Where no node could save, this returns, and is tried again later.
@@ -237,7 +237,7 @@ class SnapshotKeeper:
         return hashes[self._world.rank]
 
     def _collect(self) -> None:
-        """Reports what the writer has done since."""
+        """Report what the writer has done since."""
         try:
             outcomes = self._writer.outcomes()
         except Exception as error:
@@ -295,7 +295,7 @@ class SnapshotKeeper:
             )
 
     def _compare(self, everyones: Sequence[dict[int, str]]) -> None:
-        """Compares the ranks' hashes, as far as all of them know theirs of a step."""
+        """Compare the ranks' hashes, as far as all of them know theirs of a step."""
         for step in sorted(set(everyones[0]).intersection(*everyones[1:])):
             try:
                 check_drift([hashes[step] for hashes in everyones], step)
@@ -306,7 +306,7 @@ class SnapshotKeeper:
         self._hashes = {step: each for step, each in self._hashes.items() if step > self._compared}
 
     def _discard_from(self, step: int) -> None:
-        """Takes what was written since the ranks drifted apart off the lists, so that nothing goes on from it."""
+        """Take what was written since the ranks drifted apart off the lists, so that nothing goes on from it."""
         self._writer.wait()
         if not self._world.leads_node:
             return
@@ -369,7 +369,7 @@ class SnapshotKeeper:
             )
 
     def close(self) -> None:
-        """Lets the writer end, within reason."""
+        """Let the writer end, within reason."""
         if self._writer.wait(_LAST_WAIT):
             self._collect()
 

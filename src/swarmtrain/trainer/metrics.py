@@ -115,7 +115,7 @@ class Reporter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Says that no steps are made inside, and why."""
+        """Say that no steps are made inside, and why."""
         self._write("phase", name=name, on=True)
         try:
             with self._vitals.doing(name):

@@ -35,7 +35,7 @@ class Precision:
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
     def update(self, optimizer: Optimizer, model: nn.Module, clip_norm: float | None) -> bool:
-        """Clips and applies the gradients; returns False where they had overflowed and the weights stay."""
+        """Clip and apply the gradients; return False where they had overflowed and the weights stay."""
         if self._scaler is None:
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip_norm)

@@ -19,7 +19,7 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, torch on all devices, and numpy where it is loaded.
+    """Seed Python, torch on all devices, and numpy where it is loaded.
 
     Call it before building the model, so that every rank and every run starts from the same weights.
     """
@@ -43,7 +43,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Puts back what :func:`random_state` returned. What this process has not loaded is left alone."""
+    """Put back what :func:`random_state` returned. What this process has not loaded is left alone."""
     random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
     numpy = sys.modules.get("numpy")

@@ -53,7 +53,7 @@ def resume(
     keep: int = 3,
     **objects: Stateful,
 ) -> int:
-    """Goes on from the newest snapshot that any node holds, once, before the first step.
+    """Go on from the newest snapshot that any node holds, once, before the first step.
 
     Args:
         extra: plain values, which are replaced by those of the snapshot.
@@ -82,7 +82,7 @@ def save(
     wait: bool = False,
     **objects: Stateful,
 ) -> bool:
-    """Takes a snapshot when one is due; to be called after each optimizer step.
+    """Take a snapshot when one is due; to be called after each optimizer step.
 
     It returns when the copying has begun. Until the next ``step()`` of the optimizers given here, nothing but these may
     change their parameters; other tensors may be changed at once.

@@ -108,7 +108,7 @@ class Manifest:
 
 
 def save(directory: Path, state: dict[str, Any], position: Position, disk: Disk = DISK) -> Manifest:
-    """Writes a snapshot of ``state``; it is listed once this returns, and not before.
+    """Write a snapshot of ``state``; it is listed once this returns, and not before.
 
     Raises:
         OSError: the disk is full or gone. Nothing is listed then, and older snapshots are as they were.
@@ -237,7 +237,7 @@ def read(directory: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def discard(directory: Path, manifest: Manifest) -> None:
-    """Takes a snapshot that is not to be trusted off the list; its state stays as ``*.damaged`` for a person.
+    """Take a snapshot that is not to be trusted off the list; its state stays as ``*.damaged`` for a person.
 
     On a disk that cannot be written it stays listed.
     """
@@ -251,7 +251,7 @@ def discard(directory: Path, manifest: Manifest) -> None:
 def prune(
     directory: Path, keep: int, written: Manifest, older: Collection[str] = (), disk: Disk = DISK
 ) -> None:
-    """Removes what ``written``, which was just written, makes superfluous; ``written`` itself stays in any case.
+    """Remove what ``written``, which was just written, makes superfluous; ``written`` itself stays in any case.
 
     That is all but the newest ``keep`` of its own fence and of what its writer found when it began, and states that no
     manifest names any more. What others write meanwhile in the same directory is theirs to remove.
@@ -279,7 +279,7 @@ def _before(name: str, written: Manifest) -> bool:
 
 
 def sweep(directory: Path) -> None:
-    """Removes what writers that were killed have left aside; one that still writes holds a lock on its file."""
+    """Remove what writers that were killed have left aside; one that still writes holds a lock on its file."""
     for aside in directory.glob(".g*-s*.tmp"):
         with suppress(OSError), open(aside, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,7 +31,7 @@ class Staging:
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def copy(self, state: Any, still: Collection[int] = ()) -> StagedCopy:
-        """Begins to copy ``state``: any nesting of dictionaries, lists and tuples with tensors and plain values.
+        """Begin to copy ``state``: any nesting of dictionaries, lists and tuples with tensors and plain values.
 
         Args:
             still: addresses of tensors that nobody changes before :meth:`StagedCopy.hold` has been called.
@@ -64,7 +64,7 @@ class Staging:
     def _start(
         self, now: list[tuple[torch.Tensor, torch.Tensor]], later: list[tuple[torch.Tensor, torch.Tensor]]
     ) -> dict[torch.device, torch.cuda.Event]:
-        """Copies what cannot wait, and sets going what GPUs copy; the events are when all of that is done there."""
+        """Copy what cannot wait, and set going what GPUs copy; the events are when all of that is done there."""
         for source, target in now:
             target.copy_(source, non_blocking=True)
         events = {}
@@ -106,7 +106,7 @@ class StagedCopy:
         self._helping = threading.Lock()  # held by the thread that trains while it copies
 
     def finish(self) -> None:
-        """Copies what is left. For a thread of its own."""
+        """Copy what is left. For a thread of its own."""
         try:
             self._work()
             with self._helping:
@@ -117,7 +117,7 @@ class StagedCopy:
             event.synchronize()
 
     def hold(self) -> None:
-        """Returns when the tensors that stood still may be changed; to be called by the thread that trains.
+        """Return when the tensors that stood still may be changed; to be called by the thread that trains.
 
         Where they are on a GPU it is the GPU's queue that waits, not this thread.
         """

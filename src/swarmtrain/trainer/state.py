@@ -50,7 +50,7 @@ class TrainingState:
         seed_everything(derive_seed(seed, "rank", world.rank))
 
     def add_loss(self, loss_sum: torch.Tensor, samples: int) -> None:
-        """Counts the losses of a step: their sum over this rank's samples, float64."""
+        """Count the losses of a step: their sum over this rank's samples, float64."""
         self._epoch_loss += loss_sum
         self._epoch_samples += samples
 

@@ -134,7 +134,7 @@ class Trainer:
     # The loop
 
     def fit(self, *, epochs: int | None = None, steps: int | None = None) -> dict[str, float]:
-        """Trains until ``epochs`` epochs or ``steps`` steps are done in all, those before a resume included.
+        """Train until ``epochs`` epochs or ``steps`` steps are done in all, those before a resume included.
 
         Returns:
             The metrics of the last evaluation, over all samples of all ranks; empty without ``eval_data``.
@@ -259,7 +259,7 @@ class Trainer:
     # What may also be called by hand, on all ranks together
 
     def evaluate(self) -> dict[str, float]:
-        """Measures the model on ``eval_data``: each metric's mean over all its samples, each counted once."""
+        """Measure the model on ``eval_data``: each metric's mean over all its samples, each counted once."""
         if self._evaluator is None:
             return {}
         with self.reporter.phase("evaluation"):
@@ -272,7 +272,7 @@ class Trainer:
         return metrics
 
     def save(self) -> bool:
-        """Takes a snapshot on every node and waits until it is on disk; returns whether any node could write it.
+        """Take a snapshot on every node and wait until it is on disk; return whether any node could write it.
 
         It is newer than all that are there, so what they hold is gone on from first, as :meth:`resume` does.
         """
@@ -282,7 +282,7 @@ class Trainer:
         return saved
 
     def resume(self) -> bool:
-        """Goes on from the newest snapshot, once; :meth:`fit` calls it. Returns whether there was one."""
+        """Go on from the newest snapshot, once; :meth:`fit` calls it. Return whether there was one."""
         if self._resumed:
             return False
         self._resumed = True
@@ -296,7 +296,7 @@ class Trainer:
         return state is not None
 
     def add_rank_state(self, name: str, holder: Stateful) -> None:
-        """Puts something that differs from rank to rank into snapshots: the residuals of compressed gradients, say.
+        """Put something that differs from rank to rank into snapshots: the residuals of compressed gradients, say.
 
         To be called before anything is resumed. ``holder`` is given its state back where there are as many ranks as
         there were; else it begins anew. Every node's snapshot holds that of all ranks.
@@ -305,7 +305,7 @@ class Trainer:
         self._state.rank_state[name] = holder
 
     def close(self) -> None:
-        """Leaves the process group and closes what is open. Also done by ``with``, at exit and when fit fails."""
+        """Leave the process group and close what is open. Also done by ``with``, at exit and when fit fails."""
         atexit.unregister(self.close)
         # DDP's reducer goes before its group does. As the last owner of a gloo group it would join the group's
         # thread while it holds the GIL, and that thread may be waiting for the GIL (torch 2.13).

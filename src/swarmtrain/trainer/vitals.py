@@ -82,7 +82,7 @@ class Vitals:
             self.work()
 
     def begins_with(self, name: str) -> None:
-        """Says what the worker does until its first step."""
+        """Say what the worker does until its first step."""
         if self._pulse is not None:
             self._pulse.activity = _ACTIVITIES[name]
 

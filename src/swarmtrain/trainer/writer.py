@@ -129,7 +129,7 @@ class SnapshotWriter:
         position: Position,
         tiers: Callable[[int], Sequence[Tier]],
     ) -> None:
-        """Begins a snapshot; it must not be busy.
+        """Begin a snapshot; it must not be busy.
 
         Args:
             state: all that goes into the file; None: only the weights are hashed.
@@ -151,7 +151,7 @@ class SnapshotWriter:
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until nothing is being written; returns whether that came true within ``timeout`` seconds."""
+        """Wait until nothing is being written; return whether that came true within ``timeout`` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
         return not self.busy

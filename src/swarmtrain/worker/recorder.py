@@ -69,7 +69,7 @@ class Record:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Finds nothing: sees what ``importlib.import_module`` looks for, and C code."""
+        """Find nothing, but see what ``importlib.import_module`` looks for, and C code."""
         self.imports.setdefault(_importer(sys._getframe(1)), set()).add(name)
         return None
 

@@ -159,7 +159,7 @@ class Trial:
                     self._start_cold(f"it {words} ({event}) before it imports torch")
 
     def _compare(self, names: set[str], replaced: set[str]) -> None:
-        """Modules are about to be handed out: are they what a fresh interpreter would import now?"""
+        """Compare what is about to be handed out with what a fresh interpreter would import now."""
         if not any(each.partition(".")[0] in _LOADED_WITH for each in names):
             return
         why = self._difference(names, replaced)

@@ -133,7 +133,7 @@ def run_and_end(program: Program, trial: Trial | None = None) -> NoReturn:
 
 
 def _tell_the_end(status: int, worker: int) -> None:
-    """Whatever becomes of the process now, the script has done its work. (A fork of its own may come here, too.)"""
+    """Whatever becomes of the process now, the script has done its work. A fork of its own may come here, too."""
     if status & 0xFF == 0 and os.getpid() == worker and (pulse := opened()) is not None:
         pulse.ended = 1
 
