@@ -8,7 +8,7 @@ OTHER_ENGINES := bookworm sid
 ON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check test-unit test-local test-swarm test-system test-gpu clean
+.PHONY: help venv demo docs test test-all check test-unit test-local test-swarm test-system test-gpu clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ venv: # quick when there is nothing to do
 
 demo: venv ## train the digits example on three nodes: on a lab Swarm, or ON=local for processes on this machine
 	@scripts/demo $(ON)
+
+docs: venv ## make anew what of the documentation is made of the code
+	$(PY) -m swarmtrain.ui.pages
 
 test: check test-unit test-local test-swarm ## everything that must pass before a change is merged
 

@@ -11,7 +11,7 @@ import pytest
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob, Restart
-from swarmtrain.ui import options
+from swarmtrain.ui import job_options
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +29,12 @@ def asked(line: str) -> LoadedJob:
     found: list[LoadedJob] = []
 
     @click.command(
-        cls=options.JobCommand,
+        cls=job_options.JobCommand,
         context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
     )
-    @options.job_options
+    @job_options.job_options
     def command(**flags: Any) -> None:
-        found.append(options.load_job(**flags))
+        found.append(job_options.load_job(**flags))
 
     command.main(line.split(), standalone_mode=False)
     return found[0]
@@ -174,9 +174,7 @@ def test_a_wrong_flag_is_named(line: str) -> None:
 def test_every_flag_of_the_job_is_offered() -> None:
     from swarmtrain.job.flags import FLAGS
 
-    offered = {
-        name for option in (*options._JOB_OPTIONS, *options._TORCHRUN_OPTIONS) for name in _names(option)
-    }
+    offered = {parameter.name for parameter in job_options._parameters()}
     assert set(FLAGS) - {"script", "command", "args"} <= offered
 
 
@@ -269,13 +267,6 @@ def test_the_shell_completes_our_options_before_the_script_only(
         assert [each.type for each in found] == ["file"]
 
 
-def _names(option: Any) -> list[str]:
-    @option
-    def function() -> None: ...
-
-    return [parameter.name for parameter in function.__click_params__]  # type: ignore[attr-defined]
-
-
 def test_the_command_line_reads_no_job_before_it_is_asked_to() -> None:
     import subprocess
 
@@ -306,10 +297,10 @@ def test_the_command_line_reads_no_job_before_it_is_asked_to() -> None:
 def test_what_is_said_anew_wins_over_what_was_said_before_in_whatever_spelling(
     before: str, now: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    command = options.JobCommand("run", params=options._job_parameters(), callback=lambda **_: None)
+    command = job_options.JobCommand("run", params=job_options._parameters(), callback=lambda **_: None)
     nothing: dict[str, Any] = command.make_context("run", []).params
-    job = options.load_job(
-        **options.as_before(command, [*before.split(), "train.py", "7"], nothing | now)
+    job = job_options.load_job(
+        **job_options.as_before(command, [*before.split(), "train.py", "7"], nothing | now)
     ).job
     assert {name: getattr(job, name) for name in expected} == expected
     assert (job.script, job.args) == ("train.py", ("7",))

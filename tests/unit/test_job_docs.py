@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from ruamel.yaml import YAML
 
 from swarmtrain.job import Job, JobError, load
-from swarmtrain.job.example import init_text
-from swarmtrain.job.schema import MADE_WITH, schema, schema_text
-from swarmtrain.job.spec import NESTED
+from swarmtrain.job.fields import Duration, Strict
+from swarmtrain.job.keys import Key, described
+from swarmtrain.job.made.example import init_text
+from swarmtrain.job.made.schema import schema
+from swarmtrain.job.spec import KEYS, NESTED
 
 DOCS = Path(__file__).parents[2] / "docs"
-REFERENCE = (DOCS / "job-file.md").read_text(encoding="utf-8")
-
-
-def reference_rows() -> Iterator[tuple[str, str, str]]:
-    """Key, default and example of each row of the reference's tables."""
-    for line in REFERENCE.splitlines():
-        if match := re.match(r"\| `([\w.]+)` \|[^|]*\|([^|]*)\|.*\|([^|]*)\|$", line):
-            yield match[1], match[2].strip(), match[3].strip()
 
 
 def from_yaml(text: str) -> Any:
@@ -53,7 +46,7 @@ def test_the_example_shows_every_key_with_its_true_default() -> None:
     shown = from_yaml(text)
     assert set(shown) == set(Job.model_fields)
     for key, nested in NESTED.items():
-        assert set(shown[key]) == set(nested.model_fields)
+        assert set(shown[key]) == set(nested)
     assert job(**shown) == job()
     for key, value in shown.items():
         assert job(**{key: value}) == job(), key
@@ -65,12 +58,9 @@ def test_the_example_names_the_schema_where_there_is_one() -> None:
 
 
 def test_the_schema_is_up_to_date() -> None:
-    """To the letter under the pydantic that made it; under another, in what does not depend on pydantic."""
-    text = (DOCS / "job.schema.json").read_text(encoding="utf-8")
-    stored = json.loads(text)
-    assert facts(stored) == facts(schema()), "run: python -m swarmtrain.job.schema > docs/job.schema.json"
-    if stored["$comment"] == MADE_WITH:
-        assert text == schema_text()
+    """In what does not depend on pydantic; to the letter it is held to the pydantic that made it by test_pages."""
+    stored = json.loads((DOCS / "job.schema.json").read_text(encoding="utf-8"))
+    assert facts(stored) == facts(schema()), "run: make docs"
 
 
 def facts(schema: dict[str, Any]) -> dict[str, Any]:
@@ -88,26 +78,62 @@ def facts(schema: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_schema_describes_every_key() -> None:
     properties = schema()["properties"]
-    assert set(properties) == set(Job.model_fields)
-    assert [key for key, field in Job.model_fields.items() if not field.description] == []
+    assert {key: each["description"] for key, each in properties.items()} == {
+        key: each.key.text for key, each in KEYS.items() if "." not in key
+    }
 
 
-def test_the_reference_has_every_key() -> None:
-    parts = {f"{key}.{part}" for key, nested in NESTED.items() for part in nested.model_fields}
-    assert {key for key, _, _ in reference_rows()} == set(Job.model_fields) | parts
+def test_the_page_has_every_key_once() -> None:
+    page = (DOCS / "job-file.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE) == [*KEYS]
 
 
-@pytest.mark.parametrize(("key", "default", "example"), list(reference_rows()))
-def test_the_reference_tells_true_defaults_and_working_examples(key: str, default: str, example: str) -> None:
-    if default.startswith("`"):
-        value = from_yaml(default.strip("`"))
-        assert made(key, value) == job()
-    value = from_yaml(example.strip("`"))
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_is_described_with_its_true_default_and_an_example_that_works(key: str) -> None:
+    described = KEYS[key]
+    assert described.key.text.endswith(".")
+    if described.written:
+        assert made(key, from_yaml(described.written)) == job()
+    else:
+        assert described.key.default or described.nested or key in ("script", "module", "command")
     try:
-        changed = made(key, value)
+        changed = made(key, from_yaml(described.key.example))
     except JobError as error:
         pytest.fail(f"{key}: {error}")
     assert changed != job() or key in ("script", "resources.gpu_kind")
+
+
+class Leg(Strict):
+    knees: Annotated[int, Key("Joints of a leg. They bend.", example="2")] = 1
+
+
+class Animal(Strict):
+    """A job of another kind, with keys that are described as little as can be."""
+
+    tail_length: Annotated[Duration | None, Key("How long the tail is. In time.", example="2m")] = None
+    furry: Annotated[bool, Key("Whether it is furry.", example="true")] = False
+    coat: Annotated[Literal["fur", "wool"], Key("What it wears.", example="wool")] = "fur"
+    leg: Annotated[Leg, Key("What it stands on.", example="{knees: 2}")] = Leg()
+
+
+def test_a_key_that_is_added_has_its_flag_its_type_and_its_default_by_itself() -> None:
+    tail, furry, coat, leg = described(Animal)
+    (knees,) = leg.nested
+    flags = [flag for each in (tail, furry, coat, knees) for flag in each.key.flags or ()]
+    assert [(each.spelling, each.help, each.metavar, each.switch) for each in flags] == [
+        ("--tail-length", "How long the tail is.", "DURATION", False),
+        ("--furry", "Whether it is furry.", "", True),
+        ("--coat", "What it wears.", "fur|wool", False),
+        ("--knees", "Joints of a leg.", "N", False),
+    ]
+    assert flags[-1].parse is not None and flags[-1].parse("3") == 3
+    assert [(each.name, each.takes.words, each.written) for each in (tail, furry, coat, leg, knees)] == [
+        ("tail_length", "duration", ""),
+        ("furry", "boolean", "false"),
+        ("coat", "`fur`, `wool`", "fur"),
+        ("leg", "keys below", ""),
+        ("leg.knees", "number", "1"),
+    ]
 
 
 def made(key: str, value: Any) -> Job:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.job import Job, Override, overrides_from_flags
+from swarmtrain.job import Override, overrides_from_flags
 from swarmtrain.job.flags import FLAGS
-from swarmtrain.job.spec import NESTED
+from swarmtrain.job.spec import KEYS
 
 
 def values(**flags: Any) -> dict[str, Any]:
@@ -97,6 +97,6 @@ def test_what_a_flag_cannot_judge_is_left_to_the_job() -> None:
 
 
 def test_every_key_of_a_job_has_a_flag() -> None:
-    keys = {flag.key for flag in FLAGS.values()} | {"env"}
-    parts = {f"{key}.{part}" for key, nested in NESTED.items() for part in nested.model_fields}
-    assert keys == (set(Job.model_fields) - {"resources"}) | parts
+    assert [key for key, each in KEYS.items() if not each.key.flags] == ["resources"]
+    flags = {flag.name for each in KEYS.values() for flag in each.key.flags or ()}
+    assert flags == {*FLAGS, "env"}

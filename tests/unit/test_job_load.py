@@ -93,9 +93,9 @@ resources: {gpu: 1}
         "swarmtrain.yaml:12: timeout: 'soon' is no duration (write 90s, 10m or 1h30m; a bare number is seconds)",
         "swarmtrain.yaml:13: resources.gpu: unknown key (did you mean gpus?)",
         "-j: '3y1' is not nodes x workers, which looks like 3x1, 2..4x1 or 2..4",
-        "--backend: 'mpi' is not one of auto, nccl, gloo",
         "-e 3x: '3x' is no variable's name: letters, digits and _, not beginning with a digit",
         "--memory: '8x' is no size (write 512m or 8g; a bare number is bytes)",
+        "--backend: 'mpi' is not one of auto, nccl, gloo",
     ]
 
 
@@ -220,8 +220,8 @@ def test_a_setting_of_any_shape_is_checked_like_the_file(home: Path) -> None:
         "--set start.x.y: unknown key (did you mean start?)",
         "--set script: must be text, not 3 (put it in quotes)",
         "--set env: must be a mapping of names to values, not '3'",
-        "--set volumes: must be a list, not 'b:/b'",
         "--set resources.gpus: must be a whole number, not 'two'",
+        "--set volumes: must be a list, not 'b:/b'",
     ]
 
 

@@ -175,7 +175,7 @@ def test_constraints_are_tidied() -> None:
         ({"constraints": ["node.labels.a == {x}"]}, "Swarm does not take '{x}' as a value"),
         ({"workers_per_node": 0}, "workers_per_node: must be auto, cpu or a number from 1 up, not 0"),
         ({"workers_per_node": "all"}, "not 'all'"),
-        ({"workers_per_node": 2, "resources": {"gpus": 1}}, "2 workers cannot share 1 GPUs with NCCL"),
+        ({"workers_per_node": 2, "resources": {"gpus": 1}}, "2 workers cannot share 1 GPU with NCCL"),
         ({"backend": "mpi"}, "backend: 'mpi' is not one of auto, nccl, gloo"),
         ({"backend": "ncll"}, "(did you mean nccl?)"),
         ({"timeout": "soon"}, "timeout: 'soon' is no duration (write 90s, 10m or 1h30m"),
@@ -264,9 +264,9 @@ def test_all_mistakes_come_at_once_with_the_valid_keys() -> None:
     assert caught.value.message.splitlines() == [
         "the job has 6 mistakes",
         "  nodes: the same node twice: a",
-        "  backend: 'mpi' is not one of auto, nccl, gloo",
         "  volumes[1]: 'a' is no volume, which looks like /data:/data:ro or name:/data",
         "  volumes[2]: 'b' is no volume, which looks like /data:/data:ro or name:/data",
+        "  backend: 'mpi' is not one of auto, nccl, gloo",
         "  nodez: unknown key (did you mean nodes?)",
         f"  script: {ABSOLUTE}",
     ]

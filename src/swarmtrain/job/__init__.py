@@ -10,8 +10,9 @@ from swarmtrain.job.checks import Volume
 from swarmtrain.job.fields import ExistingNetwork
 from swarmtrain.job.flags import Override, overrides_from_flags
 from swarmtrain.job.load import LoadedJob, load
+from swarmtrain.job.nested import Resources, Restart
 from swarmtrain.job.problems import JobError, Problem
-from swarmtrain.job.spec import Job, Resources, Restart
+from swarmtrain.job.spec import Job
 
 __all__ = [
     "ExistingNetwork",

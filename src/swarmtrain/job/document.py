@@ -7,7 +7,7 @@ still as it was written (``1e-3``, ``1.10``, ``True``) and a key that comes twic
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,6 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from swarmtrain.job.problems import JobError, KeyPath, Problem
-
-# Below these keys, numbers and booleans are text, as written.
-AS_WRITTEN = ("args", "command", "env")
 
 # No job is nested deeper; an alias may refer to what holds it.
 _DEPTH = 4
@@ -46,12 +43,14 @@ class Document:
         values: keys to plain values.
         lines: the line of each key and each item, from 1, by its path.
         problems: mistakes of form, such as a key that comes twice, with their lines.
+        as_written: below these keys, numbers and booleans are text.
     """
 
     name: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    as_written: Collection[str] = ()
 
     def place(self, path: KeyPath) -> str:
         """``swarmtrain.yaml:7``: the line of a path, or of the nearest thing around it."""
@@ -60,11 +59,12 @@ class Document:
         return f"{self.name}:{self.lines[path]}" if path else self.name
 
 
-def read(path: Path, name: str = "") -> Document:
+def read(path: Path, name: str = "", as_written: Collection[str] = ()) -> Document:
     """Read a job file.
 
     Args:
         name: what messages call it; the path by default.
+        as_written: see `Document`.
 
     Raises:
         JobError: it cannot be read at all, or it is not a YAML mapping.
@@ -74,23 +74,23 @@ def read(path: Path, name: str = "") -> Document:
     if not isinstance(root, MappingNode):
         what = "a list" if isinstance(root, SequenceNode) else "a single value" if root else "nothing"
         raise _unreadable(name, f"holds {what}, not keys and values", "`swarmtrain init` writes an example")
-    document = Document(name)
+    document = Document(name, as_written=as_written)
     document.values = _mapping(root, (), document)
     return document
 
 
-def parse_value(key: str, text: str) -> Any:
-    """One value, as it would be read behind ``key`` in a job file; for ``--set``.
+def parse_value(text: str, *, as_written: bool) -> Any:
+    """One value, as it would be read behind a key in a job file; for ``--set``.
 
     Raises:
         ValueError: it is not YAML.
     """
-    document = Document()
+    document = Document(as_written=("",) if as_written else ())
     try:
         root = _compose(text, "")
     except JobError as error:
         raise ValueError(error.problems[0].text) from None
-    value = _value(root, (key,), document) if root else None
+    value = _value(root, ("",), document) if root else None
     if document.problems:
         raise ValueError(document.problems[0].text)
     return value
@@ -177,7 +177,7 @@ def _value(node: Node, path: KeyPath, document: Document) -> Any:
         return _mapping(node, path, document) if len(path) < _DEPTH else {}
     if isinstance(node, SequenceNode):
         return _sequence(node, path, document) if len(path) < _DEPTH else []
-    return _scalar(node, as_written=path[0] in AS_WRITTEN)
+    return _scalar(node, as_written=path[0] in document.as_written)
 
 
 def _sequence(node: SequenceNode, path: KeyPath, document: Document) -> list[Any]:

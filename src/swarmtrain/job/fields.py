@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from swarmtrain.job import checks
+from swarmtrain.job.keys import Takes
 from swarmtrain.job.problems import shown
 from swarmtrain.job.units import format_duration, format_size, parse_duration, parse_size
 
@@ -141,27 +142,63 @@ _ENV_SCHEMA = WithJsonSchema(
 Text = Annotated[
     str, BeforeValidator(_written), AfterValidator(checks.text), WithJsonSchema({**_TEXT_SCHEMA})
 ]
-Texts = Annotated[Sequence[Text], AfterValidator(tuple)]
-Command = Annotated[Sequence[Text], Field(min_length=1), AfterValidator(tuple)]
-Duration = Annotated[float, PlainValidator(_duration), _DURATION_SCHEMA]
-HangTimeout = Annotated[float | Literal["auto", "off"], PlainValidator(_hang), _HANG_SCHEMA]
-Memory = Annotated[int, PlainValidator(_size(SMALLEST_MEMORY)), _SIZE_SCHEMA]
-SharedMemory = Annotated[int, PlainValidator(_size(SMALLEST_SHM)), _SIZE_SCHEMA]
+_TEXTS = Takes("list of text", as_written=True)
+Texts = Annotated[Sequence[Text], AfterValidator(tuple), _TEXTS]
+Command = Annotated[Sequence[Text], Field(min_length=1), AfterValidator(tuple), _TEXTS]
+Duration = Annotated[
+    float, PlainValidator(_duration), _DURATION_SCHEMA, Takes("duration", "DURATION", format_duration)
+]
+HangTimeout = Annotated[
+    float | Literal["auto", "off"],
+    PlainValidator(_hang),
+    _HANG_SCHEMA,
+    Takes("`auto`, `off` or duration", "auto|off|DURATION"),
+]
+_SIZE = Takes("size", "SIZE", format_size)
+Memory = Annotated[int, PlainValidator(_size(SMALLEST_MEMORY)), _SIZE_SCHEMA, _SIZE]
+SharedMemory = Annotated[int, PlainValidator(_size(SMALLEST_SHM)), _SIZE_SCHEMA, _SIZE]
 
 Name = Annotated[str, AfterValidator(checks.job_name)]
-Script = Annotated[str, AfterValidator(checks.script)]
+Script = Annotated[str, AfterValidator(checks.script), Takes("path")]
 Module = Annotated[str, AfterValidator(checks.module)]
-Image = Annotated[str, AfterValidator(checks.image)]
+Image = Annotated[str, AfterValidator(checks.image), Takes("image reference")]
 Interpreter = Annotated[str, AfterValidator(checks.interpreter)]
-NodeName = Annotated[str, AfterValidator(checks.node_name)]
-Kind = Annotated[str, AfterValidator(checks.resource_kind)]
+NodeName = Annotated[str, AfterValidator(checks.node_name), Takes("name of a node")]
+Kind = Annotated[str, AfterValidator(checks.resource_kind), Takes("text", "NAME")]
 
-Nodes = Annotated[int | str | Sequence[str], PlainValidator(checks.nodes), _NODES_SCHEMA]
-Workers = Annotated[int | Literal["auto", "cpu"], PlainValidator(_workers), _WORKERS_SCHEMA]
-Network = Annotated[Literal["overlay", "encrypted", "host"] | ExistingNetwork, BeforeValidator(_network)]
-Files = Annotated[Literal["auto"] | Sequence[str], PlainValidator(_files), _FILES_SCHEMA]
-Constraints = Annotated[Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple)]
-Volumes = Annotated[Sequence[Annotated[str, AfterValidator(checks.volume)]], AfterValidator(checks.volumes)]
+Nodes = Annotated[
+    int | str | Sequence[str],
+    PlainValidator(checks.nodes),
+    _NODES_SCHEMA,
+    Takes("number, range or list of names"),
+]
+Workers = Annotated[
+    int | Literal["auto", "cpu"],
+    PlainValidator(_workers),
+    _WORKERS_SCHEMA,
+    Takes("number, `auto` or `cpu`", "N|auto|cpu"),
+]
+Network = Annotated[
+    Literal["overlay", "encrypted", "host"] | ExistingNetwork,
+    BeforeValidator(_network),
+    Takes("`overlay`, `encrypted`, `host`, `{existing: NAME}`", "NAME"),
+]
+Files = Annotated[
+    Literal["auto"] | Sequence[str],
+    PlainValidator(_files),
+    _FILES_SCHEMA,
+    Takes("`auto` or list of patterns"),
+]
+Constraints = Annotated[
+    Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple), Takes("list of text")
+]
+Volumes = Annotated[
+    Sequence[Annotated[str, AfterValidator(checks.volume)]],
+    AfterValidator(checks.volumes),
+    Takes("list of `source:target[:ro]`"),
+]
 Environment = Annotated[
-    Mapping[Annotated[str, AfterValidator(checks.variable_name)], Text | None], _ENV_SCHEMA
+    Mapping[Annotated[str, AfterValidator(checks.variable_name)], Text | None],
+    _ENV_SCHEMA,
+    Takes("names to values", as_written=True),
 ]

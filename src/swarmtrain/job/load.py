@@ -17,21 +17,18 @@ from swarmtrain.job import checks, document, flags
 from swarmtrain.job.document import Document
 from swarmtrain.job.flags import Override
 from swarmtrain.job.problems import JobError, KeyPath, Problem, unknown_key
-from swarmtrain.job.spec import NESTED, TARGETS, Job
+from swarmtrain.job.spec import KEYS, NESTED, Job
 
 DEFAULT_FILE = "swarmtrain.yaml"
 
-# Keys that a variable can set, SWARMTRAIN_IMAGE and so on; those whose value is one word and whose place is a machine.
-VARIABLES = ("name", "image", "nodes", "backend", "network")
-
-# Keys whose flags add to what the file says.
-ADDED = ("constraints", "volumes")
+# Below these keys, numbers and booleans are text, as written.
+_AS_WRITTEN = [name for name, each in KEYS.items() if each.takes.as_written]
 
 # Keys of which a flag can set a part: env.SEED, resources.gpus.
-MAPPINGS = ("env", *NESTED)
+_MAPPINGS = ("env", *NESTED)
 
 # Keys of which a word may stand for a mapping.
-WORDS = {"restart": checks.RESTART_WORDS}
+_WORDS = {"restart": checks.RESTART_WORDS}
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def load(
     environ = os.environ if environ is None else environ
     file = _file(path, cwd)
     name = str(path) if path else DEFAULT_FILE
-    read, home = (document.read(file, name), file.parent) if file else (Document(), cwd)
+    read, home = (document.read(file, name, _AS_WRITTEN), file.parent) if file else (Document(), cwd)
     notices = [f"the job is in {name}"] if file else []
     if file and (theirs := _replaced_target(overrides or {}, read, home, cwd)):
         if path is None:
@@ -104,7 +101,7 @@ def load(
             notices = [f"{name} is left alone, since it is for {theirs}; -f {name} takes the rest of it"]
         else:
             notices = [f"the job is in {name}, less what belongs to {theirs}: its args and name"]
-            for key in (*TARGETS, "args", "name"):
+            for key in (*checks.TARGETS, "args", "name"):
                 read.values.pop(key, None)
     draft = _Draft(read, home, cwd)
     draft.set_variables(environ)
@@ -122,8 +119,8 @@ def load(
 
 def _replaced_target(overrides: Mapping[str, Override], read: Document, home: Path, cwd: Path) -> str:
     """What the file runs, where the flags name something else; empty where they name nothing, or the same."""
-    target = next((key for key in TARGETS if key in overrides), None)
-    theirs = next((read.values[key] for key in TARGETS if read.values.get(key)), None)
+    target = next((key for key in checks.TARGETS if key in overrides), None)
+    theirs = next((read.values[key] for key in checks.TARGETS if read.values.get(key)), None)
     if target is None or theirs is None:
         return ""
     ours, same = overrides[target].value, read.values.get(target)
@@ -144,10 +141,11 @@ class _Draft:
         self.problems: list[Problem] = list(read.problems)
 
     def set_variables(self, environ: Mapping[str, str]) -> None:
-        for key in VARIABLES:
+        for key in (name for name, each in KEYS.items() if each.key.variable):
             variable = f"SWARMTRAIN_{key.upper()}"
             if value := environ.get(variable):
-                self.values[key] = flags.node_choice(value) if key == "nodes" else value
+                parse = flags.FLAGS[key].parse
+                self.values[key] = parse(value) if parse else value
                 self.flags[key,] = variable
 
     def set_flags(self, overrides: Mapping[str, Override]) -> None:
@@ -156,12 +154,17 @@ class _Draft:
             top, _, part = key.partition(".")
             if override.mistake:
                 self.problems.append(Problem((top,), override.mistake, flag=override.flag))
-            elif part and top not in MAPPINGS:
+            elif part and top not in _MAPPINGS:
                 text = unknown_key(key, list(Job.model_fields))
                 self.problems.append(Problem((key,), text, flag=override.flag))
             elif "." in key:
                 self._set_part(top, part, override)
-            elif top in ADDED and isinstance(self.values.get(top), list) and isinstance(override.value, list):
+            elif (
+                top in KEYS
+                and KEYS[top].key.adds
+                and isinstance(self.values.get(top), list)
+                and isinstance(override.value, list)
+            ):
                 self._add(top, override)
             else:
                 self.values[top] = override.value
@@ -171,8 +174,8 @@ class _Draft:
 
     def _set_part(self, key: str, part: str, override: Override) -> None:
         present = self.values.get(key)
-        if isinstance(present, str) and present in WORDS.get(key, {}):
-            present = dict(WORDS[key][present])
+        if isinstance(present, str) and present in _WORDS.get(key, {}):
+            present = dict(_WORDS[key][present])
             if part in present and (key,) in self.flags:
                 text = f"cannot be combined with {self.flags[key,]}: both set {key}.{part}"
                 self.problems.append(Problem((key, part), text, flag=override.flag))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -125,7 +125,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def explain(error: ValidationError, known: Sequence[str], inner: dict[str, Sequence[str]]) -> list[Problem]:
+def explain(
+    error: ValidationError, known: Sequence[str], inner: Mapping[str, Sequence[str]]
+) -> list[Problem]:
     """Pydantic's errors in our words.
 
     Args:
@@ -135,7 +137,7 @@ def explain(error: ValidationError, known: Sequence[str], inner: dict[str, Seque
     return list(dict.fromkeys(problems))
 
 
-def _explain_one(details: ErrorDetails, known: Sequence[str], inner: dict[str, Sequence[str]]) -> Problem:
+def _explain_one(details: ErrorDetails, known: Sequence[str], inner: Mapping[str, Sequence[str]]) -> Problem:
     path = tuple(part for part in details["loc"] if part != "[key]")
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":

@@ -1,63 +1,26 @@
 """What the user asks for: `Job`, every key with its type, its default and its meaning.
 
 Used as ``Job(script="train.py", nodes=3)`` from Python, and by `job.load`, which fills it from a YAML file, variables
-and flags. The launchers, the stack's renderer and the JSON schema read it. A job knows nothing of this machine:
-whether its script exists and what its variables hold is looked up by `job.load`.
+and flags. The launchers and the stack's renderer read it. A job knows nothing of this machine: whether its script
+exists and what its variables hold is looked up by `job.load`.
+
+A key is described here and nowhere else: see `job.keys` for what is made of that.
 """
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from swarmtrain.job import checks, fields
+from swarmtrain.job import checks, fields, keys
 from swarmtrain.job.checks import Volume
 from swarmtrain.job.fields import ExistingNetwork, OrWord, Strict
-from swarmtrain.job.problems import JobError, Problem, explain
-
-TARGETS = ("script", "module", "command")
-
-
-class Resources(Strict):
-    """What each node sets aside for the run, and the most it may use."""
-
-    cpus: Annotated[float, Field(ge=0.01)] | None = Field(
-        default=None, description="Processors; all of them by default."
-    )
-    memory: fields.Memory | None = Field(default=None, description="Memory; as much as there is by default.")
-    gpus: Annotated[int, Field(ge=0)] | None = Field(
-        default=None,
-        description="GPUs to reserve on each node; 0 is none, and by default nodes use what their Docker shows.",
-    )
-    gpu_kind: fields.Kind = Field(
-        default="gpu", description="What the nodes call a GPU in node-generic-resources."
-    )
-
-
-class Restart(Strict):
-    """How a run goes on after a failure. In a job, the word ``auto`` stands for all defaults, ``never`` for max 0."""
-
-    max: Annotated[int, Field(ge=0)] = Field(
-        default=10, description="Failures within the window that are healed; 0: the first one ends the run."
-    )
-    window: fields.Duration = Field(
-        default=3600.0, description="For how long a failure counts; what lies before is forgotten."
-    )
-    node_timeout: fields.Duration = Field(
-        default=900.0, description="How long a run that has begun waits for enough nodes."
-    )
-    hang_timeout: fields.HangTimeout = Field(
-        default="auto",
-        description="How long no step may be made; auto also looks for other signs of life, off never looks.",
-    )
-
-
-# Keys that hold a mapping of fixed keys.
-NESTED: dict[str, type[Strict]] = {"resources": Resources, "restart": Restart}
+from swarmtrain.job.keys import Flag, Key, Takes, described
+from swarmtrain.job.nested import Resources, Restart
+from swarmtrain.job.problems import JobError, explain
 
 
 class Job(Strict):
@@ -67,74 +30,262 @@ class Job(Strict):
         JobError: with every mistake at once.
     """
 
-    name: fields.Name = Field(
-        default="", description="The job's name, a DNS label; made of the script's name by default."
-    )
-    script: fields.Script | None = Field(
-        default=None, description="The Python script, relative to the job file. Or use module or command."
-    )
-    module: fields.Module | None = Field(default=None, description="A module to run as `python -m` does.")
-    command: fields.Command | None = Field(default=None, description="Any command, executed as it is.")
-    args: fields.Texts = Field(default=(), description="Arguments of the script, module or command.")
-    image: fields.Image | None = Field(
-        default=None, description="The image the nodes run, with Python and torch in it."
-    )
-    nodes: fields.Nodes = Field(
-        default=1, description="How many nodes (3), from how many to how many (2..4), or which ([a, b])."
-    )
-    constraints: fields.Constraints = Field(
-        default=(), description="Placement constraints of Swarm, as node.labels.gpu == true."
-    )
-    workers_per_node: fields.Workers = Field(
-        default="auto",
-        description="Training processes on each node; auto is one a GPU, or one; cpu is one a processor.",
-    )
-    backend: Literal["auto", "nccl", "gloo"] = Field(
-        default="auto", description="torch.distributed's backend; auto is nccl where every worker has a GPU."
-    )
-    timeout: fields.Duration | None = Field(
-        default=None, description="The process group's timeout; torch's own by default."
-    )
-    network: fields.Network = Field(default="overlay", description="The network the workers talk through.")
-    env: fields.Environment = Field(
-        default={},
-        description="Variables of the workers; an empty one is taken from where the job is submitted.",
-    )
-    files: fields.Files = Field(
-        default="auto", description="Patterns of the files that are sent; [] when the code is in the image."
-    )
-    volumes: fields.Volumes = Field(
-        default=(),
-        description="Mounts, source:target[:ro]; a source is a path on the nodes or a volume's name.",
-    )
-    shm_size: fields.SharedMemory = Field(
-        default=4 << 30, description="The most that /dev/shm may hold (data loaders and NCCL use it)."
-    )
-    resources: Resources = Field(
-        default=Resources(), description="What each node sets aside for the run, and the most it may use."
-    )
-    restart: Annotated[Restart, BeforeValidator(checks.restart), OrWord(tuple(checks.RESTART_WORDS))] = Field(
-        default=Restart(), description="How the run goes on after a failure: auto, never, or its keys."
-    )
-    stop_grace: fields.Duration = Field(
-        default=60.0, description="How long workers may take to end when they are asked to."
-    )
-    start: Literal["warm", "cold"] = Field(
-        default="warm",
-        description="warm forks workers from a process that has imported torch; cold starts Python anew.",
-    )
-    join_deadline: fields.Duration = Field(
-        default=300.0, description="How long to wait for enough nodes before the run fails."
-    )
-    linger: fields.Duration = Field(
-        default=3600.0, description="How long the coordinator stays up after the end, to be asked at once."
-    )
-    debug: bool = Field(default=False, description="More diagnostics from torch and NCCL, at some cost.")
-    coordinator: fields.NodeName | None = Field(
-        default=None, description="The manager that keeps the run's records; the one spoken to by default."
-    )
-    memlock: bool = Field(default=False, description="Lift the limit on locked memory, for RDMA.")
-    python: fields.Interpreter = Field(default="python3", description="The Python interpreter in the image.")
+    name: Annotated[
+        fields.Name,
+        Key(
+            "The job's handle on every screen: up to 40 lower-case letters, digits and hyphens.",
+            example="digits",
+            default="made of the script's name",
+            section="What runs",
+            variable=True,
+        ),
+    ] = ""
+    script: Annotated[
+        fields.Script | None,
+        Key(
+            "The Python script, relative to the job file. Any that runs under torchrun runs here. With `files: []` it "
+            "is an absolute path in the image.",
+            example="train.py",
+            flags=(Flag("SCRIPT"),),
+        ),
+    ] = None
+    module: Annotated[
+        fields.Module | None,
+        Key(
+            "Instead of a script: a module, as `python -m` takes it.",
+            example="digits.train",
+            flags=(
+                Flag("--module", "SCRIPT is a module, run as `python -m` does.", short="-m", switch=True),
+            ),
+        ),
+    ] = None
+    command: Annotated[
+        fields.Command | None,
+        Key(
+            "Instead of a script: any command, executed as it is. It is always started cold.",
+            example="[./train.sh, fast]",
+            flags=(
+                Flag("COMMAND", parse=list),
+                Flag("--no-python", "SCRIPT is any program, executed as it is.", switch=True),
+            ),
+        ),
+    ] = None
+    args: Annotated[
+        fields.Texts,
+        Key(
+            "Arguments of the script, module or command. Numbers and booleans arrive as they are written: `1e-3` stays "
+            "`1e-3`.",
+            example="[--lr, 1e-3]",
+            flags=(Flag("ARGS", parse=list),),
+        ),
+    ] = ()
+    image: Annotated[
+        fields.Image | None,
+        Key(
+            "The image that the nodes run, with Python 3.10 or newer and torch in it. Docker and Swarm need it; "
+            "`local` does not.",
+            example="pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime",
+            default="none",
+            variable=True,
+        ),
+    ] = None
+    python: Annotated[
+        fields.Interpreter,
+        Key(
+            "The Python interpreter in the image.",
+            example="/opt/conda/bin/python",
+            flags=(Flag("--python", metavar="PATH"),),
+        ),
+    ] = "python3"
+    files: Annotated[
+        fields.Files,
+        Key(
+            "Patterns of the files that are sent to the nodes, relative to the job file. `auto` is its directory, less "
+            "what `.dockerignore` names, version control, virtual environments, caches, model files, links out of it, "
+            "and what usually holds keys. `[]` sends nothing: the code is in the image. `swarmtrain run --dry-run` "
+            "lists what goes.",
+            example='["*.py", "configs/**"]',
+            flags=(
+                Flag("--files", many=True, metavar="PATTERN"),
+                Flag("--no-files", "Send none: the code is in the image.", lambda given: [], switch=True),
+            ),
+        ),
+    ] = "auto"
+    env: Annotated[
+        fields.Environment,
+        Key(
+            "Variables of the workers. Values arrive unchanged, with any `$`, `{{` and newline. One without a value "
+            "(`WANDB_API_KEY:`) is taken from where the job is submitted.",
+            example="{SEED: 1}",
+            flags=(Flag("--env", "A variable of the workers.", short="-e", many=True, metavar="K[=V]"),),
+        ),
+    ] = {}
+
+    nodes: Annotated[
+        fields.Nodes,
+        Key(
+            "How many nodes (`3`), from how many to how many (`2..4`), or which, in the order of their ranks "
+            "(`[alice, bob]`). With a range the run starts with as many as come within it, and changes with the nodes "
+            "there are.",
+            example="[alice, bob]",
+            flags=(
+                Flag(
+                    "--nodes",
+                    "How many (3), from how many to how many (2..4), or which (a,b,c).",
+                    keys.node_choice,
+                ),
+                Flag("--nnodes", "As torchrun's.", keys.node_count, metavar="N|MIN:MAX"),
+            ),
+            section="Where it runs",
+            variable=True,
+        ),
+    ] = 1
+    constraints: Annotated[
+        fields.Constraints,
+        Key(
+            "Placement constraints of Swarm. They are `==` or `!=` on `node.id`, `node.hostname`, `node.ip`, "
+            "`node.role`, `node.platform.os`, `node.platform.arch`, `node.labels.*`, `engine.labels.*`.",
+            example="[node.labels.gpu == true]",
+            flags=(Flag("--constraint", "A placement constraint.", many=True, metavar="EXPRESSION"),),
+            adds=True,
+        ),
+    ] = ()
+    workers_per_node: Annotated[
+        fields.Workers,
+        Key(
+            "Training processes on each node. `auto` is one for each GPU that they would see, or one where there is "
+            "none; `cpu` is one for each processor.",
+            example="2",
+            flags=(
+                Flag("--workers-per-node"),
+                Flag("--nproc-per-node", "As torchrun's.", keys.worker_count, metavar="N|auto|gpu|cpu"),
+            ),
+        ),
+    ] = "auto"
+    resources: Annotated[
+        Resources,
+        Key(
+            "What Swarm sets aside on each node, and the most that a node's container may use.",
+            example="{gpus: 1, memory: 16g}",
+        ),
+    ] = Resources()
+    volumes: Annotated[
+        fields.Volumes,
+        Key(
+            "Mounts on each node. A source is an absolute path that every node has, or the name of a volume. Targets "
+            "are absolute, each once, and not under `/swarmtrain`, `/opt/swarmtrain` or `/run/secrets`.",
+            example="[/data:/data:ro]",
+            flags=(
+                Flag("--volume", "A mount on each node.", short="-v", many=True, metavar="SOURCE:TARGET"),
+            ),
+            adds=True,
+        ),
+    ] = ()
+    shm_size: Annotated[
+        fields.SharedMemory,
+        Key(
+            "The most that `/dev/shm` may hold. Data loaders and NCCL use it; memory is taken only as it fills.",
+            example="16g",
+        ),
+    ] = 4 << 30
+    memlock: Annotated[
+        bool, Key("Lift the limit on locked memory, for RDMA. Some engines refuse it.", example="true")
+    ] = False
+    coordinator: Annotated[
+        fields.NodeName | None,
+        Key(
+            "The manager that keeps the run's records, by name.",
+            example="alice",
+            default="the one spoken to",
+            flags=(Flag("--coordinator", metavar="NODE"),),
+        ),
+    ] = None
+
+    backend: Annotated[
+        Literal["auto", "nccl", "gloo"],
+        Key(
+            "The backend of torch.distributed. `auto` is nccl where every worker has a GPU, else gloo; scripts that "
+            "do not use `swarmtrain.trainer` choose for themselves.",
+            example="gloo",
+            section="How the workers talk",
+            variable=True,
+        ),
+    ] = "auto"
+    timeout: Annotated[
+        fields.Duration | None,
+        Key(
+            "How long a collective may wait before torch gives up. What the script gives itself wins.",
+            example="5m",
+            default="torch's own",
+        ),
+    ] = None
+    network: Annotated[
+        fields.Network,
+        Key(
+            "The network between the workers. `encrypted` is an overlay, too, and slower; `host` is the nodes' own, "
+            "the fast path for 10 GbE and up; `{existing: NAME}` is an attachable one that is there already, written "
+            "`existing:NAME` in a flag or a variable.",
+            example="{existing: lab}",
+            variable=True,
+        ),
+    ] = "overlay"
+
+    start: Annotated[
+        Literal["warm", "cold"],
+        Key(
+            "`warm` forks the workers from a process that has imported torch, `cold` starts Python anew each time. A "
+            "command is always started cold, and so is a worker whose script could tell a fork from a fresh start: it "
+            "sets OMP_NUM_THREADS before it imports torch, or writes something before.",
+            example="cold",
+            section="How it starts and ends",
+        ),
+    ] = "warm"
+    join_deadline: Annotated[
+        fields.Duration,
+        Key(
+            "How long to wait for enough nodes before the run fails.",
+            example="20m",
+            flags=(
+                Flag("--join-deadline"),
+                Flag("--rdzv-conf", parse=keys.join_seconds, metavar="KEY=VALUE,...", hidden=True),
+            ),
+        ),
+    ] = 300.0
+    restart: Annotated[
+        Restart,
+        BeforeValidator(checks.restart),
+        OrWord(tuple(checks.RESTART_WORDS)),
+        Takes("`auto`, `never`, or keys below", "auto|never"),
+        Key(
+            "Whether the run goes on after a failure: a worker that dies, a node that is lost, a step that never "
+            "comes. `never`: the first one ends it, everywhere.",
+            example="never",
+            default="`auto`",
+            flags=(Flag("--restart"),),
+        ),
+    ] = Restart()
+    stop_grace: Annotated[
+        fields.Duration,
+        Key(
+            "How long workers may take to end, and to save what they have, when they are asked to. SIGTERM goes to "
+            "each rank first; what it has started, such as data-loader workers, gets it when the rank has gone or two "
+            "thirds of the time are over.",
+            example="2m",
+            flags=(Flag("--stop-grace"), Flag("--shutdown-timeout", metavar="SECONDS", hidden=True)),
+        ),
+    ] = 60.0
+    linger: Annotated[
+        fields.Duration,
+        Key(
+            "How long the run's coordinator stays up after the end, to be asked at once. Then its container ends; "
+            "whatever reads the run later starts it again for some minutes, which takes some seconds. On local "
+            "nothing stays.",
+            example="10m",
+        ),
+    ] = 3600.0
+    debug: Annotated[
+        bool, Key("More diagnostics from torch and NCCL, at some cost in speed.", example="true")
+    ] = False
 
     @model_validator(mode="wrap")
     @classmethod
@@ -142,20 +293,18 @@ class Job(Strict):
         """Fill in what follows from other keys; raise every mistake at once, in our words."""
         if not isinstance(data, Mapping):
             return handler(data)
-        problems = list(_target_problems(data))
-        data = {**_derived(data), **data}
+        problems = list(checks.target_problems(data))
+        data = {**checks.derived(data), **data}
         if data.get("command") is not None:
             data["start"] = "cold"
         try:
             job = handler(data)
         except ValidationError as error:
-            problems += explain(
-                error, list(cls.model_fields), {key: list(each.model_fields) for key, each in NESTED.items()}
-            )
+            problems += explain(error, list(cls.model_fields), NESTED)
             wrong = {problem.path[0] for problem in problems if problem.path}
             job = handler({key: value for key, value in data.items() if key not in wrong})
         wrong = {problem.path[0] for problem in problems if problem.path}
-        problems += [problem for keys, problem in _contradictions(job) if not keys & wrong]
+        problems += [problem for keys, problem in checks.contradictions(job) if not keys & wrong]
         if problems:
             unknown = any(problem.text.startswith("unknown key") for problem in problems)
             raise JobError(
@@ -195,34 +344,8 @@ class Job(Strict):
         return count, count
 
 
-def _target_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
-    given = [key for key in TARGETS if data.get(key) is not None]
-    if not given:
-        yield Problem((), "nothing to run: give script, module or command")
-    elif len(given) > 1:
-        yield Problem(
-            (given[-1],), f"only one of script, module and command can be run, not {' and '.join(given)}"
-        )
-
-
-def _derived(data: Mapping[str, Any]) -> dict[str, str]:
-    """The name that a job without one gets: from the script's or the module's."""
-    command = data.get("command")
-    first = command[0] if isinstance(command, (list, tuple)) and command else ""
-    target = data.get("script") or str(data.get("module") or "").rpartition(".")[2] or first
-    return {"name": checks.made_name(posixpath.splitext(posixpath.basename(str(target)))[0])}
-
-
-def _contradictions(job: Job) -> Iterator[tuple[set[str | int], Problem]]:
-    """Keys that are right by themselves but not together, with the keys involved."""
-    if job.script is not None:
-        if job.files == () and not job.script.startswith("/"):
-            text = "files is empty, so nothing is sent: give the script's absolute path in the image"
-            yield {"script", "files"}, Problem(("script",), text)
-        if job.files != () and job.script.startswith("/"):
-            text = "an absolute path is a script in the image, which takes files: [] (otherwise give a relative path)"
-            yield {"script", "files"}, Problem(("script",), text)
-    workers, gpus = job.workers_per_node, job.resources.gpus or 0
-    if isinstance(workers, int) and 0 < gpus < workers and job.backend != "gloo":
-        text = f"{workers} workers cannot share {gpus} GPUs with NCCL (fewer workers, more GPUs, or backend: gloo)"
-        yield {"workers_per_node", "resources", "backend"}, Problem(("workers_per_node",), text)
+# Every key by its name, as ``resources.gpus`` those inside of a mapping of fixed keys; and these mappings.
+KEYS = {each.name: each for top in described(Job) for each in (top, *top.nested)}
+NESTED = {
+    name: [part.name.partition(".")[2] for part in each.nested] for name, each in KEYS.items() if each.nested
+}

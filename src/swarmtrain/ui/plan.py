@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from swarmtrain.control.client import Client
-from swarmtrain.ui import options, sending, terminal
+from swarmtrain.ui import job_options, options, sending, terminal
 
 _MOST = 20  # files that are listed beside a stack
 
@@ -26,7 +26,7 @@ It asks the manager of the Swarm, since places and names are its nodes', and is 
 
 
 @click.command(
-    cls=options.JobCommand,
+    cls=job_options.JobCommand,
     help=_PLAN_HELP,
     short_help="Print what a run would deploy, and change nothing.",
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
@@ -41,12 +41,12 @@ It asks the manager of the Swarm, since places and names are its nodes', and is 
     envvar="SWARMTRAIN_ON",
     help="As for run; only swarm has a stack to print.",
 )
-@options.job_options
+@job_options.job_options
 def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None:
     """See _PLAN_HELP."""
     from swarmtrain.swarm.stack import DEPLOY_FLAGS
 
-    loaded = options.load_job(**flags)
+    loaded = job_options.load_job(**flags)
     planned = Client(on or "swarm").plan(loaded, plain=plain)
     for notice in (*loaded.notices, *planned.notices):
         terminal.say(notice)

@@ -1,7 +1,4 @@
-"""The reference of all commands, made of their own help: ``python -m swarmtrain.ui.reference > docs/commands.md``.
-
-A test holds the file to what this prints.
-"""
+"""The reference of all commands, docs/commands.md, made of their own help. `ui.pages` writes it."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from swarmtrain.ui.cli import SECTIONS, cli
 _INTRODUCTION = """\
 # Commands
 
-Made of the commands' own help by `python -m swarmtrain.ui.reference > docs/commands.md`.
+Made of the commands' own help by `make docs`.
 
 Data goes to the standard output, words to the standard error. Colour is used on a terminal only, and not where
 `NO_COLOR` is set. Every command that reads takes `--json`: one document, or one object a line for logs and events.
@@ -91,7 +88,3 @@ def _code(flags: str) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

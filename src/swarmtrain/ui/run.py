@@ -13,7 +13,7 @@ import click
 from swarmtrain.control import view
 from swarmtrain.control.client import Submission
 from swarmtrain.errors import ClusterError
-from swarmtrain.ui import options, screen, sending, terminal
+from swarmtrain.ui import job_options, options, screen, sending, terminal
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -45,7 +45,7 @@ goes on, and `swarmtrain attach` shows it again.
 
 
 @click.command(
-    cls=options.JobCommand,
+    cls=job_options.JobCommand,
     help=_RUN_HELP,
     short_help="Run a script or a job file, and watch it.",
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
@@ -59,15 +59,15 @@ goes on, and `swarmtrain attach` shows it again.
     "--dry-run", is_flag=True, help="Check everything, list the files that would be sent, and start nothing."
 )
 @options.on
-@options.job_options
+@job_options.job_options
 def run(on: str | None, detach: bool, resume: bool, replace: bool, dry_run: bool, **flags: Any) -> int:
     """See _RUN_HELP."""
-    if resume and options.names_nothing(flags):
+    if resume and job_options.names_nothing(flags):
         earlier = options.client(on).started_here(flags["name"])
         on, words = earlier.on, earlier.origin.words if earlier.origin else ()
-        flags = options.as_before(run, words, flags)
+        flags = job_options.as_before(run, words, flags)
         terminal.say(f"as {earlier.id} was started: swarmtrain run {shlex.join(words)}")
-    submission = options.client(on).prepare(options.load_job(**flags), resume=resume, replace=replace)
+    submission = options.client(on).prepare(job_options.load_job(**flags), resume=resume, replace=replace)
     return show(submission) if dry_run else start(submission, detach=detach)
 
 

@@ -31,7 +31,7 @@ def init(script: str | None, output: Path, force: bool) -> None:
 
     Without SCRIPT it is for train.py, or for the only Python script that is here.
     """
-    from swarmtrain.job.example import init_text
+    from swarmtrain.job.made.example import init_text
 
     chosen = _script(script, output)
     text = init_text(script=chosen)
@@ -78,7 +78,7 @@ def _script(named: str | None, output: Path) -> str:
 @click.command(short_help="Print the JSON schema of the job file.")
 def schema() -> None:
     """Print the JSON schema of the job file, with which editors check and complete it."""
-    from swarmtrain.job.schema import schema_text
+    from swarmtrain.job.made.schema import schema_text
 
     terminal.data(schema_text().encode())
 

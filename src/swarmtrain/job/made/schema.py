@@ -1,4 +1,4 @@
-"""The JSON schema of the job file, for editors: ``python -m swarmtrain.job.schema > docs/job.schema.json``.
+"""The JSON schema of the job file, for editors: `swarmtrain schema` prints it, `ui.pages` writes docs/job.schema.json.
 
 Editors with the YAML language server find it by a line in the job file: ``# yaml-language-server: $schema=PATH``.
 """
@@ -46,7 +46,3 @@ def _drop_titles(node: Any) -> None:
     elif isinstance(node, list):
         for child in node:
             _drop_titles(child)
-
-
-if __name__ == "__main__":
-    print(schema_text(), end="")
