@@ -8,7 +8,7 @@ OTHER_ENGINES := bookworm sid
 ON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo docs test test-all check test-unit test-local test-swarm test-system test-gpu clean
+.PHONY: help venv demo docs test test-all check test-unit test-local test-swarm test-system test-pythons test-gpu clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,17 +24,18 @@ docs: venv ## make anew what of the documentation is made of the code
 
 test: check test-unit test-local test-swarm ## everything that must pass before a change is merged
 
-test-all: check test-system ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
+test-all: check test-system test-pythons ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
 	@scripts/ensure-docker
 	$(PY) -m pytest tests/unit tests/local tests/swarm
 	@set -e; for engine in $(OTHER_ENGINES); do \
 		SWARMTRAIN_LAB_ENGINE=$$engine $(MAKE) --no-print-directory test-swarm; done
 
-check: venv ## style, types and the direction of imports
+check: venv ## style, types, the direction of imports, and that all of it is there in the oldest Python
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/vermin --quiet --target=3.10- --violations --no-tips src/swarmtrain
 
 test-unit: venv ## tests that run in seconds and need nothing
 	$(PY) -m pytest tests/unit
@@ -50,10 +51,14 @@ test-system: ## the unit tests with the distribution's own Python, in .venv-syst
 	@PYTHON=$(SYSTEM_PYTHON) VENV=.venv-system scripts/ensure-venv
 	.venv-system/bin/python -m pytest tests/unit
 
+test-pythons: venv ## the unit tests that need no torch, on the Pythons of two Debian releases, in containers
+	@scripts/ensure-docker
+	@scripts/test-pythons
+
 test-gpu: ## tests on this machine's GPU, with processes; they need neither Docker nor a network
 	@scripts/test-gpu
 
 clean: ## remove the lab and what tools left behind; .venv and images stay
 	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist .cache/pythons .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +

@@ -21,7 +21,8 @@ from swarmtrain.lab.names import LABEL_RECIPE, LABEL_STAGE
 from swarmtrain.lab.releases import Release
 from swarmtrain.swarm.docker import Docker, DockerFailed
 
-PYTHON_IMAGE = f"swarmtrain/python:{wheels.PYTHON}"
+# The Python of each release that images with it are made of.
+PYTHONS = {"bookworm": wheels.PYTHON, "trixie": "3.13"}
 TORCH_IMAGE = f"swarmtrain/torch:{wheels.TORCH}-cpu"
 
 ASSETS = Path(__file__).parent / "assets"
@@ -43,12 +44,12 @@ def node_arguments(release: Release) -> tuple[str, ...]:
     return (f"ENGINE={' '.join(release.packages)}", f"APT={apt}")
 
 
-def ensure_python_image(engine: Docker, say: Say) -> str:
-    """Build the image with nothing but Python where it is missing; its tag."""
-    made_of = Recipe(("python.Dockerfile",))
-    if not is_current(engine, PYTHON_IMAGE, made_of.digest):
-        build(engine, PYTHON_IMAGE, ensure_base(engine, wheels.RELEASE, say), made_of, say)
-    return PYTHON_IMAGE
+def ensure_python_image(engine: Docker, say: Say, release: str = wheels.RELEASE) -> str:
+    """Build the image with nothing but the Python of a release in it where it is missing; its tag."""
+    tag, made_of = f"swarmtrain/python:{PYTHONS[release]}", Recipe(("python.Dockerfile",))
+    if not is_current(engine, tag, made_of.digest):
+        build(engine, tag, ensure_base(engine, release, say), made_of, say)
+    return tag
 
 
 def ensure_torch_image(engine: Docker, say: Say) -> str:

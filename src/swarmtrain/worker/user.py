@@ -233,7 +233,7 @@ def _print_as_python(error: BaseException, frames: TracebackType | None) -> None
     """By ``sys.excepthook``, which the user may have replaced."""
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, frames
     if sys.version_info >= (3, 12):
-        sys.last_exc = error
+        sys.last_exc = error  # novm: behind a look at the version
     try:
         sys.excepthook(type(error), error, frames)
     except SystemExit:
