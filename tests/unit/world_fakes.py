@@ -17,7 +17,7 @@ from swarmtrain.coordinator.membership import decide
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.terms import Decision, Phase, Policy, View
 from swarmtrain.coordinator.words import Words
-from swarmtrain.protocol.events import GenerationFailed, GenerationFormed, StopOrdered
+from swarmtrain.protocol.events import ChaosCaused, GenerationFailed, GenerationFormed, StopOrdered
 from swarmtrain.wire.pulse import Activity, Source
 
 BEAT = 0.5
@@ -187,6 +187,39 @@ class World:
 
     def _jam(self, node: Node) -> None:
         self.jammed = not self.jammed
+
+    def _hang(self, node: Node) -> None:
+        """No rank does anything for a while."""
+        self.hangs_until = self.clock.now + 150.0
+
+    def _work(self, node: Node) -> None:
+        """A rank works by itself for a while, and the others wait for it."""
+        self.works_until = self.clock.now + 100.0
+
+    def _note(self, node: Node) -> None:
+        """Its agent says something for the journal."""
+        if node.peer is not None and self._reaches(node):
+            Words(self.run).note(node.peer, "kept", "kept what the run had written over the code: x")
+
+    def _trouble(self, node: Node) -> None:
+        """Its agent cannot do its part."""
+        if node.peer is not None and self._reaches(node) and self.run.phase is not Phase.ENDED:
+            self.excused = True
+            Words(self.run).trouble(node.peer, "No space left on device")
+
+    def _chaos(self, node: Node) -> None:
+        """A client writes into the journal."""
+        if self.run.phase is not Phase.ENDED:
+            self.run.journal.append(ChaosCaused(text=f"chaos: kill {node.name}"))
+
+    def _damage(self, node: Node) -> None:
+        """A bit of the journal's newest lines turns on the disk, and the coordinator is killed and started again."""
+        path = self.run.journal.path
+        data = bytearray(path.read_bytes())
+        data[-1 - (97 * (node.slot + 1)) % len(data)] ^= 4
+        path.write_bytes(data)
+        self.excused = True
+        self._restart(node)
 
     def _stop(self, node: Node) -> None:
         if self.up:

@@ -43,7 +43,7 @@ class Journal:
         *,
         archive: bool = False,
     ) -> None:
-        self._on_event = on_event
+        self.path, self._on_event = path, on_event
         self.events: list[Event] = []
         self._records = Records(path, lambda record: admit(self.events, record))
         self.damage = self._records.damage
