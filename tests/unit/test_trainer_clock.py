@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from hand_clock import HandClock
 
 from swarmtrain.trainer import clock as clock_module
 from swarmtrain.trainer.clock import SharedClock
@@ -19,16 +20,12 @@ def world(size=1, rank=0):
 
 
 @pytest.fixture
-def time(monkeypatch):
-    class Time:
-        now = 100.0
-
-    monkeypatch.setattr(clock_module.time, "monotonic", lambda: Time.now)
-    return Time
+def time():
+    return HandClock()
 
 
 def test_things_are_due_by_their_own_times_and_put_off_when_they_cost_too_much(time):
-    clock = SharedClock(world(), {"disk": 10.0, "memory": 4.0, "never": None}, {})
+    clock = SharedClock(world(), {"disk": 10.0, "memory": 4.0, "never": None}, {}, time)
     found = {}
     for step in range(1, 31):
         time.now += 1.0
@@ -48,7 +45,7 @@ def test_a_wish_of_any_rank_is_everyone_s(time, monkeypatch):
         return torch.maximum(values, torch.tensor([0, 1]))  # another rank wishes a pause
 
     monkeypatch.setattr(clock_module, "greatest", greatest)
-    assert SharedClock(world(2), {}, {"pause": lambda: False}).due(1) == {"pause"}
+    assert SharedClock(world(2), {}, {"pause": lambda: False}, time).due(1) == {"pause"}
 
 
 def test_ranks_ask_each_other_a_few_times_a_second_and_never_more_than_64_steps_apart(time, monkeypatch):
@@ -59,7 +56,7 @@ def test_ranks_ask_each_other_a_few_times_a_second_and_never_more_than_64_steps_
         return values
 
     monkeypatch.setattr(clock_module, "greatest", greatest)
-    clock = SharedClock(world(2), {}, {"pause": lambda: False})
+    clock = SharedClock(world(2), {}, {"pause": lambda: False}, time)
     for step in range(1, 2001):
         time.now += 0.01
         clock.due(step)

@@ -7,6 +7,7 @@ import random
 
 import pytest
 import torch
+from hand_clock import HandClock
 from torch import nn
 
 from swarmtrain.trainer import (
@@ -18,7 +19,6 @@ from swarmtrain.trainer import (
     distributed,
     seed_everything,
 )
-from swarmtrain.trainer import metrics as metrics_module
 from swarmtrain.trainer.distributed import World, check_drift, join_world, tensor_bytes, weights_hash
 from swarmtrain.trainer.evaluation import Evaluator
 from swarmtrain.trainer.metrics import Reporter, StepReport
@@ -143,18 +143,14 @@ def told(path):
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    class Clock:
-        now = 0.0
-
-    monkeypatch.setattr(metrics_module.time, "monotonic", lambda: Clock.now)
-    return Clock
+def clock():
+    return HandClock()
 
 
 @pytest.fixture
 def reporter(tmp_path, monkeypatch, clock):
     monkeypatch.setenv("SWARMTRAIN_METRICS", str(tmp_path / "metrics.jsonl"))
-    reporter = Reporter(ALONE)
+    reporter = Reporter(ALONE, clock=clock)
     yield reporter
     reporter.close()
 

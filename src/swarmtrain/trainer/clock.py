@@ -6,12 +6,12 @@ instead, a fraction of a second ahead. Called by ``keeper``.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import torch
 
 from swarmtrain.trainer.distributed import World, greatest
+from swarmtrain.wire.clock import MACHINE, Clock
 
 _INTERVAL = 0.25  # seconds between two questions
 _MOST_STEPS = 64  # between two questions, whatever the pace was: it may fall
@@ -23,15 +23,20 @@ class SharedClock:
     Args:
         seconds: how often each named thing is due by rank 0's clock.
         wishes: names to what tells whether this rank wishes it now; due everywhere when any rank does.
+        clock: of this machine.
     """
 
     def __init__(
-        self, world: World, seconds: Mapping[str, float | None], wishes: Mapping[str, Callable[[], bool]]
+        self,
+        world: World,
+        seconds: Mapping[str, float | None],
+        wishes: Mapping[str, Callable[[], bool]],
+        clock: Clock = MACHINE,
     ) -> None:
-        self._world = world
+        self._world, self._clock = world, clock
         self._seconds = {name: value for name, value in seconds.items() if value is not None}
         self._wishes = dict(wishes)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._since = dict.fromkeys(self._seconds, now)
         self._not_before = dict.fromkeys(self._seconds, now)
         self._asked: tuple[float, int] | None = None  # when, and at which step, the last question was asked
@@ -42,7 +47,7 @@ class SharedClock:
         """What is due now that ``step`` steps are made."""
         if not (self._seconds or self._wishes) or step < self._next_step:
             return set()
-        now = time.monotonic()
+        now = self._clock.monotonic()
         ahead = 0
         if self._world.leads:
             ahead = self._steps_ahead(step, now)
@@ -72,9 +77,9 @@ class SharedClock:
     def reset(self, name: str) -> None:
         """``name`` has just been done."""
         if name in self._since:
-            self._since[name] = time.monotonic()
+            self._since[name] = self._clock.monotonic()
 
     def put_off(self, name: str, seconds: float) -> None:
         """``name`` is not due again within ``seconds``, by rank 0's word."""
         if name in self._not_before:
-            self._not_before[name] = time.monotonic() + seconds
+            self._not_before[name] = self._clock.monotonic() + seconds

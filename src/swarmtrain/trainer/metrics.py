@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from swarmtrain.trainer.distributed import World
 from swarmtrain.trainer.progress import Progress
 from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.wire import names
+from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.metrics import line_interval
 from swarmtrain.wire.plural import counted
 
@@ -58,26 +58,27 @@ class Reporter:
         vitals: Vitals | None = None,
         *,
         started: bool = True,
+        clock: Clock = MACHINE,
     ) -> None:
-        self._world = world
+        self._world, self._clock = world, clock
         self._vitals = vitals or Vitals()
         path = os.environ.get(names.ENV_METRICS)
         # Unbuffered and appended: a line is there, whole, as soon as it is written.
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
         self._board = _tensorboard(tensorboard) if tensorboard is not None and world.leads else None
-        self._progress = Progress() if world.leads else None
+        self._progress = Progress(clock) if world.leads else None
         # the newest step, if its line is not written yet
         self._waiting: tuple[float, StepReport] | None = None
         self._unreported = (0, 0.0)  # steps and their seconds since the last line
-        self._started = self._next_line = time.monotonic()
+        self._started = self._next_line = self._clock.monotonic()
         if started:  # else it is told by whoever else watches this script
             self._write("start", rank=world.rank, world=world.size, device=str(world.device))
 
     def step(self, report: StepReport) -> None:
         steps, seconds = self._unreported
         self._unreported = (steps + 1, seconds + report.seconds)
-        self._waiting = (time.time(), report)
-        if time.monotonic() >= self._next_line:
+        self._waiting = (self._clock.unix(), report)
+        if self._clock.monotonic() >= self._next_line:
             self._write_step()
         if self._progress is not None:
             self._progress.step(report)
@@ -142,7 +143,7 @@ class Reporter:
             return
         (moment, report), (steps, seconds) = self._waiting, self._unreported
         self._waiting, self._unreported = None, (0, 0.0)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._next_line = now + line_interval(now - self._started)
         if self._file is None and self._board is None:
             return  # nobody listens: do not make a GPU wait for its loss

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from swarmtrain.wire.clock import MACHINE, Clock
 
 if TYPE_CHECKING:
     from swarmtrain.trainer.metrics import StepReport
@@ -18,19 +19,20 @@ _WIDTH = 24
 class Progress:
     """Shows steps and epochs on standard output; called by the reporter, on rank 0 alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = MACHINE) -> None:
+        self._clock = clock
         self._terminal = sys.stdout.isatty()
         self._interval = _BAR_INTERVAL if self._terminal else _LINE_INTERVAL
-        self._next = time.monotonic() + self._interval
+        self._next = self._clock.monotonic() + self._interval
         self._samples = 0
         self._seconds = 0.0
 
     def step(self, report: StepReport) -> None:
         self._samples += report.samples
         self._seconds += report.seconds
-        if time.monotonic() < self._next:
+        if self._clock.monotonic() < self._next:
             return
-        self._next = time.monotonic() + self._interval
+        self._next = self._clock.monotonic() + self._interval
         rate = self._samples / self._seconds if self._seconds else 0.0
         loss = "" if report.loss is None else f"  loss {float(report.loss):.4f}"
         facts = f"step {report.step}{loss}  {rate:.0f} samples/s"
@@ -46,7 +48,7 @@ class Progress:
     def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
         evaluated = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
         self.say(f"epoch {epoch}  done  train loss {loss:.4f}{'  evaluated:' + evaluated if metrics else ''}")
-        self._next = time.monotonic() + self._interval
+        self._next = self._clock.monotonic() + self._interval
 
     def say(self, line: str) -> None:
         # One write a line: several processes may share this output.
