@@ -63,56 +63,27 @@ class Worker:
 
 
 @dataclass
-class Peer:
-    """One agent: what it said when it joined, and its connection while there is one."""
+class Peer(Member):
+    """One agent: what it said when it joined, and its connection while there is one.
 
-    node: str
-    node_id: str
-    incarnation: str
-    slot: int
-    workers: int
-    address: str
-    interface: str
-    why: str
-    port: int
-    joined: float  # monotonic
+    Attributes:
+        interface, why: through which it talks to the others, and why through that.
+        generation: the last one that it has heard of.
+        copied: events of the journal that it has; more than there are until it is welcome.
+        missed_start: its connection broke before it heard of the current generation.
+        clock: seconds to add to its monotonic times, to have Unix time by the run's clock.
+    """
+
+    node_id: str = ""
+    interface: str = ""
+    why: str = ""
     gpus: int = 0
-    backend: str = "gloo"  # what would do for this node alone
     channel: Channel | None = None
-    gone: float | None = None  # monotonic
-    generation: int = 0  # the last one that it has heard of
-    idle: bool = True
-    drained: bool = (
-        True  # it has said, on this connection, that everything that was ever written there is here
-    )
-    warm: bool = True  # it has imported what workers need
-    leaving: bool = False  # it is told to go, or of no use to this run
-    copied: int = 1 << 62  # events of the journal that it has; more than there are until it is welcome
-    missed_start: bool = False  # its connection broke before it heard of the current generation
-    clock: float = 0.0  # seconds to add to its monotonic times, to have Unix time by the run's clock
-    heard: float = 0.0
-    settles: float = 0.0  # as in `terms.Member`
+    generation: int = 0
+    copied: int = 1 << 62
+    missed_start: bool = False
+    clock: float = 0.0
     replies: dict[int, asyncio.Queue[Message]] = field(default_factory=dict)
-
-    def member(self) -> Member:
-        """As the decisions see it."""
-        return Member(
-            node=self.node,
-            slot=self.slot,
-            workers=self.workers,
-            address=self.address,
-            port=self.port,
-            joined=self.joined,
-            heard=self.heard,
-            idle=self.idle,
-            drained=self.drained,
-            warm=self.warm,
-            leaving=self.leaving,
-            gone=self.gone,
-            settles=self.settles,
-            incarnation=self.incarnation,
-            backend=self.backend,
-        )
 
     def joins(self, text: str) -> NodeJoined:
         """The event of its joining.

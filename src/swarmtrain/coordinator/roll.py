@@ -68,7 +68,6 @@ class Roll:
                 workers=len(part.ranks),
                 address=known.address if known is not None else "",
                 interface=known.interface if known is not None else "",
-                why="",
                 port=0,
                 joined=0.0,
                 gone=gone,

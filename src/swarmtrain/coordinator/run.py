@@ -231,7 +231,7 @@ class Run:
         paused = current.paused()
         return View(
             phase=state.phase,
-            members=tuple(peer.member() for peer in self.roll.peers.values()),
+            members=tuple(self.roll.peers.values()),
             deadline=self.deadline,
             generation=current.generation.number,
             stop_asked=state.stop_asked,
@@ -257,8 +257,7 @@ class Run:
         # A disk that was full may have kept this coordinator from knowing of generations that agents know.
         newest = max(self.current.generation.number, *(peer.generation for peer in peers.values()))
         skipped = NUMBERS_LEFT if self.state.just_moved else 0
-        members = {node: peer.member() for node, peer in peers.items()}
-        generation = Generation.of(newest + 1 + skipped, formation, members)
+        generation = Generation.of(newest + 1 + skipped, formation, peers)
         wanted = {node: peers[node].backend for node in generation.parts}
         if len(set(wanted.values())) > 1:
             without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")

@@ -72,15 +72,15 @@ class Policy:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Member:
-    """An agent that joined.
+    """An agent that joined, as decisions see it: they read it, and change nothing.
 
     Attributes:
         port: free on that node a moment ago; for the master.
         heard: when it last said anything.
         idle: no worker is left there.
-        drained: and all that its workers ever wrote has arrived.
+        drained: it has said, on this connection, that all that was ever written there has arrived.
         warm: it can start workers at once.
         leaving: it has been told to go, and goes when its workers are gone.
         gone: since when its connection is lost; in the future where it is expected back until then.
