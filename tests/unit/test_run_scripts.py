@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.words import Words
 from swarmtrain.protocol.events import Ended, Outcome
+from swarmtrain.wire.records import parse
 
+JOURNALS = Path(__file__).with_name("fixtures") / "journals" / "0.1"
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "60"))
 
 
@@ -158,24 +161,40 @@ def test_a_run_goes_on_from_every_point_of_its_journal() -> None:
             it.until(600.0, lambda: it.run.phase is Phase.ENDED)
 
         stage.play(whole)
-        lines = it.run.journal._records.path.read_bytes().splitlines(keepends=True)
+        lines = it.run.journal.path.read_bytes().splitlines(keepends=True)
         clock = stage.clock
     assert len(lines) > 40
     assert it.run.state.outcome is Outcome.SUCCEEDED
     for count in range(1, len(lines) + 1):
-        with staged() as stage:
-            stage.clock.now = clock.now
-            journal = stage.path / "runs" / "t.1" / "coordinator" / "journal.jsonl"
-            journal.parent.mkdir(parents=True)
-            journal.write_bytes(b"".join(lines[:count]))
-            rest = World(stage, 3, **sizes)
+        rest = gone_on(lines[:count], clock.now, **sizes)
+        assert rest.run.state.outcome is Outcome.SUCCEEDED, (count, rest.run.state.reason)
+        assert rest.run.current.generation.number <= it.run.current.generation.number + 3
 
-            def goes_on(rest: World = rest) -> None:
-                for node in rest.nodes:
-                    node.lives = 9
-                rest.run.settle()
-                assert rest.until(1_200.0, lambda: rest.run.phase is Phase.ENDED)
 
-            stage.play(goes_on)
-            assert rest.run.state.outcome is Outcome.SUCCEEDED, (count, rest.run.state.reason)
-            assert rest.run.current.generation.number <= it.run.current.generation.number + 3
+def gone_on(lines: list[bytes], now: float, **sizes: int) -> World:
+    """A coordinator goes on from these lines of a journal until the run has ended; its agents are new."""
+    with staged() as stage, redirect_stderr(StringIO()):
+        stage.clock.now = now
+        journal = stage.path / "runs" / "t.1" / "coordinator" / "journal.jsonl"
+        journal.parent.mkdir(parents=True)
+        journal.write_bytes(b"".join(lines))
+        rest = World(stage, 3, **sizes)
+
+        def goes_on() -> None:
+            for node in rest.nodes:
+                node.lives = 9
+            rest.run.settle()
+            assert rest.until(1_200.0, lambda: rest.run.phase is Phase.ENDED)
+
+        stage.play(goes_on)
+        return rest
+
+
+@pytest.mark.parametrize("name", ["worker-killed", "coordinator-moved", "damaged-lines"])
+def test_a_run_of_an_earlier_version_is_gone_on_with_from_every_point_of_its_journal(name: str) -> None:
+    lines = (JOURNALS / f"{name}.jsonl").read_bytes().splitlines(keepends=True)
+    for count in range(1, len(lines) + 1):
+        rest = gone_on(lines[:count], 51_000.0, nodes_min=2, nodes_max=3, goal=900)
+        assert rest.run.state.outcome is Outcome.SUCCEEDED, (count, rest.run.state.reason)
+        kept = [event for line in lines[:count] if (event := parse(line)) is not None]
+        assert all(event in [known.dump() for known in rest.run.journal.events] for event in kept)

@@ -30,8 +30,9 @@ class Roll:
         """Machines of one name are told apart by their ids, and each keeps the name it got."""
         key = (peer.node_id, peer.node)
         for name, known in self.peers.items():
-            if not known.node_id and known.incarnation == peer.incarnation:
-                self._names.setdefault(key, name)  # the journal no longer tells of its joining
+            # Where the journal no longer tells of its machine's joining, it has the name that it says.
+            if not known.node_id and (known.incarnation == peer.incarnation or name == peer.node):
+                self._names.setdefault(key, name)
         if key not in self._names:
             taken = {*self._names.values(), *self.peers}
             numbered = (f"{peer.node}-{n}" for n in range(2, 99))
