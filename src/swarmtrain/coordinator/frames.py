@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$")
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
@@ -36,7 +35,7 @@ class Frame:
     function: str
 
     def __str__(self) -> str:
-        return f"{PurePath(self.file).name}:{self.line} in {self.function}"
+        return f"{self.file.rpartition('/')[2]}:{self.line} in {self.function}"
 
 
 @dataclass(frozen=True)
