@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -241,7 +240,6 @@ def test_a_helper_that_nobody_asks_says_little_and_goes(
         house.run.refuse("this run is over")
         heard: list[float] = []
         monkeypatch.setattr(house.run.__class__, "look_for_steps", lambda run: heard.append(now()))
-        monkeypatch.setattr(files_helper, "time", SimpleNamespace(monotonic=now))
         began = now()
         env = {
             names.ENV_COORDINATOR: f"127.0.0.1:{house.port}",

@@ -41,6 +41,15 @@ def exploded(code: str) -> Iterator[int]:
             yield number
 
 
+def patched_times(code: str) -> Iterator[int]:
+    """The lines where a clock is put into a module's place: whatever counts time takes one as an argument."""
+    for number, line in enumerate(code.splitlines(), 1):
+        if re.search(
+            r"""setattr\((?:[\w.]*\btime, |[^()]*["'](?:time|monotonic|perf_counter)(?:_ns)?["'])""", line
+        ):
+            yield number
+
+
 def places(find: Callable[[str], Iterator[int]], root: str = "") -> list[str]:
     files = [file for file in SOURCES if file.is_relative_to(ROOT / root) and "healthy" not in file.parts]
     return [
@@ -94,3 +103,21 @@ def test_another_mood_would_be_noticed(text: str) -> None:
 
 def test_a_statement_that_was_broken_up_would_be_noticed() -> None:
     assert list(exploded("if (\n    so\n):  # and why\n    pass\n")) == [3]
+
+
+def test_no_test_patches_time() -> None:
+    assert places(patched_times, "tests") == [], (
+        "tests/shared/hand_clock.py is a clock that tests turn by hand"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'patch.setattr_(module, "time", clock)',
+        'patch.setattr_(module.time, "monotonic", f)',
+        'setattr_(time, "x", f)',
+    ],
+)
+def test_a_patched_time_would_be_noticed(code: str) -> None:
+    assert list(patched_times(code.replace("_(", "("))) == [1]

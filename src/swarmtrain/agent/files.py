@@ -29,13 +29,14 @@ def main(argv: list[str]) -> int:
 
 
 async def _serve(ticket: Ticket, env: dict[str, str]) -> int:
-    limit = time.monotonic() + _JOIN_SECONDS
+    now = asyncio.get_running_loop().time
+    limit = now() + _JOIN_SECONDS
     while True:
         try:
             channel = Channel(*await sockets.dial(env[names.ENV_COORDINATOR]))
             break
         except OSError as error:
-            if time.monotonic() > limit:
+            if now() > limit:
                 print(f"{env[names.ENV_COORDINATOR]}: {error}", file=sys.stderr, flush=True)
                 return 0  # not to be started again: the client asks anew
             await asyncio.sleep(0.2)
@@ -60,9 +61,10 @@ async def _attend(channel: Channel, desk: Desk) -> None:
     """Answer until nobody has asked for a while. The coordinator's answers to the beats are no questions."""
     beating = asyncio.ensure_future(_beat(channel))
     receiving = asyncio.ensure_future(channel.receive())
-    asked = time.monotonic()
+    now = asyncio.get_running_loop().time
+    asked = now()
     try:
-        while time.monotonic() - asked < _IDLE_SECONDS:
+        while now() - asked < _IDLE_SECONDS:
             done, _ = await asyncio.wait([receiving], timeout=_IDLE_SECONDS / 60)
             if done:
                 message = receiving.result()
@@ -70,9 +72,9 @@ async def _attend(channel: Channel, desk: Desk) -> None:
                     return
                 receiving = asyncio.ensure_future(channel.receive())
                 if desk.hear(message):
-                    asked = time.monotonic()
+                    asked = now()
             if desk.busy:
-                asked = time.monotonic()
+                asked = now()
     finally:
         beating.cancel()
         receiving.cancel()
