@@ -182,6 +182,9 @@ class Attempt:
         return self.step is not None and self.step > (self.began or 0)
 
 
+# Those that add no field are no dataclasses of their own: making one takes as long as importing a module.
+
+
 # ---- a run's beginning and end -------------------------------------------------------------------------------
 
 
@@ -243,7 +246,6 @@ class Ended(Event):
 # ---- what people want ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
 class StopAsked(Event):
     """A person wants the run to stop."""
 
@@ -298,7 +300,6 @@ class GenerationFormed(Event):
     master: MasterAddress
 
 
-@dataclass(frozen=True, kw_only=True)
 class WorkersStarted(Event):
     """All workers of the generation run."""
 
@@ -313,7 +314,6 @@ class GenerationFailed(Event):
     failure: Failure
 
 
-@dataclass(frozen=True, kw_only=True)
 class PauseAsked(Event):
     """The workers are asked to save and leave, since the group changes."""
 
@@ -386,21 +386,18 @@ class Remark(Event):
     node: Annotated[str, OMITTED] = ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class NodeLeaving(Remark):
     """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""
 
     kind: ClassVar[str] = "leaving"
 
 
-@dataclass(frozen=True, kw_only=True)
 class NodeLeftOut(Remark):
     """A node on which failures began again and again is left out where others will do."""
 
     kind: ClassVar[str] = "left_out"
 
 
-@dataclass(frozen=True, kw_only=True)
 class StragglerSeen(Remark):
     """A rank slows the others down."""
 
@@ -419,84 +416,72 @@ class StallSeen(Event):
     rank: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Warned(Remark):
     """Something is not as it should be."""
 
     kind: ClassVar[str] = "warning"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Chosen(Remark):
     """Something was chosen for the user, and why."""
 
     kind: ClassVar[str] = "choice"
 
 
-@dataclass(frozen=True, kw_only=True)
 class StrangerRefused(Remark):
     """Somebody who is none of the run's agents or clients wanted in."""
 
     kind: ClassVar[str] = "refused"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChaosCaused(Remark):
     """`swarmtrain chaos` has done damage on purpose."""
 
     kind: ClassVar[str] = "chaos"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SnapshotFailed(Remark):
     """A node's disk takes no snapshots."""
 
     kind: ClassVar[str] = "snapshot_failed"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SnapshotSkipped(Remark):
     """A node's disk was too slow for one."""
 
     kind: ClassVar[str] = "snapshot_skipped"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SnapshotsAgain(Remark):
     """A node's snapshots can be written again."""
 
     kind: ClassVar[str] = "snapshot_again"
 
 
-@dataclass(frozen=True, kw_only=True)
 class FilesKept(Remark):
     """An agent has kept what the run had written over the code."""
 
     kind: ClassVar[str] = "kept"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SpawnerRestarted(Remark):
     """The process that starts a node's workers has died, and is started again."""
 
     kind: ClassVar[str] = "spawner"
 
 
-@dataclass(frozen=True, kw_only=True)
 class StartsWarm(Remark):
     """A node's workers are forked from a process that has imported torch."""
 
     kind: ClassVar[str] = "warm"
 
 
-@dataclass(frozen=True, kw_only=True)
 class StartsCold(Remark):
     """A worker, or all of a node's, are started anew, and why."""
 
     kind: ClassVar[str] = "cold"
 
 
-@dataclass(frozen=True, kw_only=True)
 class LineDamaged(Event):
     """In the place of an event that the disk has damaged."""
 
