@@ -10,13 +10,14 @@ import asyncio
 from dataclasses import replace
 
 from swarmtrain.coordinator import incident_log, stall
-from swarmtrain.coordinator.cause import advice, root_cause, with_evidence
+from swarmtrain.coordinator.cause import advice
 from swarmtrain.coordinator.current import SETTLE, Current
+from swarmtrain.coordinator.evidence import Evidence
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.healing import left_out
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.membership import decide
-from swarmtrain.coordinator.output import Filter, OutputStore, tail
+from swarmtrain.coordinator.output import OutputStore
 from swarmtrain.coordinator.peers import Bell
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.progress import Progress
@@ -111,7 +112,7 @@ class Run:
             self.roll.expect(self.current.generation, self._now() + (RECOVERY_MOVED if moved else RECOVERY))
         self.deadline = self._now() + task.join_deadline
         self._no_pause_before = 0.0
-        self._logs: dict[int, tuple[int, int, list[str]]] = {}  # by rank: generation, bytes known, last lines
+        self._evidence = Evidence(self.output)
         self._looked_at_clock = self._now()
         self._alarm: asyncio.TimerHandle | None = None
         if not again and not archive:
@@ -303,7 +304,7 @@ class Run:
         since, attempt = current.stepped() or self.progress.stepped, None
         if current.failures:
             attempt = current.attempt(self.policy.lease, self._with_log)
-            cause = root_cause([self._with_log(failure) for failure in current.failures])[0]
+            cause = self._causes()[0]
             what, since = cause.sentence(), since or cause.time
             again = f"trying again in {wait:.0f} s" if wait > 0.5 else "trying again"
             text = f"generation {number} failed: {what}; {again}"
@@ -350,7 +351,7 @@ class Run:
         current, causes = self.current, list[Failure]()
         if current.failures:
             current.lose_the_missing(self.policy.lease)
-            first, *others = root_cause([self._with_log(failure) for failure in current.failures])
+            first, *others = self._causes()
             causes = [replace(first, hint=self._advice(first)), *others]
             sentence = causes[0].sentence()
             reason = f"{sentence} ({reason})" if reason else sentence
@@ -381,16 +382,12 @@ class Run:
                 self.journal.append(Warned(text=text, node=node))
 
     def _with_log(self, failure: Failure) -> Failure:
-        """With the last lines of its rank in this generation, as far as they are here."""
-        if failure.rank is None or failure.traceback:
-            return failure
-        number = self.current.generation.number
-        known = self.output.offsets.get((number, failure.rank), 0)
-        if self._logs.get(failure.rank, (0, 0, []))[:2] != (number, known):
-            lines = tail(self.output.path, Filter(ranks=frozenset({failure.rank})), 20)
-            log = [text[-2000:] for _, generation, *_, text in lines if generation == number]
-            self._logs[failure.rank] = (number, known, log)
-        return with_evidence(failure, self._logs[failure.rank][2])
+        """With the last lines of its rank in this generation."""
+        return self._evidence.of(failure, self.current.generation.number)
+
+    def _causes(self) -> list[Failure]:
+        """What this generation fails of, the root cause first."""
+        return self._evidence.causes(self.current.failures, self.current.generation.number)
 
     def _advice(self, failure: Failure) -> str:
         peer = self.roll.peers.get(failure.node)
