@@ -2,11 +2,13 @@
 one would read from its journal.
 
 The coordinator is the real one; machines, agents and workers are models (world_fakes.py). After each event the lines of
-the journal so far, as they lie on the disk, are replayed and compared with the living state.
+the journal so far, as they lie on the disk, are replayed and compared with the living state. `make test-all` tries
+thousands of runs: ``SWARMTRAIN_EXAMPLES=6000 pytest --timeout=3600 tests/unit/test_replay_properties.py``.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
@@ -23,6 +25,7 @@ from swarmtrain.protocol import journal
 from swarmtrain.protocol.events import E, Event
 from swarmtrain.wire.records import parse
 
+EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "200"))
 ALL = [*FAULTS, "raise", "stop", "hang", "work", "note", "trouble", "chaos", "restart", "damage"]
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from(ALL), st.integers(0, 3), st.sampled_from([0, 0, 1, 2, 5, 12, 40])),
@@ -73,8 +76,16 @@ def watch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "append", watched)
 
 
-def live(script: list[tuple[str, int, int]], job: dict[str, Any], then: str) -> None:
-    """One run, from its submission to its end or until all is well again."""
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(script=SCRIPTS, job=JOBS, then=st.sampled_from(["stop", "restart", "lift"]))
+def test_what_is_replayed_is_what_lives_for_every_prefix(
+    script: list[tuple[str, int, int]], job: dict[str, Any], then: str
+) -> None:
     with world(4, **job) as it, pytest.MonkeyPatch.context() as patch, redirect_stderr(StringIO()):
         watch(patch)
 
@@ -88,33 +99,3 @@ def live(script: list[tuple[str, int, int]], job: dict[str, Any], then: str) -> 
 
         play(scene)
         assert replay(journal.read(it.run.journal.path)) == it.run.state
-
-
-def examples(count: int) -> settings:
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-
-
-given_lives = given(script=SCRIPTS, job=JOBS, then=st.sampled_from(["stop", "restart", "lift"]))
-
-
-@examples(120)
-@given_lives
-def test_what_is_replayed_is_what_lives_for_every_prefix(
-    script: list[tuple[str, int, int]], job: dict[str, Any], then: str
-) -> None:
-    live(script, job, then)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-@examples(6000)
-@given_lives
-def test_what_is_replayed_is_what_lives_for_every_prefix_of_thousands_of_runs(
-    script: list[tuple[str, int, int]], job: dict[str, Any], then: str
-) -> None:
-    live(script, job, then)
