@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 import virtual_time
 
-from swarmtrain.agent import network, serve
+from swarmtrain.agent import agent as agent_module
+from swarmtrain.agent import network, serve, session
 from swarmtrain.agent.agent import Agent
 from swarmtrain.agent.choices import Settings
 from swarmtrain.agent.home import Home
+from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.session import ended_here
 from swarmtrain.agent.workers import Workers
+from swarmtrain.coordinator.agents import AgentDesk
+from swarmtrain.coordinator.clients import ClientDesk
+from swarmtrain.coordinator.place import Place
+from swarmtrain.coordinator.run import Run
+from swarmtrain.errors import ChannelError
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.pulse import Activity, Pulse
@@ -340,3 +347,89 @@ def test_an_agent_that_comes_when_the_run_is_over_and_its_coordinator_has_left_g
     asyncio.run(asyncio.wait_for(agent.session.stay_joined(), 5))
     assert not memory.exists()
     assert ended_here("tcp:10.0.0.1:29400") == ""
+
+
+@pytest.mark.parametrize("moved", [1, 0])
+def test_an_agent_that_is_refused_after_a_recover_goes(tmp_path: Path, moved: int) -> None:
+    """The agent has seen one move; both sides are real, on a socket. One that was moved less often is not believed."""
+    scene = Scene(tmp_path)
+    scene.agent.session._moved = 1
+    place = Place(Storage(tmp_path / "other"), "t.1", "t.1", "")
+    place.path.mkdir(parents=True)
+    run = Run(Task("t", "script", "train.py", node_names=("b",)), Ticket("t.1", "token"), place, moved=moved)
+
+    async def act() -> None:
+        server = await sockets.serve(scene.address, AgentDesk(run, ClientDesk(run)).serve)
+        try:
+            await scene.agent.session.once()
+        finally:
+            server.close()
+
+    if moved == 1:
+        asyncio.run(act())
+    else:
+        with pytest.raises(ChannelError, match="replaced by one on another machine"):
+            asyncio.run(act())
+    for store in (run.journal, run.output, run.progress):
+        store.close()
+    assert scene.agent.session.over.is_set() is (moved == 1)
+
+
+def test_an_agent_that_is_not_led_looks_for_its_coordinator_less_and_less_often() -> None:
+    pauses = session._RETRY_SECONDS
+    assert list(pauses) == sorted(pauses)
+    assert sum(pause for pause in pauses if pause <= 2.0) > 240  # for minutes somebody waits for it
+    assert pauses[-1] >= 10.0
+
+
+@pytest.mark.parametrize(
+    ("part", "alone", "goes"),
+    [
+        ("none", 300.0, False),  # its coordinator may come until the deadline
+        ("none", 370.0, True),
+        ("of another run of this id", 370.0, True),
+        ("of this agent", 3600.0, False),  # a person may move the coordinator
+        ("of an agent before it", 3600.0, False),
+        ("of this agent", 100_000.0, True),
+    ],
+)
+def test_an_agent_of_a_run_that_nobody_leads_goes_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, alone: float, goes: bool
+) -> None:
+    """Nobody is attached, the coordinator is not there, and Docker would keep the agent up for ever."""
+    settings = Settings("127.0.0.1:1", "a", "a", 0, Storage(tmp_path), ())
+    ticket = Ticket("t.1", "token")
+    agent = Agent(Task("t", "script", "train.py", start="cold"), ticket, settings)
+    owner = {"of an agent before it": ticket.submission, "of another run of this id": "another"}.get(part)
+    if owner is not None:
+        Storage(tmp_path).adopt("t.1", "t.1", "a", owner)
+    if part == "of this agent":
+        agent.session._copy = JournalCopy(tmp_path / "journal")
+    passed = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+        if passed > alone:
+            raise TimeoutError("it stays")
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(agent_module, "_PULSE_SECONDS", 5.0)
+    monkeypatch.setattr(Agent, "_patience", lambda self: 1e9)  # there are no workers to be given up
+    try:
+        asyncio.run(asyncio.wait_for(_until_over(agent), 30))
+    except TimeoutError:
+        pass
+    assert agent.session.over.is_set() is goes
+    assert agent._exit_code == 0  # which Docker and Swarm take for the end
+
+
+async def _until_over(agent: Agent) -> None:
+    """The agent's ticks, as many as there are."""
+    ticking = asyncio.ensure_future(agent._tick())
+    over = asyncio.ensure_future(agent.session.over.wait())
+    await asyncio.wait([ticking, over], return_when=asyncio.FIRST_COMPLETED)
+    if ticking.done():
+        ticking.result()
+    ticking.cancel()
+    over.cancel()

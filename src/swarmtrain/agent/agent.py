@@ -29,6 +29,8 @@ _PULSE_SECONDS = 0.1  # until every worker has made a step, of which the run is 
 _LEASE = 60.0
 _LEASE_BUSY = 600.0  # while workers start, evaluate or save
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
+_LATE = 60.0  # seconds after the join deadline: a coordinator that has not come by then is not to come
+_FORGOTTEN = 86_400.0  # seconds in which a person may move a coordinator whose machine is gone
 _TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
 
 
@@ -69,6 +71,7 @@ class Agent:
         """The heartbeat; and the end of the workers when nobody has led them for too long and they stand still."""
         moved, told, begun = time.monotonic(), 0.0, False
         progress: object = None
+        alone = 0.0
         while True:
             now, workers = time.monotonic(), self.share.workers
             progress, before = (
@@ -84,7 +87,11 @@ class Agent:
             if now - moved > self._patience():
                 await self._give_up()
                 moved = now
-            await asyncio.sleep(_BEAT_SECONDS if begun else _PULSE_SECONDS)
+            pause = _BEAT_SECONDS if begun else _PULSE_SECONDS
+            alone = alone + pause if self.line.channel is None and self.share.idle else 0.0
+            if self._is_forgotten(alone):
+                await self._go("nobody has led this node for too long: the run is over, or never began")
+            await asyncio.sleep(pause)
 
     def _last_move(self, moved: float, now: float, *, still: bool) -> float:
         """When there last was a coordinator, or progress, or another sign of life of the workers; after ``moved``."""
@@ -103,6 +110,16 @@ class Agent:
             return _LEASE_BUSY
         return max(_LEASE, 2 * share.workers.usual())
 
+    def _is_forgotten(self, alone: float) -> bool:
+        """Whether no coordinator is to come any more, after so many seconds without one and without workers.
+
+        Somebody may have removed it, or its client was killed before it had started it. Nobody else would ever end this
+        agent; after its exit with 0, neither Docker nor Swarm starts it again.
+        """
+        return alone > self._task.join_deadline + _LATE and (
+            alone > _FORGOTTEN or not self.session.has_joined()
+        )
+
     def _is_here(self) -> bool:
         """Whether the coordinator is a process on this machine."""
         return self._settings.coordinator.startswith(sockets.UNIX)
@@ -113,12 +130,17 @@ class Agent:
         In a container the agent stays and joins again when it can. On one machine a coordinator that is gone for so
         long is gone for good, and so is the run.
         """
-        print("no coordinator and no progress: the workers are stopped", file=sys.stderr, flush=True)
         if self._is_here():
-            await self.share.end()
-            self.session.over.set()
+            await self._go("no coordinator and no progress: the run is over")
         else:
+            print("no coordinator and no progress: the workers are stopped", file=sys.stderr, flush=True)
             self.share.workers.stop(0.0, "kill")
+
+    async def _go(self, why: str) -> None:
+        """End for good."""
+        print(why, file=sys.stderr, flush=True)
+        await self.share.end()
+        self.session.over.set()
 
     async def _begin_anew(self) -> None:
         """What keeps this agent from its part, such as a full disk, may be gone later: let another one try."""

@@ -28,7 +28,8 @@ from swarmtrain.wire.task import Ticket
 
 _WELCOME = 30.0  # seconds in which a coordinator answers an agent that joins
 _TAKEN_OVER = 330.0  # and in which one that begins elsewhere has heard from whom it can
-_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# Seconds until the next try: by how many have failed before it. After some minutes nobody waits for a second.
+_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, *[2.0] * 150, 5.0, 10.0)
 
 
 class Session:
@@ -85,7 +86,7 @@ class Session:
             if "salvage" in answer:
                 await self._hand_over(channel)
                 return
-            if answer.get("welcome", {}).get("moved", 0) < self._moved:
+            if answer.get("welcome", answer).get("moved", 0) < self._moved:
                 raise ChannelError("this coordinator has been replaced by one on another machine")
             if "refuse" in answer:
                 print(f"the coordinator refused this node: {answer['refuse']}", file=sys.stderr, flush=True)
@@ -110,6 +111,11 @@ class Session:
                 self._desk.close()
                 self._desk = None
             channel.close()
+
+    def has_joined(self) -> bool:
+        """Whether this node has ever had a part in the run, by this agent or one before it."""
+        owner = self._settings.storage.owner(self._ticket.run, self._settings.node)
+        return self._copy is not None or owner == self._ticket.submission
 
     def leave(self) -> None:
         """This agent goes: say so, now and whenever it joins again."""
@@ -174,7 +180,7 @@ class Session:
         """Give a coordinator that begins elsewhere what this node knows of the journal."""
         home = self._home(self._ticket.run)
         copy = self._copy or JournalCopy(home.journal)
-        if self._copy is None and home.storage.owner(home.directory, home.node) != self._ticket.submission:
+        if not self.has_joined():
             copy.events.clear()  # of a run that had the same id
         for batch in copy.batches():
             await channel.send({"copy": batch, "done": False})

@@ -62,17 +62,17 @@ class AgentDesk:
         allowed = run.task.node_names
         peer, is_agent = _peer(channel, join, run.journal.clock), join.get("role") == "agent"
         if is_agent and allowed and peer.node not in allowed:
-            await channel.send({"refuse": f"this run takes {', '.join(allowed)} only, not {peer.node}"})
+            await self._refuse(channel, f"this run takes {', '.join(allowed)} only, not {peer.node}")
             return
         if is_agent and run.roll.replaced(peer):
-            await channel.send({"refuse": f"another agent has taken the place of this one on {peer.node}"})
+            await self._refuse(channel, f"another agent has taken the place of this one on {peer.node}")
             return
         if is_agent:
             peer = self._words.join(peer)
         elif run.phase is Phase.ENDED:
             run.roll.peers[peer.node] = peer
         else:
-            await channel.send({"refuse": "the run has not ended: its agents serve its files"})
+            await self._refuse(channel, "the run has not ended: its agents serve its files")
             return
         try:
             self._welcome(channel, peer, copied(run, join))
@@ -88,6 +88,10 @@ class AgentDesk:
         finally:
             if peer.channel is channel:
                 self._words.left(peer)
+
+    async def _refuse(self, channel: Channel, why: str) -> None:
+        """Send an agent away for good; by which coordinator, it hears as in a welcome."""
+        await channel.send({"refuse": why, "moved": self._run.moved})
 
     def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
         """Tell an agent where it is, and how much of its output is known, before anything else is said to it."""
