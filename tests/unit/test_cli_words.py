@@ -188,15 +188,16 @@ def test_logs_are_bytes_with_the_rank_in_front(run: Run) -> None:
 
 
 def test_logs_ask_for_what_was_said(run: Run, launcher: FakeLauncher) -> None:
-    run("logs", "digits", "--rank", "0,2-3", "--node", "lab-1", "--regex", "a|b", "--tail", "5", "-f")
+    run("logs", "digits", "--rank", "0,2-3", "--node", "lab-1", "--tail", "5", "-f")
     assert launcher.coordinators["digits.1"].requests[-1] == {
         "op": "logs",
         "follow": True,
         "ranks": [0, 2, 3],
         "nodes": ["lab-1"],
-        "regex": "a|b",
         "tail": 5,
     }
+    assert run("logs", "digits", "--regex", "h.l", "--tail", "5").stdout_bytes == b"[0] hello\n"
+    assert launcher.coordinators["digits.1"].requests[-1] == {"op": "logs", "follow": False}
 
 
 def test_logs_say_why_there_is_nothing(run: Run, launcher: FakeLauncher) -> None:

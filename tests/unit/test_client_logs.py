@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import pytest
 from run_fakes import Theatre
@@ -10,6 +11,7 @@ from run_fakes import Theatre
 from swarmtrain.control.logs import (
     Cursor,
     Line,
+    Search,
     Selection,
     parse_ranks,
     parse_regex,
@@ -71,8 +73,50 @@ def test_a_wrong_regular_expression_is_refused_here() -> None:
 def test_a_selection_asks_for_no_more_than_was_said() -> None:
     assert Selection().request() == {}
     assert Selection(ranks=(0,), tail=0).request() == {"ranks": [0], "tail": 0}
-    everything = Selection(ranks=(1,), nodes=("a",), regex="x", since=5.0, tail=3).request()
-    assert everything == {"ranks": [1], "nodes": ["a"], "regex": "x", "since": 5.0, "tail": 3}
+    everything = Selection(ranks=(1,), nodes=("a",), since=5.0, tail=3).request()
+    assert everything == {"ranks": [1], "nodes": ["a"], "since": 5.0, "tail": 3}
+
+
+def test_a_pattern_is_nothing_that_a_coordinator_ever_runs() -> None:
+    """It may take for ever, (a+)+$ against aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab, and the coordinator keeps leases."""
+    assert Selection(ranks=(1,), regex="(a+)+$", tail=3).request() == {"ranks": [1]}
+
+
+def searched(selection: Selection, *replies: dict[str, Any]) -> list[list[str]]:
+    """What is shown after each of these replies."""
+    search = Search(selection)
+    return [[line.text for line in search.whole(reply)] for reply in replies]
+
+
+def some(*texts: str) -> dict[str, Any]:
+    return {"lines": [[1.0, 1, 0, "a", text] for text in texts]}
+
+
+@pytest.mark.parametrize(
+    ("selection", "shown"),
+    [
+        (Selection(), [["x1", "y1", "x2"], ["x3"], [], ["x4", "y2"], []]),
+        (Selection(regex="x"), [["x1", "x2"], ["x3"], [], ["x4"], []]),
+        (Selection(regex="x", tail=2), [[], [], ["x2", "x3"], ["x4"], []]),
+        (Selection(regex="x", tail=0), [[], [], [], ["x4"], []]),
+    ],
+)
+def test_a_pattern_is_looked_for_here_also_in_the_last_lines(
+    selection: Selection, shown: list[list[str]]
+) -> None:
+    followed = (some("x1", "y1", "x2"), some("x3"), {"caught_up": True}, some("x4", "y2"), {"done": {}})
+    assert searched(selection, *followed) == shown
+
+
+def test_the_last_lines_with_a_pattern_are_known_at_the_end() -> None:
+    assert searched(Selection(regex="x", tail=1), some("x1"), some("x2"), {"done": {}}) == [[], [], ["x2"]]
+
+
+def test_a_pattern_is_looked_for_in_lines_that_go_on() -> None:
+    search = Search(Selection(regex="x"))
+    assert search.unfinished({"done": {}}) is None
+    going_on = search.unfinished({"unfinished": some("x", "y")["lines"]})
+    assert going_on is not None and [line.text for line in going_on] == ["x"]
 
 
 def test_an_age_is_counted_back_by_the_coordinator(stage: Theatre) -> None:

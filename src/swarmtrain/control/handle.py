@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
 from swarmtrain.control.follow import Follower, Update, has_ended
-from swarmtrain.control.logs import Line, Selection, lines_of, unfinished_of
+from swarmtrain.control.logs import Line, Search, Selection
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import Event, RunResult, Status, stillborn
 from swarmtrain.control.session import Session, Streams
@@ -120,13 +120,18 @@ class RunHandle:
             selection: which lines; all of them by default.
             follow: go on until the run has ended.
             unfinished: is told, while it follows, of the lines that go on, whenever they have changed.
+
+        Raises:
+            RequestError: the selection's regex is none.
         """
-        wanted = (selection or Selection()).request() | ({"unfinished": True} if unfinished else {})
+        wanted = selection or Selection()
+        search = Search(wanted)
+        request = wanted.request() | ({"unfinished": True} if unfinished else {})
         with self.launcher.connect(self.run) as link:
-            for reply in link.request(op="logs", follow=follow, **wanted):
-                if reply.get("lines"):
-                    yield lines_of(reply)
-                if unfinished is not None and (going_on := unfinished_of(reply)) is not None:
+            for reply in link.request(op="logs", follow=follow, **request):
+                if lines := search.whole(reply):
+                    yield lines
+                if unfinished is not None and (going_on := search.unfinished(reply)) is not None:
                     unfinished(going_on)
 
     # ---- following

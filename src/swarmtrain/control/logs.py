@@ -1,6 +1,7 @@
 """Lines of the workers' output on the client: which ones a person asked for, and how they look. Pure.
 
-The coordinator keeps, filters and orders the lines; here a flag becomes a request, and a reply becomes bytes.
+The coordinator keeps and orders the lines; here a flag becomes a request, a pattern is looked for, and a reply becomes
+bytes. A pattern may take for ever, so nobody but the one who wrote it waits for it.
 Text stays exactly what the worker wrote: it travels with ``surrogateescape`` and is written as bytes.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -55,14 +57,40 @@ class Selection:
 
     def request(self) -> dict[str, Any]:
         """The arguments of the coordinator's ``logs``."""
-        wanted = {
-            "ranks": list(self.ranks),
-            "nodes": list(self.nodes),
-            "regex": self.regex,
-            "since": self.since,
-        }
+        wanted = {"ranks": list(self.ranks), "nodes": list(self.nodes), "since": self.since}
         request: dict[str, Any] = {key: value for key, value in wanted.items() if value}
-        return request if self.tail is None else {**request, "tail": self.tail}
+        return request if self.tail is None or self.regex else {**request, "tail": self.tail}
+
+
+class Search:
+    """Picks the lines in which a selection's pattern is found out of the coordinator's replies; all without one.
+
+    Raises:
+        RequestError: it is no pattern.
+    """
+
+    def __init__(self, selection: Selection) -> None:
+        self._pattern = re.compile(parse_regex(selection.regex))
+        # Which lines are the last ones is known when all that were there have come.
+        self._held: deque[Line] | None = None
+        if selection.regex and selection.tail is not None:
+            self._held = deque(maxlen=selection.tail)
+
+    def whole(self, reply: dict[str, Any]) -> list[Line]:
+        """The whole lines in a reply that are to be shown now."""
+        found = [line for line in lines_of(reply) if self._pattern.search(line.text)]
+        if self._held is None:
+            return found
+        self._held.extend(found)
+        if "caught_up" not in reply and "done" not in reply:
+            return []
+        found, self._held = list(self._held), None
+        return found
+
+    def unfinished(self, reply: dict[str, Any]) -> list[Line] | None:
+        """The lines that go on, where a reply tells of them."""
+        lines = unfinished_of(reply)
+        return lines and [line for line in lines if self._pattern.search(line.text)]
 
 
 def parse_ranks(text: str) -> tuple[int, ...]:

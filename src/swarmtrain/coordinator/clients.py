@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -27,6 +26,7 @@ from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.records import RecordsReader
 
 _BATCH_BYTES = 512 * 1024
+_LONG = 1 << 20  # bytes of a file that take a while to read
 _SIGN_OF_LIFE = 1.0  # seconds between status replies of a watch when nothing happens
 _STATUS_SECONDS = 0.3  # at least so long between them when much happens
 _NOTES = ("chaos",)  # kinds of events that clients may write
@@ -110,31 +110,37 @@ class ClientDesk:
         yield {"done": {"after": reader.after}}
 
     async def _logs(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        path = self._run.output.path
+        output = self._run.output
         wanted = _filter(request, self._run.journal.clock.now())
         follow = bool(request.get("follow"))
         count = request.get("tail")
-        start = path.stat().st_size if count is not None else 0
+        # What is in the file now and what is not yet; it may grow while it is read.
+        end = output.path.stat().st_size
+        going_on = [] if follow else output.unfinished(wanted)
         if count is not None:
-            going_on = [] if follow else self._run.output.unfinished(wanted)
-            last = [*tail(path, wanted, int(count)), *going_on]
+            last = [*await asyncio.to_thread(tail, output.path, wanted, int(count), end), *going_on]
             for lines in _batches(iter(last[-int(count) :] if int(count) else ())):
                 yield {"lines": lines}
-        if count is None or follow:
-            reader = Reader(path, wanted, start)
-            if not follow:
-                going_on = self._run.output.unfinished(wanted)
-                for lines in _batches(in_order(itertools.chain(reader.lines(), reader.rest(), going_on))):
+        elif not follow:
+            reader = Reader(output.path, wanted, end=end)
+            everything = in_order(itertools.chain(reader.lines(), reader.rest(), going_on))
+            async for lines in _beside(_batches(everything)):
+                yield {"lines": lines}
+        if follow:
+            reader = Reader(output.path, wanted, end if count is not None else 0)
+            unfinished = self._unfinished(request, wanted)
+            caught_up = iter(
+                [{"caught_up": True}]
+            )  # said once: whoever looks for the last lines waits for it
+            async for _ in self._beats(True):
+                async for lines in _fresh(reader):
                     yield {"lines": lines}
-            else:
-                unfinished = self._unfinished(request, wanted)
-                async for _ in self._beats(True):
-                    for lines in _batches(reader.lines()):
-                        yield {"lines": lines}
-                    for reply in unfinished():
-                        yield reply
-                for lines in _batches(reader.rest()):
-                    yield {"lines": lines}
+                for reply in caught_up:
+                    yield reply
+                for reply in unfinished():
+                    yield reply
+            for lines in _batches(reader.rest()):
+                yield {"lines": lines}
         yield {"done": {}}
 
     async def _watch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
@@ -143,7 +149,8 @@ class ClientDesk:
         start = 0
         if request.get("tail") is not None:
             start = path.stat().st_size
-            for lines in _batches(iter(tail(path, Filter(), int(request["tail"])))):
+            last = await asyncio.to_thread(tail, path, Filter(), int(request["tail"]), start)
+            for lines in _batches(iter(last)):
                 yield {"lines": lines}
         reader = Reader(path, Filter(), start)
         output = bool(request.get("output", True))
@@ -154,7 +161,7 @@ class ClientDesk:
                 seen = event.seq
                 yield {"event": event.dump()}
             if output:
-                for lines in _batches(reader.lines()):
+                async for lines in _fresh(reader):
                     yield {"lines": lines}
                 for reply in unfinished():
                     yield reply
@@ -243,17 +250,28 @@ class ClientDesk:
 
 
 def _filter(request: Message, now: float) -> Filter:
-    try:
-        regex = re.compile(request["regex"]) if request.get("regex") else None
-    except re.error as error:
-        raise RequestError(f"{request['regex']!r} is not a regular expression: {error}") from error
     since = float(request.get("since") or 0.0)
     return Filter(
         ranks=frozenset(request.get("ranks") or ()),
         nodes=frozenset(request.get("nodes") or ()),
-        regex=regex,
         since=since if since >= 0 else now + since,
     )
+
+
+async def _fresh(reader: Reader) -> AsyncIterator[list[Any]]:
+    """What there is to read now: mostly a few lines, for which a thread would cost more than they do."""
+    batches, is_long = _batches(reader.lines()), reader.behind() > _LONG
+    if is_long:
+        async for lines in _beside(batches):
+            yield lines
+    for lines in batches:
+        yield lines
+
+
+async def _beside(batches: Iterator[list[Any]]) -> AsyncIterator[list[Any]]:
+    """Read a file that may be long in a thread: leases are kept, and others answered, meanwhile."""
+    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        yield batch
 
 
 def _batches(lines: Iterator[Line]) -> Iterator[list[Any]]:

@@ -8,7 +8,6 @@ Offsets make delivery exactly-once: what was stored before is cut off, so agents
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -105,7 +104,7 @@ class OutputStore:
         for key, line in sorted(self._open.items()):
             text = drawing.last(frames.text(line.data[: drawing.whole_characters(line.data)]))
             record = {"r": key[1], "n": line.node, "t": line.when}
-            if text and wanted.record(record) and wanted.text(text):
+            if text and wanted.record(record):
                 found.append((line.when, *key, line.node, text))
         return found
 
@@ -131,7 +130,6 @@ class Filter:
 
     ranks: frozenset[int] = frozenset()
     nodes: frozenset[str] = frozenset()
-    regex: re.Pattern[str] | None = None
     since: float = 0.0
 
     def record(self, record: Record) -> bool:
@@ -142,24 +140,29 @@ class Filter:
             and record["t"] >= self.since
         )
 
-    def text(self, text: str) -> bool:
-        """Whether a line's text is wanted."""
-        return self.regex is None or self.regex.search(text) is not None
-
 
 class Reader:
     """Reads whole lines from an output file that may still grow.
 
     Args:
         start: the byte of the file to begin at; in the middle of a record means at the next one.
+        end: the byte to read to; None: to the end of the file.
     """
 
-    def __init__(self, path: Path, wanted: Filter, start: int = 0) -> None:
+    def __init__(self, path: Path, wanted: Filter, start: int = 0, end: int | None = None) -> None:
         self._path = path
+        self._end = end
         self._wanted = wanted
         self._position = max(0, start - 1)
         self._skip = start > 0
         self._open: dict[Key, tuple[float, str, str]] = {}
+
+    def behind(self) -> int:
+        """How many bytes of the file are still to be read."""
+        try:
+            return self._path.stat().st_size - self._position
+        except OSError:
+            return 0
 
     def lines(self) -> Iterator[Line]:
         """The whole lines that are there now and were not read before."""
@@ -174,9 +177,7 @@ class Reader:
                 rest = ""
             for text in map(drawing.last, whole):
                 for start in range(0, len(text) or 1, _LONGEST):
-                    piece = text[start : start + _LONGEST]
-                    if self._wanted.text(piece):
-                        yield (when, *key, node, piece)
+                    yield (when, *key, node, text[start : start + _LONGEST])
                 when = record["t"]
             if rest:
                 self._open[key] = (when, node, rest)
@@ -184,8 +185,7 @@ class Reader:
     def rest(self) -> Iterator[Line]:
         """Last lines that never got their newline: for the end of the run."""
         for (generation, rank), (when, node, text) in sorted(self._open.items()):
-            if self._wanted.text(text := drawing.last(text)):
-                yield (when, generation, rank, node, text)
+            yield (when, generation, rank, node, drawing.last(text))
         self._open.clear()
 
     def _fresh(self) -> Iterator[Record]:
@@ -199,7 +199,7 @@ class Reader:
                 self._position += len(file.readline())
                 self._skip = False
             for line in file:
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") or (self._end is not None and self._position >= self._end):
                     return
                 self._position += len(line)
                 record = parse(line)
@@ -234,13 +234,18 @@ def in_order(lines: Iterator[Line], horizon: float = 5.0) -> Iterator[Line]:
     yield from waiting
 
 
-def tail(path: Path, wanted: Filter, count: int) -> list[Line]:
-    """The last ``count`` wanted lines, reading no more of the file than that takes."""
-    size = path.stat().st_size if path.exists() else 0
+def tail(path: Path, wanted: Filter, count: int, end: int | None = None) -> list[Line]:
+    """The last ``count`` wanted lines, reading no more of the file than that takes.
+
+    Args:
+        end: the byte of the file before which they end; None: the end of the file.
+    """
+    if end is None:
+        end = path.stat().st_size if path.exists() else 0
     block = _TAIL_BLOCK
     while True:
-        start = max(0, size - block)
-        reader = Reader(path, wanted, start)
+        start = max(0, end - block)
+        reader = Reader(path, wanted, start, end)
         lines = [*reader.lines(), *reader.rest()]
         if start == 0 or len(lines) > 2 * count + 64:
             return list(in_order(iter(lines)))[-count:] if count else []
