@@ -129,9 +129,8 @@ class ClientDesk:
         if follow:
             reader = Reader(output.path, wanted, end if count is not None else 0)
             unfinished = self._unfinished(request, wanted)
-            caught_up = iter(
-                [{"caught_up": True}]
-            )  # said once: whoever looks for the last lines waits for it
+            # Said once: whoever looks for the last lines with a pattern waits for it.
+            caught_up = iter([{"caught_up": True}])
             async for _ in self._beats(True):
                 async for lines in _fresh(reader):
                     yield {"lines": lines}
