@@ -114,12 +114,37 @@ def test_a_client_that_ends_in_the_first_second_leaves_no_run_that_starts_for_ev
             assert handle.status()["state"] == "stopped"
             continue
         time.sleep(1.0)  # what it was just starting comes into being
-        if handle.is_live():  # its coordinator waits for nodes until its deadline, and can be stopped
+        handle = Client("local").get(f"tick.{run}")
+        if handle.is_live():  # all of it had been started, or its coordinator is about to notice
             handle.stop()
         assert handle.status()["state"] in ("stopped", "failed")
     job = Job(script="tick.py", args=["1"], nodes=1, start="cold")
     assert Client("local").run(job).wait(timeout=60).state == "succeeded"
     assert len(list((home / "runs").iterdir())) == 3
+
+
+@pytest.mark.parametrize(("agents", "nodes", "state"), [(1, 2, "failed"), (2, "2..3", "succeeded")])
+def test_a_run_whose_client_was_killed_between_the_starts_of_its_nodes_does_not_wait_for_the_others(
+    agents: int, nodes: int | str, state: str
+) -> None:
+    killed = f"""
+import os, signal
+from swarmtrain import Client, Job
+from swarmtrain.launchers.processes import ProcessTable
+start = ProcessTable.start
+def started(table, node, *rest):
+    start(table, node, *rest)
+    if len([name for name in table.read() if name]) == {agents}:
+        os.kill(os.getpid(), signal.SIGKILL)
+ProcessTable.start = started
+Client("local").run(Job(script="tick.py", args=["1"], nodes={nodes!r}, start="cold"))
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -signal.SIGKILL
+    result = Client("local").get("tick").wait(timeout=30)  # and not five minutes
+    assert result.state == state
+    words = "the client that submitted the run went before it had started all of it"
+    assert result.reason == ("" if state == "succeeded" else f"1 of 2 nodes joined (node0): {words}")
+    assert words in [event["text"] for event in Client("local").get("tick").events()]
 
 
 def test_a_client_that_was_killed_before_its_run_was_whole_is_not_in_the_way(

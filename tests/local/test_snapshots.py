@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from swarmtrain import Client, Job, RequestError
 from swarmtrain.control.retention import Wanted
@@ -62,3 +65,25 @@ def test_snapshots_are_listed_live_checked_pulled_and_removed(tmp_path: Path, ho
     snapshots.remove(Wanted(keep=1))
     assert {each.step for each in snapshots.listing().snapshots} == {100}
     handle.remove()
+
+
+def test_a_run_whose_last_snapshot_nobody_could_write_says_so_when_it_has_succeeded(
+    tmp_path: Path, home: Path
+) -> None:
+    """A file in the place of the directory keeps out root, too."""
+    blocked = "import os, shutil\nplace = os.environ['SWARMTRAIN_SNAPSHOTS']\n"
+    blocked += "shutil.rmtree(place, ignore_errors=True)\nopen(place, 'w').close()\n"
+    (tmp_path / "train.py").write_text(blocked + TRAINING.replace("return 400", "return 40"))
+    handle = Client(on="local").run(Job(name="kept", script="train.py", nodes=2, workers_per_node=1))
+    result = handle.wait(timeout=60)
+    assert (result.state, result.step) == ("succeeded", 10)
+    assert result.unsaved.startswith("no node could write the snapshot of step 10 (node")
+    assert result.unsaved.endswith("): there is none of this training")
+    assert result.unsaved in [event["text"] for event in handle.events() if event["kind"] == "warning"]
+    swarmtrain = [str(Path(sys.executable).with_name("swarmtrain")), "status", "--on", "local", "kept"]
+    shown = subprocess.run(swarmtrain, capture_output=True, text=True, check=True)
+    assert f"NOT SAVED      {result.unsaved}\n" in shown.stdout
+    until(lambda: Client("local").get("kept").run.rests, 30)
+    known = Client("local").get("kept").glance()  # what a list of runs reads, for which nothing is started
+    assert known is not None and known["unsaved"] == result.unsaved
+    assert (home / "runs" / "kept.1" / "coordinator" / "status.json").exists()

@@ -88,6 +88,9 @@ def test_a_coordinator_goes_some_time_after_the_end_and_comes_back_to_be_asked(
         until(lambda: Client(on).get("rest").run.rests, 60, "the coordinator is let go")
         docker = Docker(host=machines.host)
         assert docker.run("ps", "--quiet", "--filter", "name=rest-1").split() == []
+        known = Client(on).get("rest").glance()
+        assert known is not None and (known["state"], len(known["members"])) == ("succeeded", 3)
+        assert Client(on).get("rest").run.rests, "nothing was started for that"
         said: list[str] = []
         again = Client(on, say=said.append).get("rest")
         assert not again.is_live() and said == []  # the launcher knows that

@@ -176,6 +176,7 @@ class FakeLauncher:
         self.jobs: list[LoadedJob] = []  # those of the submissions
         self.troubles = ""
         self.passes = 0.0  # seconds that they may take to pass
+        self.documents: dict[str, dict[str, Any]] = {}  # of runs that rest
         self.next: Coordinator | None = None  # of the run that is submitted next
 
     def check(self, job: LoadedJob) -> Checked:
@@ -198,6 +199,10 @@ class FakeLauncher:
         if run.id not in self.coordinators:
             raise ClusterError(f"the coordinator of {run.id} does not answer yet")
         return self.coordinators[run.id].link()
+
+    def left(self, run: Run) -> dict[str, Any] | None:
+        self.calls.append(("left", run.id))
+        return self.documents.get(run.id)
 
     def trouble(self, run: Run) -> Obstacle:
         return Obstacle(self.troubles, self.passes)

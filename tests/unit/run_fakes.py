@@ -17,6 +17,7 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.words import Words
 from swarmtrain.wire.pulse import Activity, Source
 from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.submission import Submission
 from swarmtrain.wire.task import Task, Ticket
 
 
@@ -48,13 +49,13 @@ class Theatre:
         self.path, self.clock = path, clock
         self._open: list[Run] = []
 
-    def make(self, nodes: int = 2, **fields: Any) -> Run:
+    def make(self, nodes: int = 2, submission: Submission | None = None, **fields: Any) -> Run:
         """The run of this directory: a fresh one, or the one that a coordinator goes on with."""
         sizes = {"nodes_min": nodes, "nodes_max": nodes}
         task = Task(**{"name": "t", "kind": "script", "target": "train.py"} | sizes | fields)
         place = Place(Storage(self.path), "t.1", "t.1", "")
         place.path.mkdir(parents=True, exist_ok=True)
-        run = Run(task, Ticket("t.1", "token"), place, clock=self.clock)
+        run = Run(task, Ticket("t.1", "token"), place, clock=self.clock, submission=submission)
         self._open.append(run)
         return run
 

@@ -94,6 +94,22 @@ def test_a_run_that_does_not_answer_is_unreachable(run: Run, launcher: FakeLaunc
     assert json.loads(run("ps", "--json").stdout)[0]["state"] == "unreachable"
 
 
+def test_a_list_of_runs_starts_no_coordinator_to_ask_it(run: Run, launcher: FakeLauncher) -> None:
+    """What rests is read where it lies; of what lies elsewhere it is said that it has ended, and how to learn more."""
+    launcher.kept = [dataclasses.replace(each, live=False, rests=True) for each in launcher.kept]
+    launcher.coordinators.clear()
+    launcher.documents["digits.1"] = status(state="failed", restarts=2)
+    shown = run("ps", "-a")
+    assert [line.split()[:3] for line in shown.stdout.splitlines()[1:]] == [
+        ["digits.1", "failed", "2"],
+        ["other.2", "ended", "-"],
+    ]
+    assert shown.stderr == "`swarmtrain status other.2` starts its coordinator again, to ask how it ended\n"
+    assert [each["state"] for each in json.loads(run("ps", "-a", "--json").stdout)] == ["failed", "ended"]
+    assert run("ps").stderr == "no run is live; -a shows those that ended\n"
+    assert {call[0] for call in launcher.calls} == {"left"}
+
+
 def test_no_run_is_said_in_words_and_not_as_data(run: Run, launcher: FakeLauncher) -> None:
     launcher.kept.clear()
     shown = run("ps", "-a")

@@ -80,7 +80,7 @@ def test_the_rows_of_ps() -> None:
         *("digits.1", "running", "0", "swarm", "2", "7", "1.5", "1 min 30 s", "1 min 30 s"),
     )
     assert view.run_row("digits.1", "swarm", live, 1003.2)[7:] == ("3 s", "3.2 s")
-    silent = view.run_row("digits.1", "swarm", None, 1090.0)
+    silent = view.run_row("digits.1", "swarm", {"state": "unreachable"}, 1090.0)
     assert silent[:4] == ("digits.1", "unreachable", "-", "swarm") and len(silent) == len(view.RUN_COLUMNS)
 
 

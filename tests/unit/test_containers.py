@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Run
@@ -55,6 +57,7 @@ def test_the_coordinators_container() -> None:
     assert pairs(args, "--restart") == ["on-failure"]
     assert "SWARMTRAIN_COORDINATOR=digits-3-coordinator:29400" in pairs(args, "--env")
     assert "NVIDIA_VISIBLE_DEVICES=void" in pairs(args, "--env")
+    assert "SWARMTRAIN_SUBMITTED=/opt/swarmtrain/submitted" in pairs(args, "--env")
     assert pairs(args, "--label") == [
         "swarmtrain.job=digits",
         "swarmtrain.run=digits.3",
@@ -238,9 +241,11 @@ class Objects(Docker):
         super().__init__()
         self.kept: dict[str, list[str]] = {}
         self.fails_at, self.error = fails_at, error
+        self.did: list[tuple[tuple[str, ...], bytes | None]] = []
 
     def completed(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
         code, answer = 0, ""
+        self.did.append((args, options.get("input")))
         if self.error is not None and self.fails_at in args:
             raise self.error
         match args:
@@ -277,6 +282,54 @@ def test_a_submission_that_comes_second_takes_nothing_of_the_first_away(tmp_path
     with pytest.raises(ClusterError, match="exists already"):
         submit(engine, tmp_path)
     assert engine.kept == first
+
+
+def test_a_coordinator_hears_that_all_was_started_when_it_was(tmp_path: Path) -> None:
+    engine = Objects()
+    submit(engine, tmp_path)
+    (start, _), (copy, content) = [each for each in engine.did if each[0][0] in ("start", "cp")][-2:]
+    assert start == ("start", "digits-3-coordinator", "digits-3-node0", "digits-3-node1")
+    assert copy == ("cp", "-", "digits-3-coordinator:/")
+    with tarfile.open(fileobj=io.BytesIO(content or b"")) as archive:
+        assert archive.getnames() == ["opt/swarmtrain", "opt/swarmtrain/submitted"]
+
+
+@pytest.mark.parametrize(("age", "live"), [(30, True), (600, False)])
+def test_a_run_whose_client_was_killed_before_it_had_started_anything_is_not_in_the_way(
+    age: int, live: bool
+) -> None:
+    """Its containers are there; they may still be started for a while."""
+
+    class Engine(Docker):
+        def completed(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+            answer = ""
+            match args:
+                case ["info", *_]:
+                    made = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+                    now = made + datetime.timedelta(seconds=age)
+                    answer = json.dumps({"SystemTime": now.strftime("%Y-%m-%dT%H:%M:%S.000000000Z")})
+                case ["ps", *_]:
+                    answer = "c\na\n"
+                case ["inspect", *_]:
+                    answer = json.dumps([_unstarted("c", "coordinator"), _unstarted("a", "agent")])
+            return subprocess.CompletedProcess(args, 0, answer.encode(), b"")
+
+    launcher = DockerLauncher(Engine())
+    (run,) = launcher.runs()
+    assert (run.id, run.live, run.rests) == ("digits.3", live, False)
+    handle = RunHandle(run, launcher)
+    assert handle.is_live() is live
+    if not live:
+        status = handle.status()
+        assert status["state"] == "failed"
+        assert status["reason"] == "the client that submitted it went before it had started all of it"
+
+
+def _unstarted(name: str, role: str) -> dict[str, Any]:
+    labels = {"swarmtrain.run": "digits.3", "swarmtrain.role": role}
+    state = {"Status": "created", "Error": "", "ExitCode": 0, "OOMKilled": False}
+    made = "2026-01-01T00:00:00.000000000Z"
+    return {"Id": name, "Name": f"/{name}", "Created": made, "State": state, "Config": {"Labels": labels}}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ClusterError("no room")])

@@ -125,6 +125,21 @@ GATHER: Cases = {
         100.0,
         End(Outcome.FAILED, "2 of 3 nodes joined (a, b) within 900 s"),
     ),
+    "the deadline of one that was submitted in part passes": (
+        gathering(A, B, cut_off=True),
+        THREE,
+        100.0,
+        End(
+            Outcome.FAILED,
+            "2 of 3 nodes joined (a, b): the client that submitted the run went before it had started all of it",
+        ),
+    ),
+    "one that was submitted in part begins with what is enough for it": (
+        gathering(A, B, cut_off=True),
+        ELASTIC,
+        13.0,
+        Form,
+    ),
     "the deadline passes with enough for an elastic run": (gathering(A, B), ELASTIC, 100.0, Form),
     "an elastic run waits a moment for more": (gathering(A, B), ELASTIC, 11.0, Wait(13.0)),
     "an elastic run starts with what came": (gathering(A, B), ELASTIC, 13.0, Form),

@@ -382,9 +382,65 @@ def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
     assert progress.summary(1)["snapshots_failing"] == {}
 
 
-def tell(progress: Progress, generation: int, **metric: object) -> None:
-    """One more line of rank 0 on node a."""
-    progress.append(generation, 0, "a", progress.offsets.get((generation, 0), 0), json.dumps(metric) + "\n")
+NOBODY = "no node could write the snapshot of step {} (a: No space left on device): "
+FULL = {"kind": "snapshot_failed", "tier": "disk", "error": "No space left on device"}
+
+
+@pytest.mark.parametrize(
+    ("told", "unsaved"),
+    [
+        ([(1, 0, {"kind": "snapshot", "step": 100})], ""),
+        ([(1, 0, {"kind": "snapshot", "step": 60}), (1, 0, {"kind": "step", "step": 100})], ""),  # on purpose
+        ([(1, 0, FULL | {"step": 60}), (1, 0, {"kind": "snapshot", "step": 100})], ""),
+        # Another node has it.
+        ([(1, 0, FULL | {"step": 100}), (1, 1, {"kind": "snapshot", "step": 100})], ""),
+        (
+            [(1, 1, {"kind": "snapshot", "step": 60}), (1, 0, FULL | {"step": 100})],
+            NOBODY.format(100) + "the newest there is of step 60, without the last 40 steps",
+        ),
+        (
+            [(1, 0, FULL | {"step": 100})],
+            NOBODY.format(100) + "there is none of this training",
+        ),
+        # What the first generation wrote behind the place from which the second one went on does not count.
+        (
+            [
+                (1, 0, {"kind": "snapshot", "step": 99}),
+                (2, 0, {"kind": "resume", "step": 60}),
+                (2, 0, FULL | {"step": 99}),
+                (2, 0, {"kind": "end", "step": 100}),
+            ],
+            NOBODY.format(99) + "the newest there is of step 60, without the last 40 steps",
+        ),
+        ([(1, 0, FULL | {"step": 100}), (2, 0, {"kind": "snapshot", "step": 70})], ""),
+        ([(1, 0, FULL | {"step": 100, "tier": "memory"})], ""),
+    ],
+)
+def test_what_no_snapshot_holds_of_a_training_is_known_at_its_end(
+    tmp_path: Path, opened: Opened, told: list[tuple[int, int, dict[str, object]]], unsaved: str
+) -> None:
+    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    for generation, rank, metric in told:
+        tell(progress, generation, rank, **metric)
+    assert progress.unsaved() == unsaved
+    assert opened(Progress(tmp_path / "metrics.jsonl", time.time)).unsaved() == unsaved  # also by its archive
+
+
+def test_the_snapshot_that_a_run_names_is_the_newest_on_any_node(tmp_path: Path, opened: Opened) -> None:
+    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    tell(progress, 1, 0, kind="snapshot", step=10)
+    tell(progress, 1, 1, kind="snapshot", step=10)
+    assert progress.summary(1)["snapshot"]["node"] == "a"
+    tell(progress, 1, 1, kind="snapshot", step=20)  # where the disk of node a is full
+    assert progress.summary(1)["snapshot"] == progress.summary(1)["snapshot"] | {"node": "b", "step": 20}
+    tell(progress, 2, 1, kind="snapshot", step=15)
+    assert progress.summary(2)["snapshot"]["step"] == 15
+
+
+def tell(progress: Progress, generation: int, rank: int = 0, **metric: object) -> None:
+    """One more line of a rank on its node, a or b."""
+    offset = progress.offsets.get((generation, rank), 0)
+    progress.append(generation, rank, "ab"[rank], offset, json.dumps(metric) + "\n")
 
 
 def test_records_are_read_piece_by_piece_as_they_come(tmp_path: Path) -> None:

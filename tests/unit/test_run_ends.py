@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from run_fakes import Ear, Theatre, exited, join, pulse
 
+from swarmtrain.control import ending
+from swarmtrain.control.result import RunResult
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
@@ -339,6 +341,28 @@ def test_a_node_without_a_gpu_gets_that_as_the_hint(stage: Theatre) -> None:
 
     stage.play(scene)
     assert status(run)["cause"]["hint"].startswith("b shows no GPU, and the script asks for one.")
+
+
+def test_a_run_whose_last_snapshot_nobody_could_write_says_so_at_its_end(stage: Theatre) -> None:
+    run = stage.make()
+    failed = '{"kind":"snapshot_failed","step":12,"tier":"disk","error":"No space left on device"}\n'
+    sentence = "no node could write the snapshot of step 12 (a: No space left on device): "
+    sentence += "there is none of this training"
+
+    def scene() -> None:
+        agents = trained(stage, run)
+        run.progress.append(1, 0, "a", 0, failed)
+        assert status(run)["unsaved"] == ""
+        for rank, (peer, _) in enumerate(agents.values()):
+            Words(run).worker(peer, exited(rank, 0))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert run.state.outcome is Outcome.SUCCEEDED
+    assert run.journal.all(Warned)[-1].text == sentence
+    result = RunResult.of(status(run))
+    assert (result.state, result.unsaved) == ("succeeded", sentence)
+    assert ending.summary(result.status, 0.0)[-1] == f"  NOT SAVED  {sentence}"
 
 
 def test_a_status_shows_the_steps_of_its_own_generation(stage: Theatre) -> None:

@@ -20,6 +20,7 @@ def summary(status: Status, now: float) -> list[str]:
         facts.append((f"evaluation {name}" if name == "loss" else name, number(value)))
     facts.append(("training loss", number(status["loss"]) if status.get("loss") is not None else ""))
     facts += [("nodes", _nodes(status)), ("weights", _weights(status)), ("snapshot", _snapshot(status))]
+    facts.append(("NOT SAVED", one_line(status.get("unsaved") or "")))
     facts = [(name, text) for name, text in facts if text]
     width = max((len(name) for name, _ in facts), default=0)
     title = f"{status['run']} {status['state']} in {duration(view.took(status, now))}"

@@ -77,6 +77,17 @@ class RunHandle:
                 raise
             return stillborn(self.run.id, self.run.job, trouble.text, self.run.created)
 
+    def glance(self) -> Status | None:
+        """The status document as far as it can be had without starting anything: for lists of many runs.
+
+        None: the run has ended, and what is left of it cannot be read from here; :meth:`status` starts its coordinator
+        once more, and asks it.
+
+        Raises:
+            ClusterError: it is not at rest, and does not answer.
+        """
+        return self.launcher.left(self.run) if self.run.rests else self.status()
+
     def is_live(self) -> bool:
         """Whether it has not ended yet; a run whose coordinator is silent counts as live."""
         if not self.run.live:

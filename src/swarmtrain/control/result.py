@@ -42,6 +42,9 @@ class RunResult:
     loss: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     seconds: float | None = None  # from the first generation to the end
+    unsaved: str = (
+        ""  # what of the training is in no snapshot, as none could be written at its end, in a sentence
+    )
     status: Status = field(default_factory=dict, repr=False)
 
     @staticmethod
@@ -56,6 +59,7 @@ class RunResult:
             loss=status.get("loss"),
             metrics=dict(status.get("eval") or {}),
             seconds=ended - started if started and ended else None,
+            unsaved=status.get("unsaved") or "",
             status=status,
         )
 

@@ -15,6 +15,7 @@ from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.snapshots import Snapshot
 
 UNREACHABLE = "unreachable"
+AT_REST = "ended"  # how, it would have to be started to say
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,10 @@ def troubles(status: Status) -> list[str]:
 RUN_COLUMNS = ("RUN", "STATE", "RESTARTS", "ON", "RANKS", "STEP", "LOSS", "AGE", "TOOK")
 
 
-def run_row(run: str, on: str, status: Status | None, now: float) -> tuple[str, ...]:
-    """A line of ``swarmtrain ps``; ``status`` is None for a run that does not answer."""
-    if status is None:
-        return (run, UNREACHABLE, NOTHING, on, *[NOTHING] * 5)
+def run_row(run: str, on: str, status: Status, now: float) -> tuple[str, ...]:
+    """A line of ``swarmtrain ps``; of a run that does not answer only the state is known."""
+    if status["state"] in (UNREACHABLE, AT_REST):
+        return (run, status["state"], NOTHING, on, *[NOTHING] * 5)
     created = status.get("created")
     return (
         run,

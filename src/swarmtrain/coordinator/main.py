@@ -14,12 +14,14 @@ from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.place import place_of
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.salvage import salvage
+from swarmtrain.coordinator.status import leave as leave_status
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
 from swarmtrain.wire.keeper import KEPT, keep
 from swarmtrain.wire.sockets import serve, serve_unix
 from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.submission import Submission
 from swarmtrain.wire.task import Task, Ticket
 
 _LOOK_SECONDS = 0.5
@@ -55,7 +57,7 @@ async def _coordinate(leave: bool) -> int:
         await salvage(
             env[names.ENV_COORDINATOR], ticket.token, place.path / "journal.jsonl", moved, place.node
         )
-    run = Run(task, ticket, place, moved=moved)
+    run = Run(task, ticket, place, moved=moved, submission=Submission(env.get(names.ENV_SUBMITTED, "")))
     clients = ClientDesk(run)
     agents = AgentDesk(run, clients)
     servers = [
@@ -75,6 +77,7 @@ async def _coordinate(leave: bool) -> int:
     for each in done:
         each.result()  # a tick that failed is no reason to go on blind: the launcher starts the process again
     if tasks[1] in done:
+        leave_status(run, [storage.left(place.directory), *([] if leave else [Path(names.LEFT)])])
         await _vanish(place.path / "socket", clients)
     for server in servers:
         server.close()

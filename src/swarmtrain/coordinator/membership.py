@@ -114,6 +114,8 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
         return Wait(min(settles))
     if now >= view.deadline:
         waited = f" within {policy.node_timeout:.0f} s" if view.generation else ""
+        if view.cut_off and not view.generation:
+            waited = ": the client that submitted the run went before it had started all of it"
         return End(Outcome.FAILED, missing(ready, policy) + waited)
     return Wait(view.deadline)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from swarmtrain.protocol.events import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
+from swarmtrain.wire.plural import counted
 from swarmtrain.wire.records import Record, Records, parse
 
 Metric = Record
@@ -35,6 +36,10 @@ class Progress:
         self._now, self._on_trouble = now, on_trouble
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
         self._skipped: dict[str, int] = {}  # those where the disk was too slow, and for which step
+        # By node: the newest step that this generation could not save, and why.
+        self._unsaved: dict[str, tuple[int, str]] = {}
+        # Of the snapshot that the summary names: generation, step, whether of rank 0.
+        self._newest = (0, 0, False)
         self._generation = 0  # the newest one that anything was told of
         self.path = path  # all metrics are there, and in memory only what they come to: a run may take months
         self.offsets: dict[tuple[int, int], int] = {}
@@ -84,11 +89,30 @@ class Progress:
             known |= dict.fromkeys(_POSITION)
         return known | {"weights": weights, "snapshots_failing": dict(self._failing)}
 
+    def unsaved(self) -> str:
+        """What no snapshot holds of a training that has ended, in a sentence; empty where the last one was written.
+
+        A script that begins none at its end does so on purpose.
+        """
+        failed = max(self._unsaved.values(), default=None)
+        generation, newest, _ = self._newest
+        resumed = (self._summary.get("resumed") or {}).get("step")
+        saved = newest if generation == self._generation or resumed is None else resumed
+        if failed is None or (saved >= failed[0] and generation):
+            return ""
+        last, why = failed
+        text = f"no node could write the snapshot of step {last} ({why}): "
+        if not generation and resumed is None:
+            return text + "there is none of this training"
+        lost = counted(max(last, self._summary.get("step") or 0) - saved, "step")
+        return text + f"the newest there is of step {saved}, without the last {lost}"
+
     def _watch_snapshots(self, metric: Metric) -> None:
         """Say once when a node's disk takes no snapshots, and once when it does again."""
         node, kind, step = str(metric["n"]), metric.get("kind"), metric.get("step") or 0
         if kind == "snapshot_failed" and metric.get("tier") == "disk":
             why = str(metric.get("error"))
+            self._unsaved[node] = (step, f"{node}: {why}")
             if self._failing.get(node) != why:
                 self._failing[node] = why
                 self._on_trouble(
@@ -96,6 +120,7 @@ class Progress:
                 )
         elif kind == "snapshot_skipped":
             self._skipped[node] = step
+            self._unsaved[node] = (step, f"{node}: its disk is too slow")
             if node not in self._failing:
                 self._failing[node] = f"the disk is too slow for that of step {step}"
                 text = f"the snapshot of step {step} is left out, as the last one is still being written"
@@ -119,6 +144,7 @@ class Progress:
             for node in self._skipped:  # its steps may be made again, with more time for each
                 self._failing.pop(node, None)
             self._skipped.clear()
+            self._unsaved.clear()
             self._rank_steps.clear()
             for key in _POSITION:
                 self._summary.pop(key, None)
@@ -130,6 +156,11 @@ class Progress:
             self._weights[rank] = metric["weights"]
         self.saves = self.saves or kind in ("snapshot", "memory_snapshot")
         self._watch_snapshots(metric)
+        if kind == "snapshot" and (metric["g"], metric["step"], rank == 0) >= self._newest:
+            self._newest = (metric["g"], metric["step"], rank == 0)
+            self._summary["snapshot"] = {
+                key: metric.get(key) for key in ("step", "epoch", "path", "bytes", "seconds")
+            } | {"node": metric["n"]}
         if rank != 0:
             return
         for key in ("step", "epoch", "loss", "lr", "samples"):
@@ -139,9 +170,5 @@ class Progress:
             self._summary["step_seconds"] = metric.get("step_s")
         if kind == "eval" or (kind == "end" and metric.get("metrics")):
             self._summary["eval"] = metric.get("metrics")
-        if kind == "snapshot":
-            self._summary["snapshot"] = {
-                key: metric.get(key) for key in ("step", "epoch", "path", "bytes", "seconds")
-            } | {"node": metric["n"]}
         if kind == "resume":
             self._summary["resumed"] = {key: metric.get(key) for key in ("step", "epoch", "path")}

@@ -58,12 +58,14 @@ from swarmtrain.protocol.events import (
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.plural import counted
+from swarmtrain.wire.submission import Submission
 from swarmtrain.wire.task import Task, Ticket
 
 FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation nothing comes after
 RESTART_GRACE = 0.15  # the same where one does: enough for the first failure to say its word
 PAUSE_AGAIN = 120.0  # seconds until workers that did not pause are asked again
 NUMBERS_LEFT = 100  # generations for a coordinator that was replaced by this one, and may live on unheard
+LAST_TO_JOIN = 5.0  # seconds in which an agent joins that was started before its client was killed
 ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
 RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
 RECOVERY_MOVED = 10.0  # the same where every agent that can has just handed over what it knew
@@ -76,6 +78,7 @@ class Run:
         archive: nobody leads the run any more; it is looked at, and concluded where nobody has.
         moved: how often its coordinator has begun on another machine.
         clock: of this machine.
+        submission: whether all of it was started; by default it was.
 
     Attributes:
         current: the generation that runs now, or ran last.
@@ -92,6 +95,7 @@ class Run:
         archive: bool = False,
         moved: int = 0,
         clock: Clock = MACHINE,
+        submission: Submission | None = None,
     ) -> None:
         self.task, self.ticket, self.place = task, ticket, place
         self.archive, self.moved = archive, moved
@@ -111,6 +115,7 @@ class Run:
         if self.phase in (Phase.RUNNING, Phase.STOPPING):
             self.roll.expect(self.current.generation, self._now() + (RECOVERY_MOVED if moved else RECOVERY))
         self.deadline = self._now() + task.join_deadline
+        self._submission, self._cut_off = submission or Submission(), False
         self._no_pause_before = 0.0
         self._evidence = Evidence(self.output)
         self._looked_at_clock = self._now()
@@ -196,6 +201,7 @@ class Run:
     def settle(self) -> None:
         """Ask for decisions, and carry them out, until there is nothing to do now."""
         self._notice_sleep()
+        self._look_at_submission()
         self.roll.drop_the_silent()
         while True:
             decision = decide(self._view(), self.policy, self._now())
@@ -236,6 +242,7 @@ class Run:
             deadline=self.deadline,
             generation=current.generation.number,
             stop_asked=state.stop_asked,
+            cut_off=self._cut_off,
             failed=bool(state.failures),
             history=tuple(replace(each, ended=moment(each.ended)) for each in history),
             finished=current.over() and not paused,
@@ -361,6 +368,8 @@ class Run:
             self._close_incident(started if started is not None else self.journal.clock.now())
         self.output.finish(before=current.generation.number + 1)
         self._tell_what_is_not_here()
+        if unsaved := self.progress.unsaved():
+            self.journal.append(Warned(text=unsaved))
         took = self.journal.clock.now() - (self.state.created or 0.0)
         self.journal.append(
             Ended(
@@ -394,6 +403,15 @@ class Run:
         return advice(failure, peer.gpus if peer is not None else None)
 
     # ---- time ------------------------------------------------------------------------------------------------
+
+    def _look_at_submission(self) -> None:
+        """Whoever submits a run may be killed before it has started all of it: nobody waits for what never comes."""
+        waits = self.phase is Phase.GATHERING and not self.current.generation.number
+        if waits and not self._cut_off and self._submission.was_cut_off():
+            self._cut_off = True
+            self.deadline = min(self.deadline, self._now() + LAST_TO_JOIN)
+            words = "the client that submitted the run went before it had started all of it"
+            self.journal.append(Warned(text=words))
 
     def _notice_sleep(self) -> None:
         """A process that was frozen itself has no right to call others silent, hung or late."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from swarmtrain.coordinator import incident_log
@@ -10,6 +14,7 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.protocol import codec
 from swarmtrain.wire.pulse import Source
+from swarmtrain.wire.storage import write_whole
 
 _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
 
@@ -57,8 +62,19 @@ def status(run: Run) -> dict[str, Any]:
             for node in sorted({worker.node for worker in run.current.workers.values()})
         },
         **run.progress.summary(run.current.generation.number),
+        "unsaved": run.progress.unsaved() if run.phase is Phase.ENDED else "",
         **incident_log.summary(state, now),
     } | _steps(run)
+
+
+def leave(run: Run, places: Iterable[Path]) -> None:
+    """Write the document of a run that has ended down for those who list the runs, so that nobody is started to ask."""
+    document = {key: value for key, value in status(run).items() if key != "now"}
+    for path in places:
+        try:
+            write_whole(path, json.dumps(document).encode(), mode=0o600)
+        except OSError as error:  # it is listed as one that has ended, and no more
+            print(f"{path}: {error}", file=sys.stderr, flush=True)
 
 
 def _cooperative(run: Run) -> bool | None:

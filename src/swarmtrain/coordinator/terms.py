@@ -158,6 +158,7 @@ class View:
     Attributes:
         deadline: by which enough members must have gathered.
         generation: the number of the current one, 0 before the first.
+        cut_off: whoever submitted the run went before all of it was started.
         failed: something failed that this generation does not survive.
         history: how generations failed, on this clock; the current one is its last once `failed`.
         finished: every worker of this generation has gone with its work done.
@@ -179,6 +180,7 @@ class View:
     deadline: float
     generation: int = 0
     stop_asked: bool = False
+    cut_off: bool = False
     failed: bool = False
     history: tuple[Attempt, ...] = ()
     finished: bool = False

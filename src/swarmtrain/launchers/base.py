@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
@@ -128,6 +128,13 @@ class Launcher(Protocol):
 
         Raises:
             ClusterError: it cannot be reached (yet); the message says what is known of it.
+        """
+        ...
+
+    def left(self, run: Run) -> dict[str, Any] | None:
+        """The last status document of a run that rests, without starting anything for it.
+
+        None: it cannot be read from here.
         """
         ...
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.swarm.docker import Docker
@@ -13,7 +17,9 @@ from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 
 _HANG_UP_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 1.0
 _WAKE_SECONDS = 60.0
+_COPY_SECONDS = 30.0
 
 
 def exec_link(docker: Docker, container: str) -> Link:
@@ -30,6 +36,18 @@ def exec_link(docker: Docker, container: str) -> Link:
         stderr=subprocess.DEVNULL,
     )
     return process_link(process)
+
+
+def left_in(docker: Docker, container: str) -> dict[str, Any] | None:
+    """The status document that a coordinator has left in its container, if it is there. Raises ClusterError."""
+    copied = docker.completed("cp", f"{container}:{names.LEFT}", "-", timeout=_COPY_SECONDS)
+    if copied.returncode != 0:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
+        file = archive.extractfile(archive.getmembers()[0])
+        assert file is not None, "docker cp gives the file that was asked for"
+        document: dict[str, Any] = json.load(file)
+    return document
 
 
 def await_answer(connect: Callable[[], Link]) -> Link:
@@ -59,7 +77,16 @@ def waking(run: str) -> str:
 def process_link(process: subprocess.Popen[bytes]) -> Link:
     """A link to a process that runs ``bundle.zip connect``, started with pipes for its standard streams."""
     source, sink = cast("BinaryIO", process.stdout), cast("BinaryIO", process.stdin)
-    return Link(source, sink, lambda: _hang_up(process))
+    return Link(source, sink, lambda: _hang_up(process), lambda: _last_words(process))
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    """What a process that has ended said of its end, if that was kept."""
+    with contextlib.suppress(subprocess.TimeoutExpired, OSError, ValueError):
+        process.wait(_LAST_WORDS_SECONDS)
+        if process.stderr is not None:
+            return process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
+    return ""
 
 
 def _hang_up(process: subprocess.Popen[bytes]) -> None:
@@ -70,7 +97,7 @@ def _hang_up(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for stream in (process.stdin, process.stdout):
+    for stream in (process.stdin, process.stdout, process.stderr):
         try:
             if stream is not None:
                 stream.close()

@@ -69,7 +69,7 @@ def create_coordinator(layout: Layout) -> list[str]:
     """The arguments after ``docker`` that create the coordinator's container."""
     return [
         *_create(layout, layout.coordinator, names.COORDINATOR_SERVICE, names.COORDINATOR_SERVICE),
-        *("--restart", "on-failure", *_variables(NO_GPU)),
+        *("--restart", "on-failure", *_variables(NO_GPU | {names.ENV_SUBMITTED: names.SUBMITTED})),
         *("--label", f"{LABEL_ORIGIN}={layout.origin}"),
         *_program(layout, "coordinator"),
     ]

@@ -27,9 +27,9 @@ def ps(on: str | None, everything: bool, as_json: bool) -> None:
     """List the runs that are live, or all that are kept."""
     handles = [each for each in options.client(on).runs() if everything or not each.run.rests]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(zip(handles, pool.map(_status, handles), strict=True))
+        found = list(zip(handles, pool.map(_glance, handles), strict=True))
     if not everything:
-        found = [(handle, status) for handle, status in found if not status or status["state"] not in ENDED]
+        found = [(handle, status) for handle, status in found if status["state"] not in ENDED]
     if as_json:
         terminal.document([_entry(handle, status) for handle, status in found])
         return
@@ -40,18 +40,21 @@ def ps(on: str | None, everything: bool, as_json: bool) -> None:
     now = time.time()
     rows = [view.run_row(handle.id, handle.run.on, status, now) for handle, status in found]
     terminal.table(view.Table(view.RUN_COLUMNS, rows))
+    if at_rest := [handle.id for handle, status in found if status["state"] == view.AT_REST]:
+        terminal.words(f"`swarmtrain status {at_rest[0]}` starts its coordinator again, to ask how it ended")
 
 
-def _status(handle: RunHandle) -> Status | None:
+def _glance(handle: RunHandle) -> Status:
+    """What a list says of a run, for which nothing is started."""
     try:
-        return handle.status()
+        state, known = view.AT_REST, handle.glance()
     except ClusterError:
-        return None  # shown as unreachable
+        state, known = view.UNREACHABLE, None
+    return known or {"run": handle.id, "job": handle.run.job, "state": state}
 
 
-def _entry(handle: RunHandle, status: Status | None) -> Status:
-    known = status or {"run": handle.id, "job": handle.run.job, "state": view.UNREACHABLE}
-    return {**known, "on": handle.run.on}
+def _entry(handle: RunHandle, status: Status) -> Status:
+    return {**status, "on": handle.run.on}
 
 
 @click.command(short_help="Show a run: its state, nodes and ranks.")

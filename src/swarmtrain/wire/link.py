@@ -27,12 +27,20 @@ class Link:
         source: where replies are read from.
         sink: where requests are written to.
         hang_up: ends the connection from any thread; a blocked read then returns.
+        why: says why the connection broke, as far as that is known; empty otherwise.
     """
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO, hang_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: BinaryIO,
+        sink: BinaryIO,
+        hang_up: Callable[[], None],
+        why: Callable[[], str] = lambda: "",
+    ) -> None:
         self._source = source
         self._sink = sink
         self._hang_up = hang_up
+        self._why = why
         self._writing = threading.Lock()
 
     def send(self, message: Message) -> None:
@@ -42,7 +50,7 @@ class Link:
                 self._sink.write(frames.pack(message))
                 self._sink.flush()
         except (OSError, ValueError) as error:
-            raise ClusterError("the connection to the coordinator broke") from error
+            raise self._broken() from error
 
     def receive(self) -> Message | None:
         """The next message; None at the end of the connection."""
@@ -63,13 +71,17 @@ class Link:
         while True:
             reply = self.receive()
             if reply is None:
-                raise ClusterError("the connection to the coordinator broke")
+                raise self._broken()
             if "error" in reply:
                 kind = _ERRORS.get(reply.get("exit", 3), ClusterError)
                 raise kind(reply["error"], reply.get("hint", ""))
             yield reply
             if "done" in reply:
                 return
+
+    def _broken(self) -> ClusterError:
+        why = self._why()
+        return ClusterError("the connection to the coordinator broke" + (f": {why}" if why else ""))
 
     def close(self) -> None:
         """Hang up; safe to call twice."""

@@ -32,6 +32,9 @@ ENV_COORDINATOR = "SWARMTRAIN_COORDINATOR"  # host:port at which agents find the
 ENV_NODE_ID = "SWARMTRAIN_NODE_ID"  # the identity of the machine, where it differs from its name
 ENV_SLOT = "SWARMTRAIN_SLOT"  # order of this agent among its peers
 ENV_DEPLOYMENT = "SWARMTRAIN_DEPLOYMENT"  # changes whenever the stack is deployed anew
+ENV_SUBMITTED = (
+    "SWARMTRAIN_SUBMITTED"  # the file that a launcher makes when it has started everything of a run
+)
 ENV_MOVED = "SWARMTRAIN_MOVED"  # how often the coordinator was moved by a person's word
 ENV_GPUS = "SWARMTRAIN_GPUS"  # what each local node sees, in the order of their slots, between semicolons
 ENV_CODE = "SWARMTRAIN_CODE"  # colon-separated files that, joined, are the user's code as a zip
@@ -41,9 +44,11 @@ BUNDLE = "/opt/swarmtrain/bundle.zip"
 JOB = "/opt/swarmtrain/job.json"
 CODE = "/opt/swarmtrain/code-{index:02d}"
 SECRET = "/run/secrets/swarmtrain"
+SUBMITTED = "/opt/swarmtrain/submitted"
 STORAGE = "/swarmtrain"
 # leads to the coordinator's socket; not in /tmp, which may be the machine's
 SOCKET = "/opt/swarmtrain/socket"
+LEFT = "/opt/swarmtrain/status.json"  # the last status document of a coordinator that has gone after the end
 ALIVE = "/opt/swarmtrain/alive"  # the sign of life that the health check looks for
 
 # The name of the one volume that every node keeps, and the port of the coordinator inside the run's network.

@@ -39,6 +39,10 @@ class Storage:
         """The coordinator's part of a run's directory."""
         return self.run(directory) / "coordinator"
 
+    def left(self, directory: str) -> Path:
+        """The last status document of a run, which its coordinator leaves as it goes after the end."""
+        return self.coordinator(directory) / "status.json"
+
     def output(self, directory: str, node: str) -> Path:
         """Per-rank files of one node."""
         return self.run(directory) / node / "output"

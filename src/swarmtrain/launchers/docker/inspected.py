@@ -45,6 +45,11 @@ def is_up(container: Container) -> bool:
     return container["State"]["Status"] in ("running", "restarting", "paused")
 
 
+def is_unstarted(container: Container) -> bool:
+    """Whether it has been made, and not started yet."""
+    return bool(container["State"]["Status"] == "created")
+
+
 def name(container: Container) -> str:
     """As it was created under."""
     return str(container["Name"]).lstrip("/")

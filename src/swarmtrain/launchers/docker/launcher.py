@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
@@ -17,7 +18,7 @@ from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_ha
 from swarmtrain.launchers.docker import checks, inspected
 from swarmtrain.launchers.docker.inspected import Container, agents, coordinators
 from swarmtrain.launchers.docker.machines import EngineMachines
-from swarmtrain.launchers.link import await_answer, exec_link, waking
+from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
 from swarmtrain.swarm import bundle, cluster, containers
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
@@ -30,6 +31,7 @@ from swarmtrain.wire.link import Link
 from swarmtrain.wire.task import Resumption
 
 _SECONDS = 60.0
+_START_SECONDS = 120.0  # in which a submission has started every container that it has made
 
 
 class DockerLauncher:
@@ -83,6 +85,7 @@ class DockerLauncher:
                 self._create(layout.node(node), args, containers.tar(files | parts, secret))
             everything = [layout.coordinator, *map(layout.node, layout.nodes)]
             self.docker.run("start", *everything, timeout=_SECONDS)
+            self._copy(layout.coordinator, containers.tar({names.SUBMITTED: b""}))
         except BaseException:
             # also Ctrl-C: a part of it may be there, but not what another one of this id has made
             self._remove_objects(f"{names.LABEL_DEPLOYMENT}={layout.deployment}")
@@ -96,8 +99,10 @@ class DockerLauncher:
         runs = []
         for handle, ours in found.items():
             job, number = parse_handle(handle)
-            live = any(each["State"]["Status"] != "exited" for each in agents(ours))
             created = min(seconds(each["Created"]) for each in ours)
+            live = any(map(inspected.is_up, agents(ours)))
+            if not live and any(map(inspected.is_unstarted, agents(ours))):
+                live = self._now() < created + _START_SECONDS
             rests = any(map(inspected.rests, coordinators(ours)))
             if number is not None:
                 runs.append(Run(job, number, self.name, live, created, inspected.origin(ours), rests=rests))
@@ -117,12 +122,19 @@ class DockerLauncher:
             )
         return exec_link(self.docker, container["Id"])
 
+    def left(self, run: Run) -> dict[str, Any] | None:
+        """See Launcher.left."""
+        return left_in(self.docker, self._coordinator(run)["Id"])
+
     def trouble(self, run: Run) -> Obstacle:
         """Why the run's containers do not start or stay."""
         found = self._containers(run)
         if not found:
             return Obstacle(f"{run.id} has no containers any more")
-        return Obstacle("; ".join(filter(None, map(inspected.trouble, found))))
+        troubles = [text for text in map(inspected.trouble, found) if text]
+        if not run.live and not troubles and any(map(inspected.is_unstarted, found)):
+            troubles = ["the client that submitted it went before it had started all of it"]
+        return Obstacle("; ".join(troubles))
 
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files from the coordinator's container."""
@@ -199,7 +211,14 @@ class DockerLauncher:
 
     def _create(self, name: str, args: list[str], content: bytes) -> None:
         self.docker.run(*args, timeout=_SECONDS)
+        self._copy(name, content)
+
+    def _copy(self, name: str, content: bytes) -> None:
         self.docker.run("cp", "-", f"{name}:/", input=content, timeout=_SECONDS)
+
+    def _now(self) -> float:
+        """What the engine takes for the time, by which it tells when containers were made."""
+        return seconds(self.docker.json_lines("info", timeout=_SECONDS)[0].get("SystemTime", ""))
 
     def _containers(self, run: Run | None = None) -> Sequence[Container]:
         """The containers of a run, or of all of them, as Docker inspects them."""

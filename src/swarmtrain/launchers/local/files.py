@@ -6,18 +6,14 @@ while no coordinator has begun, the process that submits it says whether one is 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
-from swarmtrain.launchers.local.processes import Process
-from swarmtrain.wire import private
+from swarmtrain.wire import private, submission
 
-_SUBMITTER = "submitter.json"
 _FRESH_SECONDS = 60.0  # in which a directory without a submitter may be one that has just been made
 
 
@@ -38,8 +34,7 @@ def lay_out(runs: Path, run: str, files: Mapping[str, bytes]) -> Path:
     aside.mkdir()
     place.mkdir(mode=0o700)
     try:
-        me = json.dumps(asdict(Process.of(os.getpid()))).encode()
-        for name, data in {_SUBMITTER: me, **files}.items():
+        for name, data in {**submission.by_this_process(), **files}.items():
             with open(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(data)
         try:
@@ -55,21 +50,13 @@ def lay_out(runs: Path, run: str, files: Mapping[str, bytes]) -> Path:
     return runs / run / "coordinator"
 
 
-def is_being_submitted(place: Path) -> bool:
-    """Whether the process that has laid out this coordinator's directory still lives."""
-    try:
-        return Process(**json.loads((place / _SUBMITTER).read_text())).lives
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def _sweep(runs: Path) -> None:
     """Remove what was laid out by processes that were killed before it took its place, or that they were removing."""
     for aside in runs.glob(".*"):
         place = aside / "coordinator"
         try:
-            is_stale = time.time() - aside.stat().st_mtime > _FRESH_SECONDS or (place / _SUBMITTER).exists()
+            is_stale = time.time() - aside.stat().st_mtime > _FRESH_SECONDS or submission.is_known(place)
         except OSError:
             continue  # it has just taken its place
-        if is_stale and not is_being_submitted(place):
+        if is_stale and not submission.is_under_way(place):
             shutil.rmtree(aside, ignore_errors=True)

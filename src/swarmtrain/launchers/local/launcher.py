@@ -7,12 +7,14 @@ Runs are kept under ``$SWARMTRAIN_HOME``, by default ``~/.local/share/swarmtrain
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
@@ -26,7 +28,7 @@ from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan
 from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.swarm.tree import RUNS_MARKER
-from swarmtrain.wire import names, private
+from swarmtrain.wire import names, private, submission
 from swarmtrain.wire.gpus import VISIBLE
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.sockets import UNIX
@@ -84,6 +86,7 @@ class LocalLauncher:
             names.ENV_STORAGE: str(self._storage.root),
             names.ENV_COORDINATOR: f"{UNIX}{place / 'agents'}",
             names.ENV_CODE: str(place / "code.zip") if sent.archive else "",
+            names.ENV_SUBMITTED: str(place / submission.MARK),
         }
         if shares.by_node is not None:
             environment[names.ENV_GPUS] = ";".join(shares.by_node)
@@ -95,6 +98,7 @@ class LocalLauncher:
                 directory = self._storage.run(run.id) / node
                 directory.mkdir(parents=True, exist_ok=True)
                 table.start(node, [*interpreter, "agent", "--again"], variables, directory)
+            (place / submission.MARK).touch()
         except BaseException:  # also Ctrl-C: those that are there would train on
             self.kill(run)
             raise
@@ -166,6 +170,14 @@ class LocalLauncher:
             time.sleep(0.02)  # it is about to listen, or about to leave
         raise ClusterError(f"the coordinator of {run.id} does not answer yet")
 
+    def left(self, run: Run) -> dict[str, Any] | None:
+        """See Launcher.left; of a coordinator that was killed, its files tell."""
+        try:
+            return dict(json.loads(self._storage.left(run.id).read_text()))
+        except (OSError, ValueError):
+            with self.connect(run) as link:
+                return dict(next(reply["status"] for reply in link.request(op="status")))
+
     def trouble(self, run: Run) -> Obstacle:
         """See Launcher.trouble."""
         for node, process in self._processes(run.id).read().items():
@@ -229,7 +241,7 @@ class LocalLauncher:
         if process is not None:
             return process.lives
         place = self._storage.coordinator(directory)  # its client has not come so far, or was killed
-        return Process.kept_in(place) is not None or files.is_being_submitted(place)
+        return Process.kept_in(place) is not None or submission.is_under_way(place)
 
     def _processes(self, directory: str) -> ProcessTable:
         table = self._storage.coordinator(directory) / "processes.json"

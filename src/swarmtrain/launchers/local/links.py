@@ -43,6 +43,7 @@ def archive(place: Path) -> Link:
         [sys.executable, "-m", "swarmtrain.inside", "connect", str(place)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     return process_link(process)
 

@@ -1,4 +1,7 @@
-"""The containers that Swarm has started for a run on one engine; for faults on purpose, in `control` and `lab`."""
+"""The containers that Swarm has started for a run on one engine.
+
+For what a coordinator has left, in `launchers.swarm`; for faults on purpose, in `control` and `lab`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,13 @@ from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL
 from swarmtrain.swarm.docker import Docker
 
 _SERVICE_LABEL = "com.docker.swarm.service.name"
+
+
+def ended(docker: Docker, stack: str, service: str) -> list[str]:
+    """The ids of the containers of a stack's service that have ended well on an engine, the newest first."""
+    label = f"label={_SERVICE_LABEL}={stack}_{service}"
+    chosen = ("--filter", label, "--filter", "exited=0")
+    return docker.run("ps", "--all", "--quiet", "--no-trunc", *chosen, timeout=SECONDS).split()
 
 
 def running(docker: Docker, stack: str, role: str = "") -> list[str]:

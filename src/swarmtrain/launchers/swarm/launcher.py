@@ -18,7 +18,8 @@ from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Checked, Machines, Notice, Run
-from swarmtrain.launchers.link import await_answer, exec_link, waking
+from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
+from swarmtrain.launchers.swarm import containers
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.launchers.swarm.machines import SwarmMachines
 from swarmtrain.launchers.swarm.stacks import Stack, role_of
@@ -138,6 +139,11 @@ class SwarmLauncher:
             task for task in tasks.read(self.docker, run.stack) if task.service == helper.name and task.alive
         )
         return task.container
+
+    def left(self, run: Run) -> dict[str, Any] | None:
+        """See Launcher.left: Swarm keeps the coordinator's container, if it was on the engine spoken to."""
+        found = containers.ended(self.docker, run.stack, names.COORDINATOR_SERVICE)
+        return left_in(self.docker, found[0]) if found else None
 
     def trouble(self, run: Run) -> Obstacle:
         """What keeps the run's tasks from their place, or did so until it was refused."""
@@ -280,9 +286,11 @@ class SwarmLauncher:
     def _members(self, run: Run) -> set[str]:
         """The nodes that took part, as far as the coordinator can be asked."""
         try:
-            with self.connect(run) as link:
-                replies = list(link.request(op="status"))
-            return {each["node"] for each in replies[0]["status"].get("members", ())}
+            status = self.left(run) if run.rests else None
+            if status is None:
+                with self.connect(run) as link:
+                    status = next(reply["status"] for reply in link.request(op="status"))
+            return {each["node"] for each in status.get("members", ())}
         except SwarmtrainError:
             return set()  # what Swarm remembers of the tasks has to do
 
