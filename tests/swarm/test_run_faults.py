@@ -14,6 +14,8 @@ from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.lab import Lab
+from swarmtrain.swarm import stack, tasks
+from swarmtrain.swarm.docker import Docker
 
 STEPPING = """
 import time
@@ -102,6 +104,34 @@ def test_commands_and_files_reach_every_node_also_after_the_end(
         fetched = handle.fetch(f"stepping-{rank}", to=tmp_path / f"fetched-{rank}", node=node)
         assert (fetched.node, fetched.path.read_text()) == (node, "content")
     assert any("stopped" in event["text"] for event in handle.events())
+
+
+def test_what_never_starts_is_not_tried_for_ever_where_nobody_is_there_to_end_it(
+    machines: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stack, "ATTEMPTS", 3)
+    (tmp_path / "train.py").touch()
+    waits = {"join_deadline": "1s", "restart": {"node_timeout": "1s"}}
+    job = Job.model_validate(
+        {"script": "train.py", "name": "never", "image": "nosuch.invalid/train:1", **waits}
+    )
+    client = Client(on="swarm")
+    client.prepare(job).start()  # and its client is killed: nobody looks at it again
+    docker = Docker(host=machines.host)
+    try:
+        until(lambda: given_up(docker, "never-1"), 120, "Swarm makes no more attempts")
+    finally:
+        client.get("never").remove(force=True)
+
+
+def given_up(docker: Docker, name: str) -> bool:
+    """Whether every service of a stack has been tried, and for some seconds none is any more."""
+    before = {each.created for each in tasks.read(docker, name)}
+    time.sleep(5.0)
+    found = tasks.read(docker, name)
+    tried = len({each.service for each in found}) == 2 and not any(each.alive for each in found)
+    return tried and before == {each.created for each in found}
 
 
 def test_rm_leaves_nothing_on_any_node(start: Start, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

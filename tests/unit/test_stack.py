@@ -201,7 +201,16 @@ def test_agents_start_again_in_place_and_the_coordinator_is_pinned() -> None:
     assert services["agent-0"]["deploy"]["placement"]["constraints"] == ["node.hostname == lab-3"]
     assert services["agent-0"]["environment"]["SWARMTRAIN_NODE"] == "lab-3"
     assert services["agent-0"]["environment"]["SWARMTRAIN_SLOT"] == "1"
-    assert services["agent-0"]["deploy"]["restart_policy"] == {"condition": "on-failure", "delay": "1s"}
+    policy = {"condition": "on-failure", "delay": "1s", "max_attempts": 2000}
+    assert [each["deploy"]["restart_policy"] for each in services.values()] == [policy] * 3
+
+
+def test_swarm_tries_no_task_for_ever_and_each_for_longer_than_a_run_waits_for_its_nodes() -> None:
+    """Nobody may be there to end what never starts. An attempt takes more than a second."""
+    wanted = job(nodes=2, join_deadline="2h", restart={"node_timeout": "1h"})
+    services = stack.render(wanted, place(wanted, CLUSTER), FILES)["services"]
+    attempts = {each["deploy"]["restart_policy"]["max_attempts"] for each in services.values()}
+    assert attempts == {3 * 3600}
 
 
 @pytest.mark.parametrize(("gpus", "hidden", "reserved"), [(None, False, 0), (0, True, 0), (2, False, 2)])

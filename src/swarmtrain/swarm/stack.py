@@ -5,7 +5,8 @@ one task a node; named nodes are one service each. What each setting is for:
 
 - ``endpoint_mode: dnsrr``, because a virtual IP drops connections that are idle for 15 minutes and needs IPVS.
 - ``restart_policy: on-failure``: an agent exits 0 when its run is over, and the coordinator some time after that. Job
-  modes would restart whatever we say.
+  modes would restart whatever we say. ``max_attempts``, because nobody ends what never starts, as where an image is
+  missing: Swarm would try it every second for ever, also after the end of the run, where no client is there.
 - No health check on the coordinator: its name would resolve only once it is healthy, and agents wait for the name.
 - ``/dev/shm`` is a tmpfs, because ``shm_size`` is ignored in a Swarm and 64 MiB break data loaders and NCCL.
 - ``NVIDIA_VISIBLE_DEVICES: void`` on the coordinator, and on agents of a job with ``gpus: 0``, or the NVIDIA runtime
@@ -16,6 +17,7 @@ one task a node; named nodes are one service each. What each setting is for:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -45,6 +47,7 @@ TICKET = "ticket"
 BUNDLE = "bundle"
 LABEL_LEAST = "swarmtrain.nodes"  # the fewest nodes that the run starts with
 LABEL_ORIGIN = "swarmtrain.origin"  # on the coordinator: see job.origin
+ATTEMPTS = 2000  # of Swarm with one task: half an hour of what cannot start, and enough for months of healing
 STOP_MARGIN = 15.0  # seconds that an agent may take beyond what its workers may
 
 _STACK = '{{index .Service.Labels "com.docker.stack.namespace"}}'
@@ -113,7 +116,7 @@ def _coordinator(job: Job, placement: Placement, files: Files, origin: Origin | 
     service |= {"healthcheck": {"disable": True}, "volumes": [_storage()]}
     service["deploy"] |= {
         "placement": {"constraints": [f"node.id == {placement.coordinator.id}"]},
-        "restart_policy": {"condition": "on-failure", "delay": "1s"},
+        "restart_policy": _restart_policy(job),
     }
     return service
 
@@ -154,12 +157,18 @@ class _Agent:
         service |= ulimits_of(job, self.placement.open_files)
         service["deploy"] |= {
             "placement": {"constraints": list(constraints)} if constraints else {},
-            "restart_policy": {"condition": "on-failure", "delay": "1s"},
+            "restart_policy": _restart_policy(job),
             "update_config": {"parallelism": 0},
         }
         if resources := resources_of(job):
             service["deploy"]["resources"] = resources
         return service
+
+
+def _restart_policy(job: Job) -> Document:
+    """An attempt takes more than its delay of a second, so they last longer than a run waits for its nodes."""
+    waits = math.ceil(job.join_deadline + job.restart.node_timeout)
+    return {"condition": "on-failure", "delay": "1s", "max_attempts": max(ATTEMPTS, waits)}
 
 
 def _service(job: Job, placement: Placement, role: str, files: list[File]) -> Document:
