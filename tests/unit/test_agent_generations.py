@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_fakes import agent_in
 
-from swarmtrain.agent import network, spawner
-from swarmtrain.agent.agent import Agent
-from swarmtrain.agent.choices import Settings
-from swarmtrain.agent.home import Home
+from swarmtrain.agent import spawner
+from swarmtrain.agent.stacks import halted
+from swarmtrain.wire.processes import began
 from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task, Ticket
 
-# In place of a spawner: it says that workers run, and that they end when they are signalled. It ends one itself, all
-# at once, when the test writes the number of its generation, and dies when the test writes "die".
+# In place of a spawner: it says that workers run, and that they end when they are signalled. It ends them itself,
+# all at once, when the test writes the number of a generation; it dies, stops or works for a second when told so.
 STAND_IN = """
-import json, os, select, signal, socket, sys
+import json, os, select, signal, socket, subprocess, sys, time
 agent = socket.socket(fileno=int(os.environ["SWARMTRAIN_SPAWNER_FD"]))
 heard, orders = open("heard", "a", buffering=1), os.open("orders", os.O_RDWR)
 def tell(what, **fields):
     agent.sendall(json.dumps({what: fields}).encode() + b"\\n")
+worker = subprocess.Popen(["cat"], stdin=subprocess.PIPE).pid  # goes with this one
 tell("ready", torch=None, seconds=0, error=None)
 lines, live = agent.makefile("r"), set()
 os.set_blocking(agent.fileno(), True)
@@ -37,8 +37,14 @@ while True:
             for order in os.read(orders, 100).decode().split():
                 if order == "die":
                     os.kill(os.getpid(), signal.SIGKILL)
+                if order == "stop":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                if order == "work":
+                    until = time.monotonic() + 1.0
+                    while time.monotonic() < until:
+                        pass
                 for key in sorted(live):
-                    tell("exited", key=key, pid=1, code=0, signal=None)
+                    tell("exited", key=key, pid=worker, code=0, signal=None)
                 live.clear()
             continue
         data = agent.recv(1 << 16)
@@ -48,13 +54,16 @@ while True:
             data += agent.recv(1 << 16)
         for message in map(json.loads, data.splitlines()):
             (what, fields), = message.items()
+            if what == "ping":
+                tell("pong")
+                continue
             print(what, fields["key"], file=heard)
             if what == "spawn":
                 live.add(fields["key"])
-                tell("started", key=fields["key"], pid=1, start="cold", why=None)
+                tell("started", key=fields["key"], pid=worker, start="cold", why=None)
             elif fields["key"] in live:
                 live.remove(fields["key"])
-                tell("exited", key=fields["key"], pid=1, code=None, signal=fields.get("signal", 15))
+                tell("exited", key=fields["key"], pid=worker, code=None, signal=fields.get("signal", 15))
 """
 
 
@@ -64,14 +73,11 @@ class Node:
     def __init__(self, path: Path) -> None:
         self.path = path
         (path / "stand_in.py").write_text(STAND_IN)
-        settings = Settings("unix:/nowhere", "a", "a", 0, Storage(path), ())
-        self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
+        self.agent = agent_in(path)
         self.share, self.said = self.agent.share, list[dict[str, Any]]()
-        self.share.home = Home(Storage(path), "t.1", "t.1", "a")
+        assert self.share.home is not None
         self.share.home.lay_out((), "token")
         self.share._prepared.set()
-        self.share._past.set()
-        self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
         self.agent.line.post = self.said.append  # type: ignore[method-assign]
 
     def order(self, **message: Any) -> None:
@@ -229,6 +235,59 @@ def test_a_spawner_that_dies_takes_its_own_generation_along_and_the_next_one_get
         await node.until(lambda: node.share.idle)
         assert node.share.workers.states[0]["code"] == 0
         await node.share.close()
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize("wanted", ["a worker", "its end"])
+def test_a_spawner_that_stands_still_when_it_is_wanted_is_replaced(
+    node: Node, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    monkeypatch.setattr(spawner, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(spawner, "_STILL_SECONDS", 0.1)
+
+    async def act() -> None:
+        await node.share.open()
+        node.start(1)
+        await node.until_running()
+        node.tell_spawner("stop")
+        stopped = node.share.spawner._life
+        await node.until(lambda: stopped and halted(stopped._process.pid))
+        await asyncio.sleep(0.3)
+        assert not node.share.idle  # its workers train on: nothing is wanted of it
+        node.stop(1)
+        if wanted == "its end":
+            await node.share.close()
+        else:
+            await node.until(lambda: node.share.idle)
+            assert node.share.workers.states[0]["why"] == "with the process that starts the workers"
+            assert "showed no sign of life" in json.dumps(node.agent.line._notes)
+            node.start(2)
+            await node.until_running()
+            node.stop(2)
+            await node.until(lambda: node.share.idle)
+            await node.share.close()
+        assert stopped and not began(stopped._process.pid)
+
+    asyncio.run(act())
+
+
+def test_a_spawner_that_is_slow_to_answer_but_at_work_is_let_work(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(spawner, "_STILL_SECONDS", 0.7)
+
+    async def act() -> None:
+        await node.share.open()
+        node.start(1)
+        await node.until_running()
+        node.tell_spawner("work")
+        node.stop(1)
+        await node.until(lambda: node.share.idle)
+        assert node.share.workers.states[0]["signal"] and "why" not in node.share.workers.states[0]
+        await node.share.close()
+        assert "spawner" not in dict(node.agent.line._notes)
 
     asyncio.run(act())
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import virtual_time
+from agent_fakes import agent_in
 
 from swarmtrain.agent import agent as agent_module
-from swarmtrain.agent import network, serve, session
+from swarmtrain.agent import serve, session
 from swarmtrain.agent.agent import Agent
 from swarmtrain.agent.choices import Settings
 from swarmtrain.agent.home import Home
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.session import ended_here
+from swarmtrain.agent.stacks import halted
 from swarmtrain.agent.workers import Workers
 from swarmtrain.coordinator.agents import AgentDesk
 from swarmtrain.coordinator.clients import ClientDesk
@@ -47,11 +52,8 @@ class Scene:
 
     def __init__(self, path: Path) -> None:
         self.address = f"{sockets.UNIX}{path / 'socket'}"
-        settings = Settings(self.address, "a", "a", 0, Storage(path), ())
-        self.agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
-        self.home = self.agent.share.home = Home(Storage(path), "t.1", "t.1", "a")  # it was prepared before
-        self.agent.share._past.set()
-        self.agent.line.choice = network.Choice("lo", "127.0.0.1", "")
+        self.agent = agent_in(path, self.address)
+        self.home = Home(Storage(path), "t.1", "t.1", "a")
 
     async def session(
         self, meanwhile: Callable[[Agent], None], answer: dict[str, Any] | None = None, until: str = "reply"
@@ -291,8 +293,7 @@ def test_an_agent_whose_coordinator_does_not_answer_joins_again(
 def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_they_do(
     tmp_path: Path,
 ) -> None:
-    settings = Settings("10.0.0.1:29400", "a", "a", 0, Storage(tmp_path), ())
-    agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
+    agent = agent_in(tmp_path, "10.0.0.1:29400")
     share = agent.share
     share.workers = workers_of(agent, 1, nodes=2)
     pulse = share.workers._pulses[0] = Pulse.create(tmp_path / "pulse")
@@ -433,3 +434,22 @@ async def _until_over(agent: Agent) -> None:
         ticking.result()
     ticking.cancel()
     over.cancel()
+
+
+def test_a_keeper_that_was_stopped_is_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "_KEEPER_SECONDS", 0.01)
+    with subprocess.Popen(["sleep", "100"]) as keeper:
+        monkeypatch.setattr(os, "getppid", lambda: keeper.pid)
+        keeper.send_signal(signal.SIGSTOP)
+
+        async def act() -> None:
+            agent = agent_in(tmp_path)
+            waking = asyncio.ensure_future(agent._wake(keeper.pid))
+            while not agent.line._notes[1:]:
+                await asyncio.sleep(0.001)
+            waking.cancel()
+            assert "was stopped; it goes on" in agent.line._notes[-1][1]
+
+        asyncio.run(act())
+        assert not halted(keeper.pid)
+        keeper.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarmtrain.agent.signs import Process, Tree, sign
+from swarmtrain.agent.usage import Process, Tree, sign
 
 WORKER, LOADER = 100, 200
 MS = 1_000_000  # nanoseconds

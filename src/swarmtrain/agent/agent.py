@@ -18,6 +18,7 @@ from swarmtrain.agent.choices import Settings, choose
 from swarmtrain.agent.line import Background, Line
 from swarmtrain.agent.session import Session
 from swarmtrain.agent.share import Share
+from swarmtrain.agent.stacks import halted
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.alive import beat
@@ -31,6 +32,7 @@ _LEASE_BUSY = 600.0  # while workers start, evaluate or save
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
 _LATE = 60.0  # seconds after the join deadline: a coordinator that has not come by then is not to come
 _FORGOTTEN = 86_400.0  # seconds in which a person may move a coordinator whose machine is gone
+_KEEPER_SECONDS = 10.0  # between two looks at the keeper
 _TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
 
 
@@ -53,6 +55,7 @@ class Agent:
             loop.add_signal_handler(number, lambda: self._background.run(self._leave()))
         await self.share.open()
         self._background.run(self._begin_anew())
+        self._background.run(self._wake(os.getppid()))
         tasks = [asyncio.ensure_future(self.session.stay_joined()), asyncio.ensure_future(self._tick())]
         over = asyncio.ensure_future(self.session.over.wait())
         await asyncio.wait([*tasks, over], return_when=asyncio.FIRST_COMPLETED)
@@ -148,6 +151,16 @@ class Agent:
         await asyncio.sleep(_TROUBLE)
         self._exit_code = 1
         self.session.over.set()
+
+    async def _wake(self, keeper: int) -> None:
+        """A keeper that is stopped would neither start another agent nor end when this one has."""
+        stopped = False
+        while os.getppid() == keeper:
+            before, stopped = stopped, halted(keeper)
+            if stopped and before:  # not for the moment in which something below it is killed
+                os.kill(keeper, signal.SIGCONT)
+                self.line.note("keeper", "the process that keeps this node's agent was stopped; it goes on")
+            await asyncio.sleep(_KEEPER_SECONDS)
 
     async def _leave(self) -> None:
         """Somebody stops this agent. The coordinator says how: the workers save and leave, or are ended."""

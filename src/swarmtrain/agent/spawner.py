@@ -16,8 +16,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from swarmtrain.agent.usage import Tree, sign, tree
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.processes import began, descendants, kill_all
 
 SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"
 
@@ -27,6 +30,11 @@ Listener = Callable[[str, Message], None]
 _SHORT_SECONDS = 5.0  # a life that may have ended of something that is still there
 _SHORT_LIVES = 4  # so many of them in a row are a trouble of this node
 _AGAIN_SECONDS = 0.5  # before the next life after a short one, and twice as long after each more
+# A spawner that imports torch from a slow disk answers nothing for minutes, but reads. One that was stopped, or waits
+# for a disk that is no more, does nothing at all.
+_LOOK_SECONDS = 10.0  # between two looks at one that is owed an answer
+_STILL_SECONDS = 60.0  # without an answer or a sign of life after which it stands still
+_DYING_SECONDS = 10.0  # until what even SIGKILL does not end is given up
 
 
 class Life:
@@ -35,6 +43,9 @@ class Life:
     Args:
         process: the guard, which ends when nothing is left of the tree below it.
         on_ready: is told how the imports went.
+
+    Attributes:
+        stood_still: it was ended for doing nothing at all while something was wanted of it.
     """
 
     def __init__(
@@ -46,7 +57,11 @@ class Life:
         self._process, self._on_ready = process, on_ready
         self._reader, self._writer = streams
         self._listeners: dict[str, Listener] = {}
+        self._pids: dict[str, int] = {}  # of the workers that it has started
+        self._owed = {"ready"}  # what it was asked for and has not said yet
+        self._answers = True  # to the question whether it is there
         self._ended = False
+        self.stood_still = False
 
     def spawn(self, key: str, request: Message, listener: Listener) -> None:
         """Ask for a worker. The listener hears what becomes of it, also when this life ends."""
@@ -54,49 +69,105 @@ class Life:
         if self._ended:
             asyncio.get_running_loop().call_soon(self._bury)
         else:
-            self._tell({"spawn": {"key": key, **request}})
+            self._ask("spawn", key, **request)
 
     def stop(self, key: str, grace: float) -> None:
         """Ask a worker to end, and what it has started after it, if it is there still."""
-        if key in self._listeners and not self._ended:
-            self._tell({"stop": {"key": key, "grace": grace}})
+        self._ask("stop", key, grace=grace)
 
     def signal(self, key: str, number: int) -> None:
         """Signal a worker and all that it has started, if it is there still."""
-        if key in self._listeners and not self._ended:
-            self._tell({"signal": {"key": key, "signal": int(number)}})
+        self._ask("signal", key, signal=int(number))
 
-    async def run(self) -> int:
-        """Hear it to its end; its exit code, negative for the number of a signal."""
+    def _ask(self, what: str, key: str, **fields: Any) -> None:
+        if key in self._listeners and not self._ended:
+            self._owed.add(key)
+            self._tell({what: {"key": key, **fields}})
+
+    async def run(self) -> str:
+        """Hear it to its end; how it ended, in words."""
+        hearing = asyncio.ensure_future(self._hear_out())
+        watching = asyncio.ensure_future(self._watch())
+        await asyncio.wait([hearing, watching], return_when=asyncio.FIRST_COMPLETED)
+        if self.stood_still:
+            await self._kill_all()
+        await asyncio.wait([hearing], timeout=_DYING_SECONDS if self.stood_still else None)
+        for task in (hearing, watching):
+            task.cancel()
+        self._ended = True
+        self._writer.close()
+        self._bury()
+        if self.stood_still:
+            return f"showed no sign of life for {_STILL_SECONDS:.0f} s while it was asked for something, and was killed"
+        code = hearing.result()
+        return f"was killed by {_name(-code)}" if code < 0 else f"ended with exit code {code}"
+
+    async def _hear_out(self) -> int:
         try:
             while line := await self._reader.readline():
                 ((what, fields),) = json.loads(line).items()
                 self._hear(what, fields)
         except (OSError, ValueError) as error:  # it died with requests that it had not read
             print(f"spawner: {error!r}", file=sys.stderr, flush=True)
-            self.kill()
-        code = await self._process.wait()
-        self._ended = True
-        self._writer.close()
-        self._bury()
-        return code
+            if self._process.returncode is None:
+                self._process.kill()
+        self._owed.add("end")
+        return await self._process.wait()
+
+    async def _watch(self) -> None:
+        """Until it stands still: asked for something, it neither does it nor says that it is there, nor does anything.
+
+        One of which nothing is wanted may stand: its workers train all the same. Time is counted by looks, since this
+        process may be frozen, too.
+        """
+        before: Tree = {}
+        still = 0.0
+        while still < _STILL_SECONDS:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._answers:
+                before, still = {}, 0.0
+                if self._is_asked():
+                    self._answers = False
+                    self._tell({"ping": {}})
+                continue
+            now = await asyncio.to_thread(tree, self._process.pid, tuple(self._pids.values()))
+            moved = not before or sign(before, now, _LOOK_SECONDS)
+            before, still = now, 0.0 if moved else still + _LOOK_SECONDS
+        self.stood_still = True
+
+    def _is_asked(self) -> bool:
+        """Whether anything is wanted of it, also by a worker that has gone, of which it has not told."""
+        gone = any(not began(pid) for pid in self._pids.values())
+        return bool(self._owed) or gone or self._writer.is_closing()
+
+    async def _kill_all(self) -> None:
+        """Kill it and everything that it has started, which its end alone would not do as it should."""
+        patience = time.monotonic() + _DYING_SECONDS
+        while (below := descendants(self._process.pid)) and time.monotonic() < patience:
+            kill_all(below)
+            await asyncio.sleep(0.02)
+        if self._process.returncode is None:
+            self._process.kill()
 
     def hang_up(self) -> None:
         """It ends when nobody is at this end, and ends everything that it has started."""
         self._writer.close()
 
-    def kill(self) -> None:
-        """End it at once, and everything that it has started."""
-        if self._process.returncode is None:
-            self._process.kill()
-
     def _hear(self, what: str, fields: Message) -> None:
-        if what == "ready":
-            self._on_ready(fields)
+        self._answers = True
+        if what in ("ready", "pong"):
+            self._owed.discard(what)
+            if what == "ready":
+                self._on_ready(fields)
             return
-        listener = self._listeners.get(fields["key"])
-        if what in ("exited", "failed"):
-            self._listeners.pop(fields["key"], None)
+        key = fields["key"]
+        listener = self._listeners.get(key)
+        self._owed.discard(key)
+        if what == "started":
+            self._pids[key] = fields["pid"]
+        else:
+            self._listeners.pop(key, None)
+            self._pids.pop(key, None)
         if listener is not None:
             listener(what, fields)
 
@@ -107,7 +178,8 @@ class Life:
             listener("exited", {"key": key, "code": None, "signal": int(signal.SIGKILL), "orphaned": True})
 
     def _tell(self, message: Message) -> None:
-        self._writer.write(json.dumps(message).encode() + b"\n")
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
 
 
 class Spawner:
@@ -164,13 +236,13 @@ class Spawner:
         """Put another life in the place of each that ends."""
         short = 0
         while True:
-            began = time.monotonic()
-            code = await life.run()
+            since = time.monotonic()
+            how = await life.run()
             self._life, self._begun = None, asyncio.Event()
             if self._closing:
                 return
-            short = short + 1 if time.monotonic() - began < _SHORT_SECONDS else 0
-            how = f"was killed by {_name(-code)}" if code < 0 else f"ended with exit code {code}"
+            is_short = life.stood_still or time.monotonic() - since < _SHORT_SECONDS
+            short = short + 1 if is_short else 0
             self._on_note("spawner", f"the process that starts the workers {how}; it is started again")
             if short >= _SHORT_LIVES:
                 self._on_trouble(f"the process that starts the workers {how}, {short} times in a row")

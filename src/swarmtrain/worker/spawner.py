@@ -7,6 +7,7 @@ one a line. From the agent:
     {"stop": {"key", "grace"}}                          SIGTERM to the worker, which may save first; to the rest of its
                                                         tree when it has gone or the grace (seconds) is nearly over
     {"signal": {"key", "signal"}}                       to the worker's whole process tree, at once
+    {"ping": {}}                                        whether it is there: "pong"
 
 To the agent:
 
@@ -17,6 +18,7 @@ To the agent:
                                                         said again, with that, by a warm one that starts anew: trial.py
     {"exited": {"key", "pid", "code", "signal"}}        one of the two is null; nothing of its tree is left
     {"failed": {"key", "error"}}                        it could not be started
+    {"pong": {}}                                        it is there
 
 When the agent's end of the socket closes, the agent is gone: every worker is killed and the spawner exits.
 
@@ -113,12 +115,14 @@ class Spawner:
             self._bury()
             if self._agent in readable:
                 for message in self._receive():
-                    if "signal" in message:
-                        self._signal(**message["signal"])
-                    elif "stop" in message:
-                        self._stop_worker(**message["stop"])
-                    elif remark := self._spawn(request := Request.load(message["spawn"])):
-                        return request, remark
+                    ((what, fields),) = message.items()
+                    if what == "ping":
+                        self._tell("pong")
+                    elif what == "spawn":
+                        if remark := self._spawn(request := Request.load(fields)):
+                            return request, remark
+                    elif (worker := self._workers.get(fields.pop("key"))) is not None:
+                        (self._signal if what == "signal" else self._stop_worker)(worker, **fields)
         processes.end_descendants(_PATIENCE)
         return None
 
@@ -147,20 +151,16 @@ class Spawner:
             return self._preload.error or "this spawner is a cold one"
         return why_cold(request, os.environ)
 
-    def _stop_worker(self, key: str, grace: float) -> None:
+    def _stop_worker(self, worker: _Worker, grace: float) -> None:
         """Ask a worker to end. What it has started, such as the workers of a data loader, it may need until then."""
-        worker = self._workers.get(key)
-        if worker is None or worker.ended is not None:
+        if worker.ended is not None:
             return
         now = time.monotonic()
         worker.grace = now + grace, now + grace * (1 - _REST)
         processes.send([worker.pid], signal.SIGTERM)
 
-    def _signal(self, key: str, signal: int) -> None:
+    def _signal(self, worker: _Worker, signal: int) -> None:
         """Signal a worker's whole tree: its process group at once, then what has left that group."""
-        worker = self._workers.get(key)
-        if worker is None:
-            return
         if signal == SIGKILL:
             worker.grace = None
         if worker.ended is not None:

@@ -1,0 +1,22 @@
+"""An agent that has prepared its node, without a coordinator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from swarmtrain.agent import network
+from swarmtrain.agent.agent import Agent
+from swarmtrain.agent.choices import Settings
+from swarmtrain.agent.home import Home
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
+
+
+def agent_in(path: Path, coordinator: str = "unix:/nowhere") -> Agent:
+    """The agent of node a in the run t.1, whose storage is a directory; its token is ``token``."""
+    settings = Settings(coordinator, "a", "a", 0, Storage(path), ())
+    agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
+    agent.share.home = Home(Storage(path), "t.1", "t.1", "a")
+    agent.share._past.set()
+    agent.line.choice = network.Choice("lo", "127.0.0.1", "")
+    return agent
