@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from swarmtrain.agent.machine import gpu_use
+from swarmtrain.agent.signs import Signs
 from swarmtrain.agent.usage import Process, Tree, sign
+from swarmtrain.agent.workers import Workers
 
 WORKER, LOADER = 100, 200
 MS = 1_000_000  # nanoseconds
@@ -47,3 +59,53 @@ def test_on_nccl_the_rank_itself_proves_nothing_by_spinning_but_its_children_do(
 
 def test_the_first_look_says_nothing() -> None:
     assert sign({}, after(worker=1_000), 10.0) == ""
+
+
+# index, UUID, percent of time with a kernel, percent of time of the memory: as nvidia-smi prints it
+WAITS, COMPUTES, IDLE = "100, 1", "100, 34", "0, 0"
+
+
+@pytest.mark.parametrize(
+    ("nccl", "first", "second", "signs"),
+    [
+        (False, IDLE, IDLE, ["", ""]),
+        (False, COMPUTES, IDLE, ["GPU use", ""]),
+        (True, WAITS, WAITS, ["", ""]),
+        (True, WAITS, COMPUTES, ["", "GPU use"]),  # in one call that computes on its GPU
+        (True, IDLE, WAITS, ["processor time beside an idle GPU", ""]),  # in one that computes without
+        (True, "[N/A], [N/A]", WAITS, ["", ""]),
+    ],
+)
+def test_a_rank_in_one_long_call_is_told_by_its_gpu_from_one_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nccl: bool, first: str, second: str, signs: list[str]
+) -> None:
+    """The cards are seen in another order than the driver's, one of them by the beginning of its name."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho '0, GPU-bb01, {second}'\necho '1, GPU-aa02, {first}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    samples = iter([BEFORE, after(worker=100_000 if nccl else 0)])
+    pids = {4: WORKER, 5: WORKER}
+    workers = SimpleNamespace(states={4: {"local_rank": 0}, 5: {"local_rank": 1}})
+
+    async def act() -> list[str]:
+        use = partial(gpu_use, {"CUDA_VISIBLE_DEVICES": "GPU-aa,0"})
+        looking = Signs(cast(Workers, workers), spinning=nccl, gpus=use)
+
+        async def sample(pids: Mapping[int, int]) -> dict[int, tuple[float, Tree]]:
+            found = next(samples)
+            return dict.fromkeys(pids, (time.monotonic() - (10.0 if found is BEFORE else 0.0), found))
+
+        monkeypatch.setattr(looking, "_sample", sample)
+        await looking.look(pids, 0.0)
+        await looking.look(pids, 0.0)
+        return [looking.of(rank)[1] for rank in pids]
+
+    assert asyncio.run(act()) == signs
+
+
+def test_a_node_whose_driver_does_not_answer_has_no_sign_of_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_use({}) == []

@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from swarmtrain.wire.gpus import VISIBLE, cards, usable, visible
+from swarmtrain.wire.gpus import VISIBLE, Card, cards, usable, visible
 
 _CGROUPS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
@@ -25,14 +26,40 @@ def gpus(env: Mapping[str, str]) -> int:
     return 0 if named == "" else usable(visible(named, cards()))
 
 
-def gpu_use() -> bool:
-    """Whether any GPU of this node computes just now."""
-    ask = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+@dataclass(frozen=True)
+class GpuUse:
+    """How much of the last second a GPU was in use, in percent: by any kernel, and of its memory's time."""
+
+    kernels: int
+    memory: int
+
+
+def gpu_use(env: Mapping[str, str]) -> list[GpuUse | None]:
+    """What the GPUs that workers see do just now, in their order; None for one of which the driver does not tell.
+
+    Args:
+        env: what workers find, CUDA_VISIBLE_DEVICES above all.
+    """
+    fields = "index,uuid,utilization.gpu,utilization.memory"
+    ask = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
-        return False
-    return any(line.strip().isdecimal() and int(line) > 0 for line in told.stdout.splitlines())
+        return []
+    rows = [[field.strip() for field in line.split(",")] for line in told.stdout.splitlines()]
+    use: dict[str, GpuUse] = {}
+    for index, uuid, kernels, memory in (row for row in rows if len(row) == 4):
+        if kernels.isdecimal() and memory.isdecimal():  # parts of a divided one tell nothing
+            use[index] = use[uuid] = GpuUse(int(kernels), int(memory))
+    present = [Card(row[1]) for row in rows if len(row) == 4]
+    return [
+        next((each for name, each in use.items() if name == device or _is_short_for(device, name)), None)
+        for device in visible(env.get(VISIBLE), present)
+    ]
+
+
+def _is_short_for(device: str, uuid: str) -> bool:
+    return device.startswith("GPU-") and uuid.startswith(device)
 
 
 def reserved_gpus(env: Mapping[str, str]) -> int | None:

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from swarmtrain.agent import memory
+from swarmtrain.agent import machine, memory
 from swarmtrain.agent.choices import Choices, Settings
 from swarmtrain.agent.environment import Node, Part
 from swarmtrain.agent.home import Home
@@ -51,7 +51,7 @@ class Share:
         self._workers_of = partial(Workers, task, choices.env, self._worker_changed, line.note)
         self.workers = self._workers_of()
         self.segments = Segments(lambda: self.home.memory if self.home is not None else None)
-        self._gpus = choices.gpus
+        self._gpus = partial(machine.gpu_use, choices.env) if choices.gpus else tuple
         self.signs = Signs(self.workers)
         self.pump = Pump()
         self.home: Home | None = None

@@ -1,16 +1,17 @@
-"""Signs of life of workers that make no steps: processor time, bytes, processes that come and go, stacks that change.
+"""Signs of life of workers that make no steps: processor time, bytes, processes that come and go, GPUs, stacks.
 
-Share.py looks for them, and only while steps stand. A rank that waits in a collective of gloo's shows none of them.
-On NCCL it spins, and keeps the GPU busy, so that neither proves anything of it there: its stack must change.
+Share.py looks for them, and only while steps stand. A rank that waits in a collective of gloo's shows none of them. On
+NCCL it spins, and so does a kernel on its GPU, which reads next to nothing of its memory. So there a GPU counts whose
+memory is in use, and processor time where the GPU has no kernel: such a rank is in no collective.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from swarmtrain.agent.machine import gpu_use
+from swarmtrain.agent.machine import GpuUse
 from swarmtrain.agent.stacks import stacks
 from swarmtrain.agent.usage import Tree, sign, tree
 from swarmtrain.agent.workers import Workers
@@ -20,6 +21,23 @@ WINDOW = 10.0  # seconds between two looks
 _STACKS = 30.0
 # of a worker that spins: it is at the same line most of the time, and seconds between them
 _DUMPS, _APART = 5, 0.3
+# Percent: below the one a GPU has no kernel that waits, which shows 100; from the other on it computes.
+_WAITS, _COMPUTES = 50, 5
+
+
+def gpu_sign(use: GpuUse | None, worked: bool, *, spinning: bool) -> str:
+    """What a worker's GPU shows, in words; empty where it proves nothing.
+
+    Args:
+        use: None where it is not known.
+        worked: its processes have used processor time.
+        spinning: it would wait for others by spinning.
+    """
+    if use is None:
+        return ""
+    if use.memory >= _COMPUTES or (use.kernels > 0 and not spinning):
+        return "GPU use"
+    return "processor time beside an idle GPU" if worked and use.kernels < _WAITS else ""
 
 
 class Signs:
@@ -27,10 +45,12 @@ class Signs:
 
     Args:
         spinning: they wait for each other by spinning (NCCL).
-        gpus: this node has some.
+        gpus: what those that they see do, in the order of local ranks. Blocks.
     """
 
-    def __init__(self, workers: Workers, *, spinning: bool = False, gpus: int = 0) -> None:
+    def __init__(
+        self, workers: Workers, *, spinning: bool = False, gpus: Callable[[], Sequence[GpuUse | None]] = tuple
+    ) -> None:
         self._workers, self._spinning, self._gpus = workers, spinning, gpus
         self._asking = asyncio.Lock()  # for stacks, which come through one file a worker
         self._trees: dict[int, tuple[float, Tree]] = {}
@@ -85,9 +105,14 @@ class Signs:
         self._last |= moved
         if moved or len(signs) < len(pids):
             return  # one that moves is one that the others may wait for
-        if self._gpus and not self._spinning and await asyncio.to_thread(gpu_use):
-            self._last |= dict.fromkeys(pids, (now, "GPU use"))
-        elif stood >= _STACKS and (self._spinning or now - self._dumped >= _STACKS):
+        used = dict(enumerate(await asyncio.to_thread(self._gpus)))
+        for rank, (_, found) in self._trees.items():
+            worked = sign(before[rank][1], found, now - before[rank][0]) == "processor time"
+            use = used.get(self._workers.states[rank]["local_rank"])
+            if what := gpu_sign(use, worked, spinning=self._spinning):
+                moved[rank] = (now, what)
+        self._last |= moved
+        if not moved and stood >= _STACKS and (self._spinning or now - self._dumped >= _STACKS):
             await self._look_at_stacks(pids)
 
     async def stacks(self, pids: Mapping[int, int]) -> dict[int, str]:
