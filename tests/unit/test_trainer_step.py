@@ -126,3 +126,37 @@ def test_an_evaluation_waits_at_its_end_alone(data):
     with FromValues(seen), Copies(seen), pytest.raises(RuntimeError, match="meta"):
         evaluator(nn.Linear(4, 1, device=META))  # the sums are read, which cannot be done here
     assert seen == []
+
+
+class Read(TorchDispatchMode):
+    """Counts values that are read back."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += str(function).startswith("aten._local_scalar_dense")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("overflows", [False, True])
+def test_an_fp16_step_of_a_fused_optimizer_reads_nothing_back_unless_it_is_to_tell(
+    clip_norm: float | None, overflows: bool
+) -> None:
+    ends = []
+    for fused, tell in ((True, False), (True, True), (False, True)):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+        precision = Precision("fp16", torch.device("cpu"))
+        before = [each.clone() for each in model.parameters()]
+        precision.backward(model(torch.full((2, 3), float("inf") if overflows else 1.0)).sum())
+        with Read() as read:
+            applied = precision.update(optimizer, model, clip_norm, tell=tell)
+        assert (read.count == 0) is (fused and not tell)
+        assert applied is (not overflows or not tell)
+        after = [each.detach() for each in model.parameters()]
+        assert all(torch.equal(*pair) for pair in zip(before, after, strict=True)) is overflows
+        ends.append(after)
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0])

@@ -19,6 +19,7 @@ class Precision:
 
     fp16 gradients underflow, so their loss is scaled up before the backward pass and a step whose gradients
     overflowed is left out. Gradients are reduced before they are looked at, so all ranks leave out the same steps.
+    Whether one was left out the GPU knows first. A fused optimizer is told there; any other waits for it in its step.
     """
 
     def __init__(self, name: PrecisionName, device: torch.device) -> None:
@@ -34,8 +35,14 @@ class Precision:
     def backward(self, loss: torch.Tensor) -> None:
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
-    def update(self, optimizer: Optimizer, model: nn.Module, clip_norm: float | None) -> bool:
-        """Clip and apply the gradients; return False where they had overflowed and the weights stay."""
+    def update(
+        self, optimizer: Optimizer, model: nn.Module, clip_norm: float | None, *, tell: bool = True
+    ) -> bool:
+        """Clip and apply the gradients; return False where they had overflowed and the weights stay.
+
+        Args:
+            tell: the caller wants to know, which in fp16 waits for the GPU; else True is returned.
+        """
         if self._scaler is None:
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
@@ -44,10 +51,10 @@ class Precision:
         if clip_norm is not None:
             self._scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        before = self._scaler.get_scale()
+        before = self._scaler.get_scale() if tell else 0.0
         self._scaler.step(optimizer)
         self._scaler.update()
-        return bool(self._scaler.get_scale() >= before)
+        return bool(self._scaler.get_scale() >= before) if tell else True
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._scaler is None else self._scaler.state_dict()

@@ -186,7 +186,8 @@ class Trainer:
     def _train_step(self, step: Step) -> torch.Tensor | None:
         """One optimizer step; returns the mean loss over this rank's samples, if it had any.
 
-        Nothing in here waits for a GPU: its queue runs on while this thread prepares the next step.
+        Nothing in here waits for a GPU, whose queue runs on while this thread prepares the next step; but in fp16 an
+        optimizer that is not fused, and a schedule that counts steps, wait to know whether the gradients overflowed.
         """
         self.optimizer.zero_grad(set_to_none=True)
         loss_sum, samples = torch.zeros((), dtype=torch.float64, device=self.world.device), 0
@@ -210,9 +211,12 @@ class Trainer:
                 loss_sum += loss.detach() * piece.samples
                 samples += piece.samples
         self._vitals.passed()
-        applied = self._precision.update(self.optimizer, self.model, self.options.clip_norm)
-        if applied and self._scheduler is not None and self.options.scheduler_per == "step":
-            self._scheduler.step()
+        scheduler = self._scheduler if self.options.scheduler_per == "step" else None
+        applied = self._precision.update(
+            self.optimizer, self.model, self.options.clip_norm, tell=scheduler is not None
+        )
+        if applied and scheduler is not None:
+            scheduler.step()
         self._state.add_loss(loss_sum, samples)
         return loss_sum / samples if samples else None
 
