@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from run_fakes import Theatre, exited, join
 
+from swarmtrain.coordinator import cold_starts
+from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
-from swarmtrain.protocol.events import GenerationFailed
+from swarmtrain.protocol.events import GenerationFailed, StartsCold
 
 
 def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage: Theatre) -> None:
@@ -167,3 +172,23 @@ def test_two_machines_of_one_name_are_told_apart(stage: Theatre) -> None:
 
     stage.play(scene)
     assert sorted(run.roll.peers) == ["pc", "pc-2"]
+
+
+def test_why_workers_start_cold_is_said_once_a_run(stage: Theatre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all ranks together, each reason once, also by a coordinator that is started again."""
+    monkeypatch.setattr(cold_starts, "GATHER", 0.0)
+    run = stage.make()
+
+    async def act(run: Run, *reasons: str) -> None:
+        agents = [join(run, stage.agent(node, slot)[0]) for slot, node in enumerate("ab")]
+        for why in reasons:
+            for rank, peer in enumerate(agents):
+                Words(run).worker(peer, {"g": 1, "rank": rank, "state": "running", "t": 1.0, "cold": why})
+            await asyncio.sleep(0.001)
+
+    asyncio.run(act(run, "it writes output", "it writes output"))
+    stage.forget()
+    run = stage.make()
+    asyncio.run(act(run, "it writes output", "it makes a file"))
+    said = [event.text for event in run.journal.all(StartsCold)]
+    assert said == ["2 of 2 ranks start cold: it writes output", "2 of 2 ranks start cold: it makes a file"]

@@ -48,7 +48,7 @@ class Share:
         self._ticket, self._settings, self._line = ticket, settings, line
         start = "cold" if task.kind == "command" else task.start
         self.spawner = Spawner(start, choices.env, line.note, line.trouble)
-        self._workers_of = partial(Workers, task, choices.env, self._worker_changed, line.note)
+        self._workers_of = partial(Workers, task, choices.env, self._worker_changed)
         self.workers = self._workers_of()
         self.segments = Segments(lambda: self.home.memory if self.home is not None else None)
         self._gpus = partial(machine.gpu_use, choices.env) if choices.gpus else tuple

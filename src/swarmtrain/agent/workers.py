@@ -35,7 +35,6 @@ class Workers:
         task: the job.
         env: what environment.shared gave: what every worker finds.
         on_change: called with a worker's state whenever it changes.
-        on_note: called with a kind and a sentence for the journal.
         generation: its number; 0 is the time before the first one, in which there are no workers.
         nodes: how many take part in it.
 
@@ -50,12 +49,11 @@ class Workers:
         task: Task,
         env: Mapping[str, str],
         on_change: Callable[[Message], None],
-        on_note: Callable[[str, str], None],
         generation: int = 0,
         nodes: int = 1,
     ) -> None:
         self._task, self._env = task, env
-        self._on_change, self._on_note = on_change, on_note
+        self._on_change = on_change
         self._life: Life | None = None
         self._error_files: dict[int, Path] = {}
         self._stack_files: dict[int, Path] = {}
@@ -210,9 +208,9 @@ class Workers:
         rank = int(fields["key"].rpartition("-r")[2])
         state = self.states[rank]
         if what == "started":
-            if fields.get("why"):
-                self._on_note("cold", f"rank {rank} starts cold: {fields['why']}")
             state |= {"state": "running", "pid": fields["pid"]}
+            if fields.get("why"):
+                state["cold"] = fields["why"]
             self._on_change(state)
         elif what == "failed":
             state["error"] = {"summary": fields["error"], "traceback": "", "time": time.monotonic()}

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from swarmtrain.coordinator import incident_log, stall
 from swarmtrain.coordinator.cause import advice
+from swarmtrain.coordinator.cold_starts import ColdStarts
 from swarmtrain.coordinator.current import SETTLE, Current
 from swarmtrain.coordinator.evidence import Evidence
 from swarmtrain.coordinator.generation import Generation
@@ -110,6 +111,7 @@ class Run:
         self._loading = False
         self._now = self.journal.clock.monotonic
         self.roll = Roll(self.journal)
+        self.cold_starts = ColdStarts(self.journal)
         again = bool(self.journal.events)
         self.current = Current(self.journal, self.roll)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):

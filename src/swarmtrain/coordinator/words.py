@@ -109,6 +109,8 @@ class Words:
         if worker is None or worker.over or state["state"] == "starting":
             return
         worker.take(state)
+        if why := state.get("cold"):
+            run.cold_starts.hear(worker.rank, len(run.current.workers), str(why))
         if not worker.over:
             run.current.worker_runs()
             run.bell.ring()

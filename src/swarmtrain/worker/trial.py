@@ -9,8 +9,9 @@ process executes Python anew, with the program from its beginning.
 That is invisible only as long as nothing that others could see has been done. So whatever the program does before it
 imports torch that leaves the process (it writes, to its output or to a file; it connects; it starts a process) ends the
 trial, too, just before it is done. A guess from the source could be wrong in both ways; this costs a cold start at
-worst, and the reason is in the journal. What is seen of a program are the audit events of Python (PEP 578) and the
-writes to its standard streams. What neither shows, such as output of the C library, is taken back.
+worst, and the reason is in the journal. What is seen of a program are the audit events of Python (PEP 578), the writes
+to its standard streams, and those functions of ``os`` of whose effects Python says nothing. What none of these shows,
+such as output of the C library, is taken back.
 
 What the program sets after it has imported torch still counts for parts of torch that it imports later (the compiler).
 By then it is too late to start anew, so a program that names such a variable is started cold as it imports torch.
@@ -26,9 +27,9 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 from swarmtrain.worker import shelf
@@ -52,17 +53,38 @@ _EFFECTS = {
     "socket.sendmsg": "sends to a socket",
     "subprocess.Popen": "starts a process",
     "pty.spawn": "starts a process",
-    "fcntl.": "locks a file",
+    "fcntl.flock": "locks a file",
+    "fcntl.lockf": "locks a file",
     "sqlite3.connect": "opens a database",
     "resource.": "sets limits",
     "signal.pthread_kill": "sends a signal",
+    "socket.sethostname": "names the machine",
     "syslog.": "writes to the system's log",
 }
 _HARMLESS = (
     *("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.listxattr", "os.getxattr"),
     *("os.putenv", "os.unsetenv", "os.chdir", "os.fchdir", "os.add_dll_directory"),
 )
+# Functions of ``os`` with effects of which no event tells (CPython 3.10 to 3.13), beside those on open files.
+_SILENT = {
+    **dict.fromkeys(("mkfifo", "mknod"), "makes a file"),
+    **dict.fromkeys(
+        ("setuid", "seteuid", "setreuid", "setresuid", "setgroups", "initgroups"), "changes its user"
+    ),
+    **dict.fromkeys(("setgid", "setegid", "setregid", "setresgid"), "changes its group"),
+    **dict.fromkeys(("setsid", "setpgid", "setpgrp", "tcsetpgrp", "login_tty"), "changes its session"),
+    **dict.fromkeys(("chroot", "unshare", "setns"), "changes what it sees of the machine"),
+    **dict.fromkeys(("sched_setparam", "sched_setscheduler", "setpriority"), "changes its priority"),
+}
+# Those that replace, close or write to the file whose number is in this place of their arguments.
+_ON_FILES = {
+    **dict.fromkeys(
+        ("close", "closerange", "write", "writev", "pwrite", "pwritev", "sendfile", "posix_fallocate"), 0
+    ),
+    **dict.fromkeys(("dup2", "splice", "copy_file_range"), 1),
+}
 _UNHEARD = "multiprocessing.shared_memory"  # what it makes has a name and stays, and no event tells of it
+_EARLY = ", and has not imported torch by then"  # it may never do so
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -103,6 +125,7 @@ class Trial:
         self._before = _State()
         self._code: CodeType | None = None
         self._shelf = shelf.Shelf(record.imports, self._compare)
+        self._wrapped: list[tuple[ModuleType, str, Any, Any]] = []
         self.on = False
 
     def begin(self) -> None:
@@ -112,7 +135,12 @@ class Trial:
             setattr(sys, f"__{name}__", getattr(sys, name))
         sys.addaudithook(self._audit)
         if (util := sys.modules.get("multiprocessing.util")) is not None:
-            self._hear_of_processes(util)
+            self._hear_of(util, "spawnv_passfds", "starts a process")
+        for module in (os, sys.modules["posix"]):
+            for name, words in _SILENT.items():
+                self._hear_of(module, name, words)
+            for name, place in _ON_FILES.items():
+                self._hear_of(module, name, "changes its output", place)
         self._shelf.hide()
         self.on = True
 
@@ -123,40 +151,62 @@ class Trial:
     def end(self) -> None:
         """The program has come to its end."""
         if self.on:
-            self.on = False
+            self._settle()
             self._shelf.put_back()
 
     def writes(self, descriptor: int) -> None:
         """Something is about to be written to a standard stream."""
         if self.on:
-            self._start_cold("it writes output before it imports torch")
+            self._start_cold(f"it writes output{_EARLY}")
 
-    def _hear_of_processes(self, util: Any) -> None:
-        """The one way to start a process of which Python itself says nothing."""
-        start = util.spawnv_passfds
+    def _settle(self) -> None:
+        """It has stood the trial."""
+        self.on = False
+        for module, name, function, told in self._wrapped:
+            if vars(module).get(name) is told:
+                setattr(module, name, function)
+        for known in _capabilities():
+            known.difference_update([told for *_, told in self._wrapped])
+        self._wrapped.clear()
 
-        @functools.wraps(start)
-        def told(*args: Any) -> Any:
-            if self.on:
-                self._start_cold("it starts a process before it imports torch")
-            return start(*args)
+    def _hear_of(self, module: ModuleType, name: str, words: str, place: int | None = None) -> None:
+        """Hear of a function before it acts, of which Python itself says nothing.
 
-        util.spawnv_passfds = told
+        Args:
+            place: of the argument that is a file's number: it matters for the standard streams alone.
+        """
+        function = vars(module).get(name)
+        if function is None:
+            return
+
+        @functools.wraps(function)
+        def told(*args: Any, **named: Any) -> Any:
+            if self.on and (place is None or _is_standard(args[place : place + 1])):
+                self._start_cold(f"it {words} ({name}){_EARLY}")
+            return function(*args, **named)
+
+        setattr(module, name, told)
+        self._wrapped.append((module, name, function, told))
+        for known in _capabilities():
+            if function in known:
+                known.add(told)
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if not self.on:
             return
         if event == "open":
             path, _, flags = args
-            if isinstance(flags, int) and flags & _WRITING and not _is_harmless(path):
-                self._start_cold(f"it opens {path!r} for writing before it imports torch")
+            # An open file that is opened once more can be written to only if that was heard before.
+            opened = isinstance(path, int) and not _is_standard([path])
+            if isinstance(flags, int) and flags & _WRITING and not opened and not _is_harmless(path):
+                self._start_cold(f"it opens {path!r} for writing{_EARLY}")
         elif event == "import":
             if args[0] == _UNHEARD:
-                self._start_cold(f"it imports {_UNHEARD} before it imports torch")
+                self._start_cold(f"it imports {_UNHEARD}{_EARLY}")
         elif event not in _HARMLESS and not (args and _is_harmless(args[0])):
             for prefix, words in _EFFECTS.items():
                 if event.startswith(prefix):
-                    self._start_cold(f"it {words} ({event}) before it imports torch")
+                    self._start_cold(f"it {words} ({event}){_EARLY}")
 
     def _compare(self, names: set[str], replaced: set[str]) -> None:
         """Compare what is about to be handed out with what a fresh interpreter would import now."""
@@ -172,7 +222,7 @@ class Trial:
         if "torch" in names:
             if self.on and (named := self._named(names)):
                 self._start_cold(f"its code names {named}, which torch reads later")
-            self.on = False
+            self._settle()
 
     def _difference(self, names: set[str], replaced: set[str]) -> str | None:
         if replaced:
@@ -205,6 +255,10 @@ class Trial:
                 with contextlib.suppress(ValueError):  # only the main thread may
                     signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
+            if not _is_standard([descriptor]):
+                with contextlib.suppress(OSError):  # that of the listing itself
+                    os.set_inheritable(descriptor, False)
         self._before.restore()
         os.execve(self._command[0], self._command, self._before.environment)
 
@@ -238,8 +292,19 @@ class _State:
 
 
 def _is_harmless(path: object) -> bool:
-    """What the import system writes for itself, what nobody reads, and a file that was opened before."""
-    return isinstance(path, int) or (isinstance(path, str) and ("__pycache__" in path or path == os.devnull))
+    """What the import system writes for itself, and what nobody reads."""
+    return isinstance(path, str) and ("__pycache__" in path or path == os.devnull)
+
+
+def _is_standard(descriptors: Sequence[object]) -> bool:
+    """Whether these are the numbers of standard streams; taken to be so if they are not told."""
+    return all(isinstance(each, int) and each < 3 for each in descriptors)
+
+
+def _capabilities() -> Iterator[set[Any]]:
+    """What ``os`` says of its functions, by which programs ask whether one of them can do something."""
+    for name in ("supports_dir_fd", "supports_effective_ids", "supports_fd", "supports_follow_symlinks"):
+        yield vars(os)[name]
 
 
 def _package(names: set[str]) -> str:
