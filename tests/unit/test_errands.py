@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import virtual_time
 from run_fakes import Theatre, join
 
 from swarmtrain.coordinator.errands import Errands
@@ -50,3 +51,30 @@ def test_an_agent_that_goes_without_a_word_is_not_waited_for_nor_blamed(
         assert "result" in str(replies) and "done" in replies[-1]
     else:
         assert replies == [{"reach": "a", "done": {}}]
+
+
+def test_a_helper_that_was_stopped_is_not_waited_for_for_ever(stage: Theatre) -> None:
+    """The run has ended, so nobody else notices its silence."""
+    run = stage.make(nodes=1)
+    replies: list[Message] = []
+
+    async def act() -> None:
+        peer, ear = stage.agent("a")
+        join(run, peer)
+        run.stop()
+        closed = asyncio.get_running_loop().call_soon
+        ear.abort = lambda: closed(peer.hang_up)  # type: ignore[method-assign,assignment,return-value]
+
+        async def ask() -> None:
+            async for reply in Errands(run).list({"node": "a", "path": "."}, cast(Any, None)):
+                replies.append(reply)
+
+        asking = asyncio.ensure_future(ask())
+        await asyncio.sleep(100.0)
+        assert not asking.done()  # slow, but its beats come
+        stage.clock.turn(16.0)
+        await asyncio.sleep(16.0)
+        assert asking.done()
+
+    virtual_time.run(act())
+    assert replies == [{"reach": "a", "done": {}}]

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.roll import SILENCE
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.errors import ClusterError, RequestError
@@ -36,7 +37,7 @@ class Errands:
         number, replies = _open(peer, {"exec": {key: request[key] for key in keys if key in request}})
         typing = asyncio.ensure_future(_relay(channel, peer, number))
         try:
-            async for reply in _replies(peer, number, replies):
+            async for reply in self._replies(peer, number, replies):
                 yield reply
         finally:
             typing.cancel()
@@ -83,7 +84,7 @@ class Errands:
         peer, place = self._run.roll.peers.get(node), self._run.place
         if peer is not None and peer.channel is not None:
             told = False
-            async for reply in _replies(peer, *_open(peer, errand)):
+            async for reply in self._replies(peer, *_open(peer, errand)):
                 if "gone" in reply and not told:
                     break
                 told = True
@@ -96,6 +97,29 @@ class Errands:
                 yield reply
         else:
             yield {"reach": node, "done": {}}
+
+    async def _replies(
+        self, peer: Peer, number: int, queue: asyncio.Queue[Message]
+    ) -> AsyncIterator[Message]:
+        """What an agent answers, to the last word; a client that goes away takes its request back.
+
+        An agent that says nothing at all any more, as one that was stopped, is given up, also when the run has ended
+        and nobody else looks.
+        """
+        try:
+            while True:
+                try:
+                    reply = await asyncio.wait_for(queue.get(), SILENCE)
+                except (TimeoutError, asyncio.TimeoutError):
+                    self._run.roll.drop_the_silent()
+                    continue
+                yield reply
+                if "done" in reply or "error" in reply:
+                    return
+                peer.post({"more": number})
+        finally:
+            peer.replies.pop(number, None)
+            peer.post({"cancel": number})
 
     def _holder(self, request: Message) -> str:
         """The node asked for; else that of rank 0."""
@@ -155,20 +179,6 @@ def _open(peer: Peer, message: Message) -> tuple[int, asyncio.Queue[Message]]:
 
 async def _one(reply: Message) -> AsyncIterator[Message]:
     yield reply
-
-
-async def _replies(peer: Peer, number: int, queue: asyncio.Queue[Message]) -> AsyncIterator[Message]:
-    """What an agent answers, to the last word; a client that goes away takes its request back."""
-    try:
-        while True:
-            reply = await queue.get()
-            yield reply
-            if "done" in reply or "error" in reply:
-                return
-            peer.post({"more": number})
-    finally:
-        peer.replies.pop(number, None)
-        peer.post({"cancel": number})
 
 
 async def _relay(channel: Channel, peer: Peer, number: int) -> None:
