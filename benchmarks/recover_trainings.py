@@ -12,7 +12,6 @@ from recover_stacks import RIVALS, stack
 from recover_stamps import Log, Stuck
 
 from swarmtrain import Client, Job
-from swarmtrain.control.follow import has_ended
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.images import ensure_torch_image
@@ -108,8 +107,8 @@ class Ours:
     def alive(self) -> None:
         with contextlib.suppress(ClusterError):
             status = self.handle.status()
-            if has_ended(status):
-                raise Stuck(f"{self.handle.id} {status['state']}: {status['reason']}")
+            if status.has_ended:
+                raise Stuck(f"{self.handle.id} {status.state}: {status.reason}")
 
     def journal(self) -> list[dict[str, Any]]:
         deadline = time.monotonic() + 30  # the coordinator may just be starting

@@ -25,6 +25,8 @@ from swarmtrain.control.chaos_run import Chaos, Report
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.requests import NoteRequest
 from swarmtrain.swarm import bundle
 from swarmtrain.wire.processes import descendants
 
@@ -64,7 +66,7 @@ def start(tmp_path: Path, home: Path) -> Start:
 
 def step(handle: RunHandle, node: str) -> int:
     """How far the training on a node is; -1 before its first step."""
-    work = handle.status().get("directories", {}).get(node, {}).get("work", "")
+    work = getattr(handle.status().directories.get(node), "work", "")
     try:
         return int(Path(work, "step").read_text() or 0)
     except (OSError, ValueError):
@@ -88,7 +90,7 @@ def state(pid: int) -> str:
 
 
 def pids(handle: RunHandle) -> dict[int, int]:
-    return {worker["rank"]: worker["pid"] for worker in handle.status()["workers"]}
+    return {worker.rank: worker.pid for worker in handle.status().workers}
 
 
 def chaos_events(handle: RunHandle) -> list[str]:
@@ -122,7 +124,7 @@ def test_a_stopped_worker_goes_on_and_so_does_the_training(start: Start) -> None
     assert seen == ["T"]
     before = step(handle, "node1")
     until(lambda: step(handle, "node1") > before)
-    assert handle.status()["state"] == "running"
+    assert handle.status().state == "running"
 
 
 def test_a_worker_goes_on_also_when_the_command_is_killed(start: Start) -> None:
@@ -176,8 +178,8 @@ def test_power_goes_and_comes_back_as_it_was(start: Start) -> None:
 def test_exactly_the_newest_snapshot_of_one_node_is_damaged(start: Start) -> None:
     handle = start()
     files = {}
-    for node, places in handle.status()["directories"].items():
-        directory = Path(places["snapshots"])
+    for node, places in handle.status().directories.items():
+        directory = Path(places.snapshots)
         directory.mkdir(exist_ok=True)
         for age, name in enumerate(("g0001-s000000009.pt", "g0001-s000000006.pt", "g0001-s000000009.json")):
             path = directory / name
@@ -296,9 +298,8 @@ def test_notes_are_of_one_kind_and_only_while_the_run_is_live(start: Start) -> N
 
     def note(kind: str) -> None:
         with handle.launcher.connect(handle.run) as link:
-            assert (
-                list(link.request(op="note", kind=kind, text="x" * 2000))[-1]["event"]["text"] == "x" * 1000
-            )
+            (reply,) = ask(link, NoteRequest(kind, "x" * 2000))
+            assert reply.event is not None and reply.event["text"] == "x" * 1000
 
     note("chaos")
     with pytest.raises(RequestError, match="no event of kind 'ended'"):
@@ -343,7 +344,7 @@ def test_a_random_plan_of_what_passes_leaves_the_training_going(start: Start) ->
     assert len([each for each in report.happenings if each.what == "undone"]) == 6
     before = step(handle, "node0")
     until(lambda: step(handle, "node0") > before)
-    assert handle.status()["state"] == "running"
+    assert handle.status().state == "running"
 
 
 def test_ctrl_c_undoes_what_lasts(start: Start) -> None:

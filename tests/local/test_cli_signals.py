@@ -42,7 +42,7 @@ def attached(ticks: int, *, ignored: bool = False) -> subprocess.Popen[bytes]:
 
 
 def states() -> list[str]:
-    return [handle.status()["state"] for handle in Client("local").runs()]
+    return [handle.status().state for handle in Client("local").runs()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -96,7 +96,7 @@ def test_a_terminal_that_is_closed_stops_its_run() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
     assert states() == ["stopped"]
     (run,) = Client("local").runs()
-    assert run.status()["reason"] == "stopped by a person"
+    assert run.status().reason == "stopped by a person"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -111,13 +111,13 @@ def test_a_client_that_ends_in_the_first_second_leaves_no_run_that_starts_for_ev
         assert process.wait(timeout=30) in (-number, 128 + number)
         handle = Client("local").get(f"tick.{run}")
         if number != signal.SIGKILL:
-            assert handle.status()["state"] == "stopped"
+            assert handle.status().state == "stopped"
             continue
         time.sleep(1.0)  # what it was just starting comes into being
         handle = Client("local").get(f"tick.{run}")
         if handle.is_live():  # all of it had been started, or its coordinator is about to notice
             handle.stop()
-        assert handle.status()["state"] in ("stopped", "failed")
+        assert handle.status().state in ("stopped", "failed")
     job = Job(script="tick.py", args=["1"], nodes=1, start="cold")
     assert Client("local").run(job).wait(timeout=60).state == "succeeded"
     assert len(list((home / "runs").iterdir())) == 3

@@ -62,8 +62,8 @@ def test_clocks_that_jump_change_nothing_of_a_run(
     (clocks / "coordinator").write_text(str(-first))
     seen = [len(ticks(handle, rank)) for rank in (0, 1)]
     until(lambda: all(len(ticks(handle, rank)) > seen[rank] + 3 for rank in (0, 1)), 30, "they write on")
-    os.kill(next(each["pid"] for each in handle.status()["workers"] if each["rank"] == 1), signal.SIGKILL)
-    until(lambda: handle.status()["generation"] == 2, 30, "the run is healed")
+    os.kill(next(each.pid for each in handle.status().workers if each.rank == 1), signal.SIGKILL)
+    until(lambda: handle.status().generation == 2, 30, "the run is healed")
     (clocks / "node0").write_text(str(-first))
     (clocks / "coordinator").write_text(str(first))
     assert handle.wait(timeout=60).state == "succeeded"
@@ -71,7 +71,7 @@ def test_clocks_that_jump_change_nothing_of_a_run(
     times = [event["t"] for event in handle.events()]
     assert times == sorted(times)
     assert began - 1.0 < times[0] and times[-1] < ended + 1.0
-    assert 0.0 <= status["lost_seconds"] < ended - began
+    assert 0.0 <= status.lost_seconds < ended - began
     lines = [line for batch in handle.logs(Selection(since=-HOUR / 2)) for line in batch]
     for rank in (0, 1):
         last = [line.text for line in lines if (line.generation, line.rank) == (2, rank)]

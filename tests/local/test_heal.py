@@ -76,9 +76,9 @@ def test_a_killed_worker_costs_steps_and_seconds_that_are_told_and_nothing_else(
     assert at >= 33 and at - 10 <= origin <= at
     assert 0 < seconds < 10
     status = handle.status()
-    assert (status["restarts"], status["lost_steps"]) == (1, at - origin)
-    assert status["lost_seconds"] == pytest.approx(seconds, abs=0.06)
-    assert status["healing"] is None
+    assert (status.restarts, status.lost_steps) == (1, at - origin)
+    assert status.lost_seconds == pytest.approx(seconds, abs=0.06)
+    assert status.healing is None
     assert origins(handle) == {2: (1, origin)}
     check_whole(home, handle)
 
@@ -107,7 +107,7 @@ def test_a_killed_coordinator_is_started_again_and_the_training_does_not_notice(
     until(lambda: [worker_of(handle, rank) for rank in (0, 1)] == pids, what="the same workers")
     assert handle.wait(timeout=60).state == "succeeded", story(handle)
     status = handle.status()
-    assert (status["generation"], status["restarts"], status["lost_seconds"]) == (1, 0, 0)
+    assert (status.generation, status.restarts, status.lost_seconds) == (1, 0, 0)
     assert weights(handle) == undisturbed()[0]
     assert len([line for line in lines(handle) if line.text.startswith("step ")]) == 2 * STEPS
     check_whole(home, handle)
@@ -126,10 +126,10 @@ def test_a_node_whose_disk_fails_is_done_without_and_takes_part_again_when_it_is
     until(lambda: events(handle, "warning"), what="a warning")
     assert "node1" in events(handle, "warning")[-1]["text"]
     reach(handle, step_of(handle) + 20)
-    assert len(handle.status()["workers"]) == 1
+    assert len(handle.status().workers) == 1
     directory.unlink()
     (tmp_path / "aside").rename(directory)
-    until(lambda: len(handle.status()["workers"]) == 2, 60, "two nodes again")
+    until(lambda: len(handle.status().workers) == 2, 60, "two nodes again")
     assert handle.wait(timeout=120).state == "succeeded", story(handle)
     check_whole(home, handle)
 
@@ -171,11 +171,12 @@ def test_an_error_that_comes_again_at_the_same_step_ends_the_run_with_its_traceb
     assert result.reason.startswith(
         "rank 1 on node1: ValueError: planted (it failed at step 39 2 times in a row"
     )
-    cause = handle.status()["cause"]
-    assert (cause["kind"], cause["rank"]) == ("exception", 1)
-    assert cause["traceback"].startswith("Traceback (most recent call last):")
-    assert 'raise ValueError("planted")' in cause["traceback"]
-    assert cause["traceback"].rstrip().endswith("ValueError: planted")
+    cause = handle.status().cause
+    assert cause is not None
+    assert (cause.kind, cause.rank) == ("exception", 1)
+    assert cause.traceback.startswith("Traceback (most recent call last):")
+    assert 'raise ValueError("planted")' in cause.traceback
+    assert cause.traceback.rstrip().endswith("ValueError: planted")
 
 
 def test_an_error_that_does_not_come_again_is_survived(
@@ -194,7 +195,7 @@ def test_never_is_one_attempt(tmp_path: Path) -> None:
     os.kill(worker_of(handle, 0), signal.SIGKILL)
     result = handle.wait(timeout=60)
     assert (result.state, result.reason) == ("failed", "rank 0 on node0: killed by SIGKILL")
-    assert handle.status()["generation"] == 1
+    assert handle.status().generation == 1
 
 
 @pytest.mark.parametrize("nodes", [pytest.param("1..3", marks=pytest.mark.long), "2..3"])
@@ -203,23 +204,23 @@ def test_a_run_with_fewer_nodes_goes_on_at_once_and_grows_again(
 ) -> None:
     handle = start(tmp_path, nodes=nodes, random=False, pauses={"2": 0.4})  # time for a node to start
     reach(handle, 20)
-    assert handle.status()["world_size"] == 3
+    assert handle.status().world_size == 3
     power = place_of(handle).inflict(Fault("power-off", "node1"), "node1", handle.status())
-    until(lambda: handle.status()["world_size"] == 2, what="going on with two nodes")
+    until(lambda: handle.status().world_size == 2, what="going on with two nodes")
     until(lambda: events(handle, "recovered"), what="a recovery")
     shrunk = step_of(handle)
     assert float(events(handle, "recovered")[0]["seconds"]) < 10
     reach(handle, shrunk + 10)
     assert power is not None
     power()
-    until(lambda: handle.status()["world_size"] == 3, what="going on with three nodes")
+    until(lambda: handle.status().world_size == 3, what="going on with three nodes")
     assert handle.wait(timeout=60).state == "succeeded", story(handle)
     lost, grown = events(handle, "recovered")
     assert str(lost["text"]).startswith("node1 was lost with rank 1: ")
     assert "; continued on 2 nodes from step " in lost["text"]
     assert grown["planned"] and grown["at_step"] == grown["from_step"], grown["text"]
     assert "node1 has joined" in grown["text"] and "; continued on 3 nodes from step " in grown["text"]
-    assert handle.status()["restarts"] == 1
+    assert handle.status().restarts == 1
     sound = account(home, handle)
     sound.check(SAMPLES)
     assert sound.losses() == pytest.approx(undisturbed(nodes=3, random=False)[1], rel=2e-3, abs=2e-4)
@@ -233,11 +234,11 @@ def test_a_stopped_run_saves_its_last_step_and_resume_goes_on_there(
     reach(first, 33)
     first.stop()
     status = first.status()
-    assert (status["state"], status["reason"]) == ("stopped", "stopped by a person")
-    assert status["step"] == status["snapshot"]["step"] < STEPS
+    assert (status.state, status.reason) == ("stopped", "stopped by a person")
+    assert status.snapshot is not None and status.step == status.snapshot.step < STEPS
     second = start(tmp_path, resume=True)
     assert second.wait(timeout=60).state == "succeeded", story(second)
-    assert origins(second) == {1: (1, status["step"])}
+    assert origins(second) == {1: (1, status.step)}
     assert weights(second) == undisturbed()[0]
     entries = [line.text for handle in (first, second) for line in lines(handle) if line.rank == 1]
     assert [text for text in entries if text.startswith("step ")] == [
@@ -257,7 +258,7 @@ def test_a_node_that_is_told_to_leave_costs_no_step(
     assert left["at_step"] == left["from_step"]
     assert all(each["planned"] for each in back)
     status = handle.status()
-    assert (status["restarts"], status["lost_steps"]) == (0, 0)
+    assert (status.restarts, status.lost_steps) == (0, 0)
     sound = account(home, handle)
     sound.check(SAMPLES)
     assert sound.losses() == pytest.approx(undisturbed(nodes=3, random=False)[1], rel=2e-3, abs=2e-4)

@@ -69,10 +69,10 @@ def run(script: Path, directory: Path, arguments: str | None = None) -> str:
     handle = Client("local").get(name)
     status, events = handle.status(), list(handle.events())
     wrong = []
-    if done.returncode != 0 or status["state"] != "succeeded":
-        wrong.append(f"exit code {done.returncode}, {status['state']}: {status['reason']}")
-    if status["generation"] != 1 or status["restarts"]:
-        wrong.append(f"generation {status['generation']}, {status['restarts']} restarts")
+    if done.returncode != 0 or status.state != "succeeded":
+        wrong.append(f"exit code {done.returncode}, {status.state}: {status.reason}")
+    if status.generation != 1 or status.restarts:
+        wrong.append(f"generation {status.generation}, {status.restarts} restarts")
     ended = sum(text == "healthy" for piece in handle.logs() for *_, text in piece)
     if ended != int(header["nodes"]) * int(header["workers"]):
         wrong.append(f"{ended} ranks have come to their last word")

@@ -33,15 +33,15 @@ def trains(handle: RunHandle, generation: int) -> None:
 
     def holds() -> bool:
         status = handle.status()
-        states = [worker["state"] for worker in status["workers"]]
-        return status["generation"] == generation and states == ["running"] * 2
+        states = [worker.state for worker in status.workers]
+        return status.generation == generation and states == ["running"] * 2
 
     until(holds, 60, f"generation {generation}")
 
 
 def processes(handle: RunHandle, node: str) -> dict[str, int]:
     """The helper processes of a node by what they are, from the worker upwards."""
-    worker = next(worker["pid"] for worker in handle.status()["workers"] if worker["node"] == node)
+    worker = next(worker.pid for worker in handle.status().workers if worker.node == node)
     found = {}
     for name in ("spawner", "guard", "agent", "keeper"):
         worker = found[name] = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
@@ -60,7 +60,7 @@ def test_whatever_helper_of_a_node_is_killed_the_run_goes_on(tmp_path: Path) -> 
         trains(handle, generation)
     (tmp_path / "finish").touch()
     result = handle.wait(timeout=60)
-    assert (result.state, handle.status()["generation"]) == ("succeeded", 4)
+    assert (result.state, handle.status().generation) == ("succeeded", 4)
     texts = [event["text"] for event in handle.events() if event["kind"] in ("failure", "spawner")]
     assert any(
         "the process that starts the workers was killed by SIGKILL; it is started again" in t for t in texts
@@ -84,7 +84,7 @@ def test_a_keeper_that_is_killed_takes_nothing_healthy_along(tmp_path: Path) -> 
     trains(handle, 1)
     (tmp_path / "finish").touch()
     result = handle.wait(timeout=60)
-    assert (result.state, handle.status()["restarts"]) == ("succeeded", 0)
+    assert (result.state, handle.status().restarts) == ("succeeded", 0)
 
 
 def test_what_outlived_its_keeper_is_ended_with_the_run(tmp_path: Path) -> None:

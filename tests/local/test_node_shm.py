@@ -93,17 +93,17 @@ def test_what_was_made_by_processes_that_were_killed_goes_too(
 ) -> None:
     handle = start(tmp_path, theirs, 60.0)
     until(lambda: len(list(home.glob("data/*/node*/work/ready-1"))) == 2)
-    worker = handle.status()["workers"][0]["pid"]
+    worker = handle.status().workers[0].pid
     if victim == "everything":
         handle.kill()
     elif victim == "agent":
         for _ in range(3):
             worker = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(worker, signal.SIGKILL)
-        until(lambda: handle.status()["generation"] == 2)
+        until(lambda: handle.status().generation == 2)
         handle.stop()
     else:
         os.kill(worker, signal.SIGKILL)
-        until(lambda: handle.status()["generation"] == 2)
+        until(lambda: handle.status().generation == 2)
         handle.stop()
     until(lambda: left(theirs) == {"theirs"}, 15)

@@ -51,7 +51,7 @@ def test_what_leads_a_run_leaves_the_processors_to_its_workers(home: Path, tmp_p
         handle = _its_run()
         reach(handle, 20)
         time.sleep(1.0)
-        workers = {each["pid"] for each in handle.status()["workers"]}
+        workers = {each.pid for each in handle.status().workers}
         leading = {client.pid}
         for root in LocalLauncher().roots(handle.run).values():
             leading |= {root, *descendants(root)} - workers

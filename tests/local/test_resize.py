@@ -58,7 +58,7 @@ def start(tmp_path: Path, home: Path) -> Start:
         env = {"HURRY": str(tmp_path / "hurry")}
         job = Job(name="grow", script="train.py", nodes=nodes, workers_per_node=1, stop_grace="2s", env=env)
         handle = Client(on="local").run(job)
-        until(lambda: (handle.status()["step"] or 0) > 2)
+        until(lambda: (handle.status().step or 0) > 2)
         return handle
 
     return started
@@ -70,7 +70,7 @@ def agents(handle: RunHandle) -> list[str]:
 
 
 def ranks(handle: RunHandle) -> dict[int, str]:
-    return {worker["rank"]: worker["node"] for worker in handle.status()["workers"]}
+    return {worker.rank: worker.node for worker in handle.status().workers}
 
 
 def test_a_run_shrinks_and_grows_without_losing_or_repeating_a_sample(start: Start, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_run_shrinks_and_grows_without_losing_or_repeating_a_sample(start: Sta
     (tmp_path / "hurry").touch()
     result = handle.wait(timeout=90)
     assert (result.state, result.step) == ("succeeded", 100)
-    assert (result.status["restarts"], result.status["lost_steps"]) == (0, 0)
+    assert (result.status.restarts, result.status.lost_steps) == (0, 0)
     used = [int(line) for path in tmp_path.rglob("used") for line in path.read_text().split()]
     assert sorted(used) == list(range(2000))
 
@@ -95,7 +95,7 @@ def test_a_script_that_cannot_pause_is_left_alone(start: Start) -> None:
     handle.resize(1, tell=told.append)
     assert told[-1].startswith("its script cannot save and pause, so nothing is changed now")
     assert agents(handle) == ["node0", "node1"]
-    assert handle.status()["generation"] == 1
+    assert handle.status().generation == 1
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,8 @@ def test_mistakes_change_nothing(start: Start, nodes: int | list[str], why: str)
     handle = start(PLAIN, nodes)
     with pytest.raises(RequestError, match=why):
         handle.resize(1)
-    assert handle.status()["nodes"]["wanted"] is None
+    nodes = handle.status().nodes
+    assert nodes is not None and nodes.wanted is None
     handle.stop()
     with pytest.raises(ClusterError, match=r"grow\.1 has ended"):
         handle.resize(2)

@@ -41,7 +41,7 @@ def test_a_run_is_over_for_all_but_a_client_that_was_stopped_and_that_costs_noth
         finally:
             client.kill()
     until(lambda: not processes_of(tmp_path), 15, "the coordinator goes with its client")
-    assert handle.status()["state"] == "succeeded"
+    assert handle.status().state == "succeeded"
     assert not Client("local").get("rest").run.live and Client("local").get("rest").run.rests
 
 

@@ -71,6 +71,6 @@ def test_a_run_answers_at_every_moment_of_its_end(home: Path, tmp_path: Path) ->
     ended = 0.0
     while not ended or time.monotonic() - ended < 3.0:
         status = handle.status()
-        if not ended and status["state"] == "succeeded":
+        if not ended and status.state == "succeeded":
             ended = time.monotonic()
     assert [event["kind"] for event in handle.events()][-1] == "ended"

@@ -89,8 +89,9 @@ def test_a_rank_that_runs_out_of_data_is_named_and_not_tried_a_third_time(tmp_pa
         "rank 1 on node1: ended with 0 after 12 steps while the others went on (it failed at step 12 2 times"
     ), story(handle)
     status = handle.status()
-    assert (status["generation"], status["cause"]["rank"]) == (2, 1), story(handle)
-    assert [other["rank"] for other in status["cause"]["others"]] == [0]
+    assert status.cause is not None
+    assert (status.generation, status.cause.rank) == (2, 1), story(handle)
+    assert [other.rank for other in status.cause.others] == [0]
 
 
 def test_the_words_of_an_exit_are_the_reason_of_the_run(tmp_path: Path) -> None:
@@ -122,6 +123,6 @@ def test_processes_that_do_not_end_when_their_scripts_have_are_stopped_and_nothi
 ) -> None:
     handle = start(tmp_path, NEVER_ENDS, restart={"hang_timeout": 3.0})
     assert handle.wait(timeout=60).state == "succeeded", story(handle)
-    assert handle.status()["generation"] == 1
+    assert handle.status().generation == 1
     assert [line.text for line in lines(handle)].count("trained") == 2
     assert events(handle, "stopping")[0]["text"].endswith("and not all of their processes end"), story(handle)

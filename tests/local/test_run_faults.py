@@ -18,6 +18,7 @@ from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
 from swarmtrain.launchers.local.processes import Process, ProcessTable
+from swarmtrain.protocol.status import Status
 from swarmtrain.wire.processes import descendants
 
 PLANTED = """
@@ -76,19 +77,19 @@ def start(directory: Path, text: str, *args: str, **job: object) -> RunHandle:
     return Client(on="local").run(Job(script="train.py", args=args, **settings))  # type: ignore[arg-type]
 
 
-def reach(handle: RunHandle, state: str, seconds: float = 90) -> dict[str, object]:
+def reach(handle: RunHandle, state: str, seconds: float = 90) -> Status:
     limit = time.monotonic() + seconds
     while True:
         status = handle.status()
-        if status["state"] == state and all(worker["pid"] for worker in status["workers"]):
-            return dict(status)
-        assert status["state"] in ("starting", state), status["reason"]
-        assert time.monotonic() < limit, f"still {status['state']}"
+        if status.state == state and all(worker.pid for worker in status.workers):
+            return status
+        assert status.state in ("starting", state), status.reason
+        assert time.monotonic() < limit, f"still {status.state}"
         time.sleep(0.05)
 
 
-def workers(status: dict[str, object]) -> list[int]:
-    return [worker["pid"] for worker in status["workers"]]  # type: ignore[attr-defined]
+def workers(status: Status) -> list[int]:
+    return [worker.pid for worker in status.workers if worker.pid is not None]
 
 
 @pytest.mark.parametrize(
@@ -107,26 +108,27 @@ def test_a_failing_rank_stops_the_run_with_its_cause_first(
     handle = start(tmp_path, PLANTED, how, start=start_as)
     result = handle.wait(timeout=120)
     assert (result.state, result.reason) == ("failed", reason)
-    cause = handle.status()["cause"]
-    assert cause["rank"] == 1
+    cause = handle.status().cause
+    assert cause is not None
+    assert cause.rank == 1
     if how == "raise":
-        assert cause["traceback"].startswith("Traceback (most recent call last):")
-        assert "swarmtrain/" not in cause["traceback"]
-        assert 'raise ValueError("planted in rank 1")' in cause["traceback"]
+        assert cause.traceback.startswith("Traceback (most recent call last):")
+        assert "swarmtrain/" not in cause.traceback
+        assert 'raise ValueError("planted in rank 1")' in cause.traceback
 
 
 def test_record_of_torch_is_honoured(tmp_path: Path) -> None:
     handle = start(tmp_path, RECORDED)
     result = handle.wait(timeout=120)
     assert result.reason == "rank 0 on node0: KeyError: 'recorded'"
-    assert "in main" in handle.status()["cause"]["traceback"]
+    assert (cause := handle.status().cause) is not None and "in main" in cause.traceback
 
 
 def test_a_script_that_cannot_be_imported_shows_its_own_traceback(tmp_path: Path) -> None:
     handle = start(tmp_path, "import not_there_at_all\n")
     result = handle.wait(timeout=120)
     assert "ModuleNotFoundError: No module named 'not_there_at_all'" in result.reason
-    assert "train.py" in handle.status()["cause"]["traceback"]
+    assert (cause := handle.status().cause) is not None and "train.py" in cause.traceback
 
 
 def test_a_killed_worker_ends_the_run_within_seconds(tmp_path: Path) -> None:
@@ -222,8 +224,8 @@ def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path:
         os.kill(pid, signal.SIGKILL)
     time.sleep(0.2)
     status = handle.status()
-    assert status["state"] == "failed"
-    assert "coordinator was killed" in status["reason"]
+    assert status.state == "failed"
+    assert "coordinator was killed" in status.reason
     assert [event["kind"] for event in handle.events()][:1] == ["submitted"]
     handle.kill()
 
@@ -233,7 +235,7 @@ def test_what_a_run_leaves_stays_readable_until_it_is_removed(tmp_path: Path, ho
     assert handle.wait(timeout=60).state == "succeeded"
     until(lambda: not any("coordinator" in line for line in processes_of(tmp_path)), 15)
     assert [text for batch in handle.logs() for *_, text in batch] == ["hello", "hello"]
-    assert handle.status()["state"] == "succeeded"
+    assert handle.status().state == "succeeded"
     assert [event["kind"] for event in handle.events()][-1] == "ended"
     fetched = handle.fetch("made.txt", to=tmp_path / "fetched.txt")
     assert fetched.path.read_text() == "content"

@@ -132,5 +132,5 @@ def handle_has_output(home: Path) -> bool:
 
 
 def _pid_of(handle: object, rank: int) -> int | None:
-    workers = handle.status()["workers"]  # type: ignore[attr-defined]
-    return next((w["pid"] for w in workers if w["rank"] == rank and w["state"] == "running"), None)
+    workers = handle.status().workers  # type: ignore[attr-defined]
+    return next((w.pid for w in workers if w.rank == rank and w.state == "running"), None)

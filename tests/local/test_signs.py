@@ -127,7 +127,7 @@ def test_a_rank_that_tests_while_the_others_wait_is_told_of_and_left_alone(
     handle = Client(on="local").run(Job(script="train.py", nodes=2, env={"OMP_NUM_THREADS": "1"}))
     assert handle.wait(timeout=120).state == "succeeded", story(handle)
     status = handle.status()
-    assert (status["generation"], status["restarts"]) == (1, 0)
+    assert (status.generation, status.restarts) == (1, 0)
     (told,) = events(handle, "stall")
     line = 1 + LONG_TEST.splitlines().index("    time.sleep(0.5)")
     assert re.fullmatch(

@@ -254,12 +254,13 @@ def test_a_number_that_rm_has_freed_loses_nothing(tmp_path: Path, home: Path) ->
 
     run(40)
     second, status = run(100, dies=75)
-    assert (status["resumed"]["step"], status["generation"]) == (70, 2)
+    assert status.resumed is not None and (status.resumed.step, status.generation) == (70, 2)
     second.remove()
     _, status = run(200)
-    assert status["resumed"]["step"] == 100
-    assert Path(status["snapshot"]["path"]).is_file() and status["snapshot"]["step"] == 200
+    assert status.resumed is not None and status.resumed.step == 100
+    assert status.snapshot is not None and status.snapshot.step == 200
+    assert Path(status.snapshot.path or "").is_file()
     handle, status = run(210)
-    assert status["resumed"]["step"] == 200
+    assert status.resumed is not None and status.resumed.step == 200
     assert handle.snapshots.listing().snapshots[0].step == 210
     assert handle.snapshots.verify().damaged == []

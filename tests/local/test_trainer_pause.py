@@ -160,4 +160,4 @@ def test_what_a_script_does_after_its_training_is_no_hang(tmp_path: Path, home: 
     job = Submitted(name="after", script="train.py", nodes=2, restart={"hang_timeout": 2.0})
     handle = Client(on="local").run(job)
     assert handle.wait(timeout=60).state == "succeeded"
-    assert handle.status()["restarts"] == 0
+    assert handle.status().restarts == 0

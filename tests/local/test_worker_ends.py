@@ -275,6 +275,6 @@ def test_a_worker_says_that_its_script_has_left_its_last_line(
     agent.wait(worker)
     assert pulse.ended == ended
     said = read_error(tmp_path / "error")
-    assert (said or {}).get("summary") == {"no data": "no data", "Value": "ValueError: "}.get(
+    assert (said and said.summary) == {"no data": "no data", "Value": "ValueError: "}.get(
         next((words for words in ("no data", "Value") if words in text), "")
     )

@@ -15,7 +15,7 @@ from typing import Any
 from waiting import until
 
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.logs import Line
+from swarmtrain.protocol.replies import Line
 
 SCRIPT = Path(__file__).with_name("healed_script.py")
 _BOOK = re.compile(r"book-g(\d+)-r(\d+)")
@@ -27,7 +27,7 @@ Books = Mapping[str, str]  # the books' text by node and name: "node0/book-g1-r0
 def step_of(handle: RunHandle, seconds: float = 60) -> int:
     """How many steps a run has made, by its coordinator, which may be about to start again."""
     found: list[int] = []
-    until(lambda: found.append(handle.status().get("step") or 0) or found, seconds, "an answer")
+    until(lambda: found.append(handle.status().step or 0) or found, seconds, "an answer")
     return found[-1]
 
 
@@ -36,8 +36,8 @@ def reach(handle: RunHandle, step: int, seconds: float = 60) -> None:
 
     def is_there() -> bool:
         status = handle.status()
-        assert status["state"] in ("starting", "running", "stopping"), status["reason"]
-        return (status.get("step") or 0) >= step
+        assert status.state in ("starting", "running", "stopping"), status.reason
+        return (status.step or 0) >= step
 
     until(is_there, seconds, f"step {step} of {handle.id}")
 
@@ -54,8 +54,8 @@ def story(handle: RunHandle) -> str:
 def weights(handle: RunHandle) -> str:
     """The hash of the weights that all ranks ended with."""
     status = handle.status()
-    assert status["state"] == "succeeded", f"{status['reason']}\n{story(handle)}"
-    (digest,) = set(status["weights"].values())
+    assert status.state == "succeeded", f"{status.reason}\n{story(handle)}"
+    (digest,) = set((status.weights or {}).values())
     return str(digest)
 
 

@@ -61,4 +61,6 @@ def _child(pid: int) -> int:
 
 
 def worker_of(handle: RunHandle, rank: int) -> int:
-    return next(each["pid"] for each in handle.status()["workers"] if each["rank"] == rank)
+    pid = next(each.pid for each in handle.status().workers if each.rank == rank)
+    assert pid is not None, f"rank {rank} does not run"
+    return pid

@@ -18,6 +18,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "home"
     for handle in Client("local").runs():
-        if handle.status()["state"] not in ("succeeded", "failed", "stopped"):
+        if handle.status().state not in ("succeeded", "failed", "stopped"):
             handle.kill()
     check_nothing_left(tmp_path, tmp_path / "home")

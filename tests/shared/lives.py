@@ -27,7 +27,6 @@ from waiting import until
 
 from swarmtrain import Client
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.result import ENDED
 from swarmtrain.control.retention import complete
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.launchers.local import LocalLauncher
@@ -159,7 +158,7 @@ class Job:
         if draw.random() < 0.3:
             self._tell(f"stop {handle.id}")
             handle.stop()
-            assert handle.status()["state"] in ("stopped", "succeeded"), story(handle)
+            assert handle.status().state in ("stopped", "succeeded"), story(handle)
         else:
             result = handle.wait(2 * self.place.patience)
             assert result.state == "succeeded", f"{result.reason}\n{story(handle)}"
@@ -225,13 +224,11 @@ class Job:
     def _has_come_to(self, handle: RunHandle, step: int) -> bool:
         """Whether it has made so many steps, or all: a short life may be over before it is looked at."""
         status = handle.status()
-        assert status["state"] not in ENDED or status["state"] == "succeeded", (
-            f"{status['reason']}\n{story(handle)}"
-        )
-        return status["state"] == "succeeded" or (status.get("step") or 0) >= step
+        assert not status.has_ended or status.state == "succeeded", f"{status.reason}\n{story(handle)}"
+        return status.state == "succeeded" or (status.step or 0) >= step
 
     def _break(self, handle: RunHandle, what: str) -> None:
-        self._tell(f"{what} of {handle.id} at step {handle.status().get('step')}")
+        self._tell(f"{what} of {handle.id} at step {handle.status().step}")
         try:
             self.place.breaks[what](handle)
         except (ProcessLookupError, KeyError, ValueError, StopIteration, SwarmtrainError) as error:
@@ -246,7 +243,7 @@ class Job:
         newest = max(found.snapshots, key=lambda each: each.key)
         assert newest.step == max(each.step for each in found.snapshots), found
         assert newest.step >= self.steps, f"{newest.step} of {self.steps} steps\n{story(handle)}"
-        if status["state"] == "succeeded":
+        if status.state == "succeeded":
             assert newest.step == goal, f"{newest.step} of {goal} steps\n{story(handle)}"
         self.steps = newest.step
         self.place.check_output(handle)

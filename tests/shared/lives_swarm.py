@@ -49,7 +49,7 @@ class OnALab:
 
 
 def _node_of(handle: RunHandle, rank: int) -> str:
-    return next(each["node"] for each in handle.status()["workers"] if each["rank"] == rank)
+    return next(each.node for each in handle.status().workers if each.rank == rank)
 
 
 def everything(lab: Lab) -> set[str]:

@@ -40,12 +40,13 @@ def test_digits_train_on_three_nodes_to_97_percent_with_equal_weights(
     try:
         assert handle.wait(timeout=300).state == "succeeded"
         status = handle.status()
-        assert {worker["node"] for worker in status["workers"]} == {"lab-1", "lab-2", "lab-3"}
-        assert status["eval"]["accuracy"] >= 0.97
-        assert len(set(status["weights"].values())) == 1
-        assert sorted(status["weights"]) in ([0, 1, 2], ["0", "1", "2"])
-        fetched = handle.fetch(status["snapshot"]["path"], to=tmp_path / "snapshot.pt")
-        assert fetched.bytes == status["snapshot"]["bytes"]
+        assert {worker.node for worker in status.workers} == {"lab-1", "lab-2", "lab-3"}
+        assert (status.eval or {})["accuracy"] >= 0.97
+        assert len(set((status.weights or {}).values())) == 1
+        assert sorted(status.weights or ()) == [0, 1, 2]
+        assert status.snapshot is not None and status.snapshot.path is not None
+        fetched = handle.fetch(status.snapshot.path, to=tmp_path / "snapshot.pt")
+        assert fetched.bytes == status.snapshot.bytes
     finally:
         handle.remove(force=True)
 

@@ -82,7 +82,7 @@ def recovered(handle: RunHandle, seconds: float, times: int = 1) -> list[dict[st
 
 
 def world(handle: RunHandle) -> int:
-    return int(handle.status()["world_size"])
+    return int(handle.status().world_size)
 
 
 @pytest.mark.long
@@ -125,7 +125,7 @@ def test_a_frozen_node_is_left_behind_and_takes_part_again_when_it_has_thawed(
     machines: Lab, begin: Start, undisturbed: Callable[..., tuple[str, list[float]]]
 ) -> None:
     handle = begin("frozen", **ELASTIC)
-    ranks = {each["node"]: each["rank"] for each in handle.status()["workers"]}
+    ranks = {each.node: each.rank for each in handle.status().workers}
     machines.node(3).pause()
     try:
         (lost,) = recovered(handle, 30)
@@ -146,11 +146,11 @@ def test_a_training_does_not_need_the_coordinators_machine(
     machines.node(1).kill()
     time.sleep(20)
     machines.node(1).start()
-    until(lambda: handle.status()["state"] in ("running", "succeeded"), 120, "an answer")
+    until(lambda: handle.status().state in ("running", "succeeded"), 120, "an answer")
     expected, losses = undisturbed(2, True)
     check_whole(machines, handle, losses)
     status = handle.status()
-    assert (status["generation"], status["restarts"], status["lost_seconds"]) == (1, 0, 0), story(handle)
+    assert (status.generation, status.restarts, status.lost_seconds) == (1, 0, 0), story(handle)
     assert weights(handle) == expected
 
 
@@ -169,4 +169,4 @@ def test_a_drained_node_saves_its_work_and_comes_back(
     until(lambda: world(handle) == 3, 120, "growing again")
     check_whole(machines, handle, undisturbed()[1])
     status = handle.status()
-    assert (status["restarts"], status["lost_steps"]) == (0, 0), story(handle)
+    assert (status.restarts, status.lost_steps) == (0, 0), story(handle)

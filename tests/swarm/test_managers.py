@@ -78,7 +78,7 @@ def test_another_manager_reaches_the_run_through_a_relay(
         assert handle.wait(timeout=120).state == "succeeded"
         speak_to(2, three_managers, monkeypatch)
         there = Client(on="swarm").get("relay")
-        assert there.status()["state"] == "succeeded"
+        assert there.status().state == "succeeded"
         lines = sorted(text for batch in there.logs() for *_, text in batch)
         assert lines == [f"hello from {rank}" for rank in range(3)]
     finally:
@@ -91,7 +91,7 @@ def trains(handle: RunHandle, nodes: int, beyond: int) -> bool:
         status = handle.status()
     except ClusterError:
         return False
-    return bool(status["world_size"] == nodes and (status["step"] or 0) > beyond)
+    return bool(status.world_size == nodes and (status.step or 0) > beyond)
 
 
 def moves(handle: RunHandle, node: str) -> bool:
@@ -128,10 +128,10 @@ def test_a_run_goes_on_when_its_coordinator_is_moved_off_a_dead_machine(
         assert any(text.startswith("lab-1 was lost with rank") and "continued on 2" in text for text in texts)
         three_managers.node("lab-1").start()
         until(lambda: trains(handle, 3, 50), 120, "three nodes train again")
-        assert handle.status()["coordinator"] == "lab-2"
-        generations = handle.status()["generation"]
+        assert handle.status().coordinator == "lab-2"
+        generations = handle.status().generation
         time.sleep(5)
-        assert handle.status()["generation"] == generations, "the old coordinator took part again"
+        assert handle.status().generation == generations, "the old coordinator took part again"
 
         # A second time, back to where it was: agents know who is the newest.
         three_managers.node("lab-2").kill()
@@ -143,7 +143,7 @@ def test_a_run_goes_on_when_its_coordinator_is_moved_off_a_dead_machine(
         assert sum(text.startswith("the coordinator was moved to ") for text in again) == 2
         three_managers.node("lab-2").start()
         until(lambda: trains(handle, 3, 50), 120, "three nodes train again")
-        assert handle.status()["coordinator"] == "lab-1"
+        assert handle.status().coordinator == "lab-1"
     finally:
         three_managers.up()  # a machine that is down, or a Swarm without a leader, lets nothing be removed
         with suppress(ClusterError):

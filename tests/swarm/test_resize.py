@@ -49,7 +49,7 @@ def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
     handle = Client(on="swarm").run(job)
     try:
         limit = time.monotonic() + 120
-        while (handle.status()["step"] or 0) < 3:
+        while (handle.status().step or 0) < 3:
             assert time.monotonic() < limit, [event["text"] for event in handle.events()]
             time.sleep(0.5)
         told: list[str] = []
@@ -62,7 +62,7 @@ def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
             until(partial(train, handle, nodes), 90, f"{nodes} nodes to train")
         handle.stop()
         status = handle.status()
-        assert (status["restarts"], status["lost_steps"]) == (0, 0), told
+        assert (status.restarts, status.lost_steps) == (0, 0), told
 
         found = handle.snapshots.verify()  # the agents have gone: helpers serve the files
         assert (found.damaged, found.silent) == ([], {})
@@ -77,7 +77,7 @@ def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
 def train(handle: RunHandle, nodes: int) -> bool:
     """Whether so many nodes have made a step together."""
     status = handle.status()
-    return bool(status["world_size"] == nodes and status["healing"] is None)
+    return bool(status.world_size == nodes and status.healing is None)
 
 
 def agents(run: Run) -> int | None:

@@ -94,15 +94,13 @@ def test_a_coordinator_goes_some_time_after_the_end_and_comes_back_to_be_asked(
         said: list[str] = []
         again = Client(on, say=said.append).get("rest")
         assert not again.is_live() and said == []  # the launcher knows that
-        assert again.status()["state"] == "succeeded"
+        assert again.status().state == "succeeded"
         assert said == [
             "rest.1 has ended, and its coordinator has gone since: it is started again to be asked"
         ]
         assert sorted(line.text for lines in again.logs() for line in lines) == ["hello"] * 3
         assert [event["kind"] for event in again.events()][-1] == "ended"
-        assert (
-            again.fetch("out.txt", tmp_path / "out.txt", node=again.status()["members"][1]["node"]).bytes == 4
-        )
+        assert again.fetch("out.txt", tmp_path / "out.txt", node=again.status().members[1].node).bytes == 4
         assert len(said) == 1, "it stays while it is asked"
         until(lambda: Client(on).get("rest").run.rests, 60, "it is let go again")
     finally:

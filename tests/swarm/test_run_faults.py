@@ -93,7 +93,7 @@ def test_commands_and_files_reach_every_node_also_after_the_end(
 ) -> None:
     handle = start("reach", STEPPING.replace("HUNGRY", "False"))
     wait_for(handle, "started")
-    ranks = {worker["rank"]: worker["node"] for worker in handle.status()["workers"]}
+    ranks = {worker.rank: worker.node for worker in handle.status().workers}
     assert sorted(ranks.values()) == ["lab-1", "lab-2", "lab-3"]
     assert handle.exec(["sh", "-c", "exit 7"], node="lab-3") == 7
     for rank, node in ranks.items():
@@ -165,8 +165,8 @@ def test_a_run_that_was_refused_leaves_its_record_and_nothing_else(
         assert objects_of(lab, "absent-1") == ["config absent-1_record"]
         until(lambda: not left_on_nodes(lab, "absent"), what="the nodes being clean")
         kept = Client(on="swarm").get("absent")
-        assert (kept.is_live(), kept.status()["state"]) == (False, "failed")
-        assert "lab-3 has no image" in kept.status()["reason"]
+        assert (kept.is_live(), kept.status().state) == (False, "failed")
+        assert "lab-3 has no image" in kept.status().reason
         kept.remove()
         assert objects_of(lab, "absent-1") == []
     finally:

@@ -64,17 +64,17 @@ def soak(machines: Lab, begin: Start, seed: int, minutes: float, **settings: obj
     assert not [each for each in report.failed if "its end" in each.text], report.failed
     last = step_of(handle)
     until(lambda: step_of(handle) > last + 20, 180, f"a step after the last fault, of\n{story(handle)}\n")
-    until(lambda: handle.status()["healing"] is None, 60, "health")
+    until(lambda: handle.status().healing is None, 60, "health")
     handle.stop()
     status = handle.status()
     print(story(handle))
     print(vitals.table())
-    assert status["state"] == "stopped", status["reason"]
+    assert status.state == "stopped", status.reason
     leaks = {name: grown for name, grown in vitals.growth().items() if grown[0] > MEMORY or grown[1] > FILES}
     assert not leaks, f"{leaks}\n{vitals.table()}"
     done = [each for each in report.happenings if each.what == "fault"]
     assert len(done) > len(plan.faults) / 2, report.failed
-    return handle, int(status["step"])
+    return handle, int(status.step)
 
 
 def check(machines: Lab, handle: RunHandle) -> None:
@@ -99,7 +99,7 @@ def test_three_nodes_end_with_the_weights_of_an_undisturbed_training(
     monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
     whole = start_here(tmp_path, nodes=3, samples=SAMPLES, steps=step, pause=0.0, memory=10_000, disk=10_000)
     assert whole.wait(timeout=600).state == "succeeded"
-    assert set(whole.status()["weights"].values()) == {found}
+    assert set(whole.status().weights.values()) == {found}
 
 
 @pytest.mark.long

@@ -17,6 +17,9 @@ from swarmtrain.lab.lab import Lab
 from swarmtrain.launchers.base import Launcher, Run
 from swarmtrain.launchers.docker import DockerLauncher
 from swarmtrain.launchers.swarm import SwarmLauncher
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.requests import LogsRequest, StatusRequest
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.docker import Docker
 
 GUIDE = Path(__file__).parents[2] / "examples" / "guide"
@@ -51,25 +54,25 @@ def _remove(launcher: Launcher, run: Run) -> None:
         launcher.remove(run)
 
 
-def ended(launcher: Launcher, run: Run) -> dict[str, Any]:
+def ended(launcher: Launcher, run: Run) -> Status:
     """The status of the run once it has ended."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             with launcher.connect(run) as link:
-                status: dict[str, Any] = next(iter(link.request(op="status")))["status"]
+                (reply,) = ask(link, StatusRequest())
+            if reply.status is not None and reply.status.has_ended:
+                return reply.status
+            state = f"{reply.status}"
         except ClusterError as error:
-            status = {"state": "out of reach", "reason": f"{error.message}: {error.hint}"}
-        if status["state"] in ("succeeded", "failed", "stopped"):
-            return status
-        assert time.monotonic() < deadline, f"not over: {status['state']}, {launcher.trouble(run).text}"
+            state = f"out of reach: {error}"
+        assert time.monotonic() < deadline, f"not over: {state}, {launcher.trouble(run).text}"
         time.sleep(0.5)
 
 
 def output(launcher: Launcher, run: Run) -> str:
     with launcher.connect(run) as link:
-        replies = list(link.request(op="logs"))
-    return "\n".join(line[-1] for reply in replies for line in reply.get("lines", ()))
+        return "\n".join(line.text for reply in ask(link, LogsRequest()) for line in reply.lines or ())
 
 
 def left_behind(whole_lab: Lab, run: Run) -> list[str]:
@@ -101,13 +104,13 @@ def test_the_guides_example_trains_and_leaves_nothing(
     with submitted(swarm, job) as run:
         status = ended(swarm, run)
         text = output(swarm, run)
-        assert status["state"] == "succeeded", status
+        assert status.state == "succeeded", status
         assert line in text
         assert "Epoch 1 | Snapshot saved to snapshot.pt" in text
         assert not swarm.trouble(run)
         assert run in swarm.runs()
         if name == "named":
-            ranks = {worker["rank"]: worker["node"] for worker in status["workers"]}
+            ranks = {worker.rank: worker.node for worker in status.workers}
             assert ranks == {0: "lab-3", 1: "lab-1"}
     assert left_behind(whole_lab, run) == []
     assert run not in swarm.runs()
@@ -122,8 +125,8 @@ def test_two_runs_share_an_existing_network(swarm: SwarmLauncher, torch_image: s
         keys = {"nodes": 1, "network": {"existing": name}}
         with submitted(swarm, guide(torch_image, "one", **keys)) as one:
             with submitted(swarm, guide(torch_image, "two", **keys)) as two:
-                assert ended(swarm, two)["run"] == "two.1"
-            assert ended(swarm, one)["run"] == "one.1"
+                assert ended(swarm, two).run == "two.1"
+            assert ended(swarm, one).run == "one.1"
     finally:
         swarm.docker.run("network", "rm", name)
 
@@ -190,7 +193,7 @@ def test_a_plan_on_disk_deploys_without_us(
     )
     try:
         assert run in swarm.runs()
-        assert ended(swarm, run)["state"] == "succeeded"
+        assert ended(swarm, run).state == "succeeded"
     finally:
         _remove(swarm, run)
     assert left_behind(whole_lab, run) == []
@@ -248,7 +251,7 @@ def test_the_docker_launcher_trains_on_one_engine(whole_lab: Lab, torch_image: s
     launcher = DockerLauncher(Docker(host=whole_lab.node(2).host))
     job = guide(torch_image, "oneengine", env={"WANDB_API_KEY": "very-secret"})
     with submitted(launcher, job) as run:
-        assert ended(launcher, run)["state"] == "succeeded"
+        assert ended(launcher, run).state == "succeeded"
         assert "rank 1 of 2" in output(launcher, run)
         ids = launcher.docker.run(
             "ps", "--all", "--quiet", "--filter", "label=swarmtrain.run=oneengine.1"

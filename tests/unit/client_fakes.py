@@ -13,11 +13,14 @@ from typing import Any, BinaryIO, cast
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Act, Checked, Machines, Notice, Run, no_stack
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan
 from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.names import PROTOCOL_VERSION
 from swarmtrain.wire.task import Resumption
 
 Receive = Callable[[], Message | None]
@@ -25,8 +28,8 @@ Answer = Callable[[Message, Receive], Iterator[Message]]
 
 
 def status(run: str = "digits.1", state: str = "running", **more: Any) -> dict[str, Any]:
-    """A status document."""
-    return {
+    """A status document, as it comes over the wire."""
+    document = {
         "run": run,
         "job": run.partition(".")[0],
         "state": state,
@@ -84,6 +87,21 @@ def status(run: str = "digits.1", state: str = "running", **more: Any) -> dict[s
         "directories": {"lab-1": {"work": "/s/data/digits.1/lab-1/work"}},
         **more,
     }
+    cause = document["cause"]
+    if cause is not None:
+        others = [failure(**each) for each in cause.get("others", ())]
+        document["cause"] = failure(**{**cause, "others": others})
+    return document
+
+
+def failure(**more: Any) -> dict[str, Any]:
+    """A failure in a status document or an event."""
+    return {"kind": "exception", "time": 1009.0, **more}
+
+
+def seen(run: str = "digits.1", state: str = "running", **more: Any) -> Status:
+    """A status document, as it is read."""
+    return load(Status, status(run, state, **more))
 
 
 class Coordinator:
@@ -121,6 +139,7 @@ class Coordinator:
             while (request := receive()) is not None:
                 if "op" not in request:
                     continue  # input for a command that has ended
+                assert request.pop("swarmtrain") == PROTOCOL_VERSION
                 self.requests.append(request)
                 for reply in self.answers[request["op"]](request, receive):
                     try:
@@ -200,9 +219,10 @@ class FakeLauncher:
             raise ClusterError(f"the coordinator of {run.id} does not answer yet")
         return self.coordinators[run.id].link()
 
-    def left(self, run: Run) -> dict[str, Any] | None:
+    def left(self, run: Run) -> Status | None:
         self.calls.append(("left", run.id))
-        return self.documents.get(run.id)
+        document = self.documents.get(run.id)
+        return None if document is None else load(Status, document)
 
     def trouble(self, run: Run) -> Obstacle:
         return Obstacle(self.troubles, self.passes)

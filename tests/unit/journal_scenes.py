@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from hand_clock import HandClock
-from run_fakes import Theatre, exited, join, theatre
+from run_fakes import Theatre, Words, exited, join, theatre
 from world_fakes import Phase, World
 
 from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.words import Words
 from swarmtrain.protocol import events
 from swarmtrain.protocol.events import Outcome, Warned
 

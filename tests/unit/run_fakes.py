@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from hand_clock import HandClock
 
+from swarmtrain.coordinator import words
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.words import Words
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.from_agent import FROM_AGENT, WorkerReport
 from swarmtrain.wire.pulse import Activity, Source
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.submission import Submission
@@ -96,6 +98,38 @@ class Theatre:
     def forget(self) -> None:
         """The coordinator is gone; the next run of this directory is another coordinator's."""
         self.close()
+
+
+class Words(words.Words):
+    """What agents say to a run, as it comes over the wire."""
+
+    def worker(self, peer: Peer, state: Any) -> None:
+        super().worker(peer, state if isinstance(state, WorkerReport) else load(WorkerReport, state))
+
+    def tell(self, peer: Peer, states: Any) -> None:
+        super().tell(peer, [load(WorkerReport, state) for state in states])
+
+    def idle(self, peer: Peer, generation: Any, port: int = 0) -> None:
+        self._say("idle", peer, {"idle": {"g": generation, "port": port}})
+
+    def drained(self, peer: Peer, generation: Any) -> None:
+        self._say("drained", peer, {"drained": generation})
+
+    def stacks(self, peer: Peer, answer: Any) -> None:
+        self._say("stacks", peer, {"stacks": answer})
+
+    def trouble(self, peer: Peer, text: Any) -> None:
+        self._say("trouble", peer, {"trouble": text})
+
+    def note(self, peer: Peer, kind: Any, text: str = "") -> None:
+        self._say("note", peer, {"note": {"kind": kind, "text": text}})
+
+    def beat(self, peer: Peer, pulses: Any) -> None:
+        beat: Any = FROM_AGENT.load({"beat": 0.0, "pulses": pulses})
+        super().beat(peer, beat.pulses)
+
+    def _say(self, word: str, peer: Peer, message: dict[str, Any]) -> None:
+        getattr(super(), word)(peer, FROM_AGENT.load(message))
 
 
 def theatre(path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> Theatre:

@@ -17,6 +17,8 @@ from agent_fakes import agent_in
 from swarmtrain.agent import spawner
 from swarmtrain.agent.stacks import halted
 from swarmtrain.agent.usage import Process, Tree
+from swarmtrain.protocol.from_agent import FromAgent, WorkerEnd, WorkerReport
+from swarmtrain.protocol.to_agent import TO_AGENT
 from swarmtrain.wire.processes import began
 from swarmtrain.wire.storage import Storage
 
@@ -71,14 +73,14 @@ class Node:
         self.path = path
         (path / "stand_in.py").write_text(STAND_IN)
         self.agent = agent_in(path)
-        self.share, self.said = self.agent.share, list[dict[str, Any]]()
+        self.share, self.said = self.agent.share, list[FromAgent]()
         assert self.share.home is not None
         self.share.home.lay_out((), "token")
         self.share._prepared.set()
         self.agent.line.post = self.said.append  # type: ignore[method-assign]
 
     def order(self, **message: Any) -> None:
-        self.agent.session.hear(message)
+        self.agent.session.hear(TO_AGENT.load(message))
 
     def start(self, g: int) -> None:
         master = {"node": "a", "address": "127.0.0.1", "port": 1}
@@ -93,7 +95,7 @@ class Node:
             orders.write(word.encode() + b" ")
 
     async def until_running(self) -> None:
-        await self.until(lambda: self.share.workers.states.get(0, {}).get("state") == "running")
+        await self.until(lambda: any(each.state == "running" for each in self.share.workers.states.values()))
 
     async def until(self, holds: Callable[[], object]) -> None:
         async def look() -> None:
@@ -173,8 +175,8 @@ def test_no_order_of_an_older_generation_reaches_a_newer_one_in_any_schedule(nod
             await node.until(lambda: node.share.idle)
         await node.share.close()
         assert node.signalled() == set(stopped)
-        ends = {m["worker"]["g"]: m["worker"] for m in node.said if "worker" in m}
-        assert [f"g{g}-r0" for g, end in ends.items() if end["signal"]] == stopped
+        ends = {said.generation: said.end for said in node.said if isinstance(said, WorkerReport)}
+        assert [f"g{g}-r0" for g, end in ends.items() if end is not None and end.signal] == stopped
 
     asyncio.run(act())
 
@@ -222,15 +224,16 @@ def test_a_spawner_that_dies_takes_its_own_generation_along_and_the_next_one_get
             await node.until_running()
             node.tell_spawner("die")
             await node.until(lambda: node.share.idle)
-            end = node.share.workers.states[0]
-            assert (end["g"], end["signal"], end["why"]) == (g, 9, "with the process that starts the workers")
+            end = node.share.workers.states[0].end
+            assert node.share.generation == g
+            assert end == WorkerEnd(None, 9, why="with the process that starts the workers")
         notes = json.dumps(node.agent.line._notes)
         assert notes.count("was killed by SIGKILL; it is started again") == 2
         node.start(3)
         await node.until_running()
         node.tell_spawner("3")
         await node.until(lambda: node.share.idle)
-        assert node.share.workers.states[0]["code"] == 0
+        assert node.share.workers.states[0].end == WorkerEnd(0, None)
         await node.share.close()
 
     asyncio.run(act())
@@ -257,7 +260,8 @@ def test_a_spawner_that_stands_still_when_it_is_wanted_is_replaced(
             await node.share.close()
         else:
             await node.until(lambda: node.share.idle)
-            assert node.share.workers.states[0]["why"] == "with the process that starts the workers"
+            end = node.share.workers.states[0].end
+            assert end is not None and end.why == "with the process that starts the workers"
             assert "showed no sign of life" in json.dumps(node.agent.line._notes)
             node.start(2)
             await node.until_running()

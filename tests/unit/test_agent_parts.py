@@ -18,9 +18,10 @@ from swarmtrain.agent.network import Interface, choose, free_port, interfaces, s
 from swarmtrain.agent.workers import read_error
 from swarmtrain.coordinator.place import place_of
 from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.files import fetch as files
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.protocol.from_agent import WorkerError
 from swarmtrain.swarm.task import ticket_of
-from swarmtrain.wire import files
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Resumption, Task, Ticket
 
@@ -183,16 +184,17 @@ def test_error_files_of_record_are_read(tmp_path: Path) -> None:
     )
     # The format's own time has whole seconds, too few to tell who failed first.
     os.utime(path, (time.time() - 1.25,) * 2)
-    found = read_error(path) or {}
-    assert (found["summary"], found["traceback"]) == ("ValueError: x", "Traceback")
-    assert found["time"] == pytest.approx(time.monotonic() - 1.25, abs=0.2)
+    found = read_error(path)
+    assert found is not None
+    assert (found.summary, found.traceback) == ("ValueError: x", "Traceback")
+    assert found.time == pytest.approx(time.monotonic() - 1.25, abs=0.2)
     for odd in ('{"message": 5}', '{"message": {"message": 1, "extraInfo": "x"}}', '["message"]'):
         path.write_text(odd)
-        assert (read_error(path) or {"traceback": ""})["traceback"] == ""
+        assert (read_error(path) or WorkerError("")).traceback == ""
     path.write_text(
         json.dumps({"message": {"message": "x" * 9_000_000, "extraInfo": {"py_callstack": "y" * 9_000_000}}})
     )
-    assert len(json.dumps(read_error(path))) < 100_000
+    assert len(str(read_error(path))) < 100_000
     path.write_text("torn {")
     assert read_error(path) is None
     assert read_error(tmp_path / "none") is None

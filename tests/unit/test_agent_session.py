@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.run import Run
 from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
+from swarmtrain.protocol.to_agent import TO_AGENT, ToAgent
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.pulse import Activity, Pulse
@@ -73,7 +76,7 @@ class Scene:
             await channel.send(answer or {"welcome": WELCOME})
             if until == "reply":
                 await channel.send({"list": {"path": "nothing"}, "id": 1})
-            while not heard or until not in heard[-1]:
+            while not heard or heard[-1].get(until, False) is False:
                 heard.append(await said(channel))
 
         await self.meet(play)
@@ -109,15 +112,27 @@ def workers_of(agent: Agent, generation: int, nodes: int = 1) -> Workers:
     return agent.share._workers_of(generation, nodes)
 
 
-def running(g: int) -> dict[str, Any]:
-    return {"g": g, "rank": 0, "state": "running", "pid": 1, "t": 1.0}
+def running(g: int) -> WorkerReport:
+    return WorkerReport(g, 0, "running", 1.0, pid=1)
+
+
+def order(**message: Any) -> ToAgent:
+    """What the coordinator says, as it comes over the wire."""
+    return TO_AGENT.load(message)
+
+
+def start(g: int) -> dict[str, Any]:
+    master = {"node": "a", "address": "127.0.0.1", "port": 1}
+    part = {"ranks": [0], "group_rank": 0, "nodes": 1, "world_size": 1, "backend": "gloo"}
+    return {"g": g, "master": master, **part}
 
 
 def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
 
     def worker_ends(agent: Agent) -> None:
-        agent.share.workers.states[0] |= {"state": "exited", "code": 1, "signal": None}
+        running = agent.share.workers.states[0]
+        agent.share.workers.states[0] = replace(running, state="exited", end=WorkerEnd(1, None))
         agent.share.workers.done.set()
         agent.share._worker_changed(agent.share.workers.states[0])
 
@@ -231,7 +246,7 @@ def test_a_journal_that_a_run_of_the_same_id_has_left_is_not_handed_over(
     (tmp_path / "runs" / "t.1" / "a" / "journal.jsonl").write_text(json.dumps(event) + "\n")
 
     async def act() -> None:
-        _, heard = await Scene(tmp_path).session(lambda agent: None, {"salvage": True}, "age")
+        _, heard = await Scene(tmp_path).session(lambda agent: None, {"salvage": True}, "done")
         assert sum(len(message["copy"]) for message in heard) == known
 
     asyncio.run(act())
@@ -244,7 +259,7 @@ def test_an_agent_that_is_about_to_start_its_workers_is_not_idle(tmp_path: Path,
     async def act() -> None:
         agent = scene.agent
         if not prepared:  # its disk is slow
-            agent.share.start({"g": 4, "ranks": [0]})
+            agent.session.hear(order(start=start(4)))
         join, heard = await scene.session(lambda agent: None, until="drained" if prepared else "reply")
         assert join["idle"] is prepared
         assert any("idle" in message for message in heard) is prepared
@@ -257,8 +272,8 @@ def test_an_order_to_stop_that_comes_right_behind_the_start_is_obeyed(tmp_path: 
 
     async def act() -> None:
         agent = scene.agent
-        agent.session.hear({"start": {"g": 5, "ranks": [0]}})
-        agent.session.hear({"stop": {"g": 5, "grace": 0.0, "how": "kill"}})
+        agent.session.hear(order(start=start(5)))
+        agent.session.hear(order(stop={"g": 5, "grace": 0.0, "how": "kill"}))
         assert agent.share.generation == 5 and agent.share.idle
 
     asyncio.run(act())
@@ -324,7 +339,7 @@ def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path)
 
     async def act() -> None:
         for on in (True, False):
-            scene.agent.session.hear({"pause": {"g": 0, "on": on}})
+            scene.agent.session.hear(order(pause={"g": 0, "on": on}))
             assert scene.agent.share.workers.ordered.is_set() is on
 
     asyncio.run(act())

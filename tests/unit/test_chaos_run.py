@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from client_fakes import Coordinator, FakeLauncher, Receive, fixed, status, told
+from client_fakes import Coordinator, FakeLauncher, Receive, fixed, seen, status, told
 
 from swarmtrain.control import chaos_run
 from swarmtrain.control.chaos import KINDS, Fault, Plan
@@ -16,6 +17,7 @@ from swarmtrain.control.chaos_places import Place, place_of
 from swarmtrain.control.chaos_run import Chaos, Report
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.codec import dump
 from swarmtrain.wire.frames import Message
 
 
@@ -218,7 +220,7 @@ def test_a_place_refuses_what_its_machines_cannot_do_and_what_others_need() -> N
     with pytest.raises(ClusterError, match=r"also a machine of other\.1"):
         place.check(Fault("freeze", "lab-2"))
     with pytest.raises(ClusterError, match=r"also a machine of other\.1"):
-        place.inflict(Fault("freeze"), "lab-2", status())
+        place.inflict(Fault("freeze"), "lab-2", seen())
     place.check(Fault("kill-worker", "1"))
     assert place.nodes("freeze", ["lab-1", "lab-2"]) == ["lab-1"]
     assert place.nodes("corrupt-snapshot", ["lab-1", "lab-2"]) == ["lab-1", "lab-2"]
@@ -227,7 +229,7 @@ def test_a_place_refuses_what_its_machines_cannot_do_and_what_others_need() -> N
 def test_a_worker_is_hit_by_the_agent_of_its_node() -> None:
     done = told({"stdout": "ZG9uZQo="}, {"done": {"exit": 0}})
     place, served = outside(exec=done)
-    assert place.inflict(Fault("kill-worker"), "1", status()) is None
+    assert place.inflict(Fault("kill-worker"), "1", seen()) is None
     (request,) = [each for each in served.requests if each["op"] == "exec"]
     assert request["node"] == "lab-2"
     assert request["argv"] == ["python3", "bundle.zip", "sabotage", "kill", "11"]
@@ -236,13 +238,12 @@ def test_a_worker_is_hit_by_the_agent_of_its_node() -> None:
 def test_what_the_helper_complains_of_is_the_reason() -> None:
     place, _ = outside(exec=told({"stderr": "bm8gc25hcHNob3QK"}, {"done": {"exit": 1}}))
     with pytest.raises(ClusterError, match="no snapshot"):
-        place.inflict(Fault("corrupt-snapshot"), "lab-1", status())
+        place.inflict(Fault("corrupt-snapshot"), "lab-1", seen())
 
 
 def test_a_worker_that_does_not_run_cannot_be_hit() -> None:
-    document = status()
-    document["workers"][1]["state"] = "exited"
+    workers = [replace(each, state="exited") for each in seen().workers]
     place, served = outside()
     with pytest.raises(ClusterError, match="rank 1 does not run"):
-        place.inflict(Fault("kill-worker"), "1", document)
+        place.inflict(Fault("kill-worker"), "1", seen(workers=[dump(each) for each in workers]))
     assert served.requests == []

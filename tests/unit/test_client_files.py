@@ -20,7 +20,9 @@ from swarmtrain.control.client import Client
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.session import Streams
 from swarmtrain.errors import ChannelError
-from swarmtrain.wire import files
+from swarmtrain.files import fetch as files
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.replies import NodeReply
 from swarmtrain.wire.frames import Message
 
 
@@ -35,8 +37,9 @@ def sent(data: bytes, name: str = "snapshot.pt", directory: bool = False, digest
     return [{"file": head}, *pieces, {"done": {"bytes": len(data), "sha256": digest}}]
 
 
-def fetching(*replies: Message) -> FakeLauncher:
-    return FakeLauncher(digits_1=fixed(status(), fetch=told(*replies)))
+def fetching(*replies: Message | NodeReply) -> FakeLauncher:
+    said = [dump(reply) if isinstance(reply, NodeReply) else reply for reply in replies]
+    return FakeLauncher(digits_1=fixed(status(), fetch=told(*said)))
 
 
 def test_a_file_arrives_whole(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from run_fakes import Theatre
 
 from swarmtrain.control.logs import (
     Cursor,
-    Line,
     Search,
     Selection,
     parse_ranks,
@@ -21,6 +20,8 @@ from swarmtrain.control.logs import (
 from swarmtrain.coordinator.clients import _filter
 from swarmtrain.coordinator.output import Reader
 from swarmtrain.errors import RequestError
+from swarmtrain.protocol.codec import dump, load
+from swarmtrain.protocol.replies import Done, Line, RunReply
 
 
 @pytest.mark.parametrize(
@@ -71,21 +72,24 @@ def test_a_wrong_regular_expression_is_refused_here() -> None:
 
 
 def test_a_selection_asks_for_no_more_than_was_said() -> None:
-    assert Selection().request() == {}
-    assert Selection(ranks=(0,), tail=0).request() == {"ranks": [0], "tail": 0}
+    asked = {"op": "logs", "follow": False}
+    assert dump(Selection().request()) == asked
+    assert dump(Selection(ranks=(0,), tail=0).request()) == {**asked, "ranks": (0,), "tail": 0}
     everything = Selection(ranks=(1,), nodes=("a",), since=5.0, tail=3).request()
-    assert everything == {"ranks": [1], "nodes": ["a"], "since": 5.0, "tail": 3}
+    wanted = {"ranks": (1,), "nodes": ("a",), "since": 5.0, "tail": 3}
+    assert dump(everything) == {**asked, **wanted}
 
 
 def test_a_pattern_is_nothing_that_a_coordinator_ever_runs() -> None:
     """It may take for ever, (a+)+$ against aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab, and the coordinator keeps leases."""
-    assert Selection(ranks=(1,), regex="(a+)+$", tail=3).request() == {"ranks": [1]}
+    asked = dump(Selection(ranks=(1,), regex="(a+)+$", tail=3).request())
+    assert asked == {"op": "logs", "follow": False, "ranks": (1,)}
 
 
 def searched(selection: Selection, *replies: dict[str, Any]) -> list[list[str]]:
     """What is shown after each of these replies."""
     search = Search(selection)
-    return [[line.text for line in search.whole(reply)] for reply in replies]
+    return [[line.text for line in search.whole(load(RunReply, reply))] for reply in replies]
 
 
 def some(*texts: str) -> dict[str, Any]:
@@ -114,8 +118,8 @@ def test_the_last_lines_with_a_pattern_are_known_at_the_end() -> None:
 
 def test_a_pattern_is_looked_for_in_lines_that_go_on() -> None:
     search = Search(Selection(regex="x"))
-    assert search.unfinished({"done": {}}) is None
-    going_on = search.unfinished({"unfinished": some("x", "y")["lines"]})
+    assert search.unfinished(RunReply(done=Done())) is None
+    going_on = search.unfinished(load(RunReply, {"unfinished": some("x", "y")["lines"]}))
     assert going_on is not None and [line.text for line in going_on] == ["x"]
 
 

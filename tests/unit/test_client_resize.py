@@ -29,7 +29,9 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def on(*nodes: str, spare: str = "", **more: Any) -> dict[str, Any]:
     """The status of a run that trains on these nodes; ``spare`` is another one that is there."""
-    workers = [{"rank": rank, "node": node} for rank, node in enumerate(nodes)]
+    workers = [
+        {"rank": rank, "local_rank": 0, "node": node, "state": "running"} for rank, node in enumerate(nodes)
+    ]
     members = [{"node": node, "state": "running"} for node in nodes]
     members += [{"node": spare, "state": "joined"}] if spare else []
     return status(workers=workers, members=members, **{"cooperative": True, "healing": None, **more})

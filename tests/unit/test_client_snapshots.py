@@ -20,9 +20,9 @@ from swarmtrain.control.client import Client
 from swarmtrain.control.place import Places
 from swarmtrain.control.retention import Wanted, choose, complete
 from swarmtrain.launchers.base import Run
+from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.ui.cli import cli
 from swarmtrain.wire.frames import Message
-from swarmtrain.wire.snapshots import Snapshot
 
 NOW = 10_000.0
 DATA = b"weights"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from client_fakes import failure
 
 from swarmtrain.control.story import Said, Story, entry, tone
 
@@ -57,13 +58,7 @@ def test_a_stop_by_a_person_is_told() -> None:
 
 
 RAISED = "rank 1 on node1: ValueError: a / b"
-FAILURE = {
-    "kind": "exception",
-    "rank": 1,
-    "node": "node1",
-    "summary": "ValueError: a\n  b",
-    "traceback": "Traceback ...",
-}
+FAILURE = failure(rank=1, node="node1", summary="ValueError: a\n  b", traceback="Traceback ...")
 RAISES = event("failure", "rank 1 on node1: ValueError: a\n  b\n", failure=FAILURE)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from client_fakes import status
+from client_fakes import seen
 
 from swarmtrain.control import ending, say, view
-from swarmtrain.wire.snapshots import Snapshot
+from swarmtrain.protocol.snapshots import Snapshot
+from swarmtrain.protocol.status import Status
 
 
 @pytest.mark.parametrize(
@@ -56,31 +58,31 @@ def test_ranks(values: list[int], text: str) -> None:
 
 
 def test_the_headline_of_a_live_run() -> None:
-    live = status(step=120, epoch=4, loss=0.123456, step_seconds=0.0081)
+    live = seen(step=120, epoch=4, loss=0.123456, step_seconds=0.0081)
     assert view.headline(live, 1020.0) == (
         "digits.1 is running: generation 1, 2 ranks, step 120 (epoch 4), training loss 0.12346, 8.1 ms a step, for 20 s"
     )
 
 
 def test_the_headline_of_a_run_that_waits() -> None:
-    waiting = status(state="starting", generation=0, world_size=0, started=None)
+    waiting = seen(state="starting", generation=0, world_size=0, started=None)
     assert view.headline(waiting, 1003.0) == "digits.1 is starting: for 3.0 s"
 
 
 def test_the_headline_of_a_run_that_has_ended_gives_the_reason() -> None:
-    ended = status(state="failed", reason="lab-2 was lost")
+    ended = seen(state="failed", reason="lab-2 was lost")
     assert (
         view.headline(ended, 9999.0) == "digits.1 failed (lab-2 was lost): generation 1, 2 ranks, after 10 s"
     )
 
 
 def test_the_rows_of_ps() -> None:
-    live = status(step=7, loss=1.5)
+    live = seen(step=7, loss=1.5)
     assert view.run_row("digits.1", "swarm", live, 1090.0) == (
         *("digits.1", "running", "0", "swarm", "2", "7", "1.5", "1 min 30 s", "1 min 30 s"),
     )
     assert view.run_row("digits.1", "swarm", live, 1003.2)[7:] == ("3 s", "3.2 s")
-    silent = view.run_row("digits.1", "swarm", {"state": "unreachable"}, 1090.0)
+    silent = view.run_row("digits.1", "swarm", seen(state="unreachable"), 1090.0)
     assert silent[:4] == ("digits.1", "unreachable", "-", "swarm") and len(silent) == len(view.RUN_COLUMNS)
 
 
@@ -122,38 +124,38 @@ CHANGE = {
     ],
 )
 def test_what_healing_has_cost(healed: dict[str, Any], cost: str) -> None:
-    assert view.cost(status(**healed)) == cost
+    assert view.cost(seen(**healed)) == cost
 
 
 def test_the_last_recoveries_are_told_with_their_times() -> None:
-    healed = status(restarts=3, lost_seconds=6.3, lost_steps=6, recoveries=[RECOVERY] * 3)
+    healed = seen(restarts=3, lost_seconds=6.3, lost_steps=6, recoveries=[RECOVERY] * 3)
     lines = view.recoveries(healed, last=2)
     assert lines[0] == "(1 before these: swarmtrain events digits.1)"
     assert len(lines) == 3 and all(line.endswith(RECOVERY["text"]) for line in lines[1:])
-    assert view.recoveries(status()) == view.recoveries(status(recoveries=[])) == []
+    assert view.recoveries(seen()) == view.recoveries(seen(recoveries=[])) == []
 
 
 def test_the_headline_of_a_run_that_heals_says_from_what_and_what_it_waits_for() -> None:
     lost = {"healing": "lab-2 was lost with rank 1", "deadline": 1900.0, "now": 1020.0}
-    waiting = view.headline(status(state="starting", **lost), 1020.0)
+    waiting = view.headline(seen(state="starting", **lost), 1020.0)
     assert waiting.startswith(
         "digits.1 is healing (lab-2 was lost with rank 1): waiting for nodes, at most 14 min 40 s"
     )
     # they are there, and step again soon
-    assert "waiting for nodes" not in view.headline(status(**lost), 1020.0)
-    ended = status(state="failed", reason="lab-2 was lost with rank 1", **lost)
+    assert "waiting for nodes" not in view.headline(seen(**lost), 1020.0)
+    ended = seen(state="failed", reason="lab-2 was lost with rank 1", **lost)
     assert view.headline(ended, 0.0).startswith("digits.1 failed (lab-2 was lost with rank 1): generation 1")
 
 
 def test_tables_have_a_cell_under_every_heading() -> None:
-    for table in (view.members(status()), view.workers(status())):
+    for table in (view.members(seen()), view.workers(seen())):
         assert len(table.rows) == 2
         assert all(len(row) == len(table.columns) for row in table.rows)
-    bare = view.members(status(members=[{"node": "lab-9", "state": "waiting", "ranks": []}]))
+    bare = view.members(seen(members=[{"node": "lab-9", "state": "waiting", "ranks": []}]))
     assert bare.rows == [("lab-9", "waiting", "-", "-", "-", "-")]
 
 
-def trained(**more: Any) -> dict[str, Any]:
+def trained(**more: Any) -> Status:
     keys: dict[str, Any] = {
         "state": "succeeded",
         "step": 270,
@@ -170,7 +172,7 @@ def trained(**more: Any) -> dict[str, Any]:
             "node": "lab-1",
         },
     }
-    return status(**{**keys, **more})
+    return seen(**{**keys, **more})
 
 
 def test_the_summary_says_what_came_out_and_how_to_get_it() -> None:
@@ -192,19 +194,19 @@ def test_the_two_losses_are_told_apart() -> None:
 
 
 def test_the_address_of_a_node_that_has_gone_is_that_of_its_joining() -> None:
-    gone = status(state="succeeded", members=[{"node": "node0", "state": "ended", "ranks": [0]}])
+    gone = seen(state="succeeded", members=[{"node": "node0", "state": "ended", "ranks": [0]}])
     joined = [{"kind": "joined", "node": "node0", "address": "127.0.0.1", "interface": "lo"}]
     assert view.members(gone, joined).rows == [("node0", "ended", "0", "127.0.0.1", "lo", "-")]
 
 
 def test_ranks_that_are_not_there_are_said_with_those_that_are() -> None:
-    assert view.missing_ranks(status(), [0, 1]) == ""
-    assert view.missing_ranks(status(), [1, 5]) == "digits.1 has no rank 5; its ranks are 0-1"
-    assert view.missing_ranks(status(workers=[]), [5]) == ""
+    assert view.missing_ranks(seen(), [0, 1]) == ""
+    assert view.missing_ranks(seen(), [1, 5]) == "digits.1 has no rank 5; its ranks are 0-1"
+    assert view.missing_ranks(seen(workers=[]), [5]) == ""
 
 
 def test_the_summary_of_a_plain_script_leaves_out_what_nobody_said() -> None:
-    assert ending.summary(status(state="succeeded"), 0.0) == [
+    assert ending.summary(seen(state="succeeded"), 0.0) == [
         "digits.1 succeeded in 10 s",
         "  nodes  lab-1, lab-2 (2 ranks, generation 1)",
     ]
@@ -221,10 +223,10 @@ def test_weights_that_differ_are_named() -> None:
 
 
 def test_a_snapshot_of_another_node_is_fetched_from_there() -> None:
-    elsewhere = trained()
-    elsewhere["snapshot"]["node"] = "lab-2"
-    elsewhere["snapshot"]["path"] = "/s/data/digits.1/lab-2/snapshots/step-270.pt"
-    elsewhere["directories"]["lab-2"] = {"work": "/s/data/digits.1/lab-2/work"}
+    elsewhere = trained(
+        snapshot={"step": 270, "path": "/s/data/digits.1/lab-2/snapshots/step-270.pt", "node": "lab-2"},
+        directories={"lab-2": {"work": "/s/data/digits.1/lab-2/work"}},
+    )
     assert ending.summary(elsewhere, 0.0)[-1].endswith("fetch digits.1 snapshots/step-270.pt --node lab-2")
 
 
@@ -253,7 +255,7 @@ CAUSE = {
 
 
 def test_a_failure_begins_with_its_root_cause() -> None:
-    failed = status(state="failed", cause=CAUSE)
+    failed = seen(state="failed", cause=CAUSE)
     assert ending.failure(failed) == [
         "digits.1 failed: rank 1 on lab-2: ValueError: bad data",
         "",
@@ -275,7 +277,7 @@ def test_a_failure_without_a_traceback_shows_the_last_lines() -> None:
         "traceback": "",
         "log": ["one", "two"],
     }
-    failed = status(state="failed", cause=cause)
+    failed = seen(state="failed", cause=cause)
     assert ending.failure(failed)[1:] == ["", "its last lines:", "one", "two"]
 
 
@@ -287,27 +289,27 @@ def test_the_hint_of_a_cause_follows_its_evidence() -> None:
         "traceback": "T",
         "hint": "choose",
     }
-    failed = status(state="failed", cause=cause | {"others": [{"rank": 0, "node": "a", "summary": "x"}]})
+    failed = seen(state="failed", cause=cause | {"others": [{"rank": 0, "node": "a", "summary": "x"}]})
     assert ending.failure(failed)[1:5] == ["", "T", "", "hint: choose"]
 
 
 def test_a_failure_of_a_node_names_the_node() -> None:
-    failed = status(state="failed", cause={"rank": None, "node": "lab-2", "summary": "it was lost"})
+    failed = seen(state="failed", cause={"rank": None, "node": "lab-2", "summary": "it was lost"})
     assert ending.failure(failed) == ["digits.1 failed: lab-2: it was lost"]
     assert ending.where_the_rest_is(failed) == "swarmtrain logs digits.1"
 
 
 def test_a_node_that_was_lost_has_its_own_sentence() -> None:
     lost = {"rank": None, "node": "lab-2", "summary": "was lost with rank 1: its connection closed"}
-    failed = status(state="failed", cause={**CAUSE, "others": [lost]})
+    failed = seen(state="failed", cause={**CAUSE, "others": [lost]})
     assert ending.failure(failed)[-1] == "  lab-2 was lost with rank 1: its connection closed"
-    failed = status(state="failed", cause=lost)
+    failed = seen(state="failed", cause=lost)
     assert ending.failure(failed) == ["digits.1 failed: lab-2 was lost with rank 1: its connection closed"]
 
 
 def test_a_failure_of_no_node_is_its_own_sentence() -> None:
     stuck = {"rank": None, "node": "", "summary": "no step for 60 s: nobody waits"}
-    assert ending.failure(status(state="failed", cause=stuck)) == [
+    assert ending.failure(seen(state="failed", cause=stuck)) == [
         "digits.1 failed: no step for 60 s: nobody waits"
     ]
 
@@ -315,31 +317,31 @@ def test_a_failure_of_no_node_is_its_own_sentence() -> None:
 def test_a_failure_says_why_it_is_not_tried_again() -> None:
     cause = {**CAUSE, "summary": "ValueError: bad\n  data"}
     reason = "rank 1 on lab-2: ValueError: bad\n  data (it failed at step 7 2 times in a row)"
-    assert ending.failure(status(state="failed", cause=cause, reason=reason))[0] == (
+    assert ending.failure(seen(state="failed", cause=cause, reason=reason))[0] == (
         "digits.1 failed: rank 1 on lab-2: ValueError: bad / data (it failed at step 7 2 times in a row)"
     )
 
 
 def test_a_failure_after_others_that_were_healed_says_so() -> None:
-    failed = status(
+    failed = seen(
         state="failed", cause=CAUSE, restarts=2, lost_seconds=5.3, lost_steps=12, recoveries=[RECOVERY] * 2
     )
     *_, before, first, second = ending.failure(failed)
     assert before == "before that: 2 restarts, 5.3 s and 12 steps lost"
     assert first.endswith(RECOVERY["text"]) and second.endswith(RECOVERY["text"])
-    without_cause = {**failed, "cause": None, "reason": "lab-2 did not join within 900 s"}
+    without_cause = replace(failed, cause=None, reason="lab-2 did not join within 900 s")
     assert ending.failure(without_cause)[-3:] == [before, first, second]
 
 
 def test_nodes_that_write_no_snapshots_are_told() -> None:
-    assert view.troubles(status()) == []
-    assert view.troubles(status(snapshots_failing={"lab-2": "No space left on device"})) == [
+    assert view.troubles(seen()) == []
+    assert view.troubles(seen(snapshots_failing={"lab-2": "No space left on device"})) == [
         "lab-2 writes no snapshots: No space left on device"
     ]
 
 
 def test_a_failure_without_a_cause_gives_the_reason() -> None:
-    assert ending.failure(status(state="failed", reason="2 of 3 nodes joined"))[0].endswith(
+    assert ending.failure(seen(state="failed", reason="2 of 3 nodes joined"))[0].endswith(
         "2 of 3 nodes joined"
     )
 

@@ -13,20 +13,21 @@ from typing import Any
 
 import pytest
 from hand_clock import HandClock
-from run_fakes import Theatre, exited, join, pulse
+from run_fakes import Theatre, Words, exited, join, pulse
 
 from swarmtrain.agent.workers import read_error
 from swarmtrain.control.place import in_order
 from swarmtrain.coordinator.agents import _clock
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.words import Words
+from swarmtrain.files import snapshots
 from swarmtrain.launchers.base import Run as Found
 from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.launchers.swarm.stacks import Stack
+from swarmtrain.protocol.codec import dump
 from swarmtrain.swarm import tasks
 from swarmtrain.swarm.docker import Docker
-from swarmtrain.wire import alive, snapshots
+from swarmtrain.wire import alive
 from swarmtrain.wire import clock as module
 from swarmtrain.wire.clock import RunClock
 
@@ -130,7 +131,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
     moment(2.0)
     run = stage.make()
     stage.play(lambda: second(run))
-    return run, status(run)
+    return run, dump(status(run))
 
 
 @pytest.mark.parametrize(
@@ -169,11 +170,11 @@ def test_a_worker_that_dies_while_the_clock_is_set_has_not_died_an_hour_ago(
     (tmp_path / "error").write_text(document % (clock.unix() - 2.0))
     os.utime(tmp_path / "error", (clock.unix() - 2.0,) * 2)
     found = read_error(tmp_path / "error", clock)
-    assert found is not None and found["time"] == clock.now - 2.0
+    assert found is not None and found.time == clock.now - 2.0
     for jump in (HOUR, -2 * HOUR):
         clock.epoch += jump
         found = read_error(tmp_path / "error", clock)
-        assert found is not None and clock.now - 60.0 <= found["time"] <= clock.now
+        assert found is not None and clock.now - 60.0 <= found.time <= clock.now
     shutil.rmtree(tmp_path)
 
 

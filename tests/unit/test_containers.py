@@ -321,8 +321,8 @@ def test_a_run_whose_client_was_killed_before_it_had_started_anything_is_not_in_
     assert handle.is_live() is live
     if not live:
         status = handle.status()
-        assert status["state"] == "failed"
-        assert status["reason"] == "the client that submitted it went before it had started all of it"
+        assert status.state == "failed"
+        assert status.reason == "the client that submitted it went before it had started all of it"
 
 
 def _unstarted(name: str, role: str) -> dict[str, Any]:

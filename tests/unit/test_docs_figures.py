@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from run_fakes import Theatre
 
-from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.run import NUMBERS_LEFT
 from swarmtrain.coordinator.standstill import auto_hang
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Policy
 from swarmtrain.coordinator.words import REPLACED, SETTLES
+from swarmtrain.protocol.codec import tag_of
+from swarmtrain.protocol.requests import REQUESTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -49,10 +50,9 @@ def test_the_page_on_architecture_has_every_key_of_the_status_and_every_request(
     text = page("architecture.md")
     document = text.partition("### The status document")[2].partition("### ")[0]
     requests = text.partition("### Client to coordinator")[2].partition("### ")[0]
-    run = stage.make()
-    assert [key for key in status(run) if not re.search(rf"\b{key}\b", document)] == []
+    assert [key for key in status(stage.make()).dump() if not re.search(rf"\b{key}\b", document)] == []
     named = set(re.findall(r"^\| `(\w+)`", requests, re.MULTILINE))
-    assert named == set(ClientDesk(run)._operations)
+    assert named == {tag.name for kind in REQUESTS.kinds if (tag := tag_of(kind))}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

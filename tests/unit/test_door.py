@@ -214,7 +214,8 @@ def test_who_joins_without_saying_who_he_is_does_not_come_in(make: Make, field: 
 
     run = play(make(1), scene)
     assert not run.roll.peers
-    assert f"an agent joined without saying its {field}" in run.journal.all(StrangerRefused)[0].text
+    refused = run.journal.all(StrangerRefused)[0].text
+    assert f"an agent joined without saying who it is: join.{field}" in refused
 
 
 def test_a_frame_that_is_too_large_is_not_read(make: Make) -> None:

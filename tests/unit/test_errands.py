@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 import virtual_time
 from run_fakes import Theatre, join
 
 from swarmtrain.coordinator.errands import Errands
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.replies import Done, NodeReply
+from swarmtrain.protocol.requests import ListRequest
 
 
 @pytest.mark.parametrize("is_here", [True, False])
@@ -24,7 +24,7 @@ def test_an_agent_that_goes_without_a_word_is_not_waited_for_nor_blamed(
     work = run.place.storage.work("t.1", "a")
     (work if is_here else tmp_path / "elsewhere").mkdir(parents=True)
     (work if is_here else tmp_path / "elsewhere").joinpath("result").write_text("0.5")
-    replies: list[Message] = []
+    replies: list[NodeReply] = []
 
     async def act() -> None:
         peer, ear = stage.agent("a")
@@ -33,30 +33,30 @@ def test_an_agent_that_goes_without_a_word_is_not_waited_for_nor_blamed(
             peer.hang_up()
 
         async def ask() -> None:
-            async for reply in Errands(run).list({"node": "a", "path": "."}, cast(Any, None)):
+            async for reply in Errands(run).list(ListRequest(node="a")):
                 replies.append(reply)
 
         asking = asyncio.ensure_future(ask())
         await asyncio.sleep(0)
         if goes == "in the middle of its answer":
-            peer.replies[ear.all("id")[-1]].put_nowait({"entries": []})
+            peer.replies[ear.all("id")[-1]].put_nowait(NodeReply(entries=[]))
             await asyncio.sleep(0.01)
         peer.hang_up()
         await asyncio.wait_for(asking, 5)
 
     asyncio.run(act())
     if goes == "in the middle of its answer":
-        assert replies[-1]["error"] == "the agent on a went away"
+        assert replies[-1].error is not None and replies[-1].error.error == "the agent on a went away"
     elif is_here:
-        assert "result" in str(replies) and "done" in replies[-1]
+        assert "result" in str(replies) and replies[-1].done == Done()
     else:
-        assert replies == [{"reach": "a", "done": {}}]
+        assert replies == [NodeReply(reach="a", done=Done())]
 
 
 def test_a_helper_that_was_stopped_is_not_waited_for_for_ever(stage: Theatre) -> None:
     """The run has ended, so nobody else notices its silence."""
     run = stage.make(nodes=1)
-    replies: list[Message] = []
+    replies: list[NodeReply] = []
 
     async def act() -> None:
         peer, ear = stage.agent("a")
@@ -66,7 +66,7 @@ def test_a_helper_that_was_stopped_is_not_waited_for_for_ever(stage: Theatre) ->
         ear.abort = lambda: closed(peer.hang_up)  # type: ignore[method-assign,assignment,return-value]
 
         async def ask() -> None:
-            async for reply in Errands(run).list({"node": "a", "path": "."}, cast(Any, None)):
+            async for reply in Errands(run).list(ListRequest(node="a")):
                 replies.append(reply)
 
         asking = asyncio.ensure_future(ask())
@@ -77,4 +77,4 @@ def test_a_helper_that_was_stopped_is_not_waited_for_for_ever(stage: Theatre) ->
         assert asking.done()
 
     virtual_time.run(act())
-    assert replies == [{"reach": "a", "done": {}}]
+    assert replies == [NodeReply(reach="a", done=Done())]

@@ -41,7 +41,7 @@ class Book:
         assert open_one is not None
         self.journal.append(recovered(open_one, begun, nodes, step, generation, True))
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> incident_log.Summary:
         return incident_log.summary(self.journal.state, self.journal.clock.now())
 
 
@@ -143,9 +143,9 @@ def test_what_a_recovery_cost_is_counted(book: Book) -> None:
     book.end(UNIX + 61.0, 3, 300, 3)
     for _ in range(2):
         summary = book.summary()
-        assert (summary["restarts"], summary["lost_seconds"], summary["lost_steps"]) == (1, 5.5, 10)
-        assert [line["seconds"] for line in summary["recoveries"]] == [4.5, 1.0]
-        assert summary["healing"] is None
+        assert (summary.restarts, summary.lost_seconds, summary.lost_steps) == (1, 5.5, 10)
+        assert [line.seconds for line in summary.recoveries] == [4.5, 1.0]
+        assert summary.healing is None
         book.again()
 
 
@@ -154,11 +154,11 @@ def test_what_is_not_over_costs_more_with_time(book: Book) -> None:
     for _ in range(2):
         book.clock.turn(10.0)
         book.again()
-        assert book.summary()["healing"] == "b was lost"
-    assert book.summary()["lost_seconds"] == 20.0
+        assert book.summary().healing == "b was lost"
+    assert book.summary().lost_seconds == 20.0
     book.journal.append(Ended(text="failed", outcome=Outcome.FAILED, reason="", generation=1, workers=[]))
     book.clock.turn(500.0)
-    assert book.summary()["lost_seconds"] == 20.0
+    assert book.summary().lost_seconds == 20.0
 
 
 def test_a_failure_within_a_recovery_prolongs_it(book: Book) -> None:
@@ -168,7 +168,7 @@ def test_a_failure_within_a_recovery_prolongs_it(book: Book) -> None:
     book.end(UNIX + 9.0, 2, 90, 3)
     text = book.journal.all(Recovered)[-1].text
     assert text == "c was lost at step 100; continued on 2 nodes from step 90 after 9.0 s"
-    assert book.summary()["restarts"] == 1
+    assert book.summary().restarts == 1
 
 
 def test_attempts_are_read_back_on_the_clock_of_the_new_process(book: Book) -> None:

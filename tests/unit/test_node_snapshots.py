@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.errors import RequestError
-from swarmtrain.wire import snapshots
-from swarmtrain.wire.snapshots import Snapshot
+from swarmtrain.errors import ChannelError, RequestError
+from swarmtrain.files import snapshots
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.replies import Done, NodeReply
+from swarmtrain.protocol.to_agent import SnapshotsOrder
 from swarmtrain.wire.storage import Storage
 
 OLD = 1000.0
@@ -111,8 +113,9 @@ def test_removing_takes_every_file_of_a_snapshot_and_no_other(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kept.name, "g0001-s000000002.json"])
 
 
-def answers(storage: Storage, **order: Any) -> list[dict[str, Any]]:
-    return list(snapshots.answer(storage, "digits.1", "a", {"directory": "digits.2", **order}))
+def answers(storage: Storage, **order: Any) -> list[NodeReply]:
+    asked = load(SnapshotsOrder, {"directory": "digits.2", **order}, "snapshots")
+    return list(snapshots.answer(storage, "digits.1", "a", asked))
 
 
 @pytest.fixture
@@ -126,15 +129,16 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
 
 def test_both_tiers_of_a_node_are_listed_and_checked(storage: Storage) -> None:
     (listed,) = answers(storage, do="list")
-    assert [(each["tier"], each["step"]) for each in listed["snapshots"]] == [("disk", 10), ("memory", 12)]
+    assert [(each.tier, each.step) for each in listed.snapshots or ()] == [("disk", 10), ("memory", 12)]
     *checked, done = answers(storage, do="verify")
-    assert [Snapshot(**each["snapshots"][0]).damage for each in checked] == ["", ""] and done == {"done": {}}
+    assert [copy.damage for each in checked for copy in each.snapshots or ()] == ["", ""]
+    assert done == NodeReply(done=Done())
 
 
 def test_the_files_of_a_snapshot_are_sent_and_nothing_else(storage: Storage) -> None:
     head, piece, _ = answers(storage, do="read", tier="memory", file="g0001-s000000012.json")
-    assert head["file"]["name"] == "g0001-s000000012.json"
-    assert json.loads(base64.b64decode(piece["data"]))["step"] == 12
+    assert head.file is not None and head.file.name == "g0001-s000000012.json"
+    assert json.loads(base64.b64decode(piece.data))["step"] == 12
     for name in ("../../digits.1/a/work/secret", "/etc/passwd", "g0001-s000000099.json", "g1-s1.json/../x"):
         with pytest.raises(RequestError, match="there is no snapshot"):
             answers(storage, do="read", tier="disk", file=name)
@@ -142,10 +146,10 @@ def test_the_files_of_a_snapshot_are_sent_and_nothing_else(storage: Storage) -> 
 
 def test_removing_takes_both_tiers(storage: Storage) -> None:
     (removed,) = answers(storage, do="remove", keys=[[1, 10], [1, 12]])
-    assert len(removed["snapshots"]) == 2
-    assert answers(storage, do="list")[0]["snapshots"] == []
+    assert len(removed.snapshots or ()) == 2
+    assert answers(storage, do="list")[0].snapshots == []
 
 
 def test_an_unknown_request_is_refused(storage: Storage) -> None:
-    with pytest.raises(RequestError, match="'polish'"):
+    with pytest.raises(ChannelError, match=r"snapshots\.do: .*'polish'"):
         answers(storage, do="polish")

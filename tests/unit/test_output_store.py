@@ -17,6 +17,7 @@ from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.coordinator.progress import Progress
 from swarmtrain.protocol.events import Chosen
+from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
 from swarmtrain.wire.records import RecordsReader
 
@@ -221,14 +222,14 @@ def test_filters_and_tail(tmp_path: Path, opened: Opened) -> None:
 
 def test_order_is_that_of_time_and_each_ranks_own() -> None:
     mixed = [(3.0, 1, 0, "a", "c"), (1.0, 1, 1, "b", "a"), (2.0, 1, 1, "b", "b"), (2.5, 1, 0, "a", "d")]
-    assert [text for *_, text in in_order(iter(mixed))] == ["a", "b", "c", "d"]
+    assert [text for *_, text in in_order(Line(*each) for each in mixed)] == ["a", "b", "c", "d"]
 
 
 def test_order_takes_time_and_memory_in_proportion() -> None:
     arrived = [(number / 1e5, 1, number % 3, "a", str(number)) for number in range(60_000)]
     late = arrived[1::2] + arrived[::2]
-    assert list(in_order(iter(late))) != late
-    assert [line[0] for line in in_order(iter(arrived))] == [line[0] for line in arrived]
+    assert list(in_order(Line(*each) for each in late)) != late
+    assert [line[0] for line in in_order(Line(*each) for each in arrived)] == [line[0] for line in arrived]
 
 
 def test_the_journal_drops_a_torn_line_and_goes_on(tmp_path: Path, opened: Opened) -> None:

@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from run_fakes import Ear, Theatre, exited, join, pulse
+from run_fakes import Ear, Theatre, Words, exited, join, pulse
 
 from swarmtrain.control import ending
 from swarmtrain.control.result import RunResult
@@ -14,7 +14,6 @@ from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.coordinator.words import Words
 from swarmtrain.protocol.events import Outcome, Warned
 from swarmtrain.wire.pulse import Activity, Source
 
@@ -340,7 +339,7 @@ def test_a_node_without_a_gpu_gets_that_as_the_hint(stage: Theatre) -> None:
         gone(run, agents)
 
     stage.play(scene)
-    assert status(run)["cause"]["hint"].startswith("b shows no GPU, and the script asks for one.")
+    assert "b shows no GPU, and the script asks for one." in str(status(run).cause)
 
 
 def test_a_run_whose_last_snapshot_nobody_could_write_says_so_at_its_end(stage: Theatre) -> None:
@@ -352,7 +351,7 @@ def test_a_run_whose_last_snapshot_nobody_could_write_says_so_at_its_end(stage: 
     def scene() -> None:
         agents = trained(stage, run)
         run.progress.append(1, 0, "a", 0, failed)
-        assert status(run)["unsaved"] == ""
+        assert status(run).unsaved == ""
         for rank, (peer, _) in enumerate(agents.values()):
             Words(run).worker(peer, exited(rank, 0))
         gone(run, agents)
@@ -373,10 +372,10 @@ def test_a_status_shows_the_steps_of_its_own_generation(stage: Theatre) -> None:
         run.progress.append(1, 0, "a", 0, '{"kind":"step","step":12}\n')
         Words(run).worker(agents["b"][0], exited(1, None, signal=9, t=1e9))
         Words(run).worker(agents["a"][0], exited(0, None, signal=9, killed=True))
-        assert status(run)["step"] == 12
+        assert status(run).step == 12
         gone(run, agents)
         assert run.current.generation.number == 2
         found = status(run)
-        assert (found["step"], [worker["step"] for worker in found["workers"]]) == (None, [None, None])
+        assert (found.step, [worker.step for worker in found.workers]) == (None, [None, None])
 
     stage.play(scene)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from run_fakes import Ear, Theatre, exited, join, pulse
+from run_fakes import Ear, Theatre, Words, exited, join, pulse
 
 from swarmtrain.coordinator import incident_log
 from swarmtrain.coordinator.agents import copied
@@ -11,7 +11,6 @@ from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.coordinator.words import Words
 from swarmtrain.protocol.events import (
     Chosen,
     CoordinatorMoved,
@@ -20,6 +19,7 @@ from swarmtrain.protocol.events import (
     Outcome,
     WorkersStarted,
 )
+from swarmtrain.protocol.from_agent import CopyState
 from swarmtrain.wire.pulse import Source
 
 
@@ -91,9 +91,9 @@ def test_a_killed_rank_is_healed_on_the_same_nodes_with_one_line_about_it(stage:
     assert texts(run, "recovered") == [
         "rank 1 on b: killed by SIGKILL at step 100; continued on 2 nodes from step 90 after 1.2 s"
     ]
-    assert incident_log.summary(run.state, run.journal.clock.now())["lost_steps"] == 10
+    assert incident_log.summary(run.state, run.journal.clock.now()).lost_steps == 10
     first, second = (event.t for event in run.journal.events if isinstance(event, WorkersStarted))
-    assert first < second and status(run)["started"] == first
+    assert first < second and status(run).started == first
 
 
 def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatre) -> None:
@@ -694,7 +694,7 @@ def test_a_run_that_succeeds_before_anybody_knows_of_its_steps_has_been_healed(s
     assert (run.phase, run.state.outcome) == (Phase.ENDED, Outcome.SUCCEEDED)
     assert len(texts(run, "recovered")) == 1
     found = incident_log.summary(run.state, run.journal.clock.now())
-    assert (found["restarts"], found["healing"]) == (1, None)
+    assert (found.restarts, found.healing) == (1, None)
 
 
 def test_numbers_that_a_coordinator_may_have_used_unheard_are_left_out_after_a_move(stage: Theatre) -> None:
@@ -715,11 +715,11 @@ def test_numbers_that_a_coordinator_may_have_used_unheard_are_left_out_after_a_m
 def test_a_copy_of_another_journal_is_made_anew(stage: Theatre) -> None:
     run = stage.make()
     run.journal.append(Chosen(text="one"))
-    said = {"role": "agent", "moved": 0, "journal": 2, "journal_t": run.journal.events[1].t}
-    assert copied(run, said) == 2
-    assert copied(run, said | {"journal_t": 7.0}) == 0  # another event of that number
-    assert copied(run, said | {"journal": 3}) == 0
-    assert copied(run, said | {"moved": 1}) == 0
+    newest = run.journal.events[1].t
+    assert copied(run, CopyState(2, 0, newest)) == 2
+    assert copied(run, CopyState(2, 0, 7.0)) == 0  # another event of that number
+    assert copied(run, CopyState(3, 0, newest)) == 0
+    assert copied(run, CopyState(2, 1, newest)) == 0
 
 
 def test_a_script_that_tells_of_no_steps_is_healed_once_its_workers_have_run_for_a_minute(

@@ -14,12 +14,11 @@ import pytest
 from hand_clock import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_fakes import Theatre, exited, join, pulse, theatre
+from run_fakes import Theatre, Words, exited, join, pulse, theatre
 from world_fakes import Phase, World
 
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.words import Words
 from swarmtrain.protocol.events import Ended, Outcome
 from swarmtrain.wire.records import parse
 
@@ -126,7 +125,7 @@ def test_no_words_of_agents_break_a_run(script: list[tuple[Any, ...]]) -> None:
                 else:
                     say(runs[-1], stage, words)
                 document = status(runs[-1])
-                assert (document["state"] in ("succeeded", "failed", "stopped")) is (
+                assert (document.state in ("succeeded", "failed", "stopped")) is (
                     runs[-1].phase is Phase.ENDED
                 )
             run = runs[-1]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from run_fakes import Theatre, exited, join
+from run_fakes import Theatre, Words, exited, join
 
 from swarmtrain.coordinator import cold_starts
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.coordinator.words import Words
 from swarmtrain.protocol.events import GenerationFailed, StartsCold
 
 
@@ -33,7 +32,7 @@ def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage
         Words(run).drained(b, 1)
 
     stage.play(scene)
-    assert status(run)["state"] == "succeeded"
+    assert status(run).state == "succeeded"
     assert hears_a.heard[-1] == hears_b.heard[-1] == {"end": {"outcome": "succeeded"}}
 
 
@@ -106,7 +105,7 @@ def test_without_restarts_a_lost_agent_ends_the_run(stage: Theatre) -> None:
     stage.play(scene)
     assert hears_anew.starts() == []
     assert hears_a.heard[-1] == {"end": {"outcome": "failed"}}
-    assert status(run)["reason"] == "b was lost with rank 1: its agent was started anew"
+    assert status(run).reason == "b was lost with rank 1: its agent was started anew"
 
 
 def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(stage: Theatre) -> None:
@@ -159,7 +158,7 @@ def test_words_of_an_old_generation_change_nothing(stage: Theatre) -> None:
 def test_a_run_that_cannot_be_placed_fails_with_the_launchers_reason(stage: Theatre) -> None:
     run = stage.make()
     stage.play(lambda: run.refuse("lab-2 has no image x:1"))
-    assert (status(run)["state"], status(run)["reason"]) == ("failed", "lab-2 has no image x:1")
+    assert (status(run).state, status(run).reason) == ("failed", "lab-2 has no image x:1")
 
 
 def test_two_machines_of_one_name_are_told_apart(stage: Theatre) -> None:

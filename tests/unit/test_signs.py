@@ -17,6 +17,7 @@ from swarmtrain.agent.machine import gpu_use
 from swarmtrain.agent.signs import Signs
 from swarmtrain.agent.usage import Process, Tree, sign
 from swarmtrain.agent.workers import Workers
+from swarmtrain.protocol.from_agent import WorkerReport
 
 WORKER, LOADER = 100, 200
 MS = 1_000_000  # nanoseconds
@@ -86,7 +87,9 @@ def test_a_rank_in_one_long_call_is_told_by_its_gpu_from_one_that_waits(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     samples = iter([BEFORE, after(worker=100_000 if nccl else 0)])
     pids = {4: WORKER, 5: WORKER}
-    workers = SimpleNamespace(states={4: {"local_rank": 0}, 5: {"local_rank": 1}})
+    workers = SimpleNamespace(
+        states={4: WorkerReport(1, 4, "running", 0.0, 0), 5: WorkerReport(1, 5, "running", 0.0, 1)}
+    )
 
     async def act() -> list[str]:
         use = partial(gpu_use, {"CUDA_VISIBLE_DEVICES": "GPU-aa,0"})

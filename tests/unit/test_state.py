@@ -61,7 +61,7 @@ def replayed(data: list[bytes], directory: Path) -> dict[str, Any]:
         if state.phase in (Phase.RUNNING, Phase.STOPPING):
             roll.expect(current.generation, 0.0)
         generation, stopping = state.generation, state.stopping
-        summary = incident_log.summary(state, book.clock.now())
+        summary = codec.dump(incident_log.summary(state, book.clock.now()))
         found = {
             "events": len(book.events),
             "phase": state.phase.value,

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from swarmtrain.files import snapshots
 from swarmtrain.trainer import TrainerError, fence, snapshot_files
 from swarmtrain.trainer.disk import DISK
 from swarmtrain.trainer.snapshot_files import Position
-from swarmtrain.wire import snapshots
 
 START = Position(fence=1, epoch=0, step=0, world_size=2, weights="00")
 

@@ -7,11 +7,12 @@ from run_fakes import pulse
 
 from swarmtrain.coordinator.terms import Advance
 from swarmtrain.coordinator.vitals import Vitals
+from swarmtrain.protocol.from_agent import PulseReport
 from swarmtrain.wire.pulse import Activity, Source
 
 
 def take(vitals: Vitals, now: float, rank: int, step: int, **fields: object) -> bool:
-    return vitals.take(rank, pulse(rank, step, **fields)[2:], now)  # type: ignore[arg-type]
+    return vitals.take(PulseReport(*pulse(rank, step, **fields)), now)  # type: ignore[arg-type]
 
 
 def test_before_the_first_pulse_nothing_is_known() -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from run_fakes import Ear, Theatre, pulse
+from run_fakes import Ear, Theatre, Words, pulse
 
 from swarmtrain.coordinator import run as run_module
 from swarmtrain.coordinator.membership import decide
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.terms import Decision, Phase, Policy, View
-from swarmtrain.coordinator.words import Words
 from swarmtrain.protocol.events import ChaosCaused, GenerationFailed, GenerationFormed, StopOrdered
 from swarmtrain.wire.pulse import Activity, Source
 

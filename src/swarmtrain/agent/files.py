@@ -11,9 +11,11 @@ from pathlib import Path
 
 from swarmtrain.agent.serve import Desk
 from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.from_agent import Beat, Join, Joiner
+from swarmtrain.protocol.to_agent import TO_AGENT, Welcome
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.channel import Channel, initiate
-from swarmtrain.wire.frames import Message
 from swarmtrain.wire.storage import Storage
 from swarmtrain.wire.task import Ticket
 
@@ -43,12 +45,13 @@ async def _serve(ticket: Ticket, env: dict[str, str]) -> int:
     try:
         await initiate(channel, ticket.token)
         node = env[names.ENV_NODE]
-        await channel.send({"join": _join(node, env)})
-        welcome = await channel.receive()
-        if welcome is None or "welcome" not in welcome:
-            raise ChannelError(f"the coordinator did not take this helper: {welcome}")
-        desk = Desk(Storage(Path(env.get(names.ENV_STORAGE, names.STORAGE))), node, channel.send)
-        desk.lineage = welcome["welcome"]["lineage"]
+        await channel.send(dump(_join(node, env)))
+        answer = await channel.receive()
+        welcome = TO_AGENT.load(answer) if answer is not None else None
+        if not isinstance(welcome, Welcome):
+            raise ChannelError(f"the coordinator did not take this helper: {answer}")
+        desk = Desk(Storage(Path(env.get(names.ENV_STORAGE, names.STORAGE))), node, channel)
+        desk.lineage = welcome.lineage
         await _attend(channel, desk)
     except (ChannelError, ConnectionError, asyncio.TimeoutError) as error:
         print(error, file=sys.stderr, flush=True)
@@ -71,7 +74,7 @@ async def _attend(channel: Channel, desk: Desk) -> None:
                 if message is None:
                     return
                 receiving = asyncio.ensure_future(channel.receive())
-                if desk.hear(message):
+                if desk.hear(TO_AGENT.load(message)):
                     asked = now()
             if desk.busy:
                 asked = now()
@@ -83,28 +86,28 @@ async def _attend(channel: Channel, desk: Desk) -> None:
 async def _beat(channel: Channel) -> None:
     """Keep the connection warm: by time alone, never in answer to anything."""
     while True:
-        channel.post({"beat": time.monotonic(), "pulses": []})
+        channel.post(dump(Beat(time.monotonic(), [])))
         await asyncio.sleep(_BEAT_SECONDS)
 
 
-def _join(node: str, env: dict[str, str]) -> Message:
-    return {
-        "role": "files",
-        "node": node,
-        "node_id": env.get(names.ENV_NODE_ID, node),
-        "incarnation": f"files-{secrets.token_hex(8)}",
-        "slot": 0,
-        "workers": 0,
-        "gpus": 0,
-        "backend": "gloo",
-        "address": "",
-        "interface": "",
-        "why": "serves files",
-        "port": 0,
-        "time": time.monotonic(),
-        "generation": 0,
-        "states": [],
-        "idle": True,
-        "warm": False,
-        "leaving": True,
-    }
+def _join(node: str, env: dict[str, str]) -> Join:
+    joiner = Joiner(
+        node=node,
+        node_id=env.get(names.ENV_NODE_ID, node),
+        incarnation=f"files-{secrets.token_hex(8)}",
+        slot=0,
+        workers=0,
+        gpus=0,
+        backend="gloo",
+        address="",
+        interface="",
+        why="serves files",
+        port=0,
+        time=time.monotonic(),
+        generation=0,
+        states=[],
+        idle=True,
+        warm=False,
+        leaving=True,
+    )
+    return Join("files", joiner)

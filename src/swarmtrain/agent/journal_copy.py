@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from swarmtrain.protocol import journal
+from swarmtrain.protocol.codec import Document
 from swarmtrain.protocol.events import Event
-from swarmtrain.wire.frames import Message
 
 _BATCH = 50  # events in one message
 
@@ -39,7 +39,7 @@ class JournalCopy:
         """Seconds since the newest event came; None for a copy that an agent before this one has left."""
         return None if self._taken is None else time.monotonic() - self._taken
 
-    def take(self, fresh: Sequence[Message]) -> None:
+    def take(self, fresh: Sequence[Document]) -> None:
         """Add events; those that are here already, or for which an earlier one is missing, are left out.
 
         The first of all events begins the copy anew.
@@ -69,7 +69,7 @@ class JournalCopy:
         except OSError:
             pass
 
-    def batches(self) -> Iterator[list[Message]]:
+    def batches(self) -> Iterator[list[Document]]:
         """The whole of it, in pieces that fit into messages."""
         for start in range(0, len(self.events), _BATCH):
             yield [event.dump() for event in self.events[start : start + _BATCH]]

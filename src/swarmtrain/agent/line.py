@@ -12,8 +12,9 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from swarmtrain.agent import network
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.from_agent import Beat, FromAgent, NoteReport, PulseReport, TroubleReport
 from swarmtrain.wire.channel import Channel
-from swarmtrain.wire.frames import Message
 
 SILENCE = 5.0  # seconds without an answer to any beat after which the coordinator is looked for anew
 
@@ -49,40 +50,40 @@ class Line:
         """The coordinator has said something."""
         self._heard = time.monotonic()
 
-    def post(self, message: Message) -> None:
+    def post(self, message: FromAgent) -> None:
         """Say something, if anybody hears it now."""
         if self.channel is not None:
-            self.channel.post(message)
+            self.channel.post(dump(message))
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: FromAgent) -> None:
         """The same, and wait while the connection is slow. Raises ConnectionError."""
         if self.channel is not None:
-            await self.channel.send(message)
+            await self.channel.send(dump(message))
 
     def note(self, kind: str, text: str) -> None:
         """A sentence for the journal; it waits for the next connection where there is none."""
         if self.channel is None:
             self._notes.append((kind, text))
         else:
-            self.channel.post({"note": {"kind": kind, "text": text}})
+            self.post(NoteReport(kind, text))
 
     def trouble(self, text: str) -> None:
         """This node cannot do its part; said until somebody hears it."""
         print(text, file=sys.stderr, flush=True)
         self.troubled.set()
         if self.channel is not None:
-            self.channel.post({"trouble": text})
+            self.post(TroubleReport(text))
         else:
             asyncio.get_running_loop().call_later(0.1, self.trouble, text)
 
-    def beat(self, pulses: list[list[Any]]) -> None:
+    def beat(self, pulses: list[PulseReport]) -> None:
         """A sign of life, to which the coordinator answers. A machine without power does not even hang up."""
         if self.channel is None:
             return
         if time.monotonic() - self._heard > SILENCE:
             self.channel.abort()
         else:
-            self.channel.post({"beat": time.monotonic(), "pulses": pulses})
+            self.post(Beat(time.monotonic(), pulses))
 
     def free_port(self) -> int:
         """A port that is free on this node's address just now."""

@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from swarmtrain.files.snapshots import listed
+from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.wire import private
-from swarmtrain.wire.snapshots import Snapshot, listed
 
 SNAPSHOTS = "snapshots"
 

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarmtrain.protocol.from_agent import MetricsPiece, OutputPiece
 from swarmtrain.wire import frames
-from swarmtrain.wire.frames import Message
 
 PIECE = 1 << 20  # bytes of a piece; a line that is longer is sent in several
 _WINDOW = 4 * PIECE  # bytes that may be on their way unconfirmed
@@ -100,23 +100,23 @@ class Pump:
             self._moved.clear()
             await self._moved.wait()
 
-    async def run(self, send: Callable[[Message], Awaitable[None]]) -> None:
+    async def run(self, send: Callable[[OutputPiece | MetricsPiece], Awaitable[None]]) -> None:
         """Send pieces for as long as the connection lives.
 
         Args:
-            send: carries one message to the coordinator, waiting while it is slow; raises ConnectionError.
+            send: carries one piece to the coordinator, waiting while it is slow; raises ConnectionError.
         """
         while True:
             busy = False
             now = time.monotonic()
             for key, tail in list(self._tails.items()):
                 if tail.sent - tail.confirmed < _WINDOW and (tail.closed or now >= tail.due):
-                    message = _next(key, tail)
-                    if message is not None:
+                    piece = _next(key, tail)
+                    if piece is not None:
                         busy = True
                         if gather := _GATHER[key[0]]:  # the pieces of all ranks go at one time
                             tail.due = now - now % gather + gather
-                        await send(message)
+                        await send(piece)
             if not busy:
                 loop = asyncio.get_running_loop()
                 self._pause = loop.create_future()
@@ -143,8 +143,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _next(key: Key, tail: _Tail) -> Message | None:
-    """The next piece of a file as a message, or None when there is nothing to send now.
+def _next(key: Key, tail: _Tail) -> OutputPiece | MetricsPiece | None:
+    """The next piece of a file, or None when there is nothing to send now.
 
     Whole lines are sent at once. What is there of one that goes on follows, a few times a second; of metrics, whose
     lines are written at once, never.
@@ -166,6 +166,8 @@ def _next(key: Key, tail: _Tail) -> Message | None:
         return None
     if whole:
         tail.whole = tail.sent + whole
-    body = {"g": generation, "r": rank, "o": tail.sent, "d": frames.text(data[:cut])}
+    offset, text = tail.sent, frames.text(data[:cut])
     tail.sent += cut
-    return {kind: body | ({"last": True} if last and kind == "output" else {})}
+    if kind == "metrics":
+        return MetricsPiece(generation, rank, offset, text)
+    return OutputPiece(generation, rank, offset, text, last)

@@ -15,11 +15,24 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 from swarmtrain.errors import SwarmtrainError
-from swarmtrain.wire import files, snapshots
-from swarmtrain.wire.frames import Message
+from swarmtrain.files import fetch, snapshots
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.from_agent import Answer
+from swarmtrain.protocol.replies import Done, ErrorReply, NodeReply
+from swarmtrain.protocol.requests import TerminalInput
+from swarmtrain.protocol.to_agent import (
+    CommandOrder,
+    NodeCancel,
+    NodeExec,
+    NodeFetch,
+    NodeInput,
+    NodeList,
+    NodeMore,
+    NodeSnapshots,
+    ToAgent,
+)
+from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.storage import Storage
-
-Send = Callable[[Message], Awaitable[None]]
 
 _AHEAD = 8  # pieces of a file that may be on their way to the client
 # Seconds for which an agent that is about to go waits for the next piece of an answer: until it is read, which may
@@ -31,42 +44,43 @@ class Desk:
     """Answers the coordinator's requests on behalf of clients; every request runs in a task of its own.
 
     Args:
-        send: carries one message to the coordinator.
+        channel: to the coordinator.
     """
 
-    def __init__(self, storage: Storage, node: str, send: Send) -> None:
-        self._storage, self.node, self._send = storage, node, send
+    def __init__(self, storage: Storage, node: str, channel: Channel) -> None:
+        self._storage, self.node, self._channel = storage, node, channel
         self.lineage = ""
         self.env: Mapping[str, str] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._input: dict[int, asyncio.Queue[Message | None]] = {}
+        self._input: dict[int, asyncio.Queue[TerminalInput]] = {}
         self._credit: dict[int, asyncio.Semaphore] = {}
         self._due: dict[int, float] = {}  # of an answer that reads files: monotonic time by which it gets on
         self._finishing = False
 
-    def hear(self, message: Message) -> bool:
+    def hear(self, message: ToAgent) -> bool:
         """Take a message if it is one of ours."""
-        number = message.get("id")
         match message:
-            case {"exec": _} | {"fetch": _} | {"list": _} | {"snapshots": _} if self._finishing:
-                self._begin(message["id"], self._turn_away(message["id"]))
-            case {"exec": request}:
-                self._input[message["id"]] = asyncio.Queue()
-                self._begin(message["id"], self._exec(message["id"], request))
-            case {"fetch": {"path": path}}:
-                self._read(message["id"], self._reply_file(message["id"], path, files.send))
-            case {"list": {"path": path}}:
-                self._read(message["id"], self._reply_file(message["id"], path, files.listing))
-            case {"snapshots": order}:
+            case (
+                NodeExec(_, number) | NodeFetch(_, number) | NodeList(_, number) | NodeSnapshots(_, number)
+            ) if self._finishing:
+                self._begin(number, self._turn_away(number))
+            case NodeExec(order, number):
+                self._input[number] = asyncio.Queue()
+                self._begin(number, self._exec(number, order))
+            case NodeFetch(order, number):
+                self._read(number, self._reply_file(number, order.path, fetch.send))
+            case NodeList(order, number):
+                self._read(number, self._reply_file(number, order.path, fetch.listing))
+            case NodeSnapshots(order, number):
                 replies = snapshots.answer(self._storage, self.lineage, self.node, order)
-                self._read(message["id"], self._reply(message["id"], replies))
-            case {"input": typed}:
+                self._read(number, self._reply(number, replies))
+            case NodeInput(typed, number):
                 if number in self._input:
                     self._input[number].put_nowait(typed)
-            case {"more": number}:
+            case NodeMore(number):
                 if number in self._credit:
                     self._credit[number].release()
-            case {"cancel": number}:
+            case NodeCancel(number):
                 task = self._tasks.get(number)
                 if task is not None:
                     task.cancel()
@@ -108,46 +122,48 @@ class Desk:
         except ConnectionError:
             pass  # whoever asked has gone
         except SwarmtrainError as error:
-            await self._send(
-                {"reply": number, "error": error.message, "hint": error.hint, "exit": error.exit_code}
-            )
+            refusal = ErrorReply(error.message, error.hint, error.exit_code)
+            await self._send(number, NodeReply(error=refusal))
         except OSError as error:
-            await self._send({"reply": number, "error": f"{self.node}: {error}", "hint": "", "exit": 3})
+            await self._send(number, NodeReply(error=ErrorReply(f"{self.node}: {error}")))
         finally:
             self._input.pop(number, None)
             self._credit.pop(number, None)
             self._due.pop(number, None)
 
     async def _turn_away(self, number: int) -> None:
-        error = f"the agent on {self.node} is about to go"
-        await self._send({"reply": number, "error": error, "hint": "", "exit": 3, "gone": True})
+        gone = ErrorReply(f"the agent on {self.node} is about to go", gone=True)
+        await self._send(number, NodeReply(error=gone))
 
     async def _reply_file(
-        self, number: int, path: str, answer: Callable[[Path, str], Iterator[Message]]
+        self, number: int, path: str, answer: Callable[[Path, str], Iterator[NodeReply]]
     ) -> None:
-        found = files.locate(self._storage, self.lineage, self.node, path)
+        found = fetch.locate(self._storage, self.lineage, self.node, path)
         await self._reply(number, answer(found, self.node))
 
-    async def _reply(self, number: int, messages: Iterator[Message]) -> None:
+    async def _reply(self, number: int, replies: Iterator[NodeReply]) -> None:
         """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""
         credit = self._credit[number] = asyncio.Semaphore(_AHEAD)
-        while (message := await asyncio.to_thread(next, messages, None)) is not None:
+        while (reply := await asyncio.to_thread(next, replies, None)) is not None:
             self._due[number] = time.monotonic() + _TAKING
             await credit.acquire()
-            await self._send({"reply": number, **message})
+            await self._send(number, reply)
             self._due[number] = time.monotonic() + _READING
 
-    async def _exec(self, number: int, request: Message) -> None:
-        terminal = bool(request.get("tty"))
+    async def _send(self, number: int, reply: NodeReply) -> None:
+        await self._channel.send(dump(Answer(number, reply)))
+
+    async def _exec(self, number: int, order: CommandOrder) -> None:
+        terminal = order.tty
         main, side = -1, asyncio.subprocess.PIPE
         if terminal:
             main, side = pty.openpty()
-            _resize(main, request.get("rows", 24), request.get("columns", 80))
+            _resize(main, order.rows or 24, order.columns or 80)
         work = self._storage.work(self.lineage, self.node)
         work.mkdir(parents=True, exist_ok=True)
         try:
             process = await asyncio.create_subprocess_exec(
-                *request["argv"],
+                *order.argv,
                 cwd=work,
                 env=dict(self.env),
                 start_new_session=True,
@@ -156,10 +172,9 @@ class Desk:
                 stderr=side,
             )
         except OSError as error:
-            await self._send(
-                {"reply": number, "stderr": _base64(f"{request['argv'][0]}: {error.strerror}\n".encode())}
-            )
-            await self._send({"reply": number, "done": {"exit": 127}})
+            words = f"{order.argv[0]}: {error.strerror}\n"
+            await self._send(number, NodeReply(stderr=_base64(words.encode())))
+            await self._send(number, NodeReply(done=Done(exit=127)))
             return
         finally:
             if terminal:
@@ -171,20 +186,22 @@ class Desk:
             else:
                 assert process.stdout is not None and process.stderr is not None
                 await asyncio.gather(
-                    self._copy(number, "stdout", process.stdout), self._copy(number, "stderr", process.stderr)
+                    self._copy(process.stdout, lambda data: self._send(number, NodeReply(stdout=data))),
+                    self._copy(process.stderr, lambda data: self._send(number, NodeReply(stderr=data))),
                 )
             code = await process.wait()
             typing.cancel()
-            await self._send({"reply": number, "done": {"exit": code if code >= 0 else 128 - code}})
+            await self._send(number, NodeReply(done=Done(exit=code if code >= 0 else 128 - code)))
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
             if terminal:
                 os.close(main)
 
-    async def _copy(self, number: int, name: str, stream: asyncio.StreamReader) -> None:
+    @staticmethod
+    async def _copy(stream: asyncio.StreamReader, send: Callable[[str], Awaitable[None]]) -> None:
         while data := await stream.read(1 << 16):
-            await self._send({"reply": number, name: _base64(data)})
+            await send(_base64(data))
 
     async def _copy_terminal(self, number: int, main: int) -> None:
         loop = asyncio.get_running_loop()
@@ -203,20 +220,21 @@ class Desk:
                     return  # the last process on the terminal has gone
                 if not data:
                     return
-                await self._send({"reply": number, "stdout": _base64(data)})
+                await self._send(number, NodeReply(stdout=_base64(data)))
         finally:
             loop.remove_reader(main)
 
     async def _type(self, number: int, process: asyncio.subprocess.Process, main: int) -> None:
         queue = self._input[number]
-        while (typed := await queue.get()) is not None:
-            if "resize" in typed and main >= 0:
-                _resize(main, *typed["resize"])
-            elif "stdin" in typed and main >= 0:
-                os.write(main, base64.b64decode(typed["stdin"]))
-            elif process.stdin is not None and "stdin" in typed:
-                process.stdin.write(base64.b64decode(typed["stdin"]))
-            elif process.stdin is not None and "eof" in typed:
+        while True:
+            typed = await queue.get()
+            if typed.resize is not None and main >= 0:
+                _resize(main, *typed.resize)
+            elif typed.stdin and main >= 0:
+                os.write(main, base64.b64decode(typed.stdin))
+            elif process.stdin is not None and typed.stdin:
+                process.stdin.write(base64.b64decode(typed.stdin))
+            elif process.stdin is not None and typed.eof:
                 process.stdin.close()
 
 

@@ -21,9 +21,33 @@ from swarmtrain.agent.pump import Key
 from swarmtrain.agent.serve import Desk
 from swarmtrain.agent.share import Share
 from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.from_agent import (
+    CopyPiece,
+    CopyState,
+    Join,
+    Joiner,
+    Leaving,
+    MetricsPiece,
+    OutputPiece,
+)
+from swarmtrain.protocol.to_agent import (
+    TO_AGENT,
+    Acknowledge,
+    AskForCopy,
+    AskStacks,
+    BeatHeard,
+    JournalPiece,
+    PauseWorkers,
+    Refuse,
+    RunEnded,
+    StartWorkers,
+    StopWorkers,
+    ToAgent,
+    Welcome,
+)
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
-from swarmtrain.wire.frames import Message
 from swarmtrain.wire.task import Ticket
 
 _WELCOME = 30.0  # seconds in which a coordinator answers an agent that joins
@@ -79,32 +103,23 @@ class Session:
         try:
             await initiate(channel, self._ticket.token)
             choice = self._line.choice = self._choose_network(writer)
-            await channel.send({"join": self._join(choice)})
+            await channel.send(dump(self._join(choice)))
             answer = await asyncio.wait_for(channel.receive(), _WELCOME)  # its machine may just have died
             if answer is None:
                 raise ChannelError("the coordinator closed the connection")
-            if "salvage" in answer:
+            message = TO_AGENT.load(answer)
+            if isinstance(message, AskForCopy):
                 await self._hand_over(channel)
                 return
-            if answer.get("welcome", answer).get("moved", 0) < self._moved:
+            if (message.moved if isinstance(message, (Welcome, Refuse)) else 0) < self._moved:
                 raise ChannelError("this coordinator has been replaced by one on another machine")
-            if "refuse" in answer:
-                print(f"the coordinator refused this node: {answer['refuse']}", file=sys.stderr, flush=True)
+            if isinstance(message, Welcome):
+                await self._attend(channel, message)
+            elif isinstance(message, Refuse):
+                print(f"the coordinator refused this node: {message.reason}", file=sys.stderr, flush=True)
                 self.over.set()
-                return
-            self._welcomed(answer["welcome"])
-            self._desk = self._answering(answer["welcome"], channel)
-            self._line.open(channel)
-            self._share.say_again()
-            self._say_leaving()
-            pumping = asyncio.ensure_future(self._share.pump.run(channel.send))
-            pumping.add_done_callback(lambda task: _pump_ended(task, channel))
-            try:
-                while (message := await channel.receive()) is not None:
-                    self._line.heard()
-                    self.hear(message)
-            finally:
-                pumping.cancel()
+            else:
+                raise ChannelError("the coordinator neither welcomed nor refused this node")
         finally:
             self._line.channel = None
             if self._desk is not None:
@@ -117,6 +132,26 @@ class Session:
         owner = self._settings.storage.owner(self._ticket.run, self._settings.node)
         return self._copy is not None or owner == self._ticket.submission
 
+    async def _attend(self, channel: Channel, welcome: Welcome) -> None:
+        """Do what follows a welcome, to the connection's end."""
+        self._welcomed(welcome)
+        self._desk = self._answering(welcome, channel)
+        self._line.open(channel)
+        self._share.say_again()
+        self._say_leaving()
+
+        async def carry(piece: OutputPiece | MetricsPiece) -> None:
+            await channel.send(dump(piece))
+
+        pumping = asyncio.ensure_future(self._share.pump.run(carry))
+        pumping.add_done_callback(lambda task: _pump_ended(task, channel))
+        try:
+            while (message := await channel.receive()) is not None:
+                self._line.heard()
+                self.hear(TO_AGENT.load(message))
+        finally:
+            pumping.cancel()
+
     def leave(self) -> None:
         """This agent goes: say so, now and whenever it joins again."""
         self.leaving = True
@@ -124,7 +159,7 @@ class Session:
 
     def _say_leaving(self) -> None:
         if self.leaving:
-            self._line.post({"leaving": True})
+            self._line.post(Leaving())
 
     # ---- joining ---------------------------------------------------------------------------------------------
 
@@ -134,46 +169,44 @@ class Session:
         peer = "127.0.0.1" if here else writer.get_extra_info("peername")[0]
         return network.choose(network.interfaces(), source, peer, same_machine=here)
 
-    def _join(self, choice: network.Choice) -> Message:
+    def _join(self, choice: network.Choice) -> Join:
         events = self._copy.events if self._copy is not None else []
-        return {
-            "role": "agent",
-            "node": self._settings.node,
-            "node_id": self._settings.node_id,
-            "incarnation": self._incarnation,
-            "slot": self._settings.slot,
-            "workers": self._choices.workers,
-            "gpus": self._choices.gpus,
-            "backend": self._choices.backend,
-            "address": choice.address,
-            "interface": choice.interface,
-            "why": choice.why,
-            "port": self._line.free_port(),
-            "time": time.monotonic(),
-            "generation": self._share.generation,
-            "states": list(self._share.workers.states.values()),
-            "idle": self._share.idle,
-            "warm": self._share.warm,
-            "leaving": self.leaving,
-            "journal": len(events),
-            "journal_t": events[-1].t if events else 0.0,
-            "moved": self._moved,
-        }
+        joiner = Joiner(
+            node=self._settings.node,
+            node_id=self._settings.node_id,
+            incarnation=self._incarnation,
+            slot=self._settings.slot,
+            workers=self._choices.workers,
+            gpus=self._choices.gpus,
+            backend=self._choices.backend,
+            address=choice.address,
+            interface=choice.interface,
+            why=choice.why,
+            port=self._line.free_port(),
+            time=time.monotonic(),
+            generation=self._share.generation,
+            states=list(self._share.workers.states.values()),
+            idle=self._share.idle,
+            warm=self._share.warm,
+            leaving=self.leaving,
+            copy=CopyState(len(events), self._moved, events[-1].t if events else 0.0),
+        )
+        return Join("agent", joiner)
 
-    def _welcomed(self, welcome: Message) -> None:
-        names = (welcome[key] for key in ("directory", "lineage", "node", "lineage_owner"))
+    def _welcomed(self, welcome: Welcome) -> None:
+        names = (welcome.directory, welcome.lineage, welcome.node, welcome.lineage_owner)
         home = Home(self._settings.storage, *names)
-        moved, self._moved = welcome["moved"] > self._moved, max(self._moved, welcome["moved"])
+        moved, self._moved = welcome.moved > self._moved, max(self._moved, welcome.moved)
         if self._copy is None or moved:
             self._copy = JournalCopy(home.journal)
             self._copy.forget()
-        offsets: dict[Key, int] = {(kind, g, r): offset for kind, g, r, offset in welcome["offsets"]}
+        offsets: dict[Key, int] = {each[:3]: each.offset for each in welcome.offsets}
         self._share.welcomed(home, offsets)
 
-    def _answering(self, welcome: Message, channel: Channel) -> Desk:
+    def _answering(self, welcome: Welcome, channel: Channel) -> Desk:
         """What answers those who look in through this connection."""
-        desk = Desk(self._settings.storage, welcome["node"], channel.send)
-        desk.lineage, desk.env = welcome["lineage"], self._choices.env
+        desk = Desk(self._settings.storage, welcome.node, channel)
+        desk.lineage, desk.env = welcome.lineage, self._choices.env
         return desk
 
     async def _hand_over(self, channel: Channel) -> None:
@@ -183,8 +216,8 @@ class Session:
         if not self.has_joined():
             copy.events.clear()  # of a run that had the same id
         for batch in copy.batches():
-            await channel.send({"copy": batch, "done": False})
-        await channel.send({"copy": [], "done": True, "age": copy.age})
+            await channel.send(dump(CopyPiece(batch)))
+        await channel.send(dump(CopyPiece(done=True, age=copy.age)))
         # Its hanging up says that it has everything.
         await asyncio.wait_for(channel.receive(), _TAKEN_OVER)
 
@@ -195,25 +228,25 @@ class Session:
 
     # ---- what the coordinator says ---------------------------------------------------------------------------
 
-    def hear(self, message: Message) -> None:
+    def hear(self, message: ToAgent) -> None:
         """One message of the coordinator."""
         match message:
-            case {"start": start}:
-                self._share.start(start)
-            case {"stop": {"g": generation, "grace": grace, "how": how}}:
+            case StartWorkers():
+                self._share.start(message)
+            case StopWorkers(generation, grace, how):
                 self._share.stop(generation, grace, how)
-            case {"pause": {"g": generation, "on": on}}:
+            case PauseWorkers(generation, on):
                 self._share.pause(generation, on)
-            case {"stacks": {"g": generation}}:
+            case AskStacks(generation):
                 self._share.look(generation)
-            case {"end": _}:
+            case RunEnded():
                 self._background.run(self._end())
-            case {"journal": events}:
+            case JournalPiece(events):
                 if self._copy is not None:
                     self._copy.take(events)
-            case {"beat": _}:
+            case BeatHeard():
                 pass  # it is there: that is all it says
-            case {"ack": {"kind": kind, "g": generation, "r": rank, "o": offset}}:
+            case Acknowledge(kind, generation, rank, offset):
                 self._share.pump.confirm((kind, generation, rank), offset)
             case _ if self._desk is not None:
                 self._desk.hear(message)

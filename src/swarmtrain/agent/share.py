@@ -22,7 +22,8 @@ from swarmtrain.agent.spawner import Life, Spawner
 from swarmtrain.agent.stacks import halted, stopped
 from swarmtrain.agent.workers import Workers
 from swarmtrain.errors import SwarmtrainError, in_short
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.from_agent import Drained, Idle, StackReport, StacksReport, Warm, WorkerReport
+from swarmtrain.protocol.to_agent import StartWorkers
 from swarmtrain.wire.task import Task, Ticket
 
 # seconds that a run that is over waits for a disk on which its directories are still being made
@@ -79,7 +80,7 @@ class Share:
     async def _warm_up(self) -> None:
         await self.spawner.warm.wait()
         await self._prepared.wait()
-        self._line.post({"warm": True})
+        self._line.post(Warm())
 
     # ---- how it stands ---------------------------------------------------------------------------------------
 
@@ -109,15 +110,18 @@ class Share:
     def say_again(self) -> None:
         """Say what has happened since the words of joining were written, when nobody could be told."""
         for state in self.workers.states.values():
-            self._line.post({"worker": state})
+            self._line.post(state)
         if self.idle:
             self._say_idle(self.generation)
         if self.warm:
-            self._line.post({"warm": True})
+            self._line.post(Warm())
 
     def beat(self) -> None:
         """Say that this node lives, and how its workers get on."""
-        self._line.beat([[*pulse, *self.signs.of(pulse[1])] for pulse in self.workers.pulses()])
+        pulses = self.workers.pulses()
+        signs = [self.signs.of(pulse.rank) for pulse in pulses]
+        told = zip(pulses, signs, strict=True)
+        self._line.beat([pulse._replace(lived_ago=ago, sign=sign) for pulse, (ago, sign) in told])
 
     # ---- its place -------------------------------------------------------------------------------------------
 
@@ -155,22 +159,22 @@ class Share:
 
     # ---- one generation --------------------------------------------------------------------------------------
 
-    def start(self, start: Message) -> None:
+    def start(self, start: StartWorkers) -> None:
         """Begin a generation; an old one, or one that is begun already, is not begun again.
 
         From here on it is the current one, so that an order to stop it may follow at once.
         """
-        if start["g"] <= self.generation or not self.workers.done.is_set():
+        if start.generation <= self.generation or not self.workers.done.is_set():
             return
         self.workers.release()
-        self.workers = self._workers_of(start["g"], start.get("nodes", 1))
-        self.signs = Signs(self.workers, spinning=start.get("backend") == "nccl", gpus=self._gpus)
+        self.workers = self._workers_of(start.generation, start.nodes)
+        self.signs = Signs(self.workers, spinning=start.backend == "nccl", gpus=self._gpus)
         self._background.run(self._start(self.workers, start))
         self._background.run(self._finish(self.workers))
         self._deliver()
         self._background.run(self.signs.watch(lambda: self._line.channel is None))
 
-    async def _start(self, workers: Workers, start: Message) -> None:
+    async def _start(self, workers: Workers, start: StartWorkers) -> None:
         await self._prepared.wait()
         life = await self.spawner.life()
         if workers.ordered.is_set() or workers.done.is_set():  # its end was ordered before it began
@@ -182,30 +186,30 @@ class Share:
         except OSError as error:
             self._line.trouble(f"workers cannot be started: {error}")
 
-    def _begin(self, workers: Workers, life: Life, start: Message) -> list[tuple[str, int, Path]]:
+    def _begin(self, workers: Workers, life: Life, start: StartWorkers) -> list[tuple[str, int, Path]]:
         """Start the workers of a generation; returns what `Workers.begin` does. Raises OSError."""
         home, choice = self.home, self._line.choice
         assert home is not None and choice is not None, "a generation begins after the welcome"
         parts = [
             Part(
-                generation=start["g"],
-                fence=self._ticket.fence(start["g"]),
+                generation=start.generation,
+                fence=self._ticket.fence(start.generation),
                 rank=rank,
                 local_rank=local_rank,
-                local_world_size=len(start["ranks"]),
-                group_rank=start["group_rank"],
-                nodes=start["nodes"],
-                world_size=start["world_size"],
-                master_address=start["master"]["address"],
-                master_port=start["master"]["port"],
+                local_world_size=len(start.ranks),
+                group_rank=start.group_rank,
+                nodes=start.nodes,
+                world_size=start.world_size,
+                master_address=start.master.address,
+                master_port=start.master.port,
             )
-            for local_rank, rank in enumerate(start["ranks"])
+            for local_rank, rank in enumerate(start.ranks)
         ]
         node = Node(
             run=self._ticket.run,
             name=home.node,
             interface=choice.interface,
-            backend=start["backend"],
+            backend=start.backend,
             snapshots=str(home.snapshots),
             memory=str(home.memory_snapshots),
             submission=self._ticket.submission,
@@ -238,10 +242,10 @@ class Share:
     async def _answer_stacks(self, workers: Workers, signs: Signs) -> None:
         pids = workers.pids()
         found = {
-            rank: {"stack": text, "stopped": stopped(pids[rank]), "halted": halted(pids[rank])}
+            rank: StackReport(text, stopped(pids[rank]), halted(pids[rank]))
             for rank, text in (await signs.stacks(pids)).items()
         }
-        await self._line.send({"stacks": {"g": workers.generation, "ranks": found}})
+        await self._line.send(StacksReport(workers.generation, found))
 
     async def end(self) -> None:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""
@@ -257,14 +261,14 @@ class Share:
         if self.home is not None:
             self.home.clear_memory()
 
-    def _worker_changed(self, state: Message) -> None:
-        if state["state"] == "exited":
-            self.pump.close(state["g"], state["rank"])
+    def _worker_changed(self, state: WorkerReport) -> None:
+        if state.state == "exited":
+            self.pump.close(state.generation, state.rank)
             self.beat()  # how far it came, before how it ended
-        self._line.post({"worker": state})
+        self._line.post(state)
 
     def _say_idle(self, generation: int) -> None:
-        self._line.post({"idle": {"g": generation, "port": self._line.free_port()}})
+        self._line.post(Idle(generation, self._line.free_port()))
 
     # ---- what its workers wrote ------------------------------------------------------------------------------
 
@@ -291,4 +295,4 @@ class Share:
         await self._past.wait()
         await self.pump.drained()
         self.drained = True
-        self._line.post({"drained": self.generation})
+        self._line.post(Drained(self.generation))

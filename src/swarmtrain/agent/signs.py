@@ -108,7 +108,7 @@ class Signs:
         used = dict(enumerate(await asyncio.to_thread(self._gpus)))
         for rank, (_, found) in self._trees.items():
             worked = sign(before[rank][1], found, now - before[rank][0]) == "processor time"
-            use = used.get(self._workers.states[rank]["local_rank"])
+            use = used.get(self._workers.states[rank].local_rank)
             if what := gpu_sign(use, worked, spinning=self._spinning):
                 moved[rank] = (now, what)
         self._last |= moved

@@ -12,12 +12,13 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import Node, Part, worker
 from swarmtrain.agent.spawner import Life, bundle
+from swarmtrain.protocol.from_agent import PulseReport, WorkerEnd, WorkerError, WorkerReport
 from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.pulse import Activity, Pulse, Source
@@ -48,7 +49,7 @@ class Workers:
         self,
         task: Task,
         env: Mapping[str, str],
-        on_change: Callable[[Message], None],
+        on_change: Callable[[WorkerReport], None],
         generation: int = 0,
         nodes: int = 1,
     ) -> None:
@@ -62,7 +63,7 @@ class Workers:
         self._memory_kills = 0
         self._stopping: asyncio.Task[None] | None = None
         self.generation, self.nodes = generation, nodes
-        self.states: dict[int, Message] = {}
+        self.states: dict[int, WorkerReport] = {}
         self.ordered = asyncio.Event()
         self.done = asyncio.Event()
         if generation == 0:
@@ -88,7 +89,9 @@ class Workers:
         self._memory_kills = machine.memory_kills()
         files: list[tuple[str, int, Path]] = []
         for part in parts:
-            self.states[part.rank] = self._state(part.rank, "starting", local_rank=part.local_rank)
+            self.states[part.rank] = WorkerReport(
+                self.generation, part.rank, "starting", time.monotonic(), part.local_rank
+            )
         for part in parts:
             stem = self._key(part.rank)
             paths = {kind: output / f"{stem}.{kind}" for kind in ("out", "metrics", "error", "stack")}
@@ -134,14 +137,14 @@ class Workers:
         for pulse in self._pulses.values():
             pulse.pause = int(on)
 
-    def pulses(self) -> list[list[Any]]:
-        """Their pulses: generation, rank, and what the coordinator's `Vitals.take` reads."""
+    def pulses(self) -> list[PulseReport]:
+        """Their pulses, less the signs of life of workers that make no steps."""
         now = time.monotonic_ns()
         return [
-            [
+            PulseReport(
                 *(self.generation, rank, pulse.step, pulse.mark, pulse.doing(), pulse.source, pulse.paused),
                 *(pulse.busy_ns / 1e9, pulse.resumed, _ago(now, pulse.stepped_ns), _ago(now, pulse.first_ns)),
-            ]
+            )
             for rank, pulse in self._pulses.items()
         ]
 
@@ -169,7 +172,11 @@ class Workers:
 
     def pids(self) -> dict[int, int]:
         """The workers that run, by rank."""
-        return {rank: state["pid"] for rank, state in self.states.items() if state["state"] == "running"}
+        return {
+            rank: state.pid
+            for rank, state in self.states.items()
+            if state.state == "running" and state.pid is not None
+        }
 
     def stack_files(self) -> dict[int, Path]:
         """Where each worker's stacks go, by rank."""
@@ -178,7 +185,7 @@ class Workers:
     async def _stop(self, grace: float, how: str) -> None:
         assert self._life is not None, "workers that have not been started are not stopped"
         for rank in self._left():
-            self.states[rank]["killed"] = True
+            self.states[rank] = replace(self.states[rank], killed=True)
             if how == "save" and self._pulses[rank].source >= Source.COOPERATIVE:
                 self._pulses[rank].pause = 1
             elif how != "kill":
@@ -190,7 +197,7 @@ class Workers:
                 self._life.signal(self._key(rank), signal.SIGKILL)
 
     def _left(self) -> list[int]:
-        return [rank for rank, state in self.states.items() if state["state"] in ("starting", "running")]
+        return [rank for rank, state in self.states.items() if state.state != "exited"]
 
     def _request(self, env: Mapping[str, str], work: str, output: str) -> Message:
         return {
@@ -206,40 +213,40 @@ class Workers:
 
     def _hear(self, what: str, fields: Message) -> None:
         rank = int(fields["key"].rpartition("-r")[2])
-        state = self.states[rank]
         if what == "started":
-            state |= {"state": "running", "pid": fields["pid"]}
-            if fields.get("why"):
-                state["cold"] = fields["why"]
-            self._on_change(state)
+            cold = fields.get("why") or ""
+            self.states[rank] = replace(self.states[rank], state="running", pid=fields["pid"], cold=cold)
+            self._on_change(self.states[rank])
         elif what == "failed":
-            state["error"] = {"summary": fields["error"], "traceback": "", "time": time.monotonic()}
-            self._over(rank, 127, None)
+            self._over(rank, 127, None, error=WorkerError(fields["error"], "", time.monotonic()))
         else:
-            if fields.get("orphaned"):
-                state["why"] = "with the process that starts the workers"
-            self._over(rank, fields["code"], fields["signal"])
+            why = "with the process that starts the workers" if fields.get("orphaned") else ""
+            self._over(rank, fields["code"], fields["signal"], why=why)
 
-    def _over(self, rank: int, code: int | None, number: int | None) -> None:
-        state = self.states[rank]
-        pulse = self._pulses[rank]
-        state |= {"state": "exited", "code": code, "signal": number, "t": time.monotonic()}
-        state |= {"paused": bool(pulse.paused), "ended": bool(pulse.ended)}
+    def _over(
+        self,
+        rank: int,
+        code: int | None,
+        number: int | None,
+        *,
+        why: str = "",
+        error: WorkerError | None = None,
+    ) -> None:
+        state, pulse, memory = self.states[rank], self._pulses[rank], ""
         recorded = read_error(self._error_files[rank])
-        if recorded and code != 0:
-            state["error"] = recorded
-        was_killed = number == signal.SIGKILL and not state.get("killed")
+        if recorded is not None and code != 0:
+            error = recorded
+        was_killed = number == signal.SIGKILL and not state.killed
         if was_killed and machine.memory_kills() > self._memory_kills:
-            state["memory"] = "the kernel's OOM killer; give the job more memory or a smaller batch"
+            memory = "the kernel's OOM killer; give the job more memory or a smaller batch"
+        end = WorkerEnd(code, number, bool(pulse.paused), bool(pulse.ended), why, error, memory)
+        self.states[rank] = replace(state, state="exited", time=time.monotonic(), end=end)
         if not self._left():
             self.done.set()
-        self._on_change(state)
+        self._on_change(self.states[rank])
 
     def _key(self, rank: int) -> str:
         return f"g{self.generation}-r{rank}"
-
-    def _state(self, rank: int, state: str, **fields: Any) -> Message:
-        return {"g": self.generation, "rank": rank, "state": state, "t": time.monotonic(), **fields}
 
 
 def _ago(now: int, moment: int) -> float | None:
@@ -247,7 +254,7 @@ def _ago(now: int, moment: int) -> float | None:
     return round((now - moment) / 1e9, 4) if moment else None
 
 
-def read_error(path: Path, clock: Clock = MACHINE) -> Message | None:
+def read_error(path: Path, clock: Clock = MACHINE) -> WorkerError | None:
     """What a worker recorded of its exception, in the format of torch's ``@record``; None when it recorded none.
 
     Its time is the file's own: the format has whole seconds, too few to tell which of two ranks failed first.
@@ -259,16 +266,14 @@ def read_error(path: Path, clock: Clock = MACHINE) -> Message | None:
         return None
     if isinstance(message, str):
         last = message.strip().splitlines()[-1] if message.strip() else ""
-        return {"summary": last[:_SUMMARY], "traceback": _shortened(message), "time": when}
+        return WorkerError(last[:_SUMMARY], _shortened(message), when)
     if not isinstance(message, dict):
         return None
     extra = message.get("extraInfo")
     extra = extra if isinstance(extra, dict) else {}
-    return {
-        "summary": str(message.get("message", ""))[:_SUMMARY],
-        "traceback": _shortened(str(extra.get("py_callstack", ""))),
-        "time": when,
-    }
+    return WorkerError(
+        str(message.get("message", ""))[:_SUMMARY], _shortened(str(extra.get("py_callstack", ""))), when
+    )
 
 
 def _moment(unix: float, clock: Clock) -> float:

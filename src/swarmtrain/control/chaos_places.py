@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from swarmtrain.control.chaos import KINDS, Fault
 from swarmtrain.control.chaos_inside import Grip
-from swarmtrain.control.result import Status
 from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -111,8 +111,8 @@ def _inside(fault: Fault, target: str, status: Status) -> tuple[str, list[str]]:
         return target, ["fill", str(fault.leave), str(fault.limit), *lasts]
     if fault.kind == "corrupt-snapshot":
         return target, ["corrupt"]
-    worker = next((each for each in status["workers"] if str(each["rank"]) == target), None)
-    if worker is None or not worker["pid"] or worker["state"] != "running":
+    worker = next((each for each in status.workers if str(each.rank) == target), None)
+    if worker is None or not worker.pid or worker.state != "running":
         raise ClusterError(f"rank {target} does not run")
     verb = fault.kind.removesuffix("-worker")
-    return worker["node"], [verb, str(worker["pid"]), *lasts]
+    return worker.node, [verb, str(worker.pid), *lasts]

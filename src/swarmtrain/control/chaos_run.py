@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from swarmtrain.control.chaos import KINDS, RANDOM, Fault, Occurrence, Plan, Schedule, choose
-from swarmtrain.control.follow import Follower, has_ended
-from swarmtrain.control.result import Status
+from swarmtrain.control.follow import Follower
 from swarmtrain.errors import SwarmtrainError, in_short
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.requests import NoteRequest
+from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
     from swarmtrain.control.chaos_places import Saboteur
@@ -152,13 +154,13 @@ class Chaos:
             status = self._status
             if status is None:
                 continue
-            if has_ended(status):
+            if status.has_ended:
                 return
             if began is None:
-                if status.get("started") is None:
+                if status.started is None:
                     continue  # the plan's clock starts with the run
                 began = time.monotonic()
-            for occurrence in self._schedule.due(time.monotonic() - began, status.get("step")):
+            for occurrence in self._schedule.due(time.monotonic() - began, status.step):
                 thread = threading.Thread(target=self._carry_out, args=(occurrence,), daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -237,22 +239,22 @@ class Chaos:
         is_free, held = fault.target == RANDOM, set(self._held.values())
         if kind == "rank":
             return [
-                str(worker["rank"])
-                for worker in status["workers"]
-                if worker["state"] == "running"
-                and (worker["node"] not in held if is_free else fault.target == str(worker["rank"]))
+                str(worker.rank)
+                for worker in status.workers
+                if worker.state == "running"
+                and (worker.node not in held if is_free else fault.target == str(worker.rank))
             ]
-        nodes = [each["node"] for each in status["members"]]
+        nodes = [each.node for each in status.members]
         if not is_free:
             return [node for node in nodes if node == fault.target]
-        here = {each["node"] for each in status["members"] if each["state"] in ("joined", "running")}
+        here = {each.node for each in status.members if each.state in ("joined", "running")}
         return self._place.nodes(fault.kind, sorted(here - held))
 
     def _node_of(self, fault: Fault, target: str) -> str:
         """The node that a fault is on."""
         if KINDS[fault.kind].target != "rank" or self._status is None:
             return target
-        return next((each["node"] for each in self._status["workers"] if str(each["rank"]) == target), "")
+        return next((each.node for each in self._status.workers if str(each.rank) == target), "")
 
     def _undo(self, fault: Fault, target: str, undo: Undo) -> None:
         text = fault.ending(target)
@@ -285,7 +287,7 @@ class Chaos:
         self._note(f"{what} could not be done: {in_short(error)}")
 
     def _happened(self, what: str, fault: Fault, target: str, text: str, hint: str = "") -> None:
-        step = (self._status or {}).get("step")
+        step = self._status.step if self._status is not None else None
         happening = Happening(time.time(), step, what, fault.kind, target, text, hint)
         with self._lock:
             self._report.happenings.append(happening)
@@ -317,7 +319,7 @@ class Chaos:
         ago = f" ({late:.0f} s ago)" if late > _NOTE_SECONDS else ""
         try:
             with self._handle.launcher.connect(self._handle.run) as link:
-                for _ in link.request(op="note", kind="chaos", text=f"chaos: {text}{ago}"):
+                for _ in ask(link, NoteRequest("chaos", f"chaos: {text}{ago}")):
                     pass
         except SwarmtrainError:
             return False  # its coordinator may be what is broken

@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from swarmtrain.control.logs import Cursor, Line, lines_of, unfinished_of
-from swarmtrain.control.result import ENDED, Event, Status
+from swarmtrain.control.logs import Cursor
+from swarmtrain.control.result import Event
 from swarmtrain.control.startup import CannotStart, Lookout
 from swarmtrain.errors import ClusterError, in_short
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.replies import Line, RunReply
+from swarmtrain.protocol.requests import WatchRequest
+from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
@@ -109,13 +112,9 @@ class Follower:
             Lookout(self._launcher, self._run, link.close) as lookout,
         ):
             self._link = link
-            request: Message = {"op": "watch", "after": self._after, "output": self._output}
-            if self._tail is not None:
-                request["tail"] = self._tail
-            if self._unfinished:
-                request["unfinished"] = True
+            request = WatchRequest(self._after, self._output, self._tail, self._unfinished)
             try:
-                for reply in link.request(**request):
+                for reply in ask(link, request):
                     yield from self._updates(reply)
                     if self._begun:
                         lookout.rest()
@@ -124,20 +123,15 @@ class Follower:
                     raise CannotStart(self._run, lookout.reason) from error
                 raise
 
-    def _updates(self, reply: Message) -> Iterator[Update]:
-        if (event := reply.get("event")) and event["seq"] > self._after:
-            self._after = event["seq"]
-            yield Update(event=event)
-        if "lines" in reply and (lines := list(self._cursor.fresh(lines_of(reply)))):
+    def _updates(self, reply: RunReply) -> Iterator[Update]:
+        if reply.event is not None and reply.event["seq"] > self._after:
+            self._after = reply.event["seq"]
+            yield Update(event=reply.event)
+        if reply.lines is not None and (lines := list(self._cursor.fresh(reply.lines))):
             yield Update(lines=lines)
-        if (unfinished := unfinished_of(reply)) is not None:
-            yield Update(unfinished=unfinished)
-        if status := reply.get("status"):
+        if reply.unfinished is not None:
+            yield Update(unfinished=reply.unfinished)
+        if (status := reply.status) is not None:
             # A run that heals has begun, and what Docker reports then is its coordinator's to heal.
-            self._begun = self._begun or status["state"] != "starting" or status["generation"] > 0
+            self._begun = self._begun or status.state != "starting" or status.generation > 0
             yield Update(status=status)
-
-
-def has_ended(status: Status) -> bool:
-    """Whether the run is over."""
-    return status["state"] in ENDED

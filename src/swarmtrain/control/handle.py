@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
-from swarmtrain.control.follow import Follower, Update, has_ended
-from swarmtrain.control.logs import Line, Search, Selection
+from swarmtrain.control.follow import Follower, Update
+from swarmtrain.control.logs import Search, Selection
 from swarmtrain.control.resize import Resize
-from swarmtrain.control.result import Event, RunResult, Status, stillborn
+from swarmtrain.control.result import Event, RunResult, stillborn
 from swarmtrain.control.session import Session, Streams
 from swarmtrain.control.snapshots import Snapshots
 from swarmtrain.control.transfer import Fetched, fetch, reaching
-from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.errors import ChannelError, ClusterError, RequestError
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.replies import Line
+from swarmtrain.protocol.requests import EventsRequest, ExecRequest, StatusRequest, StopRequest
+from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
-    from swarmtrain.wire.frames import Message
     from swarmtrain.wire.link import Link
 
 _MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
@@ -93,7 +96,7 @@ class RunHandle:
         if not self.run.live:
             return False
         try:
-            return not has_ended(self.status())
+            return not self.status().has_ended
         except ClusterError:
             return True
 
@@ -114,9 +117,9 @@ class RunHandle:
             yield from (update.event for update in updates if update.event)
             return
         with self.launcher.connect(self.run) as link:
-            for reply in link.request(op="events", follow=False, after=after):
-                if "event" in reply:
-                    yield reply["event"]
+            for reply in ask(link, EventsRequest(after=after)):
+                if reply.event is not None:
+                    yield reply.event
 
     def logs(
         self,
@@ -137,9 +140,8 @@ class RunHandle:
         """
         wanted = selection or Selection()
         search = Search(wanted)
-        request = wanted.request() | ({"unfinished": True} if unfinished else {})
         with self.launcher.connect(self.run) as link:
-            for reply in link.request(op="logs", follow=follow, **request):
+            for reply in ask(link, wanted.request(follow=follow, unfinished=unfinished is not None)):
                 if lines := search.whole(reply):
                     yield lines
                 if unfinished is not None and (going_on := search.unfinished(reply)) is not None:
@@ -188,7 +190,7 @@ class RunHandle:
         Raises:
             TimeoutError: it has not ended within ``timeout`` seconds. ClusterError: as :meth:`watch`.
         """
-        if not self.run.live and has_ended(status := self.status()):
+        if not self.run.live and (status := self.status()).has_ended:
             return RunResult.of(status)
         follower = Follower(self.launcher, self.run, output=False)
         timer = threading.Timer(timeout or 0.0, follower.abandon)
@@ -199,9 +201,9 @@ class RunHandle:
         for update in self._followed(follower):
             last = update.status or last
         timer.cancel()
-        status = last if last is not None and has_ended(last) else self.status()
-        if not has_ended(status):
-            raise TimeoutError(f"{self.id} is still {status['state']} after {timeout or 0:g} s")
+        status = last if last is not None and last.has_ended else self.status()
+        if not status.has_ended:
+            raise TimeoutError(f"{self.id} is still {status.state} after {timeout or 0:g} s")
         return RunResult.of(status)
 
     # ---- acting
@@ -220,7 +222,7 @@ class RunHandle:
             try:
                 with self.launcher.connect(self.run) as link:
                     answers = bool(_status(link))
-                    for _ in link.request(op="stop", **({"reason": reason} if reason else {})):
+                    for _ in ask(link, StopRequest(reason)):
                         pass
                 return
             except ClusterError:
@@ -292,10 +294,10 @@ class RunHandle:
             raise RequestError(
                 "a command runs beside a rank or on a node", "give exec rank= or node=, one of them"
             )
-        where: Message = {"node": node} if rank is None else {"rank": rank}
+        request = ExecRequest(tuple(argv), node or "", rank)
         try:
             with self.launcher.connect(self.run) as link:
-                return Session(link, streams or Streams.standard()).run(argv, where)
+                return Session(link, streams or Streams.standard()).run(request)
         except ClusterError as error:
             if self.is_live():
                 raise
@@ -364,7 +366,7 @@ class RunHandle:
 
 
 def _status(link: Link) -> Status:
-    found: Status = {}
-    for reply in link.request(op="status"):
-        found = reply.get("status", found)
-    return found
+    (reply,) = ask(link, StatusRequest())
+    if reply.status is None:
+        raise ChannelError("the coordinator answered without a status")
+    return reply.status

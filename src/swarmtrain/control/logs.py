@@ -12,10 +12,12 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from swarmtrain.control.say import duration
 from swarmtrain.errors import RequestError
+from swarmtrain.protocol.replies import Line, RunReply
+from swarmtrain.protocol.requests import LogsRequest
 from swarmtrain.wire import frames
 
 # Readable on dark and on light grounds: cyan, green, yellow, magenta, blue, and their bright forms.
@@ -25,16 +27,6 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHORTEST_AGE = 1e-3
 _AGE = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 _AGE_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-
-
-class Line(NamedTuple):
-    """One line of one rank, as the coordinator tells it."""
-
-    time: float  # Unix time at which the coordinator had all of it
-    generation: int
-    rank: int
-    node: str
-    text: str  # without its newline; surrogates stand for bytes that are not UTF-8
 
 
 @dataclass(frozen=True)
@@ -55,11 +47,10 @@ class Selection:
         ago = f" in the last {duration(-self.since)}" if self.since < 0 else ""
         return f"{who} wrote nothing{which}{since}{ago}"
 
-    def request(self) -> dict[str, Any]:
-        """The arguments of the coordinator's ``logs``."""
-        wanted = {"ranks": list(self.ranks), "nodes": list(self.nodes), "since": self.since}
-        request: dict[str, Any] = {key: value for key, value in wanted.items() if value}
-        return request if self.tail is None or self.regex else {**request, "tail": self.tail}
+    def request(self, *, follow: bool = False, unfinished: bool = False) -> LogsRequest:
+        """As the coordinator is asked for them."""
+        tail = None if self.regex else self.tail
+        return LogsRequest(self.ranks, self.nodes, self.since, tail, follow=follow, unfinished=unfinished)
 
 
 class Search:
@@ -76,21 +67,20 @@ class Search:
         if selection.regex and selection.tail is not None:
             self._held = deque(maxlen=selection.tail)
 
-    def whole(self, reply: dict[str, Any]) -> list[Line]:
+    def whole(self, reply: RunReply) -> list[Line]:
         """The whole lines in a reply that are to be shown now."""
-        found = [line for line in lines_of(reply) if self._pattern.search(line.text)]
+        found = [line for line in reply.lines or () if self._pattern.search(line.text)]
         if self._held is None:
             return found
         self._held.extend(found)
-        if "caught_up" not in reply and "done" not in reply:
+        if not reply.caught_up and reply.done is None:
             return []
         found, self._held = list(self._held), None
         return found
 
-    def unfinished(self, reply: dict[str, Any]) -> list[Line] | None:
+    def unfinished(self, reply: RunReply) -> list[Line] | None:
         """The lines that go on, where a reply tells of them."""
-        lines = unfinished_of(reply)
-        return lines and [line for line in lines if self._pattern.search(line.text)]
+        return reply.unfinished and [line for line in reply.unfinished if self._pattern.search(line.text)]
 
 
 def parse_ranks(text: str) -> tuple[int, ...]:
@@ -136,16 +126,6 @@ def parse_regex(text: str) -> str:
     except re.error as error:
         raise RequestError(f"{text!r} is no regular expression: {error}") from error
     return text
-
-
-def lines_of(reply: dict[str, Any]) -> list[Line]:
-    """The whole lines in a reply of the coordinator."""
-    return [Line(*line) for line in reply.get("lines", ())]
-
-
-def unfinished_of(reply: dict[str, Any]) -> list[Line] | None:
-    """The lines that go on, where a reply tells of them: in place of all that were told before."""
-    return [Line(*line) for line in reply["unfinished"]] if "unfinished" in reply else None
 
 
 def render(lines: Sequence[Line], *, colour: bool = False, times: bool = False, nodes: bool = False) -> bytes:

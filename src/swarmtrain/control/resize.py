@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
-from swarmtrain.control.result import ENDED, Status
 from swarmtrain.control.story import Story
 from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.requests import ResizeRequest
+from swarmtrain.protocol.status import Status
 from swarmtrain.wire.plural import counted
 
 if TYPE_CHECKING:
@@ -49,8 +51,8 @@ class Resize:
         """
         self._seen = max((event["seq"] for event in self._handle.events()), default=0)
         with self._handle.launcher.connect(self._handle.run) as link:
-            replies = list(link.request(op="resize", nodes=self._nodes))
-        status: Status = replies[0]["status"]
+            (reply,) = ask(link, ResizeRequest(self._nodes))
+        status = reply.status or self._handle.status()
         if self._nodes >= len(training(status)):
             self._bring(status)
         return status
@@ -81,8 +83,8 @@ class Resize:
             self._seen = event["seq"]
             if said := self._story.tell(event):
                 self._tell(said.text)
-        if status["state"] in ENDED:
-            raise ClusterError(f"{self._handle.id} has ended meanwhile: {status['state']}")
+        if status.has_ended:
+            raise ClusterError(f"{self._handle.id} has ended meanwhile: {status.state}")
         missing = startup.trouble_of(self._handle.launcher, self._handle.run)
         reason = self._trouble.certain(missing, time.monotonic())
         if reason and len(training(status)) < self._nodes:
@@ -98,26 +100,26 @@ class Resize:
 
 def training(status: Status) -> set[str]:
     """The nodes that take part."""
-    return {worker["node"] for worker in status.get("workers") or ()}
+    return {worker.node for worker in status.workers}
 
 
 def present(status: Status) -> set[str]:
     """The nodes whose agents are there, whether they train or not."""
     there = ("joined", "running", "leaving")
-    return {member["node"] for member in status["members"] if member["state"] in there}
+    return {member.node for member in status.members if member.state in there}
 
 
 def is_settled(status: Status, nodes: int) -> bool:
     """Whether the run trains with so many nodes."""
-    return status["state"] == "running" and not status.get("healing") and len(training(status)) == nodes
+    return status.state == "running" and not status.healing and len(training(status)) == nodes
 
 
 def postponed(status: Status, waited: float) -> str:
     """Why the group does not change now; empty where it does, or may."""
-    if status["state"] != "running" or status.get("healing"):
+    if status.state != "running" or status.healing:
         return ""
-    if status.get("cooperative") is False:
+    if status.cooperative is False:
         return "its script cannot save and pause, so nothing is changed now"
-    if status.get("cooperative") is None and waited > _UNKNOWN_SECONDS:
+    if status.cooperative is None and waited > _UNKNOWN_SECONDS:
         return "nobody tells whether its script can save and pause, so nothing is changed now"
     return ""

@@ -1,4 +1,4 @@
-"""What is known of a run: the status document's type, and how a run ended."""
+"""How a run ended."""
 
 from __future__ import annotations
 
@@ -6,29 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarmtrain.errors import Stopped, TrainingError
+from swarmtrain.protocol.status import Status
 
-Status = dict[str, Any]  # the status document, see docs/architecture.md
 Event = dict[str, Any]  # {"seq", "t", "kind", "text", ...}
-
-ENDED = ("succeeded", "failed", "stopped")
 
 
 def stillborn(run: str, job: str, reason: str, created: float) -> Status:
     """The status of a run that failed before there was a coordinator to keep one."""
-    return {
-        "run": run,
-        "job": job,
-        "state": "failed",
-        "reason": reason,
-        "created": created or None,
-        "started": None,
-        "ended": None,
-        "generation": 0,
-        "world_size": 0,
-        "members": [],
-        "workers": [],
-        "cause": None,
-    }
+    return Status(run=run, job=job, state="failed", reason=reason, created=created or None)
 
 
 @dataclass(frozen=True)
@@ -42,24 +27,22 @@ class RunResult:
     loss: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last evaluation
     seconds: float | None = None  # from the first generation to the end
-    unsaved: str = (
-        ""  # what of the training is in no snapshot, as none could be written at its end, in a sentence
-    )
-    status: Status = field(default_factory=dict, repr=False)
+    # what of the training is in no snapshot, as none could be written at its end, in a sentence
+    unsaved: str = ""
+    status: Status = field(repr=False, kw_only=True)
 
     @staticmethod
     def of(status: Status) -> RunResult:
         """The result in the status document of a run that has ended."""
-        started, ended = status.get("started"), status.get("ended")
         return RunResult(
-            run=status["run"],
-            state=status["state"],
-            reason=status.get("reason") or "",
-            step=status.get("step"),
-            loss=status.get("loss"),
-            metrics=dict(status.get("eval") or {}),
-            seconds=ended - started if started and ended else None,
-            unsaved=status.get("unsaved") or "",
+            run=status.run,
+            state=status.state,
+            reason=status.reason,
+            step=status.step,
+            loss=status.loss,
+            metrics=dict(status.eval or {}),
+            seconds=status.ended - status.started if status.started and status.ended else None,
+            unsaved=status.unsaved,
             status=status,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from swarmtrain.errors import RequestError
-from swarmtrain.wire.snapshots import Snapshot
+from swarmtrain.protocol.snapshots import Snapshot
 
 Key = tuple[int, int]
 

@@ -8,15 +8,17 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.requests import ExecRequest, TerminalInput, TerminalSize
 
 if TYPE_CHECKING:
-    from swarmtrain.wire.frames import Message
     from swarmtrain.wire.link import Link
 
 _PIECE = 1 << 16
@@ -48,29 +50,19 @@ class Session:
         self._link = link
         self._streams = streams
 
-    def run(self, argv: Sequence[str], where: Message) -> int:
-        """Run ``argv`` and return its exit status.
-
-        Args:
-            where: ``{"rank": 0}`` or ``{"node": "lab-1"}``.
-        """
-        request: Message = {"op": "exec", "argv": list(argv), **where}
+    def run(self, request: ExecRequest) -> int:
+        """Run the command of a request; return its exit status."""
         if self._streams.tty:
             size = shutil.get_terminal_size()
-            request |= {"tty": True, "rows": size.lines, "columns": size.columns}
-        self._link.send(request)
+            request = replace(request, tty=True, rows=size.lines, columns=size.columns)
+        replies = ask(self._link, request)
         with self._terminal():
             self._type()
-            while (reply := self._link.receive()) is not None:
-                if "stdout" in reply:
-                    _write(self._streams.stdout, reply["stdout"])
-                elif "stderr" in reply:
-                    _write(self._streams.stderr, reply["stderr"])
-                elif "error" in reply:
-                    kind = RequestError if reply.get("exit") == RequestError.exit_code else ClusterError
-                    raise kind(reply["error"], reply.get("hint", ""))
-                elif "done" in reply:
-                    return int(reply["done"]["exit"])
+            for reply in replies:
+                _write(self._streams.stdout, reply.stdout)
+                _write(self._streams.stderr, reply.stderr)
+                if reply.done is not None and reply.done.exit is not None:
+                    return reply.done.exit
         raise ClusterError("the connection broke, and with it the command")
 
     def _type(self) -> None:
@@ -81,8 +73,8 @@ class Session:
         source = self._streams.stdin
         try:
             while source is not None and (piece := _read(source)):
-                self._link.send({"stdin": base64.b64encode(piece).decode("ascii")})
-            self._link.send({"eof": True})
+                self._send(TerminalInput(stdin=base64.b64encode(piece).decode("ascii")))
+            self._send(TerminalInput(eof=True))
         except (ClusterError, OSError, ValueError):
             pass  # the command has ended, and its link with it: nobody reads on
 
@@ -108,8 +100,11 @@ class Session:
     def _resize(self) -> None:
         size = os.get_terminal_size()
         # Not from the handler itself: it may have interrupted a send, whose lock is taken.
-        message = {"resize": [size.lines, size.columns]}
-        threading.Thread(target=self._link.send, args=(message,), daemon=True).start()
+        message = TerminalInput(resize=TerminalSize(size.lines, size.columns))
+        threading.Thread(target=self._send, args=(message,), daemon=True).start()
+
+    def _send(self, typed: TerminalInput) -> None:
+        self._link.send(dump(typed))
 
 
 def _read(source: BinaryIO) -> bytes:
@@ -122,5 +117,6 @@ def _read(source: BinaryIO) -> bytes:
 
 
 def _write(sink: BinaryIO, data: str) -> None:
-    sink.write(base64.b64decode(data))
-    sink.flush()
+    if data:
+        sink.write(base64.b64decode(data))
+        sink.flush()

@@ -1,6 +1,6 @@
 """The snapshots of a run, on all of its nodes at once: what there is, whether it is whole, one of them here.
 
-What is done to files is done on the nodes (`wire.snapshots`), by agents while the run is live, by helpers after its
+What is done to files is done on the nodes (`files.snapshots`), by agents while the run is live, by helpers after its
 end: nothing is copied to be checked.
 """
 
@@ -11,16 +11,17 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from swarmtrain.control.result import ENDED
 from swarmtrain.control.retention import Key, Wanted, choose, complete
 from swarmtrain.control.transfer import OutOfReach, reaching, receive
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError, in_short
-from swarmtrain.wire.frames import Message
-from swarmtrain.wire.snapshots import Snapshot
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.replies import NodeReply
+from swarmtrain.protocol.requests import SnapshotKey, SnapshotsRequest
+from swarmtrain.protocol.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -66,11 +67,11 @@ class Snapshots:
 
     def listing(self) -> Found:
         """What there is, by its manifests and sizes. Raises ClusterError."""
-        return self._everywhere({"do": "list"})
+        return self._everywhere(SnapshotsRequest("list"))
 
     def verify(self) -> Found:
         """What there is, with every checksum added up anew on its node. Raises ClusterError."""
-        return self._everywhere({"do": "verify"})
+        return self._everywhere(SnapshotsRequest("verify"))
 
     def pull(
         self, step: int | None = None, to: Path | None = None, progress: Progress = lambda done, size: None
@@ -118,7 +119,7 @@ class Snapshots:
         keys = choose(found.snapshots, wanted, live=live, force=force)
         if not keys:
             return Found(silent=found.silent), []
-        return self._everywhere({"do": "remove", "keys": [list(key) for key in keys]}), keys
+        return self._everywhere(SnapshotsRequest("remove", keys=[SnapshotKey(*key) for key in keys])), keys
 
     def _bring(self, copy: Snapshot, to: Path, progress: Progress) -> Path:
         # the node's word: it must not lead elsewhere
@@ -136,9 +137,10 @@ class Snapshots:
         handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{name}.")
         try:
             with open(handle, "wb") as file:
-                request = {"do": "read", "tier": copy.tier, "file": name}
-                replies = self._stream(copy.node, request)
-                size = next(replies)["file"]["size"]
+                request = SnapshotsRequest("read", copy.node, copy.tier, name)
+                replies = self._stream(request)
+                header = next(replies).file
+                size = header.size if header is not None else 0
                 receive(replies, file, lambda done: progress(done, size))
             if sha256 and _sha256(Path(part)) != sha256:
                 raise ChannelError("it does not match its checksum", "it is damaged on that node")
@@ -149,19 +151,22 @@ class Snapshots:
         finally:
             Path(part).unlink(missing_ok=True)
 
-    def _stream(self, node: str, request: dict[str, Any]) -> Iterator[Message]:
+    def _stream(self, request: SnapshotsRequest) -> Iterator[NodeReply]:
         """The replies of a node, as they come, over a link of their own."""
-        self._on(node, {"do": "list"}, live=self._is_live())
+        self._on(SnapshotsRequest("list", request.node), live=self._is_live())
         with self._handle.launcher.connect(self._handle.run) as link:
-            yield from link.request(op="snapshots", node=node, **request)
+            yield from ask(link, request)
 
-    def _everywhere(self, request: dict[str, Any]) -> Found:
+    def _everywhere(self, request: SnapshotsRequest) -> Found:
         with self._handle.launcher.connect(self._handle.run) as link:
-            (reply,) = link.request(op="snapshots", do="nodes")
+            (reply,) = ask(link, SnapshotsRequest("nodes"))
         found = Found()
         live = self._is_live()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = {node: pool.submit(self._on, node, request, live=live) for node in reply["nodes"]}
+            answers = {
+                node: pool.submit(self._on, replace(request, node=node), live=live)
+                for node in reply.nodes or ()
+            }
         for node, answer in answers.items():
             try:
                 found.snapshots.extend(answer.result())
@@ -170,27 +175,27 @@ class Snapshots:
         found.snapshots.sort(key=lambda each: (-each.fence, -each.step, each.node, each.tier))
         return found
 
-    def _on(self, node: str, request: dict[str, Any], *, live: bool) -> list[Snapshot]:
+    def _on(self, request: SnapshotsRequest, *, live: bool) -> list[Snapshot]:
         if live:  # its agent, or nobody: helpers serve files once the agents have gone
             try:
                 with self._handle.launcher.connect(self._handle.run) as link:
-                    return _ask(link, node, request)
+                    return _ask(link, request)
             except OutOfReach as error:
                 raise ClusterError("its agent is not there") from error
         return reaching(
-            self._handle.launcher, self._handle.run, node, lambda link, _: _ask(link, node, request)
+            self._handle.launcher, self._handle.run, request.node, lambda link, _: _ask(link, request)
         )
 
     def _is_live(self) -> bool:
-        return self._handle.status()["state"] not in ENDED
+        return not self._handle.status().has_ended
 
 
-def _ask(link: Link, node: str, request: dict[str, Any]) -> list[Snapshot]:
-    found = []
-    for reply in link.request(op="snapshots", node=node, **request):
-        if "reach" in reply:
-            raise OutOfReach(node)
-        found += [Snapshot(**each) for each in reply.get("snapshots", ())]
+def _ask(link: Link, request: SnapshotsRequest) -> list[Snapshot]:
+    found: list[Snapshot] = []
+    for reply in ask(link, request):
+        if reply.reach:
+            raise OutOfReach(reply.reach)
+        found += reply.snapshots or ()
     return found
 
 

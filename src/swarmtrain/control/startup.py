@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swarmtrain.control.result import Status
 from swarmtrain.errors import ClusterError, in_short
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
         silence: ClusterError | None = None
         try:
             status = ask()
-            if status["generation"] or status["cause"]:
+            if status.generation or status.cause:
                 return
         except ClusterError as error:
             silence = error

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 from swarmtrain.control import ending, say, view
 from swarmtrain.control.result import Event
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.failure import Failure
 
 Tone = Literal["plain", "good", "bad"]
 
@@ -81,7 +83,10 @@ class Story:
 
 def _without_exception(event: Event, text: str) -> str:
     """A failure less its exception, which is told whole later."""
-    failure = event.get("failure") or {}
-    summary = say.one_line(failure.get("summary", ""))
-    is_told = failure.get("kind") == "exception" and failure.get("traceback") and text.endswith(summary)
+    if not event.get("failure"):
+        return text
+    failure = load(Failure, event["failure"])
+    is_told = (
+        failure.kind == "exception" and failure.traceback and text.endswith(say.one_line(failure.summary))
+    )
     return f"{ending.who(failure)} failed" if is_told else text

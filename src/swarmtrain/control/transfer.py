@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from swarmtrain.control.unpack import unpack
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.replies import NodeReply
+from swarmtrain.protocol.requests import FetchRequest
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
@@ -79,12 +81,13 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
         OutOfReach: nobody on that node answers.
         ChannelError: what arrived is not what was sent.
     """
-    replies = link.request(op="fetch", path=path, **({"node": node} if node else {}))
+    replies = ask(link, FetchRequest(path, node or ""))
     first = next(replies)
-    if "reach" in first:
-        raise OutOfReach(first["reach"])
-    header = first["file"]
-    name = Path(header["name"]).name
+    if first.reach:
+        raise OutOfReach(first.reach)
+    if (header := first.file) is None:
+        raise ChannelError("the node sent no file", "try again")
+    name = Path(header.name).name
     if name in ("", ".."):  # the node's word, which must not lead elsewhere
         name = "files"
     target = _target(name, to)
@@ -97,7 +100,7 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
         try:
             with open(handle, "wb") as file:
                 size = receive(replies, file)
-            if header["directory"]:
+            if header.directory:
                 left_out = unpack(Path(part), target)
             else:
                 Path(part).chmod(0o666 & ~_umask())
@@ -106,7 +109,7 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
             Path(part).unlink(missing_ok=True)
     except OSError as error:
         raise RequestError(f"{target} cannot be written: {error.strerror or error}") from error
-    return Fetched(target, header["node"], size, directory=header["directory"], left_out=tuple(left_out))
+    return Fetched(target, header.node, size, directory=header.directory, left_out=tuple(left_out))
 
 
 def _target(name: str, to: Path | None) -> Path:
@@ -116,7 +119,7 @@ def _target(name: str, to: Path | None) -> Path:
 
 
 def receive(
-    replies: Iterator[Message], into: BinaryIO, progress: Callable[[int], None] = lambda size: None
+    replies: Iterator[NodeReply], into: BinaryIO, progress: Callable[[int], None] = lambda size: None
 ) -> int:
     """The pieces of one file, whole and flushed to the disk; return its size.
 
@@ -129,13 +132,13 @@ def receive(
     digest = hashlib.sha256()
     size = 0
     for reply in replies:
-        if "data" in reply:
-            data = base64.b64decode(reply["data"])
+        if reply.data:
+            data = base64.b64decode(reply.data)
             into.write(data)
             digest.update(data)
             size += len(data)
             progress(size)
-        if "done" in reply and reply["done"].get("sha256") != digest.hexdigest():
+        if reply.done is not None and reply.done.sha256 != digest.hexdigest():
             raise ChannelError("the file was damaged on its way", "try again")
     into.flush()
     os.fsync(into.fileno())

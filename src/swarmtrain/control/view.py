@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swarmtrain.control.logs import clock_time
-from swarmtrain.control.result import ENDED, Event, Status
+from swarmtrain.control.result import Event
 from swarmtrain.control.say import NOTHING, age, duration, number, one_line, ranks, size, step_time
+from swarmtrain.protocol.snapshots import Snapshot
+from swarmtrain.protocol.status import Status
 from swarmtrain.wire.plural import counted, plural
-from swarmtrain.wire.snapshots import Snapshot
 
 UNREACHABLE = "unreachable"
 AT_REST = "ended"  # how, it would have to be started to say
@@ -31,10 +32,9 @@ class Table:
 
 def took(status: Status, now: float) -> float | None:
     """Seconds from submission until the end, or until now by the run's clock; None where nobody knows."""
-    created, ended = status.get("created"), status.get("ended")
-    if created is None or (ended is None and status["state"] in ENDED):
+    if status.created is None or (status.ended is None and status.has_ended):
         return None
-    return float((ended or status.get("now") or now) - created)
+    return float((status.ended or status.now or now) - status.created)
 
 
 def event_text(event: Event) -> str:
@@ -44,52 +44,54 @@ def event_text(event: Event) -> str:
 
 def state(status: Status) -> str:
     """The state in a word: ``healing`` from a failure until every rank has made a step again."""
-    return "healing" if status.get("healing") and status["state"] not in ENDED else str(status["state"])
+    return "healing" if status.healing and not status.has_ended else status.state
 
 
 def is_or_has(status: Status) -> str:
     """A run's state after its name: ``is running``, ``failed``."""
-    return ("" if status["state"] in ENDED else "is ") + state(status)
+    return ("" if status.has_ended else "is ") + state(status)
 
 
 def headline(status: Status, now: float) -> str:
     """A run in one line: ``digits.1 is running: generation 2, 3 ranks, step 120 of epoch 4, loss 0.1, for 20 s``."""
-    word, reason = state(status), status.get("reason")
+    word, reason = state(status), status.reason
     parts = []
     if word == "healing":
-        reason = status["healing"]
+        reason = status.healing or ""
         parts += _waiting(status, now)
-    if status.get("generation"):
-        parts.append(f"generation {status['generation']}")
-        parts.append(counted(status.get("world_size") or 0, "rank"))
-    if status.get("step") is not None:
-        epoch = f" (epoch {status['epoch']})" if status.get("epoch") is not None else ""
-        parts.append(f"step {status['step']}{epoch}")
-    if status.get("loss") is not None:
-        parts.append(f"training loss {number(status['loss'])}")
-    if status.get("step_seconds") and status["state"] not in ENDED:
-        parts.append(f"{step_time(status['step_seconds'])} a step")
+    if status.generation:
+        parts.append(f"generation {status.generation}")
+        parts.append(counted(status.world_size, "rank"))
+    if status.step is not None:
+        epoch = f" (epoch {status.epoch})" if status.epoch is not None else ""
+        parts.append(f"step {status.step}{epoch}")
+    if status.loss is not None:
+        parts.append(f"training loss {number(status.loss)}")
+    if status.step_seconds and not status.has_ended:
+        parts.append(f"{step_time(status.step_seconds)} a step")
     if (seconds := took(status, now)) is not None:
-        parts.append(f"{'after' if status['state'] in ENDED else 'for'} {duration(seconds)}")
+        parts.append(f"{'after' if status.has_ended else 'for'} {duration(seconds)}")
     why = f" ({one_line(reason)})" if reason else ""
-    return f"{status['run']} {is_or_has(status)}{why}" + (f": {', '.join(parts)}" if parts else "")
+    return f"{status.run} {is_or_has(status)}{why}" + (f": {', '.join(parts)}" if parts else "")
 
 
 def _waiting(status: Status, now: float) -> list[str]:
     """That a run which has begun is short of nodes, and for how long it waits."""
-    if status["state"] != "starting" or not status.get("deadline"):
+    if status.state != "starting" or not status.deadline:
         return []
-    left = status["deadline"] - (status.get("now") or now)
+    left = status.deadline - (status.now or now)
     return [f"waiting for nodes, at most {duration(left)} more"] if left > 0 else []
 
 
 def missing_ranks(status: Status, wanted: Sequence[int]) -> str:
     """That a run has no such ranks, with those it has; empty where it has them, or nobody knows yet."""
-    there = [worker["rank"] for worker in status.get("workers") or ()]
+    there = [worker.rank for worker in status.workers]
     missing = [rank for rank in wanted if rank not in there]
     if not there or not missing:
         return ""
-    return f"{status['run']} has no {plural(len(missing), 'rank')} {ranks(missing)}; its ranks are {ranks(there)}"
+    return (
+        f"{status.run} has no {plural(len(missing), 'rank')} {ranks(missing)}; its ranks are {ranks(there)}"
+    )
 
 
 # ---- healing ---------------------------------------------------------------------------------------------------------
@@ -97,31 +99,30 @@ def missing_ranks(status: Status, wanted: Sequence[int]) -> str:
 
 def cost(status: Status) -> str:
     """What failures and changes of the group have cost: ``2 restarts, 5.3 s and 12 steps lost``; empty for nothing."""
-    restarts = status.get("restarts") or 0
-    planned = sum(bool(each["planned"]) for each in status.get("recoveries") or ())
-    happened = [counted(restarts, "restart")] if restarts else []
+    planned = sum(each.planned for each in status.recoveries)
+    happened = [counted(status.restarts, "restart")] if status.restarts else []
     happened += [counted(planned, "planned change")] if planned else []
     if not happened:
         return ""
-    lost = duration(status.get("lost_seconds") or 0.0)
-    if steps := status.get("lost_steps"):
-        lost += f" and {counted(steps, 'step')}"
+    lost = duration(status.lost_seconds)
+    if status.lost_steps:
+        lost += f" and {counted(status.lost_steps, 'step')}"
     return f"{', '.join(happened)}, {lost} lost"
 
 
 def recoveries(status: Status, last: int = 5) -> list[str]:
     """What befell the run and how it went on: a line each for the ``last`` ones."""
-    found = status.get("recoveries") or []
-    lines = [f"{clock_time(each['t'])}  {event_text(each)}" for each in found[-last:]]
+    found = status.recoveries
+    lines = [f"{clock_time(each.time)}  {one_line(each.text)}" for each in found[-last:]]
     if len(found) > last:
-        lines.insert(0, f"({len(found) - last} before these: swarmtrain events {status['run']})")
+        lines.insert(0, f"({len(found) - last} before these: swarmtrain events {status.run})")
     return lines
 
 
 def troubles(status: Status) -> list[str]:
     """What does not work now although the training goes on: a line each."""
-    failing = status.get("snapshots_failing") or {}
-    return [f"{node} writes no snapshots: {one_line(why)}" for node, why in sorted(failing.items())]
+    failing = sorted(status.snapshots_failing.items())
+    return [f"{node} writes no snapshots: {one_line(why)}" for node, why in failing]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -131,18 +132,17 @@ RUN_COLUMNS = ("RUN", "STATE", "RESTARTS", "ON", "RANKS", "STEP", "LOSS", "AGE",
 
 def run_row(run: str, on: str, status: Status, now: float) -> tuple[str, ...]:
     """A line of ``swarmtrain ps``; of a run that does not answer only the state is known."""
-    if status["state"] in (UNREACHABLE, AT_REST):
-        return (run, status["state"], NOTHING, on, *[NOTHING] * 5)
-    created = status.get("created")
+    if status.state in (UNREACHABLE, AT_REST):
+        return (run, status.state, NOTHING, on, *[NOTHING] * 5)
     return (
         run,
         state(status),
-        str(status.get("restarts") or 0),
+        str(status.restarts),
         on,
-        str(status.get("world_size") or NOTHING),
-        number(status.get("step")),
-        number(status.get("loss")),
-        NOTHING if created is None else age((status.get("now") or now) - created),
+        str(status.world_size or NOTHING),
+        number(status.step),
+        number(status.loss),
+        NOTHING if status.created is None else age((status.now or now) - status.created),
         duration(took(status, now)),
     )
 
@@ -155,16 +155,16 @@ def members(status: Status, joined: Sequence[Event] = ()) -> Table:
     """
     table = Table(("NODE", "STATE", "RANKS", "ADDRESS", "INTERFACE", "GPUS"))
     known = {event.get("node"): event for event in joined}
-    for each in status.get("members") or ():
-        member = {**known.get(each["node"], {}), **each}
+    for member in status.members:
+        told = known.get(member.node, {})
         table.rows.append(
             (
-                member["node"],
-                member["state"],
-                ranks(member.get("ranks") or ()),
-                member.get("address") or NOTHING,
-                member.get("interface") or NOTHING,
-                number(member.get("gpus")),
+                member.node,
+                member.state,
+                ranks(member.ranks),
+                (told.get("address") if member.address is None else member.address) or NOTHING,
+                (told.get("interface") if member.interface is None else member.interface) or NOTHING,
+                number(told.get("gpus") if member.gpus is None else member.gpus),
             )
         )
     return table
@@ -173,15 +173,15 @@ def members(status: Status, joined: Sequence[Event] = ()) -> Table:
 def workers(status: Status) -> Table:
     """The ranks of a run."""
     table = Table(("RANK", "NODE", "STATE", "PID", "STEP", "EXIT"))
-    for worker in status.get("workers") or ():
+    for worker in status.workers:
         table.rows.append(
             (
-                str(worker["rank"]),
-                worker["node"],
-                worker["state"],
-                number(worker.get("pid")),
-                number(worker.get("step")),
-                str(worker.get("exit") or NOTHING),
+                str(worker.rank),
+                worker.node,
+                worker.state,
+                number(worker.pid),
+                number(worker.step),
+                worker.exit or NOTHING,
             )
         )
     return table

@@ -13,18 +13,33 @@ from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
 from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.events import StrangerRefused
+from swarmtrain.protocol.from_agent import (
+    FROM_AGENT,
+    Answer,
+    Beat,
+    CopyState,
+    Drained,
+    FromAgent,
+    Idle,
+    Join,
+    Joiner,
+    Leaving,
+    MetricsPiece,
+    NoteReport,
+    OutputPiece,
+    StacksReport,
+    TroubleReport,
+    Warm,
+    WorkerReport,
+)
+from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, Welcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import RunClock
 from swarmtrain.wire.frames import Message
 
-# What an agent says of itself when it joins, beside what `welcome` and `tell` read.
-_SAID: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("node", "node_id", "incarnation", "address", "interface", "why", "backend"), str),
-    **dict.fromkeys(("slot", "workers", "port", "gpus", "generation"), int),
-    **dict.fromkeys(("idle", "warm", "leaving"), bool),
-    "time": (int, float),
-}
+_ALL = 1 << 62  # events: of a helper, which keeps no copy
 _DRIFT = 5e-4  # seconds between two beats by which clocks may drift apart: a thousand times what is usual
 
 
@@ -44,23 +59,20 @@ class AgentDesk:
         """One connection, from the first byte to the last."""
         channel = Channel(reader, writer)
         try:
-            message = await self._door.admit(channel)
-            join = message.get("join")
-            if not isinstance(join, dict):
-                raise ChannelError("an agent said something else before it joined")
-            if join.get("role") == "client":
+            join = joined(await self._door.admit(channel))
+            if join.role == "client":
                 await self._clients.attend(channel)
-            else:
-                await self._attend(channel, join)
+            elif join.who is not None:
+                await self._attend(channel, join.who, is_agent=join.role == "agent")
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
             self._door.refuse(channel, error)
         finally:
             channel.close()
 
-    async def _attend(self, channel: Channel, join: Message) -> None:
+    async def _attend(self, channel: Channel, who: Joiner, *, is_agent: bool) -> None:
         run = self._run
         allowed = run.task.node_names
-        peer, is_agent = _peer(channel, join, run.journal.clock), join.get("role") == "agent"
+        peer = _peer(channel, who, run.journal.clock)
         if is_agent and allowed and peer.node not in allowed:
             await self._refuse(channel, f"this run takes {', '.join(allowed)} only, not {peer.node}")
             return
@@ -75,101 +87,111 @@ class AgentDesk:
             await self._refuse(channel, "the run has not ended: its agents serve its files")
             return
         try:
-            self._welcome(channel, peer, copied(run, join))
+            self._welcome(channel, peer, copied(run, who.copy) if is_agent and who.copy is not None else _ALL)
             if is_agent:
                 with _understanding(peer):
-                    self._words.tell(peer, join["states"])
+                    self._words.tell(peer, who.states)
             while (message := await channel.receive()) is not None:
                 if run.roll.peers.get(peer.node) is not peer:
                     break  # another agent has taken its place
                 peer.heard = run.journal.clock.monotonic()
                 with _understanding(peer):
-                    self._hear(peer, message)
+                    self._hear(peer, FROM_AGENT.load(message))
         finally:
             if peer.channel is channel:
                 self._words.left(peer)
 
     async def _refuse(self, channel: Channel, why: str) -> None:
         """Send an agent away for good; by which coordinator, it hears as in a welcome."""
-        await channel.send({"refuse": why, "moved": self._run.moved})
+        await channel.send(dump(Refuse(why, self._run.moved)))
 
     def _welcome(self, channel: Channel, peer: Peer, copied: int) -> None:
         """Tell an agent where it is, and how much of its output is known, before anything else is said to it."""
         run = self._run
-        channel.post(
-            {
-                "welcome": {
-                    "run": run.ticket.run,
-                    "node": peer.node,
-                    "directory": run.place.directory,
-                    "lineage": run.place.lineage,
-                    "lineage_owner": run.place.lineage_owner,
-                    "offsets": [
-                        *(["output", *key, offset] for key, offset in run.output.offsets.items()),
-                        *(["metrics", *key, offset] for key, offset in run.progress.offsets.items()),
-                    ],
-                    "generation": run.current.generation.number,
-                    "moved": run.moved,
-                }
-            }
+        offsets = [
+            *(KnownOffset("output", *key, offset) for key, offset in run.output.offsets.items()),
+            *(KnownOffset("metrics", *key, offset) for key, offset in run.progress.offsets.items()),
+        ]
+        place = run.place
+        welcome = Welcome(
+            run=run.ticket.run,
+            node=peer.node,
+            directory=place.directory,
+            lineage=place.lineage,
+            lineage_owner=place.lineage_owner,
+            offsets=offsets,
+            generation=run.current.generation.number,
+            moved=run.moved,
         )
+        channel.post(dump(welcome))
         peer.copied = copied
         run.roll.share(peer)
         run.bell.ring()
 
-    def _hear(self, peer: Peer, message: Message) -> None:
+    def _hear(self, peer: Peer, message: FromAgent) -> None:
         run, words = self._run, self._words
         match message:
-            case {"beat": sent, "pulses": pulses}:
+            case Beat(sent, pulses):
                 peer.clock = _clock(run.journal.clock.now() - sent, peer.clock)
                 words.beat(peer, pulses)
-                peer.post({"beat": True})
-            case {"output": {"g": generation, "r": rank, "o": offset, "d": text, **more}}:
+                peer.post(BeatHeard())
+            case OutputPiece(generation, rank, offset, text, last):
                 now = run.journal.clock.now()
-                known = run.output.append(
-                    (generation, rank), peer.node, now, offset, text, last=bool(more.get("last"))
-                )
-                peer.post({"ack": {"kind": "output", "g": generation, "r": rank, "o": known}})
+                known = run.output.append((generation, rank), peer.node, now, offset, text, last=last)
+                peer.post(Acknowledge("output", generation, rank, known))
                 run.bell.ring()
-            case {"metrics": {"g": generation, "r": rank, "o": offset, "d": text}}:
+            case MetricsPiece(generation, rank, offset, text):
                 known = run.progress.append(generation, rank, peer.node, offset, text)
-                peer.post({"ack": {"kind": "metrics", "g": generation, "r": rank, "o": known}})
+                peer.post(Acknowledge("metrics", generation, rank, known))
                 run.bell.ring()
-            case {"worker": state}:
-                words.worker(peer, state)
-            case {"idle": {"g": generation, "port": port}}:
-                words.idle(peer, generation, port)
-            case {"drained": generation}:
-                words.drained(peer, generation)
-            case {"warm": _}:
+            case WorkerReport():
+                words.worker(peer, message)
+            case Idle():
+                words.idle(peer, message)
+            case Drained():
+                words.drained(peer, message)
+            case Warm():
                 words.warm(peer)
-            case {"leaving": _}:
+            case Leaving():
                 words.leaving(peer)
-            case {"stacks": answer}:
-                words.stacks(peer, answer)
-            case {"trouble": text}:
+            case StacksReport():
+                words.stacks(peer, message)
+            case TroubleReport():
                 if run.phase is not Phase.ENDED:
-                    words.trouble(peer, text)
-            case {"note": {"kind": kind, "text": text}}:
-                words.note(peer, kind, text)
-            case {"reply": number, **rest}:
+                    words.trouble(peer, message)
+            case NoteReport():
+                words.note(peer, message)
+            case Answer(number, reply):
                 queue = peer.replies.get(number)
                 if queue is not None:
-                    queue.put_nowait(rest)
+                    queue.put_nowait(reply)
             case _:
-                raise ChannelError(f"the agent on {peer.node} sent a message this version does not know")
+                raise ChannelError("what has no place here")
 
 
-def copied(run: Run, join: Message) -> int:
-    """How many events of the journal an agent has; a helper keeps none.
+def joined(message: Message) -> Join:
+    """The first message of who has proved himself.
+
+    Raises:
+        ChannelError: he does not say who he is.
+    """
+    try:
+        join = FROM_AGENT.load(message)
+    except ChannelError as error:
+        raise ChannelError(f"an agent joined without saying who it is: {error.message}") from None
+    if not isinstance(join, Join) or (join.who is None and join.role != "client"):
+        raise ChannelError("an agent said something else before it joined")
+    return join
+
+
+def copied(run: Run, copy: CopyState) -> int:
+    """How many events of the journal an agent has.
 
     A copy with other events than the journal is made anew: a full disk may have kept these from the journal.
     """
-    if join["role"] != "agent":
-        return 1 << 62
-    count, events = int(join["journal"]), run.journal.events
-    is_same = 0 < count <= len(events) and events[count - 1].t == join.get("journal_t")
-    return count if is_same and join["moved"] == run.moved else 0
+    count, events = copy.count, run.journal.events
+    is_same = 0 < count <= len(events) and events[count - 1].t == copy.newest
+    return count if is_same and copy.moved == run.moved else 0
 
 
 @contextlib.contextmanager
@@ -177,18 +199,36 @@ def _understanding(peer: Peer) -> Iterator[None]:
     """What an agent says may be nonsense, whoever it is: that ends its connection, and nothing else."""
     try:
         yield
+    except ChannelError as error:
+        raise ChannelError(f"the agent on {peer.node} sent what makes no sense: {error.message}") from None
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ChannelError(f"the agent on {peer.node} sent what makes no sense: {error!r}") from error
 
 
-def _peer(channel: Channel, join: Message, clock: RunClock) -> Peer:
-    for name, kind in _SAID.items():
-        if not isinstance(join.get(name), kind):
-            raise ChannelError(f"an agent joined without saying its {name}")
+def _peer(channel: Channel, who: Joiner, clock: RunClock) -> Peer:
     now = clock.monotonic()
-    said = {name: join[name] for name in _SAID}
-    offset = _clock(clock.now() - said.pop("time"))
-    return Peer(**said, drained=False, joined=now, channel=channel, heard=now, clock=offset)
+    return Peer(
+        node=who.node,
+        node_id=who.node_id,
+        incarnation=who.incarnation,
+        slot=who.slot,
+        workers=who.workers,
+        address=who.address,
+        interface=who.interface,
+        why=who.why,
+        port=who.port,
+        joined=now,
+        gpus=who.gpus,
+        backend=who.backend,
+        channel=channel,
+        generation=who.generation,
+        idle=who.idle,
+        drained=False,
+        warm=who.warm,
+        leaving=who.leaving,
+        clock=_clock(clock.now() - who.time),
+        heard=now,
+    )
 
 
 def _clock(seen: float, known: float | None = None) -> float:

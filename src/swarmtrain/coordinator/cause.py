@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from swarmtrain.protocol.failure import Failure
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
 from swarmtrain.wire.plural import counted
 
 # What gloo, NCCL and the store say when somebody else has gone (torch 2.4 to 2.13).
@@ -53,31 +53,29 @@ _LAST_WORDS = re.compile(
 _ABORTED = re.compile(r"^\s*what\(\):\s*(.+)$")  # what libstdc++ prints of an exception that nobody caught
 
 
-def worker_failure(state: Message, rank: int, node: str, exit: str, clock: float) -> Failure:
+def worker_failure(report: WorkerReport, end: WorkerEnd, node: str, exit: str, clock: float) -> Failure:
     """The failure of a worker that an agent reports.
 
     Args:
-        state: the agent's words: ``code``, ``signal``, ``t``; where they are known, ``error``, ``memory`` and
-            ``why``, which goes on after the exit.
+        end: the report's, of a worker that has ended.
         exit: its wait status in words.
         clock: seconds to add to the agent's times.
     """
-    error = state.get("error") or {}
-    number = state.get("signal")
-    kind, summary = ("exit" if number is None else "signal"), " ".join(filter(None, [exit, state.get("why")]))
-    if state.get("memory"):
-        kind, summary = "memory", f"{exit}: out of memory ({state['memory']})"
-    elif error:
-        kind, summary = "exception", error.get("summary") or exit
+    kind = "exit" if end.signal is None else "signal"
+    summary = " ".join(filter(None, [exit, end.why]))
+    if end.memory:
+        kind, summary = "memory", f"{exit}: out of memory ({end.memory})"
+    elif end.error is not None:
+        kind, summary = "exception", end.error.summary or exit
     return Failure(
         kind=kind,
         node=node,
-        time=float(error.get("time") or state["t"]) + clock,
+        time=((end.error.time if end.error is not None else 0.0) or report.time) + clock,
         summary=summary,
-        rank=rank,
-        traceback=error.get("traceback", ""),
-        code=state.get("code"),
-        signal=number,
+        rank=report.rank,
+        traceback=end.error.traceback if end.error is not None else "",
+        code=end.code,
+        signal=end.signal,
     )
 
 

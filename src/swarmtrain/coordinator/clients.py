@@ -11,16 +11,34 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 from swarmtrain.coordinator.errands import Errands
-from swarmtrain.coordinator.output import Filter, Line, Reader, in_order, tail
+from swarmtrain.coordinator.output import Filter, Reader, in_order, tail
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
+from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.events import Ended, Outcome, remark
-from swarmtrain.wire.channel import Channel
+from swarmtrain.protocol.replies import Done, ErrorReply, Line, NodeReply, RunReply
+from swarmtrain.protocol.requests import (
+    REQUESTS,
+    ClientRequest,
+    ConcludeRequest,
+    EventsRequest,
+    ExecRequest,
+    FetchRequest,
+    ListRequest,
+    LogsRequest,
+    MetricsRequest,
+    NoteRequest,
+    ResizeRequest,
+    SnapshotsRequest,
+    StatusRequest,
+    StopRequest,
+    WatchRequest,
+)
+from swarmtrain.wire.channel import Channel, check_version
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.records import RecordsReader
@@ -40,22 +58,7 @@ class ClientDesk:
         self._run, self._now = run, run.journal.clock.monotonic
         self.connected = 0
         self.asked = self._now()  # when a client last asked, or took an answer
-        errands = Errands(run)
-        self._operations: dict[str, Callable[[Message, Channel], AsyncIterator[Message]]] = {
-            "status": self._status,
-            "events": self._events,
-            "metrics": self._metrics,
-            "logs": self._logs,
-            "watch": self._watch,
-            "stop": self._stop,
-            "conclude": self._conclude,
-            "resize": self._resize,
-            "note": self._note,
-            "exec": errands.exec,
-            "fetch": errands.fetch,
-            "list": errands.list,
-            "snapshots": errands.snapshots,
-        }
+        self._errands = Errands(run)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection to the socket, from the first byte to the last."""
@@ -75,115 +78,143 @@ class ClientDesk:
             channel.close()
 
     async def _answer(self, channel: Channel, request: Message) -> None:
-        name = request.get("op")
         try:
-            if name not in self._operations:
-                raise RequestError(f"this coordinator knows no operation {name!r}")
-            async for reply in self._operations[name](request, channel):
-                await channel.send(reply)
+            check_version(request)
+            async for reply in self._replies(REQUESTS.load(request), channel):
+                await channel.send(dump(reply))
                 self.asked = self._now()
         except SwarmtrainError as error:
-            await channel.send({"error": error.message, "hint": error.hint, "exit": error.exit_code})
+            refusal = ErrorReply(error.message, error.hint, error.exit_code)
+            await channel.send(dump(RunReply(error=refusal)))
         except (KeyError, TypeError, ValueError, OSError) as error:
-            await channel.send(
-                {"error": f"the request could not be answered: {error!r}", "hint": "", "exit": 3}
-            )
+            refusal = ErrorReply(f"the request could not be answered: {error!r}")
+            await channel.send(dump(RunReply(error=refusal)))
+
+    def _replies(self, request: ClientRequest, channel: Channel) -> AsyncIterator[RunReply | NodeReply]:
+        match request:
+            case StatusRequest():
+                return self._status()
+            case EventsRequest():
+                return self._events(request)
+            case MetricsRequest():
+                return self._metrics(request)
+            case LogsRequest():
+                return self._logs(request)
+            case WatchRequest():
+                return self._watch(request)
+            case StopRequest():
+                return self._stop(request)
+            case ConcludeRequest():
+                return self._conclude(request)
+            case ResizeRequest():
+                return self._resize(request)
+            case NoteRequest():
+                return self._note(request)
+            case ExecRequest():
+                return self._errands.exec(request, channel)
+            case FetchRequest():
+                return self._errands.fetch(request)
+            case ListRequest():
+                return self._errands.list(request)
+            case SnapshotsRequest():
+                return self._errands.snapshots(request)
 
     # ---- reading ---------------------------------------------------------------------------------------------
 
-    async def _status(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        yield {"status": status(self._run), "done": {}}
+    async def _status(self) -> AsyncIterator[RunReply]:
+        yield self._last()
 
-    async def _events(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        seen = request.get("after", 0)
-        async for _ in self._beats(bool(request.get("follow"))):
+    def _last(self) -> RunReply:
+        """How the run is, as the last word."""
+        return RunReply(status=status(self._run), done=Done())
+
+    async def _events(self, request: EventsRequest) -> AsyncIterator[RunReply]:
+        seen = request.after
+        async for _ in self._beats(request.follow):
             for event in self._run.journal.events[seen:]:
                 seen = event.seq
-                yield {"event": event.dump()}
-        yield {"done": {}}
+                yield RunReply(event=event.dump())
+        yield RunReply(done=Done())
 
-    async def _metrics(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        reader = RecordsReader(self._run.progress.path, int(request.get("after", 0)))
-        async for _ in self._beats(bool(request.get("follow"))):
+    async def _metrics(self, request: MetricsRequest) -> AsyncIterator[RunReply]:
+        reader = RecordsReader(self._run.progress.path, request.after)
+        async for _ in self._beats(request.follow):
             while fresh := reader.read(1000):
-                yield {"metrics": fresh}
-        yield {"done": {"after": reader.after}}
+                yield RunReply(metrics=fresh)
+        yield RunReply(done=Done(after=reader.after))
 
-    async def _logs(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+    async def _logs(self, request: LogsRequest) -> AsyncIterator[RunReply]:
         output = self._run.output
         wanted = _filter(request, self._run.journal.clock.now())
-        follow = bool(request.get("follow"))
-        count = request.get("tail")
+        follow, count = request.follow, request.tail
         # What is in the file now and what is not yet; it may grow while it is read.
         end = output.path.stat().st_size
         going_on = [] if follow else output.unfinished(wanted)
         if count is not None:
-            last = [*await asyncio.to_thread(tail, output.path, wanted, int(count), end), *going_on]
-            for lines in _batches(iter(last[-int(count) :] if int(count) else ())):
-                yield {"lines": lines}
+            last = [*await asyncio.to_thread(tail, output.path, wanted, count, end), *going_on]
+            for lines in _batches(iter(last[-count:] if count else ())):
+                yield RunReply(lines=lines)
         elif not follow:
             reader = Reader(output.path, wanted, end=end)
             everything = in_order(itertools.chain(reader.lines(), reader.rest(), going_on))
             async for lines in _beside(_batches(everything)):
-                yield {"lines": lines}
+                yield RunReply(lines=lines)
         if follow:
             reader = Reader(output.path, wanted, end if count is not None else 0)
-            unfinished = self._unfinished(request, wanted)
+            unfinished = self._unfinished(wanted, asked=request.unfinished)
             # Said once: whoever looks for the last lines with a pattern waits for it.
-            caught_up = iter([{"caught_up": True}])
+            caught_up = iter([RunReply(caught_up=True)])
             async for _ in self._beats(True):
                 async for lines in _fresh(reader):
-                    yield {"lines": lines}
+                    yield RunReply(lines=lines)
                 for reply in caught_up:
                     yield reply
                 for reply in unfinished():
                     yield reply
             for lines in _batches(reader.rest()):
-                yield {"lines": lines}
-        yield {"done": {}}
+                yield RunReply(lines=lines)
+        yield RunReply(done=Done())
 
-    async def _watch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+    async def _watch(self, request: WatchRequest) -> AsyncIterator[RunReply]:
         path = self._run.output.path
-        seen = request.get("after", 0)
-        start = 0
-        if request.get("tail") is not None:
+        seen, start = request.after, 0
+        if request.tail is not None:
             start = path.stat().st_size
-            last = await asyncio.to_thread(tail, path, Filter(), int(request["tail"]), start)
+            last = await asyncio.to_thread(tail, path, Filter(), request.tail, start)
             for lines in _batches(iter(last)):
-                yield {"lines": lines}
+                yield RunReply(lines=lines)
         reader = Reader(path, Filter(), start)
-        output = bool(request.get("output", True))
         shown = 0.0
-        unfinished = self._unfinished(request, Filter())
+        unfinished = self._unfinished(Filter(), asked=request.unfinished)
         async for _ in self._beats(True):
             for event in [e for e in self._run.journal.events[seen:] if not isinstance(e, Ended)]:
                 seen = event.seq
-                yield {"event": event.dump()}
-            if output:
+                yield RunReply(event=event.dump())
+            if request.output:
                 async for lines in _fresh(reader):
-                    yield {"lines": lines}
+                    yield RunReply(lines=lines)
                 for reply in unfinished():
                     yield reply
             if self._now() - shown > _STATUS_SECONDS:
                 shown = self._now()
-                yield {"status": status(self._run)}
-        if output:
+                yield RunReply(status=status(self._run))
+        if request.output:
             for lines in _batches(reader.rest()):
-                yield {"lines": lines}
+                yield RunReply(lines=lines)
         for event in self._run.journal.events[seen:]:
-            yield {"event": event.dump()}
-        yield {"status": status(self._run), "done": {}}
+            yield RunReply(event=event.dump())
+        yield self._last()
 
-    def _unfinished(self, request: Message, wanted: Filter) -> Callable[[], Iterator[Message]]:
+    def _unfinished(self, wanted: Filter, *, asked: bool) -> Callable[[], Iterator[RunReply]]:
         """What tells, at each call, the lines that go on, if the client asked for them and they have changed."""
         told: list[Line] = []
 
-        def tell() -> Iterator[Message]:
+        def tell() -> Iterator[RunReply]:
             nonlocal told
-            lines = self._run.output.unfinished(wanted) if request.get("unfinished") else []
+            lines = self._run.output.unfinished(wanted) if asked else []
             if lines != told:
                 told = lines
-                yield {"unfinished": lines}
+                yield RunReply(unfinished=lines)
 
         return tell
 
@@ -199,28 +230,28 @@ class ClientDesk:
 
     # ---- acting ----------------------------------------------------------------------------------------------
 
-    async def _stop(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        if not request.get("reason"):
+    async def _stop(self, request: StopRequest) -> AsyncIterator[RunReply]:
+        if not request.reason:
             self._run.stop()
-        elif not self._run.refuse(str(request["reason"])):
-            yield {"status": status(self._run), "done": {}}
+        elif not self._run.refuse(request.reason):
+            yield self._last()
             return
         async for _ in self._beats(True):
             pass
-        yield {"status": status(self._run), "done": {}}
+        yield self._last()
 
-    async def _conclude(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+    async def _conclude(self, request: ConcludeRequest) -> AsyncIterator[RunReply]:
         if not self._run.archive:
             raise ClusterError(f"{self._run.ticket.run} has a coordinator, which says how it ends")
-        self._run.conclude(Outcome(request["outcome"]), str(request["reason"]))
-        yield {"status": status(self._run), "done": {}}
+        self._run.conclude(Outcome(request.outcome), request.reason)
+        yield self._last()
 
-    async def _resize(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        run, nodes = self._run, int(request["nodes"])
+    async def _resize(self, request: ResizeRequest) -> AsyncIterator[RunReply]:
+        run, nodes = self._run, request.nodes
         low, high = run.policy.nodes_min, run.policy.nodes_max
         if run.phase is Phase.ENDED:
             raise ClusterError(
-                f"{run.ticket.run} has ended: {status(run)['state']}",
+                f"{run.ticket.run} has ended: {status(run).state}",
                 f"`swarmtrain run --resume --nodes {nodes}` goes on from there",
             )
         if run.policy.names:
@@ -236,29 +267,28 @@ class ClientDesk:
                 "give the job a range, as nodes: 2..4, to resize it while it runs",
             )
         run.resize(nodes)
-        yield {"status": status(run), "done": {}}
+        yield self._last()
 
-    async def _note(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        kind, text = request["kind"], str(request["text"])
+    async def _note(self, request: NoteRequest) -> AsyncIterator[RunReply]:
+        kind, text = request.kind, request.text
         if kind not in _NOTES:
             raise RequestError(f"a client writes no event of kind {kind!r}", f"kinds: {', '.join(_NOTES)}")
         if self._run.phase is Phase.ENDED:
             raise ClusterError(f"{self._run.ticket.run} has ended: its journal is closed")
         event = self._run.journal.append(remark(kind, text[:_LONGEST_NOTE]))
-        yield {"event": event.dump(), "done": {}}
+        yield RunReply(event=event.dump(), done=Done())
 
 
-def _filter(request: Message, now: float) -> Filter:
-    since = float(request.get("since") or 0.0)
+def _filter(request: LogsRequest, now: float) -> Filter:
     return Filter(
-        ranks=frozenset(request.get("ranks") or ()),
-        nodes=frozenset(request.get("nodes") or ()),
-        since=since if since >= 0 else now + since,
+        ranks=frozenset(request.ranks),
+        nodes=frozenset(request.nodes),
+        since=request.since if request.since >= 0 else now + request.since,
     )
 
 
-async def _fresh(reader: Reader) -> AsyncIterator[list[Any]]:
-    """What there is to read now: mostly a few lines, for which a thread would cost more than they do."""
+async def _fresh(reader: Reader) -> AsyncIterator[list[Line]]:
+    """Read what there is to read now: mostly a few lines, for which a thread would cost more than they do."""
     batches, is_long = _batches(reader.lines()), reader.behind() > _LONG
     if is_long:
         async for lines in _beside(batches):
@@ -267,18 +297,18 @@ async def _fresh(reader: Reader) -> AsyncIterator[list[Any]]:
         yield lines
 
 
-async def _beside(batches: Iterator[list[Any]]) -> AsyncIterator[list[Any]]:
+async def _beside(batches: Iterator[list[Line]]) -> AsyncIterator[list[Line]]:
     """Read a file that may be long in a thread: leases are kept, and others answered, meanwhile."""
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         yield batch
 
 
-def _batches(lines: Iterator[Line]) -> Iterator[list[Any]]:
+def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
     batch: list[Line] = []
     size = 0
     for line in lines:
         batch.append(line)
-        size += len(line[4]) + 64
+        size += len(line.text) + 64
         if size > _BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -19,7 +19,6 @@ from swarmtrain.coordinator.roll import Roll
 from swarmtrain.coordinator.stall import Finding, Stall, outlook
 from swarmtrain.coordinator.state import RunState
 from swarmtrain.coordinator.vitals import Vitals
-from swarmtrain.protocol import codec
 from swarmtrain.protocol.events import (
     Attempt,
     GenerationFailed,
@@ -32,7 +31,7 @@ from swarmtrain.protocol.events import (
     WorkersStarted,
 )
 from swarmtrain.protocol.failure import Failure
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.to_agent import AskStacks, PauseWorkers, StopWorkers
 from swarmtrain.wire.plural import plural
 from swarmtrain.wire.pulse import Activity
 
@@ -298,13 +297,13 @@ class Current:
             peer = self._roll.peers[node]
             peer.idle = peer.drained = False
             peer.generation = self.generation.number
-            peer.post({"start": self.generation.start(node)})
+            peer.post(self.generation.start(node))
 
     def look(self) -> None:
         """Ask what every worker does, since no step is made."""
         self.stall.looked = self._now()
         for node in self.generation.parts:
-            self._roll.peers[node].post({"stacks": {"g": self.generation.number}})
+            self._roll.peers[node].post(AskStacks(self.generation.number))
 
     def pause(self, why: str) -> None:
         """The workers save and leave."""
@@ -320,9 +319,9 @@ class Current:
         self.pausing = None
         self._roll.post(self.pause_order())
 
-    def pause_order(self) -> Message:
+    def pause_order(self) -> PauseWorkers:
         """Whether its workers are to save and leave, as agents are told."""
-        return {"pause": {"g": self.generation.number, "on": self.pausing is not None}}
+        return PauseWorkers(self.generation.number, self.pausing is not None)
 
     def stop(self, grace: float, how: str, why: str) -> None:
         """The workers are to end.
@@ -337,11 +336,11 @@ class Current:
         self.stopping_until = self._now() + grace + SETTLE
         self._roll.post(self.stop_order())
 
-    def stop_order(self) -> Message:
+    def stop_order(self) -> StopWorkers:
         """What its members were told about stopping."""
         stopping = self._journal.state.stopping
         assert stopping is not None, "its workers were told to end"
-        return {"stop": codec.dump(stopping.order)}
+        return StopWorkers(stopping.order.generation, stopping.order.grace, stopping.order.how)
 
 
 def _workers(state: RunState) -> dict[int, Worker]:

@@ -15,13 +15,35 @@ from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.roll import SILENCE
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.wire import files, snapshots
+from swarmtrain.errors import ChannelError, ClusterError, RequestError
+from swarmtrain.files import fetch, snapshots
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.replies import Done, NodeReply
+from swarmtrain.protocol.requests import (
+    ExecRequest,
+    FetchRequest,
+    ListRequest,
+    SnapshotsRequest,
+    TerminalInput,
+)
+from swarmtrain.protocol.to_agent import (
+    CommandOrder,
+    NodeCancel,
+    NodeExec,
+    NodeFetch,
+    NodeInput,
+    NodeList,
+    NodeMore,
+    NodeSnapshots,
+    PathOrder,
+    SnapshotsOrder,
+    ToAgent,
+)
 from swarmtrain.wire.channel import Channel
-from swarmtrain.wire.frames import Message
+
+Errand = Callable[[int], ToAgent]  # what is asked of an agent, under a number
 
 _numbers = itertools.count(1)
-_NOTHING: Message = {}
 
 
 class Errands:
@@ -30,11 +52,13 @@ class Errands:
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    async def exec(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+    async def exec(self, request: ExecRequest, channel: Channel) -> AsyncIterator[NodeReply]:
         """A command beside a node's workers; what the client types goes to it until it ends."""
-        peer = self._peer(self._node(request))
-        keys = ("argv", "tty", "rows", "columns", "rank")
-        number, replies = _open(peer, {"exec": {key: request[key] for key in keys if key in request}})
+        peer = self._peer(self._node(request.node, request.rank))
+        order = CommandOrder(
+            list(request.argv), request.tty, request.rows, request.columns, rank=request.rank
+        )
+        number, replies = _open(peer, lambda number: NodeExec(order, number))
         typing = asyncio.ensure_future(_relay(channel, peer, number))
         try:
             async for reply in self._replies(peer, number, replies):
@@ -43,40 +67,44 @@ class Errands:
             typing.cancel()
             await asyncio.wait([typing])  # two cannot read from one channel
 
-    def fetch(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+    def fetch(self, request: FetchRequest) -> AsyncIterator[NodeReply]:
         """A file or a directory of a node, whole."""
-        return self._files("fetch", request["path"], request, files.send)
+        order = PathOrder(request.path)
+        return self._files(request, lambda number: NodeFetch(order, number), fetch.send)
 
-    def list(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
+    def list(self, request: ListRequest) -> AsyncIterator[NodeReply]:
         """What lies in a directory of a node."""
-        return self._files("list", request.get("path", "."), request, files.listing)
+        order = PathOrder(request.path)
+        return self._files(request, lambda number: NodeList(order, number), fetch.listing)
 
-    def snapshots(self, request: Message, channel: Channel) -> AsyncIterator[Message]:
-        """A node's copies of snapshots, and what `wire.snapshots` does with them; or which nodes there are to ask."""
-        if request.get("do") == "nodes":
-            return _one({"nodes": sorted(self._nodes()), "done": {}})
-        node, place = self._node(request), self._run.place
-        order = {key: value for key, value in request.items() if key in ("do", "tier", "file", "keys")}
-        order["directory"] = place.directory
+    def snapshots(self, request: SnapshotsRequest) -> AsyncIterator[NodeReply]:
+        """A node's copies of snapshots, and what `files.snapshots` does with them; or which nodes there are to ask."""
+        if request.do == "nodes":
+            return _one(NodeReply(nodes=sorted(self._nodes()), done=Done()))
+        node, place = self._node(request.node), self._run.place
+        order = SnapshotsOrder(request.do, place.directory, request.tier, request.file, request.keys)
         return self._on(
             node,
-            {"snapshots": order},
+            lambda number: NodeSnapshots(order, number),
             lambda: snapshots.answer(place.storage, place.lineage, node, order),
         )
 
     def _files(
-        self, op: str, path: str, request: Message, answer: Callable[[Path, str], Iterator[Message]]
-    ) -> AsyncIterator[Message]:
-        node, place = self._holder(request), self._run.place
+        self,
+        request: FetchRequest | ListRequest,
+        errand: Errand,
+        answer: Callable[[Path, str], Iterator[NodeReply]],
+    ) -> AsyncIterator[NodeReply]:
+        node, place = self._holder(request.node), self._run.place
         return self._on(
             node,
-            {op: {"path": path}},
-            lambda: answer(files.locate(place.storage, place.lineage, node, path), node),
+            errand,
+            lambda: answer(fetch.locate(place.storage, place.lineage, node, request.path), node),
         )
 
     async def _on(
-        self, node: str, errand: Message, from_here: Callable[[], Iterator[Message]]
-    ) -> AsyncIterator[Message]:
+        self, node: str, errand: Errand, from_here: Callable[[], Iterator[NodeReply]]
+    ) -> AsyncIterator[NodeReply]:
         """Answers from a node's agent, from this machine's disk, or the word that the node must be reached first.
 
         An agent that goes without a word, as it does when the run has just ended, was not there to be asked.
@@ -85,7 +113,7 @@ class Errands:
         if peer is not None and peer.channel is not None:
             told = False
             async for reply in self._replies(peer, *_open(peer, errand)):
-                if "gone" in reply and not told:
+                if reply.error is not None and reply.error.gone and not told:
                     break
                 told = True
                 yield reply
@@ -93,14 +121,14 @@ class Errands:
                 return
         if place.storage.work(place.lineage, node).parent.is_dir():
             replies = from_here()
-            while (reply := await asyncio.to_thread(next, replies, _NOTHING)) is not _NOTHING:
-                yield reply
+            while (found := await asyncio.to_thread(next, replies, None)) is not None:
+                yield found
         else:
-            yield {"reach": node, "done": {}}
+            yield NodeReply(reach=node, done=Done())
 
     async def _replies(
-        self, peer: Peer, number: int, queue: asyncio.Queue[Message]
-    ) -> AsyncIterator[Message]:
+        self, peer: Peer, number: int, queue: asyncio.Queue[NodeReply]
+    ) -> AsyncIterator[NodeReply]:
         """What an agent answers, to the last word; a client that goes away takes its request back.
 
         An agent that says nothing at all any more, as one that was stopped, is given up, also when the run has ended
@@ -114,33 +142,31 @@ class Errands:
                     self._run.roll.drop_the_silent()
                     continue
                 yield reply
-                if "done" in reply or "error" in reply:
+                if reply.done is not None or reply.error is not None:
                     return
-                peer.post({"more": number})
+                peer.post(NodeMore(number))
         finally:
             peer.replies.pop(number, None)
-            peer.post({"cancel": number})
+            peer.post(NodeCancel(number))
 
-    def _holder(self, request: Message) -> str:
+    def _holder(self, node: str) -> str:
         """The node asked for; else that of rank 0."""
-        if request.get("node"):
-            return self._node(request)
+        if node:
+            return self._node(node)
         if not self._run.current.workers:
             raise ClusterError("no node of this run has started yet, so there is nothing there")
         return self._run.current.workers[0].node
 
-    def _node(self, request: Message) -> str:
-        """The node that a request names by itself or by a rank."""
+    def _node(self, node: str, rank: int | None = None) -> str:
+        """The node that is named by itself or by a rank."""
         run = self._run
         nodes = self._nodes()
-        rank = request.get("rank")
         if rank is not None:
             if rank not in run.current.workers:
                 raise RequestError(
                     f"there is no rank {rank}", f"ranks are 0 to {len(run.current.workers) - 1}"
                 )
             return run.current.workers[rank].node
-        node = str(request.get("node"))
         if node not in nodes:
             raise RequestError(
                 f"{node} takes no part in {run.ticket.run}", f"its nodes: {', '.join(sorted(nodes))}"
@@ -169,20 +195,23 @@ class Errands:
         return peer
 
 
-def _open(peer: Peer, message: Message) -> tuple[int, asyncio.Queue[Message]]:
+def _open(peer: Peer, errand: Errand) -> tuple[int, asyncio.Queue[NodeReply]]:
     number = next(_numbers)
-    queue: asyncio.Queue[Message] = asyncio.Queue()
+    queue: asyncio.Queue[NodeReply] = asyncio.Queue()
     peer.replies[number] = queue
-    peer.post(message | {"id": number})
+    peer.post(errand(number))
     return number, queue
 
 
-async def _one(reply: Message) -> AsyncIterator[Message]:
+async def _one(reply: NodeReply) -> AsyncIterator[NodeReply]:
     yield reply
 
 
 async def _relay(channel: Channel, peer: Peer, number: int) -> None:
     """What a client types, to the agent; the client's going away ends the command."""
-    while (message := await channel.receive()) is not None:
-        peer.post({"input": message, "id": number})
-    peer.post({"cancel": number})
+    try:
+        while (message := await channel.receive()) is not None:
+            peer.post(NodeInput(load(TerminalInput, message, "input"), number))
+    except ChannelError:
+        pass  # a client that speaks nonsense is its own affair
+    peer.post(NodeCancel(number))

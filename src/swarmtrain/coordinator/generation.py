@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swarmtrain.coordinator.terms import Formation, Member
-from swarmtrain.protocol import codec
 from swarmtrain.protocol.events import GenerationFormed, MasterAddress, NodePart
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.to_agent import StartWorkers
 from swarmtrain.wire.plural import counted, plural
 
 
@@ -70,15 +69,16 @@ class Generation:
         ranks = self.parts[node].ranks if node in self.parts else []
         return f"{plural(len(ranks), 'rank')} {', '.join(map(str, ranks))}"
 
-    def start(self, node: str) -> Message:
+    def start(self, node: str) -> StartWorkers:
         """What a node is told to begin with."""
+        assert self.master is not None, "nobody is told to begin the time before the first generation"
         part = self.parts[node]
-        return {
-            "g": self.number,
-            "ranks": part.ranks,
-            "group_rank": part.group_rank,
-            "nodes": len(self.parts),
-            "world_size": self.world_size,
-            "backend": self.backend,
-            "master": codec.dump(self.master),
-        }
+        return StartWorkers(
+            generation=self.number,
+            ranks=part.ranks,
+            group_rank=part.group_rank,
+            nodes=len(self.parts),
+            world_size=self.world_size,
+            backend=self.backend,
+            master=self.master,
+        )

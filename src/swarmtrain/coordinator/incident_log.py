@@ -6,13 +6,12 @@ All of it is in the run's state (state.py): here are the events by which it gets
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from swarmtrain.coordinator.state import RunState
 from swarmtrain.protocol.events import Attempt, GenerationEnded, Incident, Recovered
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.status import Recovery
 from swarmtrain.wire.plural import counted
 
 # What differs between two failures that are the same: addresses of objects and of machines, process ids, paths of
@@ -103,8 +102,19 @@ def recovered(
     )
 
 
-def summary(state: RunState, now: float) -> dict[str, Any]:
-    """For the status document: how often the run went on, and what that cost.
+@dataclass(frozen=True)
+class Summary:
+    """How often a run went on, and what that cost; as the status document has it."""
+
+    restarts: int
+    lost_seconds: float
+    lost_steps: int
+    recoveries: list[Recovery]
+    healing: str | None
+
+
+def summary(state: RunState, now: float) -> Summary:
+    """What befell a run so far.
 
     Args:
         now: Unix time by the run's clock.
@@ -112,19 +122,15 @@ def summary(state: RunState, now: float) -> dict[str, Any]:
     lost = sum(event.seconds for event in state.recoveries)
     if state.incident is not None:
         lost += max(0.0, (now if state.ended is None else state.ended) - state.incident.since)
-    return {
-        "restarts": len([event for event in state.recoveries if not event.planned]),
-        "lost_seconds": round(lost, 3),
-        "lost_steps": sum(_steps_lost(event) for event in state.recoveries),
-        "recoveries": [_line(event) for event in state.recoveries],
-        "healing": state.incident.what if state.incident is not None else None,
-    }
+    return Summary(
+        restarts=len([event for event in state.recoveries if not event.planned]),
+        lost_seconds=round(lost, 3),
+        lost_steps=sum(_steps_lost(event) for event in state.recoveries),
+        recoveries=[Recovery(each.t, each.text, each.seconds, each.planned) for each in state.recoveries],
+        healing=state.incident.what if state.incident is not None else None,
+    )
 
 
 def _steps_lost(event: Recovered) -> int:
     at, origin = event.at_step, event.from_step
     return max(0, at - origin) if at is not None and origin is not None else 0
-
-
-def _line(event: Recovered) -> Mapping[str, Any]:
-    return {"t": event.t, "text": event.text, "seconds": event.seconds, "planned": event.planned}

@@ -14,10 +14,10 @@ from operator import itemgetter
 from pathlib import Path
 
 from swarmtrain.coordinator import drawing
+from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
 from swarmtrain.wire.records import Record, Records, parse
 
-Line = tuple[float, int, int, str, str]  # time, generation, rank, node, text without its newline
 Key = tuple[int, int]  # generation, rank
 
 _TAIL_BLOCK = 1 << 20
@@ -105,7 +105,7 @@ class OutputStore:
             text = drawing.last(frames.text(line.data[: drawing.whole_characters(line.data)]))
             record = {"r": key[1], "n": line.node, "t": line.when}
             if text and wanted.record(record):
-                found.append((line.when, *key, line.node, text))
+                found.append(Line(line.when, *key, line.node, text))
         return found
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class Reader:
                 rest = ""
             for text in map(drawing.last, whole):
                 for start in range(0, len(text) or 1, _LONGEST):
-                    yield (when, *key, node, text[start : start + _LONGEST])
+                    yield Line(when, *key, node, text[start : start + _LONGEST])
                 when = record["t"]
             if rest:
                 self._open[key] = (when, node, rest)
@@ -185,7 +185,7 @@ class Reader:
     def rest(self) -> Iterator[Line]:
         """Last lines that never got their newline: for the end of the run."""
         for (generation, rank), (when, node, text) in sorted(self._open.items()):
-            yield (when, generation, rank, node, drawing.last(text))
+            yield Line(when, generation, rank, node, drawing.last(text))
         self._open.clear()
 
     def _fresh(self) -> Iterator[Record]:
@@ -219,7 +219,7 @@ def in_order(lines: Iterator[Line], horizon: float = 5.0) -> Iterator[Line]:
     size, limit = 0, _SORT_LINES
     for when, generation, rank, node, text in lines:
         when = latest[generation, rank] = max(when, latest.get((generation, rank), 0.0))
-        waiting.append((when, generation, rank, node, text))
+        waiting.append(Line(when, generation, rank, node, text))
         size += len(text)
         if len(waiting) < limit and size < _SORT_BYTES:
             continue
@@ -229,7 +229,7 @@ def in_order(lines: Iterator[Line], horizon: float = 5.0) -> Iterator[Line]:
             ready = max(ready, len(waiting) // 2)
         yield from waiting[:ready]
         del waiting[:ready]
-        size, limit = sum(len(line[4]) for line in waiting), 2 * len(waiting) + _SORT_LINES
+        size, limit = sum(len(line.text) for line in waiting), 2 * len(waiting) + _SORT_LINES
     waiting.sort(key=itemgetter(0))
     yield from waiting
 

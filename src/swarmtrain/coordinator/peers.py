@@ -8,9 +8,12 @@ from typing import Any
 
 from swarmtrain.coordinator.cause import describe_exit
 from swarmtrain.coordinator.terms import Member
+from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.events import FinalWorker, NodeJoined
+from swarmtrain.protocol.from_agent import WorkerReport
+from swarmtrain.protocol.replies import ErrorReply, NodeReply
+from swarmtrain.protocol.to_agent import ToAgent
 from swarmtrain.wire.channel import Channel
-from swarmtrain.wire.frames import Message
 
 
 @dataclass
@@ -41,16 +44,15 @@ class Worker:
         """Whether it has gone with its work done."""
         return self.over and (self.code == 0 or self.ended)
 
-    def take(self, state: Message) -> None:
+    def take(self, report: WorkerReport) -> None:
         """Its agent says that it runs, or how it ended."""
-        self.pid, self.state = state.get("pid"), state["state"]
-        if self.state == "running":
+        self.pid, self.state, end = report.pid, report.state, report.end
+        if end is None:
             return
-        self.code, self.paused = state.get("code"), bool(state.get("paused"))
-        self.ended = bool(state.get("ended"))
-        self.signal, self.left = state.get("signal"), float(state.get("t") or 0.0)
+        self.code, self.signal, self.left = end.code, end.signal, report.time
+        self.paused, self.ended = end.paused, end.ended
         self.exit = describe_exit(self.code, self.signal)
-        if state.get("killed"):
+        if report.killed:
             self.state = "killed"
 
     def dump(self) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Peer(Member):
     copied: int = 1 << 62
     missed_start: bool = False
     clock: float = 0.0
-    replies: dict[int, asyncio.Queue[Message]] = field(default_factory=dict)
+    replies: dict[int, asyncio.Queue[NodeReply]] = field(default_factory=dict)
 
     def joins(self, text: str) -> NodeJoined:
         """The event of its joining.
@@ -112,15 +114,16 @@ class Peer(Member):
     def hang_up(self) -> None:
         """End its connection, if there is one; whoever waits for its answers is told."""
         for queue in self.replies.values():
-            queue.put_nowait({"error": f"the agent on {self.node} went away", "exit": 3, "gone": True})
+            gone = ErrorReply(f"the agent on {self.node} went away", gone=True)
+            queue.put_nowait(NodeReply(error=gone))
         if self.channel is not None:
             self.channel.abort()
             self.channel = None
 
-    def post(self, message: Message) -> None:
+    def post(self, message: ToAgent) -> None:
         """Tell the agent, if it can be told now; it learns everything it missed when it joins again."""
         if self.channel is not None:
-            self.channel.post(message)
+            self.channel.post(dump(message))
 
 
 class Bell:

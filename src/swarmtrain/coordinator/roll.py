@@ -5,7 +5,7 @@ from __future__ import annotations
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.peers import Peer
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
 
 SILENCE = 15.0  # seconds without a word after which a connection is given up
 _BATCH = 50  # events in one message
@@ -110,7 +110,7 @@ class Roll:
 
     # ---- what they are told ----------------------------------------------------------------------------------
 
-    def post(self, message: Message) -> None:
+    def post(self, message: ToAgent) -> None:
         """Tell every agent."""
         for peer in self.peers.values():
             peer.post(message)
@@ -126,4 +126,4 @@ class Roll:
         while peer.channel is not None and peer.copied < len(events):
             batch = events[peer.copied : peer.copied + _BATCH]
             peer.copied += len(batch)
-            peer.post({"journal": [event.dump() for event in batch]})
+            peer.post(JournalPiece([event.dump() for event in batch]))

@@ -57,6 +57,7 @@ from swarmtrain.protocol.events import (
     Warned,
 )
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.to_agent import RunEnded
 from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.submission import Submission
@@ -295,7 +296,8 @@ class Run:
             bool(self.current.failures),
             "stopped by a person" if self.state.stop_asked else "a node leaves",
         )
-        grace, how = self.task.stop_grace, "save" if self.current.vitals.advance().cooperative else "term"
+        grace = self.task.stop_grace
+        how = "save" if self.current.vitals.advance().cooperative else "term"
         if failed:
             why, grace, how = "a rank failed", FAILED_GRACE, "term"
             if self.policy.restart.enabled and not self.state.stop_asked:
@@ -383,7 +385,7 @@ class Run:
                 causes=causes,
             )
         )
-        self.roll.post({"end": {"outcome": outcome.value}})
+        self.roll.post(RunEnded(outcome.value))
 
     def _tell_what_is_not_here(self) -> None:
         """Nodes that an end has waited for in vain: what their workers wrote last may be missing."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from swarmtrain.coordinator.hang import Rank, culprit
 from swarmtrain.coordinator.peers import Worker
 from swarmtrain.coordinator.vitals import Beat
+from swarmtrain.protocol.from_agent import StackReport
 
 _RECENT = 25.0  # seconds in which an agent has looked for signs of life twice
 _WAYS_OUT = "The process group's own timeout ends it, or `hang_timeout`, or `swarmtrain stop`"
@@ -56,15 +56,15 @@ class Stall:
     """
 
     looked: float | None = None
-    _answers: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    _answers: dict[int, StackReport] = field(default_factory=dict)
 
-    def hear(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
-        """What a node's agent found out: by rank, its ``stack``, and whether it is ``stopped``."""
-        self._answers |= {int(rank): answer for rank, answer in answers.items()}
+    def hear(self, answers: Mapping[int, StackReport]) -> None:
+        """What a node's agent found out, by rank."""
+        self._answers |= answers
 
     def halted(self) -> bool:
         """Whether a process is stopped by a signal, and will do nothing by itself."""
-        return any(answer.get("halted") for answer in self._answers.values())
+        return any(answer.halted for answer in self._answers.values())
 
     def over(self) -> None:
         """A step was made."""
@@ -82,11 +82,10 @@ class Stall:
             else ""
         )
         reason = verdict.reason.replace(f"rank {first} ", f"rank {first}{where} ", 1)
-        stack = str(self._answers.get(first, {}).get("stack", "")) if first is not None else ""
+        stack = self._answers[first].stack if first is not None and first in self._answers else ""
         return Finding(reason, first, stack)
 
     def _rank(self, rank: int, beat: Beat) -> Rank:
-        answer = self._answers.get(rank, {})
-        return Rank(
-            rank, beat.step, beat.mark, int(beat.activity), answer.get("stopped"), answer.get("stack", "")
-        )
+        answer = self._answers.get(rank)
+        stopped, stack = (answer.stopped, answer.stack) if answer is not None else (None, "")
+        return Rank(rank, beat.step, beat.mark, int(beat.activity), stopped, stack)

@@ -1,75 +1,138 @@
-"""The status document: a run as every screen shows it. Its keys are described in docs/architecture.md."""
+"""The status document of this moment: see protocol/status.py."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from swarmtrain.coordinator import incident_log
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.protocol import codec
+from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.status import (
+    Cause,
+    Directories,
+    Member,
+    NodeRange,
+    Resumed,
+    SnapshotState,
+    Status,
+    Worker,
+)
 from swarmtrain.wire.pulse import Source
 from swarmtrain.wire.storage import write_whole
 
 _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
 
+T = TypeVar("T", int, str)
 
-def status(run: Run) -> dict[str, Any]:
+
+def status(run: Run) -> Status:
     """The document of this moment."""
-    state, now = run.state, run.journal.clock.now()
-    causes = [cause.dump() for cause in state.causes]
-    return {
-        "run": run.ticket.run,
-        "job": run.task.name,
-        "target": run.task.target,
-        "args": list(run.task.args),
-        "state": state.outcome.value if state.outcome else _STATES[state.phase],
-        "reason": state.reason,
-        "created": state.created,
-        "started": state.trained,
-        "ended": state.ended,
-        "now": now,
-        "generation": run.current.generation.number,
-        "world_size": len(run.current.workers),
-        "master": codec.dump(state.generation.master) if state.generation.master else None,
-        "coordinator": run.place.node,
-        "resumed_from": run.ticket.resume or None,
-        "workers": [
-            worker.dump() | {"step": _step(run, worker.rank)} for worker in run.current.workers.values()
+    state, current, place, now = run.state, run.current, run.place, run.journal.clock.now()
+    reported, past = run.progress.summary(current.generation.number), incident_log.summary(state, now)
+    usual = current.vitals.usual()  # pulses know sooner than metrics
+    stepped = current.vitals.step() if current.vitals.stepped() is not None else None
+    return Status(
+        run=run.ticket.run,
+        job=run.task.name,
+        target=run.task.target,
+        args=list(run.task.args),
+        state=state.outcome.value if state.outcome else _STATES[state.phase],
+        reason=state.reason,
+        created=state.created,
+        started=state.trained,
+        ended=state.ended,
+        now=now,
+        generation=current.generation.number,
+        world_size=len(current.workers),
+        master=state.generation.master,
+        coordinator=place.node,
+        resumed_from=run.ticket.resume or None,
+        workers=[
+            Worker(**worker.dump() | {"step": _step(run, worker.rank)}) for worker in current.workers.values()
         ],
-        "members": _members(run),
-        "cause": causes[0] | {"others": causes[1:]} if causes else None,
-        "nodes": {
-            "least": run.policy.nodes_min,
-            "most": run.policy.nodes_max,
-            "names": list(run.policy.names),
-            "wanted": state.wanted,
+        members=_members(run),
+        cause=_cause(state.causes),
+        nodes=NodeRange(
+            run.policy.nodes_min, run.policy.nodes_max, list(run.policy.names), wanted=state.wanted
+        ),
+        cooperative=_cooperative(run),
+        deadline=run.journal.clock.unix(run.deadline),
+        lineage=place.lineage,
+        lineage_owner=place.lineage_owner,
+        directories={
+            node: Directories(
+                work=str(place.storage.work(place.lineage, node)),
+                snapshots=str(place.storage.snapshots(place.lineage, node)),
+            )
+            for node in sorted({worker.node for worker in current.workers.values()})
         },
-        "cooperative": _cooperative(run),
-        "deadline": run.journal.clock.unix(run.deadline),
-        "lineage": run.place.lineage,
-        "lineage_owner": run.place.lineage_owner,
-        "directories": {
-            node: {
-                "work": str(run.place.storage.work(run.place.lineage, node)),
-                "snapshots": str(run.place.storage.snapshots(run.place.lineage, node)),
-            }
-            for node in sorted({worker.node for worker in run.current.workers.values()})
-        },
-        **run.progress.summary(run.current.generation.number),
-        "unsaved": run.progress.unsaved() if run.phase is Phase.ENDED else "",
-        **incident_log.summary(state, now),
-    } | _steps(run)
+        step=stepped if stepped is not None else _of(int, reported["step"]),
+        epoch=_number(reported["epoch"]),
+        loss=_number(reported["loss"]),
+        lr=_number(reported["lr"]),
+        step_seconds=round(usual, 6) if usual is not None else _number(reported["step_seconds"]),
+        samples=_number(reported["samples"]),
+        eval=reported["eval"] if isinstance(reported["eval"], dict) else None,
+        snapshot=_snapshot(reported["snapshot"]),
+        resumed=_resumed(reported["resumed"]),
+        weights=reported["weights"],
+        snapshots_failing=reported["snapshots_failing"],
+        unsaved=run.progress.unsaved() if run.phase is Phase.ENDED else "",
+        restarts=past.restarts,
+        lost_seconds=past.lost_seconds,
+        lost_steps=past.lost_steps,
+        recoveries=past.recoveries,
+        healing=past.healing,
+    )
+
+
+def _cause(causes: Sequence[Failure]) -> Cause | None:
+    if not causes:
+        return None
+    first, *others = causes
+    return Cause(**asdict(first), others=others)
+
+
+# What workers report is their own affair, and may be anything; what is not of its type counts as not reported.
+
+
+def _of(kind: type[T], value: Any) -> T | None:
+    return value if type(value) is kind else None
+
+
+def _number(value: Any) -> float | None:
+    return value if type(value) in (int, float) else None
+
+
+def _snapshot(told: Any) -> SnapshotState | None:
+    if not isinstance(told, dict):
+        return None
+    return SnapshotState(
+        step=_of(int, told.get("step")),
+        epoch=_number(told.get("epoch")),
+        path=_of(str, told.get("path")),
+        bytes=_of(int, told.get("bytes")),
+        seconds=_number(told.get("seconds")),
+        node=_of(str, told.get("node")),
+    )
+
+
+def _resumed(told: Any) -> Resumed | None:
+    if not isinstance(told, dict):
+        return None
+    return Resumed(_of(int, told.get("step")), _number(told.get("epoch")), _of(str, told.get("path")))
 
 
 def leave(run: Run, places: Iterable[Path]) -> None:
     """Write the document of a run that has ended down for those who list the runs, so that nobody is started to ask."""
-    document = {key: value for key, value in status(run).items() if key != "now"}
+    document = {key: value for key, value in status(run).dump().items() if key != "now"}
     for path in places:
         try:
             write_whole(path, json.dumps(document).encode(), mode=0o600)
@@ -95,29 +158,18 @@ def _step(run: Run, rank: int) -> int | None:
     )
 
 
-def _steps(run: Run) -> dict[str, Any]:
-    """What the pulses know of the training as a whole."""
-    usual, step = run.current.vitals.usual(), run.current.vitals.step()
-    known: dict[str, Any] = {}
-    if usual is not None:
-        known["step_seconds"] = round(usual, 6)
-    if step is not None and run.current.vitals.stepped() is not None:
-        known["step"] = step
-    return known
-
-
-def _members(run: Run) -> list[dict[str, Any]]:
+def _members(run: Run) -> list[Member]:
     rows = [_member(run, peer) for peer in run.roll.peers.values()]
-    here = {row["node"] for row in rows}
+    here = {row.node for row in rows}
     nodes = [*run.task.node_names, *(worker.node for worker in run.current.workers.values())]
     for node in dict.fromkeys(node for node in nodes if node not in here):
         state = "ended" if run.phase is Phase.ENDED else "waiting"
         ranks = [worker.rank for worker in run.current.workers.values() if worker.node == node]
-        rows.append({"node": node, "state": state, "ranks": ranks})
-    return sorted(rows, key=lambda row: (row["ranks"] or [1 << 30], row["node"]))
+        rows.append(Member(node, state, ranks=ranks))
+    return sorted(rows, key=lambda row: (row.ranks or [1 << 30], row.node))
 
 
-def _member(run: Run, peer: Peer) -> dict[str, Any]:
+def _member(run: Run, peer: Peer) -> Member:
     ranks = [worker.rank for worker in run.current.workers.values() if worker.node == peer.node]
     if peer.channel is None:
         state = "ended" if run.phase is Phase.ENDED else "left" if peer.leaving else "lost"
@@ -125,13 +177,13 @@ def _member(run: Run, peer: Peer) -> dict[str, Any]:
         state = "leaving"
     else:
         state = "running" if ranks and not peer.idle else "joined"
-    return {
-        "node": peer.node,
-        "state": state,
-        "address": peer.address,
-        "interface": peer.interface,
-        "why": peer.why,
-        "gpus": peer.gpus,
-        "workers": peer.workers,
-        "ranks": ranks,
-    }
+    return Member(
+        node=peer.node,
+        state=state,
+        address=peer.address,
+        interface=peer.interface,
+        why=peer.why,
+        gpus=peer.gpus,
+        workers=peer.workers,
+        ranks=ranks,
+    )

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from swarmtrain.coordinator.hang import Straggler, straggler
 from swarmtrain.coordinator.terms import Advance
+from swarmtrain.protocol.from_agent import PulseReport
 from swarmtrain.wire.pulse import Activity, Source
 
 _SAMPLES = 64  # step times of which the median is taken
@@ -49,13 +48,15 @@ class Vitals:
         self._window: tuple[float, dict[int, Beat]] | None = None
         self.beats: dict[int, Beat] = {}
 
-    def take(self, rank: int, pulse: Sequence[Any], now: float) -> bool:
-        """A rank's pulse, as `agent.share.Share.beat` packs it: numbers, and times as seconds ago.
+    def take(self, pulse: PulseReport, now: float) -> bool:
+        """A rank's pulse.
 
         Returns:
             Whether the rank has made a step since its last pulse.
         """
-        step, mark, activity, source, paused, busy, resumed, quiet, first_ago, lived_ago, sign = pulse
+        _, rank, step, mark, activity, source, paused, busy, resumed, quiet, first_ago, lived_ago, sign = (
+            pulse
+        )
         known = self.beats.get(rank)
         stepped = None if quiet is None else now - quiet
         moved = known is None or known.stepped is None or step > known.step
@@ -72,7 +73,7 @@ class Vitals:
             stepped=stepped,
             first=None if first_ago is None else (known and known.first) or now - first_ago,
             lived=None if lived_ago is None else now - lived_ago,
-            sign=str(sign),
+            sign=sign,
         )
         last = known.stepped if known is not None else None
         if (

@@ -5,7 +5,7 @@ Nothing is decided here: every word that may matter ends in `Run.settle`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from swarmtrain.coordinator.cause import worker_failure
 from swarmtrain.coordinator.peers import Peer, Worker
@@ -14,7 +14,16 @@ from swarmtrain.coordinator.terms import Phase
 from swarmtrain.protocol import events
 from swarmtrain.protocol.events import NodeLeaving, Warned
 from swarmtrain.protocol.failure import Failure
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.from_agent import (
+    Drained,
+    Idle,
+    NoteReport,
+    PulseReport,
+    StacksReport,
+    TroubleReport,
+    WorkerReport,
+)
+from swarmtrain.protocol.to_agent import RunEnded, StopWorkers
 from swarmtrain.wire.plural import counted
 
 # Seconds of silence after which Swarm takes a node for lost, so that its task is replaced on its return; and in which
@@ -67,7 +76,7 @@ class Words:
         )
         peer.idle = peer.idle and not peer.missed_start
 
-    def tell(self, peer: Peer, states: list[Message]) -> None:
+    def tell(self, peer: Peer, states: Sequence[WorkerReport]) -> None:
         """Bring an agent that has just joined, and has its welcome, up to date.
 
         Args:
@@ -83,14 +92,14 @@ class Words:
         current = run.current  # what the workers' ends have led to
         mine = current.takes_part(peer.node) and peer.generation == current.generation.number
         if run.phase is Phase.ENDED:
-            peer.post({"end": {"outcome": run.state.outcome}})
+            peer.post(RunEnded(run.state.outcome.value if run.state.outcome is not None else ""))
         elif not peer.idle and not peer.missed_start and (not mine or run.phase is Phase.GATHERING):
-            peer.post({"stop": {"g": peer.generation, "grace": 0.0, "how": "kill"}})  # of an old generation
+            peer.post(StopWorkers(peer.generation, 0.0, "kill"))  # of an old generation
         elif run.phase is Phase.STOPPING:
             peer.post(current.stop_order())
         elif peer.missed_start:
             peer.generation = current.generation.number
-            peer.post({"start": current.generation.start(peer.node)})
+            peer.post(current.generation.start(peer.node))
         peer.missed_start = False
         if mine and run.phase is Phase.RUNNING:
             peer.post(current.pause_order())
@@ -102,21 +111,21 @@ class Words:
         peer.gone = self._now()
         self._run.settle()
 
-    def worker(self, peer: Peer, state: Message) -> None:
+    def worker(self, peer: Peer, report: WorkerReport) -> None:
         """A worker of the current generation started or exited."""
         run = self._run
-        worker = run.current.worker_of(peer, state["g"], state["rank"])
-        if worker is None or worker.over or state["state"] == "starting":
+        worker = run.current.worker_of(peer, report.generation, report.rank)
+        if worker is None or worker.over or report.state == "starting":
             return
-        worker.take(state)
-        if why := state.get("cold"):
-            run.cold_starts.hear(worker.rank, len(run.current.workers), str(why))
+        worker.take(report)
+        if report.cold:
+            run.cold_starts.hear(worker.rank, len(run.current.workers), report.cold)
         if not worker.over:
             run.current.worker_runs()
             run.bell.ring()
             return
         worker.left += peer.clock
-        if (failure := self._failure_of(worker, state, peer)) is not None:
+        if (failure := self._failure_of(worker, report, peer)) is not None:
             run.current.fail(failure)
         elif worker.done and run.phase is Phase.RUNNING:
             run.current.ended(worker)
@@ -125,27 +134,27 @@ class Words:
         run.bell.ring()
         run.settle()
 
-    def _failure_of(self, worker: Worker, state: Message, peer: Peer) -> Failure | None:
+    def _failure_of(self, worker: Worker, report: WorkerReport, peer: Peer) -> Failure | None:
         """What the end of a worker says of its generation: nothing new, once that is over or stopped as planned."""
-        phase = self._run.phase
-        if phase is Phase.RUNNING and state.get("killed") and not worker.paused and not worker.done:
-            when = float(state["t"]) + peer.clock
+        phase, end = self._run.phase, report.end
+        if phase is Phase.RUNNING and report.killed and not worker.paused and not worker.done:
+            when = report.time + peer.clock
             words = "stopped by its own agent, which was cut off or told to leave"
             return Failure("node", peer.node, when, words, rank=worker.rank)
         stopped_for_another = phase is Phase.STOPPING and self._run.current.failures
         if phase is not Phase.RUNNING and not stopped_for_another:
             return None
-        if worker.done or (state.get("killed") and not state.get("error")):
+        if end is None or worker.done or (report.killed and end.error is None):
             return None
-        return worker_failure(state, worker.rank, peer.node, worker.exit, peer.clock)
+        return worker_failure(report, end, peer.node, worker.exit, peer.clock)
 
-    def idle(self, peer: Peer, generation: int, port: int) -> None:
+    def idle(self, peer: Peer, said: Idle) -> None:
         """No worker of a generation is left on a node."""
-        if self._concerns(peer, generation):
+        if self._concerns(peer, said.generation):
             run = self._run
-            if run.phase is Phase.RUNNING and generation == run.current.generation.number:
+            if run.phase is Phase.RUNNING and said.generation == run.current.generation.number:
                 self._miss_workers(peer)
-            peer.idle, peer.port = True, port
+            peer.idle, peer.port = True, said.port
             run.settle()
 
     def _miss_workers(self, peer: Peer) -> None:
@@ -154,20 +163,20 @@ class Words:
         if any(not each.over and self._run.roll.peers.get(each.node) is peer for each in workers):
             self._run.current.lose(peer, "its agent has ended them unheard, or never started them")
 
-    def drained(self, peer: Peer, generation: int) -> None:
+    def drained(self, peer: Peer, said: Drained) -> None:
         """No worker is left on a node, and everything that was ever written there is here."""
-        if self._concerns(peer, generation):
+        if self._concerns(peer, said.generation):
             peer.drained = True
             self._run.settle()
 
-    def beat(self, peer: Peer, pulses: list[list[Any]]) -> None:
-        """The pulses of an agent's workers: generation, rank, and what `Vitals.take` reads."""
+    def beat(self, peer: Peer, pulses: Sequence[PulseReport]) -> None:
+        """The pulses of an agent's workers."""
         current = self._run.current
         now = self._now()
         moved = False
-        for generation, rank, *pulse in pulses:
-            if current.worker_of(peer, generation, rank) is not None:
-                moved |= current.vitals.take(rank, pulse, now)
+        for pulse in pulses:
+            if current.worker_of(peer, pulse.generation, pulse.rank) is not None:
+                moved |= current.vitals.take(pulse, now)
         if moved:
             current.moved(now)
         self._run.look_for_steps()
@@ -185,18 +194,18 @@ class Words:
         peer.warm = True
         self._run.settle()
 
-    def stacks(self, peer: Peer, answer: Message) -> None:
+    def stacks(self, peer: Peer, answer: StacksReport) -> None:
         """What the workers of a node are doing, as was asked."""
         current = self._run.current
-        if answer["g"] == current.generation.number:
-            current.stall.hear(answer["ranks"])
+        if answer.generation == current.generation.number:
+            current.stall.hear(answer.ranks)
 
-    def trouble(self, peer: Peer, summary: str) -> None:
+    def trouble(self, peer: Peer, said: TroubleReport) -> None:
         """An agent cannot do its part at all. A run that has begun goes on without it, where that will do."""
         run, number = self._run, self._run.current.generation.number
         begun = number > 1 or (number and run.phase is not Phase.RUNNING)
         asked = run.phase is Phase.RUNNING and peer.generation == number
-        failure = Failure("node" if begun else "start", peer.node, run.journal.clock.now(), summary)
+        failure = Failure("node" if begun else "start", peer.node, run.journal.clock.now(), said.text)
         if number:
             peer.leaving = True
         if not number or (asked and run.current.takes_part(peer.node)):
@@ -205,9 +214,9 @@ class Words:
             run.journal.append(Warned(text=failure.sentence(), node=peer.node))
         run.settle()
 
-    def note(self, peer: Peer, kind: str, text: str) -> None:
+    def note(self, peer: Peer, said: NoteReport) -> None:
         """Something an agent chose or saw, for the journal."""
-        self._run.journal.append(events.remark(kind, f"{peer.node}: {text}", node=peer.node))
+        self._run.journal.append(events.remark(said.kind, f"{peer.node}: {said.text}", node=peer.node))
 
     def _prospect(self, peer: Peer) -> str:
         """What becomes of an agent that comes while others train, where that is not what people expect."""

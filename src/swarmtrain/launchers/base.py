@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.task import Resumption
@@ -131,7 +132,7 @@ class Launcher(Protocol):
         """
         ...
 
-    def left(self, run: Run) -> dict[str, Any] | None:
+    def left(self, run: Run) -> Status | None:
         """The last status document of a run that rests, without starting anything for it.
 
         None: it cannot be read from here.

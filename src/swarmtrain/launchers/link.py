@@ -9,9 +9,13 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.requests import StatusRequest
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
@@ -38,7 +42,7 @@ def exec_link(docker: Docker, container: str) -> Link:
     return process_link(process)
 
 
-def left_in(docker: Docker, container: str) -> dict[str, Any] | None:
+def left_in(docker: Docker, container: str) -> Status | None:
     """The status document that a coordinator has left in its container, if it is there. Raises ClusterError."""
     copied = docker.completed("cp", f"{container}:{names.LEFT}", "-", timeout=_COPY_SECONDS)
     if copied.returncode != 0:
@@ -46,8 +50,7 @@ def left_in(docker: Docker, container: str) -> dict[str, Any] | None:
     with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
         file = archive.extractfile(archive.getmembers()[0])
         assert file is not None, "docker cp gives the file that was asked for"
-        document: dict[str, Any] = json.load(file)
-    return document
+        return load(Status, json.load(file))
 
 
 def await_answer(connect: Callable[[], Link]) -> Link:
@@ -60,7 +63,7 @@ def await_answer(connect: Callable[[], Link]) -> Link:
     while True:
         try:
             with connect() as link:
-                for _ in link.request(op="status"):
+                for _ in ask(link, StatusRequest()):
                     pass
             return connect()
         except ClusterError:

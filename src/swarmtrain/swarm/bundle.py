@@ -16,7 +16,17 @@ from typing import NamedTuple
 from swarmtrain.swarm import zips
 from swarmtrain.wire import private
 
-PARTS = ("errors", "inside", "wire", "protocol", "coordinator", "agent", "worker", "trainer")
+PARTS = (
+    "errors",
+    "inside",
+    "wire",
+    "protocol",
+    "files",
+    "coordinator",
+    "agent",
+    "worker",
+    "trainer",
+)
 MAX_BYTES = 500_000  # the size of a config on old engines
 DIGEST_LENGTH = 10  # the name of a config has at most 64 characters, a stack's name among them
 

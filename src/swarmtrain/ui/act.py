@@ -21,7 +21,7 @@ def stop(names: tuple[str, ...], on: str | None) -> None:
     client = options.client(on)
     for handle in [client.get(name) for name in names]:
         if not handle.is_live():
-            terminal.words(f"{handle} has ended already: {handle.status()['state']}")
+            terminal.words(f"{handle} has ended already: {handle.status().state}")
             continue
         terminal.say(f"stopping {handle}")
         handle.stop()

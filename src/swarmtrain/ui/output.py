@@ -12,6 +12,7 @@ import click
 from swarmtrain.control import logs as lines
 from swarmtrain.control import story, view
 from swarmtrain.errors import RequestError
+from swarmtrain.protocol.replies import Line
 from swarmtrain.ui import options, terminal
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def logs(
     if follow:
         _expect(handle, selection)
     is_empty = True
-    shown: Callable[[Sequence[lines.Line]], None] | None = None
+    shown: Callable[[Sequence[Line]], None] | None = None
     if follow and not as_json and terminal.can_redraw():
         shown = partial(_show_below, times=timestamps)
     for batch in handle.logs(selection, follow=follow, unfinished=shown):
@@ -78,7 +79,7 @@ def logs(
         _explain_nothing(handle, selection)
 
 
-def _show_below(unfinished: Sequence[lines.Line], *, times: bool) -> None:
+def _show_below(unfinished: Sequence[Line], *, times: bool) -> None:
     """Draw the lines that go on."""
     terminal.below([lines.labelled(line, times=times) for line in unfinished])
 
@@ -96,7 +97,7 @@ def _explain_nothing(handle: RunHandle, selection: lines.Selection) -> None:
         RequestError: there is no such rank or node.
     """
     status = handle.status()
-    nodes = [member["node"] for member in status.get("members") or ()]
+    nodes = [member.node for member in status.members]
     strange = [node for node in selection.nodes if node not in nodes]
     if strange and nodes:
         raise RequestError(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from swarmtrain.control import ending, view
-from swarmtrain.control.result import ENDED, Event, Status
+from swarmtrain.control.result import Event
 from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.status import Status
 from swarmtrain.ui import options, screen, terminal
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def ps(on: str | None, everything: bool, as_json: bool) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = list(zip(handles, pool.map(_glance, handles), strict=True))
     if not everything:
-        found = [(handle, status) for handle, status in found if status["state"] not in ENDED]
+        found = [(handle, status) for handle, status in found if not status.has_ended]
     if as_json:
         terminal.document([_entry(handle, status) for handle, status in found])
         return
@@ -40,7 +42,7 @@ def ps(on: str | None, everything: bool, as_json: bool) -> None:
     now = time.time()
     rows = [view.run_row(handle.id, handle.run.on, status, now) for handle, status in found]
     terminal.table(view.Table(view.RUN_COLUMNS, rows))
-    if at_rest := [handle.id for handle, status in found if status["state"] == view.AT_REST]:
+    if at_rest := [handle.id for handle, status in found if status.state == view.AT_REST]:
         terminal.words(f"`swarmtrain status {at_rest[0]}` starts its coordinator again, to ask how it ended")
 
 
@@ -50,11 +52,15 @@ def _glance(handle: RunHandle) -> Status:
         state, known = view.AT_REST, handle.glance()
     except ClusterError:
         state, known = view.UNREACHABLE, None
-    return known or {"run": handle.id, "job": handle.run.job, "state": state}
+    return known or Status(run=handle.id, job=handle.run.job, state=state)
 
 
-def _entry(handle: RunHandle, status: Status) -> Status:
-    return {**status, "on": handle.run.on}
+def _entry(handle: RunHandle, status: Status) -> dict[str, object]:
+    """Make of a run what ``--json`` prints; of one that nobody could ask, only that."""
+    known: dict[str, object] = status.dump()
+    if status.state in (view.AT_REST, view.UNREACHABLE):
+        known = {key: known[key] for key in ("run", "job", "state")}
+    return {**known, "on": handle.run.on}
 
 
 @click.command(short_help="Show a run: its state, nodes and ranks.")
@@ -69,13 +75,13 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         terminal.document(_entry(handle, found))
         return
     now = time.time()
-    failed = found["state"] == "failed"
-    terminal.lines([view.headline({**found, "reason": ""} if failed else found, now)])
+    failed = found.state == "failed"
+    terminal.lines([view.headline(replace(found, reason="") if failed else found, now)])
     for table in (view.members(found, _joined(handle, found)), view.workers(found)):
         if table.rows:
             terminal.lines([""])
             terminal.table(table)
-    if found["state"] not in ENDED:
+    if not found.has_ended:
         if troubles := view.troubles(found):
             terminal.lines(["", *troubles])
         if healed := view.recoveries(found):
@@ -84,13 +90,13 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         terminal.lines(["", *ending.failure(found)])
         if rest := ending.where_the_rest_is(found):
             terminal.lines(["", f"whole output: {rest}"])
-    elif found["state"] in ENDED:
+    elif found.has_ended:
         terminal.lines(["", *ending.summary(found, now)[1:]])
 
 
 def _joined(handle: RunHandle, status: Status) -> list[Event]:
     """The events of the nodes' joining, where the status document has forgotten their addresses."""
-    if status["state"] not in ENDED or all(member.get("address") for member in status.get("members") or ()):
+    if not status.has_ended or all(member.address for member in status.members):
         return []
     return [event for event in handle.events() if event.get("kind") == "joined"]
 

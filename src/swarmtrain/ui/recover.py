@@ -24,4 +24,4 @@ def recover(name: str, node: str) -> None:
     handle = Client("swarm").get(name)
     terminal.say(f"moving the coordinator of {handle.id} to {node}")
     status = handle.recover(node)
-    terminal.words(f"{handle.id} is {status['state']}; its coordinator is on {status['coordinator']}")
+    terminal.words(f"{handle.id} is {status.state}; its coordinator is on {status.coordinator}")

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import ending, logs
-from swarmtrain.control.follow import Update, has_ended
-from swarmtrain.control.result import RunResult, Status
+from swarmtrain.control.follow import Update
+from swarmtrain.control.result import RunResult
 from swarmtrain.control.story import Story
 from swarmtrain.errors import ClusterError, SwarmtrainError, TrainingError, in_short
+from swarmtrain.protocol.status import Status
 from swarmtrain.ui import terminal
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int
             return interrupt.exit_code
         terminal.say(f"nobody reads this any more; {handle.id} goes on")
         raise
-    if status is None or not has_ended(status):
+    if status is None or not status.has_ended:
         raise ClusterError(f"{handle.id} was lost sight of", f"`swarmtrain status {handle.id}` asks again")
     terminal.below([])
     terminal.words("")
@@ -71,14 +72,14 @@ def show(update: Update, story: Story) -> None:
 
 def conclude(status: Status) -> int:
     """Say how a run ended; return the exit code."""
-    if status["state"] == "failed":
+    if status.state == "failed":
         first, *rest = ending.failure(status)
         rest_is = ending.where_the_rest_is(status)
         hint = f"{rest_is} has the whole output" if rest_is else ""
         terminal.error(TrainingError("\n".join([first, *rest]), hint))
     else:
         first, *rest = ending.summary(status, time.time())
-        terminal.words(first, terminal.GREEN if status["state"] == "succeeded" else terminal.YELLOW)
+        terminal.words(first, terminal.GREEN if status.state == "succeeded" else terminal.YELLOW)
         for line in rest:
             terminal.words(line)
     return RunResult.of(status).exit_code

@@ -112,7 +112,12 @@ def _field(message: Message | None, name: str) -> str:
     return value
 
 
-def _check_version(message: Message | None) -> None:
+def check_version(message: Message | None) -> None:
+    """Refuse a side that speaks another version of the protocol than this one, if it says which.
+
+    Raises:
+        ChannelError: it does.
+    """
     version = (message or {}).get("swarmtrain")
     if version is not None and version != PROTOCOL_VERSION:
         raise ChannelError(
@@ -131,7 +136,7 @@ async def initiate(channel: Channel, token: str) -> None:
     nonce = secrets.token_hex(16)
     await channel.send({"swarmtrain": PROTOCOL_VERSION, "nonce": nonce})
     answer = await asyncio.wait_for(channel.receive(_OPENING_BYTES), OPENING_SECONDS)
-    _check_version(answer)
+    check_version(answer)
     nonces = f"{nonce} {_field(answer, 'nonce')}"
     if not hmac.compare_digest(_field(answer, "proof"), _proof(token, "acceptor", nonces)):
         raise ChannelError(
@@ -152,7 +157,7 @@ async def accept(channel: Channel, token: str) -> None:
     nonces = f"{_field(opening, 'nonce')} {nonce}"
     proof = _proof(token, "acceptor", nonces)
     await channel.send({"swarmtrain": PROTOCOL_VERSION, "nonce": nonce, "proof": proof})
-    _check_version(opening)
+    check_version(opening)
     answer = await channel.receive(_OPENING_BYTES)
     if not hmac.compare_digest(_field(answer, "proof"), _proof(token, "initiator", nonces)):
         raise ChannelError("a peer did not know this run's token")

@@ -7,21 +7,16 @@ open those is already trusted by the file's mode or by Docker, so there is no se
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO
 
-from swarmtrain.errors import ClusterError, SwarmtrainError
+from swarmtrain.errors import ClusterError
 from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message
 
-_ERRORS: dict[int, type[SwarmtrainError]] = {
-    kind.exit_code: kind for kind in SwarmtrainError.__subclasses__()
-}
-_ERRORS[ClusterError.exit_code] = ClusterError
-
 
 class Link:
-    """Requests and their replies over two binary streams.
+    """Messages over two binary streams; what is asked and answered over it, protocol.ask knows.
 
     Args:
         source: where replies are read from.
@@ -50,7 +45,7 @@ class Link:
                 self._sink.write(frames.pack(message))
                 self._sink.flush()
         except (OSError, ValueError) as error:
-            raise self._broken() from error
+            raise self.broken() from error
 
     def receive(self) -> Message | None:
         """The next message; None at the end of the connection."""
@@ -60,26 +55,8 @@ class Link:
         payload = self._exactly(frames.length(header))
         return None if payload is None else frames.unpack(payload)
 
-    def request(self, **request: object) -> Iterator[Message]:
-        """Send a request and yield its replies, the last of which holds ``done``.
-
-        Raises:
-            SwarmtrainError: the coordinator refused; the class that fits its exit code.
-            ClusterError: the connection broke in the middle.
-        """
-        self.send(dict(request))
-        while True:
-            reply = self.receive()
-            if reply is None:
-                raise self._broken()
-            if "error" in reply:
-                kind = _ERRORS.get(reply.get("exit", 3), ClusterError)
-                raise kind(reply["error"], reply.get("hint", ""))
-            yield reply
-            if "done" in reply:
-                return
-
-    def _broken(self) -> ClusterError:
+    def broken(self) -> ClusterError:
+        """What is raised where the connection has broken, with what is known of why."""
         why = self._why()
         return ClusterError("the connection to the coordinator broke" + (f": {why}" if why else ""))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
@@ -19,6 +18,7 @@ from swarmtrain.launchers.docker import checks, inspected
 from swarmtrain.launchers.docker.inspected import Container, agents, coordinators
 from swarmtrain.launchers.docker.machines import EngineMachines
 from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm import bundle, cluster, containers
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
@@ -122,7 +122,7 @@ class DockerLauncher:
             )
         return exec_link(self.docker, container["Id"])
 
-    def left(self, run: Run) -> dict[str, Any] | None:
+    def left(self, run: Run) -> Status | None:
         """See Launcher.left."""
         return left_in(self.docker, self._coordinator(run)["Id"])
 

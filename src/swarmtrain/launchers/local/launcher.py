@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
@@ -23,6 +22,10 @@ from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_ha
 from swarmtrain.launchers.local import checks, files, links
 from swarmtrain.launchers.local.machines import LocalMachines
 from swarmtrain.launchers.local.processes import TOLD_TO_GO, Process, ProcessTable, kill_trees
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.requests import ConcludeRequest, StatusRequest
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm import bundle
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan
@@ -170,13 +173,14 @@ class LocalLauncher:
             time.sleep(0.02)  # it is about to listen, or about to leave
         raise ClusterError(f"the coordinator of {run.id} does not answer yet")
 
-    def left(self, run: Run) -> dict[str, Any] | None:
+    def left(self, run: Run) -> Status | None:
         """See Launcher.left; of a coordinator that was killed, its files tell."""
         try:
-            return dict(json.loads(self._storage.left(run.id).read_text()))
+            return load(Status, json.loads(self._storage.left(run.id).read_text()))
         except (OSError, ValueError):
             with self.connect(run) as link:
-                return dict(next(reply["status"] for reply in link.request(op="status")))
+                (reply,) = ask(link, StatusRequest())
+                return reply.status
 
     def trouble(self, run: Run) -> Obstacle:
         """See Launcher.trouble."""
@@ -225,7 +229,7 @@ class LocalLauncher:
         place = self._storage.coordinator(run.id)
         if place.is_dir():
             with links.archive(place) as link:
-                for _ in link.request(op="conclude", outcome=outcome, reason=reason):
+                for _ in ask(link, ConcludeRequest(outcome, reason)):
                     pass
 
     def remove(self, run: Run) -> None:

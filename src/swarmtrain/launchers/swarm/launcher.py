@@ -23,6 +23,9 @@ from swarmtrain.launchers.swarm import containers
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.launchers.swarm.machines import SwarmMachines
 from swarmtrain.launchers.swarm.stacks import Stack, role_of
+from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.requests import StatusRequest
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import plain, plan, records, stack, tasks, toolkit
 from swarmtrain.swarm.cluster import SECONDS, Node, Service
@@ -140,7 +143,7 @@ class SwarmLauncher:
         )
         return task.container
 
-    def left(self, run: Run) -> dict[str, Any] | None:
+    def left(self, run: Run) -> Status | None:
         """See Launcher.left: Swarm keeps the coordinator's container, if it was on the engine spoken to."""
         found = containers.ended(self.docker, run.stack, names.COORDINATOR_SERVICE)
         return left_in(self.docker, found[0]) if found else None
@@ -289,8 +292,9 @@ class SwarmLauncher:
             status = self.left(run) if run.rests else None
             if status is None:
                 with self.connect(run) as link:
-                    status = next(reply["status"] for reply in link.request(op="status"))
-            return {each["node"] for each in status.get("members", ())}
+                    (reply,) = ask(link, StatusRequest())
+                    status = reply.status
+            return {member.node for member in status.members} if status is not None else set()
         except SwarmtrainError:
             return set()  # what Swarm remembers of the tasks has to do
 

@@ -1,4 +1,4 @@
-"""Reading a node's files for `fetch`: used by agents, and by the coordinator for files on its own node."""
+"""Files and directories of a node: the replies to `fetch` and `list`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from swarmtrain.errors import RequestError
-from swarmtrain.wire.frames import Message
+from swarmtrain.protocol.replies import DirectoryEntry, Done, FileHeader, NodeReply
 from swarmtrain.wire.storage import Storage
 
 _PIECE = 1 << 20
@@ -39,7 +39,7 @@ def locate(storage: Storage, lineage: str, node: str, path: str) -> Path:
     )
 
 
-def send(path: Path, node: str) -> Iterator[Message]:
+def send(path: Path, node: str) -> Iterator[NodeReply]:
     """The replies to `fetch`: what comes, its pieces, and the checksum. A directory comes as a tar.
 
     A run may be at work on the files: what goes meanwhile is left out, and what grows comes as it was at first.
@@ -57,12 +57,12 @@ def send(path: Path, node: str) -> Iterator[Message]:
                 _pack(archive, path.resolve(), path.name)
         size = source.seek(0, 2)
         source.seek(0)
-        yield {"file": {"name": path.name, "directory": directory, "size": size, "node": node}}
+        yield NodeReply(file=FileHeader(path.name, directory, size, node))
         digest = hashlib.sha256()
         while piece := source.read(min(_PIECE, size - source.tell())):
             digest.update(piece)
-            yield {"data": base64.b64encode(piece).decode("ascii")}
-        yield {"done": {"bytes": source.tell(), "sha256": digest.hexdigest()}}
+            yield NodeReply(data=base64.b64encode(piece).decode("ascii"))
+        yield NodeReply(done=Done(bytes=source.tell(), sha256=digest.hexdigest()))
 
 
 def _pack(archive: tarfile.TarFile, path: Path, name: str) -> None:
@@ -76,12 +76,11 @@ def _pack(archive: tarfile.TarFile, path: Path, name: str) -> None:
         _pack(archive, each, f"{name}/{each.name}")
 
 
-def listing(path: Path, node: str) -> Iterator[Message]:
+def listing(path: Path, node: str) -> Iterator[NodeReply]:
     """The reply to `list`: a file, or what is in a directory, at most 10,000 entries. Raises OSError."""
     found = sorted(path.iterdir()) if path.is_dir() else [path]
     rows = []
     for entry in found[:_ENTRIES]:
         status = entry.lstat()
-        row = {"path": entry.name, "bytes": status.st_size, "mtime": status.st_mtime}
-        rows.append({"node": node, "directory": entry.is_dir(), **row})
-    yield {"entries": rows, "done": {}}
+        rows.append(DirectoryEntry(node, entry.name, status.st_size, entry.is_dir(), status.st_mtime))
+    yield NodeReply(entries=rows, done=Done())

@@ -1,0 +1,128 @@
+"""What clients are answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+from swarmtrain.protocol.codec import INLINE, OMITTED, Document
+from swarmtrain.protocol.snapshots import Snapshot
+from swarmtrain.protocol.status import Status
+
+
+class Line(NamedTuple):
+    """One line of one rank.
+
+    Attributes:
+        time: Unix time at which the coordinator had all of it.
+        text: without its newline; surrogates stand for bytes that are not UTF-8.
+    """
+
+    time: float
+    generation: int
+    rank: int
+    node: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ErrorReply:
+    """A request is refused, or cannot be answered.
+
+    Attributes:
+        exit: the exit code of its kind: see `errors`.
+        gone: the node's agent went away.
+    """
+
+    error: str
+    hint: str = ""
+    exit: int = 3
+    gone: Annotated[bool, OMITTED] = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """This was the last reply.
+
+    Attributes:
+        after: metrics, that have been told so far.
+        exit: of a command.
+        bytes, sha256: of a file.
+    """
+
+    after: Annotated[int | None, OMITTED] = None
+    exit: Annotated[int | None, OMITTED] = None
+    bytes: Annotated[int | None, OMITTED] = None
+    sha256: Annotated[str, OMITTED] = ""
+
+
+@dataclass(frozen=True)
+class RunReply:
+    """What a coordinator answers by itself: some of these at a time.
+
+    Attributes:
+        lines: of the workers' output.
+        unfinished: the lines that go on, in place of those that were told before.
+        caught_up: all lines have come that were there when they were asked for; said once.
+        metrics: as the workers wrote them, with ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time).
+    """
+
+    status: Annotated[Status | None, OMITTED] = None
+    event: Annotated[Document | None, OMITTED] = None
+    lines: Annotated[list[Line] | None, OMITTED] = None
+    unfinished: Annotated[list[Line] | None, OMITTED] = None
+    metrics: Annotated[list[Document] | None, OMITTED] = None
+    caught_up: Annotated[bool, OMITTED] = False
+    error: Annotated[ErrorReply | None, INLINE] = None
+    done: Annotated[Done | None, OMITTED] = None
+
+
+@dataclass(frozen=True)
+class FileHeader:
+    """What comes.
+
+    Attributes:
+        size: bytes.
+    """
+
+    name: str
+    directory: bool
+    size: int
+    node: str
+
+
+@dataclass(frozen=True)
+class DirectoryEntry:
+    """What lies in a directory.
+
+    Attributes:
+        mtime: Unix time.
+    """
+
+    node: str
+    path: str
+    bytes: int
+    directory: bool
+    mtime: float
+
+
+@dataclass(frozen=True)
+class NodeReply:
+    """What a node answers: one of these at a time.
+
+    Attributes:
+        nodes: which there are to ask.
+        data, stdout, stderr: bytes in base 64.
+        reach: a node whose agent has ended, and to whose files the launcher must open a way first.
+    """
+
+    nodes: Annotated[list[str] | None, OMITTED] = None
+    file: Annotated[FileHeader | None, OMITTED] = None
+    data: Annotated[str, OMITTED] = ""
+    entries: Annotated[list[DirectoryEntry] | None, OMITTED] = None
+    snapshots: Annotated[list[Snapshot] | None, OMITTED] = None
+    stdout: Annotated[str, OMITTED] = ""
+    stderr: Annotated[str, OMITTED] = ""
+    reach: Annotated[str, OMITTED] = ""
+    error: Annotated[ErrorReply | None, INLINE] = None
+    done: Annotated[Done | None, OMITTED] = None

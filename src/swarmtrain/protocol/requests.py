@@ -1,0 +1,257 @@
+"""What clients ask of a coordinator, or of the archive that it leaves.
+
+Each request has the key ``op`` with its name, and ``swarmtrain`` with the version of the protocol. Its replies come
+until one of them is done or an error; requests on one connection are served one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Generic, Literal, NamedTuple, TypeVar, Union, get_args
+
+from swarmtrain.protocol.codec import OMITTED, Family, message
+from swarmtrain.protocol.replies import NodeReply, RunReply
+
+R = TypeVar("R", RunReply, NodeReply)
+
+
+class Request(Generic[R]):
+    """Something that is asked. The parameter is the type of its replies."""
+
+    replies: type[R]
+
+
+class RunRequest(Request[RunReply]):
+    """What the coordinator answers by itself."""
+
+    replies = RunReply
+
+
+class NodeRequest(Request[NodeReply]):
+    """What a node's agent answers, or this disk where the node's files are on it.
+
+    Where neither is there, the reply says which node the launcher must reach first.
+    """
+
+    replies = NodeReply
+
+
+@message("status", by="op")
+@dataclass(frozen=True)
+class StatusRequest(RunRequest):
+    """How is the run? Reply: `status`."""
+
+
+@message("events", by="op")
+@dataclass(frozen=True)
+class EventsRequest(RunRequest):
+    """What has happened? Replies: `event`, each.
+
+    Attributes:
+        follow: go on until the run has ended.
+        after: leave out the events up to this number.
+    """
+
+    follow: bool = False
+    after: int = 0
+
+
+@message("logs", by="op")
+@dataclass(frozen=True)
+class LogsRequest(RunRequest):
+    """What have the workers written? Replies: `lines`; followed, also `caught_up` and `unfinished`.
+
+    Attributes:
+        ranks, nodes: of these alone.
+        since: Unix time; negative: so many seconds ago, by the run's clock.
+        tail: the last so many lines.
+        follow: go on until the run has ended.
+        unfinished: tell of the lines that go on, too.
+    """
+
+    ranks: Annotated[tuple[int, ...], OMITTED] = ()
+    nodes: Annotated[tuple[str, ...], OMITTED] = ()
+    since: Annotated[float, OMITTED] = 0.0
+    tail: Annotated[int | None, OMITTED] = None
+    follow: bool = False
+    unfinished: Annotated[bool, OMITTED] = False
+
+
+@message("watch", by="op")
+@dataclass(frozen=True)
+class WatchRequest(RunRequest):
+    """Everything as it comes. Replies: `event`, `lines`, `unfinished` and `status`; done when the run has ended.
+
+    Attributes:
+        after: leave out the events up to this number.
+        output: tell what the workers write.
+        tail: begin with so many of the last lines; with all of them when it is missing.
+        unfinished: tell of the lines that go on, too.
+    """
+
+    after: int = 0
+    output: bool = True
+    tail: Annotated[int | None, OMITTED] = None
+    unfinished: Annotated[bool, OMITTED] = False
+
+
+@message("metrics", by="op")
+@dataclass(frozen=True)
+class MetricsRequest(RunRequest):
+    """What have the workers reported? Replies: `metrics`; done says after which one to go on.
+
+    Attributes:
+        after: leave out so many.
+        follow: go on until the run has ended.
+    """
+
+    after: int = 0
+    follow: bool = False
+
+
+@message("stop", by="op")
+@dataclass(frozen=True)
+class StopRequest(RunRequest):
+    """Stop the run. Reply: `status`, when it has ended.
+
+    Attributes:
+        reason: why it cannot start, as its launcher knows; a person's wish where there is none.
+    """
+
+    reason: Annotated[str, OMITTED] = ""
+
+
+@message("conclude", by="op")
+@dataclass(frozen=True)
+class ConcludeRequest(RunRequest):
+    """Whoever has killed the coordinator says how the run ended. Reply: `status`. Only of an archive."""
+
+    outcome: str
+    reason: str
+
+
+@message("resize", by="op")
+@dataclass(frozen=True)
+class ResizeRequest(RunRequest):
+    """Go on with so many nodes. Reply: `status`, before the group has changed.
+
+    Refused outside of the job's range, for named nodes, and after the end.
+    """
+
+    nodes: int
+
+
+@message("note", by="op")
+@dataclass(frozen=True)
+class NoteRequest(RunRequest):
+    """Write an event of kind ``chaos``. Reply: `event`. Refused after the end."""
+
+    kind: str
+    text: str
+
+
+@message("exec", by="op")
+@dataclass(frozen=True)
+class ExecRequest(NodeRequest):
+    """Run a command on a node, or beside a rank. Replies: `stdout`, `stderr`; done with its exit code.
+
+    What a person types follows as `TerminalInput`.
+
+    Attributes:
+        tty: give it a terminal, of so many rows and columns.
+    """
+
+    argv: tuple[str, ...]
+    node: Annotated[str, OMITTED] = ""
+    rank: Annotated[int | None, OMITTED] = None
+    tty: Annotated[bool, OMITTED] = False
+    rows: Annotated[int | None, OMITTED] = None
+    columns: Annotated[int | None, OMITTED] = None
+
+
+@message("fetch", by="op")
+@dataclass(frozen=True)
+class FetchRequest(NodeRequest):
+    """A file or directory. Replies: `file`, then its `data`; done with bytes and checksum. A directory comes as a tar.
+
+    Attributes:
+        path: relative to the working directory, or to the node's data.
+        node: by default that of rank 0.
+    """
+
+    path: str
+    node: Annotated[str, OMITTED] = ""
+
+
+@message("list", by="op")
+@dataclass(frozen=True)
+class ListRequest(NodeRequest):
+    """What lies in a directory. Reply: `entries`."""
+
+    path: str = "."
+    node: Annotated[str, OMITTED] = ""
+
+
+class SnapshotKey(NamedTuple):
+    """By which snapshots are ordered."""
+
+    fence: int
+    step: int
+
+
+@message("snapshots", by="op")
+@dataclass(frozen=True)
+class SnapshotsRequest(NodeRequest):
+    """Which nodes there are, or what a node has. Replies: `nodes`; `snapshots`; for ``read`` as `fetch`.
+
+    Attributes:
+        do: what to do; all but ``nodes`` with a node.
+        tier, file: which to read.
+        keys: which to remove.
+    """
+
+    do: Literal["nodes", "list", "verify", "read", "remove"]
+    node: Annotated[str, OMITTED] = ""
+    tier: Annotated[str, OMITTED] = ""
+    file: Annotated[str, OMITTED] = ""
+    keys: Annotated[list[SnapshotKey] | None, OMITTED] = None
+
+
+ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of types
+    StatusRequest,
+    EventsRequest,
+    LogsRequest,
+    WatchRequest,
+    MetricsRequest,
+    StopRequest,
+    ConcludeRequest,
+    ResizeRequest,
+    NoteRequest,
+    ExecRequest,
+    FetchRequest,
+    ListRequest,
+    SnapshotsRequest,
+]
+REQUESTS: Family[ClientRequest] = Family("a request", *get_args(ClientRequest))
+
+
+class TerminalSize(NamedTuple):
+    """Of a person's window."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class TerminalInput:
+    """What follows an `exec`: one of these.
+
+    Attributes:
+        stdin: bytes in base 64.
+        eof: there is no more.
+        resize: the window has changed.
+    """
+
+    stdin: Annotated[str, OMITTED] = ""
+    eof: Annotated[bool, OMITTED] = False
+    resize: Annotated[TerminalSize | None, OMITTED] = None

@@ -1,0 +1,209 @@
+"""The status document: a run as every screen shows it. Times are Unix times by the run's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from swarmtrain.protocol import codec
+from swarmtrain.protocol.codec import OMITTED
+from swarmtrain.protocol.events import MasterAddress
+from swarmtrain.protocol.failure import Failure
+
+ENDED = ("succeeded", "failed", "stopped")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One rank of the current generation.
+
+    Attributes:
+        state: ``starting``, ``running``, ``exited`` or ``killed``.
+        exit: its end in words; empty before.
+        code, signal: with which its process ended.
+        left: when it has gone; 0 before.
+        paused: it has left with all work saved, as it was asked to.
+        ended: its script had left its last line of code.
+        step: its newest.
+    """
+
+    rank: int
+    local_rank: int
+    node: str
+    state: str
+    pid: int | None = None
+    exit: str = ""
+    code: int | None = None
+    step: int | None = None
+    signal: int | None = None
+    left: float = 0.0
+    paused: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """One node.
+
+    Attributes:
+        state: ``waiting``, ``joined``, ``running``, ``leaving``, ``left``, ``lost`` or ``ended``.
+        address, interface, why: where it talks to the others, and why there; missing before its agent has said so.
+        workers: how many it can have.
+    """
+
+    node: str
+    state: str
+    address: Annotated[str | None, OMITTED] = None
+    interface: Annotated[str | None, OMITTED] = None
+    why: Annotated[str | None, OMITTED] = None
+    gpus: Annotated[int | None, OMITTED] = None
+    workers: Annotated[int | None, OMITTED] = None
+    ranks: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Cause(Failure):
+    """Why a run failed: the root cause, and what followed from it."""
+
+    others: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NodeRange:
+    """How many nodes, or which.
+
+    Attributes:
+        wanted: what `resize` asked for.
+    """
+
+    least: int
+    most: int
+    names: list[str] = field(default_factory=list)
+    wanted: int | None = None
+
+
+@dataclass(frozen=True)
+class Directories:
+    """Where a node works."""
+
+    work: str
+    snapshots: str = ""
+
+
+@dataclass(frozen=True)
+class SnapshotState:
+    """The newest snapshot that rank 0 has told of.
+
+    Attributes:
+        path: on its node.
+        seconds: that it took to write.
+    """
+
+    step: int | None = None
+    epoch: float | None = None
+    path: str | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The snapshot that the training went on from."""
+
+    step: int | None = None
+    epoch: float | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """An incident that the run went on from.
+
+    Attributes:
+        time: when it trained again.
+        seconds: between the last step before and the first one after.
+        planned: the group changed, with all work saved.
+    """
+
+    time: Annotated[float, codec.Key("t")]
+    text: str
+    seconds: float
+    planned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A run, now. What nobody knows, or not yet, is null.
+
+    Attributes:
+        state: ``starting``, ``running``, ``stopping``, ``succeeded``, ``failed`` or ``stopped``.
+        created, started, ended: of the coordinator's first start, of the training's first, of the end.
+        generation: the current one; 0 before the first.
+        coordinator: the node that it is on; empty where that is this machine.
+        cause: why it failed.
+        cooperative: whether the script saves and pauses when it is asked to.
+        deadline: by which the members must have gathered.
+        lineage, lineage_owner: the run in whose directories this one works, and that one's submission.
+        directories: by node.
+        step, epoch, loss, lr, step_seconds, samples: where rank 0 is, as far as the workers report it.
+        eval: the last evaluation.
+        weights: by rank, a checksum of what it ended with.
+        snapshots_failing: by node, why it writes none.
+        unsaved: what of the training is in no snapshot, as none could be written at its end, in a sentence.
+        restarts: after failures.
+        lost_seconds, lost_steps: by failures and changes of the group.
+        healing: what it is recovering from now.
+    """
+
+    run: str
+    job: str
+    target: str = ""
+    args: list[str] = field(default_factory=list)
+    state: str
+    reason: str = ""
+    created: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    now: float | None = None
+    generation: int = 0
+    world_size: int = 0
+    master: MasterAddress | None = None
+    coordinator: str = ""
+    resumed_from: str | None = None
+    workers: list[Worker] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    cause: Cause | None = None
+    nodes: NodeRange | None = None
+    cooperative: bool | None = None
+    deadline: float | None = None
+    lineage: str = ""
+    lineage_owner: str = ""
+    directories: dict[str, Directories] = field(default_factory=dict)
+    step: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    lr: float | None = None
+    step_seconds: float | None = None
+    samples: float | None = None
+    eval: Mapping[str, Any] | None = None
+    snapshot: SnapshotState | None = None
+    resumed: Resumed | None = None
+    weights: dict[int, str] | None = None
+    snapshots_failing: dict[str, str] = field(default_factory=dict)
+    unsaved: str = ""
+    restarts: int = 0
+    lost_seconds: float = 0.0
+    lost_steps: int = 0
+    recoveries: list[Recovery] = field(default_factory=list)
+    healing: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is over."""
+        return self.state in ENDED
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON, as `swarmtrain status --json` prints it."""
+        return codec.dump(self)

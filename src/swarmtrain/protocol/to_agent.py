@@ -1,0 +1,268 @@
+"""What the coordinator says to agents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, Union, get_args
+
+from swarmtrain.protocol.codec import OMITTED, Document, Family, Key, message
+from swarmtrain.protocol.events import MasterAddress
+from swarmtrain.protocol.requests import SnapshotKey, TerminalInput
+
+
+class KnownOffset(NamedTuple):
+    """How much of a rank's file the coordinator has."""
+
+    kind: str
+    generation: int
+    rank: int
+    offset: int
+
+
+@message("welcome", nested=True)
+@dataclass(frozen=True)
+class Welcome:
+    """The answer to an agent that may take part.
+
+    Attributes:
+        node: what it is called in this run.
+        directory: the run's own.
+        lineage, lineage_owner: the run in whose directories this one works, and that one's submission.
+        offsets: what of its output and metrics is known.
+        generation: the newest.
+        moved: how often the coordinator has begun on another machine.
+    """
+
+    run: str
+    node: str
+    directory: str
+    lineage: str
+    lineage_owner: str
+    offsets: list[KnownOffset]
+    generation: int
+    moved: int
+
+
+@message("refuse")
+@dataclass(frozen=True)
+class Refuse:
+    """This agent takes no part, and why; it ends.
+
+    Attributes:
+        moved: as in `welcome`.
+    """
+
+    reason: Annotated[str, Key("refuse")]
+    moved: int = 0
+
+
+@message("salvage")
+@dataclass(frozen=True)
+class AskForCopy:
+    """A coordinator that begins elsewhere asks for the copy of the journal; the agent joins again afterwards."""
+
+    salvage: Literal[True] = True
+
+
+@message("start", nested=True)
+@dataclass(frozen=True)
+class StartWorkers:
+    """Begin a generation.
+
+    Attributes:
+        ranks: this node's, in the order of their local ranks.
+        group_rank: the node's own.
+        master: where rank 0 has its store.
+    """
+
+    generation: Annotated[int, Key("g")]
+    ranks: list[int]
+    group_rank: int
+    nodes: int
+    world_size: int
+    backend: str
+    master: MasterAddress
+
+
+@message("stop", nested=True)
+@dataclass(frozen=True)
+class StopWorkers:
+    """End the workers of a generation.
+
+    Attributes:
+        grace: seconds until those that are left are killed.
+        how: ``term``: by SIGTERM; ``save``: by the wish to save, where a worker understands it; ``kill``: at once.
+    """
+
+    generation: Annotated[int, Key("g")]
+    grace: float
+    how: str
+
+
+@message("pause", nested=True)
+@dataclass(frozen=True)
+class PauseWorkers:
+    """Whether the workers of a generation are to save and leave."""
+
+    generation: Annotated[int, Key("g")]
+    on: bool
+
+
+@message("stacks", nested=True)
+@dataclass(frozen=True)
+class AskStacks:
+    """The question of what the workers of a generation do."""
+
+    generation: Annotated[int, Key("g")]
+
+
+@message("end", nested=True)
+@dataclass(frozen=True)
+class RunEnded:
+    """The run is over."""
+
+    outcome: str
+
+
+@message("journal")
+@dataclass(frozen=True)
+class JournalPiece:
+    """Events for the node's copy of the journal."""
+
+    events: Annotated[list[Document], Key("journal")]
+
+
+@message("beat")
+@dataclass(frozen=True)
+class BeatHeard:
+    """The answer to a beat."""
+
+    heard: Annotated[Literal[True], Key("beat")] = True
+
+
+@message("ack", nested=True)
+@dataclass(frozen=True)
+class Acknowledge:
+    """A rank's output or metrics are known up to an offset."""
+
+    kind: Literal["output", "metrics"]
+    generation: Annotated[int, Key("g")]
+    rank: Annotated[int, Key("r")]
+    offset: Annotated[int, Key("o")]
+
+
+@dataclass(frozen=True)
+class CommandOrder:
+    """A command beside a node's workers; as in the client's `exec`."""
+
+    argv: list[str]
+    tty: Annotated[bool, OMITTED] = False
+    rows: Annotated[int | None, OMITTED] = None
+    columns: Annotated[int | None, OMITTED] = None
+    rank: Annotated[int | None, OMITTED] = None
+
+
+@dataclass(frozen=True)
+class PathOrder:
+    """A path on a node, relative to its working directory, or to its data directory."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class SnapshotsOrder:
+    """What to do with a node's snapshots; as in the client's `snapshots`.
+
+    Attributes:
+        directory: the run's own, by which its memory is found.
+    """
+
+    do: Literal["list", "verify", "read", "remove"]
+    directory: str
+    tier: Annotated[str, OMITTED] = ""
+    file: Annotated[str, OMITTED] = ""
+    keys: Annotated[list[SnapshotKey] | None, OMITTED] = None
+
+
+@message("exec")
+@dataclass(frozen=True)
+class NodeExec:
+    """Run a command. As with everything that is asked of a node, `id` is in the answers."""
+
+    order: Annotated[CommandOrder, Key("exec")]
+    number: Annotated[int, Key("id")]
+
+
+@message("fetch")
+@dataclass(frozen=True)
+class NodeFetch:
+    """Send a file or a directory."""
+
+    order: Annotated[PathOrder, Key("fetch")]
+    number: Annotated[int, Key("id")]
+
+
+@message("list")
+@dataclass(frozen=True)
+class NodeList:
+    """List a directory."""
+
+    order: Annotated[PathOrder, Key("list")]
+    number: Annotated[int, Key("id")]
+
+
+@message("snapshots")
+@dataclass(frozen=True)
+class NodeSnapshots:
+    """List, verify, read or remove snapshots."""
+
+    order: Annotated[SnapshotsOrder, Key("snapshots")]
+    number: Annotated[int, Key("id")]
+
+
+@message("input")
+@dataclass(frozen=True)
+class NodeInput:
+    """What a person types for a command that runs."""
+
+    typed: Annotated[TerminalInput, Key("input")]
+    number: Annotated[int, Key("id")]
+
+
+@message("more")
+@dataclass(frozen=True)
+class NodeMore:
+    """One more piece of a request's answer has been taken."""
+
+    number: Annotated[int, Key("more")]
+
+
+@message("cancel")
+@dataclass(frozen=True)
+class NodeCancel:
+    """Nobody waits for a request's answer any more."""
+
+    number: Annotated[int, Key("cancel")]
+
+
+ToAgent = Union[  # noqa: UP007 - a union of messages is an argument of types
+    Welcome,
+    Refuse,
+    AskForCopy,
+    StartWorkers,
+    StopWorkers,
+    PauseWorkers,
+    AskStacks,
+    RunEnded,
+    JournalPiece,
+    BeatHeard,
+    Acknowledge,
+    NodeExec,
+    NodeFetch,
+    NodeList,
+    NodeSnapshots,
+    NodeInput,
+    NodeMore,
+    NodeCancel,
+]
+TO_AGENT: Family[ToAgent] = Family("a message of the coordinator", *get_args(ToAgent))

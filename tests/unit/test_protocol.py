@@ -1,0 +1,134 @@
+"""What the sides say, as types: each recorded message is read, and written as it was; nonsense is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import Family, dump, load, tag_of
+from swarmtrain.protocol.from_agent import FROM_AGENT, OutputPiece
+from swarmtrain.protocol.replies import NodeReply, RunReply
+from swarmtrain.protocol.requests import REQUESTS, TerminalInput
+from swarmtrain.protocol.status import Status
+from swarmtrain.protocol.to_agent import TO_AGENT
+
+RECORDED = Path(__file__).parent / "fixtures" / "protocol"
+READ: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "from_agent": FROM_AGENT.load,
+    "to_agent": TO_AGENT.load,
+    "requests": REQUESTS.load,
+    "input": lambda message: load(TerminalInput, message),
+    "run_reply": lambda message: load(RunReply, message),
+    "node_reply": lambda message: load(NodeReply, message),
+}
+
+
+def recorded(version: str, direction: str) -> list[dict[str, Any]]:
+    """Messages of real runs and of the code that made them, as they were sent."""
+    messages: list[dict[str, Any]] = json.loads((RECORDED / version / f"{direction}.json").read_text())
+    return messages
+
+
+def test_messages_of_every_direction_are_kept() -> None:
+    for version in RECORDED.iterdir():
+        assert {path.stem for path in version.iterdir()} == set(READ)
+
+
+# What is said since, and what was said once and is passed over.
+ADDED = {"status": {"unsaved"}, "refuse": {"moved"}}
+PASSED_OVER = {"join": {"drained"}, "logs": {"regex"}}
+
+
+@pytest.mark.parametrize("direction", READ)
+@pytest.mark.parametrize("version", sorted(path.name for path in RECORDED.iterdir()))
+def test_a_recorded_message_is_read_and_written_as_it_was(version: str, direction: str) -> None:
+    for message in recorded(version, direction):
+        written = json.loads(json.dumps(dump(READ[direction](message))))
+        for tag, keys in PASSED_OVER.items():
+            said = message if message.get("op") == tag else message.get(tag, {})
+            for key in keys & set(said):
+                del said[key]
+        for tag, keys in ADDED.items():
+            says = written.get(tag, {})
+            for key in keys:
+                (says if isinstance(says, dict) else written).pop(key, None)
+        assert written == message
+
+
+@pytest.mark.parametrize(
+    ("family", "direction"), [(FROM_AGENT, "from_agent"), (TO_AGENT, "to_agent"), (REQUESTS, "requests")]
+)
+def test_every_kind_of_message_is_among_the_recorded(family: Family[Any], direction: str) -> None:
+    kinds = {type(READ[direction](message)) for message in recorded("1", direction)}
+    assert kinds == set(family.kinds)
+
+
+@pytest.mark.parametrize(("kind", "direction"), [(RunReply, "run_reply"), (NodeReply, "node_reply")])
+def test_every_part_of_a_reply_is_among_the_recorded(kind: type, direction: str) -> None:
+    replies = [READ[direction](message) for message in recorded("1", direction)]
+    for name in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+        assert any(getattr(reply, name) for reply in replies), name
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"output": {"g": 1, "r": 0, "o": "x", "d": ""}}, "output.o: a whole number is wanted, not 'x'"),
+        ({"output": {"g": 1, "r": 0, "o": True, "d": ""}}, "output.o: a whole number is wanted, not True"),
+        ({"output": {"g": 1, "r": 0, "o": 0}}, "output.d: is missing"),
+        ({"output": [1, 0, 0, ""]}, "output: an object is wanted, not [1, 0, 0, '']"),
+        ({"beat": 1.0, "pulses": [[1, 2]]}, "beat.pulses.0: 11 values are wanted, not 2"),
+        ({"beat": 1.0, "pulses": [[*range(10), None, "x"]]}, "beat.pulses.0.lived_ago: a number is wanted"),
+        ({"stacks": {"g": 1, "ranks": {"one": {}}}}, "stacks.ranks: whole numbers are wanted as its keys"),
+        ({"join": {"role": "king"}}, "join.role: one of 'agent', 'files', 'client' is wanted, not 'king'"),
+        ({"join": {"role": "agent", "node": "a"}}, "join.node_id: is missing"),
+        (
+            {"worker": {"g": 1, "rank": 0, "state": "exited", "t": 1.0, "code": 1}},
+            "worker.signal: is missing",
+        ),
+        ({"hello": 1}, "a message of an agent that this version does not know: 'hello'"),
+        ({}, "a message of an agent that this version does not know: nothing"),
+    ],
+)
+def test_what_makes_no_sense_is_named(message: dict[str, Any], words: str) -> None:
+    with pytest.raises(ChannelError) as caught:
+        FROM_AGENT.load(message)
+    assert caught.value.message.startswith(words)
+    assert caught.value.__cause__ is None  # or strangers could fill the coordinator's log with tracebacks
+
+
+def test_a_request_of_no_name_is_refused_with_the_name_that_it_has() -> None:
+    for op in ("dance", None, 5, [], {}):
+        with pytest.raises(ChannelError, match="a request that this version does not know: op"):
+            REQUESTS.load({"op": op})
+
+
+def test_keys_that_nobody_knows_are_passed_over() -> None:
+    """A newer side may have added them."""
+    message = {"output": {"g": 1, "r": 0, "o": 0, "d": "x", "colour": "red"}, "sealed": True}
+    assert FROM_AGENT.load(message) == OutputPiece(1, 0, 0, "x")
+    line = [1.0, 1, 0, "a", "x", "of a newer side"]
+    assert load(RunReply, {"lines": [line]}).lines == load(RunReply, {"lines": [line[:5]]}).lines
+
+
+def test_a_whole_number_stands_for_any_other_and_stays_as_it_was() -> None:
+    document = {"run": "t.1", "job": "t", "state": "running", "created": 5, "loss": 1, "eval": {"n": 3}}
+    status = load(Status, document)
+    assert (status.created, status.loss) == (5, 1)
+    assert {key: value for key, value in dump(status).items() if key in document} == document
+
+
+def test_a_status_of_a_coordinator_that_says_less_is_read() -> None:
+    status = load(Status, {"run": "t.1", "job": "t", "state": "failed"})
+    assert (status.has_ended, status.workers, status.cause, status.healing) == (True, [], None, None)
+
+
+def test_no_two_messages_of_one_direction_have_one_tag() -> None:
+    for family in (FROM_AGENT, TO_AGENT, REQUESTS):
+        tags = [tag_of(kind) for kind in family.kinds]
+        assert None not in tags and len(set(tags)) == len(tags)
