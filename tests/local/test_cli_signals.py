@@ -130,7 +130,7 @@ def test_a_run_whose_client_was_killed_between_the_starts_of_its_nodes_does_not_
     killed = f"""
 import os, signal
 from swarmtrain import Client, Job
-from swarmtrain.launchers.processes import ProcessTable
+from swarmtrain.launchers.local.processes import ProcessTable
 start = ProcessTable.start
 def started(table, node, *rest):
     start(table, node, *rest)
