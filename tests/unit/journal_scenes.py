@@ -16,8 +16,9 @@ from run_fakes import Theatre, Words, exited, join, theatre
 from world_fakes import Phase, World
 
 from swarmtrain.coordinator.run import Run
-from swarmtrain.protocol import events
-from swarmtrain.protocol.events import Outcome, Warned
+from swarmtrain.protocol import events, remarks
+from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.remarks import Warned
 
 Scene = Callable[[Theatre], None]
 SCENES: dict[str, Scene] = {}
@@ -241,11 +242,11 @@ def told_by_people_and_agents(stage: Theatre) -> None:
     join(run, twin)
     for rank, peer in ((0, a), (1, b)):
         Words(run).worker(peer, {"g": 1, "rank": rank, "state": "running", "pid": 9, "t": 1.0})
-    run.journal.append(events.StrangerRefused(text="10.0.0.9 was refused: it does not know the run's token"))
-    run.journal.append(events.ChaosCaused(text="chaos: kill b"))
+    run.journal.append(remarks.StrangerRefused(text="10.0.0.9 was refused: it does not know the run's token"))
+    run.journal.append(remarks.ChaosCaused(text="chaos: kill b"))
     text = "a: no space left; training goes on, with the snapshots there are"
-    run.journal.append(events.SnapshotFailed(text=text, node="a"))
-    run.journal.append(events.StragglerSeen(text="b: rank 1 takes 2.0 s a step", rank=1, node="b"))
+    run.journal.append(remarks.SnapshotFailed(text=text, node="a"))
+    run.journal.append(remarks.StragglerSeen(text="b: rank 1 takes 2.0 s a step", rank=1, node="b"))
     Words(run).trouble(twin, "the disk is full")
     Words(run).leaving(b)
     Words(run).worker(

@@ -20,7 +20,8 @@ from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Outcome, Phase
-from swarmtrain.protocol.events import NodeJoined, StrangerRefused
+from swarmtrain.protocol.events import NodeJoined
+from swarmtrain.protocol.remarks import StrangerRefused
 from swarmtrain.wire import frames, names
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.sockets import dial, serve

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from swarmtrain.protocol import events
-from swarmtrain.protocol.events import Chosen, Ended, NodeJoined, Outcome, StopAsked, UnknownEvent
+from swarmtrain.protocol.event import UnknownEvent
+from swarmtrain.protocol.events import Ended, NodeJoined, StopAsked
+from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.remarks import Chosen, Remark
 from swarmtrain.wire.records import parse
 
 JOURNALS = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
@@ -30,8 +33,8 @@ def test_every_line_of_an_earlier_version_has_a_type_and_is_written_as_it_was(pa
 
 def test_the_earlier_versions_journals_hold_every_kind_that_changes_a_run() -> None:
     kinds = {record["kind"] for path in JOURNALS for record in records(path)}
-    remarks = {kind for kind, made in events.KINDS.items() if issubclass(made, events.Remark)}
-    assert events.KINDS.keys() - remarks - {"damaged", "stall"} <= kinds
+    words = {kind for kind, made in events.KINDS.items() if issubclass(made, Remark)}
+    assert events.KINDS.keys() - words - {"damaged", "stall"} <= kinds
 
 
 JOINED: dict[str, Any] = {

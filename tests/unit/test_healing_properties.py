@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from run_fakes import theatre
 from world_fakes import Phase, World, run_module, watched_decide
 
-from swarmtrain.protocol.events import Ended, GenerationFormed, NodeLeftOut, Outcome
+from swarmtrain.protocol.events import Ended, GenerationFormed
+from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.remarks import NodeLeftOut
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "40"))
 FAULTS = [

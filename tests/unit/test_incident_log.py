@@ -12,8 +12,9 @@ from swarmtrain.coordinator import incident_log
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.incident_log import generation_ended, recovered, sentence, signature
 from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.terms import Assignment, Formation, Member, Phase
-from swarmtrain.protocol.events import Attempt, Ended, Incident, Outcome, Recovered
+from swarmtrain.coordinator.terms import Assignment, Candidate, Formation, Phase
+from swarmtrain.protocol.events import Ended, Recovered
+from swarmtrain.protocol.facts import Attempt, Incident, Outcome
 from swarmtrain.protocol.failure import Failure
 
 UNIX = 1_800_050_000.0  # the clock's Unix time when a test begins
@@ -186,7 +187,7 @@ def test_attempts_are_read_back_on_the_clock_of_the_new_process(book: Book) -> N
 
 
 def test_the_next_generation_is_waited_for_until_it_is_formed(book: Book) -> None:
-    member = Member("a", 0, 1, "10.0.0.1", 20_000, 0.0)
+    member = Candidate("a", 0, 1, "10.0.0.1", 20_000, 0.0)
     formation = Formation((Assignment("a", 0, (0,)),), member)
 
     def form(number: int) -> None:

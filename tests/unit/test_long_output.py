@@ -13,7 +13,7 @@ from swarmtrain.coordinator import output
 from swarmtrain.coordinator.clients import ClientDesk
 from swarmtrain.coordinator.place import Place
 from swarmtrain.coordinator.run import Run
-from swarmtrain.protocol.events import Outcome
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.sockets import serve_unix
 from swarmtrain.wire.storage import Storage

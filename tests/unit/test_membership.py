@@ -11,13 +11,13 @@ from swarmtrain.coordinator.healing import Attempt, Restart
 from swarmtrain.coordinator.membership import decide, form, missing
 from swarmtrain.coordinator.terms import (
     Advance,
+    Candidate,
     Decision,
     End,
     Form,
     Hang,
     Look,
     Lose,
-    Member,
     Outcome,
     Pause,
     Phase,
@@ -34,8 +34,8 @@ ELASTIC = Policy(nodes_min=2, nodes_max=4, last_call=3.0)
 NAMED = Policy(nodes_min=2, nodes_max=2, names=("zoe", "amy"))
 
 
-def member(node: str, slot: int = 0, *, workers: int = 1, **fields: object) -> Member:
-    base = Member(node, slot, workers, f"10.0.0.{slot + 1}", 20_000 + slot, joined=10.0)
+def member(node: str, slot: int = 0, *, workers: int = 1, **fields: object) -> Candidate:
+    base = Candidate(node, slot, workers, f"10.0.0.{slot + 1}", 20_000 + slot, joined=10.0)
     return dataclasses.replace(base, **fields)  # type: ignore[arg-type]
 
 
@@ -43,11 +43,11 @@ Cases = dict[str, tuple[View, Policy, float, Decision | type]]
 A, B, C = member("a", 1), member("b", 2), member("c", 3)
 
 
-def gathering(*members: Member, **fields: object) -> View:
+def gathering(*members: Candidate, **fields: object) -> View:
     return dataclasses.replace(View(Phase.GATHERING, members, deadline=100.0), **fields)  # type: ignore[arg-type]
 
 
-def running(*members: Member, heard: float = 50.0, **fields: object) -> View:
+def running(*members: Candidate, heard: float = 50.0, **fields: object) -> View:
     busy = tuple(
         dataclasses.replace(each, idle=False, drained=False, heard=heard if not each.heard else each.heard)
         for each in members
@@ -66,7 +66,7 @@ def but(view: View, node: str, **fields: object) -> View:
     return dataclasses.replace(view, members=members)
 
 
-def stopping(*members: Member, **fields: object) -> View:
+def stopping(*members: Candidate, **fields: object) -> View:
     return running(*members, phase=Phase.STOPPING, stopping_until=60.0, **fields)
 
 

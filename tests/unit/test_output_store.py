@@ -16,7 +16,7 @@ import pytest
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.coordinator.progress import Progress
-from swarmtrain.protocol.events import Chosen
+from swarmtrain.protocol.remarks import Chosen
 from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
 from swarmtrain.wire.records import RecordsReader
@@ -272,7 +272,7 @@ def test_a_bad_line_in_the_middle_costs_the_journal_that_line_alone(
     again = opened(Journal(path))
     assert [event.seq for event in again.events] == [1, 2, 3, 4]
     assert [event.text for event in again.events][2:] == ["three", "four"]
-    assert again.events[1].kind == "damaged" and again.events[1].t == again.events[2].t
+    assert again.events[1].kind == "damaged" and again.events[1].time == again.events[2].time
     said = "journal.jsonl had a damaged line, set aside in journal.damaged"
     assert again.damage == said and capsys.readouterr().err == f"{said}\n"
     assert (tmp_path / "journal.damaged").read_bytes() == bad

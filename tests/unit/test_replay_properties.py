@@ -22,7 +22,7 @@ from world_fakes import Phase
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.state import RunState, replay
 from swarmtrain.protocol import journal
-from swarmtrain.protocol.events import E, Event
+from swarmtrain.protocol.event import E, Event
 from swarmtrain.wire.records import parse
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "200"))

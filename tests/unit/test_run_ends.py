@@ -14,7 +14,8 @@ from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.protocol.events import Outcome, Warned
+from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.remarks import Warned
 from swarmtrain.wire.pulse import Activity, Source
 
 CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:{port}"

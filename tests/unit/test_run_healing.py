@@ -11,15 +11,10 @@ from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.protocol.events import (
-    Chosen,
-    CoordinatorMoved,
-    GenerationFailed,
-    GenerationFormed,
-    Outcome,
-    WorkersStarted,
-)
+from swarmtrain.protocol.events import CoordinatorMoved, GenerationFailed, GenerationFormed, WorkersStarted
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.from_agent import CopyState
+from swarmtrain.protocol.remarks import Chosen
 from swarmtrain.wire.pulse import Source
 
 
@@ -92,7 +87,7 @@ def test_a_killed_rank_is_healed_on_the_same_nodes_with_one_line_about_it(stage:
         "rank 1 on b: killed by SIGKILL at step 100; continued on 2 nodes from step 90 after 1.2 s"
     ]
     assert incident_log.summary(run.state, run.journal.clock.now()).lost_steps == 10
-    first, second = (event.t for event in run.journal.events if isinstance(event, WorkersStarted))
+    first, second = (event.time for event in run.journal.events if isinstance(event, WorkersStarted))
     assert first < second and status(run).started == first
 
 
@@ -715,7 +710,7 @@ def test_numbers_that_a_coordinator_may_have_used_unheard_are_left_out_after_a_m
 def test_a_copy_of_another_journal_is_made_anew(stage: Theatre) -> None:
     run = stage.make()
     run.journal.append(Chosen(text="one"))
-    newest = run.journal.events[1].t
+    newest = run.journal.events[1].time
     assert copied(run, CopyState(2, 0, newest)) == 2
     assert copied(run, CopyState(2, 0, 7.0)) == 0  # another event of that number
     assert copied(run, CopyState(3, 0, newest)) == 0

@@ -19,7 +19,8 @@ from world_fakes import Phase, World
 
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
-from swarmtrain.protocol.events import Ended, Outcome
+from swarmtrain.protocol.events import Ended
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.records import parse
 
 JOURNALS = Path(__file__).with_name("fixtures") / "journals" / "0.1"

@@ -11,7 +11,8 @@ from swarmtrain.coordinator import cold_starts
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.protocol.events import GenerationFailed, StartsCold
+from swarmtrain.protocol.events import GenerationFailed
+from swarmtrain.protocol.remarks import StartsCold
 
 
 def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage: Theatre) -> None:

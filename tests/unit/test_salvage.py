@@ -12,7 +12,8 @@ import pytest
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.coordinator import salvage as module
 from swarmtrain.coordinator.salvage import salvage, worth
-from swarmtrain.protocol.events import Event, load
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.events import load
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 

@@ -10,7 +10,8 @@ from hand_clock import HandClock
 from run_fakes import Theatre, join
 
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.protocol.events import Outcome, Warned
+from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.remarks import Warned
 from swarmtrain.wire import submission
 from swarmtrain.wire.submission import MARK, Submission
 

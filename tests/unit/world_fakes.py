@@ -16,7 +16,8 @@ from swarmtrain.coordinator import run as run_module
 from swarmtrain.coordinator.membership import decide
 from swarmtrain.coordinator.peers import Peer
 from swarmtrain.coordinator.terms import Decision, Phase, Policy, View
-from swarmtrain.protocol.events import ChaosCaused, GenerationFailed, GenerationFormed, StopOrdered
+from swarmtrain.protocol.events import GenerationFailed, GenerationFormed, StopOrdered
+from swarmtrain.protocol.remarks import ChaosCaused
 from swarmtrain.wire.pulse import Activity, Source
 
 BEAT = 0.5

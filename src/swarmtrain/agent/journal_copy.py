@@ -10,7 +10,7 @@ from pathlib import Path
 
 from swarmtrain.protocol import journal
 from swarmtrain.protocol.codec import Document
-from swarmtrain.protocol.events import Event
+from swarmtrain.protocol.event import Event
 
 _BATCH = 50  # events in one message
 

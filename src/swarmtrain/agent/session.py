@@ -189,7 +189,7 @@ class Session:
             idle=self._share.idle,
             warm=self._share.warm,
             leaving=self.leaving,
-            copy=CopyState(len(events), self._moved, events[-1].t if events else 0.0),
+            copy=CopyState(len(events), self._moved, events[-1].time if events else 0.0),
         )
         return Join("agent", joiner)
 

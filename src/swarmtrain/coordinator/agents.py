@@ -14,7 +14,6 @@ from swarmtrain.coordinator.terms import Phase
 from swarmtrain.coordinator.words import Words
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.events import StrangerRefused
 from swarmtrain.protocol.from_agent import (
     FROM_AGENT,
     Answer,
@@ -34,6 +33,7 @@ from swarmtrain.protocol.from_agent import (
     Warm,
     WorkerReport,
 )
+from swarmtrain.protocol.remarks import StrangerRefused
 from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, Welcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import RunClock
@@ -190,7 +190,7 @@ def copied(run: Run, copy: CopyState) -> int:
     A copy with other events than the journal is made anew: a full disk may have kept these from the journal.
     """
     count, events = copy.count, run.journal.events
-    is_same = 0 < count <= len(events) and events[count - 1].t == copy.newest
+    is_same = 0 < count <= len(events) and events[count - 1].time == copy.newest
     return count if is_same and copy.moved == run.moved else 0
 
 

@@ -19,7 +19,8 @@ from swarmtrain.coordinator.status import status
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.events import Ended, Outcome, remark
+from swarmtrain.protocol.events import Ended, remark
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.replies import Done, ErrorReply, Line, NodeReply, RunReply
 from swarmtrain.protocol.requests import (
     REQUESTS,

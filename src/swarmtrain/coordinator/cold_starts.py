@@ -6,7 +6,7 @@ import asyncio
 
 from swarmtrain.coordinator.journal import Journal
 from swarmtrain.coordinator.terms import Phase
-from swarmtrain.protocol.events import StartsCold
+from swarmtrain.protocol.remarks import StartsCold
 
 GATHER = 1.0  # seconds in which other ranks come to the same line of the script
 

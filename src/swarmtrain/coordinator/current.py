@@ -14,23 +14,15 @@ from swarmtrain.coordinator.cause import describe_exit, early_end, is_consequenc
 from swarmtrain.coordinator.healing import EARLY_SECONDS
 from swarmtrain.coordinator.incident_log import signature
 from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.peers import Peer, Worker
+from swarmtrain.coordinator.peers import Peer, RankState
 from swarmtrain.coordinator.roll import Roll
 from swarmtrain.coordinator.stall import Finding, Stall, outlook
 from swarmtrain.coordinator.state import RunState
 from swarmtrain.coordinator.vitals import Vitals
-from swarmtrain.protocol.events import (
-    Attempt,
-    GenerationFailed,
-    PauseAsked,
-    StallSeen,
-    StopOrder,
-    StopOrdered,
-    StragglerSeen,
-    Warned,
-    WorkersStarted,
-)
+from swarmtrain.protocol.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
+from swarmtrain.protocol.facts import Attempt, StopOrder
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.remarks import StallSeen, StragglerSeen, Warned
 from swarmtrain.protocol.to_agent import AskStacks, PauseWorkers, StopWorkers
 from swarmtrain.wire.plural import plural
 from swarmtrain.wire.pulse import Activity
@@ -83,7 +75,7 @@ class Current:
         """Whether a node is one of its members."""
         return node in self.generation.parts
 
-    def worker_of(self, peer: Peer, generation: int, rank: int) -> Worker | None:
+    def worker_of(self, peer: Peer, generation: int, rank: int) -> RankState | None:
         """The worker that an agent speaks of, if it is one of this generation and the agent's own."""
         worker = self.workers.get(rank)
         if worker is None or generation != self.generation.number:
@@ -201,7 +193,7 @@ class Current:
             steps = self.vitals.step_of(worker.rank)
             self.fail(early_end(worker.rank, worker.node, worker.left, steps))
 
-    def ended(self, worker: Worker) -> None:
+    def ended(self, worker: RankState) -> None:
         """A worker has gone after its last line of code, if not as an interpreter should: nothing is lost by that.
 
         When all have, one that did not crash but was ended, or says by its code that its ending failed, is told.
@@ -343,13 +335,13 @@ class Current:
         return StopWorkers(stopping.order.generation, stopping.order.grace, stopping.order.how)
 
 
-def _workers(state: RunState) -> dict[int, Worker]:
+def _workers(state: RunState) -> dict[int, RankState]:
     """Those of the newest generation, as far as the journal knows: the rest is told again when agents join again."""
     if state.workers:
-        return {worker.rank: Worker(**vars(worker)) for worker in state.workers}
+        return {worker.rank: RankState(**vars(worker)) for worker in state.workers}
     running = "running" if state.began else "starting"
     workers = {
-        rank: Worker(rank, local_rank, node, running)
+        rank: RankState(rank, local_rank, node, running)
         for node, part in state.generation.parts.items()
         for local_rank, rank in enumerate(part.ranks)
     }

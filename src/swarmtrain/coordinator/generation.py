@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swarmtrain.coordinator.terms import Formation, Member
-from swarmtrain.protocol.events import GenerationFormed, MasterAddress, NodePart
+from swarmtrain.coordinator.terms import Candidate, Formation
+from swarmtrain.protocol.events import GenerationFormed
+from swarmtrain.protocol.facts import MasterAddress, NodePart
 from swarmtrain.protocol.to_agent import StartWorkers
 from swarmtrain.wire.plural import counted, plural
 
@@ -21,7 +22,7 @@ class Generation:
     master: MasterAddress | None = None
 
     @staticmethod
-    def of(number: int, formation: Formation, members: Mapping[str, Member]) -> Generation:
+    def of(number: int, formation: Formation, members: Mapping[str, Candidate]) -> Generation:
         """The generation that a formation of these members makes."""
         parts = {
             each.node: NodePart(members[each.node].incarnation, list(each.ranks), each.group_rank)

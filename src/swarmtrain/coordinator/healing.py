@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swarmtrain.protocol.events import Attempt
+from swarmtrain.protocol.facts import Attempt
 from swarmtrain.wire.plural import plural
 
 EARLY_SECONDS = 60.0  # a program of unknown steps that fails sooner has not begun its work

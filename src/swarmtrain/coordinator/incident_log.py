@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass, replace
 
 from swarmtrain.coordinator.state import RunState
-from swarmtrain.protocol.events import Attempt, GenerationEnded, Incident, Recovered
+from swarmtrain.protocol.events import GenerationEnded, Recovered
+from swarmtrain.protocol.facts import Attempt, Incident
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.status import Recovery
 from swarmtrain.wire.plural import counted
@@ -126,7 +127,7 @@ def summary(state: RunState, now: float) -> Summary:
         restarts=len([event for event in state.recoveries if not event.planned]),
         lost_seconds=round(lost, 3),
         lost_steps=sum(_steps_lost(event) for event in state.recoveries),
-        recoveries=[Recovery(each.t, each.text, each.seconds, each.planned) for each in state.recoveries],
+        recoveries=[Recovery(each.time, each.text, each.seconds, each.planned) for each in state.recoveries],
         healing=state.incident.what if state.incident is not None else None,
     )
 

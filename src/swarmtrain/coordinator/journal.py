@@ -11,7 +11,9 @@ from pathlib import Path
 
 from swarmtrain.coordinator.state import RunState, replay
 from swarmtrain.errors import ClusterError
-from swarmtrain.protocol.events import VERSION, ClockOrigin, E, Event, Submitted
+from swarmtrain.protocol.event import E, Event
+from swarmtrain.protocol.events import VERSION, Submitted
+from swarmtrain.protocol.facts import ClockOrigin
 from swarmtrain.protocol.journal import admit
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.records import Records

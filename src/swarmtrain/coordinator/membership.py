@@ -17,12 +17,12 @@ from swarmtrain.coordinator.healing import Again, GiveUp, judge, left_out
 from swarmtrain.coordinator.standstill import at_work, in_touch, members_of, watch_steps, watch_the_end
 from swarmtrain.coordinator.terms import (
     Assignment,
+    Candidate,
     Decision,
     End,
     Form,
     Formation,
     Lose,
-    Member,
     Pause,
     Phase,
     Policy,
@@ -32,7 +32,7 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
-from swarmtrain.protocol.events import Outcome
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.plural import counted, plural
 
 _SAY = 1.0  # seconds in which an agent that has joined says whether it can do its part
@@ -50,7 +50,7 @@ def decide(view: View, policy: Policy, now: float) -> Decision:
     return Wait()
 
 
-def form(members: Iterable[Member], policy: Policy, most: int | None = None) -> Formation:
+def form(members: Iterable[Candidate], policy: Policy, most: int | None = None) -> Formation:
     """Ranks for these members: in the job's order where nodes are named, else by slot with `policy.first` leading.
 
     Args:
@@ -69,7 +69,7 @@ def form(members: Iterable[Member], policy: Policy, most: int | None = None) -> 
     return Formation(tuple(assignments), chosen[0])
 
 
-def missing(members: Sequence[Member], policy: Policy) -> str:
+def missing(members: Sequence[Candidate], policy: Policy) -> str:
     """Who has not come, in words."""
     here = sorted(member.node for member in members)
     if policy.names:
@@ -213,7 +213,7 @@ def _settle(view: View, policy: Policy, now: float) -> Decision:
     return Regather() if isinstance(verdict, GiveUp) else Regather(verdict.not_before)
 
 
-def _eligible(view: View, policy: Policy, now: float) -> list[Member]:
+def _eligible(view: View, policy: Policy, now: float) -> list[Candidate]:
     """Members that can take part in a next generation. Those that are left out count only where they are needed."""
     able = [
         member

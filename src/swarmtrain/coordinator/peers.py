@@ -7,17 +7,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from swarmtrain.coordinator.cause import describe_exit
-from swarmtrain.coordinator.terms import Member
+from swarmtrain.coordinator.terms import Candidate
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.events import FinalWorker, NodeJoined
+from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.from_agent import WorkerReport
 from swarmtrain.protocol.replies import ErrorReply, NodeReply
+from swarmtrain.protocol.status import Worker
 from swarmtrain.protocol.to_agent import ToAgent
 from swarmtrain.wire.channel import Channel
 
 
 @dataclass
-class Worker:
+class RankState:
     """One rank of the current generation."""
 
     rank: int
@@ -59,13 +60,13 @@ class Worker:
         """As it stands in the status document."""
         return dict(vars(self))
 
-    def final(self) -> FinalWorker:
+    def final(self) -> Worker:
         """As the end of the run leaves it."""
-        return FinalWorker(**vars(self))
+        return Worker(**vars(self))
 
 
 @dataclass
-class Peer(Member):
+class Peer(Candidate):
     """One agent: what it said when it joined, and its connection while there is one.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from swarmtrain.protocol.events import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
+from swarmtrain.protocol.remarks import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.records import Record, Records, parse
 

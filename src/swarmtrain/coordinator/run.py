@@ -41,22 +41,11 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
-from swarmtrain.protocol.events import (
-    VERSION,
-    Chosen,
-    CoordinatorStarted,
-    Ended,
-    Event,
-    Incident,
-    NodeLeftOut,
-    Outcome,
-    Remark,
-    ResizeAsked,
-    StopAsked,
-    Submitted,
-    Warned,
-)
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.events import VERSION, CoordinatorStarted, Ended, ResizeAsked, StopAsked, Submitted
+from swarmtrain.protocol.facts import Incident, Outcome
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.remarks import Chosen, NodeLeftOut, Remark, Warned
 from swarmtrain.protocol.to_agent import RunEnded
 from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.plural import counted

@@ -17,7 +17,9 @@ from swarmtrain.coordinator.door import Door
 from swarmtrain.coordinator.state import replay
 from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.protocol import journal
-from swarmtrain.protocol.events import ClockOrigin, CoordinatorMoved, Event, GenerationFormed
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.events import CoordinatorMoved, GenerationFormed
+from swarmtrain.protocol.facts import ClockOrigin
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.sockets import serve

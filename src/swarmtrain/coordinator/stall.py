@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swarmtrain.coordinator.hang import Rank, culprit
-from swarmtrain.coordinator.peers import Worker
+from swarmtrain.coordinator.peers import RankState
 from swarmtrain.coordinator.vitals import Beat
 from swarmtrain.protocol.from_agent import StackReport
 
@@ -71,7 +71,7 @@ class Stall:
         self.looked = None
         self._answers.clear()
 
-    def find(self, beats: Mapping[int, Beat], workers: Mapping[int, Worker]) -> Finding:
+    def find(self, beats: Mapping[int, Beat], workers: Mapping[int, RankState]) -> Finding:
         """Whom the others wait for, by their pulses and by what they answered."""
         group = [self._rank(rank, beat) for rank, beat in sorted(beats.items())]
         verdict = culprit(group)

@@ -7,7 +7,7 @@ thrown away for a suspicion where there are no snapshots to go on from.
 
 from __future__ import annotations
 
-from swarmtrain.coordinator.terms import Advance, Decision, Hang, Look, Member, Policy, Stop, View, Wait
+from swarmtrain.coordinator.terms import Advance, Candidate, Decision, Hang, Look, Policy, Stop, View, Wait
 
 _IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
 _HANG_SECONDS = 60.0
@@ -66,16 +66,16 @@ def watch_the_end(view: View, policy: Policy, now: float) -> Decision:
     return Stop() if now >= end else Wait(end)
 
 
-def members_of(view: View) -> list[Member]:
+def members_of(view: View) -> list[Candidate]:
     """Members of the current generation."""
     return [member for member in view.members if member.node in view.taking_part]
 
 
-def at_work(view: View) -> list[Member]:
+def at_work(view: View) -> list[Candidate]:
     """Members of the current generation that have workers left."""
     return [member for member in members_of(view) if not member.idle]
 
 
-def in_touch(member: Member, now: float) -> bool:
+def in_touch(member: Candidate, now: float) -> bool:
     """Whether a member's agent was heard lately."""
     return member.gone is None and now < member.heard + _IN_TOUCH

@@ -13,20 +13,15 @@ from typing import Any
 
 from swarmtrain.coordinator.generation import Generation
 from swarmtrain.coordinator.terms import Phase
+from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import (
-    Attempt,
-    ClockOrigin,
     CoordinatorMoved,
     CoordinatorStarted,
     Ended,
-    Event,
-    FinalWorker,
     GenerationEnded,
     GenerationFailed,
     GenerationFormed,
-    Incident,
     NodeJoined,
-    Outcome,
     Recovered,
     ResizeAsked,
     StopAsked,
@@ -34,7 +29,9 @@ from swarmtrain.protocol.events import (
     Submitted,
     WorkersStarted,
 )
+from swarmtrain.protocol.facts import Attempt, ClockOrigin, Incident, Outcome
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.status import Worker
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class RunState:
     outcome: Outcome | None = None
     reason: str = ""
     causes: tuple[Failure, ...] = ()
-    workers: tuple[FinalWorker, ...] = ()
+    workers: tuple[Worker, ...] = ()
 
     stop_asked: bool = False
     wanted: int | None = None
@@ -104,8 +101,8 @@ class RunState:
 
     def apply(self, event: Event) -> RunState:
         """The state after one more event."""
-        created = event.t if self.created is None else self.created
-        return replace(self, created=created, last=event.t, **_changes(self, event))
+        created = event.time if self.created is None else self.created
+        return replace(self, created=created, last=event.time, **_changes(self, event))
 
     def abandoned(self) -> RunState:
         """As an archive shows a run that nobody leads, of whose end the journal does not tell."""
@@ -144,12 +141,12 @@ def _changes(state: RunState, event: Event) -> dict[str, Any]:
         case GenerationFormed():
             return _forms(event)
         case WorkersStarted():
-            trained = event.t if state.trained is None else state.trained
-            return {"began": True, "started": event.t, "trained": trained}
+            trained = event.time if state.trained is None else state.trained
+            return {"began": True, "started": event.time, "trained": trained}
         case GenerationFailed() | StopOrdered() if state.phase is Phase.GATHERING and state.generation.number:
             return {}  # of a generation whose beginning the disk has damaged
         case GenerationFailed(failure=failure):
-            failed_at = state.failed_at if state.failures else event.t
+            failed_at = state.failed_at if state.failures else event.time
             return {"failures": (*state.failures, failure), "failed_at": failed_at}
         case StopOrdered():
             return {"phase": Phase.STOPPING, "stopping": event}
@@ -160,7 +157,7 @@ def _changes(state: RunState, event: Event) -> dict[str, Any]:
         case Ended():
             return {
                 "phase": Phase.ENDED,
-                "ended": event.t,
+                "ended": event.time,
                 "outcome": event.outcome,
                 "reason": event.reason,
                 "causes": tuple(event.causes),
@@ -187,7 +184,7 @@ def _forms(event: GenerationFormed) -> dict[str, Any]:
     return {
         "phase": Phase.RUNNING,
         "generation": Generation.load(event),
-        "formed": event.t,
+        "formed": event.time,
         "began": False,
         "failures": (),
         "failed_at": 0.0,
@@ -208,5 +205,5 @@ def _ends_generation(state: RunState, event: GenerationEnded) -> dict[str, Any]:
         "stopping": None,
         "history": history,
         "incident": event.incident,
-        "not_before": event.t + event.wait if event.wait else 0.0,
+        "not_before": event.time + event.wait if event.wait else 0.0,
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from swarmtrain.coordinator.healing import Restart
-from swarmtrain.protocol.events import Attempt, Outcome
+from swarmtrain.protocol.facts import Attempt, Outcome
 from swarmtrain.wire.task import Task
 
 
@@ -73,7 +73,7 @@ class Policy:
 
 
 @dataclass
-class Member:
+class Candidate:
     """An agent that joined, as decisions see it: they read it, and change nothing.
 
     Attributes:
@@ -143,7 +143,7 @@ class Formation:
     """A generation, before it has a number."""
 
     assignments: tuple[Assignment, ...]
-    master: Member
+    master: Candidate
 
     @property
     def world_size(self) -> int:
@@ -176,7 +176,7 @@ class View:
     """
 
     phase: Phase
-    members: tuple[Member, ...]
+    members: tuple[Candidate, ...]
     deadline: float
     generation: int = 0
     stop_asked: bool = False

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swarmtrain.coordinator.cause import worker_failure
-from swarmtrain.coordinator.peers import Peer, Worker
+from swarmtrain.coordinator.peers import Peer, RankState
 from swarmtrain.coordinator.run import Run
 from swarmtrain.coordinator.terms import Phase
 from swarmtrain.protocol import events
-from swarmtrain.protocol.events import NodeLeaving, Warned
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.from_agent import (
     Drained,
@@ -23,6 +22,7 @@ from swarmtrain.protocol.from_agent import (
     TroubleReport,
     WorkerReport,
 )
+from swarmtrain.protocol.remarks import NodeLeaving, Warned
 from swarmtrain.protocol.to_agent import RunEnded, StopWorkers
 from swarmtrain.wire.plural import counted
 
@@ -134,7 +134,7 @@ class Words:
         run.bell.ring()
         run.settle()
 
-    def _failure_of(self, worker: Worker, report: WorkerReport, peer: Peer) -> Failure | None:
+    def _failure_of(self, worker: RankState, report: WorkerReport, peer: Peer) -> Failure | None:
         """What the end of a worker says of its generation: nothing new, once that is over or stopped as planned."""
         phase, end = self._run.phase, report.end
         if phase is Phase.RUNNING and report.killed and not worker.paused and not worker.done:

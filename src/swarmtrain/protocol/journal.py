@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swarmtrain.protocol.events import Event, LineDamaged, load
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.events import load
+from swarmtrain.protocol.remarks import LineDamaged
 from swarmtrain.wire.records import parse
 
 _LONGEST_GAP = 100  # events; a number that leaves out more is itself damaged
@@ -23,7 +25,7 @@ def admit(events: list[Event], record: Mapping[str, Any]) -> None:
         raise ValueError(f"event {event.seq} cannot follow {len(events)}")
     while len(events) < event.seq - 1:
         text = "what happened here is lost: the disk has damaged it"
-        events.append(LineDamaged(text=text, seq=len(events) + 1, t=event.t))
+        events.append(LineDamaged(text=text, seq=len(events) + 1, time=event.time))
     events.append(event)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from swarmtrain.protocol import codec
 from swarmtrain.protocol.codec import OMITTED
-from swarmtrain.protocol.events import MasterAddress
+from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.failure import Failure
 
 ENDED = ("succeeded", "failed", "stopped")

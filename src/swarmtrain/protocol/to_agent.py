@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
 from swarmtrain.protocol.codec import OMITTED, Document, Family, Key, message
-from swarmtrain.protocol.events import MasterAddress
+from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.requests import SnapshotKey, TerminalInput
 
 

@@ -1,0 +1,109 @@
+"""What events and the status are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+from swarmtrain.protocol.codec import Key
+
+
+class Outcome(str, Enum):
+    """How a run ends: in exactly one of these."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ClockOrigin:
+    """By what clock a run counts: of which boot of a machine, and the Unix time at which that was 0."""
+
+    boot: str
+    epoch: float
+
+
+@dataclass(frozen=True)
+class NodePart:
+    """What one node has in a generation.
+
+    Attributes:
+        incarnation: of the agent that was asked; another one has no part in it.
+        group_rank: the node's own.
+    """
+
+    incarnation: str
+    ranks: list[int]
+    group_rank: int
+
+
+@dataclass(frozen=True)
+class MasterAddress:
+    """Where rank 0 has its store."""
+
+    node: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class StopOrder:
+    """What a generation's agents are told about stopping.
+
+    Attributes:
+        grace: seconds until those that are left are killed.
+        how: ``term``, ``save`` or ``kill``, as `agent.workers.Workers.stop` takes it.
+    """
+
+    generation: Annotated[int, Key("g")]
+    grace: float
+    how: str
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A generation that ended before its work was done, and that another one goes on from.
+
+    Attributes:
+        since: Unix time from which the training stood still.
+        what: the cause, as the beginning of a sentence.
+        step: the last step that was made; None where steps are unknown.
+        planned: the group changed with all work saved.
+    """
+
+    since: float
+    what: str
+    step: int | None
+    nodes: int
+    planned: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How one generation failed.
+
+    Attributes:
+        kind: of its root cause, as in `Failure`.
+        signature: the root cause in words that are the same when the same thing happens again.
+        began: the step it went on from; None when nobody told.
+        step: the last step it made; None when it made none, or nobody told.
+        seconds: from its start to its failure.
+        ended: when it failed: Unix time in the journal, monotonic where decisions are made.
+    """
+
+    generation: int
+    kind: str
+    signature: str
+    node: str = ""
+    rank: int | None = None
+    began: int | None = None
+    step: int | None = None
+    seconds: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def progressed(self) -> bool:
+        """Whether it made steps of its own."""
+        return self.step is not None and self.step > (self.began or 0)
