@@ -17,7 +17,7 @@ import pytest
 from worker_harness import PATIENCE, SCRIPTS, Spawner, free_port, rank_env, spawner
 
 from swarmtrain.agent.stacks import stacks
-from swarmtrain.coordinator.hang import Rank, culprit
+from swarmtrain.coordinator.core.hang import Rank, culprit
 from swarmtrain.wire.pulse import Pulse
 
 RANKS = 3

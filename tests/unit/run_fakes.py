@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hand_clock import HandClock
 
-from swarmtrain.coordinator import words
-from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.place import Place
-from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.runtime import words
+from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.runtime.place import Place
+from swarmtrain.coordinator.runtime.run import Run
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.from_agent import FROM_AGENT, WorkerReport
 from swarmtrain.wire.pulse import Activity, Source

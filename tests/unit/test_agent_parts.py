@@ -16,7 +16,7 @@ from swarmtrain.agent import code
 from swarmtrain.agent.environment import Node, Part, debug, shared, worker
 from swarmtrain.agent.network import Interface, choose, free_port, interfaces, source_address
 from swarmtrain.agent.workers import read_error
-from swarmtrain.coordinator.place import place_of
+from swarmtrain.coordinator.runtime.place import place_of
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.files import fetch as files
 from swarmtrain.job import Job, LoadedJob

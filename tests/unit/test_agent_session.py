@@ -25,10 +25,10 @@ from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.session import ended_here
 from swarmtrain.agent.stacks import halted
 from swarmtrain.agent.workers import Workers
-from swarmtrain.coordinator.agents import AgentDesk
-from swarmtrain.coordinator.clients import ClientDesk
-from swarmtrain.coordinator.place import Place
-from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.runtime.agents import AgentDesk
+from swarmtrain.coordinator.runtime.clients import ClientDesk
+from swarmtrain.coordinator.runtime.place import Place
+from swarmtrain.coordinator.runtime.run import Run
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
 from swarmtrain.protocol.to_agent import TO_AGENT, ToAgent

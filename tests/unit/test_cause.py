@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from swarmtrain.coordinator.cause import (
+from swarmtrain.coordinator.core.root_cause import (
     Failure,
     advice,
     describe_exit,

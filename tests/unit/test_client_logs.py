@@ -17,8 +17,8 @@ from swarmtrain.control.logs import (
     parse_since,
     render,
 )
-from swarmtrain.coordinator.clients import _filter
-from swarmtrain.coordinator.output import Reader
+from swarmtrain.coordinator.runtime.clients import _filter
+from swarmtrain.coordinator.store.output import Reader
 from swarmtrain.errors import RequestError
 from swarmtrain.protocol.codec import dump, load
 from swarmtrain.protocol.replies import Done, Line, RunReply

@@ -17,9 +17,9 @@ from run_fakes import Theatre, Words, exited, join, pulse
 
 from swarmtrain.agent.workers import read_error
 from swarmtrain.control.place import in_order
-from swarmtrain.coordinator.agents import _clock
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.status import status
+from swarmtrain.coordinator.runtime.agents import _clock
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.files import snapshots
 from swarmtrain.launchers.base import Run as Found
 from swarmtrain.launchers.swarm import SwarmLauncher

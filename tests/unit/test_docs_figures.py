@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from run_fakes import Theatre
 
-from swarmtrain.coordinator.run import NUMBERS_LEFT
-from swarmtrain.coordinator.standstill import auto_hang
-from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Policy
-from swarmtrain.coordinator.words import REPLACED, SETTLES
+from swarmtrain.coordinator.core.model import Policy
+from swarmtrain.coordinator.core.standstill import auto_hang
+from swarmtrain.coordinator.runtime.run import NUMBERS_LEFT
+from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.runtime.words import REPLACED, SETTLES
 from swarmtrain.protocol.codec import tag_of
 from swarmtrain.protocol.requests import REQUESTS
 

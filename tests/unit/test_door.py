@@ -14,12 +14,12 @@ import virtual_time
 from virtual_time import now
 
 from swarmtrain.agent import files as files_helper
-from swarmtrain.coordinator import door
-from swarmtrain.coordinator.agents import AgentDesk
-from swarmtrain.coordinator.clients import ClientDesk
-from swarmtrain.coordinator.place import Place
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Outcome, Phase
+from swarmtrain.coordinator.core.model import Outcome, Phase
+from swarmtrain.coordinator.runtime import door
+from swarmtrain.coordinator.runtime.agents import AgentDesk
+from swarmtrain.coordinator.runtime.clients import ClientDesk
+from swarmtrain.coordinator.runtime.place import Place
+from swarmtrain.coordinator.runtime.run import Run
 from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.remarks import StrangerRefused
 from swarmtrain.wire import frames, names

@@ -9,7 +9,7 @@ import pytest
 import virtual_time
 from run_fakes import Theatre, join
 
-from swarmtrain.coordinator.errands import Errands
+from swarmtrain.coordinator.runtime.errands import Errands
 from swarmtrain.protocol.replies import Done, NodeReply
 from swarmtrain.protocol.requests import ListRequest
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from swarmtrain.coordinator.frames import place
-from swarmtrain.coordinator.hang import Rank, Straggler, culprit, straggler
-from swarmtrain.coordinator.stall import outlook
+from swarmtrain.coordinator.core.hang import Rank, Straggler, culprit, straggler
+from swarmtrain.coordinator.core.stack_dumps import place
+from swarmtrain.coordinator.runtime.stall import outlook
 from swarmtrain.wire.pulse import Activity
 
 HANGS = Path(__file__).parent / "hangs"

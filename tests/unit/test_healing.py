@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from swarmtrain.coordinator.healing import Again, Attempt, GiveUp, Restart, judge, left_out
+from swarmtrain.coordinator.core.restart_policy import Again, Attempt, GiveUp, Restart, judge, left_out
 
 HEAL = Restart()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hand_clock import HandClock
 
-from swarmtrain.coordinator import incident_log
-from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.incident_log import generation_ended, recovered, sentence, signature
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.terms import Assignment, Candidate, Formation, Phase
+from swarmtrain.coordinator.core import incident_log
+from swarmtrain.coordinator.core.generation import Generation
+from swarmtrain.coordinator.core.incident_log import generation_ended, recovered, sentence, signature
+from swarmtrain.coordinator.core.model import Assignment, Candidate, Formation, Phase
+from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.events import Ended, Recovered
 from swarmtrain.protocol.facts import Attempt, Incident, Outcome
 from swarmtrain.protocol.failure import Failure

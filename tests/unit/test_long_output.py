@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.coordinator import output
-from swarmtrain.coordinator.clients import ClientDesk
-from swarmtrain.coordinator.place import Place
-from swarmtrain.coordinator.run import Run
+from swarmtrain.coordinator.runtime.clients import ClientDesk
+from swarmtrain.coordinator.runtime.place import Place
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.store import output
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.sockets import serve_unix

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.coordinator.healing import Attempt, Restart
-from swarmtrain.coordinator.membership import decide, form, missing
-from swarmtrain.coordinator.terms import (
+from swarmtrain.coordinator.core.decide import decide, form, missing
+from swarmtrain.coordinator.core.model import (
     Advance,
     Candidate,
     Decision,
@@ -28,6 +27,7 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
+from swarmtrain.coordinator.core.restart_policy import Attempt, Restart
 
 THREE = Policy(nodes_min=3, nodes_max=3)
 ELASTIC = Policy(nodes_min=2, nodes_max=4, last_call=3.0)

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import pytest
 
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.output import Filter, OutputStore, Reader, in_order, tail
-from swarmtrain.coordinator.progress import Progress
+from swarmtrain.coordinator.store.journal import Journal
+from swarmtrain.coordinator.store.metrics import Progress
+from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.protocol.remarks import Chosen
 from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from test_healing_properties import FAULTS, perform, play, repair, world
 from world_fakes import Phase
 
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.state import RunState, replay
+from swarmtrain.coordinator.core.state import RunState, replay
+from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol import journal
 from swarmtrain.protocol.event import E, Event
 from swarmtrain.wire.records import parse

@@ -10,10 +10,10 @@ from run_fakes import Ear, Theatre, Words, exited, join, pulse
 
 from swarmtrain.control import ending
 from swarmtrain.control.result import RunResult
-from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Warned
 from swarmtrain.wire.pulse import Activity, Source

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from run_fakes import Ear, Theatre, Words, exited, join, pulse
 
-from swarmtrain.coordinator import incident_log
-from swarmtrain.coordinator.agents import copied
-from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core import incident_log
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.agents import copied
+from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.protocol.events import CoordinatorMoved, GenerationFailed, GenerationFormed, WorkersStarted
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.from_agent import CopyState

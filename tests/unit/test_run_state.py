@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from run_fakes import Theatre, Words, exited, join
 
-from swarmtrain.coordinator import cold_starts
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime import cold_starts
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.protocol.events import GenerationFailed
 from swarmtrain.protocol.remarks import StartsCold
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from swarmtrain.agent.journal_copy import JournalCopy
-from swarmtrain.coordinator import salvage as module
-from swarmtrain.coordinator.salvage import salvage, worth
+from swarmtrain.coordinator.runtime import journal_recovery as module
+from swarmtrain.coordinator.runtime.journal_recovery import salvage, worth
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import load
 from swarmtrain.wire import sockets

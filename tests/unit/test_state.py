@@ -16,12 +16,12 @@ import pytest
 from hand_clock import HandClock
 from journal_scenes import SCENES, record
 
-from swarmtrain.coordinator import incident_log
-from swarmtrain.coordinator.current import Current
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.roll import Roll
-from swarmtrain.coordinator.state import RunState, replay
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core import incident_log
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.core.state import RunState, replay
+from swarmtrain.coordinator.runtime.current import Current
+from swarmtrain.coordinator.runtime.roll import Roll
+from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol import codec, events, journal
 from swarmtrain.protocol.events import Submitted

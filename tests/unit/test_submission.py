@@ -9,7 +9,7 @@ from pathlib import Path
 from hand_clock import HandClock
 from run_fakes import Theatre, join
 
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Warned
 from swarmtrain.wire import submission

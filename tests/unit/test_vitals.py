@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from run_fakes import pulse
 
-from swarmtrain.coordinator.terms import Advance
-from swarmtrain.coordinator.vitals import Vitals
+from swarmtrain.coordinator.core.model import Advance
+from swarmtrain.coordinator.runtime.vitals import Vitals
 from swarmtrain.protocol.from_agent import PulseReport
 from swarmtrain.wire.pulse import Activity, Source
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from run_fakes import Ear, Theatre, Words, pulse
 
-from swarmtrain.coordinator import run as run_module
-from swarmtrain.coordinator.membership import decide
-from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.terms import Decision, Phase, Policy, View
+from swarmtrain.coordinator.core.decide import decide
+from swarmtrain.coordinator.core.model import Decision, Phase, Policy, View
+from swarmtrain.coordinator.runtime import run as run_module
+from swarmtrain.coordinator.runtime.peers import Peer
 from swarmtrain.protocol.events import GenerationFailed, GenerationFormed, StopOrdered
 from swarmtrain.protocol.remarks import ChaosCaused
 from swarmtrain.wire.pulse import Activity, Source

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from swarmtrain.coordinator import incident_log
-from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core import incident_log
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.runtime.run import Run
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.status import (
     Cause,

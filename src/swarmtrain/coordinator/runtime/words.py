@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swarmtrain.coordinator.cause import worker_failure
-from swarmtrain.coordinator.peers import Peer, RankState
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.core.root_cause import worker_failure
+from swarmtrain.coordinator.runtime.peers import Peer, RankState
+from swarmtrain.coordinator.runtime.run import Run
 from swarmtrain.protocol import events
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.from_agent import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swarmtrain.coordinator.terms import Candidate, Formation
+from swarmtrain.coordinator.core.model import Candidate, Formation
 from swarmtrain.protocol.events import GenerationFormed
 from swarmtrain.protocol.facts import MasterAddress, NodePart
 from swarmtrain.protocol.to_agent import StartWorkers

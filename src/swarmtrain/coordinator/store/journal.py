@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from swarmtrain.coordinator.state import RunState, replay
+from swarmtrain.coordinator.core.state import RunState, replay
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol.event import E, Event
 from swarmtrain.protocol.events import VERSION, Submitted

@@ -1,13 +1,23 @@
 """What becomes of a group that makes no steps although all of its members are there: decisions as pure functions.
 
-Asked by membership.py. Steps are a sign of life, and there are others (agent/signs.py): a rank that tests by itself
+Asked by decide.py. Steps are a sign of life, and there are others (agent/signs.py): a rank that tests by itself
 while the others wait for it is healthy. So a group hangs when none of its ranks shows any, and even then nothing is
 thrown away for a suspicion where there are no snapshots to go on from.
 """
 
 from __future__ import annotations
 
-from swarmtrain.coordinator.terms import Advance, Candidate, Decision, Hang, Look, Policy, Stop, View, Wait
+from swarmtrain.coordinator.core.model import (
+    Advance,
+    Candidate,
+    Decision,
+    Hang,
+    Look,
+    Policy,
+    Stop,
+    View,
+    Wait,
+)
 
 _IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
 _HANG_SECONDS = 60.0

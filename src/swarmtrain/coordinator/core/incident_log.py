@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from swarmtrain.coordinator.state import RunState
+from swarmtrain.coordinator.core.state import RunState
 from swarmtrain.protocol.events import GenerationEnded, Recovered
 from swarmtrain.protocol.facts import Attempt, Incident
 from swarmtrain.protocol.failure import Failure

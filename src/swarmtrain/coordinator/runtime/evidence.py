@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from swarmtrain.coordinator.cause import root_cause, with_evidence
-from swarmtrain.coordinator.output import Filter, OutputStore, tail
+from swarmtrain.coordinator.core.root_cause import root_cause, with_evidence
+from swarmtrain.coordinator.store.output import Filter, OutputStore, tail
 from swarmtrain.protocol.failure import Failure
 
 _LINES, _LETTERS = 20, 2000  # that are kept of a rank, and of each line

@@ -12,11 +12,11 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from swarmtrain.coordinator.errands import Errands
-from swarmtrain.coordinator.output import Filter, Reader, in_order, tail
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.status import status
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.errands import Errands
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.store.output import Filter, Reader, in_order, tail
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.events import Ended, remark

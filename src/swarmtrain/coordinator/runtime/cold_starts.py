@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.remarks import StartsCold
 
 GATHER = 1.0  # seconds in which other ranks come to the same line of the script

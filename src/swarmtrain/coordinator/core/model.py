@@ -1,6 +1,6 @@
 """The words in which decisions about a run are made: facts that go in, and what is to be done that comes out.
 
-:func:`membership.decide` takes a `View` and a `Policy` and returns a `Decision`; the run (run.py) makes the one and
+:func:`decide.decide` takes a `View` and a `Policy` and returns a `Decision`; the run (run.py) makes the one and
 carries out the other. Times are seconds on one monotonic clock.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from swarmtrain.coordinator.healing import Restart
+from swarmtrain.coordinator.core.restart_policy import Restart
 from swarmtrain.protocol.facts import Attempt, Outcome
 from swarmtrain.wire.task import Task
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from swarmtrain.coordinator.clients import ClientDesk
-from swarmtrain.coordinator.door import Door
-from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Phase
-from swarmtrain.coordinator.words import Words
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.clients import ClientDesk
+from swarmtrain.coordinator.runtime.door import Door
+from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.words import Words
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.from_agent import (

@@ -10,15 +10,21 @@ import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
-from swarmtrain.coordinator.cause import describe_exit, early_end, is_consequence, is_timeout, root_cause
-from swarmtrain.coordinator.healing import EARLY_SECONDS
-from swarmtrain.coordinator.incident_log import signature
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.peers import Peer, RankState
-from swarmtrain.coordinator.roll import Roll
-from swarmtrain.coordinator.stall import Finding, Stall, outlook
-from swarmtrain.coordinator.state import RunState
-from swarmtrain.coordinator.vitals import Vitals
+from swarmtrain.coordinator.core.incident_log import signature
+from swarmtrain.coordinator.core.restart_policy import EARLY_SECONDS
+from swarmtrain.coordinator.core.root_cause import (
+    describe_exit,
+    early_end,
+    is_consequence,
+    is_timeout,
+    root_cause,
+)
+from swarmtrain.coordinator.core.state import RunState
+from swarmtrain.coordinator.runtime.peers import Peer, RankState
+from swarmtrain.coordinator.runtime.roll import Roll
+from swarmtrain.coordinator.runtime.stall import Finding, Stall, outlook
+from swarmtrain.coordinator.runtime.vitals import Vitals
+from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
 from swarmtrain.protocol.facts import Attempt, StopOrder
 from swarmtrain.protocol.failure import Failure

@@ -11,10 +11,10 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from swarmtrain.coordinator.peers import Peer
-from swarmtrain.coordinator.roll import SILENCE
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.runtime.roll import SILENCE
+from swarmtrain.coordinator.runtime.run import Run
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.files import fetch, snapshots
 from swarmtrain.protocol.codec import load

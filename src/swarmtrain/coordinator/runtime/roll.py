@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.peers import Peer
+from swarmtrain.coordinator.core.generation import Generation
+from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
 
 SILENCE = 15.0  # seconds without a word after which a connection is given up

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from swarmtrain.coordinator import drawing
+from swarmtrain.coordinator.store import drawing
 from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
 from swarmtrain.wire.records import Record, Records, parse

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.generation import Generation
+from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import (
     CoordinatorMoved,

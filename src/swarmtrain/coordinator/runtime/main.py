@@ -9,13 +9,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from swarmtrain.coordinator.agents import AgentDesk
-from swarmtrain.coordinator.clients import ClientDesk
-from swarmtrain.coordinator.place import place_of
-from swarmtrain.coordinator.run import Run
-from swarmtrain.coordinator.salvage import salvage
-from swarmtrain.coordinator.status import leave as leave_status
-from swarmtrain.coordinator.terms import Phase
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.agents import AgentDesk
+from swarmtrain.coordinator.runtime.clients import ClientDesk
+from swarmtrain.coordinator.runtime.journal_recovery import salvage
+from swarmtrain.coordinator.runtime.place import place_of
+from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.status import leave as leave_status
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
 from swarmtrain.wire.keeper import KEPT, keep

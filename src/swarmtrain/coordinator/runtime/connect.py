@@ -64,9 +64,9 @@ async def _relay(client: Channel) -> None:
 
 async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer from what is on disk. Imported here: the living coordinator's clients should not wait for it."""
-    from swarmtrain.coordinator.clients import ClientDesk
-    from swarmtrain.coordinator.place import Place
-    from swarmtrain.coordinator.run import Run
+    from swarmtrain.coordinator.runtime.clients import ClientDesk
+    from swarmtrain.coordinator.runtime.place import Place
+    from swarmtrain.coordinator.runtime.run import Run
     from swarmtrain.wire.storage import Storage
     from swarmtrain.wire.task import Task, Ticket
 

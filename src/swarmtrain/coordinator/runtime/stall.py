@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swarmtrain.coordinator.hang import Rank, culprit
-from swarmtrain.coordinator.peers import RankState
-from swarmtrain.coordinator.vitals import Beat
+from swarmtrain.coordinator.core.hang import Rank, culprit
+from swarmtrain.coordinator.runtime.peers import RankState
+from swarmtrain.coordinator.runtime.vitals import Beat
 from swarmtrain.protocol.from_agent import StackReport
 
 _RECENT = 25.0  # seconds in which an agent has looked for signs of life twice

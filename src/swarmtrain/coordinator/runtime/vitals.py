@@ -9,8 +9,8 @@ import statistics
 from collections import deque
 from dataclasses import dataclass
 
-from swarmtrain.coordinator.hang import Straggler, straggler
-from swarmtrain.coordinator.terms import Advance
+from swarmtrain.coordinator.core.hang import Straggler, straggler
+from swarmtrain.coordinator.core.model import Advance
 from swarmtrain.protocol.from_agent import PulseReport
 from swarmtrain.wire.pulse import Activity, Source
 

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from swarmtrain.coordinator.cause import describe_exit
-from swarmtrain.coordinator.terms import Candidate
+from swarmtrain.coordinator.core.model import Candidate
+from swarmtrain.coordinator.core.root_cause import describe_exit
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.from_agent import WorkerReport

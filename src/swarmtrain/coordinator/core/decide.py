@@ -2,7 +2,7 @@
 
 The run (run.py) keeps the facts, asks :func:`decide` after everything that happens, and carries out the answer.
 Nothing here reads a clock, a socket or a file, so that every case can be a line in a table of tests. The words are
-those of terms.py.
+those of model.py.
 
 Progress is the proof of life. Ranks that train together step together, so as long as steps are made every member is
 there, whatever became of its connection, and nothing is stopped or restarted.
@@ -13,9 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from swarmtrain.coordinator.healing import Again, GiveUp, judge, left_out
-from swarmtrain.coordinator.standstill import at_work, in_touch, members_of, watch_steps, watch_the_end
-from swarmtrain.coordinator.terms import (
+from swarmtrain.coordinator.core.model import (
     Assignment,
     Candidate,
     Decision,
@@ -32,6 +30,8 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
+from swarmtrain.coordinator.core.restart_policy import Again, GiveUp, judge, left_out
+from swarmtrain.coordinator.core.standstill import at_work, in_touch, members_of, watch_steps, watch_the_end
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.plural import counted, plural
 

@@ -1,4 +1,4 @@
-"""One run: what people want of it, and what is decided. Decisions are membership.decide's; here they are carried out.
+"""One run: what people want of it, and what is decided. Decisions are decide.decide's; here they are carried out.
 
 What it is for good stands in its journal, and changes by events alone (state.py). What its agents say comes in by
 words.py. Its generation is in current.py, and its agents are in roll.py.
@@ -9,23 +9,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from swarmtrain.coordinator import incident_log, stall
-from swarmtrain.coordinator.cause import advice
-from swarmtrain.coordinator.cold_starts import ColdStarts
-from swarmtrain.coordinator.current import SETTLE, Current
-from swarmtrain.coordinator.evidence import Evidence
-from swarmtrain.coordinator.generation import Generation
-from swarmtrain.coordinator.healing import left_out
-from swarmtrain.coordinator.journal import Journal
-from swarmtrain.coordinator.membership import decide
-from swarmtrain.coordinator.output import OutputStore
-from swarmtrain.coordinator.peers import Bell
-from swarmtrain.coordinator.place import Place
-from swarmtrain.coordinator.progress import Progress
-from swarmtrain.coordinator.roll import Roll
-from swarmtrain.coordinator.standstill import auto_hang
-from swarmtrain.coordinator.state import RunState
-from swarmtrain.coordinator.terms import (
+from swarmtrain.coordinator.core import incident_log
+from swarmtrain.coordinator.core.decide import decide
+from swarmtrain.coordinator.core.generation import Generation
+from swarmtrain.coordinator.core.model import (
     End,
     Form,
     Formation,
@@ -41,6 +28,20 @@ from swarmtrain.coordinator.terms import (
     View,
     Wait,
 )
+from swarmtrain.coordinator.core.restart_policy import left_out
+from swarmtrain.coordinator.core.root_cause import advice
+from swarmtrain.coordinator.core.standstill import auto_hang
+from swarmtrain.coordinator.core.state import RunState
+from swarmtrain.coordinator.runtime import stall
+from swarmtrain.coordinator.runtime.cold_starts import ColdStarts
+from swarmtrain.coordinator.runtime.current import SETTLE, Current
+from swarmtrain.coordinator.runtime.evidence import Evidence
+from swarmtrain.coordinator.runtime.peers import Bell
+from swarmtrain.coordinator.runtime.place import Place
+from swarmtrain.coordinator.runtime.roll import Roll
+from swarmtrain.coordinator.store.journal import Journal
+from swarmtrain.coordinator.store.metrics import Progress
+from swarmtrain.coordinator.store.output import OutputStore
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import VERSION, CoordinatorStarted, Ended, ResizeAsked, StopAsked, Submitted
 from swarmtrain.protocol.facts import Incident, Outcome

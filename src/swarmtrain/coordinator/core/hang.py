@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from swarmtrain.coordinator.frames import Place, place
+from swarmtrain.coordinator.core.stack_dumps import Place, place
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.pulse import Activity
 
