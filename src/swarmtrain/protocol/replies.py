@@ -61,6 +61,7 @@ class RunReply:
     """What a coordinator answers by itself: some of these at a time.
 
     Attributes:
+        event: of the journal: its number, time, kind and sentence, and what its kind needs (`protocol/events.py`).
         lines: of the workers' output.
         unfinished: the lines that go on, in place of those that were told before.
         caught_up: all lines have come that were there when they were asked for; said once.

@@ -8,10 +8,12 @@ from pathlib import Path
 from swarmtrain.job.made.example import init_text
 from swarmtrain.job.made.page import with_tables
 from swarmtrain.job.made.schema import schema_text
+from swarmtrain.ui.protocol import with_protocol
 from swarmtrain.ui.reference import reference
 
 # By the name of a file in docs/: its text as it should be, made of its text as it is.
 PAGES: dict[str, Callable[[str], str]] = {
+    "architecture.md": with_protocol,
     "commands.md": lambda _: reference(),
     "job-file.md": with_tables,
     "job.schema.json": lambda _: schema_text(),
