@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr
@@ -25,6 +27,9 @@ from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol import codec, events, journal
 from swarmtrain.protocol.events import Submitted
+from swarmtrain.wire import frames, names
+from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.task import Task, Ticket
 
 KEPT = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
 
@@ -147,6 +152,22 @@ def test_a_journal_of_a_newer_version_is_refused_in_a_sentence(tmp_path: Path) -
     said = f"format {newer}, and this version of swarmtrain reads up to {events.VERSION}"
     with pytest.raises(ClusterError, match=said):
         Journal(tmp_path / "journal.jsonl", HandClock())
+
+
+def test_an_archive_of_a_newer_version_says_so_to_whoever_asks(tmp_path: Path) -> None:
+    place = Storage(tmp_path).coordinator("t.1")
+    place.mkdir(parents=True)
+    (place / "job.json").write_text(Task(name="t", kind="script", target="train.py").dump())
+    (place / "ticket.json").write_text(Ticket("t.1", "token").dump())
+    newer = {"seq": 1, "t": 1.0, "kind": "submitted", "text": "x", "run": "t.1", "resume": ""}
+    newer |= {"clock": {"boot": "", "epoch": 0.0}, "version": events.VERSION + 1}
+    (place / "journal.jsonl").write_text(json.dumps(newer) + "\n")
+    argv = [sys.executable, "-m", "swarmtrain.inside", "connect", str(place)]
+    asked = frames.pack({"op": "status", "version": names.PROTOCOL_VERSION})
+    done = subprocess.run(argv, input=asked, capture_output=True, timeout=60)
+    reply = frames.unpack(done.stdout[4:])
+    assert "reads up to" in reply["error"] and "use the version" in reply["hint"]
+    assert (reply["exit"], done.returncode, done.stderr) == (3, 0, b"")
 
 
 # ---- journals of this version --------------------------------------------------------------------------------------

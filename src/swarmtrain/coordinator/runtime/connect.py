@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from swarmtrain.errors import ChannelError
+from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.frames import MAX_FRAME
@@ -73,8 +73,21 @@ async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.Str
     storage = Storage(path.parent.parent.parent)
     directory = path.parent.name
     place = Place(storage, directory, storage.lineage(directory), "", storage.lineage_owner(directory))
-    run = Run(Task.load(path / "job.json"), Ticket.load(path / "ticket.json"), place, archive=True)
+    try:
+        run = Run(Task.load(path / "job.json"), Ticket.load(path / "ticket.json"), place, archive=True)
+    except ClusterError as error:
+        await _refuse(Channel(reader, writer), error)
+        return
     await ClientDesk(run).serve(reader, writer)
+
+
+async def _refuse(client: Channel, error: ClusterError) -> None:
+    """Answer whatever is asked with why this archive cannot be read."""
+    from swarmtrain.protocol.codec import dump
+    from swarmtrain.protocol.replies import ErrorReply, RunReply
+
+    while await client.receive() is not None:
+        await client.send(dump(RunReply(error=ErrorReply(error.message, error.hint, error.exit_code))))
 
 
 def _listens(path: Path) -> bool:
