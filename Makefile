@@ -8,7 +8,7 @@ OTHER_ENGINES := bookworm sid
 ON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo docs test test-all check test-unit test-local test-swarm test-system test-pythons test-gpu clean
+.PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-system test-pythons test-gpu clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ check: venv ## style, types, the direction of imports, and that all of it is the
 
 test-unit: venv ## tests that run in seconds and need nothing
 	$(PY) -m pytest tests/unit
+
+coverage: venv ## the same, and that they reach as much of the code as they have to
+	@mkdir -p .cache
+	$(PY) -m coverage run -m pytest tests/unit
+	$(PY) -m coverage report
 
 test-local: venv ## tests that train with processes on this machine
 	$(PY) -m pytest tests/local -m "not long"

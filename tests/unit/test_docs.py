@@ -15,7 +15,7 @@ import pytest
 from swarmtrain.ui.cli import cli
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 # Flags that the pages name of other programs: torchrun, docker, pip, and the scripts among the examples.
@@ -212,3 +212,16 @@ def test_the_coverage_of_the_guide_names_a_proof_or_says_later() -> None:
     assert len(rows) > 50
     bare = [row[0].strip() for row in rows if len(row) != 4 or not re.search(r"`|later|\]\(", row[3])]
     assert bare == []
+
+
+def test_every_decision_has_a_number_of_its_own_a_date_few_lines_and_its_row_in_the_index() -> None:
+    decisions = ROOT / "docs" / "decisions"
+    rows = []
+    for number, file in enumerate(sorted(decisions.glob("[0-9]*.md")), 1):
+        title, blank, date, *rest = file.read_text(encoding="utf-8").splitlines()
+        assert file.name.startswith(f"{number:04}-") and title.startswith("# ") and blank == ""
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", date) and len(rest) + 3 < 40
+        assert all(f"**{part}.**" in "\n".join(rest) for part in ("Was", "Decided", "Not chosen", "Costs"))
+        rows.append(f"| [{number}]({file.name}) | {title.removeprefix('# ')} | {date} |")
+    index = (decisions / "README.md").read_text(encoding="utf-8")
+    assert [line for line in index.splitlines() if line.startswith("| [")] == rows

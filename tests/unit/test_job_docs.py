@@ -88,6 +88,18 @@ def test_the_page_has_every_key_once() -> None:
     assert re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE) == [*KEYS]
 
 
+def test_the_page_names_the_variables_and_the_flags_that_add() -> None:
+    page = " ".join((DOCS / "job-file.md").read_text(encoding="utf-8").split())
+    (variables,) = re.findall(r"then a variable \(([^)]+)\)", page)
+    assert variables.split(", ") == [
+        f"`SWARMTRAIN_{key.upper()}`" for key, each in KEYS.items() if each.key.variable
+    ]
+    adding = [
+        f"`{flag.spelling}`" for each in KEYS.values() if each.key.adds for flag in each.key.flags or ()
+    ]
+    assert set(re.findall(r"`--[a-z-]+`", page[: page.index("add to the file's list")][-60:])) == set(adding)
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_a_key_is_described_with_its_true_default_and_an_example_that_works(key: str) -> None:
     described = KEYS[key]
