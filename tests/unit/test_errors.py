@@ -62,6 +62,7 @@ def _defined() -> Iterator[type[BaseException]]:
                 yield value
 
 
+@pytest.mark.torch
 def test_every_exception_is_of_the_one_tree_or_says_why_nobody_sees_it() -> None:
     defined = set(_defined())
     assert {type(error) for error in (*MADE_OTHERWISE, *PLAIN)} <= defined, "the walk finds what there is"
@@ -73,6 +74,7 @@ def test_every_exception_is_of_the_one_tree_or_says_why_nobody_sees_it() -> None
     assert strange == []
 
 
+@pytest.mark.torch
 def test_every_class_that_is_made_otherwise_is_tried_here() -> None:
     with_their_own = {
         kind for kind in _defined() if issubclass(kind, SwarmtrainError) and "__init__" in vars(kind)
