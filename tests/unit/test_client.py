@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -308,6 +309,26 @@ def test_stopping_a_run_whose_coordinator_is_silent_kills_it() -> None:
     launcher.coordinators.clear()
     run.stop()
     assert launcher.calls == [("kill", "digits.1")]
+
+
+def test_a_coordinator_that_dies_late_in_an_ending_is_waited_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is waited for is silence: workers may take longer than that to save."""
+    now = [0.0]
+    watch = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr(handle, "time", watch)
+    monkeypatch.setattr(handle, "_STOP_PATIENCE", 30.0)
+
+    def stop(request: Message, receive: Receive) -> Iterator[Message]:
+        if not now[0]:
+            now[0] = 40.0
+            yield {"hang up": True}
+        yield {"done": {}}
+
+    launcher = FakeLauncher(digits_1=fixed(status(), stop=stop))
+    run_of(launcher).stop()
+    assert launcher.calls == []
 
 
 def test_a_live_run_is_removed_by_force_only() -> None:
