@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from waiting import burnt, processes_of, until
 
 from swarmtrain import Client, Job
+from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.launchers.local.processes import Process, ProcessTable
 
 REST = 3.0  # seconds
 TICKS = 3  # hundredths of a second that a process may take in them; one that spins takes a hundred
@@ -52,3 +55,18 @@ def left(directory: Path, client: int) -> list[str]:
 def files(home: Path) -> dict[str, int]:
     """Every file of the runs, and its size."""
     return {str(path): path.stat().st_size for path in home.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_is_over_answers_however_long_its_coordinator_takes_to_leave(
+    home: Path, tmp_path: Path
+) -> None:
+    """Nothing listens any more, and on a busy machine the process is there for seconds."""
+    handle = Client("local").run(Job(command=["true"], name="late"))
+    assert handle.wait(timeout=60).state == "succeeded"
+    until(lambda: not LocalLauncher().roots(handle.run), 30)
+    leaving = Process.start(["sleep", "3"], os.environ, tmp_path)
+    ProcessTable(home / "runs" / handle.id / "coordinator" / "processes.json", lambda node: tmp_path).note(
+        "", leaving
+    )
+    assert handle.status()["state"] == "succeeded"
+    assert not leaving.lives

@@ -173,8 +173,9 @@ class Job:
     def load_all(self) -> None:
         """Each snapshot that is listed loads, and is what it is listed as."""
         snapshots, aside = self.runs()[-1].snapshots, self.directory / "pulled"
-        steps = {step for _, step in complete(snapshots.listing().snapshots)}
-        assert max(steps) >= self.steps
+        found = snapshots.listing()
+        steps = {step for _, step in complete(found.snapshots)}
+        assert not found.silent and max(steps) >= self.steps, found
         for step in steps:
             snapshots.pull(step, to=aside)
         for manifest in snapshot_files.listed(aside):

@@ -106,7 +106,7 @@ def _processor_seconds(lab: Lab) -> dict[str, float]:
         for name in _containers(node):
             told = _asked(node, f"/containers/{name}/stats?stream=false&one-shot=true")
             found[f"{name} on {node.name}"] = told["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
-    assert all(found.values()), f"whoever has started has taken some: {found}"
+    assert any(found.values()), f"these are no figures: {found}"
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from waiting import until
 from swarmtrain.lab.lab import Lab
 
 REST = 60.0  # seconds
+SETTLES = 15.0  # in which helpers that were asked last have come to rest
 BURNS = 0.001  # of a processor
 
 
@@ -35,6 +37,7 @@ def test_lives_on_a_swarm_leave_nothing_behind_and_lose_nothing(
         live_for(seconds, jobs)
         for job in jobs:
             job.load_all()
+        time.sleep(SETTLES)
         shares = burnt(machines, REST)
         assert len(shares) >= len(jobs), "the coordinators at least"
         assert {name: share for name, share in shares.items() if share >= BURNS} == {}

@@ -40,6 +40,7 @@ from swarmtrain.wire.task import Resumption
 
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end
+_ANSWER_SECONDS = 15.0  # for a coordinator on a busy machine that goes, after the end, or comes
 
 
 class LocalLauncher:
@@ -162,7 +163,8 @@ class LocalLauncher:
         place = self._storage.coordinator(run.id)
         if not place.is_dir():
             raise ClusterError(f"there is no {run.id} on this machine", "`swarmtrain ps -a` lists the runs")
-        for _ in range(50):
+        limit = time.monotonic() + _ANSWER_SECONDS
+        while time.monotonic() < limit:
             try:
                 return links.direct(place / "socket")
             except OSError:
@@ -170,7 +172,7 @@ class LocalLauncher:
                     return links.archive(place)
                 if not (place / "journal.jsonl").exists():
                     break
-            time.sleep(0.02)  # it is about to listen, or about to leave
+            time.sleep(0.02)  # it is about to listen, about to leave, or about to be started again
         raise ClusterError(f"the coordinator of {run.id} does not answer yet")
 
     def left(self, run: Run) -> Status | None:
