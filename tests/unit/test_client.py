@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -315,14 +314,13 @@ def test_a_coordinator_that_dies_late_in_an_ending_is_waited_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is waited for is silence: workers may take longer than that to save."""
-    now = [0.0]
-    watch = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
-    monkeypatch.setattr(handle, "time", watch)
-    monkeypatch.setattr(handle, "_STOP_PATIENCE", 30.0)
+    monkeypatch.setattr(handle, "_STOP_PATIENCE", 0.3)
+    asked: list[Message] = []
 
     def stop(request: Message, receive: Receive) -> Iterator[Message]:
-        if not now[0]:
-            now[0] = 40.0
+        asked.append(request)
+        if len(asked) == 1:
+            time.sleep(0.4)
             yield {"hang up": True}
         yield {"done": {}}
 
