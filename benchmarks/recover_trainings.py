@@ -114,7 +114,7 @@ class Ours:
         deadline = time.monotonic() + 30  # the coordinator may just be starting
         while True:
             try:
-                return [dict(event) for event in self.handle.events()]
+                return [event.dump() for event in self.handle.events()]
             except ClusterError as error:
                 if time.monotonic() > deadline:
                     return [{"t": time.time(), "kind": "silent", "text": str(error)}]

@@ -10,5 +10,10 @@ from swarmtrain.errors import Stopped as Stopped
 from swarmtrain.errors import SwarmtrainError as SwarmtrainError
 from swarmtrain.errors import TrainingError as TrainingError
 from swarmtrain.job import Job as Job
+from swarmtrain.protocol.event import Event as Event
+from swarmtrain.protocol.snapshots import Snapshot as Snapshot
+from swarmtrain.protocol.status import Member as Member
+from swarmtrain.protocol.status import Status as Status
+from swarmtrain.protocol.status import Worker as Worker
 
 __version__: str

@@ -57,7 +57,7 @@ def start(tmp_path: Path, home: Path) -> Start:
             "stop_grace": 1,
         } | settings
         handle = Client(on="local").run(Job(name=name, script="train.py", workers_per_node=1, **settings))
-        until(lambda: "started" in [event["kind"] for event in handle.events()])
+        until(lambda: "started" in [event.kind for event in handle.events()])
         until(lambda: all(step(handle, node) > 2 for node in ("node0", "node1")))
         return handle
 
@@ -94,7 +94,7 @@ def pids(handle: RunHandle) -> dict[int, int]:
 
 
 def chaos_events(handle: RunHandle) -> list[str]:
-    return [event["text"] for event in handle.events() if event["kind"] == "chaos"]
+    return [event.text for event in handle.events() if event.kind == "chaos"]
 
 
 def test_a_killed_worker_is_the_cause_that_the_run_names_and_another_run_goes_on(start: Start) -> None:
@@ -103,7 +103,7 @@ def test_a_killed_worker_is_the_cause_that_the_run_names_and_another_run_goes_on
     assert inflict(handle, Fault("kill-worker", "1")).ok
     result = handle.wait(timeout=60)
     assert (result.state, result.reason) == ("failed", "rank 1 on node1: killed by SIGKILL")
-    kinds = [event["kind"] for event in handle.events()]
+    kinds = [event.kind for event in handle.events()]
     assert kinds.index("chaos") < kinds.index("failure")
     assert chaos_events(handle) == ["chaos: rank 1 gets SIGKILL"]
     assert pids(other) == untouched

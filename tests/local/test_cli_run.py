@@ -296,7 +296,7 @@ def test_the_api_runs_waits_and_removes(tmp_path: Path) -> None:
     assert result.check().exit_code == 0
     texts = [line.text for batch in handle.logs() for line in batch]
     assert sorted(texts) == sorted(["tick 0", "tick 1", "tick 2"] * 2)
-    assert next(handle.events())["kind"] == "submitted"
+    assert next(handle.events()).kind == "submitted"
     assert client.get("count").id == "count.1"
     handle.remove()
     assert client.runs() == []

@@ -144,7 +144,7 @@ Client("local").run(Job(script="tick.py", args=["1"], nodes={nodes!r}, start="co
     assert result.state == state
     words = "the client that submitted the run went before it had started all of it"
     assert result.reason == ("" if state == "succeeded" else f"1 of 2 nodes joined (node0): {words}")
-    assert words in [event["text"] for event in Client("local").get("tick").events()]
+    assert words in [event.text for event in Client("local").get("tick").events()]
 
 
 def test_a_client_that_was_killed_before_its_run_was_whole_is_not_in_the_way(

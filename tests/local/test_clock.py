@@ -13,6 +13,7 @@ from waiting import until
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.logs import Selection
+from swarmtrain.protocol.events import GenerationFailed
 
 HOUR = 3600.0
 
@@ -68,7 +69,7 @@ def test_clocks_that_jump_change_nothing_of_a_run(
     (clocks / "coordinator").write_text(str(first))
     assert handle.wait(timeout=60).state == "succeeded"
     ended, status = time.time(), handle.status()
-    times = [event["t"] for event in handle.events()]
+    times = [event.time for event in handle.events()]
     assert times == sorted(times)
     assert began - 1.0 < times[0] and times[-1] < ended + 1.0
     assert 0.0 <= status.lost_seconds < ended - began
@@ -77,5 +78,5 @@ def test_clocks_that_jump_change_nothing_of_a_run(
         last = [line.text for line in lines if (line.generation, line.rank) == (2, rank)]
         assert last == [f"tick {number}" for number in range(40)]
     assert all(began - 1.0 < line.time < ended + 1.0 for line in lines)
-    failure = next(event["failure"] for event in handle.events() if event["kind"] == "failure")
-    assert began < failure["time"] < ended
+    failure = next(each.failure for each in handle.events() if isinstance(each, GenerationFailed))
+    assert began < failure.time < ended

@@ -77,9 +77,9 @@ def run(script: Path, directory: Path, arguments: str | None = None) -> str:
     if ended != int(header["nodes"]) * int(header["workers"]):
         wrong.append(f"{ended} ranks have come to their last word")
     wrong += [
-        f"{event['kind']}: {event['text']}"
+        f"{event.kind}: {event.text}"
         for event in events
-        if event["kind"] == "failure" or _SUSPICION.search(event["text"])
+        if event.kind == "failure" or _SUSPICION.search(event.text)
     ]
     handle.remove()
     return f"{name}: {'; '.join(wrong)}\n{output[-2000:]}" if wrong else ""

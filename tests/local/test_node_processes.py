@@ -61,7 +61,7 @@ def test_whatever_helper_of_a_node_is_killed_the_run_goes_on(tmp_path: Path) -> 
     (tmp_path / "finish").touch()
     result = handle.wait(timeout=60)
     assert (result.state, handle.status().generation) == ("succeeded", 4)
-    texts = [event["text"] for event in handle.events() if event["kind"] in ("failure", "spawner")]
+    texts = [event.text for event in handle.events() if event.kind in ("failure", "spawner")]
     assert any(
         "the process that starts the workers was killed by SIGKILL; it is started again" in t for t in texts
     )

@@ -109,8 +109,8 @@ def test_mistakes_change_nothing(start: Start, nodes: int | list[str], why: str)
     handle = start(PLAIN, nodes)
     with pytest.raises(RequestError, match=why):
         handle.resize(1)
-    nodes = handle.status().nodes
-    assert nodes is not None and nodes.wanted is None
+    asked = handle.status().nodes
+    assert asked is not None and asked.wanted is None
     handle.stop()
     with pytest.raises(ClusterError, match=r"grow\.1 has ended"):
         handle.resize(2)

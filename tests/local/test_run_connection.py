@@ -24,7 +24,7 @@ for number in range(120):
 def handle(tmp_path: Path, home: Path) -> RunHandle:
     (tmp_path / "count.py").write_text(COUNTING)
     handle = Client(on="local").run(Job(script="count.py", nodes=2, start="cold"))
-    until(lambda: "started" in [event["kind"] for event in handle.events()])
+    until(lambda: "started" in [event.kind for event in handle.events()])
     return handle
 
 
@@ -57,7 +57,7 @@ def test_a_coordinator_that_is_started_again_loses_nothing(
         for _, _, rank, _, text in batch:
             found[rank].append(text)
     assert found == {rank: [str(number) for number in range(120)] for rank in (0, 1)}
-    kinds = [event["kind"] for event in handle.events()]
+    kinds = [event.kind for event in handle.events()]
     assert kinds.count("coordinator") == 1
     assert kinds.count("generation") == 1
     assert kinds[-1] == "ended"
@@ -73,4 +73,4 @@ def test_a_run_answers_at_every_moment_of_its_end(home: Path, tmp_path: Path) ->
         status = handle.status()
         if not ended and status.state == "succeeded":
             ended = time.monotonic()
-    assert [event["kind"] for event in handle.events()][-1] == "ended"
+    assert [event.kind for event in handle.events()][-1] == "ended"

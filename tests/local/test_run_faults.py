@@ -226,7 +226,7 @@ def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path:
     status = handle.status()
     assert status.state == "failed"
     assert "coordinator was killed" in status.reason
-    assert [event["kind"] for event in handle.events()][:1] == ["submitted"]
+    assert [event.kind for event in handle.events()][:1] == ["submitted"]
     handle.kill()
 
 
@@ -236,7 +236,7 @@ def test_what_a_run_leaves_stays_readable_until_it_is_removed(tmp_path: Path, ho
     until(lambda: not any("coordinator" in line for line in processes_of(tmp_path)), 15)
     assert [text for batch in handle.logs() for *_, text in batch] == ["hello", "hello"]
     assert handle.status().state == "succeeded"
-    assert [event["kind"] for event in handle.events()][-1] == "ended"
+    assert [event.kind for event in handle.events()][-1] == "ended"
     fetched = handle.fetch("made.txt", to=tmp_path / "fetched.txt")
     assert fetched.path.read_text() == "content"
     handle.remove()

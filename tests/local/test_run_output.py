@@ -99,7 +99,7 @@ def test_what_the_workers_of_a_killed_agent_had_written_arrives_though_the_run_i
     handle.stop()
     assert handle.wait(timeout=120).state == "stopped"
     check_all_is_here(handle, home)
-    assert not [event for event in handle.events() if "has not delivered" in event["text"]]
+    assert not [event for event in handle.events() if "has not delivered" in event.text]
 
 
 def talk_for_ever(directory: Path, home: Path, restart: Restart) -> RunHandle:

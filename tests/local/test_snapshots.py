@@ -79,11 +79,11 @@ def test_a_run_whose_last_snapshot_nobody_could_write_says_so_when_it_has_succee
     assert (result.state, result.step) == ("succeeded", 10)
     assert result.unsaved.startswith("no node could write the snapshot of step 10 (node")
     assert result.unsaved.endswith("): there is none of this training")
-    assert result.unsaved in [event["text"] for event in handle.events() if event["kind"] == "warning"]
+    assert result.unsaved in [event.text for event in handle.events() if event.kind == "warning"]
     swarmtrain = [str(Path(sys.executable).with_name("swarmtrain")), "status", "--on", "local", "kept"]
     shown = subprocess.run(swarmtrain, capture_output=True, text=True, check=True)
     assert f"NOT SAVED      {result.unsaved}\n" in shown.stdout
     until(lambda: Client("local").get("kept").run.rests, 30)
     known = Client("local").get("kept").glance()  # what a list of runs reads, for which nothing is started
-    assert known is not None and known["unsaved"] == result.unsaved
+    assert known is not None and known.unsaved == result.unsaved
     assert (home / "runs" / "kept.1" / "coordinator" / "status.json").exists()

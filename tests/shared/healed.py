@@ -43,12 +43,12 @@ def reach(handle: RunHandle, step: int, seconds: float = 60) -> None:
 
 
 def events(handle: RunHandle, kind: str) -> list[dict[str, Any]]:
-    return [event for event in handle.events() if event["kind"] == kind]
+    return [event.dump() for event in handle.events() if event.kind == kind]
 
 
 def story(handle: RunHandle) -> str:
     """What happened, for the message of a failed test."""
-    return "\n".join(f"{event['t']:.2f} {event['kind']}: {event['text']}" for event in handle.events())
+    return "\n".join(f"{event.time:.2f} {event.kind}: {event.text}" for event in handle.events())
 
 
 def weights(handle: RunHandle) -> str:

@@ -41,7 +41,7 @@ def handle(
     settings = {"nodes": 3, "workers_per_node": 1, "image": torch_image, "restart": "never"}
     job = Job(name="chaos", script="train.py", **settings)  # type: ignore[arg-type]
     run = Client(on="swarm").run(job)
-    until(lambda: "started" in [event["kind"] for event in run.events()])
+    until(lambda: "started" in [event.kind for event in run.events()])
     yield run
     run.remove(force=True)
 
@@ -88,7 +88,7 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
     assert "paused" in states and machines.node(2).machine() == "running"
     assert rates[:4] == [None, 200_000_000, 100_000_000, 200_000_000] and machines.node(3).rate() is None
     assert before not in containers(lab, 3)
-    told = [event["text"] for event in handle.events() if event["kind"] == "chaos"]
+    told = [event.text for event in handle.events() if event.kind == "chaos"]
     # undoing takes as long as it takes
     assert "chaos: everything of the run on lab-3 is killed at once" in told
     assert "chaos: lab-2 goes on" in told

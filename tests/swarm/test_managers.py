@@ -116,13 +116,13 @@ def test_a_run_goes_on_when_its_coordinator_is_moved_off_a_dead_machine(
         until(lambda: trains(handle, 3, 50), 120, "three nodes train")
         with pytest.raises(ClusterError, match="may still live: Swarm says that lab-1 is there"):
             handle.recover("lab-2")
-        before = [event["text"] for event in handle.events()]
+        before = [event.text for event in handle.events()]
         three_managers.node("lab-1").kill()
         until(
             lambda: moves(handle, "lab-2"), 120, "Swarm notices that lab-1 is gone, and the coordinator moves"
         )
         until(lambda: trains(handle, 2, 50), 60, "two nodes train")
-        texts = [event["text"] for event in handle.events()]
+        texts = [event.text for event in handle.events()]
         assert texts[: len(before)] == before
         assert any(text.startswith("the coordinator was moved to lab-2") for text in texts)
         assert any(text.startswith("lab-1 was lost with rank") and "continued on 2" in text for text in texts)
@@ -138,7 +138,7 @@ def test_a_run_goes_on_when_its_coordinator_is_moved_off_a_dead_machine(
         speak_to(3, three_managers, monkeypatch)
         until(lambda: moves(handle, "lab-1"), 120, "the coordinator moves again")
         until(lambda: trains(handle, 2, 50), 60, "two nodes train")
-        again = [event["text"] for event in handle.events()]
+        again = [event.text for event in handle.events()]
         assert again[: len(texts)] == texts
         assert sum(text.startswith("the coordinator was moved to ") for text in again) == 2
         three_managers.node("lab-2").start()

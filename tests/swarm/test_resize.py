@@ -50,7 +50,7 @@ def test_a_service_is_scaled_around_the_training_and_its_snapshots_outlive_it(
     try:
         limit = time.monotonic() + 120
         while (handle.status().step or 0) < 3:
-            assert time.monotonic() < limit, [event["text"] for event in handle.events()]
+            assert time.monotonic() < limit, [event.text for event in handle.events()]
             time.sleep(0.5)
         told: list[str] = []
         handle.resize(2, tell=told.append)

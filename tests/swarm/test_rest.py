@@ -89,7 +89,7 @@ def test_a_coordinator_goes_some_time_after_the_end_and_comes_back_to_be_asked(
         docker = Docker(host=machines.host)
         assert docker.run("ps", "--quiet", "--filter", "name=rest-1").split() == []
         known = Client(on).get("rest").glance()
-        assert known is not None and (known["state"], len(known["members"])) == ("succeeded", 3)
+        assert known is not None and (known.state, len(known.members)) == ("succeeded", 3)
         assert Client(on).get("rest").run.rests, "nothing was started for that"
         said: list[str] = []
         again = Client(on, say=said.append).get("rest")
@@ -99,7 +99,7 @@ def test_a_coordinator_goes_some_time_after_the_end_and_comes_back_to_be_asked(
             "rest.1 has ended, and its coordinator has gone since: it is started again to be asked"
         ]
         assert sorted(line.text for lines in again.logs() for line in lines) == ["hello"] * 3
-        assert [event["kind"] for event in again.events()][-1] == "ended"
+        assert [event.kind for event in again.events()][-1] == "ended"
         assert again.fetch("out.txt", tmp_path / "out.txt", node=again.status().members[1].node).bytes == 4
         assert len(said) == 1, "it stays while it is asked"
         until(lambda: Client(on).get("rest").run.rests, 60, "it is let go again")

@@ -59,8 +59,8 @@ def start(lab: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def wait_for(handle: RunHandle, kind: str, seconds: float = 120) -> None:
     limit = time.monotonic() + seconds
-    while kind not in [event["kind"] for event in handle.events()]:
-        assert time.monotonic() < limit, f"no {kind} in {[event['text'] for event in handle.events()]}"
+    while kind not in [event.kind for event in handle.events()]:
+        assert time.monotonic() < limit, f"no {kind} in {[event.text for event in handle.events()]}"
         time.sleep(0.3)
 
 
@@ -103,7 +103,7 @@ def test_commands_and_files_reach_every_node_also_after_the_end(
     for rank, node in ranks.items():
         fetched = handle.fetch(f"stepping-{rank}", to=tmp_path / f"fetched-{rank}", node=node)
         assert (fetched.node, fetched.path.read_text()) == (node, "content")
-    assert any("stopped" in event["text"] for event in handle.events())
+    assert any("stopped" in event.text for event in handle.events())
 
 
 def test_what_never_starts_is_not_tried_for_ever_where_nobody_is_there_to_end_it(

@@ -216,7 +216,7 @@ def test_a_watch_that_breaks_goes_on_without_telling_anything_twice() -> None:
     coordinator = Coordinator(watch=watch)
     updates = list(run_of(FakeLauncher(digits_1=coordinator)).watch())
     assert [each.text for update in updates for each in update.lines] == ["a", "b", "x", "c", "y"]
-    assert [update.event["text"] for update in updates if update.event] == ["one", "two"]
+    assert [update.event.text for update in updates if update.event] == ["one", "two"]
     assert [update.note for update in updates if update.note][-1] == "the coordinator is back"
     assert updates[-1].status is not None and updates[-1].status.state == "succeeded"
     assert [request.get("after") for request in coordinator.requests] == [0, 1]

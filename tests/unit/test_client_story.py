@@ -8,10 +8,16 @@ import pytest
 from client_fakes import failure
 
 from swarmtrain.control.story import Said, Story, entry, tone
+from swarmtrain.protocol import events
+from swarmtrain.protocol.event import Event
 
 
-def event(kind: str, text: str, **more: Any) -> dict[str, Any]:
-    return {"seq": 1, "t": 1000.0, "kind": kind, "text": text, **more}
+def event(kind: str, text: str, **more: Any) -> Event:
+    return events.load({"seq": 1, "t": 1000.0, "kind": kind, "text": text, **more})
+
+
+def ended(outcome: str) -> Event:
+    return event("ended", "text", outcome=outcome, reason="", generation=1, workers=[])
 
 
 KILLED = "rank 1 on node1: killed by SIGKILL"
@@ -28,9 +34,9 @@ HEALED = [
 ]
 
 
-def told(*events: dict[str, Any]) -> list[str]:
+def told(*happened: Event) -> list[str]:
     story = Story()
-    return [said.text for each in events if (said := story.tell(each))]
+    return [said.text for each in happened if (said := story.tell(each))]
 
 
 def test_a_failure_that_is_healed_is_three_short_lines() -> None:
@@ -45,7 +51,7 @@ def test_a_failure_that_is_healed_is_three_short_lines() -> None:
 def test_the_root_cause_is_told_where_another_failure_was_heard_first() -> None:
     heard = event("failure", "rank 0 on node0: RuntimeError: Connection closed by peer")
     cause = event("regather", f"generation 1 failed: {KILLED}; trying again in 4 s")
-    assert told(heard, cause) == [heard["text"], f"generation 1 failed: {KILLED}; trying again in 4 s"]
+    assert told(heard, cause) == [heard.text, f"generation 1 failed: {KILLED}; trying again in 4 s"]
 
 
 def test_the_next_generation_s_failure_is_told_again() -> None:
@@ -64,7 +70,7 @@ RAISES = event("failure", "rank 1 on node1: ValueError: a\n  b\n", failure=FAILU
 
 def test_an_exception_is_left_to_the_traceback_at_the_end() -> None:
     assert told(RAISES) == ["rank 1 on node1 failed"]
-    assert told({**RAISES, "failure": {**FAILURE, "traceback": ""}}) == [RAISED]
+    assert told(event("failure", RAISES.text, failure={**FAILURE, "traceback": ""})) == [RAISED]
 
 
 def test_an_exception_that_is_healed_is_told_when_it_is_tried_again() -> None:
@@ -88,7 +94,7 @@ def test_other_failures_with_a_traceback_keep_their_words(kind: str, text: str) 
 
 
 def test_how_a_run_ended_is_left_to_the_words_at_the_end() -> None:
-    assert told(event("ended", "failed after 2.0 s", outcome="failed")) == []
+    assert told(ended("failed")) == []
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_tones_of_what_is_told(kind: str, expected: str) -> None:
     ("outcome", "expected"), [("succeeded", "good"), ("failed", "bad"), ("stopped", "plain")]
 )
 def test_the_end_of_a_run_in_a_list_has_its_tone(outcome: str, expected: str) -> None:
-    assert tone(event("ended", "text", outcome=outcome)) == expected
+    assert tone(ended(outcome)) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from client_fakes import seen
 
 from swarmtrain.control import ending, say, view
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 
@@ -195,8 +197,11 @@ def test_the_two_losses_are_told_apart() -> None:
 
 def test_the_address_of_a_node_that_has_gone_is_that_of_its_joining() -> None:
     gone = seen(state="succeeded", members=[{"node": "node0", "state": "ended", "ranks": [0]}])
-    joined = [{"kind": "joined", "node": "node0", "address": "127.0.0.1", "interface": "lo"}]
-    assert view.members(gone, joined).rows == [("node0", "ended", "0", "127.0.0.1", "lo", "-")]
+    where = {"node": "node0", "address": "127.0.0.1", "interface": "lo"}
+    joined = [
+        load(NodeJoined, {"text": "node0 joined", "node_id": "i", "incarnation": "1", "gpus": 0, **where})
+    ]
+    assert view.members(gone, joined).rows == [("node0", "ended", "0", "127.0.0.1", "lo", "0")]
 
 
 def test_ranks_that_are_not_there_are_said_with_those_that_are() -> None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from swarmtrain.control.logs import Cursor
-from swarmtrain.control.result import Event
 from swarmtrain.control.startup import CannotStart, Lookout
 from swarmtrain.errors import ClusterError, in_short
-from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.ask import ask, event_of
+from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.replies import Line, RunReply
 from swarmtrain.protocol.requests import WatchRequest
 from swarmtrain.protocol.status import Status
@@ -124,9 +124,9 @@ class Follower:
                 raise
 
     def _updates(self, reply: RunReply) -> Iterator[Update]:
-        if reply.event is not None and reply.event["seq"] > self._after:
-            self._after = reply.event["seq"]
-            yield Update(event=reply.event)
+        if (event := event_of(reply)) is not None and event.seq > self._after:
+            self._after = event.seq
+            yield Update(event=event)
         if reply.lines is not None and (lines := list(self._cursor.fresh(reply.lines))):
             yield Update(lines=lines)
         if reply.unfinished is not None:

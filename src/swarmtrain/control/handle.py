@@ -18,12 +18,13 @@ from swarmtrain.control import startup
 from swarmtrain.control.follow import Follower, Update
 from swarmtrain.control.logs import Search, Selection
 from swarmtrain.control.resize import Resize
-from swarmtrain.control.result import Event, RunResult, stillborn
+from swarmtrain.control.result import RunResult, stillborn
 from swarmtrain.control.session import Session, Streams
 from swarmtrain.control.snapshots import Snapshots
 from swarmtrain.control.transfer import Fetched, fetch, reaching
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
-from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.ask import ask, event_of
+from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.replies import Line
 from swarmtrain.protocol.requests import EventsRequest, ExecRequest, StatusRequest, StopRequest
 from swarmtrain.protocol.status import Status
@@ -106,7 +107,7 @@ class RunHandle:
         return (RunHandle(run, self.launcher) for run in runs)
 
     def events(self, *, follow: bool = False, after: int = 0) -> Iterator[Event]:
-        """What happened, in order: ``{"seq", "t", "kind", "text", ...}``.
+        """What happened, in order.
 
         Args:
             follow: go on until the run has ended.
@@ -118,8 +119,8 @@ class RunHandle:
             return
         with self.launcher.connect(self.run) as link:
             for reply in ask(link, EventsRequest(after=after)):
-                if reply.event is not None:
-                    yield reply.event
+                if (event := event_of(reply)) is not None:
+                    yield event
 
     def logs(
         self,

@@ -49,7 +49,7 @@ class Resize:
         Raises:
             RequestError: the job does not allow this number. ClusterError: the run has ended, or is out of reach.
         """
-        self._seen = max((event["seq"] for event in self._handle.events()), default=0)
+        self._seen = max((event.seq for event in self._handle.events()), default=0)
         with self._handle.launcher.connect(self._handle.run) as link:
             (reply,) = ask(link, ResizeRequest(self._nodes))
         status = reply.status or self._handle.status()
@@ -80,7 +80,7 @@ class Resize:
         """The status of now; what has happened is told. Raises ClusterError when waiting is of no use."""
         status = self._handle.status()
         for event in self._handle.events(after=self._seen):
-            self._seen = event["seq"]
+            self._seen = event.seq
             if said := self._story.tell(event):
                 self._tell(said.text)
         if status.has_ended:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from swarmtrain.errors import Stopped, TrainingError
 from swarmtrain.protocol.status import Status
-
-Event = dict[str, Any]  # {"seq", "t", "kind", "text", ...}
 
 
 def stillborn(run: str, job: str, reason: str, created: float) -> Status:

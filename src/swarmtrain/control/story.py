@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from swarmtrain.control import ending, say, view
-from swarmtrain.control.result import Event
-from swarmtrain.protocol.codec import load
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.events import Ended, GenerationFailed
+from swarmtrain.protocol.facts import Outcome
 
 Tone = Literal["plain", "good", "bad"]
 
@@ -27,7 +27,7 @@ _TONES: dict[str, Tone] = {
     "snapshot_again": "good",
     "warning": "bad",
 }
-_ENDS: dict[str, Tone] = {"succeeded": "good", "failed": "bad"}
+_ENDS: dict[Outcome, Tone] = {Outcome.SUCCEEDED: "good", Outcome.FAILED: "bad"}
 _MARKS: dict[Tone, str] = {"plain": " ", "good": "+", "bad": "!"}
 
 
@@ -40,9 +40,9 @@ class Said(NamedTuple):
 
 def tone(event: Event) -> Tone:
     """How an event strikes people; what ends a run badly is bad, and what ends it well is good."""
-    if event["kind"] == "ended":
-        return _ENDS.get(event.get("outcome", ""), "plain")
-    return _TONES.get(event["kind"], "plain")
+    if isinstance(event, Ended):
+        return _ENDS.get(event.outcome, "plain")
+    return _TONES.get(event.kind, "plain")
 
 
 def entry(event: Event) -> str:
@@ -59,7 +59,7 @@ class Story:
 
     def tell(self, event: Event) -> Said | None:
         """What to say of this event; None where it adds nothing to what was said."""
-        kind, text = event["kind"], view.event_text(event)
+        kind, text = event.kind, view.event_text(event)
         if kind == "ended":
             return None
         if kind == "generation":
@@ -83,9 +83,9 @@ class Story:
 
 def _without_exception(event: Event, text: str) -> str:
     """A failure less its exception, which is told whole later."""
-    if not event.get("failure"):
+    if not isinstance(event, GenerationFailed):
         return text
-    failure = load(Failure, event["failure"])
+    failure = event.failure
     is_told = (
         failure.kind == "exception" and failure.traceback and text.endswith(say.one_line(failure.summary))
     )

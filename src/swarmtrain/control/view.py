@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swarmtrain.control.logs import clock_time
-from swarmtrain.control.result import Event
 from swarmtrain.control.say import NOTHING, age, duration, number, one_line, ranks, size, step_time
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 from swarmtrain.wire.plural import counted, plural
@@ -39,7 +40,7 @@ def took(status: Status, now: float) -> float | None:
 
 def event_text(event: Event) -> str:
     """An event's words on one line."""
-    return one_line(event.get("text", ""))
+    return one_line(event.text)
 
 
 def state(status: Status) -> str:
@@ -147,24 +148,24 @@ def run_row(run: str, on: str, status: Status, now: float) -> tuple[str, ...]:
     )
 
 
-def members(status: Status, joined: Sequence[Event] = ()) -> Table:
+def members(status: Status, joined: Sequence[NodeJoined] = ()) -> Table:
     """The nodes of a run.
 
     Args:
         joined: the events of their joining, which know a node's address when its agent has gone.
     """
     table = Table(("NODE", "STATE", "RANKS", "ADDRESS", "INTERFACE", "GPUS"))
-    known = {event.get("node"): event for event in joined}
+    known = {event.node: event for event in joined}
     for member in status.members:
-        told = known.get(member.node, {})
+        told = known.get(member.node)
         table.rows.append(
             (
                 member.node,
                 member.state,
                 ranks(member.ranks),
-                (told.get("address") if member.address is None else member.address) or NOTHING,
-                (told.get("interface") if member.interface is None else member.interface) or NOTHING,
-                number(told.get("gpus") if member.gpus is None else member.gpus),
+                member.address or (told.address if told is not None else "") or NOTHING,
+                member.interface or (told.interface if told is not None else "") or NOTHING,
+                number(told.gpus if member.gpus is None and told is not None else member.gpus),
             )
         )
     return table

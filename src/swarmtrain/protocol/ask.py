@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from swarmtrain.errors import ClusterError, SwarmtrainError
+from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
+from swarmtrain.protocol import events
 from swarmtrain.protocol.codec import dump, load
-from swarmtrain.protocol.replies import ErrorReply
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.replies import ErrorReply, RunReply
 from swarmtrain.protocol.requests import R, Request
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.names import PROTOCOL_VERSION
@@ -40,6 +42,20 @@ def _replies(link: Link, request: Request[R]) -> Iterator[R]:
         yield reply
         if reply.done is not None:
             return
+
+
+def event_of(reply: RunReply) -> Event | None:
+    """The event that a reply tells of.
+
+    Raises:
+        ChannelError: it is none.
+    """
+    if reply.event is None:
+        return None
+    try:
+        return events.load(reply.event)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ChannelError("the coordinator told of an event that makes no sense") from error
 
 
 def error_of(refusal: ErrorReply) -> SwarmtrainError:

@@ -120,7 +120,7 @@ def events(name: str, on: str | None, follow: bool, as_json: bool) -> None:
     """
     for event in options.client(on).get(name).events(follow=follow):
         if as_json:
-            terminal.record(event)
+            terminal.record(event.dump())
         else:
-            line = f"{lines.clock_time(event['t'])} {story.entry(event)}"
+            line = f"{lines.clock_time(event.time)} {story.entry(event)}"
             terminal.lines([terminal.paint(line, terminal.TONES[story.tone(event)], sys.stdout)])

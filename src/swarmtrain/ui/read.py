@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from swarmtrain.control import ending, view
-from swarmtrain.control.result import Event
 from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.status import Status
 from swarmtrain.ui import options, screen, terminal
 
@@ -94,11 +94,11 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         terminal.lines(["", *ending.summary(found, now)[1:]])
 
 
-def _joined(handle: RunHandle, status: Status) -> list[Event]:
+def _joined(handle: RunHandle, status: Status) -> list[NodeJoined]:
     """The events of the nodes' joining, where the status document has forgotten their addresses."""
     if not status.has_ended or all(member.address for member in status.members):
         return []
-    return [event for event in handle.events() if event.get("kind") == "joined"]
+    return [event for event in handle.events() if isinstance(event, NodeJoined)]
 
 
 @click.command(short_help="Wait for the end of a run.")

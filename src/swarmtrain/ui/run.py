@@ -137,7 +137,7 @@ def attach(name: str, on: str | None, tail: int) -> int:
     """Watch a run that was started before. Ctrl-C leaves it running."""
     handle = options.client(on).get(name)
     terminal.say(view.headline(handle.status(), time.time()))
-    seen = max((event["seq"] for event in handle.events()), default=0)
+    seen = max((event.seq for event in handle.events()), default=0)
     interrupt = screen.Interrupt(handle, stops=False)
     with interrupt.armed():
         return screen.follow(handle, interrupt, after=seen, tail=tail)
