@@ -11,9 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
-
-from swarmtrain.wire import processes
 
 
 class Clock(Protocol):
@@ -45,7 +44,10 @@ class MachineClock:
 
     def boot(self) -> str:
         """The id of this boot."""
-        return processes.boot()
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            return ""
 
 
 MACHINE: Clock = MachineClock()

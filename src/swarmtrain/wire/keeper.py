@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from swarmtrain.wire import processes
+from swarmtrain.wire.clock import MACHINE
 
 KEPT = Path("kept.json")  # in the directory that a local launcher starts a keeper in: whom it keeps
 
@@ -83,7 +84,7 @@ def keep(work: Callable[[], int], *, again: bool = False, note: Path | None = No
 
 
 def _write_down(child: int, note: Path) -> None:
-    fields = {"pid": child, "began": processes.began(child), "boot": processes.boot()}
+    fields = {"pid": child, "began": processes.began(child), "boot": MACHINE.boot()}
     with contextlib.suppress(OSError):  # a disk that is full is no reason not to keep it
         note.write_text(json.dumps(fields))
 

@@ -38,14 +38,6 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def boot() -> str:
-    """The identity of the time since this machine (or this container's) has started; empty where none is told."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
 def began(pid: int) -> int:
     """When a process started, in clock ticks since its machine did; 0 of one that has ended."""
     try:

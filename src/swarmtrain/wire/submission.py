@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from swarmtrain.wire.clock import MACHINE, Clock
-from swarmtrain.wire.processes import began, boot
+from swarmtrain.wire.processes import began
 
 MARK = "submitted"  # the file that says so
 _SUBMITTER = "submitter.json"  # beside it
@@ -20,7 +20,7 @@ _PATIENCE = 60.0  # seconds in which a launcher elsewhere has started everything
 
 def by_this_process() -> dict[str, bytes]:
     """The file that says who submits a run, by its name."""
-    me = {"pid": os.getpid(), "began": began(os.getpid()), "boot": boot()}
+    me = {"pid": os.getpid(), "began": began(os.getpid()), "boot": MACHINE.boot()}
     return {_SUBMITTER: json.dumps(me).encode()}
 
 
@@ -33,7 +33,7 @@ def is_under_way(place: Path) -> bool:
     """Whether the process that submits a run still lives."""
     try:
         who = json.loads((place / _SUBMITTER).read_text())
-        return bool(who["began"]) and began(who["pid"]) == who["began"] and boot() == who["boot"]
+        return bool(who["began"]) and began(who["pid"]) == who["began"] and MACHINE.boot() == who["boot"]
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

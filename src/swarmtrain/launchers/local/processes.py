@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from swarmtrain.wire.clock import MACHINE
 from swarmtrain.wire.keeper import KEPT
-from swarmtrain.wire.processes import began, boot, cleaning, descendants, kill_all
+from swarmtrain.wire.processes import began, cleaning, descendants, kill_all
 from swarmtrain.wire.storage import write_whole
 
 
@@ -56,7 +57,7 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> Process:
         """The process that has this number now."""
-        return cls(pid, began(pid), boot())
+        return cls(pid, began(pid), MACHINE.boot())
 
     @classmethod
     def kept_in(cls, directory: Path) -> Process | None:
@@ -71,7 +72,7 @@ class Process:
     @property
     def lives(self) -> bool:
         """Whether it is still there, and still the same."""
-        return self.began != 0 and began(self.pid) == self.began and self.boot == boot()
+        return self.began != 0 and began(self.pid) == self.began and self.boot == MACHINE.boot()
 
     def end(self, seconds: float) -> bool:
         """Ask it to end, as Docker would, and wait; False: it has not within ``seconds``."""
