@@ -8,7 +8,7 @@ OTHER_ENGINES := bookworm sid
 ON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-system test-pythons test-gpu clean
+.PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-system test-pythons test-gpu release clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test-pythons: venv ## the unit tests that need no torch, on the Pythons of two D
 
 test-gpu: ## tests on this machine's GPU, with processes; they need neither Docker nor a network
 	@scripts/test-gpu
+
+release: venv ## build and check a release, and tag it: VERSION=0.2.0
+	@scripts/release $(VERSION)
 
 clean: ## remove the lab and what tools left behind; .venv and images stay
 	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi
