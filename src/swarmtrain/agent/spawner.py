@@ -260,22 +260,23 @@ class Spawner:
     async def _begin(self, directory: Path) -> Life:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *entrance("spawner"),
-                f"--{self._start}",
-                " " * 1024,  # room for the command lines that its forks show: see worker/processes.py
-                env=self._env | {SPAWNER_FD: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                cwd=directory,
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._life = Life(process, await asyncio.open_unix_connection(sock=ours), self._ready)
+        with theirs:
+            # The connection first: whoever is cancelled as he waits for a process leaves none behind.
+            streams = await asyncio.open_unix_connection(sock=ours)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *entrance("spawner"),
+                    f"--{self._start}",
+                    " " * 1024,  # room for the command lines that its forks show: see worker/processes.py
+                    env=self._env | {SPAWNER_FD: str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    cwd=directory,
+                )
+            except BaseException:
+                streams[1].close()
+                raise
+        self._life = Life(process, streams, self._ready)
         self._begun.set()
         return self._life
 
