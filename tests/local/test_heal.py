@@ -104,7 +104,7 @@ def test_a_killed_coordinator_is_started_again_and_the_training_does_not_notice(
     os.kill(agent_of(handle, ""), signal.SIGKILL)
     until(lambda: events(handle, "coordinator"), what="another coordinator")
     reach(handle, 60)
-    until(lambda: [worker_of(handle, rank) for rank in (0, 1)] == pids, what="the same workers")
+    until(lambda: [each.pid for each in handle.status().workers] == pids, what="the same workers")
     assert handle.wait(timeout=60).state == "succeeded", story(handle)
     status = handle.status()
     assert (status.generation, status.restarts, status.lost_seconds) == (1, 0, 0)
