@@ -12,8 +12,10 @@ import pytest
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.coordinator.runtime import journal_recovery as module
 from swarmtrain.coordinator.runtime.journal_recovery import salvage, worth
+from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import load
+from swarmtrain.protocol.from_agent import CopyState, Join, Joiner
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 
@@ -38,6 +40,29 @@ def loaded(records: list[dict[str, Any]]) -> list[Event]:
     return [load(record) for record in records]
 
 
+def joiner(node: str) -> Joiner:
+    return Joiner(
+        node=node,
+        node_id=node,
+        incarnation=node,
+        slot=0,
+        workers=1,
+        gpus=0,
+        backend="gloo",
+        address="10.0.0.1",
+        interface="eth0",
+        why="a test",
+        port=20_000,
+        time=0.0,
+        generation=1,
+        states=[],
+        idle=False,
+        warm=True,
+        leaving=False,
+        copy=CopyState(1, 0),
+    )
+
+
 async def hand_over(address: str, node: str, copy: list[dict[str, Any]]) -> None:
     """What an agent does: prove itself, join, and give its copy when it is asked for it."""
     while True:
@@ -47,7 +72,7 @@ async def hand_over(address: str, node: str, copy: list[dict[str, Any]]) -> None
         except OSError:
             await asyncio.sleep(0.02)
     await initiate(channel, TOKEN)
-    await channel.send({"join": {"role": "agent", "node": node}})
+    await channel.send(dump(Join("agent", joiner(node))))
     assert await channel.receive() == {"salvage": True}
     for event in copy:
         await channel.send({"copy": [event], "done": False})

@@ -53,12 +53,14 @@ async def _connect(path: Path) -> int:
 
 async def _relay(client: Channel) -> None:
     """Join a client's channel to the coordinator's, each message with the proofs that its side asks for."""
+    from swarmtrain.protocol.codec import dump
+    from swarmtrain.protocol.from_agent import Join
     from swarmtrain.wire.task import Ticket
 
     ticket = Ticket.load(Path(os.environ[names.ENV_SECRET_FILE]))
     coordinator = Channel(*await sockets.dial(os.environ[names.ENV_COORDINATOR]))
     await initiate(coordinator, ticket.token)
-    await coordinator.send({"join": {"role": "client"}})
+    await coordinator.send(dump(Join("client")))
     await _first(_pass(client, coordinator), _pass(coordinator, client))
 
 

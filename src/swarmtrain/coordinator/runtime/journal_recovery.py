@@ -17,9 +17,12 @@ from swarmtrain.coordinator.core.state import replay
 from swarmtrain.coordinator.runtime.door import Door
 from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.protocol import journal
+from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import CoordinatorMoved, GenerationFormed
 from swarmtrain.protocol.facts import ClockOrigin
+from swarmtrain.protocol.from_agent import FROM_AGENT, CopyPiece, Join
+from swarmtrain.protocol.to_agent import AskForCopy
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.sockets import serve
@@ -45,20 +48,23 @@ class _Salvage:
         """One agent: its copy, to the last word; it then joins again."""
         channel = Channel(reader, writer)
         try:
-            message = await self.door.admit(channel)
-            if message.get("join", {}).get("role") != "agent":
+            join = FROM_AGENT.load(await self.door.admit(channel))
+            if not isinstance(join, Join) or join.role != "agent" or join.who is None:
                 return
-            await channel.send({"salvage": True})
+            await channel.send(dump(AskForCopy()))
             copy: list[Event] = []
             while (answer := await channel.receive()) is not None:
-                for record in answer["copy"]:
+                piece = FROM_AGENT.load(answer)
+                if not isinstance(piece, CopyPiece):
+                    continue
+                for record in piece.events:
                     journal.admit(copy, record)
-                if answer["done"]:
-                    self._take(message["join"]["node"], copy, answer.get("age"))
+                if piece.done:
+                    self._take(join.who.node, copy, piece.age)
                     return
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
             self.door.refuse(channel, error)
-        except (LookupError, TypeError, ValueError, AttributeError):
+        except (LookupError, TypeError, ValueError):
             pass  # an agent of another version; one of ours comes again
         finally:
             channel.close()
