@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from swarmtrain.trainer import snapshot_files
-from swarmtrain.trainer.disk import DISK
-from swarmtrain.trainer.writer import Content, SnapshotWriter, Tier
+from swarmtrain.trainer.snapshots import files as snapshot_files
+from swarmtrain.trainer.snapshots.disk import DISK
+from swarmtrain.trainer.snapshots.writer import Content, SnapshotWriter, Tier
 
 WIDTH, LAYERS, BATCH = 1400, 12, 256
 

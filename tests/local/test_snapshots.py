@@ -12,7 +12,7 @@ from waiting import until
 
 from swarmtrain import Client, Job, RequestError
 from swarmtrain.control.retention import Wanted
-from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer.snapshots import files as snapshot_files
 
 TRAINING = """
 import time, torch

@@ -15,7 +15,8 @@ from trainer_job import Every, Job, replace, train
 
 from swarmtrain import Client
 from swarmtrain import Job as Submitted
-from swarmtrain.trainer import Options, Trainer, snapshot, snapshot_files
+from swarmtrain.trainer import Options, Trainer, snapshot
+from swarmtrain.trainer.snapshots import files as snapshot_files
 
 JOB = Job(snapshot=Every(steps=10), evaluate=Every(), plain=True, batch_size=4)
 
@@ -122,7 +123,7 @@ def short(data: Any, to: int, directory: Path, **more: Any) -> None:
 
 
 def test_two_that_write_to_one_directory_keep_their_own_and_the_later_one_is_gone_on_from(
-    tmp_path, monkeypatch, capfd
+    tmp_path, monkeypatch, caplog
 ):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
@@ -133,9 +134,10 @@ def test_two_that_write_to_one_directory_keep_their_own_and_the_later_one_is_gon
     assert {(1, 20), (2, 31)} <= held
     for each in snapshot_files.listed(there):
         assert snapshot_files.damage(there, each) is None
-    assert capfd.readouterr().err.count("another training has begun to write snapshots to") == 1
+    assert caplog.text.count("another training has begun to write snapshots to") == 1
+    caplog.set_level("INFO", "swarmtrain.trainer")
     short(Waits(0, None), 32, there)
-    assert "step 31" in capfd.readouterr().out
+    assert any("Resuming from" in said and said.endswith("step 31") for said in caplog.messages)
 
 
 def test_a_last_snapshot_that_somebody_removed_is_written_again(tmp_path, monkeypatch):

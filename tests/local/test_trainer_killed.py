@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from trainer_harness import context
 
-from swarmtrain.trainer import snapshot_files
-from swarmtrain.trainer.disk import DISK
-from swarmtrain.trainer.snapshot_files import Position
-from swarmtrain.trainer.writer import Content, SnapshotWriter, Tier
+from swarmtrain.trainer.snapshots import files as snapshot_files
+from swarmtrain.trainer.snapshots.disk import DISK
+from swarmtrain.trainer.snapshots.files import Position
+from swarmtrain.trainer.snapshots.writer import Content, SnapshotWriter, Tier
 
 KILLS = 200
 

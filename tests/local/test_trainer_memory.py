@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, replace, same, train
 
-from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer.snapshots import files as snapshot_files
 
 # A disk snapshot after the third step, one in memory after each; steps 4 to 7 are in the middle of an epoch of 5.
 JOB = Job(steps=13, snapshot=Every(steps=9), memory=Every(steps=1), augment=True)

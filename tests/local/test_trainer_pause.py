@@ -12,7 +12,8 @@ from trainer_job import Every, Job, replace, same, train
 
 from swarmtrain import Client
 from swarmtrain import Job as Submitted
-from swarmtrain.trainer import Trainer, snapshot, snapshot_files
+from swarmtrain.trainer import Trainer, snapshot
+from swarmtrain.trainer.snapshots import files as snapshot_files
 from swarmtrain.wire.pulse import Activity, Pulse, Source
 
 JOB = Job(steps=400, snapshot=Every(steps=1000), evaluate=Every(epochs=20))

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 
-from swarmtrain.trainer import TrainerError, snapshot_files
-from swarmtrain.trainer.disk import Disk
-from swarmtrain.trainer.snapshot_files import Position
+from swarmtrain.trainer import TrainerError
+from swarmtrain.trainer.snapshots import files as snapshot_files
+from swarmtrain.trainer.snapshots.disk import Disk
+from swarmtrain.trainer.snapshots.files import Position
 
 INSTANTS = 200
 SAVES = 12

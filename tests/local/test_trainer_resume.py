@@ -9,7 +9,8 @@ import torch
 from trainer_harness import ranks, values
 from trainer_job import Every, Job, replace, same, train
 
-from swarmtrain.trainer import Trainer, snapshot_files
+from swarmtrain.trainer import Trainer
+from swarmtrain.trainer.snapshots import files as snapshot_files
 
 JOB = Job(steps=13, snapshot=Every(steps=3))  # an epoch is 5 steps, so steps 3 and 6 are in the middle of one
 

@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer_harness import ranks, values
 from trainer_job import same
 
-from swarmtrain.trainer import Every, snapshot, snapshot_files
+from swarmtrain.trainer import Every, snapshot
+from swarmtrain.trainer.snapshots import files as snapshot_files
 from swarmtrain.wire.pulse import Pulse, Source
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "trainer.md"

@@ -13,15 +13,18 @@ import pytest
 import torch
 from torch import nn
 
-from swarmtrain.trainer import Every, TrainerError, keeper, snapshot_files, staging
-from swarmtrain.trainer.disk import Disk
+from swarmtrain.trainer import Every, TrainerError
 from swarmtrain.trainer.distributed import World, weights_hash
-from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
 from swarmtrain.trainer.metrics import Reporter
-from swarmtrain.trainer.snapshot_files import Position
-from swarmtrain.trainer.staging import Staging, addresses
+from swarmtrain.trainer.snapshots import files as snapshot_files
+from swarmtrain.trainer.snapshots import manager, staging
+from swarmtrain.trainer.snapshots.disk import Disk
+from swarmtrain.trainer.snapshots.files import Position
+from swarmtrain.trainer.snapshots.manager import SnapshotManager
+from swarmtrain.trainer.snapshots.schedule import Due, Schedule
+from swarmtrain.trainer.snapshots.staging import Staging, addresses
+from swarmtrain.trainer.snapshots.writer import Content, SnapshotWriter, Tier
 from swarmtrain.trainer.vitals import Vitals
-from swarmtrain.trainer.writer import Content, SnapshotWriter, Tier
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, 0, "lab-1", CPU, CPU, "none", owned=False)
@@ -232,28 +235,28 @@ def test_a_snapshot_is_of_the_instant_at_which_it_was_begun_while_training_goes_
     assert weights_hash(model) != weights
 
 
-# --- The keeper -----------------------------------------------------------------------------------------------
+# --- The manager ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch, model, optimizer):
-    """What makes a keeper on a disk, and gives the keeper, a step for it and the lines for the agent."""
+    """What makes a manager on a disk, and gives the manager, a step for it and the lines for the agent."""
     monkeypatch.setenv("SWARMTRAIN_METRICS", str(tmp_path / "metrics"))
     monkeypatch.delenv("SWARMTRAIN_MEMORY", raising=False)
 
     class Kept:
         def __init__(self, disk):
-            monkeypatch.setattr(keeper, "DISK", disk)
+            monkeypatch.setattr(manager, "DISK", disk)
             self.reporter = Reporter(ALONE)
             self.directory = tmp_path / "snapshots"
             schedule = Schedule(Every(steps=1), Every(seconds=5), 3, self.directory)
-            self.keeper = SnapshotKeeper(ALONE, schedule, self.reporter, Vitals())
+            self.manager = SnapshotManager(ALONE, schedule, self.reporter, Vitals())
 
         def take(self, step, tier="disk", **changes):
-            self.keeper.take(replace(content(model, optimizer), **changes), Due(**{tier: True}), step, 0)
+            self.manager.take(replace(content(model, optimizer), **changes), Due(**{tier: True}), step, 0)
 
         def written(self, step):
-            self.keeper.finish()
+            self.manager.finish()
             return [manifest.step for manifest in snapshot_files.listed(self.directory)]
 
         def told(self, kind):
@@ -268,11 +271,11 @@ def kept(tmp_path, monkeypatch, model, optimizer):
 
     yield make
     for each in made:
-        each.keeper.close()
+        each.manager.close()
         each.reporter.close()
 
 
-def test_a_full_disk_is_told_and_harms_nothing_and_that_it_works_again_is_told_too(kept, capsys):
+def test_a_full_disk_is_told_and_harms_nothing_and_that_it_works_again_is_told_too(kept, caplog):
     disk = FullDisk()
     run = kept(disk)
     run.take(1)
@@ -295,17 +298,16 @@ def test_a_full_disk_is_told_and_harms_nothing_and_that_it_works_again_is_told_t
         "tier": "disk",
         "error": "[Errno 28] No space left on device",
     }
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
+    assert caplog.messages == [
         (
-            "swarmtrain: node lab-1 could not write the snapshot of step 2 to disk, and trains on; "
+            "node lab-1 could not write the snapshot of step 2 to disk, and trains on; "
             "the last one there is of step 1: [Errno 28] No space left on device"
         ),
-        "swarmtrain: node lab-1 writes snapshots to disk again, with that of step 4",
+        "node lab-1 writes snapshots to disk again, with that of step 4",
     ]
 
 
-def test_a_snapshot_that_is_due_while_the_last_is_written_is_left_out_and_said_once(kept, capsys):
+def test_a_snapshot_that_is_due_while_the_last_is_written_is_left_out_and_said_once(kept, caplog):
     disk = SlowDisk()
     run = kept(disk)
     for step in (1, 2, 3):
@@ -315,13 +317,13 @@ def test_a_snapshot_that_is_due_while_the_last_is_written_is_left_out_and_said_o
     run.take(4)
     assert run.written(4) == [4, 1]
     assert [line["step"] for line in run.told("snapshot_skipped")] == [2, 3]
-    assert capsys.readouterr().err.count("leaves out the snapshot of step 2") == 1
+    assert caplog.text.count("leaves out the snapshot of step 2") == 1
 
 
 def test_one_that_is_due_on_disk_waits_for_what_goes_to_memory(kept, tmp_path, monkeypatch):
     monkeypatch.setenv("SWARMTRAIN_MEMORY", str(tmp_path / "memory"))
     memory = SlowDisk()
-    monkeypatch.setattr(keeper, "MEMORY", memory)
+    monkeypatch.setattr(manager, "MEMORY", memory)
     run = kept(Disk())
     run.take(1, "memory")
     threading.Timer(0.2, memory.go.set).start()
@@ -337,15 +339,15 @@ def test_a_state_that_cannot_be_pickled_is_an_error_in_the_thread_that_trains(ke
         run.written(1)
 
 
-def test_memory_without_room_is_done_without_and_said_once(kept, capsys, tmp_path, monkeypatch):
+def test_memory_without_room_is_done_without_and_said_once(kept, caplog, tmp_path, monkeypatch):
     monkeypatch.setenv("SWARMTRAIN_MEMORY", str(tmp_path / "memory"))
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     run = kept(Disk())
     for step in (1, 2):
-        run.keeper._start(content_of_nothing(), [], Due(memory=True), step, 0)
-        run.keeper.finish()
+        run.manager._start(content_of_nothing(), [], Due(memory=True), step, 0)
+        run.manager.finish()
     assert snapshot_files.listed(tmp_path / "memory") == []
-    assert capsys.readouterr().err.count("lab-1 does without snapshots in memory") == 1
+    assert caplog.text.count("lab-1 does without snapshots in memory") == 1
 
 
 def content_of_nothing():

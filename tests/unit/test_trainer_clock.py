@@ -8,9 +8,9 @@ import pytest
 import torch
 from hand_clock import HandClock
 
-from swarmtrain.trainer import clock as clock_module
-from swarmtrain.trainer.clock import SharedClock
 from swarmtrain.trainer.distributed import World
+from swarmtrain.trainer.snapshots import clock as clock_module
+from swarmtrain.trainer.snapshots.clock import SharedClock
 
 CPU = torch.device("cpu")
 

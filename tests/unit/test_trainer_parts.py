@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import random
+import re
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +23,7 @@ from swarmtrain.trainer import (
     TrainerError,
     derive_seed,
     distributed,
+    log,
     seed_everything,
 )
 from swarmtrain.trainer.distributed import World, check_drift, join_world, tensor_bytes, weights_hash
@@ -189,16 +196,78 @@ def test_numbers_that_json_has_no_word_for_are_null(tmp_path, reporter):
     assert evaluated["metrics"] == {"loss": None, "accuracy": 0.5}
 
 
-def test_a_pipe_gets_whole_lines_now_and_then(capsys, clock, reporter):
-    for step in range(1, 13):
-        clock.now += 1.0
-        reporter.step(report(step))
-    reporter.epoch(0, 0.25, {"accuracy": 0.5})
+@contextmanager
+def no_logging():
+    """As in a program that has not set logging up; pytest has, when a test begins."""
+    root, ours = logging.getLogger(), log.LOG
+    with pytest.MonkeyPatch.context() as patch:
+        for logger in (root, ours):
+            patch.setattr(logger, "handlers", [])
+        try:
+            yield
+        finally:
+            ours.setLevel(logging.NOTSET)
+            root.setLevel(logging.WARNING)
+
+
+def test_a_pipe_gets_whole_lines_now_and_then(capsys, clock):
+    with no_logging():
+        reporter = Reporter(ALONE)
+        for step in range(1, 13):
+            clock.now += 1.0
+            reporter.step(report(step))
+        reporter.epoch(0, 0.25, {"accuracy": 0.5})
     assert capsys.readouterr().out.splitlines() == [
         "epoch 0   50%  step 5  loss 0.5000  800 samples/s",
         "epoch 0   50%  step 10  loss 0.5000  800 samples/s",
         "epoch 0  done  train loss 0.2500  evaluated:  accuracy 0.5000",
     ]
+
+
+def test_without_progress_words_are_left(capsys, clock):
+    with no_logging():
+        reporter = Reporter(ALONE, progress=False)
+        for step in range(1, 13):
+            clock.now += 1.0
+            reporter.step(report(step))
+        reporter.say("Paused at step 12")
+    assert capsys.readouterr().out == "Paused at step 12\n"
+
+
+def test_words_are_as_print_would_make_them_where_nobody_has_set_logging_up(capsys):
+    with no_logging():
+        Reporter(ALONE).say("Starting at step 0")
+        log.LOG.warning("100% of the disk is full")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("Starting at step 0\n", "swarmtrain: 100% of the disk is full\n")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_words_go_where_the_program_has_its_logging_go(capsys, late):
+    theirs = io.StringIO()
+    setup = {"stream": theirs, "level": logging.INFO, "format": "%(name)s %(levelname)s %(message)s"}
+    with no_logging():
+        reporter = Reporter(ALONE) if late else None
+        logging.basicConfig(**setup)
+        reporter = reporter or Reporter(ALONE)
+        reporter.say("Starting at step 0")
+        log.LOG.warning("the disk is full")
+    assert theirs.getvalue().splitlines() == [
+        "swarmtrain.trainer INFO Starting at step 0",
+        "swarmtrain.trainer WARNING the disk is full",
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_rank_0_alone_says_how_a_training_gets_on(capsys):
+    with no_logging():
+        Reporter(replace(ALONE, rank=1, size=2)).say("Starting at step 0")
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_in_the_trainer_prints():
+    sources = Path(log.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if re.search(r"(?<![.\w])print\(", path.read_text())] == []
 
 
 # --- Evaluation ----------------------------------------------------------------------------------------------

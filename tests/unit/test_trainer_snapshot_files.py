@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from swarmtrain.files import snapshots
-from swarmtrain.trainer import TrainerError, fence, snapshot_files
-from swarmtrain.trainer.disk import DISK
-from swarmtrain.trainer.snapshot_files import Position
+from swarmtrain.trainer import TrainerError
+from swarmtrain.trainer.snapshots import fence
+from swarmtrain.trainer.snapshots import files as snapshot_files
+from swarmtrain.trainer.snapshots.disk import DISK
+from swarmtrain.trainer.snapshots.files import Position
 
 START = Position(fence=1, epoch=0, step=0, world_size=2, weights="00")
 

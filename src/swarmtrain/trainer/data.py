@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class SampleCursor:
 
     size: int
     seed: int = 0
-    shuffle: bool = True
+    shuffle: bool = field(default=True, kw_only=True)
     epoch: int = 0
     consumed: int = 0
     least: int = 1

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from swarmtrain.errors import TrainerError
+from swarmtrain.trainer import log
 from swarmtrain.trainer.distributed import World
 from swarmtrain.trainer.progress import Progress
 from swarmtrain.trainer.vitals import Vitals
@@ -57,6 +58,7 @@ class Reporter:
         tensorboard: Path | str | None = None,
         vitals: Vitals | None = None,
         *,
+        progress: bool = True,
         started: bool = True,
         clock: Clock = MACHINE,
     ) -> None:
@@ -66,7 +68,8 @@ class Reporter:
         # Unbuffered and appended: a line is there, whole, as soon as it is written.
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
         self._board = _tensorboard(tensorboard) if tensorboard is not None and world.leads else None
-        self._progress = Progress(clock) if world.leads else None
+        self._progress = Progress(clock) if world.leads and progress else None
+        log.speak()
         # the newest step, if its line is not written yet
         self._waiting: tuple[float, StepReport] | None = None
         self._unreported = (0, 0.0)  # steps and their seconds since the last line
@@ -84,8 +87,10 @@ class Reporter:
             self._progress.step(report)
 
     def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        evaluated = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
+        self.say(f"epoch {epoch}  done  train loss {loss:.4f}{'  evaluated:' + evaluated if metrics else ''}")
         if self._progress is not None:
-            self._progress.epoch(epoch, loss, metrics)
+            self._progress.rest()
 
     def evaluation(self, step: int, epoch: int, metrics: Mapping[str, float]) -> None:
         self._write("eval", step=step, epoch=epoch, metrics=dict(metrics))
@@ -126,8 +131,8 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """A line for a person, on rank 0."""
-        if self._progress is not None:
-            self._progress.say(line)
+        if self._world.leads:
+            log.LOG.info(line)
 
     def close(self) -> None:
         self._write_step()

@@ -38,7 +38,7 @@ class Every:
         return self.epochs is not None and epochs % self.epochs == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """The settings of a training.
 
@@ -61,6 +61,8 @@ class Options:
         resume: whether to go on from the newest snapshot there is.
         evaluate: when to evaluate, by epochs or steps, where there is data to evaluate on. The end is always evaluated.
         find_unused_parameters: for models that do not use every parameter in every step (see DistributedDataParallel).
+        progress: whether rank 0 shows how the epoch gets on, on standard output: a bar on a terminal, a line every few
+            seconds elsewhere. What else it says goes through the logger ``swarmtrain.trainer``.
         tensorboard: directory for TensorBoard's event files, written by rank 0; None writes none.
     """
 
@@ -80,6 +82,7 @@ class Options:
     resume: bool = True
     evaluate: Every = field(default_factory=lambda: Every(epochs=1))
     find_unused_parameters: bool = False
+    progress: bool = True
     tensorboard: Path | str | None = None
 
     def __post_init__(self) -> None:

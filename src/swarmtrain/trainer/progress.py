@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from swarmtrain.trainer import log
 from swarmtrain.wire.clock import MACHINE, Clock
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _WIDTH = 24
 
 
 class Progress:
-    """Shows steps and epochs on standard output; called by the reporter, on rank 0 alone."""
+    """Shows steps on standard output; called by the reporter, on rank 0 alone."""
 
     def __init__(self, clock: Clock = MACHINE) -> None:
         self._clock = clock
@@ -43,14 +43,8 @@ class Progress:
             sys.stdout.write(f"\r\x1b[Kepoch {report.epoch} [{bar}] {report.done:4.0%}  {facts}")
             sys.stdout.flush()
         else:
-            self.say(f"epoch {report.epoch}  {report.done:4.0%}  {facts}")
+            log.line(f"epoch {report.epoch}  {report.done:4.0%}  {facts}")
 
-    def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
-        evaluated = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
-        self.say(f"epoch {epoch}  done  train loss {loss:.4f}{'  evaluated:' + evaluated if metrics else ''}")
+    def rest(self) -> None:
+        """An epoch has ended, and that has been said: there is nothing to add for a moment."""
         self._next = self._clock.monotonic() + self._interval
-
-    def say(self, line: str) -> None:
-        # One write a line: several processes may share this output.
-        sys.stdout.write(f"\r\x1b[K{line}\n" if self._terminal else f"{line}\n")
-        sys.stdout.flush()

@@ -34,12 +34,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import find_world, settle_buckets, share_buffers
-from swarmtrain.trainer.keeper import Schedule, SnapshotKeeper
 from swarmtrain.trainer.metrics import Reporter
 from swarmtrain.trainer.options import Every
 from swarmtrain.trainer.seeding import random_state, restore_random_state
+from swarmtrain.trainer.snapshots.manager import SnapshotManager
+from swarmtrain.trainer.snapshots.schedule import Schedule
+from swarmtrain.trainer.snapshots.writer import Content, Stateful
 from swarmtrain.trainer.vitals import Vitals
-from swarmtrain.trainer.writer import Content, Stateful
 
 _SHARED = (nn.Module, Optimizer, LRScheduler, ReduceLROnPlateau, torch.amp.GradScaler)
 
@@ -117,7 +118,7 @@ class _Session:
         self._vitals = Vitals.of_this_worker()
         self._reporter = Reporter(self._world, vitals=self._vitals, started=False)
         schedule = Schedule(Every(), Every(seconds=5), keep, directory)
-        self._keeper = SnapshotKeeper(self._world, schedule, self._reporter, self._vitals)
+        self._snapshots = SnapshotManager(self._world, schedule, self._reporter, self._vitals)
         self._every = Every()
         atexit.register(self._close)
 
@@ -125,13 +126,13 @@ class _Session:
         for held in objects.values():
             if (parallel := _parallel(held)) is not None:
                 settle_buckets(parallel)
-        state = self._keeper.newest()
-        self._keeper.begin()
+        state = self._snapshots.newest()
+        self._snapshots.begin()
         if state is None:
             return 0
         if state.get("by") != "script":
             raise TrainerError(
-                f"the snapshot in {self._keeper.directory} was written by the Trainer",
+                f"the snapshot in {self._snapshots.directory} was written by the Trainer",
                 "choose another directory of snapshots",
             )
         ranks = state["ranks"]
@@ -171,18 +172,18 @@ class _Session:
             if every.epochs is not None:
                 raise TrainerError("every=Every(epochs=...) is not known here", "use steps or seconds")
             self._every = every
-            self._keeper.reschedule(every)
+            self._snapshots.reschedule(every)
         self._vitals.stepped(step)
-        due = self._keeper.due_after_step(step)
+        due = self._snapshots.due_after_step(step)
         if due.pause:
-            self._keeper.pause(self._content(step, objects, extra), step, 0)
+            self._snapshots.pause(self._content(step, objects, extra), step, 0)
         if wait:
-            saved = self._keeper.save(self._content(step, objects, extra), step, 0)
+            saved = self._snapshots.save(self._content(step, objects, extra), step, 0)
             self._vitals.trained()  # if not, the next step says so
             return saved
         if not (due.disk or due.memory):
             return False
-        self._keeper.take(self._content(step, objects, extra), due, step, 0)
+        self._snapshots.take(self._content(step, objects, extra), due, step, 0)
         return True
 
     def _content(self, step: int, objects: Mapping[str, Stateful], extra: Mapping[str, Any]) -> Content:
@@ -212,7 +213,7 @@ class _Session:
         return torch.cuda.device(self._world.device) if self._world.device.type == "cuda" else nullcontext()
 
     def _close(self) -> None:
-        self._keeper.close()
+        self._snapshots.close()
         self._reporter.close()
 
 

@@ -14,7 +14,7 @@ from swarmtrain.trainer.data import SampleCursor
 from swarmtrain.trainer.distributed import World, share_buffers, total
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import derive_seed, random_state, restore_random_state, seed_everything
-from swarmtrain.trainer.writer import Content, Stateful
+from swarmtrain.trainer.snapshots.writer import Content, Stateful
 
 
 class TrainingState:

@@ -1,42 +1,41 @@
 """The trainer: a training loop for one process or many, that ends with the same weights however often it is stopped.
 
 A script builds model, data and optimizer, and calls :meth:`Trainer.fit` on every rank. What each part does is in a
-module of its own: ``data`` loads samples, which ``dealing`` deals out to ranks, ``precision`` runs forward and
-backward, ``state`` is what a step hands to the next, ``keeper`` takes snapshots of it, ``evaluation`` measures,
-``metrics`` reports.
+module of its own: ``data`` loads samples, which ``dealing`` deals out to ranks, ``step`` makes one step, ``state`` is
+what a step hands to the next, ``snapshots`` keeps it, ``evaluation`` measures, ``metrics`` reports.
 """
 
 from __future__ import annotations
 
 import atexit
-import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer import batch_statistics
-from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size, inputs_and_targets
+from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size
 from swarmtrain.trainer.dealing import Dealing
-from swarmtrain.trainer.distributed import join_world, leave_world, settle_buckets, share_buffers
+from swarmtrain.trainer.distributed import join_world, leave_world, share_buffers
 from swarmtrain.trainer.evaluation import Evaluator, Measure
-from swarmtrain.trainer.keeper import Due, Schedule, SnapshotKeeper
+from swarmtrain.trainer.log import LOG
 from swarmtrain.trainer.metrics import Reporter, StepReport
 from swarmtrain.trainer.options import Options
 from swarmtrain.trainer.precision import Precision
+from swarmtrain.trainer.snapshots.manager import SnapshotManager
+from swarmtrain.trainer.snapshots.schedule import Due, Schedule
+from swarmtrain.trainer.snapshots.writer import Stateful
 from swarmtrain.trainer.state import TrainingState
+from swarmtrain.trainer.step import TrainStep
 from swarmtrain.trainer.vitals import Vitals
-from swarmtrain.trainer.writer import Stateful
 from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.pulse import Source
 
@@ -73,23 +72,25 @@ class Trainer:
     ) -> None:
         self.options = options = options or Options()
         size = checked_size(train_data, "training")
-        self.cursor = SampleCursor(size, options.seed, options.shuffle, least=_least_step(options, size))
+        self.cursor = SampleCursor(
+            size, options.seed, shuffle=options.shuffle, least=_least_step(options, size)
+        )
         self.world = world = join_world()
         self._vitals = Vitals.of_this_worker(Source.TRAINER)
-        self.reporter = Reporter(world, options.tensorboard, self._vitals)
+        self.reporter = Reporter(world, options.tensorboard, self._vitals, progress=options.progress)
 
         least = batch_statistics.least_share(model, options.batch_size, world.size)
         self._dealing = Dealing(world.size, options.batch_size, options.micro_batch, least)
         batch_statistics.refuse_uneven_steps(model, self.cursor, self._dealing)
-        self._parallel = self.model = model.to(world.device)
+        self._train: TrainStep | None = None
+        self.model = model.to(world.device)
         atexit.register(self.close)
         self.optimizer = optimizer
         if optimizer.state:  # made when the weights were elsewhere: loading it moves it to them
             optimizer.load_state_dict(optimizer.state_dict())
-        self._parallel = self._wrap(self.model)
-        self._loss = loss
         self._scheduler = scheduler
         self._precision = Precision(options.precision, world.device)
+        self._train = TrainStep(world, model, optimizer, loss, self._precision, self._vitals, options)
         self._state = TrainingState(
             world, model, optimizer, scheduler, self._precision, self.cursor, options.seed
         )
@@ -112,9 +113,7 @@ class Trainer:
                 workers=options.workers,
             )
         schedule = Schedule(options.snapshot, options.memory, options.keep, options.snapshots)
-        self._keeper = SnapshotKeeper(world, schedule, self.reporter, self._vitals)
-        # DistributedDataParallel shares buffers when a forward pass begins: there the ranks meet first.
-        self._meets_in_forward = any(True for _ in self.model.buffers())
+        self._snapshots = SnapshotManager(world, schedule, self.reporter, self._vitals)
         self._resumed = False
         self._evaluated: tuple[int, dict[str, float]] = (-1, {})  # the newest evaluation, and its step
         self._mark = time.perf_counter()  # when the last step or phase ended
@@ -156,10 +155,10 @@ class Trainer:
                     self.cursor.advance(step.samples)
                     self._vitals.stepped(self.step)
                     self._report(step, loss)
-                    due = self._keeper.due_after_step(self.step)
+                    due = self._snapshots.due_after_step(self.step)
                     if self.cursor.at_end:
                         self._end_epoch()
-                        if self._keeper.due_after_epoch(self.cursor.epoch):
+                        if self._snapshots.due_after_epoch(self.cursor.epoch):
                             due = replace(due, disk=True)
                     elif self.options.evaluate.after_step(self.step):
                         self.evaluate()
@@ -184,47 +183,14 @@ class Trainer:
         )
 
     def _train_step(self, step: Step) -> torch.Tensor | None:
-        """One optimizer step; returns the mean loss over this rank's samples, if it had any.
-
-        Nothing in here waits for a GPU, whose queue runs on while this thread prepares the next step; but in fp16 an
-        optimizer that is not fused, and a schedule that counts steps, wait to know whether the gradients overflowed.
-        """
-        self.optimizer.zero_grad(set_to_none=True)
-        loss_sum, samples = torch.zeros((), dtype=torch.float64, device=self.world.device), 0
-        for piece in step.pieces:
-            inputs, targets = inputs_and_targets(piece.batch, self.world.device)
-            # Marks are where every rank comes once a step, also one with fewer pieces than others.
-            if piece.last:
-                self._vitals.passed()
-                if self._meets_in_forward:
-                    self._vitals.met()
-            with self._communicating(piece.last):
-                with self._precision.autocast():
-                    loss = self._loss(self._parallel(inputs), targets)
-                if piece.last:
-                    self._vitals.passed()
-                    if not self._meets_in_forward:
-                        self._vitals.met()
-                # Ranks' gradients are averaged. This weight makes the average that of the whole batch's samples.
-                self._precision.backward(loss * (piece.samples * self.world.size / step.samples))
-            if piece.samples:
-                loss_sum += loss.detach() * piece.samples
-                samples += piece.samples
-        self._vitals.passed()
+        """One optimizer step; returns the mean loss over this rank's samples, if it had any."""
+        assert self._train is not None, "a trainer is made whole"
         scheduler = self._scheduler if self.options.scheduler_per == "step" else None
-        applied = self._precision.update(
-            self.optimizer, self.model, self.options.clip_norm, tell=scheduler is not None
-        )
-        if applied and scheduler is not None:
+        stepped = self._train(step, tell=scheduler is not None)
+        if stepped.applied and scheduler is not None:
             scheduler.step()
-        self._state.add_loss(loss_sum, samples)
-        return loss_sum / samples if samples else None
-
-    def _communicating(self, last: bool) -> AbstractContextManager[Any]:
-        """Gradients travel with the last piece of a step; earlier pieces add theirs up at home."""
-        if last or not isinstance(self._parallel, DistributedDataParallel):
-            return nullcontext()
-        return self._parallel.no_sync()
+        self._state.add_loss(stepped.loss_sum, stepped.samples)
+        return stepped.loss
 
     def _end_epoch(self) -> None:
         epoch = self.cursor.epoch
@@ -242,15 +208,13 @@ class Trainer:
         self._vitals.trained()
         metrics = self._evaluated[1] if self._evaluated[0] == self.step else self.evaluate()
         with self.reporter.phase("snapshot"):
-            self._keeper.finish()
-        if not self._keeper.is_kept(self.step) and not self.save() and self.world.leads:
-            print(
-                f"swarmtrain: the training is done, but no node could write its last snapshot, of step {self.step}: "
-                "its weights are in no file",
-                file=sys.stderr,
-                flush=True,
+            self._snapshots.finish()
+        if not self._snapshots.is_kept(self.step) and not self.save() and self.world.leads:
+            LOG.warning(
+                f"the training is done, but no node could write its last snapshot, of step {self.step}: "
+                "its weights are in no file"
             )
-        weights = self._keeper.weights(self.model, self.step)
+        weights = self._snapshots.weights(self.model, self.step)
         self.reporter.end(self.step, self.cursor.epoch, weights, metrics)
         return metrics
 
@@ -281,7 +245,7 @@ class Trainer:
         It is newer than all that are there, so what they hold is gone on from first, as :meth:`resume` does.
         """
         self.resume()
-        saved = self._keeper.save(self._state.content(), self.step, self.cursor.epoch)
+        saved = self._snapshots.save(self._state.content(), self.step, self.cursor.epoch)
         self._mark = time.perf_counter()
         return saved
 
@@ -290,11 +254,11 @@ class Trainer:
         if self._resumed:
             return False
         self._resumed = True
-        state = self._keeper.newest(fresh=not self.options.resume)
+        state = self._snapshots.newest(fresh=not self.options.resume)
         if state is not None:
             self._state.load(state)
-        if self._keeper.writes:
-            self._keeper.begin()
+        if self._snapshots.writes:
+            self._snapshots.begin()
         if hasattr(self.model, "_orig_mod"):  # torch.compile's: it compiles in the first step
             self._vitals.begins_with("compile")
         return state is not None
@@ -311,12 +275,11 @@ class Trainer:
     def close(self) -> None:
         """Leave the process group and close what is open. Also done by ``with``, at exit and when fit fails."""
         atexit.unregister(self.close)
-        # DDP's reducer goes before its group does. As the last owner of a gloo group it would join the group's
-        # thread while it holds the GIL, and that thread may be waiting for the GIL (torch 2.13).
-        self._parallel = self.model
+        if self._train is not None:
+            self._train.release()
         leave_world(self.world)
         # The other ranks have been let go. A snapshot that is being written is worth a moment.
-        self._keeper.close()
+        self._snapshots.close()
         self.reporter.close()
 
     def __enter__(self) -> Trainer:
@@ -332,22 +295,10 @@ class Trainer:
 
     def _take_snapshot(self, due: Due) -> None:
         if due.pause:
-            self._keeper.pause(self._state.content(), self.step, self.cursor.epoch)
+            self._snapshots.pause(self._state.content(), self.step, self.cursor.epoch)
         if due.disk or due.memory:
-            self._keeper.take(self._state.content(), due, self.step, self.cursor.epoch)
+            self._snapshots.take(self._state.content(), due, self.step, self.cursor.epoch)
         self._mark = time.perf_counter()
-
-    def _wrap(self, model: nn.Module) -> nn.Module:
-        if self.world.size == 1:
-            return model
-        parallel = DistributedDataParallel(
-            model,
-            device_ids=[self.world.device.index] if self.world.device.type == "cuda" else None,
-            gradient_as_bucket_view=True,  # gradients live in the buffers that travel: a copy less each step
-            find_unused_parameters=self.options.find_unused_parameters,
-        )
-        settle_buckets(parallel)
-        return parallel
 
     def _report(self, step: Step, loss: torch.Tensor | None) -> None:
         now = time.perf_counter()

@@ -19,7 +19,7 @@ ENV_TIMEOUT = "SWARMTRAIN_TIMEOUT"  # process-group timeout, seconds, as a float
 ENV_RUN = "SWARMTRAIN_RUN"  # the run's id, "digits.3"
 ENV_NODE = "SWARMTRAIN_NODE"  # the node's name
 ENV_GENERATION = "SWARMTRAIN_GENERATION"  # the generation's number in its run, from 1
-# the least that snapshots of this generation are ordered by: see trainer.fence
+# the least that snapshots of this generation are ordered by: see trainer.snapshots.fence
 ENV_FENCE = "SWARMTRAIN_FENCE"
 # tells this run from all others, also from one that had its id before it
 ENV_SUBMISSION = "SWARMTRAIN_SUBMISSION"

@@ -1,7 +1,7 @@
 """The names of a snapshot's files, and what its manifest says of its order. Torch is not needed for that.
 
-The files are those of `trainer.snapshot_files`: a manifest in JSON, written last, that names a data file with its size
-and checksum.
+The files are those of `trainer.snapshots.files`: a manifest in JSON, written last, that names a data file with its
+size and checksum.
 """
 
 from __future__ import annotations

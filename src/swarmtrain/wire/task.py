@@ -84,7 +84,7 @@ class Ticket:
     def fence(self, generation: int) -> int:
         """The least fence of a generation: above the run's earlier ones, also on a node that has seen none of them.
 
-        The fence itself is claimed above all that the nodes hold when the generation starts (see trainer.fence).
+        The fence itself is claimed above all that the nodes hold when the generation starts (see snapshots.fence).
         Numbers of runs are used again after `rm`, so they alone order nothing.
         """
         number = self.run.rpartition(".")[2] if self.resume else ""

@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from swarmtrain.errors import TrainerError
-from swarmtrain.trainer.disk import DISK, Disk
+from swarmtrain.trainer.snapshots.disk import DISK, Disk
 from swarmtrain.wire.clock import stamp
 from swarmtrain.wire.snapshots import FENCED, fence_of, key_of, stem
 

@@ -15,7 +15,7 @@ import re
 import time
 from pathlib import Path
 
-from swarmtrain.trainer.disk import Disk
+from swarmtrain.trainer.snapshots.disk import Disk
 from swarmtrain.wire.snapshots import key_of
 
 _CLAIM = re.compile(r"fence-(\d+)")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import secrets
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,11 +20,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from swarmtrain.errors import TrainerError
-from swarmtrain.trainer import fence, snapshot_files
-from swarmtrain.trainer.disk import MEMORY
 from swarmtrain.trainer.distributed import World, broadcast_bytes, gather
-from swarmtrain.trainer.snapshot_files import Manifest
-from swarmtrain.trainer.writer import Tier
+from swarmtrain.trainer.log import LOG
+from swarmtrain.trainer.snapshots import fence, files
+from swarmtrain.trainer.snapshots.disk import MEMORY
+from swarmtrain.trainer.snapshots.files import Manifest
+from swarmtrain.trainer.snapshots.writer import Tier
 
 _CHUNK = 16 << 20
 
@@ -55,7 +55,7 @@ def agree(world: World, tiers: Sequence[Tier]) -> Found | None:
     """
     if world.leads_node:
         for tier in tiers:
-            snapshot_files.sweep(tier.directory)
+            files.sweep(tier.directory)
     held = _held(tiers) if world.leads_node else []
     while True:
         offers = gather(world, held[0].manifest.key if held else None)
@@ -71,9 +71,11 @@ def agree(world: World, tiers: Sequence[Tier]) -> Found | None:
         if len({found.manifest.weights for found in whole}) > 1:
             # The ranks had drifted apart, and were stopped before they noticed: none of these is to be trusted.
             if world.leads:
-                _say(f"passing over the snapshot of step {newest[1]}: the nodes hold different weights in it")
+                LOG.warning(
+                    f"passing over the snapshot of step {newest[1]}: the nodes hold different weights in it"
+                )
             for each in mine:
-                snapshot_files.discard(each.directory, each.manifest)
+                files.discard(each.directory, each.manifest)
         elif whole:
             return _share(world, tiers, [verdict.whole for verdict in verdicts])
 
@@ -115,7 +117,7 @@ def _claim(world: World, tiers: Sequence[Tier], number: int, owner: str) -> bool
 
 def _held(tiers: Sequence[Tier]) -> list[Found]:
     """The snapshots on this node, newest first, of equal ones the quickest first."""
-    found = [Found(tier.directory, each) for tier in tiers for each in snapshot_files.listed(tier.directory)]
+    found = [Found(tier.directory, each) for tier in tiers for each in files.listed(tier.directory)]
     # sorted() keeps the order of equals
     return sorted(found, key=lambda each: each.manifest.key, reverse=True)
 
@@ -123,22 +125,18 @@ def _held(tiers: Sequence[Tier]) -> list[Found]:
 def _judge(world: World, mine: Sequence[Found]) -> _Verdict:
     damaged: list[str] = []
     for each in mine:
-        problem = snapshot_files.damage(each.directory, each.manifest)
+        problem = files.damage(each.directory, each.manifest)
         if problem is None:
             return _Verdict(each, damaged, world.node)
         damaged.append(f"{each.directory}: {problem}")
-        snapshot_files.discard(each.directory, each.manifest)
+        files.discard(each.directory, each.manifest)
     return _Verdict(None, damaged, world.node)
 
 
 def _name_damaged(verdicts: Sequence[_Verdict], step: int) -> None:
     for verdict in verdicts:
         for problem in verdict.damaged:
-            _say(f"passing over a damaged snapshot of step {step} on node {verdict.node}: {problem}")
-
-
-def _say(text: str) -> None:
-    print(f"swarmtrain: {text}", file=sys.stderr, flush=True)
+            LOG.warning(f"passing over a damaged snapshot of step {step} on node {verdict.node}: {problem}")
 
 
 def _share(world: World, tiers: Sequence[Tier], held: Sequence[Found | None]) -> Found:
@@ -156,7 +154,9 @@ def _share(world: World, tiers: Sequence[Tier], held: Sequence[Found | None]) ->
         place = next(places) if lacking else None
         received, problem = _transfer(world, chosen, source, place)
         if problem is not None:
-            _say(f"node {world.node} cannot keep the snapshot of step {chosen.manifest.step}: {problem}")
+            LOG.warning(
+                f"node {world.node} cannot keep the snapshot of step {chosen.manifest.step}: {problem}"
+            )
         if received is not None and place is not None:
             ours = Found(place.directory, received)
     everyones = gather(world, ours)
@@ -205,7 +205,7 @@ def _transfer(
     if place is not None:
         try:
             _check_room(place, manifest.bytes)
-            stored = snapshot_files.store(
+            stored = files.store(
                 place.directory,
                 manifest.position,
                 write,
@@ -215,7 +215,7 @@ def _transfer(
             )
         except OSError as error:
             problem = str(error)
-        except snapshot_files.Damaged:
+        except files.Damaged:
             damaged = True
     for size in sizes:  # what this rank does not keep it takes part in all the same
         broadcast_bytes(world, b"", size, source)

@@ -1,6 +1,6 @@
 """Writes snapshots in the background: copies, hashes and files are made by a thread while training goes on.
 
-Called by ``keeper`` on every rank: the rank that leads its node writes files, the others only hash their weights.
+Called by ``manager`` on every rank: the rank that leads its node writes files, the others only hash their weights.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any, Protocol
 import torch
 from torch.optim import Optimizer
 
-from swarmtrain.trainer import fence, snapshot_files
-from swarmtrain.trainer.disk import Disk
 from swarmtrain.trainer.distributed import tensors_hash
-from swarmtrain.trainer.snapshot_files import Manifest, Position
-from swarmtrain.trainer.staging import StagedCopy, Staging, addresses
+from swarmtrain.trainer.snapshots import fence
+from swarmtrain.trainer.snapshots import files as files
+from swarmtrain.trainer.snapshots.disk import Disk
+from swarmtrain.trainer.snapshots.files import Manifest, Position
+from swarmtrain.trainer.snapshots.staging import StagedCopy, Staging, addresses
 
 
 class Stateful(Protocol):
@@ -62,7 +63,7 @@ class Tier:
         """
         try:
             self.disk.make_directory(self.directory)
-            held = sum(manifest.bytes for manifest in snapshot_files.listed(self.directory))
+            held = sum(manifest.bytes for manifest in files.listed(self.directory))
             free = shutil.disk_usage(self.directory).free + held
         except OSError as error:
             return f"{self.directory} cannot be used: {error.strerror or error}"
@@ -196,8 +197,8 @@ def _write(tier: Tier, state: dict[str, Any], position: Position) -> Outcome:
     started = time.monotonic()
     manifest, problem, overtaken = None, None, 0
     try:
-        manifest = snapshot_files.save(tier.directory, state, position, tier.disk)
-        snapshot_files.prune(tier.directory, tier.keep, manifest, tier.older, tier.disk)
+        manifest = files.save(tier.directory, state, position, tier.disk)
+        files.prune(tier.directory, tier.keep, manifest, tier.older, tier.disk)
         newest = fence.highest(tier.directory)
         overtaken = newest if newest > position.fence else 0
     except (OSError, MemoryError) as error:

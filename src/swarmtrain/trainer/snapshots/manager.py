@@ -8,27 +8,29 @@ itself what it could not write, and with the next snapshot the ranks compare the
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from swarmtrain.errors import DriftError, TrainerError
-from swarmtrain.trainer import snapshot_files
-from swarmtrain.trainer.agreement import agree, claim_fence
-from swarmtrain.trainer.clock import SharedClock
-from swarmtrain.trainer.disk import DISK, MEMORY
+from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import World, check_drift, gather, share_buffers, weights_hash
+from swarmtrain.trainer.log import LOG
 from swarmtrain.trainer.metrics import Reporter
 from swarmtrain.trainer.options import Every
-from swarmtrain.trainer.snapshot_files import Position
-from swarmtrain.trainer.staging import on_cpu
+from swarmtrain.trainer.snapshots import files
+from swarmtrain.trainer.snapshots.agreement import agree, claim_fence
+from swarmtrain.trainer.snapshots.clock import SharedClock
+from swarmtrain.trainer.snapshots.disk import DISK, MEMORY
+from swarmtrain.trainer.snapshots.drift import WeightHashes
+from swarmtrain.trainer.snapshots.files import Position
+from swarmtrain.trainer.snapshots.reports import SnapshotReports
+from swarmtrain.trainer.snapshots.schedule import Due, Schedule
+from swarmtrain.trainer.snapshots.staging import on_cpu
+from swarmtrain.trainer.snapshots.writer import Content, SnapshotWriter, Tier
 from swarmtrain.trainer.vitals import Vitals
-from swarmtrain.trainer.writer import Content, Outcome, SnapshotWriter, Tier
 from swarmtrain.wire import names, private
 
 _KEPT_IN_MEMORY = 2
@@ -37,29 +39,7 @@ _PAUSE_AGAIN = 10.0  # seconds after a pause that nothing could be saved for, un
 _LAST_WAIT = 10.0  # seconds that a training which fails waits for the snapshot that is being written
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """When and where snapshots are taken; the fields are those of ``Options``."""
-
-    disk: Every
-    memory: Every
-    keep: int = 3
-    directory: Path | str | None = None
-
-
-@dataclass(frozen=True)
-class Due:
-    """What is to be done at a step."""
-
-    disk: bool = False
-    memory: bool = False
-    pause: bool = False
-
-    def __bool__(self) -> bool:
-        return self.disk or self.memory or self.pause
-
-
-class SnapshotKeeper:
+class SnapshotManager:
     """Takes snapshots; every method but :meth:`close` is called by all ranks at the same step."""
 
     def __init__(self, world: World, schedule: Schedule, reporter: Reporter, vitals: Vitals) -> None:
@@ -78,12 +58,8 @@ class SnapshotKeeper:
         self._memory_anywhere = False  # on any node
         self._on_disk = (0, -1)  # the key of this node's newest snapshot on disk, or on its way there
         self._taken = -1  # the step at which one was last begun
-        self._saved_step = -1  # of the newest one that is written, anywhere on this node
-        self._compared = -1  # the newest step at which the ranks have compared their weights
-        self._hashes: dict[int, str] = {}  # of the weights at steps at which ranks have not compared them yet
-        self._failing: dict[str, str] = {}  # tiers that cannot be written, and why
-        self._skipped = False  # whether it has been said that snapshots are left out
-        self._overtaken = 0  # the fence of another training at work in the same directory, once that was said
+        self._hashes = WeightHashes()
+        self._reports = SnapshotReports(world, reporter)
         self._writes_to_disk = False  # what is being written, or was written last
 
     # --- When ---------------------------------------------------------------------------------------------
@@ -115,7 +91,7 @@ class SnapshotKeeper:
         """Whether this node's disk has it, now: somebody else may have removed it since it was written."""
         if self._on_disk[1] != step:
             return False
-        held = (each.key for each in snapshot_files.listed(self.directory))
+        held = (each.key for each in files.listed(self.directory))
         return not self._world.leads_node or self._on_disk in held
 
     def _make_clock(self) -> SharedClock:
@@ -146,16 +122,16 @@ class SnapshotKeeper:
         if not self._fence or step < self._taken:  # a script that counts from the start again has begun anew
             self.begin()
         self._taken = step
-        everyones = gather(self._world, (on_cpu(content.own), self._hashes))
-        self._compare([hashes for _, hashes in everyones])
+        everyones = gather(self._world, (on_cpu(content.own), self._hashes.mine))
+        self._hashes.compare([hashes for _, hashes in everyones], self._discard_from)
         if due.disk and not self._writes_to_disk:
             with self._vitals.doing("snapshot"):
                 self._writer.wait()  # what goes to memory is there soon
         if self._writer.busy:
             if due.disk:
-                self._say_skipped(step)
+                self._reports.skipped(step)
         else:
-            self._skipped = False
+            self._reports.begun()
             self._start(content, [own for own, _ in everyones], due, step, epoch)
         for name in ("disk", "memory"):
             if self._clock is not None and getattr(due, name):
@@ -170,7 +146,7 @@ class SnapshotKeeper:
         """
         self._writer.wait()
         self._collect()
-        self._compare(gather(self._world, self._hashes))
+        self._hashes.compare(gather(self._world, self._hashes.mine), self._discard_from)
 
     def save(self, content: Content, step: int, epoch: int, *, memory: bool = False) -> bool:
         """Take a snapshot and wait until it is on disk (and in memory); return whether any node has it.
@@ -183,7 +159,7 @@ class SnapshotKeeper:
             self._collect()
             self.take(content, Due(disk=True, memory=memory), step, epoch)
             self.finish()
-            return any(gather(self._world, self._saved_step == step))
+            return any(gather(self._world, self._reports.saved_step == step))
 
     def pause(self, content: Content, step: int, epoch: int) -> None:
         """Save everything and leave, as the agent has asked some rank to.
@@ -194,7 +170,7 @@ class SnapshotKeeper:
         if not self.save(content, step, epoch, memory=True):
             self._not_before = time.monotonic() + _PAUSE_AGAIN
             if self._world.leads:
-                _complain(f"no node could save step {step}, so the training does not pause")
+                LOG.warning(f"no node could save step {step}, so the training does not pause")
             return
         self._reporter.say(f"Paused at step {step}: the group of nodes changes")
         self._vitals.paused()
@@ -214,7 +190,7 @@ class SnapshotKeeper:
             if why is None:
                 tiers.append(self._memory)
             else:
-                _complain(f"node {self._world.node} does without snapshots in memory: {why}")
+                LOG.warning(f"node {self._world.node} does without snapshots in memory: {why}")
                 self._memory = None
         return [*tiers, self._disk] if due.disk else tiers
 
@@ -245,65 +221,14 @@ class SnapshotKeeper:
                 f"the state of this training cannot be written as a snapshot: {error}",
                 "everything in the states of model, optimizer and scheduler must be picklable",
             ) from error
-        known = self._writer.weights
-        if known is not None and known[0] > self._compared:
-            self._hashes[known[0]] = known[1]
+        if self._writer.weights is not None:
+            self._hashes.learn(*self._writer.weights)
         for outcome in outcomes:
-            self._report(outcome)
-
-    def _report(self, outcome: Outcome) -> None:
-        tier, position, manifest = outcome.tier, outcome.position, outcome.manifest
-        node = self._world.node
-        if manifest is not None:
-            path = tier.directory / manifest.file
-            self._reporter.snapshot(
-                position.step, position.epoch, path, manifest.bytes, outcome.seconds, tier=tier.name
-            )
-            self._saved_step = position.step
-            if tier.name == "memory" and self._clock is not None:
+            self._reports.came(outcome)
+            if outcome.error is not None and outcome.tier.name == "disk":
+                self._on_disk = (0, -1)
+            if outcome.manifest is not None and outcome.tier.name == "memory" and self._clock is not None:
                 self._clock.put_off("memory", outcome.seconds / _SHARE_FOR_MEMORY)
-        if outcome.overtaken and not self._overtaken:
-            self._overtaken = outcome.overtaken
-            _complain(
-                f"another training has begun to write snapshots to {tier.directory} on node {node}: the next one that "
-                "resumes there goes on from its snapshots, not from this one's"
-            )
-        if outcome.error is None:
-            if self._failing.pop(tier.name, None) is not None:
-                _complain(
-                    f"node {node} writes snapshots to {tier.name} again, with that of step {position.step}"
-                )
-            return
-        if tier.name == "disk":
-            self._on_disk = (0, -1)
-        self._reporter.snapshot_failed(tier.name, position.step, node, outcome.error)
-        if self._failing.get(tier.name) != outcome.error:
-            self._failing[tier.name] = outcome.error
-            last = snapshot_files.listed(tier.directory)
-            left = f"the last one there is of step {last[0].step}" if last else "there is none yet"
-            _complain(
-                f"node {node} could not write the snapshot of step {position.step} to {tier.name}, and trains on; "
-                f"{left}: {outcome.error}"
-            )
-
-    def _say_skipped(self, step: int) -> None:
-        self._reporter.snapshot_skipped(step, self._world.node)
-        if not self._skipped and self._world.leads_node:
-            self._skipped = True
-            _complain(
-                f"node {self._world.node} leaves out the snapshot of step {step}: it is still writing the last one"
-            )
-
-    def _compare(self, everyones: Sequence[dict[int, str]]) -> None:
-        """Compare the ranks' hashes, as far as all of them know theirs of a step."""
-        for step in sorted(set(everyones[0]).intersection(*everyones[1:])):
-            try:
-                check_drift([hashes[step] for hashes in everyones], step)
-            except DriftError:
-                self._discard_from(step)
-                raise
-            self._compared = step
-        self._hashes = {step: each for step, each in self._hashes.items() if step > self._compared}
 
     def _discard_from(self, step: int) -> None:
         """Take what was written since the ranks drifted apart off the lists, so that nothing goes on from it."""
@@ -313,9 +238,9 @@ class SnapshotKeeper:
         for tier in (self._memory, self._disk):
             if tier is None:
                 continue
-            for manifest in snapshot_files.listed(tier.directory):
+            for manifest in files.listed(tier.directory):
                 if manifest.fence == self._fence and manifest.step >= step:
-                    snapshot_files.discard(tier.directory, manifest)
+                    files.discard(tier.directory, manifest)
 
     # --- Going on -----------------------------------------------------------------------------------------
 
@@ -335,9 +260,9 @@ class SnapshotKeeper:
             if found is None:
                 self._reporter.say("Starting at step 0: no node holds a snapshot")
                 return None
-            state = snapshot_files.read(found.directory, found.manifest)
+            state = files.read(found.directory, found.manifest)
         manifest = found.manifest
-        self._compared = manifest.step
+        self._hashes.agreed(manifest.step)
         if found.directory == self.directory:
             self._on_disk = manifest.key
         self._vitals.resumed(manifest.step)
@@ -359,7 +284,7 @@ class SnapshotKeeper:
         strange = [
             tier.directory
             for tier in self._tiers_there()
-            if any(not ours or each.submission != ours for each in snapshot_files.listed(tier.directory))
+            if any(not ours or each.submission != ours for each in files.listed(tier.directory))
         ]
         everyones = gather(self._world, [str(directory) for directory in strange])
         if found := next(filter(None, everyones), None):
@@ -402,9 +327,5 @@ def _memory_tier(world: World) -> Tier | None:
     if not why:
         return Tier("memory", path, _KEPT_IN_MEMORY, MEMORY)
     if world.leads_node:
-        _complain(f"node {world.node} does without snapshots in memory: {why}")
+        LOG.warning(f"node {world.node} does without snapshots in memory: {why}")
     return None
-
-
-def _complain(text: str) -> None:
-    print(f"swarmtrain: {text}", file=sys.stderr, flush=True)

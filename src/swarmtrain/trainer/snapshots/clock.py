@@ -1,7 +1,7 @@
 """One clock for all ranks: what is due by time, or asked for on any rank, is found at the same step by all.
 
 Asking at every step would cost an exchange a step. With each answer rank 0 names the step of the next question
-instead, a fraction of a second ahead. Called by ``keeper``.
+instead, a fraction of a second ahead. Called by ``manager``.
 """
 
 from __future__ import annotations
