@@ -4,39 +4,104 @@
 
     result = Client().run(Job(script="train.py", nodes=3)).wait()
 
-Nothing is imported before it is used, since this file is also in the bundle that containers run. Type checkers read
-`__init__.pyi`.
+Nothing is imported before it is used, since this file is also in the bundle that containers run. The trainer, which
+imports torch, is `swarmtrain.trainer`.
 """
 
+TYPE_CHECKING = False  # not typing's, whose import takes a health check longer than all it does
+if TYPE_CHECKING:
+    from swarmtrain.control.client import Client, Submission
+    from swarmtrain.control.follow import Update
+    from swarmtrain.control.handle import RunHandle
+    from swarmtrain.control.logs import Line, Selection
+    from swarmtrain.control.result import RunResult
+    from swarmtrain.control.retention import Wanted
+    from swarmtrain.control.session import Streams
+    from swarmtrain.control.snapshots import Found, Pulled, Snapshots
+    from swarmtrain.control.transfer import Fetched
+    from swarmtrain.errors import (
+        ChannelError,
+        ClusterError,
+        DriftError,
+        RequestError,
+        Stopped,
+        SwarmtrainError,
+        TrainerError,
+        TrainingError,
+    )
+    from swarmtrain.job import Job, JobError, LoadedJob, Problem, load
+    from swarmtrain.launchers.base import Notice, Run
+    from swarmtrain.swarm.plan import Plan
+    from swarmtrain.wire.snapshots import Snapshot
+
+    __version__: str
+
+__all__ = [
+    "ChannelError",
+    "Client",
+    "ClusterError",
+    "DriftError",
+    "Fetched",
+    "Found",
+    "Job",
+    "JobError",
+    "Line",
+    "LoadedJob",
+    "Notice",
+    "Plan",
+    "Problem",
+    "Pulled",
+    "RequestError",
+    "Run",
+    "RunHandle",
+    "RunResult",
+    "Selection",
+    "Snapshot",
+    "Snapshots",
+    "Stopped",
+    "Streams",
+    "Submission",
+    "SwarmtrainError",
+    "TrainerError",
+    "TrainingError",
+    "Update",
+    "Wanted",
+    "__version__",
+    "load",
+]
+
 _HOMES = {
-    "Client": "swarmtrain.control.client",
-    "Job": "swarmtrain.job",
-    "RunHandle": "swarmtrain.control.handle",
-    "RunResult": "swarmtrain.control.result",
-    "Event": "swarmtrain.protocol.event",
-    "Member": "swarmtrain.protocol.status",
-    "Snapshot": "swarmtrain.protocol.snapshots",
-    "Status": "swarmtrain.protocol.status",
-    "Worker": "swarmtrain.protocol.status",
-    "ChannelError": "swarmtrain.errors",
-    "ClusterError": "swarmtrain.errors",
-    "RequestError": "swarmtrain.errors",
-    "Stopped": "swarmtrain.errors",
-    "SwarmtrainError": "swarmtrain.errors",
-    "TrainingError": "swarmtrain.errors",
+    "swarmtrain.control.client": ("Client", "Submission"),
+    "swarmtrain.control.follow": ("Update",),
+    "swarmtrain.control.handle": ("RunHandle",),
+    "swarmtrain.control.logs": ("Line", "Selection"),
+    "swarmtrain.control.result": ("RunResult",),
+    "swarmtrain.control.retention": ("Wanted",),
+    "swarmtrain.control.session": ("Streams",),
+    "swarmtrain.control.snapshots": ("Found", "Pulled", "Snapshots"),
+    "swarmtrain.control.transfer": ("Fetched",),
+    "swarmtrain.errors": (
+        *("ChannelError", "ClusterError", "DriftError", "RequestError", "Stopped", "SwarmtrainError"),
+        *("TrainerError", "TrainingError"),
+    ),
+    "swarmtrain.job": ("Job", "JobError", "LoadedJob", "Problem", "load"),
+    "swarmtrain.launchers.base": ("Notice", "Run"),
+    "swarmtrain.swarm.plan": ("Plan",),
+    "swarmtrain.wire.snapshots": ("Snapshot",),
 }
 
+if not TYPE_CHECKING:  # a type checker that saw these would take any name for a public one
 
-def __getattr__(name: str) -> object:
-    """Import a public name now (PEP 562)."""
-    import importlib
+    def __getattr__(name: str) -> object:
+        """Import a public name now (PEP 562)."""
+        import importlib
 
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("swarmtrain")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'swarmtrain' has no attribute {name!r}")
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("swarmtrain")
+        for home, public in _HOMES.items():
+            if name in public:
+                return getattr(importlib.import_module(home), name)
+        raise AttributeError(f"module 'swarmtrain' has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, "__version__"])
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

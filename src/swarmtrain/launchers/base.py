@@ -30,11 +30,17 @@ class Run:
     job: str
     number: int
     on: str = field(compare=False)  # "local", "docker" or "swarm"
-    live: bool = field(compare=False, default=True)  # False only where the launcher knows without asking
+    live: bool = field(
+        compare=False, default=True, kw_only=True
+    )  # False only where the launcher knows without asking
     created: float = field(compare=False, default=0.0)  # Unix time
     origin: Origin | None = field(compare=False, default=None, repr=False)  # None: nobody wrote it down
-    rests: bool = field(compare=False, default=False)  # it has ended, and its coordinator has gone since
-    refused: bool = field(compare=False, default=False)  # it never began, and only its record is left
+    rests: bool = field(
+        compare=False, default=False, kw_only=True
+    )  # it has ended, and its coordinator has gone since
+    refused: bool = field(
+        compare=False, default=False, kw_only=True
+    )  # it never began, and only its record is left
 
     @property
     def id(self) -> str:

@@ -11,7 +11,7 @@ The standard library and torch are all it needs.
 """
 
 from swarmtrain.errors import DriftError, TrainerError
-from swarmtrain.trainer import snapshot
+from swarmtrain.trainer import snapshot, snapshots
 from swarmtrain.trainer.data import SampleCursor
 from swarmtrain.trainer.options import Every, Options
 from swarmtrain.trainer.seeding import derive_seed, seed_everything
@@ -27,4 +27,5 @@ __all__ = [
     "derive_seed",
     "seed_everything",
     "snapshot",
+    "snapshots",
 ]

@@ -42,6 +42,8 @@ from swarmtrain.trainer.snapshots.schedule import Schedule
 from swarmtrain.trainer.snapshots.writer import Content, Stateful
 from swarmtrain.trainer.vitals import Vitals
 
+__all__ = ["resume", "save"]
+
 _SHARED = (nn.Module, Optimizer, LRScheduler, ReduceLROnPlateau, torch.amp.GradScaler)
 
 _session: _Session | None = None

@@ -105,7 +105,9 @@ class DockerLauncher:
                 live = self._now() < created + _START_SECONDS
             rests = any(map(inspected.rests, coordinators(ours)))
             if number is not None:
-                runs.append(Run(job, number, self.name, live, created, inspected.origin(ours), rests=rests))
+                runs.append(
+                    Run(job, number, self.name, created, inspected.origin(ours), live=live, rests=rests)
+                )
         return sorted(runs, key=lambda run: (run.created, run))
 
     def connect(self, run: Run) -> Link:

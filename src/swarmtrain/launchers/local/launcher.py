@@ -155,7 +155,7 @@ class LocalLauncher:
                 continue
             if number is not None:
                 live, origin = self._coordinator_lives(directory), self._origin(directory)
-                found.append(Run(job, number, self.name, live, created, origin, rests=not live))
+                found.append(Run(job, number, self.name, created, origin, live=live, rests=not live))
         return sorted(found)
 
     def connect(self, run: Run) -> Link:
