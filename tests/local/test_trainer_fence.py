@@ -233,7 +233,7 @@ dies = int(sys.argv[2]) if os.environ["SWARMTRAIN_GENERATION"] == "1" else 0
 
 def loss(outputs, targets):
     if trainer.step + 1 == dies:
-        trainer._keeper.finish()
+        trainer._snapshots.finish()
         os._exit(9)
     return F.mse_loss(outputs, targets)
 

@@ -59,7 +59,7 @@ def test_batch_norm_trains_at_every_number_of_ranks(tmp_path, world_size):
 def test_a_step_that_batch_norm_cannot_make_is_refused_before_the_first(tmp_path, world_size):
     for outcome in ranks(train, world_size, tmp_path, replace(BATCH_NORM, samples=97)):
         assert outcome.error == "TrainerError"
-        assert "a step of 1 sample would ask for that (set drop_last=True" in outcome.message
+        assert "a step of 1 sample would ask for that\n\nhint: set drop_last=True" in outcome.message
     assert not any(line["kind"] == "step" for line in lines(tmp_path, 0))
     values(train, world_size, tmp_path, replace(BATCH_NORM, samples=97, drop_last=True))
 
