@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from swarmtrain.wire.processes import kill_all
 from swarmtrain.worker import processes
 from swarmtrain.worker.processes import Process
 
@@ -67,5 +68,5 @@ def test_unmarked_and_missing_processes_have_no_mark() -> None:
 
 
 def test_signals_to_nobody_are_no_error() -> None:
-    processes.send([2**22 + 1], 15)
+    kill_all([2**22 + 1], 15)
     processes.send_group(2**22 + 1, 15)

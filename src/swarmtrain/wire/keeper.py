@@ -66,7 +66,7 @@ def keep(work: Callable[[], int], *, again: bool = False, note: Path | None = No
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             if not again:
-                processes.die_with_parent(signal.SIGTERM, keeper)
+                processes.die_with_parent(keeper, signal.SIGTERM)
             return work()
         if note is not None:
             _write_down(child, note)

@@ -15,26 +15,32 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _CLEANING = 1.0  # seconds in which those that remove what others have left may do so
 
 
 def _prctl(option: int, value: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl was refused")
+    if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
 
-def die_with_parent(number: int = signal.SIGKILL, parent: int | None = None) -> None:
-    """Get a signal when the parent dies, also if it has died already.
+def die_with_parent(parent: int, number: int) -> None:
+    """Be sent a signal when the parent dies (PR_SET_PDEATHSIG); at once if it has died already.
 
     The kernel means the parent's *thread* that forked, so fork from a main thread.
+
+    Args:
+        parent: the parent's pid, as it was before the fork.
+        number: the signal.
     """
     _prctl(_PR_SET_PDEATHSIG, number)
-    if parent is not None and os.getppid() != parent:
+    if os.getppid() != parent:
         os.kill(os.getpid(), number)
 
 
 def become_subreaper() -> None:
-    """Orphans below this process become its children instead of init's."""
+    """Orphans below this process become its children instead of init's (PR_SET_CHILD_SUBREAPER)."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -89,7 +95,7 @@ def _cleans(pid: int) -> bool:
 
 
 def kill_all(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
-    """Signal every one that still lives."""
+    """Signal each of these processes; those that have gone, or are not ours, are left out."""
     for pid in pids:
         try:
             os.kill(pid, number)

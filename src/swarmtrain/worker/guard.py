@@ -13,6 +13,7 @@ import signal
 import sys
 from types import FrameType
 
+from swarmtrain.wire.processes import become_subreaper, die_with_parent, kill_all
 from swarmtrain.worker import processes
 
 
@@ -24,20 +25,20 @@ def split(keep: int) -> None:
     """
     guard = os.getpid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the agent to interpret
-    processes.adopt_orphans()
+    become_subreaper()
     child = os.fork()
     if child:
         os.close(keep)
         sys.exit(_watch(child))
-    processes.adopt_orphans()
-    processes.die_with_parent(guard, signal.SIGTERM)
+    become_subreaper()
+    die_with_parent(guard, signal.SIGTERM)
 
 
 def _watch(child: int) -> int:
     """Wait for the spawner, then kill whatever it has left; its exit status, as a shell would give it."""
 
     def forward(number: int, frame: FrameType | None) -> None:
-        processes.send([child], number)
+        kill_all([child], number)
 
     signal.signal(signal.SIGTERM, forward)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import swarmtrain
+from swarmtrain.wire.processes import die_with_parent
 from swarmtrain.worker import processes
 from swarmtrain.worker.preload import adopt_environment
 from swarmtrain.worker.request import Program, Request
@@ -90,7 +91,7 @@ def _fork() -> int:
 def _prepare(request: Request, spawner: int, *, warm: bool) -> None:
     """What every worker has: a session, files, signals, a working directory, and a death with its spawner."""
     os.setsid()
-    processes.die_with_parent(spawner, signal.SIGKILL)
+    die_with_parent(spawner, signal.SIGKILL)
     output = os.open(request.output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, standard in ((nothing, 0), (output, 1), (output, 2)):

@@ -1,4 +1,4 @@
-"""Process trees, read from /proc, and the few calls of prctl(2) that Python does not offer.
+"""Process trees, read from /proc, and to whom each process belongs.
 
 A worker leads its own session, so most of what it starts is found by session or by descent. A daemon that forks
 twice and opens a session of its own is not: it is adopted by the nearest subreaper, the spawner. Such a process is
@@ -17,11 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmtrain.wire.processes import cleaning
+from swarmtrain.wire.processes import cleaning, kill_all
 from swarmtrain.worker.request import ENV_WORKER
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_ssize_t
 _MAPPING = "swarmtrain-worker-"
@@ -135,15 +133,6 @@ def mark_of(pid: int) -> str | None:
     return None
 
 
-def send(pids: Iterable[int], number: int) -> None:
-    """Signal each of these processes; those that have gone, or are not ours, are left out."""
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
-
-
 def send_group(group: int, number: int) -> None:
     """Signal a whole process group, if it is there."""
     try:
@@ -167,7 +156,7 @@ def end_descendants(patience: float = 10.0) -> None:
         remaining = alive(processes, descendants(processes, [os.getpid()]))
         if not remaining or time.monotonic() > deadline:
             return
-        send(remaining - cleaning(remaining, since=began), signal.SIGKILL)
+        kill_all(remaining - cleaning(remaining, since=began), signal.SIGKILL)
         time.sleep(0.005)
 
 
@@ -178,26 +167,3 @@ def reap() -> None:
             pass
     except ChildProcessError:
         pass
-
-
-def adopt_orphans() -> None:
-    """Become the parent of orphaned descendants (PR_SET_CHILD_SUBREAPER)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(parent: int, number: int) -> None:
-    """Be sent a signal when the parent, or rather the thread of it that forked, ends (PR_SET_PDEATHSIG).
-
-    Args:
-        parent: the parent's pid as it was before the fork; if it has already gone, the signal comes at once.
-        number: the signal.
-    """
-    _prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), number)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")

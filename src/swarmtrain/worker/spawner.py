@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from signal import SIGKILL
 from typing import Any
 
-from swarmtrain.wire.processes import cleaning
+from swarmtrain.wire.processes import cleaning, kill_all
 from swarmtrain.worker import guard, module_path, processes
 from swarmtrain.worker.launch import CannotLaunch, cold_command, launch
 from swarmtrain.worker.preload import Preload, preload, why_cold
@@ -157,7 +157,7 @@ class Spawner:
             return
         now = time.monotonic()
         worker.grace = now + grace, now + grace * (1 - _REST)
-        processes.send([worker.pid], signal.SIGTERM)
+        kill_all([worker.pid], signal.SIGTERM)
 
     def _signal(self, worker: _Worker, signal: int) -> None:
         """Signal a worker's whole tree: its process group at once, then what has left that group."""
@@ -168,10 +168,10 @@ class Spawner:
         table = processes.table()
         tree = self._tree(worker, table) | {worker.pid}
         if signal == SIGKILL:  # what is missed is ended after the worker
-            processes.send(tree - cleaning(tree, since=time.monotonic()), SIGKILL)
+            kill_all(tree - cleaning(tree, since=time.monotonic()), SIGKILL)
             return
         processes.send_group(worker.pid, signal)
-        processes.send((pid for pid in tree if pid in table and table[pid].group != worker.pid), signal)
+        kill_all((pid for pid in tree if pid in table and table[pid].group != worker.pid), signal)
 
     def _tree(self, worker: _Worker, table: processes.Table) -> set[int]:
         """Every process that the worker has brought into being, without itself.
@@ -199,7 +199,7 @@ class Spawner:
                 worker.ended = time.monotonic()
             if worker.grace and not worker.asked and (worker.ended or time.monotonic() >= worker.grace[1]):
                 worker.asked = True
-                processes.send(self._tree(worker, processes.table()), signal.SIGTERM)
+                kill_all(self._tree(worker, processes.table()), signal.SIGTERM)
             if worker.ended is not None:
                 self._end(worker, worker.ended)
         table = processes.table()
@@ -216,7 +216,7 @@ class Spawner:
                 return
             ended = worker.grace[0]
         spared = cleaning(tree, since=ended)
-        processes.send(tree - spared, SIGKILL)
+        kill_all(tree - spared, SIGKILL)
         worker.killed |= tree - spared
         if spared or (processes.alive(table, worker.killed) and time.monotonic() < ended + _PATIENCE):
             return
