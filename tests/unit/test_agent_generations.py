@@ -95,7 +95,7 @@ class Node:
             orders.write(word.encode() + b" ")
 
     async def until_running(self) -> None:
-        await self.until(lambda: any(each.state == "running" for each in self.share.workers.states.values()))
+        await self.until(lambda: any(each.state == "running" for each in self.share._workers.states.values()))
 
     async def until(self, holds: Callable[[], object]) -> None:
         async def look() -> None:
@@ -224,7 +224,7 @@ def test_a_spawner_that_dies_takes_its_own_generation_along_and_the_next_one_get
             await node.until_running()
             node.tell_spawner("die")
             await node.until(lambda: node.share.idle)
-            end = node.share.workers.states[0].end
+            end = node.share._workers.states[0].end
             assert node.share.generation == g
             assert end == WorkerEnd(None, 9, why="with the process that starts the workers")
         notes = json.dumps(node.agent.line._notes)
@@ -233,7 +233,7 @@ def test_a_spawner_that_dies_takes_its_own_generation_along_and_the_next_one_get
         await node.until_running()
         node.tell_spawner("3")
         await node.until(lambda: node.share.idle)
-        assert node.share.workers.states[0].end == WorkerEnd(0, None)
+        assert node.share._workers.states[0].end == WorkerEnd(0, None)
         await node.share.close()
 
     asyncio.run(act())
@@ -260,7 +260,7 @@ def test_a_spawner_that_stands_still_when_it_is_wanted_is_replaced(
             await node.share.close()
         else:
             await node.until(lambda: node.share.idle)
-            end = node.share.workers.states[0].end
+            end = node.share._workers.states[0].end
             assert end is not None and end.why == "with the process that starts the workers"
             assert "showed no sign of life" in json.dumps(node.agent.line._notes)
             node.start(2)
@@ -331,7 +331,7 @@ def test_a_node_that_rests_grows_by_nothing_over_generations(node: Node) -> None
             await node.until_running()
             node.tell_spawner(str(g))
             await node.until(lambda: node.share.idle)
-            counts.append((descriptors(), len(asyncio.all_tasks()), len(node.share.pump._tails)))
+            counts.append((descriptors(), len(asyncio.all_tasks()), len(node.share.delivery.pump._tails)))
         assert min(counts[10:]) <= max(counts[:10])  # what grows does so in each
         memory = node.share.home.memory if node.share.home else Path()
         assert [path.name for path in memory.glob("*.pulse")] == ["g29-r0.pulse"]

@@ -131,15 +131,15 @@ def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Pat
     scene = Scene(tmp_path)
 
     def worker_ends(agent: Agent) -> None:
-        running = agent.share.workers.states[0]
-        agent.share.workers.states[0] = replace(running, state="exited", end=WorkerEnd(1, None))
-        agent.share.workers.done.set()
-        agent.share._worker_changed(agent.share.workers.states[0])
+        running = agent.share._workers.states[0]
+        agent.share._workers.states[0] = replace(running, state="exited", end=WorkerEnd(1, None))
+        agent.share._workers.done.set()
+        agent.share._worker_changed(agent.share._workers.states[0])
 
     async def act() -> None:
         agent = scene.agent
-        agent.share.workers = workers_of(agent, 3)
-        agent.share.workers.states[0] = running(3)
+        agent.share._workers = workers_of(agent, 3)
+        agent.share._workers.states[0] = running(3)
         join, heard = await scene.session(worker_ends, until="drained")
         assert (join["idle"], join["generation"]) == (False, 3)
         assert join["states"][0]["state"] == "running"
@@ -310,8 +310,8 @@ def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_t
 ) -> None:
     agent = agent_in(tmp_path, "10.0.0.1:29400")
     share = agent.share
-    share.workers = workers_of(agent, 1, nodes=2)
-    pulse = share.workers._pulses[0] = Pulse.create(tmp_path / "pulse")
+    share._workers = workers_of(agent, 1, nodes=2)
+    pulse = share._workers._pulses[0] = Pulse.create(tmp_path / "pulse")
     assert agent._patience() == 600  # it starts
     pulse.activity = Activity.NONE
     pulse.stepped(1)
@@ -320,7 +320,7 @@ def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_t
     assert agent._patience() == 180  # steps of 90 s
     pulse.activity = Activity.EVALUATION
     assert agent._patience() == 600
-    share.workers.nodes = 1
+    share._workers.nodes = 1
     assert agent._patience() == 180
 
 
@@ -330,7 +330,7 @@ def test_workers_that_work_on_without_a_step_are_not_given_up_by_an_agent_that_i
     agent = Scene(tmp_path).agent
     assert agent._last_move(10.0, 100.0, still=False) == 100.0  # steps, or output
     assert agent._last_move(10.0, 100.0, still=True) == 10.0
-    agent.share.signs._last[0] = (95.0, "processor time")
+    agent.share._signs._last[0] = (95.0, "processor time")
     assert agent._last_move(10.0, 100.0, still=True) == 95.0
 
 
@@ -340,7 +340,7 @@ def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path)
     async def act() -> None:
         for on in (True, False):
             scene.agent.session.hear(order(pause={"g": 0, "on": on}))
-            assert scene.agent.share.workers.ordered.is_set() is on
+            assert scene.agent.share._workers.ordered.is_set() is on
 
     asyncio.run(act())
 

@@ -10,9 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
 
 from swarmtrain.agent.choices import Settings, choose
 from swarmtrain.agent.line import Background, Line
@@ -76,13 +74,10 @@ class Agent:
         progress: object = None
         alone = 0.0
         while True:
-            now, workers = time.monotonic(), self.share.workers
-            progress, before = (
-                ([pulse[:4] for pulse in workers.pulses()], self.share.pump.written()),
-                progress,
-            )
+            now = time.monotonic()
+            progress, before = self.share.progress(), progress
             moved = self._last_move(moved, now, still=progress == before)
-            begun, before_begun = workers.begun(), begun
+            begun, before_begun = self.share.begun, begun
             if now - told >= _BEAT_SECONDS or (begun and not before_begun):
                 told = now
                 beat()
@@ -99,7 +94,7 @@ class Agent:
     def _last_move(self, moved: float, now: float, *, still: bool) -> float:
         """When there last was a coordinator, or progress, or another sign of life of the workers; after ``moved``."""
         led = self.line.channel is not None
-        return max(moved, self.share.signs.newest(), now if led or not still else 0.0)
+        return max(moved, self.share.newest_sign(), now if led or not still else 0.0)
 
     def _patience(self) -> float:
         """Seconds without a coordinator, progress or a sign of life after which the workers are stopped.
@@ -109,9 +104,9 @@ class Agent:
         share = self.share
         if share.generation == 0:
             return max(_LEASE, self._task.join_deadline)
-        if share.workers.nodes > 1 and not self._is_here() and share.workers.is_busy():
+        if share.has_peers and not self._is_here() and share.is_busy:
             return _LEASE_BUSY
-        return max(_LEASE, 2 * share.workers.usual())
+        return max(_LEASE, 2 * share.usual)
 
     def _is_forgotten(self, alone: float) -> bool:
         """Whether no coordinator is to come any more, after so many seconds without one and without workers.
@@ -137,7 +132,7 @@ class Agent:
             await self._go("no coordinator and no progress: the run is over")
         else:
             print("no coordinator and no progress: the workers are stopped", file=sys.stderr, flush=True)
-            self.share.workers.stop(0.0, "kill")
+            self.share.kill()
 
     async def _go(self, why: str) -> None:
         """End for good."""
@@ -166,26 +161,12 @@ class Agent:
         """Somebody stops this agent. The coordinator says how: the workers save and leave, or are ended."""
         self._exit_code = 143
         self.session.leave()
-        workers = self.share.workers
-        if self.line.channel is not None:
-            await _within(_ANSWER, workers.ordered.wait(), workers.done.wait())
-        while not (workers := self.share.workers).done.is_set():  # also those whose start was on its way
-            if not workers.ordered.is_set():
-                workers.stop(self._task.stop_grace)
-            await workers.done.wait()
-        await self.share.delivered()
+        await self.share.leave(_ANSWER if self.line.channel is not None else 0.0, self._task.stop_grace)
+        await self.share.delivery.wait()
         await self.session.answered()
         await asyncio.sleep(0.05)
         await self.share.clear()
         self.session.over.set()
-
-
-async def _within(seconds: float, *waits: Awaitable[Any]) -> None:
-    """Until one of these has happened; at most for so long."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
 
 
 def main(argv: list[str]) -> int:

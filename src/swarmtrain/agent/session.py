@@ -143,7 +143,7 @@ class Session:
         async def carry(piece: OutputPiece | MetricsPiece) -> None:
             await channel.send(dump(piece))
 
-        pumping = asyncio.ensure_future(self._share.pump.run(carry))
+        pumping = asyncio.ensure_future(self._share.delivery.pump.run(carry))
         pumping.add_done_callback(lambda task: _pump_ended(task, channel))
         try:
             while (message := await channel.receive()) is not None:
@@ -185,7 +185,7 @@ class Session:
             port=self._line.free_port(),
             time=time.monotonic(),
             generation=self._share.generation,
-            states=list(self._share.workers.states.values()),
+            states=self._share.states(),
             idle=self._share.idle,
             warm=self._share.warm,
             leaving=self.leaving,
@@ -247,14 +247,14 @@ class Session:
             case BeatHeard():
                 pass  # it is there: that is all it says
             case Acknowledge(kind, generation, rank, offset):
-                self._share.pump.confirm((kind, generation, rank), offset)
+                self._share.delivery.pump.confirm((kind, generation, rank), offset)
             case _ if self._desk is not None:
                 self._desk.hear(message)
 
     async def _end(self) -> None:
         await self._share.end()
         if self._line.channel is not None:  # what the run could not wait for may still arrive
-            await self._share.delivered()
+            await self._share.delivery.wait()
         await self.answered()
         self.over.set()
 

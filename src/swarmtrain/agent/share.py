@@ -6,16 +6,18 @@ Session.py brings the coordinator's orders; what comes of them goes back through
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Awaitable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from swarmtrain.agent import machine, memory
 from swarmtrain.agent.choices import Choices, Settings
+from swarmtrain.agent.delivery import Delivery
 from swarmtrain.agent.environment import Node, Part
 from swarmtrain.agent.home import Home
 from swarmtrain.agent.line import Background, Line
-from swarmtrain.agent.pump import Key, Pump
+from swarmtrain.agent.pump import Key
 from swarmtrain.agent.segments import Segments
 from swarmtrain.agent.signs import Signs
 from swarmtrain.agent.spawner import Life, Spawner
@@ -28,7 +30,6 @@ from swarmtrain.wire.task import Task, Ticket
 
 # seconds that a run that is over waits for a disk on which its directories are still being made
 _PREPARING = 10.0
-_DELIVERY = 5.0  # seconds in which an agent that is about to go delivers what its workers wrote
 
 
 class Share:
@@ -39,10 +40,7 @@ class Share:
 
     Attributes:
         home: its directories; None before the first welcome.
-        workers: those of the last generation that this node was told to begin, with all that is true of it alone.
-        signs: of their life, while they make no steps.
-        drained: no worker is left, and everything that was ever written here has arrived at the coordinator that
-            this agent is joined to.
+        delivery: of what its workers wrote.
     """
 
     def __init__(self, task: Task, ticket: Ticket, settings: Settings, choices: Choices, line: Line) -> None:
@@ -50,18 +48,15 @@ class Share:
         start = "cold" if task.kind == "command" else task.start
         self.spawner = Spawner(start, choices.env, line.note, line.trouble)
         self._workers_of = partial(Workers, task, choices.env, self._worker_changed)
-        self.workers = self._workers_of()
+        # Those of the last generation that this node was told to begin, with all that is true of it alone.
+        self._workers = self._workers_of()
         self.segments = Segments(lambda: self.home.memory if self.home is not None else None)
         self._gpus = partial(machine.gpu_use, choices.env) if choices.gpus else tuple
-        self.signs = Signs(self.workers)
-        self.pump = Pump()
+        self._signs = Signs(self._workers)  # of their life, while they make no steps
+        self.delivery = Delivery()
         self.home: Home | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
-        self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
-        self._past = asyncio.Event()  # what an agent before this one has left to deliver is on its way, too
-        self._delivery: asyncio.Task[None] | None = None  # waits until everything has arrived
-        self.drained = False
         self._background = Background()
 
     async def open(self) -> None:
@@ -72,7 +67,7 @@ class Share:
 
     async def close(self) -> None:
         """End whatever still runs."""
-        self.workers.stop(0.0)
+        self._workers.stop(0.0)
         await self.spawner.close()
         self._watching.cancel()
         self.segments.clear(all_of_them=False)  # what the spawner itself held until now
@@ -87,29 +82,53 @@ class Share:
     @property
     def generation(self) -> int:
         """The last one that this node was told to begin; 0 before the first."""
-        return self.workers.generation
+        return self._workers.generation
 
     @property
     def idle(self) -> bool:
         """No worker is left, and none is about to start."""
-        return self.workers.done.is_set()
+        return self._workers.done.is_set()
 
     @property
     def warm(self) -> bool:
         """Workers could start at once."""
         return self.spawner.warm.is_set() and self._prepared.is_set()
 
-    async def delivered(self) -> None:
-        """Wait until everything that was ever written here has arrived, for some seconds at most."""
-        waited, until = None, time.monotonic() + _DELIVERY
-        while self._delivery is not None and self._delivery is not waited:
-            waited = self._delivery
-            await asyncio.wait([waited], timeout=max(0.0, until - time.monotonic()))
-            # A connection that was made meanwhile has begun another one.
+    @property
+    def begun(self) -> bool:
+        """Every worker has made a step."""
+        return self._workers.begun()
+
+    @property
+    def has_peers(self) -> bool:
+        """Workers of other nodes train with those of this one."""
+        return self._workers.nodes > 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Some worker is in a phase without steps: it starts, evaluates or saves."""
+        return self._workers.is_busy()
+
+    @property
+    def usual(self) -> float:
+        """Seconds within which a step is usual."""
+        return self._workers.usual()
+
+    def states(self) -> list[WorkerReport]:
+        """What is known of each worker, for a coordinator that is joined."""
+        return list(self._workers.states.values())
+
+    def progress(self) -> object:
+        """What is another value once a worker has come on or has written something."""
+        return [pulse[:4] for pulse in self._workers.pulses()], self.delivery.pump.written()
+
+    def newest_sign(self) -> float:
+        """Monotonic time of the newest sign of life of a worker that makes no steps."""
+        return self._signs.newest()
 
     def say_again(self) -> None:
         """Say what has happened since the words of joining were written, when nobody could be told."""
-        for state in self.workers.states.values():
+        for state in self._workers.states.values():
             self._line.post(state)
         if self.idle:
             self._say_idle(self.generation)
@@ -118,8 +137,8 @@ class Share:
 
     def beat(self) -> None:
         """Say that this node lives, and how its workers get on."""
-        pulses = self.workers.pulses()
-        signs = [self.signs.of(pulse.rank) for pulse in pulses]
+        pulses = self._workers.pulses()
+        signs = [self._signs.of(pulse.rank) for pulse in pulses]
         told = zip(pulses, signs, strict=True)
         self._line.beat([pulse._replace(lived_ago=ago, sign=sign) for pulse, (ago, sign) in told])
 
@@ -134,11 +153,12 @@ class Share:
             offsets: how much of each file the coordinator has.
         """
         fresh = self.home is None
-        self.home, self._known = home, offsets
+        self.home = home
+        self.delivery.known(offsets)
         if fresh:
             self._preparing = asyncio.ensure_future(self._prepare(home))
-        if self._past.is_set():
-            self._deliver_the_past(home)
+        if self.delivery.past.is_set():
+            self.delivery.resume(home.output)
         self._deliver()
 
     async def _prepare(self, home: Home) -> None:
@@ -150,11 +170,11 @@ class Share:
             kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._ticket.submission)
         except (OSError, SwarmtrainError) as error:
             self._line.trouble(in_short(error))
-            self._deliver_the_past(home)  # a disk that is full can still be read
+            self.delivery.resume(home.output)  # a disk that is full can still be read
             return
         if kept:
             self._line.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
-        self._deliver_the_past(home)
+        self.delivery.resume(home.output)
         self._prepared.set()
 
     # ---- one generation --------------------------------------------------------------------------------------
@@ -164,15 +184,15 @@ class Share:
 
         From here on it is the current one, so that an order to stop it may follow at once.
         """
-        if start.generation <= self.generation or not self.workers.done.is_set():
+        if start.generation <= self.generation or not self._workers.done.is_set():
             return
-        self.workers.release()
-        self.workers = self._workers_of(start.generation, start.nodes)
-        self.signs = Signs(self.workers, spinning=start.backend == "nccl", gpus=self._gpus)
-        self._background.run(self._start(self.workers, start))
-        self._background.run(self._finish(self.workers))
+        self._workers.release()
+        self._workers = self._workers_of(start.generation, start.nodes)
+        self._signs = Signs(self._workers, spinning=start.backend == "nccl", gpus=self._gpus)
+        self._background.run(self._start(self._workers, start))
+        self._background.run(self._finish(self._workers))
         self._deliver()
-        self._background.run(self.signs.watch(lambda: self._line.channel is None))
+        self._background.run(self._signs.watch(lambda: self._line.channel is None))
 
     async def _start(self, workers: Workers, start: StartWorkers) -> None:
         await self._prepared.wait()
@@ -182,7 +202,7 @@ class Share:
             return
         try:
             for kind, rank, path in self._begin(workers, life, start):
-                self.pump.watch((kind, workers.generation, rank), path)
+                self.delivery.pump.watch((kind, workers.generation, rank), path)
         except OSError as error:
             self._line.trouble(f"workers cannot be started: {error}")
 
@@ -227,17 +247,32 @@ class Share:
     def stop(self, generation: int, grace: float, how: str) -> None:
         """End the workers of a generation, as `Workers.stop` does."""
         if generation == self.generation:
-            self.workers.stop(grace, how)
+            self._workers.stop(grace, how)
+
+    def kill(self) -> None:
+        """End the workers, whatever the generation; this agent stays."""
+        self._workers.stop(0.0, "kill")
+
+    async def leave(self, answer: float, grace: float) -> None:
+        """End the workers as the coordinator orders it within ``answer`` seconds, else by SIGTERM and ``grace``.
+
+        Returns when they have gone, also those whose start was on its way.
+        """
+        await _within(answer, self._workers.ordered.wait(), self._workers.done.wait())
+        while not (workers := self._workers).done.is_set():
+            if not workers.ordered.is_set():
+                workers.stop(grace)
+            await workers.done.wait()
 
     def pause(self, generation: int, on: bool) -> None:
         """Ask the workers of a generation to save and leave, or take it back."""
         if generation == self.generation:
-            self.workers.pause(on)
+            self._workers.pause(on)
 
     def look(self, generation: int) -> None:
         """Find out what the workers of a generation are doing, for a coordinator that sees no progress."""
         if generation == self.generation:
-            self._background.run(self._answer_stacks(self.workers, self.signs))
+            self._background.run(self._answer_stacks(self._workers, self._signs))
 
     async def _answer_stacks(self, workers: Workers, signs: Signs) -> None:
         pids = workers.pids()
@@ -249,8 +284,8 @@ class Share:
 
     async def end(self) -> None:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""
-        self.workers.stop(0.0, "kill")
-        await self.workers.done.wait()
+        self._workers.stop(0.0, "kill")
+        await self._workers.done.wait()
         await self.clear()
 
     async def clear(self) -> None:
@@ -263,36 +298,20 @@ class Share:
 
     def _worker_changed(self, state: WorkerReport) -> None:
         if state.state == "exited":
-            self.pump.close(state.generation, state.rank)
+            self.delivery.pump.close(state.generation, state.rank)
             self.beat()  # how far it came, before how it ended
         self._line.post(state)
 
     def _say_idle(self, generation: int) -> None:
         self._line.post(Idle(generation, self._line.free_port()))
 
-    # ---- what its workers wrote ------------------------------------------------------------------------------
-
-    def _deliver_the_past(self, home: Home) -> None:
-        """Begin to carry what the coordinator does not have, also of workers of an agent before this one."""
-        for path in home.output.glob("g*-r*.*"):
-            kind = {".out": "output", ".metrics": "metrics"}.get(path.suffix)
-            generation, _, rank = path.stem[1:].partition("-r")
-            if kind is None or not generation.isdecimal() or not rank.isdecimal():
-                continue
-            self.pump.resume((kind, int(generation), int(rank)), path)
-        self.pump.rewind(self._known)
-        self._past.set()
-
     def _deliver(self) -> None:
-        """Say when everything has arrived; what was said before was true of less, or of another coordinator."""
-        self.drained = False
-        if self._delivery is not None:
-            self._delivery.cancel()
-        self._delivery = asyncio.ensure_future(self._delivered())
+        self.delivery.begin(self._workers.done.wait, lambda: self._line.post(Drained(self.generation)))
 
-    async def _delivered(self) -> None:
-        await self.workers.done.wait()
-        await self._past.wait()
-        await self.pump.drained()
-        self.drained = True
-        self._line.post(Drained(self.generation))
+
+async def _within(seconds: float, *waits: Awaitable[Any]) -> None:
+    """Until one of these has happened; at most for so long."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
