@@ -30,7 +30,7 @@ from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.retention import complete
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.trainer import snapshot_files
+from swarmtrain.trainer.snapshots import files as snapshot_files
 
 COMMAND = str(Path(sys.executable).with_name("swarmtrain"))
 
