@@ -50,7 +50,7 @@ def start(tmp_path: Path, home: Path) -> Start:
 
     def started(name: str = "chaos", text: str = TRAINING, **settings: Any) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
-        settings = {
+        defaults: dict[str, Any] = {
             "nodes": 2,
             "restart": "never",
             "env": {"OMP_NUM_THREADS": "1"},

@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from healed import events, lines, origins, reach, step_of, story, weights
@@ -30,7 +31,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """The weights and the losses of a run without faults."""
     known: dict[str, tuple[str, list[float]]] = {}
 
-    def reference(**settings: object) -> tuple[str, list[float]]:
+    def reference(**settings: Any) -> tuple[str, list[float]]:
         key = repr(sorted(settings.items()))
         if key not in known:
             directory = tmp_path_factory.mktemp("undisturbed")

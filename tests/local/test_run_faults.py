@@ -299,7 +299,8 @@ def test_a_submission_that_is_interrupted_leaves_nothing_behind(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "train.py").write_text(SLEEPER)
-    start, started = Process.start, []
+    started: list[Process] = []
+    start = Process.start
 
     def interrupted(*how: Any) -> Process:
         if len(started) == 2:  # the coordinator and one of three agents are there

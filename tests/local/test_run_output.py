@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from healed_local import agent_of
 
-from swarmtrain import Client, Job
+from swarmtrain import Client, Job, Line
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.job import Restart
 from swarmtrain.wire import frames
@@ -58,11 +58,11 @@ def expected(rank: int, number: int) -> bytes:
     return head + b"x" * (number % 60)
 
 
-def by_rank(batches: Iterable[Iterable[object]]) -> dict[int, list[bytes]]:
+def by_rank(batches: Iterable[Iterable[Line]]) -> dict[int, list[bytes]]:
     found: dict[int, list[bytes]] = defaultdict(list)
     for batch in batches:
-        for _, _, rank, _, text in batch:  # type: ignore[misc]
-            found[rank].append(frames.raw(text))
+        for line in batch:
+            found[line.rank].append(frames.raw(line.text))
     return found
 
 
@@ -84,7 +84,7 @@ def test_every_line_of_three_talkative_ranks_arrives_once_whole_and_in_order(tmp
 
 def test_what_a_killed_worker_had_written_arrives(tmp_path: Path, home: Path) -> None:
     handle = talk_for_ever(tmp_path, home, Restart(max=0))
-    os.kill(_pid_of(handle, 1), signal.SIGKILL)
+    os.kill(_pid_of(handle, 1) or 0, signal.SIGKILL)
     result = handle.wait(timeout=120)
     assert result.state == "failed"
     assert "rank 1 on node1: killed by SIGKILL" in result.reason

@@ -35,7 +35,7 @@ def torchrun(nodes: int, script: str, *args: str, directory: Path) -> str:
     return execute([*start, str(EXAMPLES / script), *args], directory)
 
 
-def test_the_guide_s_script_trains_resumes_and_ends_as_if_it_had_never_stopped(tmp_path):
+def test_the_guide_s_script_trains_resumes_and_ends_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     stopped.mkdir()
     whole.mkdir()
@@ -54,7 +54,7 @@ def test_the_guide_s_script_trains_resumes_and_ends_as_if_it_had_never_stopped(t
     assert all(torch.equal(ended["model"][name], expected["model"][name]) for name in expected["model"])
 
 
-def test_the_guide_s_script_passes_over_a_damaged_snapshot_for_the_one_before(tmp_path):
+def test_the_guide_s_script_passes_over_a_damaged_snapshot_for_the_one_before(tmp_path: Path) -> None:
     torchrun(1, "guide/training_code.py", "4", "2", directory=tmp_path)
     path = tmp_path / "snapshot.pt"
     content = bytearray(path.read_bytes())
@@ -67,7 +67,7 @@ def test_the_guide_s_script_passes_over_a_damaged_snapshot_for_the_one_before(tm
     assert re.findall(r"Epoch (\d+) \| Steps", output) == ["2", "3"]
 
 
-def test_the_guide_s_script_says_how_it_is_started(tmp_path):
+def test_the_guide_s_script_says_how_it_is_started(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "guide/training_code.py"), "2", "1"],
         cwd=tmp_path,
@@ -80,13 +80,13 @@ def test_the_guide_s_script_says_how_it_is_started(tmp_path):
     assert "start it with torchrun" in done.stderr
 
 
-def test_digits_are_read_with_at_least_97_percent_right_on_three_ranks(tmp_path):
+def test_digits_are_read_with_at_least_97_percent_right_on_three_ranks(tmp_path: Path) -> None:
     output = torchrun(3, "digits/train.py", directory=tmp_path)
     accuracy = re.search(r"test accuracy ([\d.]+)% of 360 digits", output)
     assert accuracy is not None and float(accuracy[1]) >= 97.0, output
 
 
-def test_the_character_model_learns_on_two_ranks_with_accumulation(tmp_path):
+def test_the_character_model_learns_on_two_ranks_with_accumulation(tmp_path: Path) -> None:
     small = ["--layers", "2", "--width", "32", "--heads", "2", "--context", "32", "--text", "60000"]
     output = torchrun(
         2,
@@ -106,7 +106,7 @@ def test_the_character_model_learns_on_two_ranks_with_accumulation(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.long)])
-def test_plain_ddp_trains_the_same_whatever_starts_its_data_workers(tmp_path, method):
+def test_plain_ddp_trains_the_same_whatever_starts_its_data_workers(tmp_path: Path, method: str) -> None:
     output = torchrun(
         2, "plain/ddp.py", "--steps", "4", "--workers", "1", "--start-method", method, directory=tmp_path
     )
@@ -114,7 +114,7 @@ def test_plain_ddp_trains_the_same_whatever_starts_its_data_workers(tmp_path, me
     assert len(hashes) == 2 and len(set(hashes)) == 1
 
 
-def test_fsdp_shards_the_weights(tmp_path):
+def test_fsdp_shards_the_weights(tmp_path: Path) -> None:
     output = torchrun(2, "plain/fsdp.py", "--steps", "2", directory=tmp_path)
     held = re.findall(r"holds (\d+) of (\d+) parameters", output)
     assert sum(int(part) for part, _ in held) == int(held[0][1])
@@ -122,7 +122,7 @@ def test_fsdp_shards_the_weights(tmp_path):
 
 
 @pytest.mark.long
-def test_the_trainer_needs_no_numpy(tmp_path):
+def test_the_trainer_needs_no_numpy(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "import sys, warnings\n"

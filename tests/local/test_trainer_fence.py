@@ -55,14 +55,16 @@ STARTS = {
 
 
 @pytest.mark.parametrize("starts", STARTS.values(), ids=STARTS)
-def test_a_training_that_is_gone_on_with_goes_on_from_where_the_last_one_ended(tmp_path, starts):
+def test_a_training_that_is_gone_on_with_goes_on_from_where_the_last_one_ended(
+    tmp_path: Path, starts: tuple[Any, Any]
+) -> None:
     first, second = starts
     reach(tmp_path, 40, first)
     assert "step 40" in reach(tmp_path, 60, second)
     assert "step 60" in reach(tmp_path, 70, first)
 
 
-def test_a_node_that_saw_nothing_of_it_is_told_the_order_and_gets_the_snapshot(tmp_path):
+def test_a_node_that_saw_nothing_of_it_is_told_the_order_and_gets_the_snapshot(tmp_path: Path) -> None:
     reach(tmp_path, 40, agent("digits.7", 3, 70_003))
     output = reach(tmp_path, 60, agent("digits.2", 1), world_size=2)
     assert "step 40" in output
@@ -73,7 +75,7 @@ def test_a_node_that_saw_nothing_of_it_is_told_the_order_and_gets_the_snapshot(t
     assert fences == [{70_003, 70_004}] * 2
 
 
-def test_snapshots_of_an_older_version_are_gone_on_from_in_their_order_and_superseded(tmp_path):
+def test_snapshots_of_an_older_version_are_gone_on_from_in_their_order_and_superseded(tmp_path: Path) -> None:
     reach(tmp_path, 20, agent("digits.1", 2))
     reach(tmp_path, 30, agent("digits.2", 1, 20_001), keep=9)
     for path in (tmp_path / "node0" / "snapshots").glob("*.json"):
@@ -86,7 +88,7 @@ def test_snapshots_of_an_older_version_are_gone_on_from_in_their_order_and_super
     assert "step 40" in reach(tmp_path, 50)
 
 
-def test_a_generation_that_wrote_nothing_is_below_the_next_one_all_the_same(tmp_path):
+def test_a_generation_that_wrote_nothing_is_below_the_next_one_all_the_same(tmp_path: Path) -> None:
     """Else the two would write under one fence, where the step decides and not who came later."""
     failed = ranks(train, 1, tmp_path, replace(JOB, steps=20, fail_at=(0, 1)))
     assert failed[0].error == "ArithmeticError"
@@ -98,7 +100,7 @@ def test_a_generation_that_wrote_nothing_is_below_the_next_one_all_the_same(tmp_
 # --- Two at a time ----------------------------------------------------------------------------------------------
 
 
-class Waits(torch.utils.data.Dataset):
+class Waits(torch.utils.data.Dataset[Any]):
     """Lets somebody else do something when a sample is loaded for the so-manieth time."""
 
     def __init__(self, at: int, then: Any) -> None:
@@ -123,8 +125,8 @@ def short(data: Any, to: int, directory: Path, **more: Any) -> None:
 
 
 def test_two_that_write_to_one_directory_keep_their_own_and_the_later_one_is_gone_on_from(
-    tmp_path, monkeypatch, caplog
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     there = tmp_path / "snapshots"
@@ -140,7 +142,9 @@ def test_two_that_write_to_one_directory_keep_their_own_and_the_later_one_is_gon
     assert any("Resuming from" in said and said.endswith("step 31") for said in caplog.messages)
 
 
-def test_a_last_snapshot_that_somebody_removed_is_written_again(tmp_path, monkeypatch):
+def test_a_last_snapshot_that_somebody_removed_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     model, data = nn.Linear(1, 1), Waits(0, None)
@@ -157,7 +161,7 @@ def test_a_last_snapshot_that_somebody_removed_is_written_again(tmp_path, monkey
 # --- Afresh -----------------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_start_takes_no_others_snapshots_in_any_generation(tmp_path):
+def test_a_fresh_start_takes_no_others_snapshots_in_any_generation(tmp_path: Path) -> None:
     reach(tmp_path, 20, agent("digits.1", 1, submission="of yesterday"))
     for generation in (1, 2, 3):  # the second may be the first to come as far as this
         env = agent("digits.1", generation, submission="of today")
@@ -166,7 +170,7 @@ def test_a_fresh_start_takes_no_others_snapshots_in_any_generation(tmp_path):
         assert "holds snapshots of an earlier training" in outcome.message
 
 
-def test_a_fresh_start_goes_on_from_its_own_after_a_fault(tmp_path):
+def test_a_fresh_start_goes_on_from_its_own_after_a_fault(tmp_path: Path) -> None:
     first = agent("digits.1", 1, submission="of today")
     assert ranks(train, 1, tmp_path, replace(JOB, steps=30, resume=False, fail_at=(0, 15)), env=first)[
         0
@@ -194,7 +198,7 @@ def loop(to: int, *, resumes: bool = True) -> int:
     return start
 
 
-def test_two_calls_go_on_from_what_was_written_last(tmp_path):
+def test_two_calls_go_on_from_what_was_written_last(tmp_path: Path) -> None:
     assert values(loop, 1, tmp_path, 40, env=agent("digits.3", 2, 30_002)) == [0]
     assert values(loop, 1, tmp_path, 60) == [40]
     assert values(loop, 1, tmp_path, 70, env=agent("digits.1", 1)) == [60]
@@ -204,7 +208,7 @@ def unresumed(to: int) -> int:
     return loop(to, resumes=False)
 
 
-def test_what_a_script_writes_that_resumes_nothing_is_the_newest_all_the_same(tmp_path):
+def test_what_a_script_writes_that_resumes_nothing_is_the_newest_all_the_same(tmp_path: Path) -> None:
     values(loop, 1, tmp_path, 60, env=agent("digits.3", 2, 30_002))
     values(unresumed, 1, tmp_path, 20)
     assert values(loop, 1, tmp_path, 30) == [20]
@@ -215,7 +219,7 @@ def twice(first: int, second: int) -> None:
     loop(second, resumes=False)
 
 
-def test_a_script_that_counts_from_the_start_again_has_begun_anew(tmp_path):
+def test_a_script_that_counts_from_the_start_again_has_begun_anew(tmp_path: Path) -> None:
     values(twice, 1, tmp_path, 60, 20)
     assert values(loop, 1, tmp_path, 30) == [20]
 

@@ -49,7 +49,7 @@ def fork_writers(directory: Path, requests: Connection, done: Connection) -> Non
         done.send(0)
 
 
-def test_killed_at_any_instant_nothing_listed_is_damaged_and_nothing_done_is_lost(tmp_path):
+def test_killed_at_any_instant_nothing_listed_is_damaged_and_nothing_done_is_lost(tmp_path: Path) -> None:
     moments = random.Random(4)
     last, killed_aside = 0, 0
     requests, ours = context.Pipe()

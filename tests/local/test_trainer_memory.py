@@ -23,7 +23,7 @@ def held(directory: Path, rank: int, tier: str) -> list[int]:
     return [each.step for each in snapshot_files.listed(directory / f"node{rank}" / tier)]
 
 
-def test_a_run_goes_on_bit_for_bit_from_memory_in_the_middle_of_an_epoch(tmp_path):
+def test_a_run_goes_on_bit_for_bit_from_memory_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     whole = values(train, 2, tmp_path / "whole", JOB)[0]
     stopped_at_step_8(tmp_path)
     for rank in range(2):
@@ -34,7 +34,9 @@ def test_a_run_goes_on_bit_for_bit_from_memory_in_the_middle_of_an_epoch(tmp_pat
     assert same(resumed[1].value["weights"], whole["weights"])
 
 
-def test_a_node_without_the_newest_gets_it_into_its_memory_and_damage_there_leads_to_the_disk(tmp_path):
+def test_a_node_without_the_newest_gets_it_into_its_memory_and_damage_there_leads_to_the_disk(
+    tmp_path: Path,
+) -> None:
     stopped_at_step_8(tmp_path)
     for path in (tmp_path / "node0" / "memory").iterdir():
         path.unlink()
@@ -52,7 +54,7 @@ def test_a_node_without_the_newest_gets_it_into_its_memory_and_damage_there_lead
     assert "at epoch 1, step 6" in again[0].output
 
 
-def test_only_one_node_with_a_tier_in_memory_is_enough(tmp_path):
+def test_only_one_node_with_a_tier_in_memory_is_enough(tmp_path: Path) -> None:
     whole = values(train, 2, tmp_path / "whole", JOB)[0]
     stopped_at_step_8(tmp_path)
     for path in (tmp_path / "node1" / "memory").iterdir():
@@ -66,7 +68,7 @@ def test_only_one_node_with_a_tier_in_memory_is_enough(tmp_path):
     assert held(tmp_path, 0, "memory")[0] >= 12
 
 
-def test_a_snapshot_that_can_be_kept_nowhere_is_gone_on_from_all_the_same(tmp_path):
+def test_a_snapshot_that_can_be_kept_nowhere_is_gone_on_from_all_the_same(tmp_path: Path) -> None:
     whole = values(train, 2, tmp_path / "whole", JOB)[0]
     values(train, 2, tmp_path, replace(JOB, steps=7))
     blocked = tmp_path / "node1" / "snapshots"
@@ -79,7 +81,7 @@ def test_a_snapshot_that_can_be_kept_nowhere_is_gone_on_from_all_the_same(tmp_pa
     assert same(resumed[1].value["weights"], whole["weights"])
 
 
-def test_nodes_whose_weights_differ_in_one_snapshot_go_on_from_the_one_before(tmp_path):
+def test_nodes_whose_weights_differ_in_one_snapshot_go_on_from_the_one_before(tmp_path: Path) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=7, snapshot=Every(steps=3)))
     directory = tmp_path / "node1" / "snapshots"
     newest = snapshot_files.listed(directory)[0]

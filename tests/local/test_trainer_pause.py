@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from trainer_harness import ranks, values
@@ -12,6 +13,7 @@ from trainer_job import Every, Job, replace, same, train
 
 from swarmtrain import Client
 from swarmtrain import Job as Submitted
+from swarmtrain.job import Restart
 from swarmtrain.trainer import Trainer, snapshot
 from swarmtrain.trainer.snapshots import files as snapshot_files
 from swarmtrain.wire.pulse import Activity, Pulse, Source
@@ -28,7 +30,7 @@ def steps(directory: Path, rank: int) -> list[int]:
     return [each.step for each in snapshot_files.listed(directory / f"node{rank}" / "snapshots")]
 
 
-def test_all_ranks_pause_at_one_step_and_go_on_bit_for_bit(tmp_path):
+def test_all_ranks_pause_at_one_step_and_go_on_bit_for_bit(tmp_path: Path) -> None:
     whole = values(train, 2, tmp_path / "whole", JOB)[0]
     env = {**PULSE, "SWARMTRAIN_MEMORY": "{node}/memory"}
     outcomes = ranks(train, 2, tmp_path, replace(JOB, pause_at=(1, 30)), env=env)
@@ -49,7 +51,7 @@ def test_all_ranks_pause_at_one_step_and_go_on_bit_for_bit(tmp_path):
     assert (felt.resumed, felt.step, felt.paused) == (step, 400, 0)
 
 
-def test_a_pause_that_nothing_can_be_saved_for_is_no_pause(tmp_path):
+def test_a_pause_that_nothing_can_be_saved_for_is_no_pause(tmp_path: Path) -> None:
     for rank in range(2):
         (tmp_path / f"node{rank}").mkdir()
         (tmp_path / f"node{rank}" / "snapshots").write_text("no directory can be here")
@@ -59,7 +61,7 @@ def test_a_pause_that_nothing_can_be_saved_for_is_no_pause(tmp_path):
     assert pulse(tmp_path, 0).paused == 0
 
 
-def test_ranks_with_different_numbers_of_pieces_pass_the_same_marks(tmp_path):
+def test_ranks_with_different_numbers_of_pieces_pass_the_same_marks(tmp_path: Path) -> None:
     values(train, 3, tmp_path, replace(JOB, plain=True, steps=40, samples=41, micro_batch=1), env=PULSE)
     marks = {pulse(tmp_path, rank).mark for rank in range(3)}
     assert len(marks) == 1 and marks.pop() >= 3 * 40
@@ -72,9 +74,9 @@ def slow_on_rank_1() -> tuple[list[int], int]:
     felt = Pulse.map(Path(os.environ["SWARMTRAIN_PULSE"]))
     data = torch.utils.data.TensorDataset(torch.zeros(40, 1), torch.zeros(40, 1))
     model = torch.nn.Linear(1, 1)
-    seen = []
+    seen: list[Any] = []
 
-    def loss(outputs, targets):
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> Any:
         if model.training and trainer.step > 2 and trainer.world.rank == 1:
             time.sleep(0.02)
         seen.append(felt.activity)
@@ -86,14 +88,14 @@ def slow_on_rank_1() -> tuple[list[int], int]:
     return [seen[0], seen[1], seen[-1]], felt.busy_ns
 
 
-def test_the_agent_feels_what_is_done_and_who_is_slow(tmp_path):
+def test_the_agent_feels_what_is_done_and_who_is_slow(tmp_path: Path) -> None:
     (first, quick), (second, slow) = values(slow_on_rank_1, 2, tmp_path, env=PULSE)
     assert first == second
     assert first[0] == Activity.START and first[-1] == Activity.EVALUATION
     assert slow > 17 * 20e6 > 2 * quick
 
 
-def train_in_parts() -> list[int]:
+def train_in_parts() -> list[Activity]:
     """What the agent feels before, between and after two trainings that one script makes of one."""
     felt = [Activity(mine().activity)]
     data = torch.utils.data.TensorDataset(torch.ones(8, 1), torch.ones(8, 1))
@@ -119,17 +121,19 @@ def mine() -> Pulse:
     return Pulse.map(Path(os.environ["SWARMTRAIN_PULSE"]))
 
 
-def test_what_a_script_does_before_between_and_after_its_trainings_is_told_from_steps(tmp_path):
+def test_what_a_script_does_before_between_and_after_its_trainings_is_told_from_steps(tmp_path: Path) -> None:
     start, none, after = Activity.START, Activity.NONE, Activity.AFTER_FIT
     for felt in values(train_in_parts, 2, tmp_path, env=PULSE):
         assert felt == [start, start, none, after, none, none, after, after]
 
 
-def test_a_script_with_two_calls_is_at_its_end_when_it_has_waited_for_its_last_snapshot(tmp_path):
+def test_a_script_with_two_calls_is_at_its_end_when_it_has_waited_for_its_last_snapshot(
+    tmp_path: Path,
+) -> None:
     assert values(two_calls, 1, tmp_path, env=PULSE) == [[Activity.NONE, Activity.AFTER_FIT, Activity.NONE]]
 
 
-def two_calls() -> list[int]:
+def two_calls() -> list[Activity]:
     felt = []
     for step, wait in ((1, False), (2, True), (3, False)):
         snapshot.save(step, every=Every(steps=5), wait=wait, model=torch.nn.Linear(1, 1))
@@ -158,7 +162,7 @@ with Trainer(model, data, optimizer, loss=loss, options=Options(batch_size=1, sn
 
 def test_what_a_script_does_after_its_training_is_no_hang(tmp_path: Path, home: Path) -> None:
     (tmp_path / "train.py").write_text(AFTERWARDS)
-    job = Submitted(name="after", script="train.py", nodes=2, restart={"hang_timeout": 2.0})
+    job = Submitted(name="after", script="train.py", nodes=2, restart=Restart(hang_timeout=2.0))
     handle = Client(on="local").run(job)
     assert handle.wait(timeout=60).state == "succeeded"
     assert handle.status().restarts == 0

@@ -50,7 +50,7 @@ class RecordingDisk(Disk):
     def create(self, path: Path) -> BinaryIO:
         self._files += 1
         self.operations.append(Operation("create", self._files, path.name))
-        return io.BufferedWriter(_RecordingFile(path, self._files, self.operations))  # type: ignore[return-value]
+        return io.BufferedWriter(_RecordingFile(path, self._files, self.operations))
 
     def sync(self, file: BinaryIO) -> None:
         super().sync(file)
@@ -166,16 +166,16 @@ def losses(tmp_path: Path, *, syncs: bool) -> list[str]:
     return [each for each in found if each is not None]
 
 
-def test_a_power_cut_loses_nothing_that_was_done_and_lists_nothing_that_does_not_load(tmp_path):
+def test_a_power_cut_loses_nothing_that_was_done_and_lists_nothing_that_does_not_load(tmp_path: Path) -> None:
     assert losses(tmp_path, syncs=True) == []
 
 
-def test_a_disk_that_only_claims_to_sync_is_found_out_by_the_same_cuts(tmp_path):
+def test_a_disk_that_only_claims_to_sync_is_found_out_by_the_same_cuts(tmp_path: Path) -> None:
     assert len(losses(tmp_path, syncs=False)) > INSTANTS // 4
 
 
 @pytest.mark.parametrize("forgotten", ["sync", "sync names"])
-def test_both_kinds_of_syncing_are_needed(tmp_path, forgotten):
+def test_both_kinds_of_syncing_are_needed(tmp_path: Path, forgotten: Any) -> None:
     operations = [each for each in record(tmp_path / "live", RecordingDisk()) if each.what != forgotten]
     chance = random.Random(11)
     cuts = (chance.randint(0, len(operations)) for _ in range(INSTANTS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ JOB = Job(steps=13, snapshot=Every(steps=3))  # an epoch is 5 steps, so steps 3 
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return values(train, 2, tmp_path_factory.mktemp("uninterrupted"), JOB)[0]
 
 
@@ -34,7 +35,9 @@ def break_newest(directory: Path) -> int:
     return newest.step
 
 
-def test_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tmp_path, uninterrupted):
+def test_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
     stopped = values(train, 2, tmp_path, replace(JOB, steps=7))
     assert stopped[0]["step"] == 7
     resumed = values(train, 2, tmp_path, JOB)
@@ -45,7 +48,7 @@ def test_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(tmp_path, uninter
     assert resumed[0]["metrics"] == uninterrupted["metrics"]
 
 
-def test_three_ranks_add_their_gradients_up_in_the_same_order_after_a_resume(tmp_path):
+def test_three_ranks_add_their_gradients_up_in_the_same_order_after_a_resume(tmp_path: Path) -> None:
     """A rounded sum of three depends on their order, and that in an all-reduce on the place in a bucket."""
     job = replace(JOB, steps=30)
     whole = values(train, 3, tmp_path / "whole", job)[0]
@@ -54,7 +57,9 @@ def test_three_ranks_add_their_gradients_up_in_the_same_order_after_a_resume(tmp
     assert same(values(train, 3, tmp_path / "parts", job)[0]["weights"], whole["weights"])
 
 
-def test_a_failing_rank_fails_the_others_and_the_next_try_goes_on_from_the_snapshot(tmp_path, uninterrupted):
+def test_a_failing_rank_fails_the_others_and_the_next_try_goes_on_from_the_snapshot(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
     first = ranks(train, 2, tmp_path, replace(JOB, fail_at=(1, 8)))
     assert first[1].error == "ArithmeticError"
     assert first[0].error, "rank 0 trained on without rank 1"
@@ -63,7 +68,7 @@ def test_a_failing_rank_fails_the_others_and_the_next_try_goes_on_from_the_snaps
     assert same(resumed[0].value["weights"], uninterrupted["weights"])
 
 
-def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):
+def test_a_finished_training_is_not_trained_again(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     values(train, 2, tmp_path, JOB)
     again = values(train, 2, tmp_path, JOB)
     assert again[0]["step"] == 13
@@ -71,7 +76,9 @@ def test_a_finished_training_is_not_trained_again(tmp_path, uninterrupted):
     assert again[0]["metrics"] == uninterrupted["metrics"]
 
 
-def test_a_damaged_newest_snapshot_is_passed_over_and_named(tmp_path, uninterrupted):
+def test_a_damaged_newest_snapshot_is_passed_over_and_named(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=7))
     assert [break_newest(node(tmp_path, rank)) for rank in range(2)] == [7, 7]
     resumed = ranks(train, 2, tmp_path, JOB)
@@ -82,7 +89,9 @@ def test_a_damaged_newest_snapshot_is_passed_over_and_named(tmp_path, uninterrup
     assert same(resumed[1].value["weights"], uninterrupted["weights"])
 
 
-def test_a_node_whose_snapshot_is_damaged_gets_it_from_another(tmp_path, uninterrupted):
+def test_a_node_whose_snapshot_is_damaged_gets_it_from_another(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=7))
     break_newest(node(tmp_path, 0))
     resumed = ranks(train, 2, tmp_path, JOB)
@@ -92,7 +101,9 @@ def test_a_node_whose_snapshot_is_damaged_gets_it_from_another(tmp_path, uninter
 
 
 @pytest.mark.parametrize("holder", [0, 1])
-def test_a_snapshot_that_one_node_holds_is_shared_with_all(tmp_path, uninterrupted, holder):
+def test_a_snapshot_that_one_node_holds_is_shared_with_all(
+    tmp_path: Path, uninterrupted: dict[str, Any], holder: Any
+) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=7))
     for path in node(tmp_path, 1 - holder).iterdir():
         path.unlink()
@@ -105,7 +116,9 @@ def test_a_snapshot_that_one_node_holds_is_shared_with_all(tmp_path, uninterrupt
         assert snapshot_files.damage(directory, kept[7]) is None
 
 
-def test_nodes_that_stopped_at_different_steps_go_on_from_the_newest(tmp_path, uninterrupted):
+def test_nodes_that_stopped_at_different_steps_go_on_from_the_newest(
+    tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=7))
     newest = snapshot_files.listed(node(tmp_path, 1))[0]
     snapshot_files.discard(node(tmp_path, 1), newest)
@@ -114,7 +127,7 @@ def test_nodes_that_stopped_at_different_steps_go_on_from_the_newest(tmp_path, u
     assert same(resumed[1]["weights"], uninterrupted["weights"])
 
 
-def test_another_number_of_ranks_goes_on_with_each_remaining_sample_once(tmp_path):
+def test_another_number_of_ranks_goes_on_with_each_remaining_sample_once(tmp_path: Path) -> None:
     job = replace(JOB, plain=True, samples=43)
     alone = values(train, 1, tmp_path / "alone", job)[0]
     values(train, 2, tmp_path / "shrunk", replace(job, steps=4))
@@ -125,7 +138,7 @@ def test_another_number_of_ranks_goes_on_with_each_remaining_sample_once(tmp_pat
     assert close(grown[2]["weights"], alone["weights"])
 
 
-def test_workers_that_augment_go_on_bit_for_bit_whatever_their_number(tmp_path):
+def test_workers_that_augment_go_on_bit_for_bit_whatever_their_number(tmp_path: Path) -> None:
     job = replace(JOB, augment=True, workers=1, steps=8)
     whole = values(train, 2, tmp_path / "whole", job)
     values(train, 2, tmp_path / "parts", replace(job, steps=4))
@@ -133,7 +146,7 @@ def test_workers_that_augment_go_on_bit_for_bit_whatever_their_number(tmp_path):
     assert same(parts[0]["weights"], whole[0]["weights"])
 
 
-def test_each_node_keeps_the_newest_few(tmp_path):
+def test_each_node_keeps_the_newest_few(tmp_path: Path) -> None:
     values(train, 2, tmp_path, replace(JOB, keep=2))
     for rank in range(2):
         directory = node(tmp_path, rank)
@@ -141,20 +154,20 @@ def test_each_node_keeps_the_newest_few(tmp_path):
         assert len(list(directory.glob("g*"))) == 4
 
 
-def test_snapshots_by_the_clock_are_taken_at_the_same_steps_on_all_nodes(tmp_path):
+def test_snapshots_by_the_clock_are_taken_at_the_same_steps_on_all_nodes(tmp_path: Path) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=200, snapshot=Every(seconds=0.1), keep=50))
     steps = [[manifest.step for manifest in snapshot_files.listed(node(tmp_path, rank))] for rank in range(2)]
     assert steps[0] == steps[1] and len(steps[0]) > 2
 
 
-def test_a_fresh_start_does_not_mix_with_an_earlier_training(tmp_path):
+def test_a_fresh_start_does_not_mix_with_an_earlier_training(tmp_path: Path) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=4))
     for outcome in ranks(train, 2, tmp_path, replace(JOB, resume=False)):
         assert outcome.error == "TrainerError"
         assert "holds snapshots of an earlier training" in outcome.message
 
 
-def test_other_data_in_the_middle_of_an_epoch_is_refused(tmp_path):
+def test_other_data_in_the_middle_of_an_epoch_is_refused(tmp_path: Path) -> None:
     values(train, 2, tmp_path, replace(JOB, steps=7))
     for outcome in ranks(train, 2, tmp_path, replace(JOB, samples=41)):
         assert outcome.error == "TrainerError" and "with size 40, and now size is 41" in outcome.message
@@ -186,7 +199,7 @@ def train_with_residual(steps: int) -> list[float]:
     return residual.left.tolist()
 
 
-def test_state_of_each_rank_goes_back_to_its_rank_and_to_none_of_another_number(tmp_path):
+def test_state_of_each_rank_goes_back_to_its_rank_and_to_none_of_another_number(tmp_path: Path) -> None:
     assert values(train_with_residual, 2, tmp_path, 1) == [[10.0] * 3, [11.0] * 3]
     assert values(train_with_residual, 2, tmp_path, 2) == [[20.0] * 3, [21.0] * 3]
     assert values(train_with_residual, 1, tmp_path, 3) == [[10.0] * 3]

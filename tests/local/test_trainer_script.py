@@ -79,7 +79,7 @@ def kill_after(step: int, process: subprocess.Popen[str], directory: Path) -> No
     process.communicate(timeout=30)
 
 
-def test_the_documented_change_makes_a_script_end_as_if_it_had_never_been_killed(tmp_path):
+def test_the_documented_change_makes_a_script_end_as_if_it_had_never_been_killed(tmp_path: Path) -> None:
     before, after = documented()
     whole = weights(torchrun(before, tmp_path / "before", 2))
     assert set(whole) == {"0", "1"} and len(set(whole.values())) == 1
@@ -93,7 +93,7 @@ def test_the_documented_change_makes_a_script_end_as_if_it_had_never_been_killed
 
 
 @pytest.mark.long
-def test_the_documented_script_runs_as_one_process_too(tmp_path):
+def test_the_documented_script_runs_as_one_process_too(tmp_path: Path) -> None:
     _, after = documented()
     whole = weights(torchrun(after.replace("1500", "300"), tmp_path / "whole", 1))
     weights(torchrun(after.replace("1500", "150").replace("steps=100", "steps=50"), tmp_path / "parts", 1))
@@ -126,7 +126,12 @@ def script(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
     counter, extra = Counter(), {"seen": 0}
-    objects = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "counter": counter}
+    objects: dict[str, Any] = {
+        "model": model,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "counter": counter,
+    }
     start = snapshot.resume(extra=extra, **objects)
     for step in range(start, steps):
         if (rank, step) == pause_at:
@@ -150,7 +155,7 @@ def script(
     return {"weights": state, "count": counter.count, "seen": extra["seen"], "start": start}
 
 
-def test_all_that_was_given_goes_on_each_rank_with_its_own(tmp_path):
+def test_all_that_was_given_goes_on_each_rank_with_its_own(tmp_path: Path) -> None:
     whole = values(script, 2, tmp_path / "whole", 40, Every())
     values(script, 2, tmp_path / "parts", 17, Every(steps=5))
     parts = values(script, 2, tmp_path / "parts", 40, Every(steps=5))
@@ -160,7 +165,7 @@ def test_all_that_was_given_goes_on_each_rank_with_its_own(tmp_path):
     assert all(same(each["weights"], whole[0]["weights"]) for each in parts)
 
 
-def test_three_ranks_go_on_bit_for_bit(tmp_path):
+def test_three_ranks_go_on_bit_for_bit(tmp_path: Path) -> None:
     whole = values(script, 3, tmp_path / "whole", 40, Every())
     for steps in (9, 17):
         values(script, 3, tmp_path / "parts", steps, Every(steps=5))
@@ -168,7 +173,7 @@ def test_three_ranks_go_on_bit_for_bit(tmp_path):
     assert same(parts[0]["weights"], whole[0]["weights"])
 
 
-def test_more_ranks_go_on_with_the_state_of_rank_0(tmp_path):
+def test_more_ranks_go_on_with_the_state_of_rank_0(tmp_path: Path) -> None:
     values(script, 1, tmp_path, 10, Every())
     grown = values(script, 3, tmp_path, 20, Every(seconds=0.05))
     assert [each["count"] for each in grown] == [10 + 10 * (rank + 1) for rank in range(3)]
@@ -177,7 +182,7 @@ def test_more_ranks_go_on_with_the_state_of_rank_0(tmp_path):
         assert snapshot_files.listed(tmp_path / f"node{rank}" / "snapshots")[0].step == 20
 
 
-def test_a_script_pauses_when_any_rank_is_asked_to(tmp_path):
+def test_a_script_pauses_when_any_rank_is_asked_to(tmp_path: Path) -> None:
     env = {"SWARMTRAIN_PULSE": "{node}/pulse", "SWARMTRAIN_MEMORY": "{node}/memory"}
     whole = values(script, 2, tmp_path / "whole", 300, Every())
     outcomes = ranks(script, 2, tmp_path, 300, Every(), (1, 20), env=env)
@@ -191,13 +196,13 @@ def test_a_script_pauses_when_any_rank_is_asked_to(tmp_path):
     assert same(resumed[1]["weights"], whole[1]["weights"])
 
 
-def test_a_script_whose_ranks_drift_apart_is_told(tmp_path):
+def test_a_script_whose_ranks_drift_apart_is_told(tmp_path: Path) -> None:
     outcomes = ranks(script, 2, tmp_path, 40, Every(steps=10), None, 14)
     assert [outcome.error for outcome in outcomes] == ["DriftError", "DriftError"]
     assert all(each.step <= 10 for each in snapshot_files.listed(tmp_path / "node0" / "snapshots"))
 
 
-def test_what_does_not_belong_together_is_refused(tmp_path):
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     values(script, 1, tmp_path, 5, Every())
     (outcome,) = ranks(other_objects, 1, tmp_path)
     assert outcome.error == "TrainerError"
@@ -208,12 +213,12 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         assert outcome.error == "TrainerError" and "call init_process_group before" in outcome.message
 
 
-def test_sharded_models_are_refused(tmp_path):
+def test_sharded_models_are_refused(tmp_path: Path) -> None:
     (outcome,) = ranks(sharded, 1, tmp_path)
     assert outcome.error == "TrainerError" and "model is sharded over the ranks" in outcome.message
 
 
-def test_the_parallel_model_is_found_inside_of_what_compiles_it(tmp_path):
+def test_the_parallel_model_is_found_inside_of_what_compiles_it(tmp_path: Path) -> None:
     assert values(compiled, 1, tmp_path) == [(True, ["bias", "weight"])]
 
 
@@ -227,8 +232,8 @@ def compiled() -> tuple[bool, list[str]]:
     """Whether both wrappers are seen through, and the names of what would be kept."""
     dist.init_process_group("gloo")
     parallel = DistributedDataParallel(nn.Linear(1, 1))
-    model = torch.compile(parallel)
-    found = snapshot._parallel(model) is parallel  # type: ignore[attr-defined]
+    model: Any = torch.compile(parallel)
+    found = snapshot._parallel(model) is parallel
     dist.destroy_process_group()
     return found, sorted(snapshot._state(model))
 

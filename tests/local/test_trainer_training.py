@@ -24,7 +24,9 @@ def lines(directory: Path, rank: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("samples", [40, 41, 43])  # the last step of an epoch has 8, 1 or 3 samples
-def test_any_number_of_ranks_trains_as_one_process_does(tmp_path, world_size, samples):
+def test_any_number_of_ranks_trains_as_one_process_does(
+    tmp_path: Path, world_size: int, samples: int
+) -> None:
     job = replace(JOB, samples=samples)
     alone = values(train, 1, tmp_path / "alone", job)[0]
     together = values(train, world_size, tmp_path / "together", job)
@@ -37,7 +39,7 @@ def test_any_number_of_ranks_trains_as_one_process_does(tmp_path, world_size, sa
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3])
-def test_accumulated_pieces_equal_the_whole_batch(tmp_path, micro_batch):
+def test_accumulated_pieces_equal_the_whole_batch(tmp_path: Path, micro_batch: int | None) -> None:
     whole = values(train, 2, tmp_path / "whole", JOB)[0]
     pieces = values(train, 2, tmp_path / "pieces", replace(JOB, micro_batch=micro_batch))
     assert close(pieces[0]["weights"], whole["weights"])
@@ -48,7 +50,7 @@ BATCH_NORM = replace(JOB, plain=False, samples=100, batch_size=32, epochs=1)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])  # the last step has 4 samples
-def test_batch_norm_trains_at_every_number_of_ranks(tmp_path, world_size):
+def test_batch_norm_trains_at_every_number_of_ranks(tmp_path: Path, world_size: int) -> None:
     alone = values(train, 1, tmp_path / "alone", BATCH_NORM)[0]
     together = values(train, world_size, tmp_path / "together", replace(BATCH_NORM, micro_batch=3))
     assert [one["step"] for one in together] == [alone["step"]] * world_size == [4] * world_size
@@ -56,7 +58,9 @@ def test_batch_norm_trains_at_every_number_of_ranks(tmp_path, world_size):
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_a_step_that_batch_norm_cannot_make_is_refused_before_the_first(tmp_path, world_size):
+def test_a_step_that_batch_norm_cannot_make_is_refused_before_the_first(
+    tmp_path: Path, world_size: int
+) -> None:
     for outcome in ranks(train, world_size, tmp_path, replace(BATCH_NORM, samples=97)):
         assert outcome.error == "TrainerError"
         assert "a step of 1 sample would ask for that\n\nhint: set drop_last=True" in outcome.message
@@ -77,11 +81,11 @@ def convolutional(resume: bool) -> int:
         return trainer.step
 
 
-def test_one_image_is_enough_for_batch_norm_in_two_dimensions(tmp_path):
+def test_one_image_is_enough_for_batch_norm_in_two_dimensions(tmp_path: Path) -> None:
     assert values(convolutional, 2, tmp_path, False) == [3, 3]
 
 
-def test_what_is_left_out_at_the_end_of_an_epoch_is_so_on_any_number_of_ranks(tmp_path):
+def test_what_is_left_out_at_the_end_of_an_epoch_is_so_on_any_number_of_ranks(tmp_path: Path) -> None:
     job = replace(JOB, samples=43, drop_last=True, snapshot=Every(steps=3))
     alone = values(train, 1, tmp_path / "alone", job)[0]
     assert (alone["step"], alone["epoch"]) == (10, 2)
@@ -90,7 +94,7 @@ def test_what_is_left_out_at_the_end_of_an_epoch_is_so_on_any_number_of_ranks(tm
         assert close(one["weights"], alone["weights"]) and one["step"] == 10
 
 
-def test_an_epoch_ends_where_it_stands_when_the_rest_is_to_be_left_out(tmp_path):
+def test_an_epoch_ends_where_it_stands_when_the_rest_is_to_be_left_out(tmp_path: Path) -> None:
     whole = replace(JOB, samples=43, snapshot=Every(steps=5), epochs=None, steps=5)  # 40 of 43 samples
     values(train, 2, tmp_path, whole)
     again = values(train, 2, tmp_path, replace(whole, steps=None, epochs=2, drop_last=True))
@@ -106,7 +110,9 @@ def synchronised(samples: int) -> None:
         trainer.fit(epochs=1)
 
 
-def test_a_step_in_which_some_ranks_would_only_stand_in_is_refused_for_synchronised_batch_norm(tmp_path):
+def test_a_step_in_which_some_ranks_would_only_stand_in_is_refused_for_synchronised_batch_norm(
+    tmp_path: Path,
+) -> None:
     for outcome in ranks(synchronised, 2, tmp_path, 9):
         assert "a step of 1 sample does not give 2 ranks the same" in outcome.message
     for outcome in ranks(synchronised, 2, tmp_path, 8):  # as far as it goes without GPUs
@@ -114,7 +120,7 @@ def test_a_step_in_which_some_ranks_would_only_stand_in_is_refused_for_synchroni
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_learns_and_resumes_bit_for_bit(tmp_path, precision):
+def test_half_precision_learns_and_resumes_bit_for_bit(tmp_path: Path, precision: Any) -> None:
     job = replace(JOB, precision=precision, epochs=None, steps=24, snapshot=Every(steps=4), plain=False)
     job = replace(job, steady=False)
     whole = values(train, 2, tmp_path / "whole", job)[0]
@@ -127,7 +133,9 @@ def test_half_precision_learns_and_resumes_bit_for_bit(tmp_path, precision):
 
 
 @pytest.mark.parametrize(("culprit", "world_size"), [(1, 2), (0, 3)])
-def test_a_rank_that_drifts_is_named_at_the_next_snapshot(tmp_path, culprit, world_size):
+def test_a_rank_that_drifts_is_named_at_the_next_snapshot(
+    tmp_path: Path, culprit: int, world_size: int
+) -> None:
     job = replace(JOB, epochs=4, snapshot=Every(steps=3), drift_at=(culprit, 5))
     for outcome in ranks(train, world_size, tmp_path, job):
         assert outcome.error == "DriftError"
@@ -135,7 +143,7 @@ def test_a_rank_that_drifts_is_named_at_the_next_snapshot(tmp_path, culprit, wor
         assert "by step 6" in outcome.message
 
 
-def test_drift_is_noticed_at_the_end_also_without_snapshots(tmp_path):
+def test_drift_is_noticed_at_the_end_also_without_snapshots(tmp_path: Path) -> None:
     for outcome in ranks(train, 2, tmp_path, replace(JOB, drift_at=(1, 9))):
         assert outcome.error == "DriftError"
 
@@ -148,7 +156,7 @@ def block(directory: Path, rank: int) -> Path:
     return path
 
 
-def test_a_node_that_cannot_write_is_named_and_training_goes_on(tmp_path):
+def test_a_node_that_cannot_write_is_named_and_training_goes_on(tmp_path: Path) -> None:
     block(tmp_path, 1)
     outcomes = ranks(train, 2, tmp_path, replace(JOB, snapshot=Every(epochs=1)))
     assert [outcome.error for outcome in outcomes] == ["", ""]
@@ -161,7 +169,7 @@ def test_a_node_that_cannot_write_is_named_and_training_goes_on(tmp_path):
     assert [line["step"] for line in lines(tmp_path, 0) if line["kind"] == "snapshot"] == [5, 10]
 
 
-def test_no_node_that_can_write_leaves_the_training_to_its_end(tmp_path):
+def test_no_node_that_can_write_leaves_the_training_to_its_end(tmp_path: Path) -> None:
     for rank in range(2):
         block(tmp_path, rank)
     outcomes = ranks(train, 2, tmp_path, replace(JOB, snapshot=Every(epochs=1)))
@@ -170,7 +178,7 @@ def test_no_node_that_can_write_leaves_the_training_to_its_end(tmp_path):
     assert lines(tmp_path, 0)[-1]["kind"] == "end"
 
 
-def test_the_agent_is_told_of_everything_in_order(tmp_path):
+def test_the_agent_is_told_of_everything_in_order(tmp_path: Path) -> None:
     values(train, 2, tmp_path, replace(JOB, snapshot=Every(steps=4), evaluate=Every(epochs=1)))
     first, second = lines(tmp_path, 0), lines(tmp_path, 1)
     assert first[0] == {"kind": "start", "rank": 0, "world": 2, "device": "cpu"}
@@ -190,7 +198,9 @@ def test_the_agent_is_told_of_everything_in_order(tmp_path):
     assert first[-1]["weights"] == second[-1]["weights"]
 
 
-def test_one_process_without_any_environment_trains_too(tmp_path, monkeypatch):
+def test_one_process_without_any_environment_trains_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SWARMTRAIN_SNAPSHOTS", "SWARMTRAIN_METRICS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -199,7 +209,7 @@ def test_one_process_without_any_environment_trains_too(tmp_path, monkeypatch):
     assert len(list((tmp_path / "snapshots").glob("*.json"))) == 2
 
 
-def test_fit_without_a_goal_is_refused(tmp_path, monkeypatch):
+def test_fit_without_a_goal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
@@ -218,5 +228,5 @@ def train_and_count_threads(job: Job) -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_no_thread_of_the_process_group_is_left_to_crash_the_exit(tmp_path):
+def test_no_thread_of_the_process_group_is_left_to_crash_the_exit(tmp_path: Path) -> None:
     assert values(train_and_count_threads, 2, tmp_path, JOB) == [1, 1]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ START = Position(fence=1, epoch=0, step=0, world_size=1, weights="")
 # --- Copies ----------------------------------------------------------------------------------------------------
 
 
-def test_what_stands_still_is_copied_later_and_all_else_at_once():
+def test_what_stands_still_is_copied_later_and_all_else_at_once() -> None:
     weight, buffer, rate = torch.zeros(1000), torch.zeros(1000), [0.1]
     copied = Staging().copy({"weight": weight, "buffer": buffer, "rate": rate}, still={weight.data_ptr()})
     buffer.fill_(1)
@@ -47,13 +48,15 @@ def test_what_stands_still_is_copied_later_and_all_else_at_once():
     assert copied.bytes == 8000
 
 
-def test_a_copy_is_not_finished_while_the_thread_that_trains_still_copies(monkeypatch):
+def test_a_copy_is_not_finished_while_the_thread_that_trains_still_copies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     weight = torch.ones(10)
     copied = Staging().copy([weight], still={weight.data_ptr()})
     entered, slow = threading.Event(), threading.Event()
     copy = staging._copy
 
-    def slowly(source, target):
+    def slowly(source: Any, target: Any) -> None:
         entered.set()
         slow.wait(10)
         copy(source, target)
@@ -72,7 +75,7 @@ def test_a_copy_is_not_finished_while_the_thread_that_trains_still_copies(monkey
     assert copied.state[0].min() == 1
 
 
-def test_the_thread_that_trains_copies_what_is_left_when_it_has_to_wait():
+def test_the_thread_that_trains_copies_what_is_left_when_it_has_to_wait() -> None:
     weights = [torch.full((100,), float(number)) for number in range(50)]
     copied = Staging().copy(weights, still={weight.data_ptr() for weight in weights})
     finishing = threading.Thread(target=copied.finish)
@@ -100,7 +103,7 @@ def test_the_thread_that_trains_copies_what_is_left_when_it_has_to_wait():
         torch.eye(3).to_sparse(),
     ],
 )
-def test_any_tensor_is_copied_as_it_is(tensor):
+def test_any_tensor_is_copied_as_it_is(tensor: torch.Tensor) -> None:
     copied = Staging().copy([tensor], still=set() if tensor.is_sparse else {tensor.data_ptr()})
     copied.finish()
     assert copied.state[0] is not tensor
@@ -108,7 +111,7 @@ def test_any_tensor_is_copied_as_it_is(tensor):
     assert copied.state[0].dtype == tensor.dtype
 
 
-def test_tied_weights_stay_tied_and_are_saved_once():
+def test_tied_weights_stay_tied_and_are_saved_once() -> None:
     model = nn.ModuleDict({"one": nn.Linear(100, 100, bias=False), "two": nn.Linear(100, 100, bias=False)})
     model["two"].weight = model["one"].weight
     copied = Staging().copy(model.state_dict())
@@ -116,7 +119,7 @@ def test_tied_weights_stay_tied_and_are_saved_once():
     assert copied.bytes == 40_000
 
 
-def test_the_memory_of_a_copy_is_used_again():
+def test_the_memory_of_a_copy_is_used_again() -> None:
     memory, state = Staging(), {"weight": torch.zeros(100), "more": [torch.ones(3, 3)]}
     first = memory.copy(state).state
     places = {first["weight"].data_ptr(), first["more"][0].data_ptr()}
@@ -124,7 +127,7 @@ def test_the_memory_of_a_copy_is_used_again():
     assert {second["weight"].data_ptr(), second["more"][0].data_ptr()} == places
 
 
-def test_addresses_are_those_that_the_optimizer_changes():
+def test_addresses_are_those_that_the_optimizer_changes() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     optimizer = torch.optim.AdamW(model.parameters())
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -168,52 +171,53 @@ class _Limited:
     def __init__(self, file: BinaryIO, disk: FullDisk) -> None:
         self._file, self._disk = file, disk
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._file.close()
 
-    def write(self, data):
+    def write(self, data: Any) -> Any:
+        assert self._disk.room is not None
         left = self._disk.room - memoryview(data).nbytes
         if left < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._disk.room = left
         return self._file.write(data)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
 
-def trained(model, optimizer):
+def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     model(torch.randn(8, 16)).square().mean().backward()
     optimizer.step()
 
 
-def content(model, optimizer):
-    def state():
+def content(model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
+    def state() -> Any:
         return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
 
     return Content(state, {}, [*model.parameters(), *model.buffers()], [optimizer])
 
 
 @pytest.fixture
-def model():
+def model() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.Linear(64, 1))
 
 
 @pytest.fixture
-def optimizer(model):
+def optimizer(model: nn.Module) -> Any:
     optimizer = torch.optim.AdamW(model.parameters())
     trained(model, optimizer)
     return optimizer
 
 
 def test_a_snapshot_is_of_the_instant_at_which_it_was_begun_while_training_goes_on(
-    tmp_path, model, optimizer
-):
+    tmp_path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     disk = SlowDisk()
     writer, tier = SnapshotWriter(), Tier("disk", tmp_path, 3, disk)
     what = content(model, optimizer)
@@ -239,33 +243,35 @@ def test_a_snapshot_is_of_the_instant_at_which_it_was_begun_while_training_goes_
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch, model, optimizer):
+def kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[Any]:
     """What makes a manager on a disk, and gives the manager, a step for it and the lines for the agent."""
     monkeypatch.setenv("SWARMTRAIN_METRICS", str(tmp_path / "metrics"))
     monkeypatch.delenv("SWARMTRAIN_MEMORY", raising=False)
 
     class Kept:
-        def __init__(self, disk):
+        def __init__(self, disk: Disk) -> None:
             monkeypatch.setattr(manager, "DISK", disk)
             self.reporter = Reporter(ALONE)
             self.directory = tmp_path / "snapshots"
             schedule = Schedule(Every(steps=1), Every(seconds=5), 3, self.directory)
             self.manager = SnapshotManager(ALONE, schedule, self.reporter, Vitals())
 
-        def take(self, step, tier="disk", **changes):
+        def take(self, step: int, tier: str = "disk", **changes: Any) -> None:
             self.manager.take(replace(content(model, optimizer), **changes), Due(**{tier: True}), step, 0)
 
-        def written(self, step):
+        def written(self, step: int) -> Any:
             self.manager.finish()
             return [manifest.step for manifest in snapshot_files.listed(self.directory)]
 
-        def told(self, kind):
+        def told(self, kind: str) -> Any:
             lines = map(json.loads, (tmp_path / "metrics").read_text().splitlines())
             return [line for line in lines if line["kind"] == kind]
 
     made = []
 
-    def make(disk):
+    def make(disk: Disk) -> Any:
         made.append(Kept(disk))
         return made[-1]
 
@@ -275,7 +281,9 @@ def kept(tmp_path, monkeypatch, model, optimizer):
         each.reporter.close()
 
 
-def test_a_full_disk_is_told_and_harms_nothing_and_that_it_works_again_is_told_too(kept, caplog):
+def test_a_full_disk_is_told_and_harms_nothing_and_that_it_works_again_is_told_too(
+    kept: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     disk = FullDisk()
     run = kept(disk)
     run.take(1)
@@ -307,7 +315,9 @@ def test_a_full_disk_is_told_and_harms_nothing_and_that_it_works_again_is_told_t
     ]
 
 
-def test_a_snapshot_that_is_due_while_the_last_is_written_is_left_out_and_said_once(kept, caplog):
+def test_a_snapshot_that_is_due_while_the_last_is_written_is_left_out_and_said_once(
+    kept: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     disk = SlowDisk()
     run = kept(disk)
     for step in (1, 2, 3):
@@ -320,7 +330,9 @@ def test_a_snapshot_that_is_due_while_the_last_is_written_is_left_out_and_said_o
     assert caplog.text.count("leaves out the snapshot of step 2") == 1
 
 
-def test_one_that_is_due_on_disk_waits_for_what_goes_to_memory(kept, tmp_path, monkeypatch):
+def test_one_that_is_due_on_disk_waits_for_what_goes_to_memory(
+    kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SWARMTRAIN_MEMORY", str(tmp_path / "memory"))
     memory = SlowDisk()
     monkeypatch.setattr(manager, "MEMORY", memory)
@@ -332,14 +344,16 @@ def test_one_that_is_due_on_disk_waits_for_what_goes_to_memory(kept, tmp_path, m
     assert run.told("snapshot_skipped") == []
 
 
-def test_a_state_that_cannot_be_pickled_is_an_error_in_the_thread_that_trains(kept):
+def test_a_state_that_cannot_be_pickled_is_an_error_in_the_thread_that_trains(kept: Any) -> None:
     run = kept(Disk())
     run.take(1, shared=lambda: {"scheduler": {"function": lambda step: 1.0}})
     with pytest.raises(TrainerError, match=r"cannot be written as a snapshot: .*lambda"):
         run.written(1)
 
 
-def test_memory_without_room_is_done_without_and_said_once(kept, caplog, tmp_path, monkeypatch):
+def test_memory_without_room_is_done_without_and_said_once(
+    kept: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SWARMTRAIN_MEMORY", str(tmp_path / "memory"))
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     run = kept(Disk())
@@ -350,5 +364,5 @@ def test_memory_without_room_is_done_without_and_said_once(kept, caplog, tmp_pat
     assert caplog.text.count("lab-1 does without snapshots in memory") == 1
 
 
-def content_of_nothing():
+def content_of_nothing() -> Any:
     return Content(lambda: {"tensor": torch.zeros(1000)}, {}, [], [])

@@ -35,7 +35,7 @@ def test_two_ranks_train_one_model(agent: Spawner) -> None:
     assert [match and match[1] for match in found] == ["0", "1"]
     assert len({match[2] for match in found if match}) == 1
     for worker in workers:
-        line, step = (float(re.search(f"first {what} (.*)", worker.text)[1]) for what in ("line", "step"))
+        line, step = (float(re.findall(f"first {what} (.*)", worker.text)[0]) for what in ("line", "step"))
         print(f"{agent.mode}: first line {line - worker.asked:.3f} s, first step {step - worker.asked:.3f} s")
 
 

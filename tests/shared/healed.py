@@ -98,7 +98,7 @@ class Account:
 
     def newest_step(self, generation: int, rank: int) -> int:
         """The last step that a rank has begun in a generation."""
-        return max(each[0] for each in self._of[generation, rank])
+        return int(max(each[0] for each in self._of[generation, rank]))
 
     def check(self, samples: int) -> None:
         """Every sample exactly once in each epoch, and every step there; the last epoch may be a part of one."""

@@ -105,19 +105,21 @@ class ThisMachine:
         clock: of clients, agents and coordinator; it jumps now and then.
     """
 
-    on, flags, pause, patience = "local", ("--on", "local", "-j", "2x1"), 0.03, 90.0
+    on, pause, patience = "local", 0.03, 90.0
+    flags: Sequence[str] = ("--on", "local", "-j", "2x1")
 
     def __init__(self, home: Path, clock: Clock | None = None) -> None:
         self._home = home
         self.variables: Mapping[str, str] = clock.variables if clock is not None else {}
-        self.breaks: dict[str, Break] = {
+        breaks: dict[str, Break] = {
             "worker": lambda handle: os.kill(worker_of(handle, 1), signal.SIGKILL),
             "agent": lambda handle: os.kill(agent_of(handle, "node1"), signal.SIGKILL),
             "coordinator": lambda handle: os.kill(agent_of(handle, ""), signal.SIGKILL),
         }
         if clock is not None:
             jumps = random.Random("jumps")
-            self.breaks["clock"] = lambda handle: clock.jump(jumps.choice((-3600.0, 3600.0)))
+            breaks["clock"] = lambda handle: clock.jump(jumps.choice((-3600.0, 3600.0)))
+        self.breaks: Mapping[str, Break] = breaks
 
     def is_whole(self, handle: RunHandle) -> bool:
         return len(LocalLauncher().roots(handle.run)) == 3

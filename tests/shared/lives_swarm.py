@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ class OnALab:
 
     def __init__(self, lab: Lab, image: str) -> None:
         self._lab = lab
-        self.flags = ("--on", "swarm", "--image", image, "-j", "2x1")
-        self.breaks: dict[str, Break] = {
+        self.flags: Sequence[str] = ("--on", "swarm", "--image", image, "-j", "2x1")
+        self.breaks: Mapping[str, Break] = {
             "worker": lambda handle: self._inflict(handle, "kill-worker", "1"),
             "agent": lambda handle: self._inflict(handle, "kill-container", _node_of(handle, 1)),
             "coordinator": lambda handle: self._inflict(handle, "kill-coordinator", ""),

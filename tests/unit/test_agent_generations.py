@@ -77,7 +77,7 @@ class Node:
         assert self.share.home is not None
         self.share.home.lay_out((), "token")
         self.share._prepared.set()
-        self.agent.line.post = self.said.append  # type: ignore[method-assign]
+        self.agent.line.post = self.said.append  # type: ignore[method-assign, assignment]
 
     def order(self, **message: Any) -> None:
         self.agent.session.hear(TO_AGENT.load(message))

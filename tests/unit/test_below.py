@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -36,7 +38,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     monkeypatch.setattr(terminal, "sys", SimpleNamespace(stdout=streams[0], stderr=streams[1]))
     monkeypatch.setattr(terminal, "_BELOW", Below())
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(terminal.shutil, "get_terminal_size", lambda: os.terminal_size((20, 6)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((20, 6)))
     yield screen
 
 
@@ -77,5 +79,5 @@ def test_nothing_is_drawn_anew_where_nobody_looks(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TERM", "dumb")
     assert not terminal.can_redraw()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
     assert not terminal.can_redraw()

@@ -195,7 +195,7 @@ class Outside:
     hint = "try a lab"
 
     def __init__(self) -> None:
-        self.kinds = {"freeze": lambda node, rate: None}
+        self.kinds: Mapping[str, Act] = {"freeze": lambda node, rate: None}
 
     def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
         return [node for node in nodes if node == "lab-1"]

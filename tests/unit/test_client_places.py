@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from client_fakes import FakeLauncher, fixed, status
@@ -28,7 +29,7 @@ def places(
     return Places(on, known, ask=lambda: error, pointer=lambda: pointer, warn=warn)
 
 
-def loaded(**keys: object) -> LoadedJob:
+def loaded(**keys: Any) -> LoadedJob:
     return LoadedJob.of(Job(command=["true"], **keys))
 
 

@@ -133,7 +133,7 @@ class Engine:
 
     def run(self, *args: str, timeout: float) -> str:
         if "--quiet" in args:
-            return "\n".join(each.get("Id", each.get("ID")) for each in self.inspected)
+            return "\n".join(str(each.get("Id", each.get("ID"))) for each in self.inspected)
         self.told.append(args)
         return ""
 

@@ -88,7 +88,7 @@ def test_the_rows_of_ps() -> None:
     assert silent[:4] == ("digits.1", "unreachable", "-", "swarm") and len(silent) == len(view.RUN_COLUMNS)
 
 
-RECOVERY = {
+RECOVERY: dict[str, Any] = {
     "t": 1005.0,
     "text": "rank 1 on lab-2: killed by SIGKILL at step 12; continued on 2 nodes from step 10 after 2.1 s",
     "seconds": 2.1,

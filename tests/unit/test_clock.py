@@ -202,7 +202,7 @@ def test_the_health_check_does_not_look_at_the_time_of_day(
     bundle, mark, clock = tmp_path / "bundle.zip", tmp_path / "mark", HandClock()
     bundle.touch()
     monkeypatch.setattr(alive, "_MARK", mark)
-    monkeypatch.setattr(alive.names, "BUNDLE", str(bundle))
+    monkeypatch.setattr(names, "BUNDLE", str(bundle))
     assert alive.main([], clock) == 1
     alive.beat(clock)
     clock.epoch += jump

@@ -23,7 +23,7 @@ from swarmtrain.swarm.cluster import Node
 from swarmtrain.swarm.containers import Layout
 from swarmtrain.swarm.docker import Docker
 
-JOB = {"name": "digits", "script": "train.py", "image": "me/train:1", "nodes": 2}
+JOB: dict[str, Any] = {"name": "digits", "script": "train.py", "image": "me/train:1", "nodes": 2}
 
 
 def layout(**keys: Any) -> Layout:
@@ -142,7 +142,7 @@ def test_an_engine_is_asked_for_gpus_before_anything_starts(
 ) -> None:
     (tmp_path / "train.py").touch()
     launcher = DockerLauncher(cast(Docker, Engine(*runtimes)))
-    wanted = LoadedJob(Job(**JOB | {"nodes": 1}, resources={"gpus": gpus}), tmp_path)
+    wanted = LoadedJob(Job(**JOB | {"nodes": 1, "resources": {"gpus": gpus}}), tmp_path)
     notices = [
         notice.text
         for notice in launcher.check(wanted).notices
@@ -165,7 +165,7 @@ def test_gpus_that_an_engine_cannot_show_are_refused(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
     with pytest.raises(ClusterError, match="no nvidia runtime"):
         DockerLauncher(cast(Docker, Engine("runc"))).check(
-            LoadedJob(Job(**JOB, resources={"gpus": 1}), tmp_path)
+            LoadedJob(Job(**JOB | {"resources": {"gpus": 1}}), tmp_path)
         )
 
 

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import virtual_time
@@ -211,7 +211,7 @@ def test_an_agent_that_talks_nonsense_loses_its_connection_and_nothing_else(
 @pytest.mark.parametrize("field", ["node", "slot", "workers", "idle", "time"])
 def test_who_joins_without_saying_who_he_is_does_not_come_in(make: Make, field: str) -> None:
     async def scene(house: House) -> None:
-        assert await (await house.agent(**{field: None})).receive() is None
+        assert await (await house.agent(**cast(dict[str, Any], {field: None}))).receive() is None
 
     run = play(make(1), scene)
     assert not run.roll.peers

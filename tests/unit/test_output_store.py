@@ -6,10 +6,10 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -22,14 +22,23 @@ from swarmtrain.wire import frames
 from swarmtrain.wire.records import RecordsReader
 
 Store = TypeVar("Store", Journal, OutputStore, Progress)
-Opened = Callable[[Store], Store]
+
+
+class Opened(Protocol):
+    """Opens a store for the length of a test."""
+
+    def __call__(self, store: Store) -> Store: ...
 
 
 @pytest.fixture
-def opened() -> Iterator[Opened]:  # type: ignore[type-arg]
+def opened() -> Iterator[Opened]:
     """Closes what it was given when the test is over."""
     with ExitStack() as stack:
-        yield lambda store: stack.enter_context(closing(store))
+
+        def open_it(store: Store) -> Store:
+            return stack.enter_context(closing(store))
+
+        yield open_it
 
 
 def lines(path: Path, wanted: Filter = Filter()) -> list[tuple[int, str]]:  # noqa: B008 - frozen

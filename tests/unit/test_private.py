@@ -15,7 +15,7 @@ import pytest
 
 from swarmtrain import Job
 from swarmtrain.agent import memory
-from swarmtrain.agent.share import Home
+from swarmtrain.agent.home import Home
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.local import LocalLauncher

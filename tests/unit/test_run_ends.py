@@ -182,7 +182,7 @@ def test_a_crash_after_the_last_line_of_code_takes_nothing_from_the_run(stage: T
         agents = trained(stage, run)
         Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
         Words(run).worker(agents["a"][0], exited(0, None, signal=int(signal.SIGABRT), ended=True))
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
         gone(run, agents)
 
     stage.play(scene)
@@ -197,12 +197,12 @@ def test_an_echo_in_the_ending_of_a_rank_is_no_failure(stage: Theatre) -> None:
     def scene() -> None:
         agents = trained(stage, run)
         Words(run).worker(agents["a"][0], broken(0, ended=True))
-        assert run.phase is Phase.RUNNING  # the other one may still write its model
+        assert phase(run) is Phase.RUNNING  # the other one may still write its model
         Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
         gone(run, agents)
 
     stage.play(scene)
-    assert run.phase is Phase.ENDED
+    assert phase(run) is Phase.ENDED
     assert run.current.generation.number == 1
 
 
@@ -221,7 +221,7 @@ def test_an_ending_that_fails_is_told_and_the_training_not_begun_anew(
     def scene() -> None:
         agents = trained(stage, run)
         Words(run).worker(agents["a"][0], exited(0, end["code"], signal=end.get("signal"), ended=True))
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
         Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
         gone(run, agents)
 
@@ -244,7 +244,7 @@ def test_a_node_that_is_lost_while_all_scripts_end_does_not_begin_the_training_a
             run.tick()
         Words(run).worker(agents["a"][0], exited(0, 0, ended=True))
         gone(run, {"a": agents["a"]})
-        assert run.phase is Phase.STOPPING  # another agent may come and bring what b's worker wrote last
+        assert phase(run) is Phase.STOPPING  # another agent may come and bring what b's worker wrote last
         stage.clock.turn(2.0)
         run.tick()
 
@@ -275,17 +275,17 @@ def test_an_end_waits_for_what_a_lost_agents_workers_wrote(stage: Theatre, end: 
             Words(run).worker(a, broken(0))
         gone(run, {"a": agents["a"]})
         if end == "stop while it gathers":
-            assert run.phase is Phase.GATHERING
+            assert phase(run) is Phase.GATHERING
             run.stop()
         stage.clock.turn(4.0)
         run.tick()
-        assert run.phase is not Phase.ENDED
+        assert phase(run) is not Phase.ENDED
         again, _ = stage.agent("b", 1, incarnation="b-2", drained=False)
         join(run, again)
-        assert run.phase is not Phase.ENDED
+        assert phase(run) is not Phase.ENDED
         run.output.append((1, 1), "b", 2.0, 0, "its last line\n")
         Words(run).drained(again, 1)
-        assert run.phase is Phase.ENDED
+        assert phase(run) is Phase.ENDED
 
     stage.play(scene)
     assert run.current.generation.number == 1
@@ -304,7 +304,7 @@ def test_a_node_that_is_gone_for_good_delays_a_stop_by_seconds(stage: Theatre) -
         run.stop()
         gone(run, {"a": agents["a"]})
         for _ in range(10):
-            assert run.phase is Phase.STOPPING
+            assert phase(run) is Phase.STOPPING
             stage.clock.turn(1.0)
             run.tick()
 

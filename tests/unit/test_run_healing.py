@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from run_fakes import Ear, Theatre, Words, exited, join, pulse
 
@@ -23,7 +25,7 @@ def started(stage: Theatre, run: Run, *nodes: str) -> dict[str, tuple[Peer, Ear]
     agents = {node: stage.agent(node, slot) for slot, node in enumerate(nodes)}
     for peer, _ in agents.values():
         join(run, peer)
-    assert run.phase is Phase.RUNNING
+    assert phase(run) is Phase.RUNNING
     train(stage, run, {node: peer for node, (peer, _) in agents.items()})
     return agents
 
@@ -59,7 +61,7 @@ def end_workers(run: Run, agents: dict[str, tuple[Peer, Ear]], g: int = 1) -> No
             Words(run).drained(peer, g)
 
 
-def killed(rank: int, **fields: object) -> dict[str, object]:
+def killed(rank: int, **fields: Any) -> dict[str, object]:
     return exited(rank, None, signal=9, t=1e9, **fields)
 
 
@@ -76,7 +78,7 @@ def test_a_killed_rank_is_healed_on_the_same_nodes_with_one_line_about_it(stage:
     def scene() -> None:
         agents = started(stage, run, "a", "b")
         Words(run).worker(agents["b"][0], killed(1))
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
         end_workers(run, agents)
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
         stage.clock.turn(1.0)
@@ -108,7 +110,7 @@ def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatr
             end_workers(run, agents)
 
         stage.play(scene)
-        assert run.phase is (Phase.GATHERING if low == 2 else Phase.RUNNING)
+        assert phase(run) is (Phase.GATHERING if low == 2 else Phase.RUNNING)
         stage.forget()
 
 
@@ -129,7 +131,7 @@ def test_an_agent_that_missed_a_start_is_not_given_it_when_that_generation_is_ov
             run.tick()
         Words(run).worker(a, killed(0, killed=True))
         Words(run).idle(a, 1, 20_002)
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
         again, hears = stage.agent("b", 1)
         join(run, again)
         assert [start["g"] for start in hears.starts()] == [2]
@@ -155,13 +157,13 @@ def test_a_node_that_thaws_and_is_then_replaced_by_swarm_changes_the_group_once(
         wait(20, a)
         Words(run).worker(a, killed(0, killed=True))
         Words(run).idle(a, 1, 20_002)
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
         thawed, hears = stage.agent("b", 1, generation=1, idle=False)
         join(run, thawed, [])
         assert hears.all("stop")
         Words(run).idle(b, 1, 20_002)
         wait(3, a, b)
-        assert run.phase is Phase.GATHERING  # one generation would be formed for three seconds
+        assert phase(run) is Phase.GATHERING  # one generation would be formed for three seconds
         Words(run).leaving(b)
         Words(run).left(b)
         join(run, stage.agent("b", 1, incarnation="b-2")[0])
@@ -182,7 +184,7 @@ def test_an_agent_that_stopped_its_workers_by_itself_is_a_failure(stage: Theatre
         agents = started(stage, run, "a", "b")
         Words(run).left(agents["b"][0])
         join(run, stage.agent("b", 1, generation=1)[0], [killed(1, killed=True)])
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
 
     stage.play(scene)
     assert texts(run, "failure") == [
@@ -201,9 +203,9 @@ def test_an_agent_that_is_idle_before_its_workers_ever_ran_is_a_failure(stage: T
         a, b = (peer for peer, _ in agents.values())
         Words(run).worker(a, {"g": 1, "rank": 0, "state": "running", "pid": 7, "t": 1.0})
         Words(run).idle(b, 0, 20_001)  # of the time before
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
         Words(run).idle(b, 1, 20_001)
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
 
     stage.play(scene)
     assert "rank 1" in texts(run, "failure")[0]
@@ -231,7 +233,7 @@ def test_a_run_goes_on_from_a_journal_of_which_the_disk_has_damaged_a_line(stage
         stage.clock.turn(40.0)
         beat(stage, run, peers, 200)
         run.tick()
-        assert run.phase is Phase.RUNNING or kind == "regather"
+        assert phase(run) is Phase.RUNNING or kind == "regather"
         assert not run.current.failures
 
     stage.play(scene)
@@ -308,7 +310,7 @@ def test_a_generation_that_a_full_disk_kept_from_the_journal_is_ended_and_anothe
         }
         for peer, _ in agents.values():
             join(run, peer)
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
         assert "runs a generation that the journal has lost" in run.journal.all(GenerationFailed)[0].text
         assert {"stop": {"g": 2, "grace": 0.0, "how": "kill"}} in agents["b"][1].heard
         for peer in run.roll.peers.values():
@@ -336,7 +338,7 @@ def test_a_twin_that_comes_back_keeps_its_name(stage: Theatre) -> None:
     def scene() -> None:
         assert twins(run, 0) == ["pc", "pc-2"]
         assert twins(run, 1) == ["pc-2", "pc"]
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
 
     def again() -> None:
         run = stage.make()
@@ -365,7 +367,7 @@ def test_an_agent_that_was_replaced_cannot_take_its_place_back(stage: Theatre) -
         assert not run.roll.replaced(new)
         Words(run).worker(old, killed(1) | {"g": 2})
         Words(run).idle(old, 2, 1)
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
 
     stage.play(scene)
 
@@ -385,7 +387,7 @@ def test_a_worker_that_ends_late_with_an_error_does_not_end_the_run(stage: Theat
             stage.clock.turn(1.0)
             a.heard = b.heard = stage.clock.now
             run.tick()
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
         Words(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
         Words(run).idle(a, 1, 20_001)
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
@@ -426,7 +428,7 @@ def test_what_breaks_because_a_node_leaves_is_no_failure(stage: Theatre) -> None
             join(run, peer)
         a, b = agents["a"][0], agents["b"][0]
         Words(run).leaving(b)
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
         Words(run).worker(b, exited(1, None, signal=15, killed=True))
         Words(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
         for peer in (a, b):
@@ -445,7 +447,7 @@ def test_a_node_that_comes_back_and_is_of_no_use_does_not_end_the_run(stage: The
         agents = started(stage, run, "a", "b")
         anew, _ = stage.agent("b", 1, incarnation="b-2", warm=False)
         join(run, anew)
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
         Words(run).trouble(anew, "No space left on device")
         agents["b"] = (anew, Ear())
         end_workers(run, agents)
@@ -463,7 +465,7 @@ def test_a_launcher_that_sees_trouble_does_not_end_a_run_that_has_begun(stage: T
         Words(run).worker(agents["b"][0], killed(1))
         run.refuse("no suitable node (1 node not available)")
         end_workers(run, agents)
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
 
     stage.play(scene)
 
@@ -486,7 +488,7 @@ def test_a_stand_still_is_looked_at_once(stage: Theatre) -> None:
             beat(stage, run, peers, 106, quiet=second - 0.01 * (second % 3))
             run.tick()
         assert len(agents["a"][1].all("stacks")) == 1
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
         beat(stage, run, peers, 107)
         for second in range(1, 40):
             stage.clock.turn(1.0)
@@ -499,7 +501,7 @@ def test_a_stand_still_is_looked_at_once(stage: Theatre) -> None:
             run.tick()
 
     stage.play(scene)
-    assert run.phase is Phase.STOPPING
+    assert phase(run) is Phase.STOPPING
     assert run.current.failures[0].kind == "hang"
 
 
@@ -516,10 +518,10 @@ def test_a_coordinator_that_was_frozen_blames_nobody(stage: Theatre) -> None:
             run.tick()
             stage.clock.turn(5_000.0)
             run.settle()  # its alarm rings before its clock ticks
-            assert run.phase is Phase.RUNNING
+            assert phase(run) is Phase.RUNNING
             beat(stage, run, peers, 50_000)
             run.tick()
-            assert run.phase is Phase.RUNNING
+            assert phase(run) is Phase.RUNNING
 
         stage.play(scene)
         stage.forget()
@@ -533,7 +535,7 @@ def test_a_coordinator_that_was_frozen_still_waits_for_its_nodes(stage: Theatre)
         run.tick()
         stage.clock.turn(5_000.0)
         run.settle()
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
 
     stage.play(scene)
 
@@ -554,13 +556,13 @@ def test_a_coordinator_restarted_while_it_gathers_keeps_old_failures_apart(stage
         Words(run).worker(b, exited(1, 1, error={"summary": "Connection closed by peer"}))
         Words(run).idle(b, 1, 20_001)
         Words(run).drained(b, 1)
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
 
     def second() -> None:
         run = stage.make()
         b, _ = stage.agent("b", 1, generation=1)
         join(run, b, [exited(1, 1, error={"summary": "Connection closed by peer"})])
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
         join(run, stage.agent("a", incarnation="a-2")[0])
         assert run.current.generation.number == 2
 
@@ -574,15 +576,15 @@ def test_a_coordinator_restarted_while_it_stops_knows_how_far_the_generation_cam
         run = stage.make()
         agents = started(stage, run, "a", "b")
         Words(run).worker(agents["b"][0], exited(1, 1, t=1.85e9, error={"summary": "ValueError: x"}))
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
 
     def second() -> None:
         run = stage.make()
         run.settle()
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
         error = {"summary": "ValueError: x"}
         join(run, stage.agent("b", 1, generation=1)[0], [exited(1, 1, error=error)])
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
         join(run, stage.agent("a", 0, generation=1)[0], [killed(0, killed=True)])
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
         attempt = run.state.history[-1]
@@ -602,7 +604,7 @@ def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: The
         for slot, node in enumerate("ab"):
             join(run, stage.agent(node, slot)[0])
         Words(run).leaving(run.roll.peers["b"])
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
 
     def second() -> None:
         run = stage.make(nodes_min=1)
@@ -632,16 +634,16 @@ def test_a_coordinator_restarted_in_a_backoff_keeps_it(stage: Theatre) -> None:
             assert (run.phase, run.current.generation.number) == (Phase.RUNNING, g)
             Words(run).worker(agents["b"][0], killed(1) | {"g": g, "signal": 5 + g})
             end_workers(run, agents, g)
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
 
     def second() -> None:
         run = stage.make()
         for slot, node in enumerate("ab"):
             join(run, stage.agent(node, slot, generation=5)[0])
-        assert run.phase is Phase.GATHERING
+        assert phase(run) is Phase.GATHERING
         stage.clock.turn(8.0)
         run.tick()
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
 
     stage.play(first)
     stage.forget()
@@ -665,7 +667,7 @@ def test_a_step_of_the_wall_clock_changes_no_decision(stage: Theatre, jump: floa
                 train(stage, run, peers_of(agents), 100 + g, resumed=90)
 
     stage.play(scene)
-    assert run.phase is Phase.ENDED
+    assert phase(run) is Phase.ENDED
     assert "it failed 3 times within 60 min" in run.state.reason
 
 

@@ -109,7 +109,7 @@ def say(run: Run, stage: Theatre, words: tuple[Any, ...]) -> None:
 )
 @given(script=st.lists(WORDS, max_size=40))
 def test_no_words_of_agents_break_a_run(script: list[tuple[Any, ...]]) -> None:
-    sizes = {"nodes_min": 1, "nodes_max": 3, "max_restarts": 3}
+    sizes: dict[str, Any] = {"nodes_min": 1, "nodes_max": 3, "max_restarts": 3}
     with staged() as stage:
         runs = [stage.make(1, **sizes)]
 
@@ -149,7 +149,7 @@ SCRIPT = [
 
 def test_a_run_goes_on_from_every_point_of_its_journal() -> None:
     """As after a power cut of the whole room: its agents are new, and only their disks know anything."""
-    sizes = {"nodes_min": 2, "nodes_max": 3, "goal": 900}
+    sizes: dict[str, Any] = {"nodes_min": 2, "nodes_max": 3, "goal": 900}
     with staged() as stage:
         it = World(stage, 3, **sizes)
 

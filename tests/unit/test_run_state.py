@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from run_fakes import Theatre, Words, exited, join
@@ -23,12 +24,12 @@ def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage
         join(run, a)
         assert (run.phase, hears_a.starts()) == (Phase.GATHERING, [])
         join(run, b)
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
         assert [start["ranks"] for start in (*hears_a.starts(), *hears_b.starts())] == [[0], [1]]
         for peer, rank in ((a, 0), (b, 1)):
             Words(run).worker(peer, exited(rank))
             Words(run).idle(peer, 1, 20_001)
-            assert run.phase is Phase.RUNNING  # until what they wrote is here
+            assert phase(run) is Phase.RUNNING  # until what they wrote is here
         Words(run).drained(a, 1)
         Words(run).drained(b, 1)
 
@@ -77,11 +78,11 @@ def test_an_agent_that_was_started_anew_starts_nothing_of_the_old_generation(sta
         join(run, a)
         join(run, b)
         join(run, anew)
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
         assert hears_anew.starts() == []
         Words(run).worker(a, exited(0, None, killed=True))
         Words(run).idle(a, 1, 20_001)
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
 
     stage.play(scene)
     assert [start["g"] for start in hears_a.starts()] == [1, 2]
@@ -119,7 +120,7 @@ def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(stage: 
         join(run, b)
         Words(run).left(b)
         join(run, again, [{"g": 1, "rank": 1, "state": "starting", "t": 1.0}])
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
 
     stage.play(scene)
     assert run.current.failures == ()
@@ -135,7 +136,7 @@ def test_an_agent_is_welcomed_before_it_hears_what_follows_from_its_workers_ends
         join(run, b)
         Words(run).left(b)
         join(run, again, [exited(1, None, signal=9)])
-        assert run.phase is Phase.STOPPING
+        assert phase(run) is Phase.STOPPING
 
     stage.play(scene)
     assert [next(iter(message)) for message in hears.heard][:2] == ["welcome", "stop"]
@@ -150,7 +151,7 @@ def test_words_of_an_old_generation_change_nothing(stage: Theatre) -> None:
         join(run, b)
         Words(run).worker(a, exited(0, 1) | {"g": 0})
         Words(run).idle(a, 0, 1)
-        assert run.phase is Phase.RUNNING
+        assert phase(run) is Phase.RUNNING
         assert not a.idle
 
     stage.play(scene)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -15,18 +16,18 @@ from swarmtrain.trainer.snapshots.clock import SharedClock
 CPU = torch.device("cpu")
 
 
-def world(size=1, rank=0):
+def world(size: int = 1, rank: int = 0) -> Any:
     return World(rank, size, 0, "0", CPU, CPU, "none", owned=False)
 
 
 @pytest.fixture
-def time():
+def time() -> HandClock:
     return HandClock()
 
 
-def test_things_are_due_by_their_own_times_and_put_off_when_they_cost_too_much(time):
+def test_things_are_due_by_their_own_times_and_put_off_when_they_cost_too_much(time: HandClock) -> None:
     clock = SharedClock(world(), {"disk": 10.0, "memory": 4.0, "never": None}, {}, time)
-    found = {}
+    found: dict[str, list[int]] = {}
     for step in range(1, 31):
         time.now += 1.0
         for name in clock.due(step):
@@ -37,10 +38,10 @@ def test_things_are_due_by_their_own_times_and_put_off_when_they_cost_too_much(t
     assert found == {"disk": [10, 20, 30], "memory": [4, 8, 12, 22, 26, 30]}
 
 
-def test_a_wish_of_any_rank_is_everyone_s(time, monkeypatch):
+def test_a_wish_of_any_rank_is_everyone_s(time: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def greatest(world, values):
+    def greatest(world: Any, values: Any) -> Any:
         asked.append(values.tolist())
         return torch.maximum(values, torch.tensor([0, 1]))  # another rank wishes a pause
 
@@ -48,10 +49,12 @@ def test_a_wish_of_any_rank_is_everyone_s(time, monkeypatch):
     assert SharedClock(world(2), {}, {"pause": lambda: False}, time).due(1) == {"pause"}
 
 
-def test_ranks_ask_each_other_a_few_times_a_second_and_never_more_than_64_steps_apart(time, monkeypatch):
+def test_ranks_ask_each_other_a_few_times_a_second_and_never_more_than_64_steps_apart(
+    time: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
-    def greatest(world, values):
+    def greatest(world: Any, values: Any) -> Any:
         asked.append(time.now)
         return values
 
@@ -69,6 +72,6 @@ def test_ranks_ask_each_other_a_few_times_a_second_and_never_more_than_64_steps_
     assert 10_000 / 64 - 30 <= len(asked) <= 10_000 / 64 + 30
 
 
-def test_without_anything_to_look_for_nobody_is_asked(monkeypatch):
+def test_without_anything_to_look_for_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_module, "greatest", None)
     assert SharedClock(world(2), {"disk": None}, {}).due(1) == set()

@@ -13,13 +13,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("example", ["guide", "digits", "charlm"])
-def test_a_job_file_loads_beside_its_script(example):
+def test_a_job_file_loads_beside_its_script(example: str) -> None:
     job = load(cwd=EXAMPLES / example, environ={}).job
     assert job.name == example and job.nodes == 3
     assert (EXAMPLES / example / str(job.script)).is_file()
 
 
-def test_the_guide_s_stack_starts_its_script_on_three_nodes_and_lets_none_start_twice():
+def test_the_guide_s_stack_starts_its_script_on_three_nodes_and_lets_none_start_twice() -> None:
     stack = YAML(typ="safe", pure=True).load((EXAMPLES / "guide" / "docker-compose.yml").read_text())
     nodes = [stack["services"][f"node{number}"] for number in range(3)]
     assert stack["version"] == "3.8"

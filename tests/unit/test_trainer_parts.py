@@ -7,9 +7,11 @@ import json
 import logging
 import random
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,12 +54,12 @@ ALONE = World(0, 1, 0, "0", CPU, CPU, "none", owned=False)
         ({"evaluate": Every(seconds=3)}, "use epochs or steps"),
     ],
 )
-def test_a_wrong_option_is_named(wrong, message):
+def test_a_wrong_option_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainerError, match=message):
         Options(**wrong)
 
 
-def test_every_counts_steps_and_epochs():
+def test_every_counts_steps_and_epochs() -> None:
     assert Every().never and not Every(seconds=1).never
     assert [step for step in range(1, 8) if Every(steps=3).after_step(step)] == [3, 6]
     assert [epoch for epoch in range(1, 5) if Every(epochs=2).after_epoch(epoch)] == [2, 4]
@@ -69,7 +71,7 @@ def test_every_counts_steps_and_epochs():
 # --- Random numbers ------------------------------------------------------------------------------------------
 
 
-def test_seeds_differ_by_purpose_and_are_the_same_everywhere():
+def test_seeds_differ_by_purpose_and_are_the_same_everywhere() -> None:
     seeds = [
         derive_seed(0, "rank", 0),
         derive_seed(0, "rank", 1),
@@ -80,11 +82,11 @@ def test_seeds_differ_by_purpose_and_are_the_same_everywhere():
     assert derive_seed(0, "rank", 1) == 7875494958828312837
 
 
-def draw():
+def draw() -> Any:
     return random.random(), torch.rand(1).item()
 
 
-def test_random_numbers_go_on_from_a_saved_state():
+def test_random_numbers_go_on_from_a_saved_state() -> None:
     import numpy
 
     seed_everything(5)
@@ -96,7 +98,7 @@ def test_random_numbers_go_on_from_a_saved_state():
     assert draw() == first[0]
 
 
-def test_what_is_drawn_undisturbed_changes_nothing():
+def test_what_is_drawn_undisturbed_changes_nothing() -> None:
     seed_everything(5)
     first = draw()
     seed_everything(5)
@@ -112,26 +114,26 @@ def test_what_is_drawn_undisturbed_changes_nothing():
     ("hashes", "ranks"),
     [("aab", [2]), ("baa", [0]), ("ab", [1]), ("abac", [1, 3]), ("aabb", [2, 3])],
 )
-def test_the_ranks_that_differ_from_most_are_named(hashes, ranks):
+def test_the_ranks_that_differ_from_most_are_named(hashes: list[str], ranks: list[int]) -> None:
     with pytest.raises(DriftError, match="by step 7") as caught:
         check_drift(list(hashes), 7)
     assert caught.value.ranks == ranks
 
 
-def test_ranks_that_agree_have_not_drifted():
+def test_ranks_that_agree_have_not_drifted() -> None:
     check_drift(["a", "a", "a"], 7)
 
 
-def test_the_hash_sees_every_bit_of_parameters_and_buffers():
+def test_the_hash_sees_every_bit_of_parameters_and_buffers() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to(torch.bfloat16)
     before = weights_hash(model)
     assert weights_hash(model) == before
-    model[1].num_batches_tracked += 1
+    model[1].get_buffer("num_batches_tracked").add_(1)
     assert weights_hash(model) != before
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool, torch.int64])
-def test_the_bytes_of_a_tensor_are_its_elements_in_order(dtype):
+def test_the_bytes_of_a_tensor_are_its_elements_in_order(dtype: torch.dtype) -> None:
     tensor = torch.tensor([[0, 1], [1, 1]], dtype=dtype)
     expected = bytes(tensor.t().contiguous().flatten().view(torch.uint8).tolist())
     assert tensor_bytes(tensor.t()) == expected
@@ -141,28 +143,30 @@ def test_the_bytes_of_a_tensor_are_its_elements_in_order(dtype):
 # --- Telling others ------------------------------------------------------------------------------------------
 
 
-def report(step, loss=0.5):
+def report(step: int, loss: float = 0.5) -> Any:
     return StepReport(step, 0, torch.tensor(loss), learning_rate=0.1, seconds=0.01, samples=8, done=0.5)
 
 
-def told(path):
+def told(path: Path) -> Any:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
-def clock():
+def clock() -> HandClock:
     return HandClock()
 
 
 @pytest.fixture
-def reporter(tmp_path, monkeypatch, clock):
+def reporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Any) -> Iterator[Any]:
     monkeypatch.setenv("SWARMTRAIN_METRICS", str(tmp_path / "metrics.jsonl"))
     reporter = Reporter(ALONE, clock=clock)
     yield reporter
     reporter.close()
 
 
-def test_steps_are_told_at_most_twenty_times_a_second_and_the_last_always(tmp_path, clock, reporter):
+def test_steps_are_told_at_most_twenty_times_a_second_and_the_last_always(
+    tmp_path: Path, clock: Any, reporter: Reporter
+) -> None:
     for step in range(1, 1001):
         clock.now += 0.001
         reporter.step(report(step))
@@ -173,7 +177,7 @@ def test_steps_are_told_at_most_twenty_times_a_second_and_the_last_always(tmp_pa
     assert all(line["step_s"] == 0.01 for line in lines)
 
 
-def test_what_happens_is_told_in_order(tmp_path, reporter):
+def test_what_happens_is_told_in_order(tmp_path: Path, reporter: Reporter) -> None:
     reporter.step(report(1))
     reporter.step(report(2))
     with reporter.phase("evaluation"):
@@ -182,13 +186,13 @@ def test_what_happens_is_told_in_order(tmp_path, reporter):
     assert kinds == [("start", None), ("step", 1), ("step", 2), ("phase", True), ("phase", False)]
 
 
-def test_a_phase_ends_also_when_what_is_in_it_fails(tmp_path, reporter):
+def test_a_phase_ends_also_when_what_is_in_it_fails(tmp_path: Path, reporter: Reporter) -> None:
     with pytest.raises(ValueError, match="planted"), reporter.phase("snapshot"):
         raise ValueError("planted")
     assert told(tmp_path / "metrics.jsonl")[-1] == {"kind": "phase", "name": "snapshot", "on": False}
 
 
-def test_numbers_that_json_has_no_word_for_are_null(tmp_path, reporter):
+def test_numbers_that_json_has_no_word_for_are_null(tmp_path: Path, reporter: Reporter) -> None:
     reporter.step(report(1, loss=float("nan")))
     reporter.evaluation(1, 0, {"loss": float("inf"), "accuracy": 0.5})
     step, evaluated = told(tmp_path / "metrics.jsonl")[1:]
@@ -197,7 +201,7 @@ def test_numbers_that_json_has_no_word_for_are_null(tmp_path, reporter):
 
 
 @contextmanager
-def no_logging():
+def no_logging() -> Iterator[Any]:
     """As in a program that has not set logging up; pytest has, when a test begins."""
     root, ours = logging.getLogger(), log.LOG
     with pytest.MonkeyPatch.context() as patch:
@@ -210,9 +214,9 @@ def no_logging():
             root.setLevel(logging.WARNING)
 
 
-def test_a_pipe_gets_whole_lines_now_and_then(capsys, clock):
+def test_a_pipe_gets_whole_lines_now_and_then(capsys: pytest.CaptureFixture[str], clock: Any) -> None:
     with no_logging():
-        reporter = Reporter(ALONE)
+        reporter = Reporter(ALONE, clock=clock)
         for step in range(1, 13):
             clock.now += 1.0
             reporter.step(report(step))
@@ -224,9 +228,9 @@ def test_a_pipe_gets_whole_lines_now_and_then(capsys, clock):
     ]
 
 
-def test_without_progress_words_are_left(capsys, clock):
+def test_without_progress_words_are_left(capsys: pytest.CaptureFixture[str], clock: Any) -> None:
     with no_logging():
-        reporter = Reporter(ALONE, progress=False)
+        reporter = Reporter(ALONE, progress=False, clock=clock)
         for step in range(1, 13):
             clock.now += 1.0
             reporter.step(report(step))
@@ -234,7 +238,9 @@ def test_without_progress_words_are_left(capsys, clock):
     assert capsys.readouterr().out == "Paused at step 12\n"
 
 
-def test_words_are_as_print_would_make_them_where_nobody_has_set_logging_up(capsys):
+def test_words_are_as_print_would_make_them_where_nobody_has_set_logging_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with no_logging():
         Reporter(ALONE).say("Starting at step 0")
         log.LOG.warning("100% of the disk is full")
@@ -243,9 +249,15 @@ def test_words_are_as_print_would_make_them_where_nobody_has_set_logging_up(caps
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_words_go_where_the_program_has_its_logging_go(capsys, late):
+def test_words_go_where_the_program_has_its_logging_go(
+    capsys: pytest.CaptureFixture[str], late: bool
+) -> None:
     theirs = io.StringIO()
-    setup = {"stream": theirs, "level": logging.INFO, "format": "%(name)s %(levelname)s %(message)s"}
+    setup: dict[str, Any] = {
+        "stream": theirs,
+        "level": logging.INFO,
+        "format": "%(name)s %(levelname)s %(message)s",
+    }
     with no_logging():
         reporter = Reporter(ALONE) if late else None
         logging.basicConfig(**setup)
@@ -259,13 +271,13 @@ def test_words_go_where_the_program_has_its_logging_go(capsys, late):
     assert capsys.readouterr() == ("", "")
 
 
-def test_rank_0_alone_says_how_a_training_gets_on(capsys):
+def test_rank_0_alone_says_how_a_training_gets_on(capsys: pytest.CaptureFixture[str]) -> None:
     with no_logging():
         Reporter(replace(ALONE, rank=1, size=2)).say("Starting at step 0")
     assert capsys.readouterr().out == ""
 
 
-def test_nothing_in_the_trainer_prints():
+def test_nothing_in_the_trainer_prints() -> None:
     sources = Path(log.__file__).parent.rglob("*.py")
     assert [path.name for path in sources if re.search(r"(?<![.\w])print\(", path.read_text())] == []
 
@@ -273,7 +285,7 @@ def test_nothing_in_the_trainer_prints():
 # --- Evaluation ----------------------------------------------------------------------------------------------
 
 
-def test_a_metric_of_the_wrong_shape_is_named():
+def test_a_metric_of_the_wrong_shape_is_named() -> None:
     data = torch.utils.data.TensorDataset(torch.zeros(3, 2), torch.zeros(3))
     evaluator = Evaluator(
         data,
@@ -286,7 +298,7 @@ def test_a_metric_of_the_wrong_shape_is_named():
         evaluator(nn.Linear(2, 1))
 
 
-def test_means_and_values_of_samples_both_give_the_mean_over_all():
+def test_means_and_values_of_samples_both_give_the_mean_over_all() -> None:
     inputs = torch.arange(5.0).unsqueeze(1)
     evaluator = Evaluator(
         torch.utils.data.TensorDataset(inputs, inputs),
@@ -307,14 +319,18 @@ def test_means_and_values_of_samples_both_give_the_mean_over_all():
 
 
 @pytest.mark.parametrize(("asked", "message"), [("mpi", "one of auto, nccl, gloo"), ("nccl", "sees no GPU")])
-def test_a_backend_that_cannot_be_is_refused(monkeypatch, asked, message):
+def test_a_backend_that_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, asked: Any, message: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("SWARMTRAIN_BACKEND", asked)
     with pytest.raises(TrainerError, match=message):
         join_world()
 
 
-def test_without_an_environment_there_is_one_rank_and_no_process_group(monkeypatch):
+def test_without_an_environment_there_is_one_rank_and_no_process_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "SWARMTRAIN_BACKEND", "SWARMTRAIN_NODE"):
         monkeypatch.delenv(name, raising=False)
     world = join_world()
@@ -322,7 +338,7 @@ def test_without_an_environment_there_is_one_rank_and_no_process_group(monkeypat
     assert not torch.distributed.is_initialized()
 
 
-def test_ranks_share_a_gpu_over_gloo_and_not_over_nccl(monkeypatch):
+def test_ranks_share_a_gpu_over_gloo_and_not_over_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, answer in (("is_available", True), ("device_count", 2), ("set_device", None)):
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
     for rank in (0, 1, 2):

@@ -5,6 +5,9 @@ torch's meta device stands in for the GPU. It has no memory, so whatever asks fo
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -22,27 +25,28 @@ _FROM_VALUES = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
 class FromValues(TorchFunctionMode):
     """Notes tensors that are made there of numbers here: each is a copy from memory that is not pinned."""
 
-    def __init__(self, seen):
+    def __init__(self, seen: Any) -> None:
         super().__init__()
         self.seen = seen
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if function in _FROM_VALUES and result.device == META:
             self.seen.append(function.__name__)
         return result
 
 
-class Copies(TorchDispatchMode):
+class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes copies to there that have to be waited for."""
 
-    def __init__(self, seen):
-        super().__init__()
+    def __init__(self, seen: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name, source = str(function), args[0] if args else None
+        source: Any = args[0] if args else None
+        name = str(function)
         if name.startswith("aten.copy_"):
             source, blocking = args[1], args[0].device == META and not (len(args) > 2 and args[2])
         else:
@@ -56,10 +60,10 @@ class Copies(TorchDispatchMode):
 class Captured(torch.optim.Optimizer):
     """Its learning rate is on the GPU, as for a step that is captured in a CUDA graph."""
 
-    def __init__(self, parameters):
+    def __init__(self, parameters: Any) -> None:
         super().__init__(parameters, {"lr": torch.zeros((), device=META)})
 
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.data -= group["lr"] * parameter.grad
@@ -69,19 +73,19 @@ class Enough(Exception):
     """So many steps are made that everything has been done in one."""
 
 
-def seen_in(act):
-    seen = []
+def seen_in(act: Any) -> Any:
+    seen: list[str] = []
     with FromValues(seen), Copies(seen):
         act()
     return seen
 
 
 @pytest.fixture
-def data():
+def data() -> Any:
     return torch.utils.data.TensorDataset(torch.randn(22, 4), torch.randn(22, 1))
 
 
-def test_what_has_to_be_waited_for_is_seen():
+def test_what_has_to_be_waited_for_is_seen() -> None:
     there = torch.zeros((), device=META)
     assert seen_in(lambda: there.new_tensor(3)) == ["new_tensor"]
     assert seen_in(lambda: torch.tensor(3.0, device=META)) == ["tensor"]
@@ -94,7 +98,9 @@ def test_what_has_to_be_waited_for_is_seen():
 
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("options", [{}, {"micro_batch": 3, "clip_norm": 1.0}])
-def test_a_step_waits_for_nothing(data, options, captured, monkeypatch, tmp_path):
+def test_a_step_waits_for_nothing(
+    data: Any, options: Any, captured: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("RANK", "WORLD_SIZE", "SWARMTRAIN_METRICS", "SWARMTRAIN_PULSE", "SWARMTRAIN_MEMORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -104,9 +110,9 @@ def test_a_step_waits_for_nothing(data, options, captured, monkeypatch, tmp_path
         Captured(model.to(META).parameters()) if captured else torch.optim.SGD(model.parameters(), 0.1)
     )
     scheduler = None if captured else torch.optim.lr_scheduler.LinearLR(optimizer)
-    seen = []
+    seen: list[str] = []
 
-    def loss(outputs, targets):
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> Any:
         if trainer.step == 3:
             raise Enough
         return nn.functional.mse_loss(outputs, targets)
@@ -118,11 +124,11 @@ def test_a_step_waits_for_nothing(data, options, captured, monkeypatch, tmp_path
     assert seen == []
 
 
-def test_an_evaluation_waits_at_its_end_alone(data):
+def test_an_evaluation_waits_at_its_end_alone(data: Any) -> None:
     world = distributed.World(0, 1, 0, "0", META, torch.device("cpu"), "none", owned=False)
     measures = {"loss": nn.functional.mse_loss, "each": lambda outputs, targets: (outputs - targets).square()}
     evaluator = Evaluator(data, measures, world=world, precision=Precision("fp32", META), batch_size=5)
-    seen = []
+    seen: list[str] = []
     with FromValues(seen), Copies(seen), pytest.raises(RuntimeError, match="meta"):
         evaluator(nn.Linear(4, 1, device=META))  # the sums are read, which cannot be done here
     assert seen == []

@@ -46,7 +46,7 @@ def test_environment_is_the_spawners_and_the_workers_own(
 
 def test_cold_worker_starts_by_our_entrance_and_a_command_by_its_name() -> None:
     entrance = [sys.executable, "-m", "swarmtrain.inside", "start"]
-    args = {"args": ["--lr", "3"]}
+    args: dict[str, Any] = {"args": ["--lr", "3"]}
     assert launch.cold_command(request(**args).program) == [
         *entrance,
         "/work",

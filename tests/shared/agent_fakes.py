@@ -17,6 +17,6 @@ def agent_in(path: Path, coordinator: str = "unix:/nowhere") -> Agent:
     settings = Settings(coordinator, "a", "a", 0, Storage(path), ())
     agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
     agent.share.home = Home(Storage(path), "t.1", "t.1", "a")
-    agent.share._past.set()
+    agent.share.delivery.past.set()
     agent.line.choice = network.Choice("lo", "127.0.0.1", "")
     return agent

@@ -7,7 +7,7 @@ import os
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from swarmtrain.trainer import Every, Options, Trainer, seed_everything
+from swarmtrain.trainer.options import PrecisionName
 from swarmtrain.wire.pulse import Pulse
 
 OFTEN = Every(steps=3)
@@ -33,7 +34,7 @@ class Job:
     micro_batch: int | None = None
     snapshot: Every = OFTEN
     evaluate: Every = EACH_EPOCH
-    precision: str = "fp32"
+    precision: PrecisionName = "fp32"
     plain: bool = False  # without dropout and BatchNorm, whose numbers depend on the number of ranks
     workers: int = 0
     augment: bool = False
@@ -116,7 +117,7 @@ def train(job: Job) -> dict[str, Any]:
 
     with Trainer(
         model,
-        Noisy(train_data) if job.augment else train_data,
+        Noisy(cast(TensorDataset, train_data)) if job.augment else train_data,
         optimizer,
         loss=loss,
         eval_data=data(25, seed=2),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 from swarmtrain.errors import ClusterError
@@ -118,7 +119,13 @@ class Coordinator:
         source, sink = ours.makefile("rb"), cast(BinaryIO, ours.makefile("wb"))
 
         def hang_up() -> None:
-            for end in (lambda: ours.shutdown(socket.SHUT_RDWR), source.close, sink.close, ours.close):
+            ends: tuple[Callable[[], object], ...] = (
+                partial(ours.shutdown, socket.SHUT_RDWR),
+                source.close,
+                sink.close,
+                ours.close,
+            )
+            for end in ends:
                 try:
                     end()
                 except OSError:
@@ -186,6 +193,7 @@ class FakeLauncher:
 
     def __init__(self, name: str = "local", **coordinators: Coordinator) -> None:
         self.name = name
+        self.say: Callable[[str], None] = lambda text: None
         self.coordinators = {key.replace("_", "."): value for key, value in coordinators.items()}
         self.kept = [
             Run(job, int(number), name, created=float(index + 1))
@@ -241,6 +249,9 @@ class FakeLauncher:
 
     def kill(self, run: Run) -> None:
         self.calls.append(("kill", run.id))
+
+    def recover(self, run: Run, node: str) -> None:
+        self.calls.append(("recover", run.id, node))
 
     def refuse(self, run: Run, reason: str) -> None:
         self.calls.append(("refuse", run.id, reason))

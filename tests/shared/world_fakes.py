@@ -237,7 +237,8 @@ class World:
         node.link = node.peer = None
 
     def _hang_up(self, node: Node) -> None:
-        if node.peer is not None and node.peer.channel is node.link and self.up:
+        link: object = node.link
+        if node.peer is not None and node.peer.channel is link and self.up:
             Words(self.run).left(node.peer)
         node.link = node.peer = None
 

@@ -15,12 +15,12 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import swarmtrain
 
 PACKAGE = Path(swarmtrain.__file__).parent
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "local" / "scripts"
 PATIENCE = 120.0  # generous, because the machine may be busy with other tests
 
 
@@ -166,7 +166,7 @@ class Spawner:
 @contextlib.contextmanager
 def spawner(mode: str, directory: Path, bundle: Path | None = None, **env: str) -> Iterator[Spawner]:
     """A spawner for the length of a with block."""
-    running = Spawner(mode, directory, bundle, **env)
+    running = Spawner(mode, directory, bundle, **cast(dict[str, Any], env))
     try:
         yield running
     finally:
