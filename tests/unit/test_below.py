@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -79,5 +78,5 @@ def test_nothing_is_drawn_anew_where_nobody_looks(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TERM", "dumb")
     assert not terminal.can_redraw()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    monkeypatch.setattr(vars(terminal)["sys"].stdout, "isatty", lambda: False)
     assert not terminal.can_redraw()
