@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarmtrain import Client, Job
+from swarmtrain.job import Restart
 from swarmtrain.lab.images import PYTHONS, ensure_python_image
 from swarmtrain.swarm import bundle
 from swarmtrain.swarm.docker import Docker
@@ -54,7 +55,7 @@ def test_a_run_of_two_nodes_goes_its_whole_way_without_torch(
         nodes=2,
         workers_per_node=1,
         backend="gloo",
-        restart={"max": 0},
+        restart=Restart(max=0),
     )
     handle = Client("docker").run(job)
     try:

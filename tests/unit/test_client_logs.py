@@ -108,7 +108,7 @@ def some(*texts: str) -> dict[str, Any]:
 def test_a_pattern_is_looked_for_here_also_in_the_last_lines(
     selection: Selection, shown: list[list[str]]
 ) -> None:
-    followed = (some("x1", "y1", "x2"), some("x3"), {"caught_up": True}, some("x4", "y2"), {"done": {}})
+    followed: Any = (some("x1", "y1", "x2"), some("x3"), {"caught_up": True}, some("x4", "y2"), {"done": {}})
     assert searched(selection, *followed) == shown
 
 

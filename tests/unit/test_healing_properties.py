@@ -6,30 +6,19 @@ The run and its decisions are the real ones; machines, agents and workers are mo
 
 from __future__ import annotations
 
-import asyncio
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-from hand_clock import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_fakes import theatre
-from world_fakes import Phase, World, run_module, watched_decide
+from world_fakes import Phase, World
+from world_scenes import FAULTS, perform, play, repair, world
 
 from swarmtrain.protocol.events import Ended, GenerationFormed
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import NodeLeftOut
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "40"))
-FAULTS = [
-    *("crash", "die", "power", "freeze", "cut", "leave", "lift", "lift"),
-    *("restart", "sleep", "resize", "jam", "drag"),
-]
 BEATS = st.sampled_from([0, 0, 1, 2, 5, 12, 40])
 SCRIPTS = st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3), BEATS), max_size=10)
 fast = settings(
@@ -38,43 +27,6 @@ fast = settings(
     derandomize=EXAMPLES == 40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-
-
-@contextmanager
-def world(nodes: int, **task: Any) -> Iterator[World]:
-    """A world in a directory of its own."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base) as path, pytest.MonkeyPatch.context() as patch:
-        stage = theatre(Path(path), HandClock(), patch)
-        patch.setattr(run_module, "decide", watched_decide)
-        try:
-            yield World(stage, nodes, **task)
-        finally:
-            stage.close()
-
-
-def play(scene: Callable[[], None]) -> None:
-    async def act() -> None:
-        scene()
-
-    asyncio.run(act())
-
-
-def perform(it: World, script: list[tuple[str, int, int]]) -> None:
-    """Faults, with beats between them."""
-    for action, number, beats in script:
-        it.do(action, it.nodes[number % len(it.nodes)])
-        for _ in range(beats):
-            it.beat()
-
-
-def repair(it: World) -> None:
-    """All machines are well again, and nobody wishes anything."""
-    it.jammed = False
-    it.run.resize(it.run.policy.nodes_max)
-    for node in it.nodes:
-        node.slow = 0.0
-        it.do("lift", node)
 
 
 def gave_up(it: World) -> bool:

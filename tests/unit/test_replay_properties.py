@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_healing_properties import FAULTS, perform, play, repair, world
 from world_fakes import Phase
+from world_scenes import FAULTS, perform, play, repair, world
 
 from swarmtrain.coordinator.core.state import RunState, replay
 from swarmtrain.coordinator.store.journal import Journal

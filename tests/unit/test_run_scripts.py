@@ -171,7 +171,7 @@ def test_a_run_goes_on_from_every_point_of_its_journal() -> None:
         assert rest.run.current.generation.number <= it.run.current.generation.number + 3
 
 
-def gone_on(lines: list[bytes], now: float, **sizes: int) -> World:
+def gone_on(lines: list[bytes], now: float, **sizes: Any) -> World:
     """A coordinator goes on from these lines of a journal until the run has ended; its agents are new."""
     with staged() as stage, redirect_stderr(StringIO()):
         stage.clock.now = now

@@ -25,22 +25,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One submission of a job, as a launcher finds it."""
+    """One submission of a job, as a launcher finds it.
+
+    Attributes:
+        on: ``local``, ``docker`` or ``swarm``.
+        created: Unix time.
+        origin: where it comes from; None: nobody wrote it down.
+        live: False only where the launcher knows without asking.
+        rests: it has ended, and its coordinator has gone since.
+        refused: it never began, and only its record is left.
+    """
 
     job: str
     number: int
-    on: str = field(compare=False)  # "local", "docker" or "swarm"
-    live: bool = field(
-        compare=False, default=True, kw_only=True
-    )  # False only where the launcher knows without asking
-    created: float = field(compare=False, default=0.0)  # Unix time
-    origin: Origin | None = field(compare=False, default=None, repr=False)  # None: nobody wrote it down
-    rests: bool = field(
-        compare=False, default=False, kw_only=True
-    )  # it has ended, and its coordinator has gone since
-    refused: bool = field(
-        compare=False, default=False, kw_only=True
-    )  # it never began, and only its record is left
+    on: str = field(compare=False)
+    created: float = field(compare=False, default=0.0)
+    origin: Origin | None = field(compare=False, default=None, repr=False)
+    live: bool = field(compare=False, default=True, kw_only=True)
+    rests: bool = field(compare=False, default=False, kw_only=True)
+    refused: bool = field(compare=False, default=False, kw_only=True)
 
     @property
     def id(self) -> str:
