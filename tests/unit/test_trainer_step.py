@@ -134,12 +134,12 @@ def test_an_evaluation_waits_at_its_end_alone(data: Any) -> None:
     assert seen == []
 
 
-class Read(TorchDispatchMode):
+class Read(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts values that are read back."""
 
     count = 0
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += str(function).startswith("aten._local_scalar_dense")
         return function(*args, **(kwargs or {}))
 
@@ -157,7 +157,7 @@ def test_an_fp16_step_of_a_fused_optimizer_reads_nothing_back_unless_it_is_to_te
         precision = Precision("fp16", torch.device("cpu"))
         before = [each.clone() for each in model.parameters()]
         precision.backward(model(torch.full((2, 3), float("inf") if overflows else 1.0)).sum())
-        with Read() as read:
+        with Read() as read:  # type: ignore[no-untyped-call]
             applied = precision.update(optimizer, model, clip_norm, tell=tell)
         assert (read.count == 0) is (fused and not tell)
         assert applied is (not overflows or not tell)
