@@ -41,6 +41,7 @@ __all__ = [
     "Client",
     "ClusterError",
     "DriftError",
+    "Event",
     "Fetched",
     "Found",
     "Job",

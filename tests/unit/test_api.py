@@ -26,7 +26,6 @@ MODULES = [importlib.import_module(name) for name in api_page.MODULES]
 INTERNAL = {
     "Code": "how the code is packed; a person reads its sentences in the plan's notices",
     "Checked": "a launcher's own, between its check and its submit",
-    "Event": "a document, until it is a type of the protocol",
     "Key": "a pair of numbers: the fence and the step",
     "KeyPath": "a tuple of keys and indices",
     "Launcher": "for launchers that come with swarmtrain, and stand-ins for them in tests",

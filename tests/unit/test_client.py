@@ -12,7 +12,7 @@ import pytest
 from client_fakes import Coordinator, FakeLauncher, Receive, fixed, status, told
 
 from swarmtrain import ClusterError, Job, RequestError, Stopped, TrainingError
-from swarmtrain.control import follow, handle, startup
+from swarmtrain.control import follow, startup, stopping
 from swarmtrain.control.client import Client, Submission
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.job import LoadedJob
@@ -29,7 +29,7 @@ JOB = Job(command=["true"], name="digits")
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "TROUBLE_SECONDS", 0.02)
     monkeypatch.setattr(startup, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(handle, "_STOP_PATIENCE", 0.0)
+    monkeypatch.setattr(stopping, "_STOP_PATIENCE", 0.0)
     monkeypatch.setattr(follow, "RETRY_SECONDS", 0.01)
 
 

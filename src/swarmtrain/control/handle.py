@@ -21,22 +21,19 @@ from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import RunResult, stillborn
 from swarmtrain.control.session import Session, Streams
 from swarmtrain.control.snapshots import Snapshots
+from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.transfer import Fetched, fetch, reaching
-from swarmtrain.errors import ChannelError, ClusterError, RequestError
+from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.replies import Line
-from swarmtrain.protocol.requests import EventsRequest, ExecRequest, StatusRequest, StopRequest
+from swarmtrain.protocol.requests import EventsRequest, ExecRequest
 from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
-    from swarmtrain.wire.link import Link
 
 _MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
-# Seconds for a silent coordinator to come back before its run is killed: one that has died is started again at once,
-# but on a machine that trains, or by a Swarm, that takes some.
-_STOP_PATIENCE = 30.0
 
 
 class RunHandle:
@@ -75,7 +72,7 @@ class RunHandle:
         """
         try:
             with self.launcher.connect(self.run) as link:
-                return _status(link)
+                return status_over(link)
         except ClusterError:
             if self.run.live or not (trouble := startup.trouble_of(self.launcher, self.run)):
                 raise
@@ -217,22 +214,7 @@ class RunHandle:
         Args:
             reason: why, for the record; a person's wish by default.
         """
-        heard = time.monotonic()
-        while True:
-            answers = False
-            try:
-                with self.launcher.connect(self.run) as link:
-                    answers = bool(_status(link))
-                    for _ in ask(link, StopRequest(reason)):
-                        pass
-                return
-            except ClusterError:
-                now = time.monotonic()
-                heard = now if answers else heard  # it has died while the run was ending
-                if now - heard >= _STOP_PATIENCE:
-                    self.launcher.kill(self.run)
-                    return
-                time.sleep(0.5)
+        stop(self.launcher, self.run, reason)
 
     def recover(self, node: str) -> Status:
         """Move the coordinator to another manager; returns once it answers there.
@@ -364,10 +346,3 @@ class RunHandle:
         with contextlib.suppress(ClusterError):
             self.launcher.refuse(self.run, reason)
         self.run = dataclasses.replace(self.run, live=False)
-
-
-def _status(link: Link) -> Status:
-    (reply,) = ask(link, StatusRequest())
-    if reply.status is None:
-        raise ChannelError("the coordinator answered without a status")
-    return reply.status
