@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from swarmtrain.control.client import Client, Submission
     from swarmtrain.control.follow import Update
     from swarmtrain.control.handle import RunHandle
-    from swarmtrain.control.logs import Line, Selection
+    from swarmtrain.control.logs import Selection
     from swarmtrain.control.result import RunResult
     from swarmtrain.control.retention import Wanted
     from swarmtrain.control.session import Streams
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     )
     from swarmtrain.job import Job, JobError, LoadedJob, Problem, load
     from swarmtrain.launchers.base import Notice, Run
+    from swarmtrain.protocol.replies import Line
+    from swarmtrain.protocol.snapshots import Snapshot
+    from swarmtrain.protocol.status import Member, Status, Worker
     from swarmtrain.swarm.plan import Plan
-    from swarmtrain.wire.snapshots import Snapshot
 
     __version__: str
 
@@ -48,6 +50,7 @@ __all__ = [
     "JobError",
     "Line",
     "LoadedJob",
+    "Member",
     "Notice",
     "Plan",
     "Problem",
@@ -59,6 +62,7 @@ __all__ = [
     "Selection",
     "Snapshot",
     "Snapshots",
+    "Status",
     "Stopped",
     "Streams",
     "Submission",
@@ -67,6 +71,7 @@ __all__ = [
     "TrainingError",
     "Update",
     "Wanted",
+    "Worker",
     "__version__",
     "load",
 ]
@@ -75,7 +80,7 @@ _HOMES = {
     "swarmtrain.control.client": ("Client", "Submission"),
     "swarmtrain.control.follow": ("Update",),
     "swarmtrain.control.handle": ("RunHandle",),
-    "swarmtrain.control.logs": ("Line", "Selection"),
+    "swarmtrain.control.logs": ("Selection",),
     "swarmtrain.control.result": ("RunResult",),
     "swarmtrain.control.retention": ("Wanted",),
     "swarmtrain.control.session": ("Streams",),
@@ -88,7 +93,9 @@ _HOMES = {
     "swarmtrain.job": ("Job", "JobError", "LoadedJob", "Problem", "load"),
     "swarmtrain.launchers.base": ("Notice", "Run"),
     "swarmtrain.swarm.plan": ("Plan",),
-    "swarmtrain.wire.snapshots": ("Snapshot",),
+    "swarmtrain.protocol.replies": ("Line",),
+    "swarmtrain.protocol.snapshots": ("Snapshot",),
+    "swarmtrain.protocol.status": ("Member", "Status", "Worker"),
 }
 
 if not TYPE_CHECKING:  # a type checker that saw these would take any name for a public one

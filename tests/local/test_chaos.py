@@ -90,7 +90,7 @@ def state(pid: int) -> str:
 
 
 def pids(handle: RunHandle) -> dict[int, int]:
-    return {worker.rank: worker.pid for worker in handle.status().workers}
+    return {worker.rank: worker.pid or 0 for worker in handle.status().workers}
 
 
 def chaos_events(handle: RunHandle) -> list[str]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from healed_local import worker_of
 from waiting import until
 
 from swarmtrain import Client, Job
@@ -63,7 +64,7 @@ def test_clocks_that_jump_change_nothing_of_a_run(
     (clocks / "coordinator").write_text(str(-first))
     seen = [len(ticks(handle, rank)) for rank in (0, 1)]
     until(lambda: all(len(ticks(handle, rank)) > seen[rank] + 3 for rank in (0, 1)), 30, "they write on")
-    os.kill(next(each.pid for each in handle.status().workers if each.rank == 1), signal.SIGKILL)
+    os.kill(worker_of(handle, 1), signal.SIGKILL)
     until(lambda: handle.status().generation == 2, 30, "the run is healed")
     (clocks / "node0").write_text(str(-first))
     (clocks / "coordinator").write_text(str(first))

@@ -236,7 +236,8 @@ def test_a_stopped_run_saves_its_last_step_and_resume_goes_on_there(
     first.stop()
     status = first.status()
     assert (status.state, status.reason) == ("stopped", "stopped by a person")
-    assert status.snapshot is not None and status.step == status.snapshot.step < STEPS
+    assert status.snapshot is not None and status.step == status.snapshot.step
+    assert (status.snapshot.step or 0) < STEPS
     second = start(tmp_path, resume=True)
     assert second.wait(timeout=60).state == "succeeded", story(second)
     assert origins(second) == {1: (1, status.step)}

@@ -93,7 +93,7 @@ def test_what_was_made_by_processes_that_were_killed_goes_too(
 ) -> None:
     handle = start(tmp_path, theirs, 60.0)
     until(lambda: len(list(home.glob("data/*/node*/work/ready-1"))) == 2)
-    worker = handle.status().workers[0].pid
+    worker = handle.status().workers[0].pid or 0
     if victim == "everything":
         handle.kill()
     elif victim == "agent":

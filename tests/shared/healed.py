@@ -27,7 +27,12 @@ Books = Mapping[str, str]  # the books' text by node and name: "node0/book-g1-r0
 def step_of(handle: RunHandle, seconds: float = 60) -> int:
     """How many steps a run has made, by its coordinator, which may be about to start again."""
     found: list[int] = []
-    until(lambda: found.append(handle.status().step or 0) or found, seconds, "an answer")
+
+    def asked() -> bool:
+        found.append(handle.status().step or 0)
+        return True
+
+    until(asked, seconds, "an answer")
     return found[-1]
 
 

@@ -74,7 +74,7 @@ def soak(machines: Lab, begin: Start, seed: int, minutes: float, **settings: obj
     assert not leaks, f"{leaks}\n{vitals.table()}"
     done = [each for each in report.happenings if each.what == "fault"]
     assert len(done) > len(plan.faults) / 2, report.failed
-    return handle, int(status.step)
+    return handle, status.step or 0
 
 
 def check(machines: Lab, handle: RunHandle) -> None:

@@ -29,6 +29,7 @@ INTERNAL = {
     "Key": "a pair of numbers: the fence and the step",
     "KeyPath": "a tuple of keys and indices",
     "Launcher": "for launchers that come with swarmtrain, and stand-ins for them in tests",
+    "LogsRequest": "what a selection is on the wire",
     "Measure": "a function of outputs and targets",
     "Origin": "where a command line was typed",
     "Override": "a flag's words, for the command line",
@@ -38,7 +39,6 @@ INTERNAL = {
     "Resumption": "what a run goes on from, as the notices say",
     "Reporter": "the trainer's own",
     "Stateful": "anything with state_dict and load_state_dict",
-    "Status": "a document, until it is a type of the protocol",
     "Ticket": "a secret",
 }
 
@@ -56,7 +56,8 @@ def functions() -> Iterator[tuple[str, Callable[..., object]]]:
     """Every public function, constructor and method."""
     for name, value in public():
         if inspect.isclass(value):
-            if not hasattr(value, "model_fields"):  # a job's keys are given by name
+            # A job's keys are given by name, and documents of the protocol are read, not made.
+            if not hasattr(value, "model_fields") and not value.__module__.startswith("swarmtrain.protocol"):
                 yield name, value
             for member, method in inspect.getmembers(value, inspect.isroutine):
                 if not member.startswith("_") and "swarmtrain" in (getattr(method, "__module__", "") or ""):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from swarmtrain.control.chaos_places import Place, place_of
 from swarmtrain.control.chaos_run import Chaos, Report
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError
+from swarmtrain.launchers.base import Act
 from swarmtrain.protocol.codec import dump
 from swarmtrain.wire.frames import Message
 

@@ -16,6 +16,7 @@ from swarmtrain.control.client import Client
 from swarmtrain.launchers.base import Run
 from swarmtrain.launchers.docker import DockerLauncher
 from swarmtrain.launchers.swarm import SwarmLauncher
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire.frames import Message
 
@@ -47,7 +48,7 @@ def coordinator(*statuses: dict[str, Any]) -> Coordinator:
     return Coordinator(resize=answer, status=answer, events=told({"done": {}}))
 
 
-def resized(launcher: FakeLauncher, nodes: int, wait: bool = True) -> tuple[list[str], dict[str, Any]]:
+def resized(launcher: FakeLauncher, nodes: int, wait: bool = True) -> tuple[list[str], Status]:
     words: list[str] = []
     found = Client("local", {"local": launcher}).get("digits").resize(nodes, wait=wait, tell=words.append)
     return words, found

@@ -138,7 +138,7 @@ def test_the_last_recoveries_are_told_with_their_times() -> None:
 
 
 def test_the_headline_of_a_run_that_heals_says_from_what_and_what_it_waits_for() -> None:
-    lost = {"healing": "lab-2 was lost with rank 1", "deadline": 1900.0, "now": 1020.0}
+    lost: dict[str, Any] = {"healing": "lab-2 was lost with rank 1", "deadline": 1900.0, "now": 1020.0}
     waiting = view.headline(seen(state="starting", **lost), 1020.0)
     assert waiting.startswith(
         "digits.1 is healing (lab-2 was lost with rank 1): waiting for nodes, at most 14 min 40 s"

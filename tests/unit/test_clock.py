@@ -27,7 +27,7 @@ from swarmtrain.launchers.swarm.stacks import Stack
 from swarmtrain.protocol.codec import dump
 from swarmtrain.swarm import tasks
 from swarmtrain.swarm.docker import Docker
-from swarmtrain.wire import alive
+from swarmtrain.wire import alive, names
 from swarmtrain.wire import clock as module
 from swarmtrain.wire.clock import RunClock
 

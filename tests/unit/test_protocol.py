@@ -103,7 +103,8 @@ def test_what_makes_no_sense_is_named(message: dict[str, Any], words: str) -> No
 
 
 def test_a_request_of_no_name_is_refused_with_the_name_that_it_has() -> None:
-    for op in ("dance", None, 5, [], {}):
+    wrong: list[Any] = ["dance", None, 5, [], {}]
+    for op in wrong:
         with pytest.raises(ChannelError, match="a request that this version does not know: op"):
             REQUESTS.load({"op": op})
 

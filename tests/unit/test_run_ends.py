@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from run_fakes import Ear, Theatre, Words, exited, join, pulse
+from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
 from swarmtrain.control import ending
 from swarmtrain.control.result import RunResult

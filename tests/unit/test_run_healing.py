@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from run_fakes import Ear, Theatre, Words, exited, join, pulse
+from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase

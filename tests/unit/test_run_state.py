@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from run_fakes import Theatre, Words, exited, join
+from run_fakes import Theatre, Words, exited, join, phase
 
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.runtime import cold_starts
