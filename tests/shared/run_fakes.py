@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hand_clock import HandClock
 
+from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.runtime import words
 from swarmtrain.coordinator.runtime.peers import Peer
 from swarmtrain.coordinator.runtime.place import Place

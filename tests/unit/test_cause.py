@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from swarmtrain.coordinator.core.root_cause import (
-    Failure,
     advice,
     describe_exit,
     early_end,

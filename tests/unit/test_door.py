@@ -14,13 +14,14 @@ import virtual_time
 from virtual_time import now
 
 from swarmtrain.agent import files as files_helper
-from swarmtrain.coordinator.core.model import Outcome, Phase
+from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.runtime import door
 from swarmtrain.coordinator.runtime.agents import AgentDesk
 from swarmtrain.coordinator.runtime.clients import ClientDesk
 from swarmtrain.coordinator.runtime.place import Place
 from swarmtrain.coordinator.runtime.run import Run
 from swarmtrain.protocol.events import NodeJoined
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import StrangerRefused
 from swarmtrain.wire import frames, names
 from swarmtrain.wire.channel import Channel, initiate

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from swarmtrain.coordinator.core.restart_policy import Again, Attempt, GiveUp, Restart, judge, left_out
+from swarmtrain.coordinator.core.restart_policy import Again, GiveUp, Restart, judge, left_out
+from swarmtrain.protocol.facts import Attempt
 
 HEAL = Restart()
 

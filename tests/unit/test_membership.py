@@ -17,7 +17,6 @@ from swarmtrain.coordinator.core.model import (
     Hang,
     Look,
     Lose,
-    Outcome,
     Pause,
     Phase,
     Policy,
@@ -27,7 +26,8 @@ from swarmtrain.coordinator.core.model import (
     View,
     Wait,
 )
-from swarmtrain.coordinator.core.restart_policy import Attempt, Restart
+from swarmtrain.coordinator.core.restart_policy import Restart
+from swarmtrain.protocol.facts import Attempt, Outcome
 
 THREE = Policy(nodes_min=3, nodes_max=3)
 ELASTIC = Policy(nodes_min=2, nodes_max=4, last_call=3.0)
@@ -66,7 +66,7 @@ def but(view: View, node: str, **fields: object) -> View:
     return dataclasses.replace(view, members=members)
 
 
-def stopping(*members: Candidate, **fields: object) -> View:
+def stopping(*members: Candidate, **fields: Any) -> View:
     return running(*members, phase=Phase.STOPPING, stopping_until=60.0, **fields)
 
 
