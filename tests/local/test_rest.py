@@ -68,5 +68,5 @@ def test_a_run_that_is_over_answers_however_long_its_coordinator_takes_to_leave(
     ProcessTable(home / "runs" / handle.id / "coordinator" / "processes.json", lambda node: tmp_path).note(
         "", leaving
     )
-    assert handle.status()["state"] == "succeeded"
+    assert handle.status().state == "succeeded"
     assert not leaving.lives

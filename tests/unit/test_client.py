@@ -314,7 +314,7 @@ def test_a_coordinator_that_dies_late_in_an_ending_is_waited_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is waited for is silence: workers may take longer than that to save."""
-    monkeypatch.setattr(handle, "_STOP_PATIENCE", 0.3)
+    monkeypatch.setattr(stopping, "_STOP_PATIENCE", 0.3)
     asked: list[Message] = []
 
     def stop(request: Message, receive: Receive) -> Iterator[Message]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
     from swarmtrain.wire.link import Link
 
-# for a coordinator to answer on another machine
 # Seconds for a silent coordinator to come back before its run is killed: one that has died is started again at once,
 # but on a machine that trains, or by a Swarm, that takes some.
 _STOP_PATIENCE = 30.0
