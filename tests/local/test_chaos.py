@@ -55,8 +55,10 @@ def start(tmp_path: Path, home: Path) -> Start:
             "restart": "never",
             "env": {"OMP_NUM_THREADS": "1"},
             "stop_grace": 1,
-        } | settings
-        handle = Client(on="local").run(Job(name=name, script="train.py", workers_per_node=1, **settings))
+        }
+        handle = Client(on="local").run(
+            Job(name=name, script="train.py", workers_per_node=1, **defaults | settings)
+        )
         until(lambda: "started" in [event.kind for event in handle.events()])
         until(lambda: all(step(handle, node) > 2 for node in ("node0", "node1")))
         return handle
