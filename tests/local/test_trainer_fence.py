@@ -227,7 +227,7 @@ def test_a_script_that_counts_from_the_start_again_has_begun_anew(tmp_path: Path
 # --- Whole runs ------------------------------------------------------------------------------------------------
 
 TRAINING = """
-import os, sys, torch, torch.nn.functional as F
+import os, sys, time, torch, torch.nn.functional as F
 from swarmtrain.trainer import Every, Options, Trainer, seed_everything
 
 seed_everything(0)
@@ -236,6 +236,7 @@ model = torch.nn.Linear(4, 1)
 dies = int(sys.argv[2]) if os.environ["SWARMTRAIN_GENERATION"] == "1" else 0
 
 def loss(outputs, targets):
+    time.sleep(0.01)  # so that no snapshot is left out since the last one is still being written
     if trainer.step + 1 == dies:
         trainer._snapshots.finish()
         os._exit(9)
