@@ -20,7 +20,7 @@ demo: venv ## train the digits example on three nodes: on a lab Swarm, or ON=loc
 	@scripts/demo $(ON)
 
 docs: venv ## make anew what of the documentation is made of the code
-	$(PY) -m swarmtrain.ui.pages
+	$(PY) -m swarmtrain.ui.made.pages
 	$(PY) scripts/api_page.py > docs/api.md.new && mv docs/api.md.new docs/api.md
 
 test: check test-unit test-local test-swarm ## everything that must pass before a change is merged

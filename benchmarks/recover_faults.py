@@ -12,7 +12,7 @@ from typing import Any
 from recover_stamps import Stuck, Whole, largest_gap
 from recover_trainings import NODES, Bench, Training
 
-from swarmtrain.lab.node import Node
+from swarmtrain.lab.node import LabNode
 from swarmtrain.launchers.swarm import containers
 from swarmtrain.wire.names import COORDINATOR_SERVICE
 
@@ -60,7 +60,7 @@ def power_off(bench: Bench, training: Training, index: int) -> Undo:
     return lambda: power_on(node)
 
 
-def power_on(node: Node) -> None:
+def power_on(node: LabNode) -> None:
     if node.machine() != "running":
         node.start()
 

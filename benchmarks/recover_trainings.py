@@ -13,11 +13,11 @@ from recover_stamps import Log, Stuck
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.images import ensure_torch_image
 from swarmtrain.lab.lab import Lab
 from swarmtrain.launchers.swarm import SwarmLauncher, containers
-from swarmtrain.swarm.docker import Docker
 
 HERE = Path(__file__).resolve().parent
 JOB = "recover"

@@ -11,14 +11,14 @@ imports torch, is `swarmtrain.trainer`.
 TYPE_CHECKING = False  # not typing's, whose import takes a health check longer than all it does
 if TYPE_CHECKING:
     from swarmtrain.control.client import Client, Submission
+    from swarmtrain.control.exec_session import Streams
     from swarmtrain.control.follow import Update
     from swarmtrain.control.handle import RunHandle
-    from swarmtrain.control.logs import Selection
     from swarmtrain.control.result import RunResult
-    from swarmtrain.control.retention import Wanted
-    from swarmtrain.control.session import Streams
-    from swarmtrain.control.snapshots import Found, Pulled, Snapshots
+    from swarmtrain.control.snapshots.retention import Wanted
+    from swarmtrain.control.snapshots.snapshots import Found, Pulled, Snapshots
     from swarmtrain.control.transfer import Fetched
+    from swarmtrain.control.views.logs import Selection
     from swarmtrain.errors import (
         ChannelError,
         ClusterError,
@@ -81,11 +81,11 @@ _HOMES = {
     "swarmtrain.control.client": ("Client", "Submission"),
     "swarmtrain.control.follow": ("Update",),
     "swarmtrain.control.handle": ("RunHandle",),
-    "swarmtrain.control.logs": ("Selection",),
+    "swarmtrain.control.views.logs": ("Selection",),
     "swarmtrain.control.result": ("RunResult",),
-    "swarmtrain.control.retention": ("Wanted",),
-    "swarmtrain.control.session": ("Streams",),
-    "swarmtrain.control.snapshots": ("Found", "Pulled", "Snapshots"),
+    "swarmtrain.control.snapshots.retention": ("Wanted",),
+    "swarmtrain.control.exec_session": ("Streams",),
+    "swarmtrain.control.snapshots.snapshots": ("Found", "Pulled", "Snapshots"),
     "swarmtrain.control.transfer": ("Fetched",),
     "swarmtrain.errors": (
         *("ChannelError", "ClusterError", "DriftError", "RequestError", "Stopped", "SwarmtrainError"),

@@ -14,11 +14,11 @@ _PARTS = {  # the module, whose main is run unless a function is named
     "coordinator": "swarmtrain.coordinator.runtime.main",
     "connect": "swarmtrain.coordinator.runtime.connect",
     "relay": "swarmtrain.coordinator.runtime.connect:relay",
-    "files": "swarmtrain.agent.files",
+    "files": "swarmtrain.agent.services.files",
     "spawner": "swarmtrain.worker.spawner",
     "start": "swarmtrain.worker.start",
-    "clean": "swarmtrain.agent.clean",
-    "sabotage": "swarmtrain.agent.sabotage",
+    "clean": "swarmtrain.agent.services.clean",
+    "sabotage": "swarmtrain.agent.services.sabotage",
     "alive": "swarmtrain.wire.alive",
 }
 

@@ -19,16 +19,16 @@ import pytest
 from waiting import until
 
 from swarmtrain import Client, Job
-from swarmtrain.control.chaos import Fault, Plan, random_plan
-from swarmtrain.control.chaos_places import place_of
-from swarmtrain.control.chaos_run import Chaos, Report
+from swarmtrain.control.chaos.execution import Chaos, Report
+from swarmtrain.control.chaos.faults import Fault, FaultPlan, random_plan
+from swarmtrain.control.chaos.sites import place_of
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.payload import bundle
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import NoteRequest
-from swarmtrain.swarm import bundle
-from swarmtrain.wire.processes import descendants
+from swarmtrain.wire.machine.processes import descendants
 
 # Steps are written into a file of each rank, so that a test sees whether training goes on.
 TRAINING = """
@@ -76,7 +76,7 @@ def step(handle: RunHandle, node: str) -> int:
 
 
 def inflict(handle: RunHandle, *faults: Fault, **plan: Any) -> Report:
-    return Chaos(handle, place_of(handle), Plan(faults, **plan)).run()
+    return Chaos(handle, place_of(handle), FaultPlan(faults, **plan)).run()
 
 
 def lives(pid: int) -> bool:

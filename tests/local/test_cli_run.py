@@ -278,7 +278,7 @@ def test_a_coordinator_that_cannot_start_fails_within_seconds(tmp_path: Path) ->
 def test_every_flag_of_the_torchrun_that_is_here_is_taken() -> None:
     from torch.distributed.run import get_args_parser
 
-    from swarmtrain.ui.run import run
+    from swarmtrain.ui.commands.run import run
 
     ours = {word for option in run.params for word in (*option.opts, *option.secondary_opts)}
     for action in get_args_parser()._actions:

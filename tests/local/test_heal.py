@@ -14,10 +14,10 @@ from healed import events, lines, origins, reach, step_of, story, weights
 from healed_local import account, agent_of, check_output, start, worker_of
 from waiting import check_nothing_left, until
 
-from swarmtrain.control.chaos import Fault
-from swarmtrain.control.chaos_places import place_of
+from swarmtrain.control.chaos.faults import Fault
+from swarmtrain.control.chaos.sites import place_of
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.disk.storage import Storage
 
 SAMPLES = 200
 STEPS = 90  # of 10 epochs

@@ -8,9 +8,9 @@ import pytest
 from healed import events, origins, story, weights
 from healed_local import account, check_output, start
 
-from swarmtrain.control.chaos import Fault, Plan
-from swarmtrain.control.chaos_places import place_of
-from swarmtrain.control.chaos_run import Chaos
+from swarmtrain.control.chaos.execution import Chaos
+from swarmtrain.control.chaos.faults import Fault, FaultPlan
+from swarmtrain.control.chaos.sites import place_of
 
 EPOCHS = 50  # of nine steps
 FAULTS = (
@@ -33,7 +33,7 @@ def test_ten_faults_leave_no_trace_in_the_weights(tmp_path: Path, home: Path) ->
     whole = start(tmp_path, "whole", epochs=EPOCHS, pause=0.0)
     whole.wait(timeout=60)
     handle = start(tmp_path, epochs=EPOCHS, restart={"hang_timeout": 2.0, "max": 20})
-    report = Chaos(handle, place_of(handle), Plan(FAULTS)).run()
+    report = Chaos(handle, place_of(handle), FaultPlan(FAULTS)).run()
     assert report.ok, report.failed
     assert not report.missed
     assert handle.wait(timeout=60).state == "succeeded", story(handle)

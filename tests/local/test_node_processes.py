@@ -11,7 +11,7 @@ from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.wire.processes import began, descendants
+from swarmtrain.wire.machine.processes import began, descendants
 
 SLEEPER = """
 import os, time

@@ -13,7 +13,7 @@ from healed import reach
 from swarmtrain import Client
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.wire.processes import descendants
+from swarmtrain.wire.machine.processes import descendants
 
 _PLAIN = """
 import time, torch, torch.distributed as dist

@@ -13,7 +13,7 @@ from waiting import burnt, processes_of, until
 
 from swarmtrain import Client, Job
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.launchers.local.processes import Process, ProcessTable
+from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable
 
 REST = 3.0  # seconds
 TICKS = 3  # hundredths of a second that a process may take in them; one that spins takes a hundred
@@ -64,7 +64,7 @@ def test_a_run_that_is_over_answers_however_long_its_coordinator_takes_to_leave(
     handle = Client("local").run(Job(command=["true"], name="late"))
     assert handle.wait(timeout=60).state == "succeeded"
     until(lambda: not LocalLauncher().roots(handle.run), 30)
-    leaving = Process.start(["sleep", "3"], os.environ, tmp_path)
+    leaving = LocalProcess.start(["sleep", "3"], os.environ, tmp_path)
     ProcessTable(home / "runs" / handle.id / "coordinator" / "processes.json", lambda node: tmp_path).note(
         "", leaving
     )

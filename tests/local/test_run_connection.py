@@ -10,7 +10,7 @@ from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.launchers.local.processes import Process, ProcessTable, kill_trees
+from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable, kill_trees
 
 COUNTING = """
 import time
@@ -35,7 +35,7 @@ def restart_coordinator(place: Path, pause: float) -> None:
     words, variables = coordinator.as_started()
     assert kill_trees([coordinator], 5.0) == []
     time.sleep(pause)
-    table.note("", Process.start(words, variables, place))
+    table.note("", LocalProcess.start(words, variables, place))
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from waiting import processes_of, until
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.launchers.local.processes import Process, ProcessTable
+from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable
 from swarmtrain.protocol.status import Status
-from swarmtrain.wire.processes import descendants
+from swarmtrain.wire.machine.processes import descendants
 
 PLANTED = """
 import os, signal, sys, time
@@ -299,16 +299,16 @@ def test_a_submission_that_is_interrupted_leaves_nothing_behind(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "train.py").write_text(SLEEPER)
-    started: list[Process] = []
-    start = Process.start
+    started: list[LocalProcess] = []
+    start = LocalProcess.start
 
-    def interrupted(*how: Any) -> Process:
+    def interrupted(*how: Any) -> LocalProcess:
         if len(started) == 2:  # the coordinator and one of three agents are there
             raise KeyboardInterrupt
         started.append(start(*how))
         return started[-1]
 
-    monkeypatch.setattr(Process, "start", interrupted)
+    monkeypatch.setattr(LocalProcess, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Client("local").run(Job(script="train.py", nodes=3))
     assert len(started) == 2 and not any(process.lives for process in started)

@@ -16,7 +16,7 @@ from healed import events, story
 from worker_harness import free_port, rank_env
 
 from swarmtrain import Client, Job
-from swarmtrain.agent.usage import sign, tree
+from swarmtrain.agent.worker_group.usage import sign, tree
 
 WINDOW = 2.5  # seconds; what counts are shares of a processor
 

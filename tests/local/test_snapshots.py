@@ -11,7 +11,7 @@ import pytest
 from waiting import until
 
 from swarmtrain import Client, Job, RequestError
-from swarmtrain.control.retention import Wanted
+from swarmtrain.control.snapshots.retention import Wanted
 from swarmtrain.trainer.snapshots import files as snapshot_files
 
 TRAINING = """

@@ -62,7 +62,10 @@ def test_what_runs_on_every_node_starts_lightly() -> None:
 @pytest.mark.parametrize(
     ("code", "not_these"),
     [
-        ("import swarmtrain.ui.run, swarmtrain.ui.plan, swarmtrain.ui.read", HEAVY),
+        (
+            "import swarmtrain.ui.commands.run, swarmtrain.ui.commands.plan, swarmtrain.ui.commands.read",
+            HEAVY,
+        ),
         ("import swarmtrain; swarmtrain.Client, swarmtrain.Job", HEAVY),
         ("import swarmtrain.agent.agent", (*HEAVY, *NOT_IN_THE_BUNDLE)),
         ("import swarmtrain.coordinator.runtime.main", (*HEAVY, *NOT_IN_THE_BUNDLE)),

@@ -41,9 +41,9 @@ def test_any_number_of_ranks_trains_as_one_process_does(
 @pytest.mark.parametrize("micro_batch", [1, 3])
 def test_accumulated_pieces_equal_the_whole_batch(tmp_path: Path, micro_batch: int | None) -> None:
     whole = values(train, 2, tmp_path / "whole", JOB)[0]
-    pieces = values(train, 2, tmp_path / "pieces", replace(JOB, micro_batch=micro_batch))
-    assert close(pieces[0]["weights"], whole["weights"])
-    assert same(pieces[0]["weights"], pieces[1]["weights"])
+    microbatches = values(train, 2, tmp_path / "pieces", replace(JOB, micro_batch=micro_batch))
+    assert close(microbatches[0]["weights"], whole["weights"])
+    assert same(microbatches[0]["weights"], microbatches[1]["weights"])
 
 
 BATCH_NORM = replace(JOB, plain=False, samples=100, batch_size=32, epochs=1)

@@ -16,16 +16,16 @@ from torch import nn
 
 from swarmtrain.trainer import Every, TrainerError
 from swarmtrain.trainer.distributed import World, weights_hash
-from swarmtrain.trainer.metrics import Reporter
+from swarmtrain.trainer.reports.metrics import Reporter
+from swarmtrain.trainer.reports.pulse_writer import PulseWriter
 from swarmtrain.trainer.snapshots import files as snapshot_files
 from swarmtrain.trainer.snapshots import manager, staging
 from swarmtrain.trainer.snapshots.disk import Disk
 from swarmtrain.trainer.snapshots.files import Position
 from swarmtrain.trainer.snapshots.manager import SnapshotManager
-from swarmtrain.trainer.snapshots.schedule import Due, Schedule
+from swarmtrain.trainer.snapshots.schedule import Due, SnapshotSchedule
 from swarmtrain.trainer.snapshots.staging import Staging, addresses
 from swarmtrain.trainer.snapshots.writer import Content, SnapshotWriter, Tier
-from swarmtrain.trainer.vitals import Vitals
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, 0, "lab-1", CPU, CPU, "none", owned=False)
@@ -255,8 +255,8 @@ def kept(
             monkeypatch.setattr(manager, "DISK", disk)
             self.reporter = Reporter(ALONE)
             self.directory = tmp_path / "snapshots"
-            schedule = Schedule(Every(steps=1), Every(seconds=5), 3, self.directory)
-            self.manager = SnapshotManager(ALONE, schedule, self.reporter, Vitals())
+            schedule = SnapshotSchedule(Every(steps=1), Every(seconds=5), 3, self.directory)
+            self.manager = SnapshotManager(ALONE, schedule, self.reporter, PulseWriter())
 
         def take(self, step: int, tier: str = "disk", **changes: Any) -> None:
             self.manager.take(replace(content(model, optimizer), **changes), Due(**{tier: True}), step, 0)

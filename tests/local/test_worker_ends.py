@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from worker_harness import SCRIPTS, Spawner, Worker, alive, make_bundle, spawner, wait_for
 
-from swarmtrain.agent.workers import read_error
+from swarmtrain.agent.worker_group.workers import read_error
 from swarmtrain.wire.pulse import Pulse
 
 

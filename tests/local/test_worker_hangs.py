@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from worker_harness import PATIENCE, SCRIPTS, Spawner, free_port, rank_env, spawner
 
-from swarmtrain.agent.stacks import stacks
+from swarmtrain.agent.worker_group.stacks import stacks
 from swarmtrain.coordinator.core.hang import Rank, culprit
 from swarmtrain.wire.pulse import Pulse
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from worker_harness import Spawner, Worker, spawner, wait_for
 
-from swarmtrain.agent.stacks import stacks
+from swarmtrain.agent.worker_group.stacks import stacks
 
 
 @pytest.fixture(scope="module", params=["warm", "cold"])

@@ -7,16 +7,16 @@ from pathlib import Path
 from swarmtrain.agent import network
 from swarmtrain.agent.agent import Agent
 from swarmtrain.agent.choices import Settings
-from swarmtrain.agent.home import Home
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task, Ticket
+from swarmtrain.agent.run_directories import RunDirectories
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 
 def agent_in(path: Path, coordinator: str = "unix:/nowhere") -> Agent:
     """The agent of node a in the run t.1, whose storage is a directory; its token is ``token``."""
     settings = Settings(coordinator, "a", "a", 0, Storage(path), ())
-    agent = Agent(Task("t", "script", "train.py", start="cold"), Ticket("t.1", "token"), settings)
-    agent.share.home = Home(Storage(path), "t.1", "t.1", "a")
+    agent = Agent(RunSpec("t", "script", "train.py", start="cold"), RunSecret("t.1", "token"), settings)
+    agent.share.home = RunDirectories(Storage(path), "t.1", "t.1", "a")
     agent.share.delivery.past.set()
     agent.line.choice = network.Choice("lo", "127.0.0.1", "")
     return agent

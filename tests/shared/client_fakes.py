@@ -22,7 +22,7 @@ from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.names import PROTOCOL_VERSION
-from swarmtrain.wire.task import Resumption
+from swarmtrain.wire.run_spec import Resumption
 
 Receive = Callable[[], Message | None]
 Answer = Callable[[Message, Receive], Iterator[Message]]

@@ -12,7 +12,7 @@ from healed import SCRIPT, Account, Books, output_by_rank
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.disk.storage import Storage
 
 
 def start(directory: Path, name: str = "heal", *, resume: bool = False, **wanted: Any) -> RunHandle:

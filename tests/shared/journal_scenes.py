@@ -15,7 +15,7 @@ from hand_clock import HandClock
 from run_fakes import Theatre, Words, exited, join, theatre
 from world_fakes import Phase, World
 
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.protocol import events, remarks
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Warned
@@ -69,7 +69,7 @@ def node_lost_and_back(stage: Theatre) -> None:
 
 @scene
 def agent_started_anew(stage: Theatre) -> None:
-    it = World(stage, 2, nodes_min=2, nodes_max=2, goal=300, cooperative=False)
+    it = World(stage, 2, nodes_min=2, nodes_max=2, goal=300, can_pause=False)
     _trains(it)
     it.do("die", it.nodes[1])
     _ends(it)
@@ -283,4 +283,4 @@ def main(target: Path) -> None:
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
 
-__all__ = ["SCENES", "Run", "record"]
+__all__ = ["SCENES", "RunController", "record"]

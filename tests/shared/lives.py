@@ -27,7 +27,7 @@ from waiting import until
 
 from swarmtrain import Client
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.retention import complete
+from swarmtrain.control.snapshots.retention import complete
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.launchers.local import LocalLauncher
 from swarmtrain.trainer.snapshots import files as snapshot_files

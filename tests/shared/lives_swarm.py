@@ -13,12 +13,12 @@ from typing import Any
 from healed_swarm import check_output
 from lives import Break
 
-from swarmtrain.control.chaos import Fault
-from swarmtrain.control.chaos_places import place_of
+from swarmtrain.control.chaos.faults import Fault
+from swarmtrain.control.chaos.sites import place_of
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.lab.chaos import LabMachines
 from swarmtrain.lab.lab import Lab
-from swarmtrain.lab.node import Node
+from swarmtrain.lab.node import LabNode
 from swarmtrain.wire.names import VOLUME
 
 
@@ -110,11 +110,11 @@ def _processor_seconds(lab: Lab) -> dict[str, float]:
     return found
 
 
-def _containers(node: Node) -> list[str]:
+def _containers(node: LabNode) -> list[str]:
     return node.docker.run("ps", "--format", "{{.Names}}").split()
 
 
-def _asked(node: Node, path: str) -> Any:
+def _asked(node: LabNode, path: str) -> Any:
     """What a node's engine answers; the command line has no raw figures."""
     connection = _Engine(node.socket)
     try:
@@ -137,6 +137,6 @@ class _Engine(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _processes(node: Node) -> list[str]:
+def _processes(node: LabNode) -> list[str]:
     """Processes of ours on a machine, in whatever container."""
     return node.exec("sh", "-c", "grep -l 'bundle[.]zip' /proc/[0-9]*/cmdline 2>/dev/null; true").split()

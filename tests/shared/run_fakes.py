@@ -12,16 +12,16 @@ import pytest
 from hand_clock import HandClock
 
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime import words
-from swarmtrain.coordinator.runtime.peers import Peer
-from swarmtrain.coordinator.runtime.place import Place
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime import agent_messages
+from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.from_agent import FROM_AGENT, WorkerReport
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.disk.submission import SubmissionMark
 from swarmtrain.wire.pulse import Activity, Source
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.submission import Submission
-from swarmtrain.wire.task import Task, Ticket
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 
 class Ear:
@@ -50,19 +50,19 @@ class Theatre:
 
     def __init__(self, path: Path, clock: HandClock) -> None:
         self.path, self.clock = path, clock
-        self._open: list[Run] = []
+        self._open: list[RunController] = []
 
-    def make(self, nodes: int = 2, submission: Submission | None = None, **fields: Any) -> Run:
+    def make(self, nodes: int = 2, submission: SubmissionMark | None = None, **fields: Any) -> RunController:
         """The run of this directory: a fresh one, or the one that a coordinator goes on with."""
         sizes = {"nodes_min": nodes, "nodes_max": nodes}
-        task = Task(**{"name": "t", "kind": "script", "target": "train.py"} | sizes | fields)
-        place = Place(Storage(self.path), "t.1", "t.1", "")
+        task = RunSpec(**{"name": "t", "kind": "script", "target": "train.py"} | sizes | fields)
+        place = RunPaths(Storage(self.path), "t.1", "t.1", "")
         place.path.mkdir(parents=True, exist_ok=True)
-        run = Run(task, Ticket("t.1", "token"), place, clock=self.clock, submission=submission)
+        run = RunController(task, RunSecret("t.1", "token"), place, clock=self.clock, submission=submission)
         self._open.append(run)
         return run
 
-    def agent(self, node: str, slot: int = 0, **fields: Any) -> tuple[Peer, Ear]:
+    def agent(self, node: str, slot: int = 0, **fields: Any) -> tuple[ConnectedAgent, Ear]:
         """An agent that is about to join."""
         ear = Ear()
         settings: dict[str, Any] = {
@@ -79,7 +79,7 @@ class Theatre:
             "heard": self.clock.now,
             "channel": ear,
         }
-        return Peer(**settings | fields), ear
+        return ConnectedAgent(**settings | fields), ear
 
     def play(self, scene: Callable[[], object]) -> None:
         """One scene."""
@@ -101,35 +101,35 @@ class Theatre:
         self.close()
 
 
-class Words(words.Words):
+class Words(agent_messages.AgentMessages):
     """What agents say to a run, as it comes over the wire."""
 
-    def worker(self, peer: Peer, state: Any) -> None:
+    def worker(self, peer: ConnectedAgent, state: Any) -> None:
         super().worker(peer, state if isinstance(state, WorkerReport) else load(WorkerReport, state))
 
-    def tell(self, peer: Peer, states: Any) -> None:
+    def tell(self, peer: ConnectedAgent, states: Any) -> None:
         super().tell(peer, [load(WorkerReport, state) for state in states])
 
-    def idle(self, peer: Peer, generation: Any, port: int = 0) -> None:
+    def idle(self, peer: ConnectedAgent, generation: Any, port: int = 0) -> None:
         self._say("idle", peer, {"idle": {"g": generation, "port": port}})
 
-    def drained(self, peer: Peer, generation: Any) -> None:
+    def drained(self, peer: ConnectedAgent, generation: Any) -> None:
         self._say("drained", peer, {"drained": generation})
 
-    def stacks(self, peer: Peer, answer: Any) -> None:
+    def stacks(self, peer: ConnectedAgent, answer: Any) -> None:
         self._say("stacks", peer, {"stacks": answer})
 
-    def trouble(self, peer: Peer, text: Any) -> None:
+    def trouble(self, peer: ConnectedAgent, text: Any) -> None:
         self._say("trouble", peer, {"trouble": text})
 
-    def note(self, peer: Peer, kind: Any, text: str = "") -> None:
+    def note(self, peer: ConnectedAgent, kind: Any, text: str = "") -> None:
         self._say("note", peer, {"note": {"kind": kind, "text": text}})
 
-    def beat(self, peer: Peer, pulses: Any) -> None:
+    def beat(self, peer: ConnectedAgent, pulses: Any) -> None:
         beat: Any = FROM_AGENT.load({"beat": 0.0, "pulses": pulses})
         super().beat(peer, beat.pulses)
 
-    def _say(self, word: str, peer: Peer, message: dict[str, Any]) -> None:
+    def _say(self, word: str, peer: ConnectedAgent, message: dict[str, Any]) -> None:
         getattr(super(), word)(peer, FROM_AGENT.load(message))
 
 
@@ -139,7 +139,9 @@ def theatre(path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> Th
     return Theatre(path, clock)
 
 
-def join(run: Run, peer: Peer, states: list[dict[str, Any]] | None = None) -> Peer:
+def join(
+    run: RunController, peer: ConnectedAgent, states: list[dict[str, Any]] | None = None
+) -> ConnectedAgent:
     """The agent's connection is there."""
     known = Words(run).join(peer)
     if isinstance(known.channel, Ear):
@@ -172,6 +174,6 @@ def pulse(
     return [*numbers, quiet, first, lived, sign]
 
 
-def phase(run: Run) -> Phase:
+def phase(run: RunController) -> Phase:
     """A run's phase now, for a type checker that takes it for unchanged."""
     return run.phase

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from swarmtrain.errors import ClusterError
-from swarmtrain.wire.processes import descendants
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.processes import descendants
 
 
 def until(holds: Callable[[], Any], seconds: float = 60, what: str = "it") -> None:

@@ -15,7 +15,7 @@ from run_fakes import Ear, Theatre, Words, pulse
 from swarmtrain.coordinator.core.decide import decide
 from swarmtrain.coordinator.core.model import Decision, Phase, Policy, View
 from swarmtrain.coordinator.runtime import run as run_module
-from swarmtrain.coordinator.runtime.peers import Peer
+from swarmtrain.coordinator.runtime.connected import ConnectedAgent
 from swarmtrain.protocol.events import GenerationFailed, GenerationFormed, StopOrdered
 from swarmtrain.protocol.remarks import ChaosCaused
 from swarmtrain.wire.pulse import Activity, Source
@@ -78,7 +78,7 @@ class Node:
     told_idle: bool = True
     alone_since: float = 0.0
     link: Ear | None = None
-    peer: Peer | None = None
+    peer: ConnectedAgent | None = None
     read: int = 0
 
     @property
@@ -98,10 +98,10 @@ class World:
     """The nodes, one run, and what must be true at every beat."""
 
     def __init__(
-        self, stage: Theatre, nodes: int, *, cooperative: bool = True, goal: int = 10**9, **task: Any
+        self, stage: Theatre, nodes: int, *, can_pause: bool = True, goal: int = 10**9, **task: Any
     ) -> None:
         self.stage, self.clock, self.task = stage, stage.clock, task
-        self.cooperative, self.goal = cooperative, goal
+        self.can_pause, self.goal = can_pause, goal
         self.nodes = [Node(name, slot) for slot, name in enumerate("abcdef"[:nodes])]
         self.steps: dict[int, int] = {}  # by generation
         self.sizes: dict[int, int] = {}  # ranks, by generation
@@ -273,7 +273,7 @@ class World:
 
     def _close_aborted(self) -> None:
         """What the coordinator has hung up, its server notices."""
-        for peer in list(self.run.roll.peers.values()):
+        for peer in list(self.run.members.connected.values()):
             link = peer.channel
             if isinstance(link, Ear) and not link.open:
                 Words(self.run).left(peer)
@@ -308,7 +308,7 @@ class World:
             for rank in node.live:
                 rank.ended = rank.killed = True
                 rank.signal = 9 if node.ordered == "kill" else 15
-                if node.ordered == "save" and self.cooperative:
+                if node.ordered == "save" and self.can_pause:
                     rank.signal, rank.code, rank.paused = None, 0, True
             node.ordered = ""
 
@@ -325,7 +325,7 @@ class World:
             leaving=node.leaving,
         )
         node.link, node.read = ears, 0
-        if self.run.roll.replaced(peer):
+        if self.run.members.replaced(peer):
             raise AssertionError(f"{node.name} is refused")
         node.peer = Words(self.run).join(peer)
         node.told, node.told_idle = {}, node.idle
@@ -352,7 +352,7 @@ class World:
             reach &= len(nodes) == 1 or not any(node.cut for node in nodes if node.live)
             if len(live) == self.sizes[g] and reach:
                 booted = all(self.clock.now >= rank.born + BOOT * BEAT for rank in live)
-                if booted and any(node.pause for node in nodes) and self.cooperative and not self.jammed:
+                if booted and any(node.pause for node in nodes) and self.can_pause and not self.jammed:
                     for node in nodes:
                         node.disk = self.steps[g]
                         for rank in node.live:
@@ -418,9 +418,9 @@ class World:
             g=rank.g,
             quiet=None if rank.last is None else self.clock.now - rank.last,
             first=None if rank.first is None else self.clock.now - rank.first,
-            source=Source.COOPERATIVE if self.cooperative else Source.WATCHED,
+            source=Source.COOPERATIVE if self.can_pause else Source.WATCHED,
             activity=Activity.NONE if rank.last is not None else Activity.START,
-            resumed=rank.resumed if self.cooperative else 0,
+            resumed=rank.resumed if self.can_pause else 0,
             lived=0.0 if rank.rank == 0 and self.clock.now < self.works_until else None,
             sign="processor time",
         )

@@ -10,14 +10,14 @@ import pytest
 from waiting import until
 
 from swarmtrain import Client, Job
-from swarmtrain.control.chaos import Fault, Plan
-from swarmtrain.control.chaos_places import place_of
-from swarmtrain.control.chaos_run import Chaos
+from swarmtrain.control.chaos.execution import Chaos
+from swarmtrain.control.chaos.faults import Fault, FaultPlan
+from swarmtrain.control.chaos.sites import place_of
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.chaos import LabMachines, lab_of
 from swarmtrain.lab.lab import Lab
-from swarmtrain.swarm.docker import Docker
 
 STEPPING = """
 import time
@@ -80,7 +80,7 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
     (before,) = containers(lab, 3)
-    report = Chaos(handle, place_of(handle, LabMachines(machines, handle.run)), Plan(faults)).run()
+    report = Chaos(handle, place_of(handle, LabMachines(machines, handle.run)), FaultPlan(faults)).run()
     over.set()
     looking.join()
     assert report.ok, report.failed
@@ -97,7 +97,7 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
 def test_a_machine_that_another_run_is_on_is_left_alone(machines: Lab, handle: RunHandle) -> None:
     shared = LabMachines(machines, handle.run, lambda: [handle.run])  # itself in the part of the other
     with pytest.raises(ClusterError, match=r"lab-2 is also a machine of chaos\.1"):
-        Chaos(handle, place_of(handle, shared), Plan((Fault("freeze", "lab-2", seconds=1.0),))).run()
+        Chaos(handle, place_of(handle, shared), FaultPlan((Fault("freeze", "lab-2", seconds=1.0),))).run()
     assert machines.node(2).machine() == "running"
 
 
@@ -108,6 +108,6 @@ def test_a_swarm_that_is_no_lab_offers_what_agents_and_one_engine_can_do(lab: La
         plain.check(Fault("freeze", "lab-2"))
     with pytest.raises(ClusterError, match="cannot be killed from lab-1"):
         plain.check(Fault("kill-container", "lab-2"))
-    assert Chaos(handle, plain, Plan((Fault("kill-worker", "2"),))).run().ok
+    assert Chaos(handle, plain, FaultPlan((Fault("kill-worker", "2"),))).run().ok
     result = handle.wait(timeout=60)
     assert result.reason.endswith("killed by SIGKILL")

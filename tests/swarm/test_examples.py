@@ -11,10 +11,10 @@ import pytest
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.docker.command import Docker
 from swarmtrain.job import LoadedJob, load
 from swarmtrain.job.flags import Override
 from swarmtrain.lab.lab import Lab
-from swarmtrain.swarm.docker import Docker
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GUIDE = EXAMPLES / "guide"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from engines import ENGINES
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab.lab import Lab
 from swarmtrain.lab.names import pretend_gpus
 from swarmtrain.lab.releases import RELEASES
-from swarmtrain.swarm.docker import Docker
 
 # A Swarm notices a dead node after three missed heartbeats of 5 s each.
 NOTICED = 40.0

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from swarmtrain import Client, Job
+from swarmtrain.docker.command import Docker
 from swarmtrain.job import Restart
 from swarmtrain.lab.images import PYTHONS, ensure_python_image
-from swarmtrain.swarm import bundle
-from swarmtrain.swarm.docker import Docker
+from swarmtrain.payload import bundle
 
 # Every module of the bundle that needs no torch: those that do say so in their own ways.
 IMPORT_ALL = """\

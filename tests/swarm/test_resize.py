@@ -11,10 +11,10 @@ from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.docker.command import Docker
 from swarmtrain.lab.lab import Lab
 from swarmtrain.launchers.base import Run
 from swarmtrain.swarm.cluster import STACK_LABEL, read_services
-from swarmtrain.swarm.docker import Docker
 
 TRAINING = """
 import time, torch

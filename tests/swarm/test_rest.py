@@ -11,8 +11,8 @@ from waiting import ticks, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.docker.command import Docker
 from swarmtrain.lab.lab import Lab
-from swarmtrain.swarm.docker import Docker
 
 REST = 5.0  # seconds
 TICKS = 3  # hundredths of a second that a process may take in them; one that spins takes a hundred

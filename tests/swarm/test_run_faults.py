@@ -12,10 +12,10 @@ from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.lab import Lab
 from swarmtrain.swarm import stack, tasks
-from swarmtrain.swarm.docker import Docker
 
 STEPPING = """
 import time

@@ -15,9 +15,9 @@ from healed_swarm import account, check_output, remove, saved_weights, start
 from healed_vitals import Vitals
 from waiting import until
 
-from swarmtrain.control.chaos import random_plan
-from swarmtrain.control.chaos_places import place_of
-from swarmtrain.control.chaos_run import Chaos
+from swarmtrain.control.chaos.execution import Chaos
+from swarmtrain.control.chaos.faults import random_plan
+from swarmtrain.control.chaos.sites import place_of
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.lab.chaos import LabMachines
 from swarmtrain.lab.lab import Lab

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.lab.lab import Lab
@@ -20,7 +21,6 @@ from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import LogsRequest, StatusRequest
 from swarmtrain.protocol.status import Status
-from swarmtrain.swarm.docker import Docker
 
 GUIDE = Path(__file__).parents[2] / "examples" / "guide"
 PATIENCE = 240.0

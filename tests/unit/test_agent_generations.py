@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from agent_fakes import agent_in
 
-from swarmtrain.agent import spawner
-from swarmtrain.agent.stacks import halted
-from swarmtrain.agent.usage import Process, Tree
+from swarmtrain.agent.worker_group import spawner
+from swarmtrain.agent.worker_group.stacks import halted
+from swarmtrain.agent.worker_group.usage import ProcessUsage, Tree
 from swarmtrain.protocol.from_agent import FromAgent, WorkerEnd, WorkerReport
 from swarmtrain.protocol.to_agent import TO_AGENT
-from swarmtrain.wire.processes import began
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.processes import began
 
 # In place of a spawner: it says that workers run, and that they end when they are signalled. It ends them itself,
 # all at once, when the test writes the number of a generation; it dies or stops when told so.
@@ -281,7 +281,7 @@ def test_a_spawner_that_does_not_answer_is_let_work_as_long_as_it_does(
 
     def used(pid: int, without: object) -> Tree:
         looks.append(pid)
-        return {pid: Process({pid: 0}, len(looks) if reads else 0)}
+        return {pid: ProcessUsage({pid: 0}, len(looks) if reads else 0)}
 
     monkeypatch.setattr(spawner, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(spawner, "_STILL_SECONDS", 0.05)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmtrain.agent import memory
+from swarmtrain.agent.worker_group import memory
 
 
 def snapshot(directory: Path, fence: int, step: int, content: str = "weights", **fields: object) -> Path:

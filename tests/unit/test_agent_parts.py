@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.agent import code
-from swarmtrain.agent.environment import Node, Part, debug, shared, worker
+from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment, debug, shared, worker
 from swarmtrain.agent.network import Interface, choose, free_port, interfaces, source_address
-from swarmtrain.agent.workers import read_error
-from swarmtrain.coordinator.runtime.place import place_of
+from swarmtrain.agent.worker_group.workers import read_error
+from swarmtrain.coordinator.store.run_paths import place_of
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.files import fetch as files
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.payload.run_spec import ticket_of
 from swarmtrain.protocol.from_agent import WorkerError
-from swarmtrain.swarm.task import ticket_of
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Resumption, Task, Ticket
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.run_spec import Resumption, RunSecret, RunSpec
 
 LOOPBACK = Interface("lo", "127.0.0.1", 8)
 OVERLAY = Interface("eth0", "10.0.1.5", 24)
@@ -65,9 +65,11 @@ def test_this_machine_has_a_loopback_interface_and_free_ports() -> None:
     assert 20_000 <= free_port("127.0.0.1") < 32_000
 
 
-PART = Part(2, 20_002, 5, 1, 2, 2, 3, 6, "10.0.1.2", 23456)
-NODE = Node("digits.3", "lab-3", "eth1", "gloo", "/swarmtrain/data/digits.3/lab-3/snapshots", "/dev/shm/s")
-TASK = Task(name="digits", kind="script", target="train.py", timeout=120.0)
+PART = WorkerAssignment(2, 20_002, 5, 1, 2, 2, 3, 6, "10.0.1.2", 23456)
+NODE = NodeEnvironment(
+    "digits.3", "lab-3", "eth1", "gloo", "/swarmtrain/data/digits.3/lab-3/snapshots", "/dev/shm/s"
+)
+TASK = RunSpec(name="digits", kind="script", target="train.py", timeout=120.0)
 FILES = {"error": "/e", "metrics": "/m", "pulse": "/p", "stack": "/s"}
 
 
@@ -201,33 +203,33 @@ def test_error_files_of_record_are_read(tmp_path: Path) -> None:
 
 
 def test_a_second_deployment_of_a_ticket_is_another_run_and_a_restart_is_not(tmp_path: Path) -> None:
-    storage, ticket = Storage(tmp_path), Ticket("digits.1", "token")
-    assert place_of(storage, ticket, "n", "service-a").directory == "digits.1"
-    assert place_of(storage, ticket, "n", "service-a").directory == "digits.1"
-    assert place_of(storage, ticket, "n", "service-b").directory == "digits.1~2"
+    storage, secret = Storage(tmp_path), RunSecret("digits.1", "token")
+    assert place_of(storage, secret, "n", "service-a").directory == "digits.1"
+    assert place_of(storage, secret, "n", "service-a").directory == "digits.1"
+    assert place_of(storage, secret, "n", "service-b").directory == "digits.1~2"
 
 
 def test_a_resumed_run_works_in_the_directories_of_the_first(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
-    assert place_of(storage, Ticket("digits.1", "t"), "n", "").lineage == "digits.1"
-    assert place_of(storage, Ticket("digits.2", "t", resume="digits.1"), "n", "").lineage == "digits.1"
-    assert place_of(storage, Ticket("digits.3", "t", resume="digits.2"), "n", "").lineage == "digits.1"
+    assert place_of(storage, RunSecret("digits.1", "t"), "n", "").lineage == "digits.1"
+    assert place_of(storage, RunSecret("digits.2", "t", resume="digits.1"), "n", "").lineage == "digits.1"
+    assert place_of(storage, RunSecret("digits.3", "t", resume="digits.2"), "n", "").lineage == "digits.1"
 
 
 def test_a_run_is_resumed_on_a_machine_that_knows_nothing_of_it(tmp_path: Path) -> None:
     past = Resumption("digits.2", lineage="digits.1", lineage_owner="3f9c")
-    ticket = ticket_of(LoadedJob.of(Job(command=["true"], name="digits"), tmp_path), "digits.3", past)
-    place = place_of(Storage(tmp_path), ticket, "n", "")
+    secret = ticket_of(LoadedJob.of(Job(command=["true"], name="digits"), tmp_path), "digits.3", past)
+    place = place_of(Storage(tmp_path), secret, "n", "")
     assert (place.lineage, place.lineage_owner) == ("digits.1", "3f9c")
-    again = place_of(Storage(tmp_path), ticket, "n", "")
+    again = place_of(Storage(tmp_path), secret, "n", "")
     assert (again.lineage, again.lineage_owner) == ("digits.1", "3f9c")
 
 
 def test_removing_a_run_keeps_data_that_another_works_in(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
-    place_of(storage, Ticket("digits.1", "t"), "n", "")
-    place_of(storage, Ticket("digits.2", "t", resume="digits.1"), "n", "")
-    place_of(storage, Ticket("digits.10", "t"), "n", "")
+    place_of(storage, RunSecret("digits.1", "t"), "n", "")
+    place_of(storage, RunSecret("digits.2", "t", resume="digits.1"), "n", "")
+    place_of(storage, RunSecret("digits.10", "t"), "n", "")
     work = storage.work("digits.1", "n")
     work.mkdir(parents=True)
     storage.remove("digits.1")
@@ -270,22 +272,22 @@ def test_a_lineage_on_a_node_that_was_down_when_its_name_was_used_again_is_not_g
 ) -> None:
     manager, node = Storage(tmp_path / "manager"), Storage(tmp_path / "node")
 
-    def joins(ticket: Ticket) -> bool:
+    def joins(secret: RunSecret) -> bool:
         """Whether the node's snapshot is still there once the node has laid out its directories for this run."""
-        place = place_of(manager, ticket, "m", "")
-        node.adopt(place.directory, place.lineage, "n", ticket.submission, place.lineage_owner)
+        place = place_of(manager, secret, "m", "")
+        node.adopt(place.directory, place.lineage, "n", secret.submission, place.lineage_owner)
         snapshot = node.snapshots(place.lineage, "n") / "step-9"
         found = snapshot.exists()
         snapshot.mkdir(parents=True, exist_ok=True)
         return found
 
-    assert not joins(Ticket("digits.1", "old"))
-    assert joins(Ticket("digits.2", "old, resumed", resume="digits.1"))
+    assert not joins(RunSecret("digits.1", "old"))
+    assert joins(RunSecret("digits.2", "old, resumed", resume="digits.1"))
     for run in ("digits.1", "digits.2"):
         manager.remove(run)  # and the node is down
-    place_of(manager, Ticket("digits.1", "new"), "m", "")  # without the node
-    assert not joins(Ticket("digits.2", "new, resumed", resume="digits.1"))
-    assert joins(Ticket("digits.3", "new, resumed again", resume="digits.2"))
+    place_of(manager, RunSecret("digits.1", "new"), "m", "")  # without the node
+    assert not joins(RunSecret("digits.2", "new, resumed", resume="digits.1"))
+    assert joins(RunSecret("digits.3", "new, resumed again", resume="digits.2"))
 
 
 def test_a_lineage_of_which_nobody_says_whose_it_is_stays(tmp_path: Path) -> None:
@@ -295,10 +297,10 @@ def test_a_lineage_of_which_nobody_says_whose_it_is_stays(tmp_path: Path) -> Non
     snapshot = storage.snapshots("digits.1", "n") / "step-9"
     snapshot.mkdir(parents=True)
     (tmp_path / "runs" / "digits.1" / "lineage").write_text("digits.1\n")
-    ticket = Ticket("digits.2", "t", resume="digits.1")
-    place = place_of(storage, ticket, "n", "")
+    secret = RunSecret("digits.2", "t", resume="digits.1")
+    place = place_of(storage, secret, "n", "")
     assert (place.lineage, place.lineage_owner) == ("digits.1", "")
-    storage.adopt(place.directory, place.lineage, "n", ticket.submission, place.lineage_owner)
+    storage.adopt(place.directory, place.lineage, "n", secret.submission, place.lineage_owner)
     assert snapshot.exists()
 
 

@@ -17,26 +17,27 @@ import virtual_time
 from agent_fakes import agent_in
 
 from swarmtrain.agent import agent as agent_module
-from swarmtrain.agent import serve, session
+from swarmtrain.agent import session
 from swarmtrain.agent.agent import Agent
 from swarmtrain.agent.choices import Settings
-from swarmtrain.agent.home import Home
 from swarmtrain.agent.journal_copy import JournalCopy
+from swarmtrain.agent.run_directories import RunDirectories
+from swarmtrain.agent.services import requests
 from swarmtrain.agent.session import ended_here
-from swarmtrain.agent.stacks import halted
-from swarmtrain.agent.workers import Workers
-from swarmtrain.coordinator.runtime.agents import AgentDesk
-from swarmtrain.coordinator.runtime.clients import ClientDesk
-from swarmtrain.coordinator.runtime.place import Place
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.agent.worker_group.stacks import halted
+from swarmtrain.agent.worker_group.workers import Workers
+from swarmtrain.coordinator.runtime.agent_connections import AgentConnections
+from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
 from swarmtrain.protocol.to_agent import TO_AGENT, ToAgent
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
+from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.pulse import Activity, Pulse
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task, Ticket
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 WELCOME = {
     "run": "t.1",
@@ -56,7 +57,7 @@ class Scene:
     def __init__(self, path: Path) -> None:
         self.address = f"{sockets.UNIX}{path / 'socket'}"
         self.agent = agent_in(path, self.address)
-        self.home = Home(Storage(path), "t.1", "t.1", "a")
+        self.home = RunDirectories(Storage(path), "t.1", "t.1", "a")
 
     async def session(
         self, meanwhile: Callable[[Agent], None], answer: dict[str, Any] | None = None, until: str = "reply"
@@ -86,7 +87,7 @@ class Scene:
         """One session; the coordinator plays its part once the agent has said what it says to join."""
         played: list[asyncio.Future[None]] = []
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             channel = Channel(reader, writer)
             await accept(channel, "token")
             played.append(asyncio.ensure_future(play(channel, (await said(channel))["join"])))
@@ -95,7 +96,7 @@ class Scene:
             finally:
                 channel.abort()
 
-        server = await sockets.serve(self.address, serve)
+        server = await sockets.serve(self.address, requests)
         await asyncio.wait_for(self.agent.session.once(), 20)
         server.close()
         played[0].result()
@@ -220,7 +221,7 @@ def test_a_file_that_is_being_fetched_arrives_though_the_run_ends(tmp_path: Path
 def test_a_client_that_takes_nothing_more_holds_no_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "_TAKING", 0.05)
+    monkeypatch.setattr(requests, "_TAKING", 0.05)
     scene = Scene(tmp_path)
     scene.home.work.mkdir(parents=True)
     (scene.home.work / "weights").write_bytes(bytes(20 << 20))
@@ -241,7 +242,7 @@ def test_a_client_that_takes_nothing_more_holds_no_agent(
 def test_a_journal_that_a_run_of_the_same_id_has_left_is_not_handed_over(
     tmp_path: Path, owner: str, known: int
 ) -> None:
-    Storage(tmp_path).adopt("t.1", "t.1", "a", Ticket("t.1", owner).submission)
+    Storage(tmp_path).adopt("t.1", "t.1", "a", RunSecret("t.1", owner).submission)
     event = {"seq": 1, "t": 1.0, "kind": "submitted", "text": "t.1 submitted"}
     (tmp_path / "runs" / "t.1" / "a" / "journal.jsonl").write_text(json.dumps(event) + "\n")
 
@@ -285,7 +286,7 @@ def test_an_agent_whose_coordinator_does_not_answer_joins_again(
     scene = Scene(tmp_path)
     joins = 0
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal joins
         channel = Channel(reader, writer)
         await accept(channel, "token")
@@ -297,7 +298,7 @@ def test_an_agent_whose_coordinator_does_not_answer_joins_again(
         channel.close()
 
     async def act() -> None:
-        server = await sockets.serve(scene.address, serve)
+        server = await sockets.serve(scene.address, requests)
         await scene.agent.session.stay_joined()
         server.close()
 
@@ -370,12 +371,14 @@ def test_an_agent_that_is_refused_after_a_recover_goes(tmp_path: Path, moved: in
     """The agent has seen one move; both sides are real, on a socket. One that was moved less often is not believed."""
     scene = Scene(tmp_path)
     scene.agent.session._moved = 1
-    place = Place(Storage(tmp_path / "other"), "t.1", "t.1", "")
+    place = RunPaths(Storage(tmp_path / "other"), "t.1", "t.1", "")
     place.path.mkdir(parents=True)
-    run = Run(Task("t", "script", "train.py", node_names=("b",)), Ticket("t.1", "token"), place, moved=moved)
+    run = RunController(
+        RunSpec("t", "script", "train.py", node_names=("b",)), RunSecret("t.1", "token"), place, moved=moved
+    )
 
     async def act() -> None:
-        server = await sockets.serve(scene.address, AgentDesk(run, ClientDesk(run)).serve)
+        server = await sockets.serve(scene.address, AgentConnections(run, ClientRequests(run)).serve)
         try:
             await scene.agent.session.once()
         finally:
@@ -414,9 +417,9 @@ def test_an_agent_of_a_run_that_nobody_leads_goes_for_good(
 ) -> None:
     """Nobody is attached, the coordinator is not there, and Docker would keep the agent up for ever."""
     settings = Settings("127.0.0.1:1", "a", "a", 0, Storage(tmp_path), ())
-    ticket = Ticket("t.1", "token")
-    agent = Agent(Task("t", "script", "train.py", start="cold"), ticket, settings)
-    owner = {"of an agent before it": ticket.submission, "of another run of this id": "another"}.get(part)
+    secret = RunSecret("t.1", "token")
+    agent = Agent(RunSpec("t", "script", "train.py", start="cold"), secret, settings)
+    owner = {"of an agent before it": secret.submission, "of another run of this id": "another"}.get(part)
     if owner is not None:
         Storage(tmp_path).adopt("t.1", "t.1", "a", owner)
     if part == "of this agent":

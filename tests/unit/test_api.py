@@ -39,7 +39,7 @@ INTERNAL = {
     "Resumption": "what a run goes on from, as the notices say",
     "Reporter": "the trainer's own",
     "Stateful": "anything with state_dict and load_state_dict",
-    "Ticket": "a secret",
+    "RunSecret": "a secret",
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmtrain.swarm import bundle
+from swarmtrain.payload import bundle
 
 
 def modules() -> list[str]:

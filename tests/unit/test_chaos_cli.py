@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 from client_fakes import FakeLauncher, fixed, status
 
-from swarmtrain.control import place
-from swarmtrain.control.place import Places
+from swarmtrain.control import places
+from swarmtrain.control.places import Places
 from swarmtrain.ui.cli import cli
 
 
@@ -17,7 +17,7 @@ from swarmtrain.ui.cli import cli
 def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeLauncher:
     fake = FakeLauncher(digits_1=fixed(status()), over_1=fixed(status("over.1", "succeeded")))
     monkeypatch.setattr(Places, "open", lambda self, name: fake)
-    monkeypatch.setattr(place, "LAUNCHERS", ("local",))
+    monkeypatch.setattr(places, "LAUNCHERS", ("local",))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SWARMTRAIN_ON", raising=False)
     return fake

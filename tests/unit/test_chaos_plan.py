@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.control.chaos import KINDS, LIMIT, MIX, Fault, Plan, Schedule, choose, random_plan
-from swarmtrain.control.chaos_plan import PlanError, fault_from_flags, parse_kinds, read_plan
+from swarmtrain.control.chaos.faults import (
+    KINDS,
+    LIMIT,
+    MIX,
+    Fault,
+    FaultPlan,
+    FaultSchedule,
+    choose,
+    random_plan,
+)
+from swarmtrain.control.chaos.plan_file import PlanError, fault_from_flags, parse_kinds, read_plan
 
 
 def written(directory: Path, text: str) -> Path:
@@ -32,7 +41,7 @@ faults:
   - {do: power-off, node: lab-1}
 """
     plan = read_plan(written(tmp_path, text))
-    assert plan == Plan(
+    assert plan == FaultPlan(
         (
             Fault("kill-worker", "1", step=120),
             Fault("freeze", "lab-2", after=30.0, seconds=60.0),
@@ -148,13 +157,13 @@ def test_only_what_random_plans_hold_can_be_asked_of_them() -> None:
         parse_kinds(",")
 
 
-def due(schedule: Schedule, elapsed: float, step: int | None = None) -> list[tuple[int, int]]:
+def due(schedule: FaultSchedule, elapsed: float, step: int | None = None) -> list[tuple[int, int]]:
     return [(each.index, each.count) for each in schedule.due(elapsed, step)]
 
 
 def test_each_fault_is_due_once() -> None:
     faults = (Fault("kill-worker", after=10), Fault("kill-worker", step=5), Fault("kill-worker"))
-    schedule = Schedule(Plan(faults))
+    schedule = FaultSchedule(FaultPlan(faults))
     assert due(schedule, 0.0) == [(2, 1)]
     assert due(schedule, 9.9, 4) == []
     assert due(schedule, 10.0, 7) == [(0, 1), (1, 1)]
@@ -163,7 +172,7 @@ def test_each_fault_is_due_once() -> None:
 
 
 def test_a_repeated_fault_comes_again_but_never_in_a_heap() -> None:
-    schedule = Schedule(Plan((Fault("kill-worker", every=20), Fault("freeze", after=5, every=20))))
+    schedule = FaultSchedule(FaultPlan((Fault("kill-worker", every=20), Fault("freeze", after=5, every=20))))
     assert due(schedule, 19.9) == [(1, 1)]
     assert due(schedule, 20.1) == [(0, 1)]
     assert due(schedule, 39.0) == [(1, 2)]
@@ -174,7 +183,9 @@ def test_a_repeated_fault_comes_again_but_never_in_a_heap() -> None:
 
 
 def test_a_plan_is_over_after_its_time() -> None:
-    schedule = Schedule(Plan((Fault("kill-worker", every=20), Fault("freeze", step=9)), length=30.0))
+    schedule = FaultSchedule(
+        FaultPlan((Fault("kill-worker", every=20), Fault("freeze", step=9)), length=30.0)
+    )
     assert due(schedule, 21.0) == [(0, 1)]
     assert due(schedule, 41.0, 9) == []
     assert schedule.waiting() == []
@@ -183,7 +194,7 @@ def test_a_plan_is_over_after_its_time() -> None:
 
 def test_what_is_random_is_drawn_from_the_seed_and_the_place_in_the_plan() -> None:
     def draws(seed: int) -> list[float]:
-        schedule = Schedule(Plan((Fault("kill-worker", every=1), Fault("freeze", every=1)), seed))
+        schedule = FaultSchedule(FaultPlan((Fault("kill-worker", every=1), Fault("freeze", every=1)), seed))
         return [each.draw for second in (1, 2, 3) for each in schedule.due(second, None)]
 
     assert draws(7) == draws(7) != draws(8)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from client_fakes import Coordinator, FakeLauncher, Receive, fixed, seen, status, told
 
-from swarmtrain.control import chaos_run
-from swarmtrain.control.chaos import KINDS, Fault, Plan
-from swarmtrain.control.chaos_places import Place, place_of
-from swarmtrain.control.chaos_run import Chaos, Report
+from swarmtrain.control.chaos import execution
+from swarmtrain.control.chaos.execution import Chaos, Report
+from swarmtrain.control.chaos.faults import KINDS, Fault, FaultPlan
+from swarmtrain.control.chaos.sites import FaultSite, place_of
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.errors import ClusterError
 from swarmtrain.launchers.base import Act
@@ -58,7 +58,7 @@ def coordinator(**more: Any) -> Coordinator:
     return fixed(status(**more), watch=watch, note=told({"event": {}, "done": {}}))
 
 
-def work(plan: Plan, place: Any, served: Coordinator | None = None) -> tuple[Chaos, Coordinator]:
+def work(plan: FaultPlan, place: Any, served: Coordinator | None = None) -> tuple[Chaos, Coordinator]:
     served = served or coordinator()
     launcher = FakeLauncher(digits_1=served)
     return Chaos(RunHandle(launcher.runs()[0], launcher), place, plan), served
@@ -70,7 +70,7 @@ def notes(served: Coordinator) -> list[str]:
 
 def test_a_fault_is_in_the_journal_before_it_happens_and_undone_afterwards() -> None:
     place = Paper()
-    chaos, served = work(Plan((Fault("freeze", "lab-2", seconds=0.1),)), place)
+    chaos, served = work(FaultPlan((Fault("freeze", "lab-2", seconds=0.1),)), place)
     report = chaos.run()
     assert report.ok
     assert place.words == ["freeze lab-2", "end of freeze lab-2"]
@@ -80,7 +80,7 @@ def test_a_fault_is_in_the_journal_before_it_happens_and_undone_afterwards() -> 
 
 def test_what_cannot_happen_here_is_refused_before_anything_has() -> None:
     place = Paper(refuses="unplug")
-    chaos, served = work(Plan((Fault("freeze", "lab-2", seconds=0.1), Fault("unplug", "lab-2"))), place)
+    chaos, served = work(FaultPlan((Fault("freeze", "lab-2", seconds=0.1), Fault("unplug", "lab-2"))), place)
     with pytest.raises(ClusterError, match="no unplug here"):
         chaos.run()
     assert (place.words, notes(served)) == ([], [])
@@ -88,7 +88,9 @@ def test_what_cannot_happen_here_is_refused_before_anything_has() -> None:
 
 def test_a_fault_that_fails_is_told_and_the_others_still_happen() -> None:
     place = Paper(breaks="freeze")
-    chaos, served = work(Plan((Fault("freeze", "lab-2", seconds=1), Fault("kill-coordinator", ""))), place)
+    chaos, served = work(
+        FaultPlan((Fault("freeze", "lab-2", seconds=1), Fault("kill-coordinator", ""))), place
+    )
     report = chaos.run()
     assert not report.ok
     assert [each.text for each in report.failed] == ["freeze (node lab-2): it would not break"]
@@ -97,7 +99,7 @@ def test_a_fault_that_fails_is_told_and_the_others_still_happen() -> None:
 
 
 def test_random_targets_are_the_same_for_the_same_seed_and_leave_alone_what_is_broken_already() -> None:
-    plan = Plan((Fault("freeze", seconds=0.5), Fault("kill-worker", after=0.2)), seed=3)
+    plan = FaultPlan((Fault("freeze", seconds=0.5), Fault("kill-worker", after=0.2)), seed=3)
     words = []
     for _ in range(2):
         place = Paper()
@@ -110,12 +112,12 @@ def test_random_targets_are_the_same_for_the_same_seed_and_leave_alone_what_is_b
 
 def test_power_that_is_cut_for_good_stays_away_but_comes_back_at_an_interruption() -> None:
     place = Paper()
-    chaos, _ = work(Plan((Fault("power-off", "lab-2"),)), place)
+    chaos, _ = work(FaultPlan((Fault("power-off", "lab-2"),)), place)
     assert chaos.run().ok
     assert place.words == ["power-off lab-2"]
 
     place = Paper()
-    chaos, _ = work(Plan((Fault("power-off", "lab-2"), Fault("freeze", "lab-1", seconds=60.0))), place)
+    chaos, _ = work(FaultPlan((Fault("power-off", "lab-2"), Fault("freeze", "lab-1", seconds=60.0))), place)
     threading.Timer(0.5, chaos.stop).start()
     assert chaos.run().ok
     assert sorted(place.words[2:]) == ["end of freeze lab-1", "end of power-off lab-2"]
@@ -128,7 +130,7 @@ def test_power_that_a_plan_brings_back_is_not_brought_back_twice() -> None:
         Fault("power-on", "lab-2", after=0.3),
         Fault("freeze", after=0.5, seconds=60),
     )
-    chaos, _ = work(Plan(faults), place)
+    chaos, _ = work(FaultPlan(faults), place)
     threading.Timer(1.0, chaos.stop).start()
     assert chaos.run().ok
     assert place.words[:2] == ["power-off lab-2", "power-on lab-2"]
@@ -142,19 +144,19 @@ def test_what_ends_on_a_node_leaves_another_fault_there_alone() -> None:
         *(Fault("kill-worker", after=0.3) for _ in range(6)),
     )
     place = Paper()
-    assert work(Plan(faults), place)[0].run().ok
+    assert work(FaultPlan(faults), place)[0].run().ok
     assert [word for word in place.words if word.startswith("kill")][1:] == ["kill-worker 0"] * 6
 
 
 def test_the_end_of_the_run_ends_the_plan() -> None:
     served = fixed(status(state="succeeded"), note=told({"done": {}}))
-    chaos, _ = work(Plan((Fault("kill-worker", after=99.0),)), Paper(), served)
+    chaos, _ = work(FaultPlan((Fault("kill-worker", after=99.0),)), Paper(), served)
     report = chaos.run()
     assert report == Report([], [Fault("kill-worker", after=99.0)])
 
 
 def test_what_a_coordinator_could_not_hear_it_is_told_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos_run, "_NOTE_AGAIN", 0.01)
+    monkeypatch.setattr(execution, "_NOTE_AGAIN", 0.01)
     served, heard = coordinator(), []
 
     def note(request: Message, receive: Receive) -> Iterator[Message]:
@@ -162,24 +164,24 @@ def test_what_a_coordinator_could_not_hear_it_is_told_when_it_can(monkeypatch: p
         yield {"error": "not now", "exit": 3} if len(heard) < 3 else {"event": {}, "done": {}}
 
     served.answers["note"] = note
-    chaos, _ = work(Plan((Fault("freeze", "lab-2", seconds=0.1),)), Paper(), served)
+    chaos, _ = work(FaultPlan((Fault("freeze", "lab-2", seconds=0.1),)), Paper(), served)
     assert chaos.run().ok
     assert heard == ["chaos: lab-2 freezes for 0.1s"] * 3 + ["chaos: lab-2 goes on"]
 
 
 def test_a_coordinator_that_takes_no_notes_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos_run, "_NOTE_SECONDS", 0.1)
+    monkeypatch.setattr(execution, "_NOTE_SECONDS", 0.1)
     served = coordinator()
     served.answers["note"] = told({"error": "it has ended", "exit": 3})
     place = Paper()
-    chaos, _ = work(Plan((Fault("kill-worker", "0"),)), place, served)
+    chaos, _ = work(FaultPlan((Fault("kill-worker", "0"),)), place, served)
     assert chaos.run().ok
     assert place.words == ["kill-worker 0"]
 
 
 def test_an_output_that_nobody_reads_any_more_keeps_no_fault_from_being_undone() -> None:
     place = Paper()
-    chaos, _ = work(Plan((Fault("freeze", "lab-2", seconds=0.1),)), place)
+    chaos, _ = work(FaultPlan((Fault("freeze", "lab-2", seconds=0.1),)), place)
 
     def gone(happening: object) -> None:
         raise BrokenPipeError
@@ -206,7 +208,7 @@ class Outside:
             raise ClusterError("lab-2 is also a machine of other.1")
 
 
-def outside(**answers: Any) -> tuple[Place, Coordinator]:
+def outside(**answers: Any) -> tuple[FaultSite, Coordinator]:
     served = fixed(status(), **answers)
     launcher = FakeLauncher(digits_1=served)
     return place_of(RunHandle(launcher.runs()[0], launcher), Outside()), served

@@ -259,7 +259,7 @@ def test_the_shell_completes_our_options_before_the_script_only(
 ) -> None:
     from click.shell_completion import ShellComplete
 
-    from swarmtrain.ui.run import run
+    from swarmtrain.ui.commands.run import run
 
     found = ShellComplete(run, {}, "run", "_X").get_completions(words[:-1], words[-1])
     assert [each.value for each in found] == completes

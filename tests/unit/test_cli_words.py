@@ -13,15 +13,16 @@ import pytest
 from click.testing import CliRunner, Result
 from client_fakes import FakeLauncher, fixed, status, told
 
-from swarmtrain.control import place
+from swarmtrain.control import places
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.place import Places
+from swarmtrain.control.places import Places
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.load import DEFAULT_FILE
 from swarmtrain.job.origin import Origin
-from swarmtrain.ui import start, terminal
+from swarmtrain.ui import terminal
 from swarmtrain.ui.cli import COMMANDS, cli
-from swarmtrain.wire.task import Resumption
+from swarmtrain.ui.commands import start
+from swarmtrain.wire.run_spec import Resumption
 
 Run = Callable[..., Result]
 
@@ -39,7 +40,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
         other_2=fixed({**ended, "run": "other.2"}, events=told({"event": EVENT}, {"done": {}})),
     )
     monkeypatch.setattr(Places, "open", lambda self, name: fake)
-    monkeypatch.setattr(place, "LAUNCHERS", ("local",))
+    monkeypatch.setattr(places, "LAUNCHERS", ("local",))
     return fake
 
 

@@ -20,7 +20,7 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Run
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.frames import Message
-from swarmtrain.wire.task import Resumption
+from swarmtrain.wire.run_spec import Resumption
 
 JOB = Job(command=["true"], name="digits")
 

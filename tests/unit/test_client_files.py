@@ -17,8 +17,8 @@ from client_fakes import FakeLauncher, Receive, fixed, status, told
 
 from swarmtrain import ClusterError, RequestError
 from swarmtrain.control.client import Client
+from swarmtrain.control.exec_session import Streams
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.session import Streams
 from swarmtrain.errors import ChannelError
 from swarmtrain.files import fetch as files
 from swarmtrain.protocol.codec import dump

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from run_fakes import Theatre
 
-from swarmtrain.control.logs import (
+from swarmtrain.control.views.logs import (
     Cursor,
     Search,
     Selection,
@@ -17,7 +17,7 @@ from swarmtrain.control.logs import (
     parse_since,
     render,
 )
-from swarmtrain.coordinator.runtime.clients import _filter
+from swarmtrain.coordinator.runtime.client_requests import _filter
 from swarmtrain.coordinator.store.output import Reader
 from swarmtrain.errors import RequestError
 from swarmtrain.protocol.codec import dump, load

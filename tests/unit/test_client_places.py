@@ -10,10 +10,10 @@ from client_fakes import FakeLauncher, fixed, status
 
 from swarmtrain import ClusterError, Job, RequestError
 from swarmtrain.control.client import Client
-from swarmtrain.control.place import Places
+from swarmtrain.control.places import Places
+from swarmtrain.docker.command import NOT_IN_SWARM
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Run
-from swarmtrain.swarm.docker import NOT_IN_SWARM
 
 NO_SWARM = ClusterError("this Docker engine is not in a Swarm", "docker swarm init")
 

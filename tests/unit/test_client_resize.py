@@ -13,11 +13,11 @@ from client_fakes import Coordinator, FakeLauncher, Receive, status, told
 from swarmtrain import ClusterError
 from swarmtrain.control import resize
 from swarmtrain.control.client import Client
+from swarmtrain.docker.command import Docker
 from swarmtrain.launchers.base import Run
 from swarmtrain.launchers.docker import DockerLauncher
 from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.protocol.status import Status
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire.frames import Message
 
 
@@ -93,7 +93,7 @@ def test_without_waiting_nobody_is_told_to_go() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cooperative", "words"),
+    ("can_pause", "words"),
     [
         (
             False,
@@ -102,8 +102,8 @@ def test_without_waiting_nobody_is_told_to_go() -> None:
         (None, "nobody tells whether its script can save and pause"),
     ],
 )
-def test_a_script_that_cannot_pause_is_not_waited_for(cooperative: bool | None, words: str) -> None:
-    launcher = FakeLauncher(digits_1=coordinator(on("a", "b", cooperative=cooperative)))
+def test_a_script_that_cannot_pause_is_not_waited_for(can_pause: bool | None, words: str) -> None:
+    launcher = FakeLauncher(digits_1=coordinator(on("a", "b", cooperative=can_pause)))
     told, _ = resized(launcher, 1)
     assert told[0].startswith(words)
     assert launcher.calls == []  # an agent that is told to go would end the generation

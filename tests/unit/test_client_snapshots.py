@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 from client_fakes import FakeLauncher, Receive, fixed, status
 
 from swarmtrain import ClusterError, RequestError
-from swarmtrain.control import place
+from swarmtrain.control import places
 from swarmtrain.control.client import Client
-from swarmtrain.control.place import Places
-from swarmtrain.control.retention import Wanted, choose, complete
+from swarmtrain.control.places import Places
+from swarmtrain.control.snapshots.retention import Wanted, choose, complete
 from swarmtrain.launchers.base import Run
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.ui.cli import cli
@@ -224,7 +224,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
 
     def run(launcher: FakeLauncher, *words: str) -> Result:
         monkeypatch.setattr(Places, "open", lambda self, name: launcher)
-        monkeypatch.setattr(place, "LAUNCHERS", ("local",))
+        monkeypatch.setattr(places, "LAUNCHERS", ("local",))
         return CliRunner().invoke(cli, ("snapshots", *words), prog_name="swarmtrain")
 
     return run

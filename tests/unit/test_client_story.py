@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from client_fakes import failure
 
-from swarmtrain.control.story import Said, Story, entry, tone
+from swarmtrain.control.views.narration import Narration, Said, entry, tone
 from swarmtrain.protocol import events
 from swarmtrain.protocol.event import Event
 
@@ -35,7 +35,7 @@ HEALED = [
 
 
 def told(*happened: Event) -> list[str]:
-    story = Story()
+    story = Narration()
     return [said.text for each in happened if (said := story.tell(each))]
 
 
@@ -107,7 +107,7 @@ def test_how_a_run_ended_is_left_to_the_words_at_the_end() -> None:
     ],
 )
 def test_tones_of_what_is_told(kind: str, expected: str) -> None:
-    said = Story().tell(event(kind, "text"))
+    said = Narration().tell(event(kind, "text"))
     assert isinstance(said, Said) and said.tone == expected
 
 

@@ -12,7 +12,7 @@ from client_fakes import Coordinator, FakeLauncher, fixed, status, told
 from run_fakes import Theatre
 
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.coordinator.runtime.clients import ClientDesk
+from swarmtrain.coordinator.runtime.client_requests import ClientRequests
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.status import SnapshotState, Status
@@ -22,7 +22,7 @@ from swarmtrain.wire.names import PROTOCOL_VERSION
 
 def answered(stage: Theatre, *requests: dict[str, Any]) -> list[dict[str, Any]]:
     """What a coordinator answers to these requests, one after the other."""
-    desk = ClientDesk(stage.make())
+    desk = ClientRequests(stage.make())
 
     async def act() -> list[dict[str, Any]]:
         ours, theirs = socket.socketpair()

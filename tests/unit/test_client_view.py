@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from client_fakes import seen
 
-from swarmtrain.control import ending, say, view
+from swarmtrain.control.views import ending, format, view
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.snapshots import Snapshot
@@ -33,7 +33,7 @@ from swarmtrain.protocol.status import Status
     ],
 )
 def test_durations(seconds: float | None, text: str) -> None:
-    assert say.duration(seconds) == text
+    assert format.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_durations(seconds: float | None, text: str) -> None:
     ],
 )
 def test_sizes(count: int | None, text: str) -> None:
-    assert say.size(count) == text
+    assert format.size(count) == text
 
 
 @pytest.mark.parametrize(
     ("values", "text"), [([], "-"), ([0], "0"), ([0, 1, 2], "0-2"), ([5, 0, 1], "0-1,5"), ([1, 3], "1,3")]
 )
 def test_ranks(values: list[int], text: str) -> None:
-    assert say.ranks(values) == text
+    assert format.ranks(values) == text
 
 
 def test_the_headline_of_a_live_run() -> None:

@@ -15,18 +15,18 @@ import pytest
 from hand_clock import HandClock
 from run_fakes import Theatre, Words, exited, join, pulse
 
-from swarmtrain.agent.workers import read_error
-from swarmtrain.control.place import in_order
-from swarmtrain.coordinator.runtime.agents import _clock
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.agent.worker_group.workers import read_error
+from swarmtrain.control.places import in_order
+from swarmtrain.coordinator.runtime.agent_connections import _clock
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.docker.command import Docker
 from swarmtrain.files import snapshots
 from swarmtrain.launchers.base import Run as Found
 from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.launchers.swarm.stacks import Stack
 from swarmtrain.protocol.codec import dump
 from swarmtrain.swarm import tasks
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import alive, names
 from swarmtrain.wire import clock as module
 from swarmtrain.wire.clock import RunClock
@@ -68,7 +68,7 @@ def test_what_has_passed_does_not_lie_ahead(hand: HandClock) -> None:
     assert clock.moment(clock.now() + HOUR) == hand.now
 
 
-def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
+def lived(stage: Theatre, jumps: list[float]) -> tuple[RunController, dict[str, Any]]:
     """A run that is healed, loses its coordinator and succeeds, while the machine's clock is set again and again."""
     setting = iter(jumps)
 
@@ -79,7 +79,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
     (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
     agents = [a, b]
 
-    def train(run: Run, g: int, steps: int) -> None:
+    def train(run: RunController, g: int, steps: int) -> None:
         for rank, agent in enumerate(agents):
             Words(run).worker(agent, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
         for step in (1, steps - 1, steps):
@@ -91,7 +91,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
                 text = f'{{"kind": "step", "step": {step}, "t": {stage.clock.unix()}}}\n'
                 run.progress.append(g, rank, agent.node, run.progress.offsets.get((g, rank), 0), text)
 
-    def fail(run: Run, g: int) -> None:
+    def fail(run: RunController, g: int) -> None:
         t = stage.clock.now - 0.125  # as the agent says it, on its own monotonic clock
         Words(run).worker(b, exited(1, None, g=g, signal=9, t=t))
         moment(0.25)
@@ -100,7 +100,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
             Words(run).idle(agent, g, 20_002)
             Words(run).drained(agent, g)
 
-    def first(run: Run) -> None:
+    def first(run: RunController) -> None:
         for agent in agents:
             agent.clock = run.journal.clock.now() - stage.clock.now
             join(run, agent)
@@ -110,7 +110,7 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[Run, dict[str, Any]]:
         train(run, 2, 120)
         moment(1.0)
 
-    def second(run: Run) -> None:
+    def second(run: RunController) -> None:
         for agent in agents:
             agent.channel = stage.agent("x")[1]  # type: ignore[assignment]
             agent.clock = run.journal.clock.now() - stage.clock.now

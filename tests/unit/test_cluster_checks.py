@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from swarmtrain.docker import toolkit
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job
-from swarmtrain.swarm import toolkit
 from swarmtrain.swarm.cluster import (
     LABEL_PRETEND,
     Cluster,
@@ -21,7 +22,6 @@ from swarmtrain.swarm.cluster import (
     node_of,
     read_networks,
 )
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.eligibility import satisfies
 from swarmtrain.swarm.placement import check_stack_name, choose, place
 

@@ -14,9 +14,9 @@ import pytest
 from swarmtrain.agent.code import unpack
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
-from swarmtrain.swarm import code, keys
-from swarmtrain.swarm.patterns import compile_pattern, ignored, read_ignore_file
-from swarmtrain.swarm.tree import PLAN_MARKER, RUNS_MARKER
+from swarmtrain.payload import code, keys
+from swarmtrain.payload.patterns import compile_pattern, ignored, read_ignore_file
+from swarmtrain.payload.tree import PLAN_MARKER, RUNS_MARKER
 from swarmtrain.ui import sending
 
 
@@ -412,7 +412,7 @@ def test_a_huge_directory_is_refused_without_reading_it(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarmtrain.swarm.tree.MAX_FILES", 3)
+    monkeypatch.setattr("swarmtrain.payload.tree.MAX_FILES", 3)
     tree(tmp_path, {f"{number}.py": "" for number in range(4)})
     with pytest.raises(RequestError, match="more than 3 files"):
         code.collect(tmp_path, "auto")

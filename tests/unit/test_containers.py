@@ -13,15 +13,15 @@ from typing import Any, cast
 import pytest
 
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Run
-from swarmtrain.launchers.docker import DockerLauncher
+from swarmtrain.launchers.docker import DockerLauncher, containers
+from swarmtrain.launchers.docker.containers import Layout
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.swarm import containers, helpers
+from swarmtrain.swarm import helpers
 from swarmtrain.swarm.cluster import Node
-from swarmtrain.swarm.containers import Layout
-from swarmtrain.swarm.docker import Docker
 
 JOB: dict[str, Any] = {"name": "digits", "script": "train.py", "image": "me/train:1", "nodes": 2}
 

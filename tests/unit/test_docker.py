@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from swarmtrain.docker.command import NOT_FOUND, TIMED_OUT, Docker, DockerFailed, explain, pointer
 from swarmtrain.errors import ClusterError
-from swarmtrain.swarm.docker import NOT_FOUND, TIMED_OUT, Docker, DockerFailed, explain, pointer
 
 COMPLAINTS = [
     (

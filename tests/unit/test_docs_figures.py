@@ -11,9 +11,9 @@ from run_fakes import Theatre
 
 from swarmtrain.coordinator.core.model import Policy
 from swarmtrain.coordinator.core.standstill import auto_hang
+from swarmtrain.coordinator.runtime.agent_messages import REPLACED, SETTLES
 from swarmtrain.coordinator.runtime.run import NUMBERS_LEFT
 from swarmtrain.coordinator.runtime.status import status
-from swarmtrain.coordinator.runtime.words import REPLACED, SETTLES
 from swarmtrain.protocol.codec import tag_of
 from swarmtrain.protocol.requests import REQUESTS
 
@@ -28,12 +28,12 @@ def page(name: str) -> str:
 
 def test_the_page_on_healing_has_the_figures_of_the_code() -> None:
     policy = Policy(1, 1)
-    with_trainer, without = auto_hang(0.0, candid=True), auto_hang(0.0, candid=False)
+    with_trainer, without = auto_hang(0.0, reports_phases=True), auto_hang(0.0, reports_phases=False)
     said = [
         f"no step is made for {policy.lease:.0f} seconds",
         f"{policy.lease_blind:.0f} seconds where no steps were made",
         f"for {with_trainer:.0f} seconds with the Trainer, {without / 60:.0f} minutes with other scripts",
-        f"(or {auto_hang(1e6, candid=True) / 1e6:.0f} steps, if those are longer)",
+        f"(or {auto_hang(1e6, reports_phases=True) / 1e6:.0f} steps, if those are longer)",
         f"after more than {REPLACED:.0f} seconds of silence is taken in {SETTLES:.0f} seconds later",
         f"After {policy.lease_alone:.0f} s without a word",
         f"until {policy.delivery:.0f} seconds after the lost agent's last word",

@@ -13,30 +13,30 @@ import pytest
 import virtual_time
 from virtual_time import now
 
-from swarmtrain.agent import files as files_helper
+from swarmtrain.agent.services import files as files_helper
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.runtime import door
-from swarmtrain.coordinator.runtime.agents import AgentDesk
-from swarmtrain.coordinator.runtime.clients import ClientDesk
-from swarmtrain.coordinator.runtime.place import Place
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.agent_connections import AgentConnections
+from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import StrangerRefused
 from swarmtrain.wire import frames, names
 from swarmtrain.wire.channel import Channel, initiate
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import dial, serve
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task, Ticket
 
 Scene = Callable[["House"], Awaitable[None]]
-Make = Callable[[int], Run]
+Make = Callable[[int], RunController]
 
 
 class House:
     """A run's coordinator on a port of its own, and those who come to it."""
 
-    def __init__(self, run: Run, port: int) -> None:
+    def __init__(self, run: RunController, port: int) -> None:
         self.run, self.port = run, port
         self.opened: list[Channel] = []
 
@@ -49,7 +49,7 @@ class House:
     async def agent(self, node: str = "a", **said: Any) -> Channel:
         """An agent that has joined."""
         channel = await self.stranger()
-        await initiate(channel, self.run.ticket.token)
+        await initiate(channel, self.run.secret.token)
         await channel.send({"join": JOIN | {"node": node, "node_id": node, "incarnation": node} | said})
         return channel
 
@@ -67,13 +67,13 @@ JOIN: dict[str, Any] = dict(
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Makes a run of so many nodes, and closes its files afterwards."""
-    made: list[Run] = []
+    made: list[RunController] = []
 
-    def run(nodes: int) -> Run:
-        task = Task("t", "script", "train.py", nodes_min=nodes, nodes_max=nodes)
-        place = Place(Storage(tmp_path), "t.1", "t.1", "")
+    def run(nodes: int) -> RunController:
+        task = RunSpec("t", "script", "train.py", nodes_min=nodes, nodes_max=nodes)
+        place = RunPaths(Storage(tmp_path), "t.1", "t.1", "")
         place.path.mkdir(parents=True)
-        made.append(Run(task, Ticket("t.1", "token"), place))
+        made.append(RunController(task, RunSecret("t.1", "token"), place))
         return made[-1]
 
     yield run
@@ -82,12 +82,12 @@ def make(tmp_path: Path) -> Iterator[Make]:
             store.close()
 
 
-def play(run: Run, scene: Scene) -> Run:
+def play(run: RunController, scene: Scene) -> RunController:
     """One scene at the door of a run."""
 
     @contextlib.asynccontextmanager
     async def house() -> AsyncIterator[House]:
-        server = await serve("127.0.0.1:0", AgentDesk(run, ClientDesk(run)).serve)
+        server = await serve("127.0.0.1:0", AgentConnections(run, ClientRequests(run)).serve)
         made = House(run, server.sockets[0].getsockname()[1])
         try:
             yield made
@@ -146,7 +146,7 @@ def test_one_deadline_holds_for_all_that_comes_before_the_join(
             await stranger.send({"swarmtrain": names.PROTOCOL_VERSION, "nonce": "00"})
             assert await stranger.receive() is not None
         elif words == 2:  # one that knows the token, and then has nothing to say
-            await initiate(stranger, house.run.ticket.token)
+            await initiate(stranger, house.run.secret.token)
         assert await stranger.receive() is None
         assert now() - began == pytest.approx(0.4, abs=0.01)
 
@@ -158,9 +158,9 @@ def test_many_processes_of_one_machine_come_in_at_once(tmp_path: Path, make: Mak
     run = make(24)
 
     async def act() -> None:
-        server = await serve(f"unix:{tmp_path / 'agents'}", AgentDesk(run, ClientDesk(run)).serve)
+        server = await serve(f"unix:{tmp_path / 'agents'}", AgentConnections(run, ClientRequests(run)).serve)
         channels = [Channel(*await dial(f"unix:{tmp_path / 'agents'}")) for _ in range(24)]
-        await asyncio.gather(*(initiate(channel, run.ticket.token) for channel in channels))
+        await asyncio.gather(*(initiate(channel, run.secret.token) for channel in channels))
         for index, channel in enumerate(channels):
             node = {"node": f"n{index}", "node_id": f"n{index}", "incarnation": f"n{index}"}
             await channel.send({"join": JOIN | node})
@@ -202,7 +202,7 @@ def test_an_agent_that_talks_nonsense_loses_its_connection_and_nothing_else(
         await mad.send(said)
         while await mad.receive() is not None:
             pass
-        assert house.run.roll.peers["good"].channel is not None
+        assert house.run.members.connected["good"].channel is not None
         assert house.run.phase is Phase.RUNNING
 
     play(make(2), scene)
@@ -215,7 +215,7 @@ def test_who_joins_without_saying_who_he_is_does_not_come_in(make: Make, field: 
         assert await (await house.agent(**cast(dict[str, Any], {field: None}))).receive() is None
 
     run = play(make(1), scene)
-    assert not run.roll.peers
+    assert not run.members.connected
     refused = run.journal.all(StrangerRefused)[0].text
     assert f"an agent joined without saying who it is: join.{field}" in refused
 
@@ -227,7 +227,7 @@ def test_a_frame_that_is_too_large_is_not_read(make: Make) -> None:
         agent._writer.write((frames.MAX_FRAME + 1).to_bytes(4, "big"))
         while await agent.receive() is not None:
             pass
-        assert house.run.roll.peers["a"].channel is None
+        assert house.run.members.connected["a"].channel is None
 
     play(make(2), scene)
 
@@ -249,7 +249,7 @@ def test_a_helper_that_nobody_asks_says_little_and_goes(
             names.ENV_NODE: "lab-2",
             names.ENV_STORAGE: str(tmp_path),
         }
-        assert await files_helper._serve(Ticket("t.1", house.run.ticket.token), env) == 0
+        assert await files_helper._serve(RunSecret("t.1", house.run.secret.token), env) == 0
         assert now() - began == pytest.approx(0.5, abs=0.05)
         assert 3 <= len(heard) <= 8
 

@@ -9,7 +9,7 @@ import pytest
 import virtual_time
 from run_fakes import Theatre, join
 
-from swarmtrain.coordinator.runtime.errands import Errands
+from swarmtrain.coordinator.runtime.node_requests import NodeRequests
 from swarmtrain.protocol.replies import Done, NodeReply
 from swarmtrain.protocol.requests import ListRequest
 
@@ -33,7 +33,7 @@ def test_an_agent_that_goes_without_a_word_is_not_waited_for_nor_blamed(
             peer.hang_up()
 
         async def ask() -> None:
-            async for reply in Errands(run).list(ListRequest(node="a")):
+            async for reply in NodeRequests(run).list(ListRequest(node="a")):
                 replies.append(reply)
 
         asking = asyncio.ensure_future(ask())
@@ -66,7 +66,7 @@ def test_a_helper_that_was_stopped_is_not_waited_for_for_ever(stage: Theatre) ->
         ear.abort = lambda: closed(peer.hang_up)  # type: ignore[method-assign,assignment]
 
         async def ask() -> None:
-            async for reply in Errands(run).list(ListRequest(node="a")):
+            async for reply in NodeRequests(run).list(ListRequest(node="a")):
                 replies.append(reply)
 
         asking = asyncio.ensure_future(ask())

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 import swarmtrain
-from swarmtrain.control.chaos_plan import PlanError
+from swarmtrain.control.chaos.plan_file import PlanError
 from swarmtrain.control.startup import CannotStart
 from swarmtrain.control.transfer import OutOfReach
+from swarmtrain.docker.command import DockerFailed
 from swarmtrain.errors import (
     ChannelError,
     ClusterError,
@@ -27,7 +28,6 @@ from swarmtrain.errors import (
 )
 from swarmtrain.job.problems import JobError, Problem
 from swarmtrain.launchers.base import Run
-from swarmtrain.swarm.docker import DockerFailed
 from swarmtrain.worker import error_file
 
 # One of each class that is made of something else than a message and a hint.

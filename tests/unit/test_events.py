@@ -13,7 +13,7 @@ from swarmtrain.protocol.event import UnknownEvent
 from swarmtrain.protocol.events import Ended, NodeJoined, StopAsked
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Chosen, Remark
-from swarmtrain.wire.records import parse
+from swarmtrain.wire.disk.records import parse
 
 JOURNALS = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
 

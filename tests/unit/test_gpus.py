@@ -11,9 +11,9 @@ from swarmtrain.agent.choices import choose
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import Job
 from swarmtrain.launchers.local.gpus import Shares, share
-from swarmtrain.wire import gpus
-from swarmtrain.wire.gpus import Card
-from swarmtrain.wire.task import Task
+from swarmtrain.wire.machine import gpus
+from swarmtrain.wire.machine.gpus import Card
+from swarmtrain.wire.run_spec import RunSpec
 
 UUIDS = [f"GPU-{letter * 8}-0000-0000-0000-000000000000" for letter in "abcd"]
 FOUR = [Card(uuid) for uuid in UUIDS]
@@ -115,20 +115,20 @@ def test_the_job_s_own_variable_counts_when_gpus_are_counted(
     said: str,
 ) -> None:
     four(tmp_path, monkeypatch)
-    choices = choose(Task("train", "script", "train.py"), user, base)
+    choices = choose(RunSpec("train", "script", "train.py"), user, base)
     assert choices.workers == workers
     assert choices.notes[0][1].startswith(said)
 
 
 def test_workers_that_share_a_gpu_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     four(tmp_path, monkeypatch)
-    choices = choose(Task("train", "script", "train.py", workers=2), {"CUDA_VISIBLE_DEVICES": "0"}, {})
+    choices = choose(RunSpec("train", "script", "train.py", workers=2), {"CUDA_VISIBLE_DEVICES": "0"}, {})
     assert choices.backend == "gloo"
     assert choices.notes[1][0] == "warning" and "2 workers share 1 GPU" in choices.notes[1][1]
 
 
 def test_a_worker_for_each_processor_is_what_torchrun_calls_cpu() -> None:
-    choices = choose(Task("train", "script", "train.py", workers_by="cpu", cpus=1.0), {}, {})
+    choices = choose(RunSpec("train", "script", "train.py", workers_by="cpu", cpus=1.0), {}, {})
     assert (choices.workers, choices.notes[0][1].partition(",")[0]) == (1, "1 worker (one a processor)")
 
 

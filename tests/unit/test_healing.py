@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from swarmtrain.coordinator.core.restart_policy import Again, GiveUp, Restart, judge, left_out
+from swarmtrain.coordinator.core.restart_policy import Again, GiveUp, RestartPolicy, judge, left_out
 from swarmtrain.protocol.facts import Attempt
 
-HEAL = Restart()
+HEAL = RestartPolicy()
 
 
 def killed(ended: float = 100.0, **fields: object) -> Attempt:
@@ -44,8 +44,8 @@ def idle(count: int, **fields: object) -> list[Attempt]:
 TWICE = "it failed at step 700 2 times in a row, each time on a fresh start; another would end so, too"
 THRICE = TWICE.replace(" 2 ", " 3 ")
 
-VERDICTS: dict[str, tuple[Sequence[Attempt], Restart, Again | GiveUp]] = {
-    "restarts are off": ([killed()], Restart(enabled=False), GiveUp()),
+VERDICTS: dict[str, tuple[Sequence[Attempt], RestartPolicy, Again | GiveUp]] = {
+    "restarts are off": ([killed()], RestartPolicy(enabled=False), GiveUp()),
     "workers cannot be started": ([killed(kind="start")], HEAL, GiveUp()),
     "the run cannot be placed": ([killed(), killed(kind="placement", node="")], HEAL, GiveUp()),
     "the program fails before it has begun": ([raised(step=None, seconds=3.0)], HEAL, GiveUp()),
@@ -135,12 +135,12 @@ VERDICTS: dict[str, tuple[Sequence[Attempt], Restart, Again | GiveUp]] = {
     ),
     "one more, where no node is to blame": (
         [killed(float(n), step=n, node="") for n in range(1, 4)],
-        Restart(limit=2, window=30.0),
+        RestartPolicy(limit=2, window=30.0),
         GiveUp("it failed 3 times within 30 s; the limit is 2"),
     ),
     "a limit of none": (
         [killed()],
-        Restart(limit=0, window=7200.0),
+        RestartPolicy(limit=0, window=7200.0),
         GiveUp("it failed once within 2 h, 1 of them on b; the limit is 0"),
     ),
     "failures before the window are forgotten": (

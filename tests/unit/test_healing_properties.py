@@ -38,11 +38,11 @@ def gave_up(it: World) -> bool:
 
 
 @fast
-@given(low=st.integers(2, 3), script=SCRIPTS, cooperative=st.booleans())
+@given(low=st.integers(2, 3), script=SCRIPTS, can_pause=st.booleans())
 def test_when_the_faults_are_over_the_run_trains_on_all_its_nodes(
-    low: int, script: list[tuple[str, int, int]], cooperative: bool
+    low: int, script: list[tuple[str, int, int]], can_pause: bool
 ) -> None:
-    with world(4, nodes_min=low, nodes_max=4, cooperative=cooperative, max_restarts=50) as it:
+    with world(4, nodes_min=low, nodes_max=4, can_pause=can_pause, max_restarts=50) as it:
 
         def scene() -> None:
             it.until(30.0, lambda: it.trains_on)
@@ -50,7 +50,7 @@ def test_when_the_faults_are_over_the_run_trains_on_all_its_nodes(
             repair(it)
 
             def well() -> bool:
-                few = 0 < it.trains_on < 4 and not cooperative  # it grows when it starts again
+                few = 0 < it.trains_on < 4 and not can_pause  # it grows when it starts again
                 return it.trains_on == 4 or few or it.run.phase is Phase.ENDED
 
             assert it.until(1_500.0, well), it.run.phase
@@ -113,13 +113,13 @@ def test_a_node_that_keeps_dying_is_left_out_and_does_not_spin_the_run() -> None
         play(scene)
 
 
-@pytest.mark.parametrize("cooperative", [True, False])
+@pytest.mark.parametrize("can_pause", [True, False])
 @pytest.mark.parametrize("minutes", [2, 12])
-def test_a_rank_that_works_alone_for_long_is_told_of_and_let_work(cooperative: bool, minutes: int) -> None:
-    with world(2, nodes_min=2, nodes_max=2, cooperative=cooperative) as it:
+def test_a_rank_that_works_alone_for_long_is_told_of_and_let_work(can_pause: bool, minutes: int) -> None:
+    with world(2, nodes_min=2, nodes_max=2, can_pause=can_pause) as it:
 
         def scene() -> None:
-            it.run.progress.saves = cooperative
+            it.run.progress.saves = can_pause
             it.until(30.0, lambda: it.steps.get(1, 0) >= 50)
             it.works_until = it.clock.now + 60 * minutes
             it.until(60 * minutes, lambda: it.run.current.failures)
@@ -137,7 +137,7 @@ def test_a_rank_that_works_alone_for_long_is_told_of_and_let_work(cooperative: b
 def test_a_group_that_does_nothing_is_begun_anew_where_that_costs_little_or_a_person_said_when(
     saves: bool, hang_timeout: float | None, begun_anew: bool
 ) -> None:
-    with world(2, nodes_min=2, nodes_max=2, cooperative=saves, hang_timeout=hang_timeout) as it:
+    with world(2, nodes_min=2, nodes_max=2, can_pause=saves, hang_timeout=hang_timeout) as it:
 
         def scene() -> None:
             it.run.progress.saves = saves

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from swarmtrain.launchers.local.processes import Process, kill_trees
+from swarmtrain.launchers.local.processes import LocalProcess, kill_trees
 
 HEAD = """
 import os, pathlib, subprocess, sys, time
-from swarmtrain.wire import keeper
+from swarmtrain.wire.machine import keeper
 keeper._AGAIN_SECONDS, keeper._SWEEP_SECONDS, keeper._SHORT_SECONDS = {pause}, 0.1, {short}
 lives = pathlib.Path(sys.argv[1])
 def begin():
@@ -131,17 +131,17 @@ def test_a_child_that_would_be_started_again_outlives_its_keeper_and_is_found(tm
     process, lives = start(tmp_path, "begin()\ntime.sleep(60)", again=True)
     wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
     child = int(lives.read_text())
-    wait_for(lambda: Process.kept_in(tmp_path) is not None)  # written down once it has started
+    wait_for(lambda: LocalProcess.kept_in(tmp_path) is not None)  # written down once it has started
     process.kill()
     process.wait()
-    found = Process.kept_in(tmp_path)
+    found = LocalProcess.kept_in(tmp_path)
     assert found is not None and found.pid == child and found.lives
     assert kill_trees([found], 5.0) == []
-    assert Process.kept_in(tmp_path) is None
+    assert LocalProcess.kept_in(tmp_path) is None
     finish(process)
 
 
 def test_a_process_of_before_a_reboot_is_not_taken_for_one_with_its_number_and_its_start() -> None:
-    now = Process.of(os.getpid())
+    now = LocalProcess.of(os.getpid())
     assert now.lives
     assert not replace(now, boot="another").lives

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.base import bootstrap
-from swarmtrain.swarm.docker import Docker
 
 # As far as it is of interest here: a system is a tree with places for the configuration of apt and dpkg.
 DEBOOTSTRAP = """#!/bin/sh

@@ -15,9 +15,9 @@ import pytest
 from waiting import until
 
 from swarmtrain.launchers.local import files as local_files
-from swarmtrain.launchers.local.processes import Process, kill_trees
-from swarmtrain.wire.processes import kill_all
-from swarmtrain.wire.storage import Storage
+from swarmtrain.launchers.local.processes import LocalProcess, kill_trees
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.processes import kill_all
 
 FILES = {"job.json": b"{}", "code.zip": b""}
 
@@ -93,7 +93,7 @@ def group(leader: int) -> list[int]:
 
 def test_who_is_killed_as_he_starts_another_leaves_nobody_behind(tmp_path: Path) -> None:
     for _ in range(4):
-        root = Process.start([sys.executable, "-S", "-c", BUSY], os.environ, tmp_path)
+        root = LocalProcess.start([sys.executable, "-S", "-c", BUSY], os.environ, tmp_path)
         until(lambda root=root: len(group(root.pid)) > 5, 20)  # type: ignore[misc]
         assert kill_trees([root], 10) == []
         left = group(root.pid)

@@ -9,24 +9,24 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.coordinator.runtime.clients import ClientDesk
-from swarmtrain.coordinator.runtime.place import Place
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.store import output
+from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import serve_unix
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task, Ticket
 
 LINES = 5000
 
 
-def run_that_wrote_much(path: Path) -> Run:
+def run_that_wrote_much(path: Path) -> RunController:
     """A run that has ended, with more than a moment's reading of output."""
-    place = Place(Storage(path), "t.1", "t.1", "")
+    place = RunPaths(Storage(path), "t.1", "t.1", "")
     place.path.mkdir(parents=True)
-    run = Run(Task("t", "script", "train.py"), Ticket("t.1", "token"), place)
+    run = RunController(RunSpec("t", "script", "train.py"), RunSecret("t.1", "token"), place)
     offset = 0
     for number in range(LINES):
         offset = run.output.append((1, 0), "a", float(number), offset, f"{number} " + 250 * "x" + "\n")
@@ -34,11 +34,11 @@ def run_that_wrote_much(path: Path) -> Run:
     return run
 
 
-def ask(run: Run, path: Path, request: dict[str, Any]) -> list[dict[str, Any]]:
+def ask(run: RunController, path: Path, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Every reply of the run's coordinator to a request."""
 
     async def act() -> list[dict[str, Any]]:
-        server = await serve_unix(path, ClientDesk(run).serve)
+        server = await serve_unix(path, ClientRequests(run).serve)
         channel = Channel(*await asyncio.open_unix_connection(str(path), limit=1 << 26))
         await channel.send(request)
         replies: list[dict[str, Any]] = []

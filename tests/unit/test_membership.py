@@ -11,22 +11,22 @@ from swarmtrain.coordinator.core.decide import decide, form, missing
 from swarmtrain.coordinator.core.model import (
     Advance,
     Candidate,
+    CaptureStacks,
     Decision,
     End,
     Form,
     Hang,
-    Look,
-    Lose,
+    MarkLost,
     Pause,
     Phase,
     Policy,
-    Regather,
+    Reform,
     Stop,
     Unpause,
     View,
     Wait,
 )
-from swarmtrain.coordinator.core.restart_policy import Restart
+from swarmtrain.coordinator.core.restart_policy import RestartPolicy
 from swarmtrain.protocol.facts import Attempt, Outcome
 
 THREE = Policy(nodes_min=3, nodes_max=3)
@@ -76,10 +76,10 @@ def failure(**fields: object) -> Attempt:
 
 
 STEADY = Advance(stepped=49.9, usual=0.1, steps=500)
-CANDID = dataclasses.replace(STEADY, cooperative=True, candid=True)
-TRAINER = Advance(stepped=49.9, usual=0.1, steps=500, cooperative=True)
+CANDID = dataclasses.replace(STEADY, can_pause=True, reports_phases=True)
+TRAINER = Advance(stepped=49.9, usual=0.1, steps=500, can_pause=True)
 D = member("d", 4, joined=10.0)
-ONCE = Policy(nodes_min=2, nodes_max=2, restart=Restart(enabled=False))
+ONCE = Policy(nodes_min=2, nodes_max=2, restart=RestartPolicy(enabled=False))
 AGED = (failure(), failure(step=None, began=None, ended=49.0, kind="node"))
 
 GATHER: Cases = {
@@ -212,7 +212,7 @@ WATCH: Cases = {
         but(running(A, B, heard=52.9), "b", gone=49.0),
         ELASTIC,
         53.0,
-        Lose(("b",)),
+        MarkLost(("b",)),
     ),
     "a connection closed, and steps are made": (
         but(running(A, B, advance=dataclasses.replace(STEADY, stepped=60.0), heard=60.0), "b", gone=49.0),
@@ -230,13 +230,13 @@ WATCH: Cases = {
         but(running(A, B, advance=dataclasses.replace(STEADY, usual=9.0), heard=76.8), "b", gone=49.0),
         ELASTIC,
         76.9,
-        Lose(("b",)),
+        MarkLost(("b",)),
     ),
     "silent for a while, and no step is made": (
         but(running(A, B, advance=STEADY, heard=54.0), "b", heard=50.0),
         ELASTIC,
         54.0,
-        Lose(("b",)),
+        MarkLost(("b",)),
     ),
     "silent for a while, but steps are made": (
         but(running(A, B, advance=dataclasses.replace(STEADY, stepped=58.9), heard=58.9), "b", heard=50.0),
@@ -254,10 +254,10 @@ WATCH: Cases = {
         but(running(A, B, heard=65.0), "b", heard=50.0),
         ELASTIC,
         65.0,
-        Lose(("b",)),
+        MarkLost(("b",)),
     ),
     "the only member closed its connection": (but(running(A), "a", gone=49.0), ELASTIC, 60.0, Wait(139.0)),
-    "the only member never came back": (but(running(A), "a", gone=49.0), ELASTIC, 139.0, Lose(("a",))),
+    "the only member never came back": (but(running(A), "a", gone=49.0), ELASTIC, 139.0, MarkLost(("a",))),
     "all are silent, so the coordinator is cut off": (
         running(A, B, advance=STEADY, heard=50.0),
         ELASTIC,
@@ -274,7 +274,7 @@ WATCH: Cases = {
         but(running(A, B, C, advance=STEADY, heard=50.0), "c", heard=53.5),
         ELASTIC,
         54.0,
-        Lose(("a", "b")),
+        MarkLost(("a", "b")),
     ),
     "all connections closed, and the coordinator is cut off": (
         but(but(running(A, B, advance=STEADY, heard=50.0), "a", gone=50.0), "b", gone=50.1),
@@ -292,13 +292,13 @@ WATCH: Cases = {
         running(A, B, advance=STEADY, heard=50.0),
         ELASTIC,
         954.0,
-        Lose(("a", "b")),
+        MarkLost(("a", "b")),
     ),
     "all are silent where nothing is healed": (
         running(A, B, advance=STEADY, heard=50.0),
         ONCE,
         54.0,
-        Lose(("a", "b")),
+        MarkLost(("a", "b")),
     ),
     "a spectator going away is nobody's loss": (
         running(A, B, members=(*running(A, B).members, dataclasses.replace(C, gone=1.0))),
@@ -336,7 +336,7 @@ WATCH: Cases = {
         50.0,
         Wait(None),
     ),
-    "all have paused": (running(A, B, paused=True, members=(A, B)), ELASTIC, 50.0, Regather()),
+    "all have paused": (running(A, B, paused=True, members=(A, B)), ELASTIC, 50.0, Reform()),
 }
 
 STILL = running(A, B, heard=1e9, advance=CANDID, saves=True)
@@ -352,12 +352,17 @@ def alive(view: View, lived: float, **fields: Any) -> View:
 SLOW = dataclasses.replace(CANDID, usual=5.0)
 HANG: Cases = {
     "no step for a moment": (STILL, ELASTIC, 51.0, Wait(79.9)),
-    "no step for half the time": (STILL, ELASTIC, 79.9, Look()),
+    "no step for half the time": (STILL, ELASTIC, 79.9, CaptureStacks()),
     "it was looked at already": (dataclasses.replace(STILL, looked=79.9), ELASTIC, 80.0, Wait(99.9)),
-    "it is looked at again before the end": (dataclasses.replace(STILL, looked=79.9), ELASTIC, 99.9, Look()),
+    "it is looked at again before the end": (
+        dataclasses.replace(STILL, looked=79.9),
+        ELASTIC,
+        99.9,
+        CaptureStacks(),
+    ),
     "and then no more": (dataclasses.replace(STILL, looked=99.9), ELASTIC, 100.0, Wait(109.9)),
     "no step for a minute": (dataclasses.replace(STILL, looked=99.9), ELASTIC, 109.9, Hang(60.0)),
-    "a script that may evaluate unseen is looked at as soon": (UNTOLD, ELASTIC, 79.9, Look()),
+    "a script that may evaluate unseen is looked at as soon": (UNTOLD, ELASTIC, 79.9, CaptureStacks()),
     "and is given longer": (dataclasses.replace(UNTOLD, looked=79.9), ELASTIC, 300.0, Wait(339.9)),
     "but not for ever": (dataclasses.replace(UNTOLD, looked=340.0), ELASTIC, 349.9, Hang(300.0)),
     "twenty long steps are not over": (
@@ -401,7 +406,7 @@ HANG: Cases = {
         STILL,
         dataclasses.replace(ELASTIC, hang=10.0),
         54.9,
-        Look(),
+        CaptureStacks(),
     ),
     "a limit of the job's own": (STILL, dataclasses.replace(ELASTIC, hang=10.0), 59.9, Hang(10.0)),
     "nobody can tell whether steps are made: the coordinator is cut off": (
@@ -410,7 +415,7 @@ HANG: Cases = {
         500.0,
         Wait(954.0),
     ),
-    "a rank works, so they do not hang": (alive(STILL, 105.0, looked=99.9), ELASTIC, 109.9, Look()),
+    "a rank works, so they do not hang": (alive(STILL, 105.0, looked=99.9), ELASTIC, 109.9, CaptureStacks()),
     "which is told once": (alive(STILL, 105.0, looked=109.9), ELASTIC, 110.0, Wait(155.0)),
     "and for as long as it works": (alive(STILL, 7_000.0, looked=109.9), ELASTIC, 7_010.0, Wait(7_050.0)),
     "it works no more": (alive(STILL, 105.0, looked=155.0), ELASTIC, 165.0, Hang(60.0)),
@@ -431,7 +436,7 @@ HANG: Cases = {
         dataclasses.replace(UNSAVED, looked=79.9),
         ELASTIC,
         349.9,
-        Look(),
+        CaptureStacks(),
     ),
     "and nothing is done about it": (
         dataclasses.replace(UNSAVED, looked=349.9),
@@ -455,7 +460,7 @@ HANG: Cases = {
         alive(dataclasses.replace(UNSAVED, left=60.0), 300.0, looked=99.0),
         dataclasses.replace(ELASTIC, hang_watched=True),
         360.0,
-        Look(),
+        CaptureStacks(),
     ),
     "processes whose scripts have ended do nothing any more": (
         alive(running(A, B, heard=1e9, left=60.0), 300.0),
@@ -526,7 +531,7 @@ CHANGE: Cases = {
         Wait(54.0),
     ),
     "no step is made yet": (
-        dataclasses.replace(GROWN, advance=Advance(cooperative=True)),
+        dataclasses.replace(GROWN, advance=Advance(can_pause=True)),
         ELASTIC,
         50.0,
         Wait(65.0),
@@ -609,19 +614,19 @@ SETTLE: Cases = {
         stopping(A, B, failed=True, history=(failure(),), members=(A, B)),
         THREE,
         50.0,
-        Regather(49.0),
+        Reform(49.0),
     ),
     "it is tried again without one that does not stop": (
         stopping(A, B, failed=True, history=(failure(),)),
         THREE,
         60.0,
-        Regather(49.0),
+        Reform(49.0),
     ),
     "it is tried again in a moment": (
         stopping(A, B, failed=True, history=(*AGED, *AGED[1:]), members=(A, B)),
         THREE,
         50.0,
-        Regather(50.0),
+        Reform(50.0),
     ),
     "it is not tried again where nothing is healed": (
         stopping(A, B, failed=True, history=(failure(),), members=(A, B)),
@@ -647,7 +652,7 @@ SETTLE: Cases = {
         50.0,
         Wait(60.0),
     ),
-    "a node has left": (stopping(A, B, members=(A, B)), THREE, 50.0, Regather()),
+    "a node has left": (stopping(A, B, members=(A, B)), THREE, 50.0, Reform()),
     "what has ended stays ended": (gathering(A, B, C, phase=Phase.ENDED), THREE, 500.0, Wait(None)),
 }
 

@@ -16,7 +16,7 @@ from swarmtrain.files import snapshots
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.replies import Done, NodeReply
 from swarmtrain.protocol.to_agent import SnapshotsOrder
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.disk.storage import Storage
 
 OLD = 1000.0
 

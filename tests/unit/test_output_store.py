@@ -14,14 +14,14 @@ from typing import Protocol, TypeVar
 import pytest
 
 from swarmtrain.coordinator.store.journal import Journal
-from swarmtrain.coordinator.store.metrics import Progress
+from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.protocol.remarks import Chosen
 from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
-from swarmtrain.wire.records import RecordsReader
+from swarmtrain.wire.disk.records import RecordsReader
 
-Store = TypeVar("Store", Journal, OutputStore, Progress)
+Store = TypeVar("Store", Journal, OutputStore, MetricsStore)
 
 
 class Opened(Protocol):
@@ -298,7 +298,7 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
 ) -> None:
     store, progress = (
         opened(OutputStore(tmp_path / "o.jsonl")),
-        opened(Progress(tmp_path / "m.jsonl", time.time)),
+        opened(MetricsStore(tmp_path / "m.jsonl", time.time)),
     )
     for number in range(4):
         offset = store.offsets.get((1, 0), 0)
@@ -308,7 +308,7 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
         each.close()
         whole = each.path.read_bytes().splitlines(keepends=True)
         each.path.write_bytes(b"".join([*whole[:1], bad, *whole[2:]]))
-    store, progress = opened(OutputStore(store.path)), opened(Progress(progress.path, time.time))
+    store, progress = opened(OutputStore(store.path)), opened(MetricsStore(progress.path, time.time))
     assert store.damage and progress.damage
     assert store.append((1, 0), "a", 9.0, 28, "line 4\n") == 35
     assert [text for _, text in lines(store.path)] == ["line 0", "line 2", "line 3", "line 4"]
@@ -319,24 +319,24 @@ def test_a_bad_line_in_the_middle_costs_output_and_metrics_that_line_alone(
 
 def test_a_metric_that_makes_no_sense_is_its_workers_affair(tmp_path: Path, opened: Opened) -> None:
     """It is never stored: a coordinator that is started again must be able to read what it has written."""
-    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, kind="snapshot", step="forty")
     tell(progress, 1, kind="step", step=[], loss=None)
     text = '{"kind": ' + "[" * 5000 + "\n"
     progress.append(1, 0, "a", progress.offsets[1, 0], text)
     tell(progress, 1, kind="step", step=7)
     assert progress.step_of(0, 1) == 7
-    again = opened(Progress(progress.path, time.time))
+    again = opened(MetricsStore(progress.path, time.time))
     assert again.step_of(0, 1) == 7 and not again.damage
 
 
 def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, opened: Opened) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     text = '{"kind":"step","step":3,"loss":0.5}\nnot json\n[1]\n{"kind":"eval","metrics":{"accuracy":0.97}}\n'
     assert progress.append(1, 0, "a", 0, text) == len(text)
     assert progress.append(1, 0, "a", 0, text) == len(text)
     assert progress.append(1, 0, "a", len(text) + 5, text) == len(text)
-    again = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    again = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     for each in (progress, again):
         assert len(RecordsReader(each.path).read(1000)) == 2
         assert each.summary(1)["step"] == 3
@@ -345,7 +345,7 @@ def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, op
 
 
 def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path, opened: Opened) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, kind="step", step=40)
     tell(progress, 2, kind="step", step=30)
     tell(progress, 1, kind="step", step=41)
@@ -356,7 +356,7 @@ def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path,
 def test_how_far_an_earlier_generation_came_is_not_where_the_next_one_is(
     tmp_path: Path, opened: Opened
 ) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, kind="step", step=40, loss=0.5)
     tell(progress, 1, kind="snapshot", step=39)
     assert (progress.summary(2)["step"], progress.summary(2)["loss"], progress.step_of(0, 2)) == (None,) * 3
@@ -372,7 +372,7 @@ def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
 ) -> None:
     told: list[tuple[str, str]] = []
     path = tmp_path / "metrics.jsonl"
-    progress = opened(Progress(path, time.time, lambda kind, node, text: told.append((kind.kind, node))))
+    progress = opened(MetricsStore(path, time.time, lambda kind, node, text: told.append((kind.kind, node))))
     for _ in range(2):
         tell(progress, 1, kind="snapshot_failed", tier="disk", step=10, error="No space left on device")
     assert progress.summary(1)["snapshots_failing"] == {"a": "No space left on device"}
@@ -429,15 +429,16 @@ FULL = {"kind": "snapshot_failed", "tier": "disk", "error": "No space left on de
 def test_what_no_snapshot_holds_of_a_training_is_known_at_its_end(
     tmp_path: Path, opened: Opened, told: list[tuple[int, int, dict[str, object]]], unsaved: str
 ) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     for generation, rank, metric in told:
         tell(progress, generation, rank, **metric)
     assert progress.unsaved() == unsaved
-    assert opened(Progress(tmp_path / "metrics.jsonl", time.time)).unsaved() == unsaved  # also by its archive
+    archive = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
+    assert archive.unsaved() == unsaved
 
 
 def test_the_snapshot_that_a_run_names_is_the_newest_on_any_node(tmp_path: Path, opened: Opened) -> None:
-    progress = opened(Progress(tmp_path / "metrics.jsonl", time.time))
+    progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, 0, kind="snapshot", step=10)
     tell(progress, 1, 1, kind="snapshot", step=10)
     assert progress.summary(1)["snapshot"]["node"] == "a"
@@ -447,7 +448,7 @@ def test_the_snapshot_that_a_run_names_is_the_newest_on_any_node(tmp_path: Path,
     assert progress.summary(2)["snapshot"]["step"] == 15
 
 
-def tell(progress: Progress, generation: int, rank: int = 0, **metric: object) -> None:
+def tell(progress: MetricsStore, generation: int, rank: int = 0, **metric: object) -> None:
     """One more line of a rank on its node, a or b."""
     offset = progress.offsets.get((generation, rank), 0)
     progress.append(generation, rank, "ab"[rank], offset, json.dumps(metric) + "\n")

@@ -9,7 +9,7 @@ import pytest
 
 from swarmtrain.job.made.schema import MADE_WITH
 from swarmtrain.ui.cli import COMMANDS
-from swarmtrain.ui.pages import PAGES, write
+from swarmtrain.ui.made.pages import PAGES, write
 
 DOCS = Path(__file__).parents[2] / "docs"
 

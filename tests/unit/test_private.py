@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from swarmtrain import Job
-from swarmtrain.agent import memory
-from swarmtrain.agent.home import Home
+from swarmtrain.agent.run_directories import RunDirectories
+from swarmtrain.agent.worker_group import memory
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.swarm import bundle
-from swarmtrain.wire import private, storage
+from swarmtrain.payload import bundle
+from swarmtrain.wire.disk import private, storage
+from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.pulse import Pulse, opened
-from swarmtrain.wire.storage import Storage
 
 SOMEBODY = 65534
 
@@ -134,7 +134,7 @@ def test_memory_is_the_roots_own_where_its_name_is_taken(
 
 
 def test_a_nodes_memory_is_closed_from_top_to_bottom(in_memory: Path, tmp_path: Path) -> None:
-    home = Home(Storage(tmp_path / "home"), "t.1", "t.1", "a")
+    home = RunDirectories(Storage(tmp_path / "home"), "t.1", "t.1", "a")
     memory.lay_out(home.memory, "owner")
     path = home.memory_snapshots
     while path != in_memory:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Run
 from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.swarm import records
-from swarmtrain.swarm.docker import Docker
 
 ORIGIN = Origin("alice", "/home/alice/digits", "/home/alice", ("--image", "me:1", "train.py"))
-RECORD = records.Record("digits", 3, "bob has no image me:1", 1000.5, ORIGIN)
+RECORD = records.RefusedRun("digits", 3, "bob has no image me:1", 1000.5, ORIGIN)
 
 
 class Swarm(Docker):
@@ -66,8 +66,8 @@ def test_a_refused_run_is_kept_with_its_reason_until_it_is_removed() -> None:
 
 
 def test_a_run_whose_origin_nobody_wrote_down_has_none() -> None:
-    record = records.Record("digits", 1, "no room", 0.0)
-    assert records.Record.load(record.dump()) == record
+    record = records.RefusedRun("digits", 1, "no room", 0.0)
+    assert records.RefusedRun.load(record.dump()) == record
 
 
 class Interrupted(Docker):

@@ -23,7 +23,7 @@ from swarmtrain.coordinator.core.state import RunState, replay
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol import journal
 from swarmtrain.protocol.event import E, Event
-from swarmtrain.wire.records import parse
+from swarmtrain.wire.disk.records import parse
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "200"))
 ALL = [*FAULTS, "raise", "stop", "hang", "work", "note", "trouble", "chaos", "restart", "damage"]
@@ -36,7 +36,7 @@ JOBS = st.sampled_from(
     [
         {"nodes_min": 2, "nodes_max": 4},
         {"nodes_min": 3, "nodes_max": 3, "goal": 60},
-        {"nodes_min": 1, "nodes_max": 3, "cooperative": False, "max_restarts": 2, "restart_window": 600.0},
+        {"nodes_min": 1, "nodes_max": 3, "can_pause": False, "max_restarts": 2, "restart_window": 600.0},
         {"nodes_min": 2, "nodes_max": 3, "restart": False},
         {"nodes_min": 2, "nodes_max": 2, "hang_timeout": 60.0, "goal": 300},
     ]

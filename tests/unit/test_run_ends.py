@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
-from swarmtrain.control import ending
 from swarmtrain.control.result import RunResult
+from swarmtrain.control.views import ending
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.peers import Peer
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Warned
 from swarmtrain.wire.pulse import Activity, Source
 
 CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:{port}"
-Agents = dict[str, tuple[Peer, Ear]]
+Agents = dict[str, tuple[ConnectedAgent, Ear]]
 
 
-def trained(stage: Theatre, run: Run, steps: tuple[int, ...] = (12, 12), **fields: Any) -> Agents:
+def trained(stage: Theatre, run: RunController, steps: tuple[int, ...] = (12, 12), **fields: Any) -> Agents:
     """Two nodes have joined, and their ranks have made so many steps."""
     agents = {node: stage.agent(node, slot) for slot, node in enumerate("ab")}
     for peer, _ in agents.values():
@@ -31,7 +31,7 @@ def trained(stage: Theatre, run: Run, steps: tuple[int, ...] = (12, 12), **field
     return agents
 
 
-def train(stage: Theatre, run: Run, agents: Agents, steps: tuple[int, ...], **fields: Any) -> None:
+def train(stage: Theatre, run: RunController, agents: Agents, steps: tuple[int, ...], **fields: Any) -> None:
     g = run.current.generation.number
     for rank, (peer, _) in enumerate(agents.values()):
         Words(run).worker(peer, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
@@ -46,7 +46,7 @@ def broken(rank: int, g: int = 1, port: int = 34_538, **fields: Any) -> dict[str
     return exited(rank, 1, g=g, error={"summary": CLOSED.format(port=port), "traceback": "Trace"}, **fields)
 
 
-def gone(run: Run, agents: Agents, g: int = 1) -> None:
+def gone(run: RunController, agents: Agents, g: int = 1) -> None:
     """Both nodes are rid of their workers."""
     for peer, _ in agents.values():
         Words(run).idle(peer, g, 20_002)

@@ -9,9 +9,9 @@ from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.agents import copied
-from swarmtrain.coordinator.runtime.peers import Peer
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.agent_connections import copied
+from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.protocol.events import CoordinatorMoved, GenerationFailed, GenerationFormed, WorkersStarted
 from swarmtrain.protocol.facts import Outcome
@@ -20,7 +20,7 @@ from swarmtrain.protocol.remarks import Chosen
 from swarmtrain.wire.pulse import Source
 
 
-def started(stage: Theatre, run: Run, *nodes: str) -> dict[str, tuple[Peer, Ear]]:
+def started(stage: Theatre, run: RunController, *nodes: str) -> dict[str, tuple[ConnectedAgent, Ear]]:
     """A run whose agents have joined, and whose workers run and have made a hundred steps."""
     agents = {node: stage.agent(node, slot) for slot, node in enumerate(nodes)}
     for peer, _ in agents.values():
@@ -30,29 +30,37 @@ def started(stage: Theatre, run: Run, *nodes: str) -> dict[str, tuple[Peer, Ear]
     return agents
 
 
-def train(stage: Theatre, run: Run, peers: dict[str, Peer], steps: int = 100, **fields: object) -> None:
+def train(
+    stage: Theatre,
+    run: RunController,
+    connected: dict[str, ConnectedAgent],
+    steps: int = 100,
+    **fields: object,
+) -> None:
     """The workers of the current generation run and make steps."""
     g = run.current.generation.number
     for node, part in run.current.generation.parts.items():
         for rank in part.ranks:
-            Words(run).worker(peers[node], {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+            Words(run).worker(connected[node], {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
     for step in (1, steps - 1, steps):
         stage.clock.turn(0.2)
-        beat(stage, run, peers, step, **fields)
+        beat(stage, run, connected, step, **fields)
 
 
-def beat(stage: Theatre, run: Run, peers: dict[str, Peer], step: int, **fields: object) -> None:
+def beat(
+    stage: Theatre, run: RunController, connected: dict[str, ConnectedAgent], step: int, **fields: object
+) -> None:
     g = run.current.generation.number
     for node, part in run.current.generation.parts.items():
-        peers[node].heard = stage.clock.now
-        Words(run).beat(peers[node], [pulse(rank, step, g=g, **fields) for rank in part.ranks])  # type: ignore[arg-type]
+        connected[node].heard = stage.clock.now
+        Words(run).beat(connected[node], [pulse(rank, step, g=g, **fields) for rank in part.ranks])  # type: ignore[arg-type]
 
 
-def peers_of(agents: dict[str, tuple[Peer, Ear]]) -> dict[str, Peer]:
+def peers_of(agents: dict[str, tuple[ConnectedAgent, Ear]]) -> dict[str, ConnectedAgent]:
     return {node: peer for node, (peer, _) in agents.items()}
 
 
-def end_workers(run: Run, agents: dict[str, tuple[Peer, Ear]], g: int = 1) -> None:
+def end_workers(run: RunController, agents: dict[str, tuple[ConnectedAgent, Ear]], g: int = 1) -> None:
     """Agents have obeyed a stop."""
     for rank, (peer, _) in enumerate(agents.values()):
         if peer.channel is not None:
@@ -65,7 +73,7 @@ def killed(rank: int, **fields: Any) -> dict[str, object]:
     return exited(rank, None, signal=9, t=1e9, **fields)
 
 
-def texts(run: Run, kind: str) -> list[str]:
+def texts(run: RunController, kind: str) -> list[str]:
     return [event.text for event in run.journal.events if event.kind == kind]
 
 
@@ -97,7 +105,7 @@ def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatr
     for low in (2, 1):
         run = stage.make(nodes_min=low)
 
-        def scene(run: Run = run) -> None:
+        def scene(run: RunController = run) -> None:
             agents = started(stage, run, "a", "b")
             Words(run).left(agents["b"][0])
             for _ in range(8):
@@ -147,7 +155,7 @@ def test_a_node_that_thaws_and_is_then_replaced_by_swarm_changes_the_group_once(
         agents = started(stage, run, "a", "b")
         a, b = agents["a"][0], agents["b"][0]
 
-        def wait(seconds: int, *awake: Peer) -> None:
+        def wait(seconds: int, *awake: ConnectedAgent) -> None:
             for _ in range(seconds):
                 stage.clock.turn(1.0)
                 for peer in awake:
@@ -222,16 +230,16 @@ def test_a_run_goes_on_from_a_journal_of_which_the_disk_has_damaged_a_line(stage
 
     def again() -> None:
         run = stage.make()
-        peers = {}
+        connected = {}
         for slot, node in enumerate("ab"):
             peer, _ = stage.agent(node, slot, generation=2, idle=False, drained=False)
             running = {"g": 2, "rank": slot, "state": "running", "pid": 1, "t": 1.0}
-            peers[node] = join(run, peer, [running])
-        assert sorted(run.roll.peers) == ["a", "b"]
-        assert all(peer.channel is not None and peer.channel.open for peer in peers.values())  # type: ignore[attr-defined]
-        train(stage, run, peers)
+            connected[node] = join(run, peer, [running])
+        assert sorted(run.members.connected) == ["a", "b"]
+        assert all(peer.channel is not None and peer.channel.open for peer in connected.values())  # type: ignore[attr-defined]
+        train(stage, run, connected)
         stage.clock.turn(40.0)
-        beat(stage, run, peers, 200)
+        beat(stage, run, connected, 200)
         run.tick()
         assert phase(run) is Phase.RUNNING or kind == "regather"
         assert not run.current.failures
@@ -281,12 +289,12 @@ def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None
             peer, _ = stage.agent(node, slot, generation=1, idle=False, drained=False, **fields)
             running = {"g": 1, "rank": slot - 4, "state": "running", "pid": 1, "t": 1.0}
             join(run, peer, [running])
-        Words(run).worker(run.roll.peers["b"], killed(1))
-        end_workers(run, {node: (run.roll.peers[node], Ear()) for node in "ab"})
+        Words(run).worker(run.members.connected["b"], killed(1))
+        end_workers(run, {node: (run.members.connected[node], Ear()) for node in "ab"})
         assert (run.current.generation.number, run.current.generation.backend) == (2, "nccl")
         assert run.current.generation.master is not None
         assert run.current.generation.master.address == "10.0.0.5"
-        assert run.roll.peers["a"].gpus == 2
+        assert run.members.connected["a"].gpus == 2
 
     stage.play(scene)
     stage.forget()
@@ -313,7 +321,7 @@ def test_a_generation_that_a_full_disk_kept_from_the_journal_is_ended_and_anothe
         assert phase(run) is Phase.STOPPING
         assert "runs a generation that the journal has lost" in run.journal.all(GenerationFailed)[0].text
         assert {"stop": {"g": 2, "grace": 0.0, "how": "kill"}} in agents["b"][1].heard
-        for peer in run.roll.peers.values():
+        for peer in run.members.connected.values():
             Words(run).idle(peer, 2, 20_002)
             Words(run).drained(peer, 2)
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 3)
@@ -326,7 +334,7 @@ def test_a_generation_that_a_full_disk_kept_from_the_journal_is_ended_and_anothe
 def test_a_twin_that_comes_back_keeps_its_name(stage: Theatre) -> None:
     run = stage.make()
 
-    def twins(run: Run, generation: int) -> list[str]:
+    def twins(run: RunController, generation: int) -> list[str]:
         found = []
         for node_id in ("id-2", "id-1") if generation else ("id-1", "id-2"):
             peer, _ = stage.agent(
@@ -363,8 +371,8 @@ def test_an_agent_that_was_replaced_cannot_take_its_place_back(stage: Theatre) -
         end_workers(run, agents)
         assert run.current.generation.number == 2
         frozen, _ = stage.agent("b", 1, generation=1, idle=False)
-        assert run.roll.replaced(frozen)
-        assert not run.roll.replaced(new)
+        assert run.members.replaced(frozen)
+        assert not run.members.replaced(new)
         Words(run).worker(old, killed(1) | {"g": 2})
         Words(run).idle(old, 2, 1)
         assert phase(run) is Phase.RUNNING
@@ -407,7 +415,9 @@ def test_what_breaks_because_a_node_is_lost_is_not_the_programs_fault(stage: The
         stage.clock.turn(4.0)
         a.heard = stage.clock.now
         run.tick()
-        Words(run).worker(run.roll.peers["a"], exited(0, 1, error={"summary": "Connection closed by peer"}))
+        Words(run).worker(
+            run.members.connected["a"], exited(0, 1, error={"summary": "Connection closed by peer"})
+        )
         Words(run).idle(a, 1, 20_001)
         if loud:
             Words(run).left(b)
@@ -479,25 +489,25 @@ def test_a_stand_still_is_looked_at_once(stage: Theatre) -> None:
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        peers = peers_of(agents)
+        connected = peers_of(agents)
         for second in range(7):
-            beat(stage, run, peers, 100 + second, quiet=0.0)
+            beat(stage, run, connected, 100 + second, quiet=0.0)
             stage.clock.turn(0.1)
         for second in range(1, 40):
             stage.clock.turn(1.0)
-            beat(stage, run, peers, 106, quiet=second - 0.01 * (second % 3))
+            beat(stage, run, connected, 106, quiet=second - 0.01 * (second % 3))
             run.tick()
         assert len(agents["a"][1].all("stacks")) == 1
         assert phase(run) is Phase.RUNNING
-        beat(stage, run, peers, 107)
+        beat(stage, run, connected, 107)
         for second in range(1, 40):
             stage.clock.turn(1.0)
-            beat(stage, run, peers, 107, quiet=second)
+            beat(stage, run, connected, 107, quiet=second)
             run.tick()
         assert len(agents["a"][1].all("stacks")) == 2
         for second in range(40, 62):
             stage.clock.turn(1.0)
-            beat(stage, run, peers, 107, quiet=second)
+            beat(stage, run, connected, 107, quiet=second)
             run.tick()
 
     stage.play(scene)
@@ -509,17 +519,17 @@ def test_a_coordinator_that_was_frozen_blames_nobody(stage: Theatre) -> None:
     for nodes in ("a", "ab"):
         run = stage.make(nodes_min=1, nodes_max=len(nodes))
 
-        def scene(run: Run = run, nodes: str = nodes) -> None:
+        def scene(run: RunController = run, nodes: str = nodes) -> None:
             agents = started(stage, run, *nodes)
-            peers = peers_of(agents)
+            connected = peers_of(agents)
             for step in range(101, 110):
-                beat(stage, run, peers, step)
+                beat(stage, run, connected, step)
                 stage.clock.turn(0.1)
             run.tick()
             stage.clock.turn(5_000.0)
             run.settle()  # its alarm rings before its clock ticks
             assert phase(run) is Phase.RUNNING
-            beat(stage, run, peers, 50_000)
+            beat(stage, run, connected, 50_000)
             run.tick()
             assert phase(run) is Phase.RUNNING
 
@@ -603,7 +613,7 @@ def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: The
         run = stage.make(nodes_min=1)
         for slot, node in enumerate("ab"):
             join(run, stage.agent(node, slot)[0])
-        Words(run).leaving(run.roll.peers["b"])
+        Words(run).leaving(run.members.connected["b"])
         assert phase(run) is Phase.STOPPING
 
     def second() -> None:

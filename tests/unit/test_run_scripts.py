@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from run_fakes import Theatre, Words, exited, join, pulse, theatre
 from world_fakes import Phase, World
 
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.protocol.events import Ended
 from swarmtrain.protocol.facts import Outcome
-from swarmtrain.wire.records import parse
+from swarmtrain.wire.disk.records import parse
 
 JOURNALS = Path(__file__).with_name("fixtures") / "journals" / "0.1"
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "60"))
@@ -57,7 +57,7 @@ WORDS = st.one_of(
 )
 
 
-def say(run: Run, stage: Theatre, words: tuple[Any, ...]) -> None:
+def say(run: RunController, stage: Theatre, words: tuple[Any, ...]) -> None:
     """One message of an agent, whether it makes sense or not."""
     kind, *rest = words
     if kind == "turn":
@@ -71,10 +71,10 @@ def say(run: Run, stage: Theatre, words: tuple[Any, ...]) -> None:
         peer, _ = stage.agent(
             node, incarnation=f"{node}-{life}", generation=generation, idle=idle, drained=idle, warm=warm
         )
-        if not run.roll.replaced(peer):
+        if not run.members.replaced(peer):
             join(run, peer, [] if idle else [exited(0, 1, g=generation)])
         return None
-    peer = run.roll.peers.get(node)  # type: ignore[assignment]
+    peer = run.members.connected.get(node)  # type: ignore[assignment]
     if peer is None:
         return None
     peer.heard = stage.clock.now

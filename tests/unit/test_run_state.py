@@ -9,7 +9,7 @@ from run_fakes import Theatre, Words, exited, join, phase
 
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.runtime import cold_starts
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.runtime.status import status
 from swarmtrain.protocol.events import GenerationFailed
 from swarmtrain.protocol.remarks import StartsCold
@@ -171,7 +171,7 @@ def test_two_machines_of_one_name_are_told_apart(stage: Theatre) -> None:
         assert join(run, twin).node == "pc-2"
 
     stage.play(scene)
-    assert sorted(run.roll.peers) == ["pc", "pc-2"]
+    assert sorted(run.members.connected) == ["pc", "pc-2"]
 
 
 def test_why_workers_start_cold_is_said_once_a_run(stage: Theatre, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_why_workers_start_cold_is_said_once_a_run(stage: Theatre, monkeypatch: 
     monkeypatch.setattr(cold_starts, "GATHER", 0.0)
     run = stage.make()
 
-    async def act(run: Run, *reasons: str) -> None:
+    async def act(run: RunController, *reasons: str) -> None:
         agents = [join(run, stage.agent(node, slot)[0]) for slot, node in enumerate("ab")]
         for why in reasons:
             for rank, peer in enumerate(agents):

@@ -11,7 +11,7 @@ import pytest
 
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.coordinator.runtime import journal_recovery as module
-from swarmtrain.coordinator.runtime.journal_recovery import salvage, worth
+from swarmtrain.coordinator.runtime.journal_recovery import recover_journal, worth
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import load
@@ -88,7 +88,7 @@ def salvaged(tmp_path: Path, copies: dict[str, list[dict[str, Any]]], move: int 
     async def act() -> None:
         agents = [hand_over(address, node, copy) for node, copy in copies.items()]
         await asyncio.wait_for(
-            asyncio.gather(salvage(address, TOKEN, journal, move, "lab-2"), *agents), timeout=20
+            asyncio.gather(recover_journal(address, TOKEN, journal, move, "lab-2"), *agents), timeout=20
         )
 
     asyncio.run(act())
@@ -121,7 +121,9 @@ def test_a_move_that_was_made_is_not_made_again(tmp_path: Path) -> None:
     journal.write_text("".join(json.dumps(event) + "\n" for event in events(3, moved=7)))
     before = journal.read_bytes()
     asyncio.run(
-        asyncio.wait_for(salvage(f"unix:{tmp_path / 'agents'}", TOKEN, journal, 7, "lab-2"), timeout=5)
+        asyncio.wait_for(
+            recover_journal(f"unix:{tmp_path / 'agents'}", TOKEN, journal, 7, "lab-2"), timeout=5
+        )
     )
     assert journal.read_bytes() == before
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from swarmtrain.agent.segments import Segments
-from swarmtrain.wire import segments
+from swarmtrain.agent.worker_group.segments import Segments
+from swarmtrain.wire.disk import segments
 
 HOLDS = """
 import mmap, os, sys
@@ -81,7 +81,7 @@ def test_what_others_hold_too_is_not_ours(mark: str, tmp_path: Path, monkeypatch
     async def act() -> None:
         node = Segments(lambda: tmp_path)
         ours, theirs = holding(f"{mark}open"), holding(f"{mark}open")
-        monkeypatch.setattr("swarmtrain.agent.segments.descendants", lambda root: [ours.pid])
+        monkeypatch.setattr("swarmtrain.agent.worker_group.segments.descendants", lambda root: [ours.pid])
         await node.look()
         finish(ours)
         finish(theirs)
@@ -110,7 +110,7 @@ def test_what_is_written_down_is_removed_by_whoever_comes_later_unless_it_is_ano
 def test_a_name_that_nobody_holds_is_let_go_of_and_one_that_is_made_anew_is_looked_at_again(
     mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swarmtrain.agent.segments._LOOKS", 3)
+    monkeypatch.setattr("swarmtrain.agent.worker_group.segments._LOOKS", 3)
 
     async def act() -> None:
         node = Segments(lambda: tmp_path)

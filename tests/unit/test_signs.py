@@ -14,21 +14,21 @@ from typing import cast
 import pytest
 
 from swarmtrain.agent.machine import gpu_use
-from swarmtrain.agent.signs import Signs
-from swarmtrain.agent.usage import Process, Tree, sign
-from swarmtrain.agent.workers import Workers
+from swarmtrain.agent.worker_group.signs import Signs
+from swarmtrain.agent.worker_group.usage import ProcessUsage, Tree, sign
+from swarmtrain.agent.worker_group.workers import Workers
 from swarmtrain.protocol.from_agent import WorkerReport
 
 WORKER, LOADER = 100, 200
 MS = 1_000_000  # nanoseconds
-BEFORE: Tree = {WORKER: Process({WORKER: 0, 101: 0}, 10), LOADER: Process({LOADER: 0}, 10)}
+BEFORE: Tree = {WORKER: ProcessUsage({WORKER: 0, 101: 0}, 10), LOADER: ProcessUsage({LOADER: 0}, 10)}
 
 
 def after(worker: int = 0, other: int = 0, loader: int = 0, moved: int = 0, read: int = 0) -> Tree:
     """Ten seconds later: milliseconds of processor time, and bytes."""
     return {
-        WORKER: Process({WORKER: worker * MS // 10, 101: other * MS // 10}, 10 + moved),
-        LOADER: Process({LOADER: loader * MS // 10}, 10 + read),
+        WORKER: ProcessUsage({WORKER: worker * MS // 10, 101: other * MS // 10}, 10 + moved),
+        LOADER: ProcessUsage({LOADER: loader * MS // 10}, 10 + read),
     }
 
 
@@ -44,7 +44,7 @@ def after(worker: int = 0, other: int = 0, loader: int = 0, moved: int = 0, read
         (after(moved=1), "bytes read or written"),
         (after(read=4096), "bytes read or written"),
         ({WORKER: BEFORE[WORKER]}, "processes come and go"),
-        ({**after(), 300: Process({300: 0})}, "processes come and go"),
+        ({**after(), 300: ProcessUsage({300: 0})}, "processes come and go"),
         ({}, ""),
     ],
 )

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from swarmtrain.docker import compose
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.swarm import compose, plain, plan, stack
+from swarmtrain.payload.run_spec import task_of
+from swarmtrain.swarm import plain, plan, stack
 from swarmtrain.swarm.cluster import Cluster, Network, Node
 from swarmtrain.swarm.placement import choose, place
-from swarmtrain.swarm.task import task_of
-from swarmtrain.wire.task import Ticket
+from swarmtrain.wire.run_spec import RunSecret
 
 GOLDEN = Path(__file__).parent / "golden"
 CLUSTER = Cluster(
@@ -272,7 +273,7 @@ def test_the_same_code_gives_the_same_names_and_a_change_another(tmp_path: Path)
 def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     planned = dataclasses.replace(
-        plan.make(LoadedJob(job(), tmp_path), CLUSTER), ticket=Ticket("digits.1", "of-nobody-else")
+        plan.make(LoadedJob(job(), tmp_path), CLUSTER), secret=RunSecret("digits.1", "of-nobody-else")
     )
     assert "of-nobody-else" not in repr(planned)
     out = tmp_path / "out"
@@ -280,7 +281,7 @@ def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
     assert path == out / "stack.yml"
     assert path.read_text() == planned.text
     assert (out / "ticket").stat().st_mode & 0o777 == 0o600
-    assert Ticket.load(out / "ticket").run == "digits.1"
+    assert RunSecret.load(out / "ticket").run == "digits.1"
     assert (out / "bundle.zip").is_file()
     again = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
     assert again.files == planned.files  # the plan itself is no part of the code

@@ -21,15 +21,15 @@ from journal_scenes import SCENES, record
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.core.state import RunState, replay
-from swarmtrain.coordinator.runtime.current import Current
-from swarmtrain.coordinator.runtime.roll import Roll
+from swarmtrain.coordinator.runtime.active_generation import ActiveGeneration
+from swarmtrain.coordinator.runtime.members import Members
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol import codec, events, journal
 from swarmtrain.protocol.events import Submitted
 from swarmtrain.wire import frames, names
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task, Ticket
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 KEPT = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
 
@@ -61,10 +61,10 @@ def replayed(data: list[bytes], directory: Path) -> dict[str, Any]:
     with redirect_stderr(StringIO()):
         book = Journal(path, HandClock(now=9e8, epoch=1e9))
     try:
-        state, roll = book.state, Roll(book)
-        current = Current(book, roll)
+        state, members = book.state, Members(book)
+        current = ActiveGeneration(book, members)
         if state.phase in (Phase.RUNNING, Phase.STOPPING):
-            roll.expect(current.generation, 0.0)
+            members.expect(current.generation, 0.0)
         generation, stopping = state.generation, state.stopping
         summary = codec.dump(incident_log.summary(state, book.clock.now()))
         found = {
@@ -104,7 +104,7 @@ def replayed(data: list[bytes], directory: Path) -> dict[str, Any]:
                         peer.generation,
                     )
                 ]
-                for node, peer in roll.peers.items()
+                for node, peer in members.connected.items()
             },
         }
         return json.loads(json.dumps(found))  # type: ignore[no-any-return]
@@ -157,8 +157,8 @@ def test_a_journal_of_a_newer_version_is_refused_in_a_sentence(tmp_path: Path) -
 def test_an_archive_of_a_newer_version_says_so_to_whoever_asks(tmp_path: Path) -> None:
     place = Storage(tmp_path).coordinator("t.1")
     place.mkdir(parents=True)
-    (place / "job.json").write_text(Task(name="t", kind="script", target="train.py").dump())
-    (place / "ticket.json").write_text(Ticket("t.1", "token").dump())
+    (place / "job.json").write_text(RunSpec(name="t", kind="script", target="train.py").dump())
+    (place / "ticket.json").write_text(RunSecret("t.1", "token").dump())
     newer = {"seq": 1, "t": 1.0, "kind": "submitted", "text": "x", "run": "t.1", "resume": ""}
     newer |= {"clock": {"boot": "", "epoch": 0.0}, "version": events.VERSION + 1}
     (place / "journal.jsonl").write_text(json.dumps(newer) + "\n")

@@ -12,15 +12,15 @@ from run_fakes import Theatre, join
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Warned
-from swarmtrain.wire import submission
-from swarmtrain.wire.submission import MARK, Submission
+from swarmtrain.wire.disk import submission
+from swarmtrain.wire.disk.submission import MARK, SubmissionMark
 
 WORDS = "the client that submitted the run went before it had started all of it"
 
 
 def by_another_process(place: Path) -> None:
     """Have a run be submitted by a process that has ended since."""
-    code = "from swarmtrain.wire.submission import by_this_process; print(by_this_process().popitem()[1].decode())"
+    code = "from swarmtrain.wire.disk.submission import by_this_process; print(by_this_process().popitem()[1].decode())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     (place / "submitter.json").write_bytes(done.stdout)
 
@@ -34,19 +34,19 @@ def test_whoever_submits_a_run_lives_or_has_said_that_it_is_whole(tmp_path: Path
     assert not submission.is_known(tmp_path) and not submission.is_under_way(tmp_path)
     by_this_process(tmp_path)
     assert submission.is_known(tmp_path) and submission.is_under_way(tmp_path)
-    assert not Submission(str(tmp_path / MARK)).was_cut_off()
+    assert not SubmissionMark(str(tmp_path / MARK)).was_cut_off()
     by_another_process(tmp_path)
     assert submission.is_known(tmp_path) and not submission.is_under_way(tmp_path)
-    watched = Submission(str(tmp_path / MARK))
+    watched = SubmissionMark(str(tmp_path / MARK))
     assert watched.was_cut_off()
     (tmp_path / MARK).touch()
     assert not watched.was_cut_off()
-    assert not Submission().was_cut_off()  # where nobody says so
+    assert not SubmissionMark().was_cut_off()  # where nobody says so
 
 
 def test_a_client_elsewhere_has_a_minute(tmp_path: Path) -> None:
     clock = HandClock()
-    watched = Submission(str(tmp_path / MARK), clock)
+    watched = SubmissionMark(str(tmp_path / MARK), clock)
     clock.turn(59.0)
     assert not watched.was_cut_off()
     clock.turn(2.0)
@@ -59,7 +59,7 @@ def test_a_run_that_was_submitted_in_part_ends_within_seconds_and_says_why(
     stage: Theatre, tmp_path: Path
 ) -> None:
     by_another_process(tmp_path)
-    run = stage.make(submission=Submission(str(tmp_path / MARK)))
+    run = stage.make(submission=SubmissionMark(str(tmp_path / MARK)))
 
     def scene() -> None:
         peer = join(run, stage.agent("a")[0])
@@ -77,7 +77,7 @@ def test_a_run_that_was_submitted_in_part_ends_within_seconds_and_says_why(
 def test_a_run_that_was_submitted_whole_waits_for_its_nodes(stage: Theatre, tmp_path: Path) -> None:
     by_another_process(tmp_path)
     (tmp_path / MARK).touch()
-    run = stage.make(submission=Submission(str(tmp_path / MARK)))
+    run = stage.make(submission=SubmissionMark(str(tmp_path / MARK)))
 
     def scene() -> None:
         for _ in range(100):

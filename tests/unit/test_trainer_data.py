@@ -31,9 +31,9 @@ def counted(plans: Any) -> Any:
         index
         for plan in plans
         for step in plan
-        for piece in step.pieces
-        if piece.samples
-        for index in piece.indices
+        for microbatch in step.microbatches
+        if microbatch.samples
+        for index in microbatch.indices
     ]
 
 
@@ -51,10 +51,15 @@ def test_ranks_make_the_same_steps_and_each_takes_part_in_all(
 ) -> None:
     for same_step in zip(*dealt(SampleCursor(size), world_size, batch_size, micro_batch), strict=True):
         assert len({step.samples for step in same_step}) == 1
-        assert sum(piece.samples for step in same_step for piece in step.pieces) == same_step[0].samples
+        assert (
+            sum(microbatch.samples for step in same_step for microbatch in step.microbatches)
+            == same_step[0].samples
+        )
         for step in same_step:
-            assert step.pieces
-            assert all(len(piece.indices) <= (micro_batch or batch_size) for piece in step.pieces)
+            assert step.microbatches
+            assert all(
+                len(microbatch.indices) <= (micro_batch or batch_size) for microbatch in step.microbatches
+            )
 
 
 def test_a_step_is_the_same_samples_at_every_world_size() -> None:
@@ -111,7 +116,10 @@ def test_the_loader_yields_a_rank_its_batches_and_starts_where_the_cursor_stands
     dataset = TensorDataset(torch.arange(10), torch.arange(10) * 2)
     cursor = SampleCursor(10, shuffle=False, consumed=4)
     loader = TrainLoader(dataset, cursor, rank=1, dealing=Dealing(2, 4, 1))
-    steps = [(step.samples, [piece.batch[0].tolist() for piece in step.pieces]) for step in loader.steps()]
+    steps = [
+        (step.samples, [microbatch.batch[0].tolist() for microbatch in step.microbatches])
+        for step in loader.steps()
+    ]
     assert steps == [(4, [[5], [7]]), (2, [[9]])]
 
 
@@ -119,7 +127,7 @@ def test_loading_leaves_the_training_s_random_numbers_alone() -> None:
     loader = TrainLoader(TensorDataset(torch.arange(4.0)), SampleCursor(4), rank=0, dealing=Dealing(1, 2))
     before = torch.get_rng_state()
     for step in loader.steps():
-        list(step.pieces)
+        list(step.microbatches)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -133,10 +141,12 @@ def test_a_rank_has_at_least_so_many_samples_or_none(
     plans = dealt(cursor, world_size, 8, micro_batch, least=2)
     assert sorted(counted(plans)) == list(range(size))
     for same_step in zip(*plans, strict=True):
-        pieces = [len(piece.indices) for step in same_step for piece in step.pieces]
-        smallest = min(piece.samples for step in same_step for piece in step.pieces if piece.samples)
+        microbatches = [len(microbatch.indices) for step in same_step for microbatch in step.microbatches]
+        smallest = min(
+            microbatch.samples for step in same_step for microbatch in step.microbatches if microbatch.samples
+        )
         assert smallest == dealing.smallest(same_step[0].samples)
-        assert min(pieces) >= min(2, same_step[0].samples)
+        assert min(microbatches) >= min(2, same_step[0].samples)
     assert {step.samples for step in plans[0]} == step_sizes(cursor, 8)
 
 

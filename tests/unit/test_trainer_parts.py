@@ -25,13 +25,13 @@ from swarmtrain.trainer import (
     TrainerError,
     derive_seed,
     distributed,
-    log,
     seed_everything,
 )
 from swarmtrain.trainer.distributed import World, check_drift, join_world, tensor_bytes, weights_hash
 from swarmtrain.trainer.evaluation import Evaluator
-from swarmtrain.trainer.metrics import Reporter, StepReport
 from swarmtrain.trainer.precision import Precision
+from swarmtrain.trainer.reports import log
+from swarmtrain.trainer.reports.metrics import Reporter, StepReport
 from swarmtrain.trainer.seeding import random_state, restore_random_state, undisturbed
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from swarmtrain.worker.trial import _ON_FILES, _SILENT
+from swarmtrain.worker.warm.trial import _ON_FILES, _SILENT
 
 # Each is the first thing that a program does. Forks try them, and execute a shell where they would start cold.
 EFFECTS = """
@@ -79,8 +79,8 @@ open(os.devnull, "w").write("nothing")
 TRY = """
 import fcntl, json, logging, os, pathlib, posix, random, resource, shutil, signal, socket, subprocess, sys, syslog
 import tempfile, threading, time
-from swarmtrain.worker.recorder import Record
-from swarmtrain.worker.trial import Trial
+from swarmtrain.worker.warm.recorder import ImportRecord as Record
+from swarmtrain.worker.warm.trial import Trial
 
 first = sys.argv[1]
 trial = Trial(Record(), dict(os.environ), ["/bin/sh", "-c", "exit 42"], None)

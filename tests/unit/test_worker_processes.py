@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from swarmtrain.wire.processes import kill_all
+from swarmtrain.wire.machine.processes import kill_all
 from swarmtrain.worker import processes
 from swarmtrain.worker.processes import Process
 

@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.worker import launch, module_path
-from swarmtrain.worker.preload import why_cold
-from swarmtrain.worker.request import Program, Request
+from swarmtrain.worker import launch
+from swarmtrain.worker.request import Program, StartRequest
+from swarmtrain.worker.warm import module_path
+from swarmtrain.worker.warm.preload import why_cold
 
 
-def request(kind: str = "script", target: str = "train.py", **fields: Any) -> Request:
-    return Request.load(
+def request(kind: str = "script", target: str = "train.py", **fields: Any) -> StartRequest:
+    return StartRequest.load(
         {"key": "g1-r0", "kind": kind, "target": target, "cwd": "/work", "output": "o", **fields}
     )
 
 
 def test_request_has_defaults_for_what_is_not_said() -> None:
-    assert request() == Request("g1-r0", Program("script", "train.py", (), "/work", ()), "o", {}, "warm")
+    assert request() == StartRequest("g1-r0", Program("script", "train.py", (), "/work", ()), "o", {}, "warm")
 
 
 @pytest.mark.parametrize(

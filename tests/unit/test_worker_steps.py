@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.wire.pulse import Activity, Pulse, Source
-from swarmtrain.worker.steps import Steps
+from swarmtrain.worker.instruments.steps import Steps
 
 
 class Thing:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from swarmtrain.worker import torch_setup
+from swarmtrain.worker.instruments import torch_setup
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The agent: the life of one node's first process. It starts the workers' spawner, stays joined, and leaves in order.
 
-Its sessions with the coordinator are in session.py, what it does for the run in share.py.
+Its sessions with the coordinator are in session.py, what it does for the run in worker_group/group.py.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 
 from swarmtrain.agent.choices import Settings, choose
-from swarmtrain.agent.line import Background, Line
-from swarmtrain.agent.session import Session
-from swarmtrain.agent.share import Share
-from swarmtrain.agent.stacks import halted
+from swarmtrain.agent.session import CoordinatorSession
+from swarmtrain.agent.uplink import Background, Uplink
+from swarmtrain.agent.worker_group.group import WorkerGroup
+from swarmtrain.agent.worker_group.stacks import halted
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.alive import beat
-from swarmtrain.wire.keeper import KEPT, keep
-from swarmtrain.wire.task import Task, Ticket
+from swarmtrain.wire.machine.keeper import KEPT, keep
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 _BEAT_SECONDS = 0.5
 _PULSE_SECONDS = 0.1  # until every worker has made a step, of which the run is told at once
@@ -37,12 +37,12 @@ _TROUBLE = 20.0  # seconds after which an agent that cannot do its part is start
 class Agent:
     """One node's part in a run."""
 
-    def __init__(self, task: Task, ticket: Ticket, settings: Settings) -> None:
+    def __init__(self, task: RunSpec, secret: RunSecret, settings: Settings) -> None:
         self._task, self._settings = task, settings
-        choices = choose(task, ticket.env, dict(os.environ))
-        self.line = Line(choices.notes)
-        self.share = Share(task, ticket, settings, choices, self.line)
-        self.session = Session(ticket, settings, choices, self.share, self.line)
+        choices = choose(task, secret.env, dict(os.environ))
+        self.line = Uplink(choices.notes)
+        self.share = WorkerGroup(task, secret, settings, choices, self.line)
+        self.session = CoordinatorSession(secret, settings, choices, self.share, self.line)
         self._background = Background()
         self._exit_code = 0
 
@@ -178,15 +178,15 @@ def main(argv: list[str]) -> int:
 def _run() -> int:
     env = dict(os.environ)
     settings = Settings.of(env)
-    task = Task.load(Path(env[names.ENV_JOB_FILE]))
-    ticket = Ticket.load(Path(env[names.ENV_SECRET_FILE]))
+    task = RunSpec.load(Path(env[names.ENV_JOB_FILE]))
+    secret = RunSecret.load(Path(env[names.ENV_SECRET_FILE]))
     try:
         settings.storage.root.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(_lead(task, ticket, settings))
+        return asyncio.run(_lead(task, secret, settings))
     except SwarmtrainError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
 
 
-async def _lead(task: Task, ticket: Ticket, settings: Settings) -> int:
-    return await Agent(task, ticket, settings).run()
+async def _lead(task: RunSpec, secret: RunSecret, settings: Settings) -> int:
+    return await Agent(task, secret, settings).run()

@@ -9,10 +9,10 @@ from pathlib import Path
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import shared
 from swarmtrain.wire import names
-from swarmtrain.wire.gpus import VISIBLE
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.gpus import VISIBLE
 from swarmtrain.wire.plural import counted, plural
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Task
+from swarmtrain.wire.run_spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Choices:
     notes: tuple[tuple[str, str], ...]
 
 
-def choose(task: Task, user: Mapping[str, str], base: dict[str, str]) -> Choices:
+def choose(task: RunSpec, user: Mapping[str, str], base: dict[str, str]) -> Choices:
     """Look at the machine, and choose what the job leaves open.
 
     Args:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swarmtrain.errors import ClusterError
-from swarmtrain.wire.storage import write_whole
+from swarmtrain.wire.disk.storage import write_whole
 
 _RECORD = ".swarmtrain-code.json"
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from swarmtrain.wire import names
-from swarmtrain.wire.task import Task
+from swarmtrain.wire.run_spec import RunSpec
 
 _OURS = "SWARMTRAIN_"
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkerAssignment:
     """One worker's part in a generation, as the coordinator gave it out."""
 
     generation: int
@@ -28,7 +28,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeEnvironment:
     """What does not change between the workers of one node."""
 
     run: str
@@ -41,7 +41,7 @@ class Node:
 
 
 def shared(
-    base: Mapping[str, str], task: Task, user: Mapping[str, str], threads: int, backend: str
+    base: Mapping[str, str], task: RunSpec, user: Mapping[str, str], threads: int, backend: str
 ) -> dict[str, str]:
     """Variables that are the same for all workers of a node, and set before the first of them imports torch.
 
@@ -65,7 +65,11 @@ def debug(backend: str) -> dict[str, str]:
 
 
 def worker(
-    part: Part, node: Node, task: Task, base: Mapping[str, str], files: Mapping[str, str]
+    part: WorkerAssignment,
+    node: NodeEnvironment,
+    task: RunSpec,
+    base: Mapping[str, str],
+    files: Mapping[str, str],
 ) -> dict[str, str]:
     """Variables of one worker.
 

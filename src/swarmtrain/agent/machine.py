@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmtrain.wire.gpus import VISIBLE, Card, cards, usable, visible
+from swarmtrain.wire.machine.gpus import VISIBLE, Card, cards, usable, visible
 
 _CGROUPS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from swarmtrain.agent import network
 from swarmtrain.agent.choices import Choices, Settings
-from swarmtrain.agent.home import Home
 from swarmtrain.agent.journal_copy import JournalCopy
-from swarmtrain.agent.line import Background, Line
-from swarmtrain.agent.pump import Key
-from swarmtrain.agent.serve import Desk
-from swarmtrain.agent.share import Share
+from swarmtrain.agent.run_directories import RunDirectories
+from swarmtrain.agent.services.requests import NodeServices
+from swarmtrain.agent.uplink import Background, Uplink
+from swarmtrain.agent.worker_group.group import WorkerGroup
+from swarmtrain.agent.worker_group.pump import Key
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.from_agent import (
@@ -48,7 +48,7 @@ from swarmtrain.protocol.to_agent import (
 )
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
-from swarmtrain.wire.task import Ticket
+from swarmtrain.wire.run_spec import RunSecret
 
 _WELCOME = 30.0  # seconds in which a coordinator answers an agent that joins
 _TAKEN_OVER = 330.0  # and in which one that begins elsewhere has heard from whom it can
@@ -56,7 +56,7 @@ _TAKEN_OVER = 330.0  # and in which one that begins elsewhere has heard from who
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, *[2.0] * 150, 5.0, 10.0)
 
 
-class Session:
+class CoordinatorSession:
     """Keeps this node's agent joined.
 
     Args:
@@ -69,12 +69,12 @@ class Session:
     """
 
     def __init__(
-        self, ticket: Ticket, settings: Settings, choices: Choices, share: Share, line: Line
+        self, secret: RunSecret, settings: Settings, choices: Choices, share: WorkerGroup, line: Uplink
     ) -> None:
-        self._ticket, self._settings, self._choices = ticket, settings, choices
+        self._secret, self._settings, self._choices = secret, settings, choices
         self._share, self._line = share, line
         self._incarnation = secrets.token_hex(8)
-        self._desk: Desk | None = None  # of this connection: answers never go to another one
+        self._desk: NodeServices | None = None  # of this connection: answers never go to another one
         self._copy: JournalCopy | None = None
         self._moved = 0  # the highest number of a move of the coordinator that this agent has seen
         self._background = Background()
@@ -101,7 +101,7 @@ class Session:
         reader, writer = await sockets.dial(self._settings.coordinator)
         channel = Channel(reader, writer)
         try:
-            await initiate(channel, self._ticket.token)
+            await initiate(channel, self._secret.token)
             choice = self._line.choice = self._choose_network(writer)
             await channel.send(dump(self._join(choice)))
             answer = await asyncio.wait_for(channel.receive(), _WELCOME)  # its machine may just have died
@@ -129,8 +129,8 @@ class Session:
 
     def has_joined(self) -> bool:
         """Whether this node has ever had a part in the run, by this agent or one before it."""
-        owner = self._settings.storage.owner(self._ticket.run, self._settings.node)
-        return self._copy is not None or owner == self._ticket.submission
+        owner = self._settings.storage.owner(self._secret.run, self._settings.node)
+        return self._copy is not None or owner == self._secret.submission
 
     async def _attend(self, channel: Channel, welcome: Welcome) -> None:
         """Do what follows a welcome, to the connection's end."""
@@ -195,7 +195,7 @@ class Session:
 
     def _welcomed(self, welcome: Welcome) -> None:
         names = (welcome.directory, welcome.lineage, welcome.node, welcome.lineage_owner)
-        home = Home(self._settings.storage, *names)
+        home = RunDirectories(self._settings.storage, *names)
         moved, self._moved = welcome.moved > self._moved, max(self._moved, welcome.moved)
         if self._copy is None or moved:
             self._copy = JournalCopy(home.journal)
@@ -203,15 +203,15 @@ class Session:
         offsets: dict[Key, int] = {each[:3]: each.offset for each in welcome.offsets}
         self._share.welcomed(home, offsets)
 
-    def _answering(self, welcome: Welcome, channel: Channel) -> Desk:
+    def _answering(self, welcome: Welcome, channel: Channel) -> NodeServices:
         """What answers those who look in through this connection."""
-        desk = Desk(self._settings.storage, welcome.node, channel)
+        desk = NodeServices(self._settings.storage, welcome.node, channel)
         desk.lineage, desk.env = welcome.lineage, self._choices.env
         return desk
 
     async def _hand_over(self, channel: Channel) -> None:
         """Give a coordinator that begins elsewhere what this node knows of the journal."""
-        home = self._home(self._ticket.run)
+        home = self._home(self._secret.run)
         copy = self._copy or JournalCopy(home.journal)
         if not self.has_joined():
             copy.events.clear()  # of a run that had the same id
@@ -221,10 +221,10 @@ class Session:
         # Its hanging up says that it has everything.
         await asyncio.wait_for(channel.receive(), _TAKEN_OVER)
 
-    def _home(self, directory: str) -> Home:
+    def _home(self, directory: str) -> RunDirectories:
         """Where a run is on this node, if nobody has said so yet."""
         storage = self._settings.storage
-        return Home(storage, directory, storage.lineage(directory), self._settings.node)
+        return RunDirectories(storage, directory, storage.lineage(directory), self._settings.node)
 
     # ---- what the coordinator says ---------------------------------------------------------------------------
 

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.control.place import Places, check_one_place
+from swarmtrain.control.places import Places, check_one_place
 from swarmtrain.control.resume import resumption
 from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
     from swarmtrain.job import Job, LoadedJob
     from swarmtrain.launchers.base import Checked, Launcher, Notice, Run
-    from swarmtrain.swarm.code import Code
+    from swarmtrain.payload.code import Code
     from swarmtrain.swarm.plan import Plan
-    from swarmtrain.wire.task import Resumption
+    from swarmtrain.wire.run_spec import Resumption
 
 _ANSWER_SECONDS = 30.0  # on top of the join deadline: what a coordinator may need to start
 
@@ -54,7 +54,7 @@ class Submission:
 
     def sent(self) -> Code:
         """The code that goes to the nodes, and what is left out of it."""
-        from swarmtrain.swarm import code
+        from swarmtrain.payload import code
 
         return code.of(self.loaded, limit=None)
 
@@ -154,7 +154,7 @@ class Client:
         return handle
 
     def plan(self, job: Job | LoadedJob | Path | str, *, plain: bool = False) -> Plan:
-        """The stack that :meth:`run` would deploy to the Swarm, with its files and a new ticket; nothing changes.
+        """The stack that :meth:`run` would deploy to the Swarm, with its files and a new secret; nothing changes.
 
         Args:
             plain: stock torchrun in one service a node instead, with nothing of ours.

@@ -1,7 +1,7 @@
 """Following a run: one stream of events, output and status, over as many connections as it takes.
 
 The coordinator restarts in place, ssh and `docker exec` break, and none of that is the end of a run: the follower
-connects again, asks for what it has not seen, and tells nothing twice. While the run starts, a `Lookout` watches
+connects again, asks for what it has not seen, and tells nothing twice. While the run starts, a `StartupWatch` watches
 for trouble that the coordinator cannot see.
 """
 
@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from swarmtrain.control.logs import Cursor
-from swarmtrain.control.startup import CannotStart, Lookout
+from swarmtrain.control.startup import CannotStart, StartupWatch
+from swarmtrain.control.views.logs import Cursor
 from swarmtrain.errors import ClusterError, in_short
 from swarmtrain.protocol.ask import ask, event_of
 from swarmtrain.protocol.event import Event
@@ -109,7 +109,7 @@ class Follower:
     def _one_connection(self) -> Iterator[Update]:
         with (
             self._launcher.connect(self._run) as link,
-            Lookout(self._launcher, self._run, link.close) as lookout,
+            StartupWatch(self._launcher, self._run, link.close) as startup_watch,
         ):
             self._link = link
             request = WatchRequest(self._after, self._output, self._tail, self._unfinished)
@@ -117,10 +117,10 @@ class Follower:
                 for reply in ask(link, request):
                     yield from self._updates(reply)
                     if self._begun:
-                        lookout.rest()
+                        startup_watch.rest()
             except ClusterError as error:
-                if lookout.reason:
-                    raise CannotStart(self._run, lookout.reason) from error
+                if startup_watch.reason:
+                    raise CannotStart(self._run, startup_watch.reason) from error
                 raise
 
     def _updates(self, reply: RunReply) -> Iterator[Update]:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
+from swarmtrain.control.exec_session import ExecSession, Streams
 from swarmtrain.control.follow import Follower, Update
-from swarmtrain.control.logs import Search, Selection
 from swarmtrain.control.resize import Resize
-from swarmtrain.control.result import RunResult, stillborn
-from swarmtrain.control.session import Session, Streams
-from swarmtrain.control.snapshots import Snapshots
+from swarmtrain.control.result import RunResult, never_started
+from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.transfer import Fetched, fetch, reaching
+from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
 from swarmtrain.protocol.event import Event
@@ -76,7 +76,7 @@ class RunHandle:
         except ClusterError:
             if self.run.live or not (trouble := startup.trouble_of(self.launcher, self.run)):
                 raise
-            return stillborn(self.run.id, self.run.job, trouble.text, self.run.created)
+            return never_started(self.run.id, self.run.job, trouble.text, self.run.created)
 
     def glance(self) -> Status | None:
         """The status document as far as it can be had without starting anything: for lists of many runs.
@@ -280,7 +280,7 @@ class RunHandle:
         request = ExecRequest(tuple(argv), node or "", rank)
         try:
             with self.launcher.connect(self.run) as link:
-                return Session(link, streams or Streams.standard()).run(request)
+                return ExecSession(link, streams or Streams.standard()).run(request)
         except ClusterError as error:
             if self.is_live():
                 raise

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
-from swarmtrain.control.story import Story
+from swarmtrain.control.views.narration import Narration
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import ResizeRequest
@@ -40,7 +40,7 @@ class Resize:
     def __init__(self, handle: RunHandle, nodes: int, tell: Tell) -> None:
         self._handle, self._nodes, self._tell = handle, nodes, tell
         self._seen = 0
-        self._story = Story()
+        self._narration = Narration()
         self._trouble = startup.Persistence(_TROUBLE_SECONDS)
 
     def begin(self) -> Status:
@@ -81,7 +81,7 @@ class Resize:
         status = self._handle.status()
         for event in self._handle.events(after=self._seen):
             self._seen = event.seq
-            if said := self._story.tell(event):
+            if said := self._narration.tell(event):
                 self._tell(said.text)
         if status.has_ended:
             raise ClusterError(f"{self._handle.id} has ended meanwhile: {status.state}")
@@ -118,8 +118,8 @@ def postponed(status: Status, waited: float) -> str:
     """Why the group does not change now; empty where it does, or may."""
     if status.state != "running" or status.healing:
         return ""
-    if status.cooperative is False:
+    if status.can_pause is False:
         return "its script cannot save and pause, so nothing is changed now"
-    if status.cooperative is None and waited > _UNKNOWN_SECONDS:
+    if status.can_pause is None and waited > _UNKNOWN_SECONDS:
         return "nobody tells whether its script can save and pause, so nothing is changed now"
     return ""

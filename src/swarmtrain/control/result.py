@@ -8,7 +8,7 @@ from swarmtrain.errors import Stopped, TrainingError
 from swarmtrain.protocol.status import Status
 
 
-def stillborn(run: str, job: str, reason: str, created: float) -> Status:
+def never_started(run: str, job: str, reason: str, created: float) -> Status:
     """The status of a run that failed before there was a coordinator to keep one."""
     return Status(run=run, job=job, state="failed", reason=reason, created=created or None)
 

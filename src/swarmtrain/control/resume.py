@@ -5,10 +5,10 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from swarmtrain.control import view
+from swarmtrain.control.views import view
 from swarmtrain.errors import ClusterError, RequestError, in_short
 from swarmtrain.wire.plural import counted
-from swarmtrain.wire.task import Resumption
+from swarmtrain.wire.run_spec import Resumption
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle

@@ -57,7 +57,7 @@ class CannotStart(ClusterError):
         self.reason = reason
 
 
-class Lookout:
+class StartupWatch:
     """Looks for trouble while a run starts, from a thread of its own, and calls ``found`` when it is certain."""
 
     def __init__(self, launcher: Launcher, run: Run, found: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ class Lookout:
         self._thread = threading.Thread(target=self._look, name="lookout", daemon=True)
         self.reason = ""
 
-    def __enter__(self) -> Lookout:
+    def __enter__(self) -> StartupWatch:
         self._thread.start()
         return self
 

@@ -12,7 +12,7 @@ from typing import IO, cast
 
 from swarmtrain.errors import RequestError
 from swarmtrain.protocol.replies import DirectoryEntry, Done, FileHeader, NodeReply
-from swarmtrain.wire.storage import Storage
+from swarmtrain.wire.disk.storage import Storage
 
 _PIECE = 1 << 20
 _ENTRIES = 10_000

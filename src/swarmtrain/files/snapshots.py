@@ -15,9 +15,9 @@ from swarmtrain.protocol.replies import Done, NodeReply
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.to_agent import SnapshotsOrder
 from swarmtrain.wire.clock import MACHINE, Clock, age
-from swarmtrain.wire.snapshots import FENCED, fence_of, key_of
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import GENERATIONS
+from swarmtrain.wire.disk.snapshots import FENCED, fence_of, key_of
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.run_spec import GENERATIONS
 
 _CHUNK = 16 << 20
 _SETTLED_SECONDS = 60.0  # data that has no manifest for so long gets none any more

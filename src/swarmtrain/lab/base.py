@@ -12,8 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
-from swarmtrain.swarm.docker import Docker
 
 REGISTRY = "https://registry-1.docker.io/v2/"
 PROBE_SECONDS = 4.0

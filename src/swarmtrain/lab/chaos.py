@@ -9,13 +9,13 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab.lab import Lab
 from swarmtrain.lab.names import state_directory
-from swarmtrain.lab.node import Node
+from swarmtrain.lab.node import LabNode
 from swarmtrain.launchers.base import Act, Run, Undo
 from swarmtrain.launchers.swarm import containers
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import names
 
 _OF_MACHINES = ("freeze", "unplug", "power-off", "slow-link")
@@ -42,9 +42,9 @@ class LabMachines:
         self.kinds: Mapping[str, Act] = {
             "kill-container": lambda node, rate: self._kill(node, names.AGENT_SERVICE),
             "kill-coordinator": lambda node, rate: self._kill("", names.COORDINATOR_SERVICE),
-            "freeze": lambda node, rate: self._switch(node, Node.pause, Node.unpause),
-            "unplug": lambda node, rate: self._switch(node, Node.unplug, Node.plug),
-            "power-off": lambda node, rate: self._switch(node, Node.kill, Node.start),
+            "freeze": lambda node, rate: self._switch(node, LabNode.pause, LabNode.unpause),
+            "unplug": lambda node, rate: self._switch(node, LabNode.unplug, LabNode.plug),
+            "power-off": lambda node, rate: self._switch(node, LabNode.kill, LabNode.start),
             "power-on": lambda node, rate: self._power_on(node),
             "slow-link": lambda node, rate: self._slow(node, rate),
         }
@@ -66,7 +66,7 @@ class LabMachines:
                 return
         raise ClusterError(f"no {role} of {self._run.id} runs on {node or 'the lab'}")
 
-    def _switch(self, name: str, off: Callable[[Node], None], on: Callable[[Node], None]) -> Undo:
+    def _switch(self, name: str, off: Callable[[LabNode], None], on: Callable[[LabNode], None]) -> Undo:
         node = self._node(name)
         off(node)
         return lambda: on(node)
@@ -95,7 +95,7 @@ class LabMachines:
 
         return undo
 
-    def _refuse_shared(self, node: Node) -> None:
+    def _refuse_shared(self, node: LabNode) -> None:
         """Raise ClusterError where another run is on this machine, too."""
         for other in self._others():
             if node.machine() == "running" and containers.running(node.docker, other.stack):
@@ -104,7 +104,7 @@ class LabMachines:
                     "wait for the end of that run, or let --force hit both",
                 )
 
-    def _node(self, name: str) -> Node:
+    def _node(self, name: str) -> LabNode:
         node = self._lab.node(name)
         if node.machine() == "missing":
             raise ClusterError(f"the lab has no node {name}")

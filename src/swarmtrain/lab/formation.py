@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from swarmtrain.docker.command import DockerFailed
 from swarmtrain.errors import ClusterError
-from swarmtrain.lab.node import ELECTION_PATIENCE, PATIENCE, Node, wait_until
-from swarmtrain.swarm.docker import DockerFailed
+from swarmtrain.lab.node import ELECTION_PATIENCE, PATIENCE, LabNode, wait_until
 
 SWARM_PORT = 2377
 # A node that comes back is Ready within a heartbeat or two (5 s each); forming a Swarm anew takes as long.
 READY_SECONDS = 60.0
 
 
-def form_swarm(nodes: Sequence[Node]) -> None:
+def form_swarm(nodes: Sequence[LabNode]) -> None:
     """Make these nodes one Swarm, with the first as its manager and nobody else in it, and wait until all are Ready."""
     manager, workers = nodes[0], nodes[1:]
     _ensure_manager(manager)
@@ -27,7 +27,7 @@ def form_swarm(nodes: Sequence[Node]) -> None:
     token = manager.docker.run("swarm", "join-token", "--quiet", "worker").strip()
     known = {row["ID"] for row in manager.docker.json_lines("node", "ls")}
 
-    def ensure_member(node: Node) -> None:
+    def ensure_member(node: LabNode) -> None:
         state = _settled(node)
         if state["NodeID"] in known and state["LocalNodeState"] == "active":
             return
@@ -45,7 +45,7 @@ def form_swarm(nodes: Sequence[Node]) -> None:
     )
 
 
-def _settled(node: Node) -> dict[str, Any]:
+def _settled(node: LabNode) -> dict[str, Any]:
     """The node's Swarm state once it is no longer on its way into or out of one."""
     wait_until(
         lambda: node.swarm()["LocalNodeState"] != "pending", PATIENCE, f"{node.name} does not find its Swarm"
@@ -53,7 +53,7 @@ def _settled(node: Node) -> dict[str, Any]:
     return node.swarm()
 
 
-def _ensure_manager(node: Node) -> None:
+def _ensure_manager(node: LabNode) -> None:
     state = _settled(node)
     if not (state["LocalNodeState"] == "active" and state["ControlAvailable"]):
         if state["LocalNodeState"] != "inactive":
@@ -70,7 +70,7 @@ def _ensure_manager(node: Node) -> None:
     wait_until(leads, ELECTION_PATIENCE, f"the Swarm of {node.name} has no leader")
 
 
-def _tidy(manager: Node, members: set[str]) -> None:
+def _tidy(manager: LabNode, members: set[str]) -> None:
     """Strike off nodes that are no more, and put drained ones back to work."""
     for row in manager.docker.json_lines("node", "ls"):
         if row["ID"] not in members:
@@ -79,7 +79,7 @@ def _tidy(manager: Node, members: set[str]) -> None:
             manager.docker.run("node", "update", "--availability", "active", row["ID"])
 
 
-def join(node: Node, manager: str, token: str) -> None:
+def join(node: LabNode, manager: str, token: str) -> None:
     """Join a node to a Swarm as a worker.
 
     By the engine's API, because the token would stand in the arguments of ``docker swarm join``.

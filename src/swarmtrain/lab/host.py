@@ -12,11 +12,11 @@ import os
 import shutil
 from typing import Any
 
+from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab import commands
 from swarmtrain.lab.commands import NodeSettings
 from swarmtrain.lab.names import LABEL_LAB, LABEL_NODE, PREFIX, LabNames
-from swarmtrain.swarm.docker import Docker, DockerFailed
 
 LOCAL_ENGINE = "unix:///var/run/docker.sock"
 

@@ -13,13 +13,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError
 from swarmtrain.lab import wheels
 from swarmtrain.lab.base import Say, ensure_base
 from swarmtrain.lab.commands import build_image
 from swarmtrain.lab.names import LABEL_RECIPE, LABEL_STAGE
 from swarmtrain.lab.releases import Release
-from swarmtrain.swarm.docker import Docker, DockerFailed
 
 # The Python of each release that images with it are made of.
 PYTHONS = {"bookworm": wheels.PYTHON, "trixie": "3.13"}

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
 
+from swarmtrain.docker.command import DockerFailed
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab import commands, formation, images, releases, transfer
 from swarmtrain.lab.base import Say, registry_answers
@@ -25,9 +26,8 @@ from swarmtrain.lab.names import (
     node_index,
     state_directory,
 )
-from swarmtrain.lab.node import PATIENCE, Node, NodeStatus
-from swarmtrain.swarm.docker import DockerFailed
-from swarmtrain.wire import private
+from swarmtrain.lab.node import PATIENCE, LabNode, NodeStatus
+from swarmtrain.wire.disk import private
 
 MOST_NODES = 20
 DEFAULT_NODES = 3
@@ -68,15 +68,15 @@ class Lab:
         return self.names.project
 
     @property
-    def manager(self) -> Node:
+    def manager(self) -> LabNode:
         return self.node(1)
 
-    def node(self, which: int | str) -> Node:
+    def node(self, which: int | str) -> LabNode:
         """A node by its number or name: ``2``, ``"lab-2"``."""
         index = which if isinstance(which, int) else node_index(which)
-        return Node(self.names, index, self.engine)
+        return LabNode(self.names, index, self.engine)
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[LabNode]:
         """The nodes there are, in order."""
         return [self.node(index) for index in sorted(self._host.containers())]
 
@@ -156,7 +156,7 @@ class Lab:
             for tag in tags:
                 self._load(tag, running)
 
-    def _load(self, tag: str, nodes: list[Node]) -> None:
+    def _load(self, tag: str, nodes: list[LabNode]) -> None:
         wanted = transfer.fingerprint(self.engine, tag)
         if wanted is None:
             raise RequestError(

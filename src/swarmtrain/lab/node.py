@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.lab import commands
 from swarmtrain.lab.names import LABEL_ADDRESS, LABEL_ENGINE, LABEL_GPUS, LabNames, hostname
-from swarmtrain.swarm.docker import Docker, DockerFailed
 
 # An answer of an engine that shares its CPU with training.
 PATIENCE = 30.0
@@ -54,7 +54,7 @@ class NodeStatus:
         return asdict(self)
 
 
-class Node:
+class LabNode:
     """A machine of the lab.
 
     Args:
@@ -149,7 +149,7 @@ class Node:
         """
         self._engine.run("start", self.container)
         self.wait_for_engine()
-        manager = Node(self._names, 1, self._engine)
+        manager = LabNode(self._names, 1, self._engine)
         if manager.machine() != "running":
             return
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from swarmtrain.swarm.docker import Docker, DockerFailed
+from swarmtrain.docker.command import Docker, DockerFailed
 
 CHUNK = 1 << 20
 

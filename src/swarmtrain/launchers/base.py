@@ -17,7 +17,7 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.link import Link
-from swarmtrain.wire.task import Resumption
+from swarmtrain.wire.run_spec import Resumption
 
 if TYPE_CHECKING:
     from swarmtrain.swarm.plan import Plan

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.requests import StatusRequest
 from swarmtrain.protocol.status import Status
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 

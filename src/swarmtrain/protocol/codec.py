@@ -36,20 +36,20 @@ _SHOWN = 60  # letters of a value that is no value
 
 
 @dataclass(frozen=True)
-class Key:
+class WireKey:
     """The key of a field on the wire, where it is not the field's name."""
 
     name: str
 
 
-class Form(Enum):
+class FieldForm(Enum):
     """How a field stands in the object."""
 
     OMITTED = "left out while it has its default"
     INLINE = "its keys stand among the others"
 
 
-OMITTED, INLINE = Form.OMITTED, Form.INLINE
+OMITTED, INLINE = FieldForm.OMITTED, FieldForm.INLINE
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def fields_of(kind: type) -> tuple[Field, ...]:
         marks: list[Any] = []
         if typing.get_origin(hint) is Annotated:
             hint, *marks = typing.get_args(hint)
-        key = next((mark.name for mark in marks if isinstance(mark, Key)), each.name)
+        key = next((mark.name for mark in marks if isinstance(mark, WireKey)), each.name)
         default: Callable[[], Any] | None = None
         if each.default_factory is not MISSING:
             default = each.default_factory

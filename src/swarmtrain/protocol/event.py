@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from swarmtrain.protocol import codec
-from swarmtrain.protocol.codec import OMITTED, Key
+from swarmtrain.protocol.codec import OMITTED, WireKey
 
 HEAD = ("seq", "t", "kind", "text")
 
@@ -30,7 +30,7 @@ class Event:
 
     text: str
     seq: int = 0
-    time: Annotated[float, Key("t")] = 0.0
+    time: Annotated[float, WireKey("t")] = 0.0
     more: Annotated[Mapping[str, Any], OMITTED] = field(default_factory=dict)
 
     def numbered(self: E, seq: int, time: float) -> E:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
-from swarmtrain.protocol.codec import Key
+from swarmtrain.protocol.codec import WireKey
 
 
 class Outcome(str, Enum):
@@ -57,7 +57,7 @@ class StopOrder:
         how: ``term``, ``save`` or ``kill``, as `agent.workers.Workers.stop` takes it.
     """
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
     grace: float
     how: str
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
-from swarmtrain.protocol.codec import INLINE, OMITTED, Document, Family, Key, message
+from swarmtrain.protocol.codec import INLINE, OMITTED, Document, Family, WireKey, message
 from swarmtrain.protocol.replies import NodeReply
 
 
@@ -60,10 +60,10 @@ class WorkerReport:
         end: how it ended, once it has.
     """
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
     rank: int
     state: Literal["starting", "running", "exited"]
-    time: Annotated[float, Key("t")]
+    time: Annotated[float, WireKey("t")]
     local_rank: int = 0
     pid: Annotated[int | None, OMITTED] = None
     killed: Annotated[bool, OMITTED] = False
@@ -99,9 +99,9 @@ class CopyState:
         moved: the highest number of a move of the coordinator that the agent knows of.
     """
 
-    count: Annotated[int, Key("journal")]
+    count: Annotated[int, WireKey("journal")]
     moved: int
-    newest: Annotated[float, Key("journal_t")] = 0.0
+    newest: Annotated[float, WireKey("journal_t")] = 0.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Beat:
         pulses: of its workers.
     """
 
-    sent: Annotated[float, Key("beat")]
+    sent: Annotated[float, WireKey("beat")]
     pulses: list[PulseReport]
 
 
@@ -185,10 +185,10 @@ class OutputPiece:
         last: nothing follows.
     """
 
-    generation: Annotated[int, Key("g")]
-    rank: Annotated[int, Key("r")]
-    offset: Annotated[int, Key("o")]
-    text: Annotated[str, Key("d")]
+    generation: Annotated[int, WireKey("g")]
+    rank: Annotated[int, WireKey("r")]
+    offset: Annotated[int, WireKey("o")]
+    text: Annotated[str, WireKey("d")]
     last: Annotated[bool, OMITTED] = False
 
 
@@ -197,10 +197,10 @@ class OutputPiece:
 class MetricsPiece:
     """Whole lines of a rank's metrics, with their offset in its file."""
 
-    generation: Annotated[int, Key("g")]
-    rank: Annotated[int, Key("r")]
-    offset: Annotated[int, Key("o")]
-    text: Annotated[str, Key("d")]
+    generation: Annotated[int, WireKey("g")]
+    rank: Annotated[int, WireKey("r")]
+    offset: Annotated[int, WireKey("o")]
+    text: Annotated[str, WireKey("d")]
 
 
 @message("idle", nested=True)
@@ -212,7 +212,7 @@ class Idle:
         port: one that is free now.
     """
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
     port: int
 
 
@@ -221,7 +221,7 @@ class Idle:
 class Drained:
     """Everything that a generation's workers wrote on this node has been acknowledged."""
 
-    generation: Annotated[int, Key("drained")]
+    generation: Annotated[int, WireKey("drained")]
 
 
 @message("warm")
@@ -260,7 +260,7 @@ class StackReport:
 class StacksReport:
     """What the workers of a generation do on this node, as was asked."""
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
     ranks: dict[int, StackReport]
 
 
@@ -269,7 +269,7 @@ class StacksReport:
 class TroubleReport:
     """This agent cannot do its part, and why."""
 
-    text: Annotated[str, Key("trouble")]
+    text: Annotated[str, WireKey("trouble")]
 
 
 @message("note", nested=True)
@@ -291,7 +291,7 @@ class Answer:
         reply: what the client gets.
     """
 
-    number: Annotated[int, Key("reply")]
+    number: Annotated[int, WireKey("reply")]
     reply: Annotated[NodeReply, INLINE]
 
 
@@ -305,7 +305,7 @@ class CopyPiece:
         age: seconds since the last of them came; null where nobody knows.
     """
 
-    events: Annotated[list[Document], Key("copy")] = field(default_factory=list)
+    events: Annotated[list[Document], WireKey("copy")] = field(default_factory=list)
     done: bool = False
     age: Annotated[float | None, OMITTED] = None
 

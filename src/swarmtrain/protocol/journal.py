@@ -9,7 +9,7 @@ from typing import Any
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import load
 from swarmtrain.protocol.remarks import LineDamaged
-from swarmtrain.wire.records import parse
+from swarmtrain.wire.disk.records import parse
 
 _LONGEST_GAP = 100  # events; a number that leaves out more is itself damaged
 

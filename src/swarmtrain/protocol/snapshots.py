@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarmtrain.wire.snapshots import stem
+from swarmtrain.wire.disk.snapshots import stem
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class Recovery:
         planned: the group changed, with all work saved.
     """
 
-    time: Annotated[float, codec.Key("t")]
+    time: Annotated[float, codec.WireKey("t")]
     text: str
     seconds: float
     planned: bool
@@ -143,7 +143,7 @@ class Status:
         generation: the current one; 0 before the first.
         coordinator: the node that it is on; empty where that is this machine.
         cause: why it failed.
-        cooperative: whether the script saves and pauses when it is asked to.
+        can_pause: whether the script saves and pauses when it is asked to.
         deadline: by which the members must have gathered.
         lineage, lineage_owner: the run in whose directories this one works, and that one's submission.
         directories: by node.
@@ -176,7 +176,7 @@ class Status:
     members: list[Member] = field(default_factory=list)
     cause: Cause | None = None
     nodes: NodeRange | None = None
-    cooperative: bool | None = None
+    can_pause: Annotated[bool | None, codec.WireKey("cooperative")] = None
     deadline: float | None = None
     lineage: str = ""
     lineage_owner: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
-from swarmtrain.protocol.codec import OMITTED, Document, Family, Key, message
+from swarmtrain.protocol.codec import OMITTED, Document, Family, WireKey, message
 from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.requests import SnapshotKey, TerminalInput
 
@@ -52,7 +52,7 @@ class Refuse:
         moved: as in `welcome`.
     """
 
-    reason: Annotated[str, Key("refuse")]
+    reason: Annotated[str, WireKey("refuse")]
     moved: int = 0
 
 
@@ -75,7 +75,7 @@ class StartWorkers:
         master: where rank 0 has its store.
     """
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
     ranks: list[int]
     group_rank: int
     nodes: int
@@ -94,7 +94,7 @@ class StopWorkers:
         how: ``term``: by SIGTERM; ``save``: by the wish to save, where a worker understands it; ``kill``: at once.
     """
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
     grace: float
     how: str
 
@@ -104,7 +104,7 @@ class StopWorkers:
 class PauseWorkers:
     """Whether the workers of a generation are to save and leave."""
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
     on: bool
 
 
@@ -113,7 +113,7 @@ class PauseWorkers:
 class AskStacks:
     """The question of what the workers of a generation do."""
 
-    generation: Annotated[int, Key("g")]
+    generation: Annotated[int, WireKey("g")]
 
 
 @message("end", nested=True)
@@ -129,7 +129,7 @@ class RunEnded:
 class JournalPiece:
     """Events for the node's copy of the journal."""
 
-    events: Annotated[list[Document], Key("journal")]
+    events: Annotated[list[Document], WireKey("journal")]
 
 
 @message("beat")
@@ -137,7 +137,7 @@ class JournalPiece:
 class BeatHeard:
     """The answer to a beat."""
 
-    heard: Annotated[Literal[True], Key("beat")] = True
+    heard: Annotated[Literal[True], WireKey("beat")] = True
 
 
 @message("ack", nested=True)
@@ -146,9 +146,9 @@ class Acknowledge:
     """A rank's output or metrics are known up to an offset."""
 
     kind: Literal["output", "metrics"]
-    generation: Annotated[int, Key("g")]
-    rank: Annotated[int, Key("r")]
-    offset: Annotated[int, Key("o")]
+    generation: Annotated[int, WireKey("g")]
+    rank: Annotated[int, WireKey("r")]
+    offset: Annotated[int, WireKey("o")]
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,8 @@ class SnapshotsOrder:
 class NodeExec:
     """Run a command. As with everything that is asked of a node, `id` is in the answers."""
 
-    order: Annotated[CommandOrder, Key("exec")]
-    number: Annotated[int, Key("id")]
+    order: Annotated[CommandOrder, WireKey("exec")]
+    number: Annotated[int, WireKey("id")]
 
 
 @message("fetch")
@@ -198,8 +198,8 @@ class NodeExec:
 class NodeFetch:
     """Send a file or a directory."""
 
-    order: Annotated[PathOrder, Key("fetch")]
-    number: Annotated[int, Key("id")]
+    order: Annotated[PathOrder, WireKey("fetch")]
+    number: Annotated[int, WireKey("id")]
 
 
 @message("list")
@@ -207,8 +207,8 @@ class NodeFetch:
 class NodeList:
     """List a directory."""
 
-    order: Annotated[PathOrder, Key("list")]
-    number: Annotated[int, Key("id")]
+    order: Annotated[PathOrder, WireKey("list")]
+    number: Annotated[int, WireKey("id")]
 
 
 @message("snapshots")
@@ -216,8 +216,8 @@ class NodeList:
 class NodeSnapshots:
     """List, verify, read or remove snapshots."""
 
-    order: Annotated[SnapshotsOrder, Key("snapshots")]
-    number: Annotated[int, Key("id")]
+    order: Annotated[SnapshotsOrder, WireKey("snapshots")]
+    number: Annotated[int, WireKey("id")]
 
 
 @message("input")
@@ -225,8 +225,8 @@ class NodeSnapshots:
 class NodeInput:
     """What a person types for a command that runs."""
 
-    typed: Annotated[TerminalInput, Key("input")]
-    number: Annotated[int, Key("id")]
+    typed: Annotated[TerminalInput, WireKey("input")]
+    number: Annotated[int, WireKey("id")]
 
 
 @message("more")
@@ -234,7 +234,7 @@ class NodeInput:
 class NodeMore:
     """One more piece of a request's answer has been taken."""
 
-    number: Annotated[int, Key("more")]
+    number: Annotated[int, WireKey("more")]
 
 
 @message("cancel")
@@ -242,7 +242,7 @@ class NodeMore:
 class NodeCancel:
     """Nobody waits for a request's answer any more."""
 
-    number: Annotated[int, Key("cancel")]
+    number: Annotated[int, WireKey("cancel")]
 
 
 ToAgent = Union[  # noqa: UP007 - a union of messages is an argument of types

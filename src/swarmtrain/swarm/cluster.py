@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError
-from swarmtrain.swarm.docker import Docker, DockerFailed
 
 LABEL_PRETEND = "swarmtrain.pretend"  # on an engine: its generic resources are there to be scheduled only
 STACK_LABEL = "com.docker.stack.namespace"

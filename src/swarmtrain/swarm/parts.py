@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from swarmtrain.docker.compose import literal
 from swarmtrain.job import Job, Volume
-from swarmtrain.swarm.compose import literal
 
 Document = dict[str, Any]
 

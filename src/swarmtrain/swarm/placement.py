@@ -28,7 +28,7 @@ LABEL_PORT = "swarmtrain.port"  # on services of the host network: the coordinat
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlacement:
     """Where one named node of the job is."""
 
     node: Node
@@ -41,7 +41,7 @@ class Placement:
     """Where everything of a run goes."""
 
     coordinator: Node
-    places: tuple[Place, ...] = ()  # in the order of the ranks; empty for a count
+    places: tuple[NodePlacement, ...] = ()  # in the order of the ranks; empty for a count
     port: int = names.PORT
     notices: tuple[str, ...] = ()
     open_files: int | None = None  # what a container is to be allowed; None: what its engine gives is enough
@@ -60,7 +60,7 @@ def place(job: Job, cluster: Cluster) -> Placement:
         )
     coordinator = _coordinator(job, cluster)
     _check_network(job, cluster)
-    places: tuple[Place, ...] = ()
+    places: tuple[NodePlacement, ...] = ()
     count: list[str] = []
     if job.node_names is not None:
         places = tuple(_named(name, job, cluster) for name in job.node_names)
@@ -98,7 +98,7 @@ def choose(job: Job, cluster: Cluster) -> Placement:
         return placement
     fit = [node for node in cluster.nodes if not unfit(node, job)]
     chosen = fit[: job.nodes_max]
-    places = tuple(Place(node, node.hostname, f"node.hostname == {node.hostname}") for node in chosen)
+    places = tuple(NodePlacement(node, node.hostname, f"node.hostname == {node.hostname}") for node in chosen)
     notice = f"the nodes are {', '.join(each.name for each in places)}, the first that can take part"
     return dataclasses.replace(placement, places=places, notices=(notice, *placement.notices[:-2]))
 
@@ -134,13 +134,13 @@ def _coordinator(job: Job, cluster: Cluster) -> Node:
     return node
 
 
-def _named(name: str, job: Job, cluster: Cluster) -> Place:
+def _named(name: str, job: Job, cluster: Cluster) -> NodePlacement:
     node = _find(name, cluster)
     if why := unfit(node, job):
         raise ClusterError(f"node {name} {why}", hint_for(node, job, why))
     if _twins(node, cluster):
-        return Place(node, node.id, f"node.id == {node.id}")
-    return Place(node, node.hostname, f"node.hostname == {node.hostname}")
+        return NodePlacement(node, node.id, f"node.id == {node.id}")
+    return NodePlacement(node, node.hostname, f"node.hostname == {node.hostname}")
 
 
 def _find(name: str, cluster: Cluster) -> Node:
@@ -161,7 +161,7 @@ def _find(name: str, cluster: Cluster) -> Node:
     return same[0]
 
 
-def _check_distinct(places: Sequence[Place], asked: Sequence[str]) -> None:
+def _check_distinct(places: Sequence[NodePlacement], asked: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for each, name in zip(places, asked, strict=True):
         if each.node.id in seen:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from swarmtrain.docker.compose import Octal, dump, literal
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob, Restart
 from swarmtrain.job.units import format_duration
-from swarmtrain.swarm import bundle, code, zips
+from swarmtrain.payload import bundle, code, zips
 from swarmtrain.swarm.cluster import Cluster
-from swarmtrain.swarm.compose import Octal, dump, literal
 from swarmtrain.swarm.parts import (
     NO_GPU,
     VERSION,
@@ -32,7 +32,7 @@ from swarmtrain.swarm.parts import (
     volumes_of,
     workers_environment,
 )
-from swarmtrain.swarm.placement import Place, Placement, choose
+from swarmtrain.swarm.placement import NodePlacement, Placement, choose
 from swarmtrain.swarm.plan import STACK_FILE, Plan
 from swarmtrain.wire.plural import counted
 
@@ -143,7 +143,9 @@ def _store(job: Job, placement: Placement) -> Document:
     }
 
 
-def _node(job: Job, placement: Placement, place: Place, index: int, configs: Sequence[Config]) -> Document:
+def _node(
+    job: Job, placement: Placement, place: NodePlacement, index: int, configs: Sequence[Config]
+) -> Document:
     name = f"node{index}"
     constraints = [place.constraint, *job.constraints]
     service: Document = {
@@ -187,7 +189,7 @@ def _restart_policy(job: Job) -> Document:
     return {"condition": "on-failure", "delay": "1s", "max_attempts": job.restart.max}
 
 
-def _torchrun(job: Job, placement: Placement, place: Place) -> list[str]:
+def _torchrun(job: Job, placement: Placement, place: NodePlacement) -> list[str]:
     """The arguments of torchrun, the same on every node."""
     store = STORE if job.network != "host" else placement.coordinator.address
     workers = job.workers_per_node if job.workers_per_node != "auto" else job.resources.gpus or 1

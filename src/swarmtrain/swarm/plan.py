@@ -12,14 +12,15 @@ from pathlib import Path
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.swarm import bundle, code, stack
+from swarmtrain.payload import bundle, code
+from swarmtrain.payload.code import Code
+from swarmtrain.payload.run_spec import check_environment, task_of
+from swarmtrain.payload.tree import PLAN_MARKER
+from swarmtrain.swarm import stack
 from swarmtrain.swarm.cluster import Cluster
-from swarmtrain.swarm.code import Code
 from swarmtrain.swarm.placement import Placement, place
-from swarmtrain.swarm.task import check_environment, task_of
-from swarmtrain.swarm.tree import PLAN_MARKER
 from swarmtrain.wire import names
-from swarmtrain.wire.task import Ticket
+from swarmtrain.wire.run_spec import RunSecret
 
 STACK_FILE = "stack.yml"
 
@@ -30,11 +31,11 @@ class Plan:
 
     Args:
         text: the stack, as it is printed and deployed.
-        files: what becomes configs, by name; the ticket is not among them.
+        files: what becomes configs, by name; the secret is not among them.
         notices: what was chosen for the user, and why.
         sent: the code.
         name: what to deploy it under, ``digits-3``.
-        ticket: the secret part of one submission; None of a plain stack, which has none.
+        secret: the secret part of one submission; None of a plain stack, which has none.
     """
 
     text: str
@@ -43,10 +44,10 @@ class Plan:
     notices: tuple[str, ...]
     sent: Code
     name: str
-    ticket: Ticket | None = field(default=None, repr=False)
+    secret: RunSecret | None = field(default=None, repr=False)
 
     def write(self, directory: Path) -> Path:
-        """Write it for ``docker stack deploy``, the ticket readable by its owner alone; return the stack's path.
+        """Write it for ``docker stack deploy``, the secret readable by its owner alone; return the stack's path.
 
         Args:
             directory: empty, or with an earlier plan; made where it is not there.
@@ -71,11 +72,11 @@ class Plan:
         for name, data in self.files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(data)
-        if self.ticket is not None:
+        if self.secret is not None:
             secret = directory / stack.TICKET
             secret.unlink(missing_ok=True)
             secret.touch(mode=0o600)
-            secret.write_text(self.ticket.dump())
+            secret.write_text(self.secret.dump())
         path = directory / STACK_FILE
         path.write_text(self.text)
         return path

@@ -10,16 +10,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.job.origin import Origin
 from swarmtrain.swarm.cluster import SECONDS, inspect
-from swarmtrain.swarm.docker import Docker
 
 LABEL = "swarmtrain.record"  # on configs: the run that it tells of
 _FILTER = ("--filter", f"label={LABEL}")
 
 
 @dataclass(frozen=True)
-class Record:
+class RefusedRun:
     """A run that did not begin.
 
     Args:
@@ -39,13 +39,13 @@ class Record:
         return json.dumps({**vars(self), "origin": origin}).encode()
 
     @staticmethod
-    def load(data: bytes) -> Record:
+    def load(data: bytes) -> RefusedRun:
         """What `dump` gave."""
         fields: dict[str, Any] = json.loads(data)
-        return Record(**{**fields, "origin": Origin.load(fields["origin"])})
+        return RefusedRun(**{**fields, "origin": Origin.load(fields["origin"])})
 
 
-def write(docker: Docker, stack: str, record: Record) -> None:
+def write(docker: Docker, stack: str, record: RefusedRun) -> None:
     """Keep the record of a run, named after its stack but no part of it. Raises ClusterError."""
     label = f"{LABEL}={record.job}.{record.number}"
     docker.run(
@@ -53,11 +53,11 @@ def write(docker: Docker, stack: str, record: Record) -> None:
     )
 
 
-def read(docker: Docker) -> list[Record]:
+def read(docker: Docker) -> list[RefusedRun]:
     """Every record that is kept. Raises ClusterError."""
     ids = docker.run("config", "ls", "--quiet", *_FILTER, timeout=SECONDS).split()
     found = inspect(docker, "config", ids)
-    return [Record.load(base64.b64decode(each["Spec"]["Data"])) for each in found]
+    return [RefusedRun.load(base64.b64decode(each["Spec"]["Data"])) for each in found]
 
 
 def remove(docker: Docker, stack: str) -> bool:

@@ -21,10 +21,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from swarmtrain.docker.compose import Octal, dump
 from swarmtrain.job import Job
 from swarmtrain.job.origin import Origin
 from swarmtrain.job.units import format_duration
-from swarmtrain.swarm.compose import Octal, dump
 from swarmtrain.swarm.parts import (
     NO_GPU,
     VERSION,
@@ -40,7 +40,7 @@ from swarmtrain.swarm.parts import (
     volumes_of,
     workers_environment,
 )
-from swarmtrain.swarm.placement import LABEL_PORT, Place, Placement
+from swarmtrain.swarm.placement import LABEL_PORT, NodePlacement, Placement
 from swarmtrain.wire import names
 
 TICKET = "ticket"
@@ -133,7 +133,7 @@ class _Agent:
         service["deploy"] = {"replicas": self.job.nodes_max, **service["deploy"]}
         return service
 
-    def named(self, place: Place, index: int) -> Document:
+    def named(self, place: NodePlacement, index: int) -> Document:
         return self._service(place.name, str(index + 1), (place.constraint, *self.job.constraints))
 
     def _service(self, node: str, slot: str, constraints: Sequence[str]) -> Document:

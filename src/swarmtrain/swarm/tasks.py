@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.swarm.cluster import SECONDS, Node, Service, inspect, node_of, read_services
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.obstacles import VERBS, WHO, Obstacle, has_not_started, meaning_of
 from swarmtrain.swarm.stack import LABEL_LEAST
 from swarmtrain.wire import names

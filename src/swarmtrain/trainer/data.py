@@ -95,10 +95,10 @@ class LoadedPiece:
 
 @dataclass(frozen=True)
 class Step:
-    """One rank's part of an optimizer step. ``pieces`` loads as it is iterated; iterate it to its end."""
+    """One rank's part of an optimizer step. ``microbatches`` loads as it is iterated; iterate it to its end."""
 
     samples: int
-    pieces: Iterator[LoadedPiece]
+    microbatches: Iterator[LoadedPiece]
 
 
 class TrainLoader:
@@ -144,8 +144,8 @@ class TrainLoader:
 
     @staticmethod
     def _load(plan: StepPlan, batches: Iterator[Any]) -> Iterator[LoadedPiece]:
-        for number, piece in enumerate(plan.pieces, start=1):
-            yield LoadedPiece(next(batches), piece.samples, last=number == len(plan.pieces))
+        for number, microbatch in enumerate(plan.microbatches, start=1):
+            yield LoadedPiece(next(batches), microbatch.samples, last=number == len(plan.microbatches))
 
 
 # A sample to load, and the epoch that it is loaded for.
@@ -166,8 +166,8 @@ class _Plan:
     def __iter__(self) -> Iterator[list[_Draw]]:
         epoch = self._cursor.epoch
         for step in self.steps():
-            for piece in step.pieces:
-                yield [(epoch, index) for index in piece.indices]
+            for microbatch in step.microbatches:
+                yield [(epoch, index) for index in microbatch.indices]
 
 
 class _Reproducible(Dataset[Any]):

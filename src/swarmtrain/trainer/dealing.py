@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Microbatch:
     """Samples that one rank puts through the model at once. ``samples`` counts them; 0 marks a stand-in."""
 
     indices: list[int]
@@ -49,29 +49,29 @@ class Dealing:
         """How many ranks have a share in a step of so many samples: the first ones."""
         return max(1, min(self.world_size, samples // self.least))
 
-    def pieces(self, share: int) -> int:
+    def microbatches(self, share: int) -> int:
         """In how many pieces, as even as can be, a rank puts its share through."""
         return -(-share // (self.micro_batch or share))
 
-    def deal(self, batch: torch.Tensor, rank: int) -> list[Piece]:
+    def deal(self, batch: torch.Tensor, rank: int) -> list[Microbatch]:
         """A rank's pieces of a step."""
         takers = self.takers(len(batch))
         if rank >= takers:
-            return [Piece(batch[: self.least].tolist(), 0)]
+            return [Microbatch(batch[: self.least].tolist(), 0)]
         share = batch[rank::takers].tolist()
-        count = self.pieces(len(share))
+        count = self.microbatches(len(share))
         ends = [len(share) * number // count for number in range(count + 1)]
-        return [Piece(share[i:j], j - i) for i, j in itertools.pairwise(ends)]
+        return [Microbatch(share[i:j], j - i) for i, j in itertools.pairwise(ends)]
 
     def smallest(self, samples: int) -> int:
         """The samples of the smallest piece that some rank has in a step of so many."""
         share = samples // self.takers(samples)
-        return min(each // self.pieces(each) for each in {share, -(-samples // self.takers(samples))})
+        return min(each // self.microbatches(each) for each in {share, -(-samples // self.takers(samples))})
 
     def is_even(self, samples: int) -> bool:
         """Whether in a step of so many samples all ranks put the same number of pieces through, and none a stand-in."""
         takers = self.takers(samples)
-        counts = {self.pieces(samples // takers), self.pieces(-(-samples // takers))}
+        counts = {self.microbatches(samples // takers), self.microbatches(-(-samples // takers))}
         return takers == self.world_size and len(counts) == 1
 
 
@@ -80,7 +80,7 @@ class StepPlan:
     """One rank's part of an optimizer step. ``samples`` counts those of all ranks."""
 
     samples: int
-    pieces: list[Piece]
+    microbatches: list[Microbatch]
 
 
 def plan_steps(cursor: SampleCursor, rank: int, dealing: Dealing) -> Iterator[StepPlan]:

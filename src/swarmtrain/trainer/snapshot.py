@@ -34,13 +34,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import find_world, settle_buckets, share_buffers
-from swarmtrain.trainer.metrics import Reporter
 from swarmtrain.trainer.options import Every
+from swarmtrain.trainer.reports.metrics import Reporter
+from swarmtrain.trainer.reports.pulse_writer import PulseWriter
 from swarmtrain.trainer.seeding import random_state, restore_random_state
 from swarmtrain.trainer.snapshots.manager import SnapshotManager
-from swarmtrain.trainer.snapshots.schedule import Schedule
+from swarmtrain.trainer.snapshots.schedule import SnapshotSchedule
 from swarmtrain.trainer.snapshots.writer import Content, Stateful
-from swarmtrain.trainer.vitals import Vitals
 
 __all__ = ["resume", "save"]
 
@@ -117,9 +117,9 @@ class _Session:
     def __init__(self, directory: Path | str | None, keep: int, objects: Mapping[str, Stateful]) -> None:
         _refuse_sharded(objects)
         self._world = find_world(_gpu_of(objects))
-        self._vitals = Vitals.of_this_worker()
+        self._vitals = PulseWriter.of_this_worker()
         self._reporter = Reporter(self._world, vitals=self._vitals, started=False)
-        schedule = Schedule(Every(), Every(seconds=5), keep, directory)
+        schedule = SnapshotSchedule(Every(), Every(seconds=5), keep, directory)
         self._snapshots = SnapshotManager(self._world, schedule, self._reporter, self._vitals)
         self._every = Every()
         atexit.register(self._close)

@@ -16,7 +16,7 @@ from swarmtrain.trainer.distributed import World, settle_buckets
 from swarmtrain.trainer.evaluation import Measure
 from swarmtrain.trainer.options import Options
 from swarmtrain.trainer.precision import Precision
-from swarmtrain.trainer.vitals import Vitals
+from swarmtrain.trainer.reports.pulse_writer import PulseWriter
 
 
 class Stepped(NamedTuple):
@@ -47,7 +47,7 @@ class TrainStep:
         optimizer: Optimizer,
         loss: Measure,
         precision: Precision,
-        vitals: Vitals,
+        vitals: PulseWriter,
         options: Options,
     ) -> None:
         self._world, self._model, self._optimizer = world, model, optimizer
@@ -68,16 +68,16 @@ class TrainStep:
         """
         self._optimizer.zero_grad(set_to_none=True)
         loss_sum, samples = torch.zeros((), dtype=torch.float64, device=self._world.device), 0
-        for piece in step.pieces:
-            inputs, targets = inputs_and_targets(piece.batch, self._world.device)
-            with self._communicating(last=piece.last):
-                with self._meeting(last=piece.last), self._precision.autocast():
+        for microbatch in step.microbatches:
+            inputs, targets = inputs_and_targets(microbatch.batch, self._world.device)
+            with self._communicating(last=microbatch.last):
+                with self._meeting(last=microbatch.last), self._precision.autocast():
                     loss = self._loss(self._parallel(inputs), targets)
                 # Ranks' gradients are averaged. This weight makes the average that of the whole batch's samples.
-                self._precision.backward(loss * (piece.samples * self._world.size / step.samples))
-            if piece.samples:
-                loss_sum += loss.detach() * piece.samples
-                samples += piece.samples
+                self._precision.backward(loss * (microbatch.samples * self._world.size / step.samples))
+            if microbatch.samples:
+                loss_sum += loss.detach() * microbatch.samples
+                samples += microbatch.samples
         self._vitals.passed()
         applied = self._precision.update(self._optimizer, self._model, self._clip_norm, tell=tell)
         return Stepped(loss_sum, samples, applied)

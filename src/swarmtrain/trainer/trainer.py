@@ -26,16 +26,16 @@ from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_siz
 from swarmtrain.trainer.dealing import Dealing
 from swarmtrain.trainer.distributed import join_world, leave_world, share_buffers
 from swarmtrain.trainer.evaluation import Evaluator, Measure
-from swarmtrain.trainer.log import LOG
-from swarmtrain.trainer.metrics import Reporter, StepReport
 from swarmtrain.trainer.options import Options
 from swarmtrain.trainer.precision import Precision
+from swarmtrain.trainer.reports.log import LOG
+from swarmtrain.trainer.reports.metrics import Reporter, StepReport
+from swarmtrain.trainer.reports.pulse_writer import PulseWriter
 from swarmtrain.trainer.snapshots.manager import SnapshotManager
-from swarmtrain.trainer.snapshots.schedule import Due, Schedule
+from swarmtrain.trainer.snapshots.schedule import Due, SnapshotSchedule
 from swarmtrain.trainer.snapshots.writer import Stateful
 from swarmtrain.trainer.state import TrainingState
 from swarmtrain.trainer.step import TrainStep
-from swarmtrain.trainer.vitals import Vitals
 from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.pulse import Source
 
@@ -76,7 +76,7 @@ class Trainer:
             size, options.seed, shuffle=options.shuffle, least=_least_step(options, size)
         )
         self.world = world = join_world()
-        self._vitals = Vitals.of_this_worker(Source.TRAINER)
+        self._vitals = PulseWriter.of_this_worker(Source.TRAINER)
         self.reporter = Reporter(world, options.tensorboard, self._vitals, progress=options.progress)
 
         least = batch_statistics.least_share(model, options.batch_size, world.size)
@@ -112,7 +112,7 @@ class Trainer:
                 batch_size=options.micro_batch or options.batch_size,
                 workers=options.workers,
             )
-        schedule = Schedule(options.snapshot, options.memory, options.keep, options.snapshots)
+        schedule = SnapshotSchedule(options.snapshot, options.memory, options.keep, options.snapshots)
         self._snapshots = SnapshotManager(world, schedule, self.reporter, self._vitals)
         self._resumed = False
         self._evaluated: tuple[int, dict[str, float]] = (-1, {})  # the newest evaluation, and its step
@@ -318,10 +318,10 @@ class Trainer:
     def _introduction(self) -> str:
         world, options = self.world, self.options
         share = -(-options.batch_size // self._dealing.takers(options.batch_size))
-        pieces = self._dealing.pieces(share)
+        microbatches = self._dealing.microbatches(share)
         ranks = plural(world.size, "1 rank", f"{world.size} ranks over {world.backend}")
         device = world.device if world.device.type == "cuda" else "cpu, as no GPU is visible"
-        split = f" in {pieces} pieces" if pieces > 1 else ""
+        split = f" in {microbatches} pieces" if microbatches > 1 else ""
         return (
             f"Training on {ranks}; device {device}; {options.precision}; "
             f"a step takes {counted(options.batch_size, 'sample')}, at most {share} on a rank{split}"

@@ -34,7 +34,7 @@ A script that torchrun can run needs no change. A run's name is its job's (train
 """
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """A command that is imported when it is called."""
 
     module: str
@@ -42,34 +42,36 @@ class Entry(NamedTuple):
     help: str
 
 
-SECTIONS: dict[str, dict[str, Entry]] = {
+SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Train": {
-        "run": Entry("run", "run", "Run a script or a job file, and watch it."),
-        "plan": Entry("plan", "plan", "Print what a run would deploy, and change nothing."),
-        "init": Entry("start", "init", "Write a commented job file."),
+        "run": CommandEntry("run", "run", "Run a script or a job file, and watch it."),
+        "plan": CommandEntry("plan", "plan", "Print what a run would deploy, and change nothing."),
+        "init": CommandEntry("start", "init", "Write a commented job file."),
     },
     "Look": {
-        "ps": Entry("read", "ps", "List the runs."),
-        "status": Entry("read", "status", "Show a run: its state, nodes and ranks."),
-        "logs": Entry("output", "logs", "Print what the workers of a run wrote."),
-        "events": Entry("output", "events", "Print what happened to a run."),
-        "attach": Entry("run", "attach", "Watch a run that was started before."),
-        "wait": Entry("read", "wait", "Wait for the end of a run."),
+        "ps": CommandEntry("read", "ps", "List the runs."),
+        "status": CommandEntry("read", "status", "Show a run: its state, nodes and ranks."),
+        "logs": CommandEntry("output", "logs", "Print what the workers of a run wrote."),
+        "events": CommandEntry("output", "events", "Print what happened to a run."),
+        "attach": CommandEntry("run", "attach", "Watch a run that was started before."),
+        "wait": CommandEntry("read", "wait", "Wait for the end of a run."),
     },
     "Act": {
-        "exec": Entry("act", "exec_", "Run a command on a node of a run."),
-        "fetch": Entry("act", "fetch", "Bring a file or directory from a run's nodes."),
-        "snapshots": Entry("snapshots", "snapshots", "List, check, fetch and remove the snapshots of a run."),
-        "recover": Entry("recover", "recover", "Move a run's coordinator off a machine that is gone."),
-        "resize": Entry("resize", "resize", "Go on with more nodes, or with fewer."),
-        "stop": Entry("act", "stop", "Stop a run; its files are kept."),
-        "rm": Entry("act", "rm", "Remove a run with its files on every node."),
+        "exec": CommandEntry("act", "exec_", "Run a command on a node of a run."),
+        "fetch": CommandEntry("act", "fetch", "Bring a file or directory from a run's nodes."),
+        "snapshots": CommandEntry(
+            "snapshots", "snapshots", "List, check, fetch and remove the snapshots of a run."
+        ),
+        "recover": CommandEntry("recover", "recover", "Move a run's coordinator off a machine that is gone."),
+        "resize": CommandEntry("resize", "resize", "Go on with more nodes, or with fewer."),
+        "stop": CommandEntry("act", "stop", "Stop a run; its files are kept."),
+        "rm": CommandEntry("act", "rm", "Remove a run with its files on every node."),
     },
     "More": {
-        "lab": Entry("lab", "lab", "A real Swarm of several engines on this machine."),
-        "chaos": Entry("chaos", "chaos", "Break things in a run on purpose."),
-        "completion": Entry("start", "completion", "Print a shell's completion script."),
-        "schema": Entry("start", "schema", "Print the JSON schema of the job file."),
+        "lab": CommandEntry("lab", "lab", "A real Swarm of several engines on this machine."),
+        "chaos": CommandEntry("chaos", "chaos", "Break things in a run on purpose."),
+        "completion": CommandEntry("start", "completion", "Print a shell's completion script."),
+        "schema": CommandEntry("start", "schema", "Print the JSON schema of the job file."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -87,7 +89,7 @@ class Cli(errors.Group):
         if name not in COMMANDS:
             return None
         entry = COMMANDS[name]
-        command = getattr(importlib.import_module(f"swarmtrain.ui.{entry.module}"), entry.attribute)
+        command = getattr(importlib.import_module(f"swarmtrain.ui.commands.{entry.module}"), entry.attribute)
         assert isinstance(command, click.Command)
         return command
 

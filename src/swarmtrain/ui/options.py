@@ -18,7 +18,7 @@ LAUNCHERS = ("local", "docker", "swarm")
 
 def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The names of runs, for a shell; none when the cluster does not say."""
-    from swarmtrain.control.place import Places
+    from swarmtrain.control.places import Places
 
     try:
         runs = Places(ctx.params.get("on")).runs()

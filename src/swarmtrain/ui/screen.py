@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from swarmtrain.control import ending, logs
 from swarmtrain.control.follow import Update
 from swarmtrain.control.result import RunResult
-from swarmtrain.control.story import Story
+from swarmtrain.control.views import ending, logs
+from swarmtrain.control.views.narration import Narration
 from swarmtrain.errors import ClusterError, SwarmtrainError, TrainingError, in_short
 from swarmtrain.protocol.status import Status
 from swarmtrain.ui import terminal
@@ -34,12 +34,12 @@ def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int
     Raises:
         SwarmtrainError: the run does not get to its place, or is out of reach.
     """
-    story = Story()
+    narration = Narration()
     status: Status | None = None
     try:
         interrupt.starting = False
         for update in handle.watch(after=after, tail=tail, unfinished=terminal.can_redraw()):
-            show(update, story)
+            show(update, narration)
             status = update.status or status
     except KeyboardInterrupt:
         terminal.below([])
@@ -58,9 +58,9 @@ def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int
     return interrupt.exit_code if interrupt.pressed else code
 
 
-def show(update: Update, story: Story) -> None:
+def show(update: Update, narration: Narration) -> None:
     """One update on the screen: output to one stream, words to the other."""
-    if update.event is not None and (said := story.tell(update.event)):
+    if update.event is not None and (said := narration.tell(update.event)):
         terminal.say(said.text, terminal.TONES[said.tone] or terminal.DIM)
     if update.lines:
         terminal.data(logs.render(update.lines, colour=terminal.is_colourful(sys.stdout)))

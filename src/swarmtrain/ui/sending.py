@@ -8,7 +8,7 @@ from swarmtrain.wire.plural import counted
 
 if TYPE_CHECKING:
     from swarmtrain.job import LoadedJob
-    from swarmtrain.swarm.code import Code
+    from swarmtrain.payload.code import Code
 
 _NAMES = 20  # of what is left out for one reason
 
@@ -32,7 +32,7 @@ def files(sent: Code, most: int | None = None) -> list[str]:
 
 def left_out(sent: Code) -> list[str]:
     """A line for each reason to leave something out."""
-    from swarmtrain.swarm import code
+    from swarmtrain.payload import code
 
     return code.said(sent.left_out, _NAMES)
 

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from swarmtrain.ui.below import Below
 
 if TYPE_CHECKING:
-    from swarmtrain.control.view import Table
+    from swarmtrain.control.views.view import Table
     from swarmtrain.errors import SwarmtrainError
 
 _BELOW = Below()  # there is one bottom of the screen

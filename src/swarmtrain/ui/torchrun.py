@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 
-class Flag(NamedTuple):
+class TorchrunFlag(NamedTuple):
     """A flag of torchrun that has no meaning here.
 
     Args:
@@ -36,22 +36,24 @@ _OUTPUT = "everything that workers write is kept: `swarmtrain logs`, with --rank
 _WATCHED = "workers are watched all the time"
 
 FLAGS = (
-    Flag(("--standalone",), _MEETING, takes_value=False),
-    *(Flag((f"--rdzv-{part}",), _MEETING) for part in ("backend", "endpoint", "id")),
-    *(Flag((flag,), _MEETING) for flag in ("--node-rank", "--master-addr", "--master-port")),
-    Flag(("--local-addr",), "each node talks through the interface that leads to the coordinator"),
-    Flag(("--role",), "a run has one role, default"),
-    Flag(("--monitor-interval",), _WATCHED),
-    Flag(("--event-log-handler",), "`swarmtrain events` has what happened"),
-    Flag(("--start-method",), "every worker is a process of its own: see --start"),
-    Flag(("--run-path",), "a script is run as Python itself runs it", takes_value=False),
-    Flag(("-r", "--redirects"), _OUTPUT),
-    Flag(("-t", "--tee"), _OUTPUT),
-    *(Flag((flag,), _OUTPUT) for flag in ("--log-dir", "--logs-specs", "--local-ranks-filter")),
-    *(Flag((f"--duplicate-{stream}-filters",), _OUTPUT) for stream in ("stdout", "stderr")),
-    Flag(("--numa-binding",), "workers are bound to no processors"),
-    Flag(("--signals-to-handle",), "SIGTERM and SIGINT stop a run in order"),
-    Flag(("--virtual-local-rank",), "LOCAL_RANK is a worker's own number on its node", takes_value=False),
+    TorchrunFlag(("--standalone",), _MEETING, takes_value=False),
+    *(TorchrunFlag((f"--rdzv-{part}",), _MEETING) for part in ("backend", "endpoint", "id")),
+    *(TorchrunFlag((flag,), _MEETING) for flag in ("--node-rank", "--master-addr", "--master-port")),
+    TorchrunFlag(("--local-addr",), "each node talks through the interface that leads to the coordinator"),
+    TorchrunFlag(("--role",), "a run has one role, default"),
+    TorchrunFlag(("--monitor-interval",), _WATCHED),
+    TorchrunFlag(("--event-log-handler",), "`swarmtrain events` has what happened"),
+    TorchrunFlag(("--start-method",), "every worker is a process of its own: see --start"),
+    TorchrunFlag(("--run-path",), "a script is run as Python itself runs it", takes_value=False),
+    TorchrunFlag(("-r", "--redirects"), _OUTPUT),
+    TorchrunFlag(("-t", "--tee"), _OUTPUT),
+    *(TorchrunFlag((flag,), _OUTPUT) for flag in ("--log-dir", "--logs-specs", "--local-ranks-filter")),
+    *(TorchrunFlag((f"--duplicate-{stream}-filters",), _OUTPUT) for stream in ("stdout", "stderr")),
+    TorchrunFlag(("--numa-binding",), "workers are bound to no processors"),
+    TorchrunFlag(("--signals-to-handle",), "SIGTERM and SIGINT stop a run in order"),
+    TorchrunFlag(
+        ("--virtual-local-rank",), "LOCAL_RANK is a worker's own number on its node", takes_value=False
+    ),
 )
 
 NAMES = frozenset(flag.name for flag in FLAGS)

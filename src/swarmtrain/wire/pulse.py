@@ -16,7 +16,8 @@ import time
 from enum import IntEnum
 from pathlib import Path
 
-from swarmtrain.wire import names, private
+from swarmtrain.wire import names
+from swarmtrain.wire.disk import private
 
 _VERSION = 2
 

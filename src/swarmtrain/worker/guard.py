@@ -13,7 +13,7 @@ import signal
 import sys
 from types import FrameType
 
-from swarmtrain.wire.processes import become_subreaper, die_with_parent, kill_all
+from swarmtrain.wire.machine.processes import become_subreaper, die_with_parent, kill_all
 from swarmtrain.worker import processes
 
 

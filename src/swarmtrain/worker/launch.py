@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import swarmtrain
-from swarmtrain.wire.processes import die_with_parent
+from swarmtrain.wire.machine.processes import die_with_parent
 from swarmtrain.worker import processes
-from swarmtrain.worker.preload import adopt_environment
-from swarmtrain.worker.request import Program, Request
+from swarmtrain.worker.request import Program, StartRequest
 from swarmtrain.worker.user import flush
+from swarmtrain.worker.warm.preload import adopt_environment
 
 _ROOT = Path(swarmtrain.__file__).absolute().parents[1]  # the bundle, or the directory that holds the package
 
@@ -27,7 +27,7 @@ class CannotLaunch(Exception):
     """
 
 
-def launch(request: Request, *, warm: bool, close: Callable[[], None]) -> int:
+def launch(request: StartRequest, *, warm: bool, close: Callable[[], None]) -> int:
     """Start a worker.
 
     Args:
@@ -88,7 +88,7 @@ def _fork() -> int:
         return os.fork()
 
 
-def _prepare(request: Request, spawner: int, *, warm: bool) -> None:
+def _prepare(request: StartRequest, spawner: int, *, warm: bool) -> None:
     """What every worker has: a session, files, signals, a working directory, and a death with its spawner."""
     os.setsid()
     die_with_parent(spawner, signal.SIGKILL)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmtrain.wire.processes import cleaning, kill_all
+from swarmtrain.wire.machine.processes import cleaning, kill_all
 from swarmtrain.worker.request import ENV_WORKER
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -22,7 +22,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Request:
+class StartRequest:
     """One worker to start."""
 
     key: str  # "g1-r0"
@@ -33,9 +33,9 @@ class Request:
     start: Literal["warm", "cold"] = "warm"
 
     @staticmethod
-    def load(fields: Mapping[str, Any]) -> Request:
+    def load(fields: Mapping[str, Any]) -> StartRequest:
         """Read the object of a ``spawn`` message."""
-        return Request(
+        return StartRequest(
             key=fields["key"],
             program=Program(
                 kind=fields["kind"],

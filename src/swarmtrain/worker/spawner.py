@@ -38,13 +38,14 @@ from dataclasses import dataclass, field
 from signal import SIGKILL
 from typing import Any
 
-from swarmtrain.wire.processes import cleaning, kill_all
-from swarmtrain.worker import guard, module_path, processes
+from swarmtrain.wire.machine.processes import cleaning, kill_all
+from swarmtrain.worker import guard, processes
 from swarmtrain.worker.launch import CannotLaunch, cold_command, launch
-from swarmtrain.worker.preload import Preload, preload, why_cold
-from swarmtrain.worker.request import ENV_SPAWNER_FD, Request
-from swarmtrain.worker.trial import Remark, Trial
+from swarmtrain.worker.request import ENV_SPAWNER_FD, StartRequest
 from swarmtrain.worker.user import run_and_end
+from swarmtrain.worker.warm import module_path
+from swarmtrain.worker.warm.preload import Preload, preload, why_cold
+from swarmtrain.worker.warm.trial import Trial, TrialNote
 
 _PATIENCE = 10.0  # seconds until a process that even SIGKILL does not end (stuck in a driver) is given up
 _AGAIN = 0.02  # seconds between looks at a tree that is ending
@@ -79,7 +80,7 @@ class _Worker:
 
     key: str
     pid: int
-    remark: Remark | None = None  # what a warm worker may say
+    remark: TrialNote | None = None  # what a warm worker may say
     ended: float | None = None  # when it was first seen dead (monotonic)
     # until when its tree may end by itself; when the rest of it is asked to
     grace: tuple[float, float] | None = None
@@ -103,7 +104,7 @@ class Spawner:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGTERM, lambda number, frame: self._stop())
 
-    def serve(self, preload: Preload) -> tuple[Request, Remark] | None:
+    def serve(self, preload: Preload) -> tuple[StartRequest, TrialNote] | None:
         """Serve the agent until it is gone: then None. In a warm worker, return what it is to fulfil."""
         self._preload = preload
         self._tell("ready", torch=preload.torch, seconds=round(preload.seconds, 3), error=preload.error)
@@ -119,20 +120,20 @@ class Spawner:
                     if what == "ping":
                         self._tell("pong")
                     elif what == "spawn":
-                        if remark := self._spawn(request := Request.load(fields)):
+                        if remark := self._spawn(request := StartRequest.load(fields)):
                             return request, remark
                     elif (worker := self._workers.get(fields.pop("key"))) is not None:
                         (self._signal if what == "signal" else self._stop_worker)(worker, **fields)
         processes.end_descendants(_PATIENCE)
         return None
 
-    def _spawn(self, request: Request) -> Remark | None:
+    def _spawn(self, request: StartRequest) -> TrialNote | None:
         """Start a worker; in the warm worker itself, return by what it can say something here."""
         why = None
         if request.start == "warm":
             why = self._why_cold(request)
         warm = request.start == "warm" and why is None
-        remark = Remark() if warm else None
+        remark = TrialNote() if warm else None
         try:
             if request.key in self._workers:
                 raise CannotLaunch(f"{request.key} is still there")
@@ -146,7 +147,7 @@ class Spawner:
         self._tell("started", key=request.key, pid=pid, start="warm" if warm else "cold", why=why)
         return None
 
-    def _why_cold(self, request: Request) -> str | None:
+    def _why_cold(self, request: StartRequest) -> str | None:
         if self._preload.torch is None:
             return self._preload.error or "this spawner is a cold one"
         return why_cold(request, os.environ)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from swarmtrain.worker import module_path
 from swarmtrain.worker.request import Program
 from swarmtrain.worker.user import run_and_end
+from swarmtrain.worker.warm import module_path
 
 
 def main(argv: list[str]) -> NoReturn:

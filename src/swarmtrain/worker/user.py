@@ -22,10 +22,12 @@ from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
 from swarmtrain.wire.pulse import opened
-from swarmtrain.worker import ending, error_file, module_path, processes, stacks, torch_setup
+from swarmtrain.worker import ending, error_file, processes
+from swarmtrain.worker.instruments import stacks, torch_setup
 from swarmtrain.worker.request import Program
-from swarmtrain.worker.shelf import Shelf
-from swarmtrain.worker.trial import Trial
+from swarmtrain.worker.warm import module_path
+from swarmtrain.worker.warm.shelf import Shelf
+from swarmtrain.worker.warm.trial import Trial
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def evaluated():
             ddp(batch())
 
 
-def cooperative():
+def can_pause():
     from swarmtrain.wire.pulse import Source, opened
 
     opened().source = Source.COOPERATIVE

@@ -20,11 +20,11 @@ from swarmtrain.coordinator.core.model import (
     End,
     Form,
     Formation,
-    Lose,
+    MarkLost,
     Pause,
     Phase,
     Policy,
-    Regather,
+    Reform,
     Stop,
     Unpause,
     View,
@@ -127,11 +127,11 @@ def _watch(view: View, policy: Policy, now: float) -> Decision:
         if view.finished:
             owed = _owed(view, policy, now)
             return Wait(owed if owed < math.inf else None) if now < owed else End(Outcome.SUCCEEDED)
-        return Regather() if _idle(view, policy, now) else Wait()
+        return Reform() if _idle(view, policy, now) else Wait()
     leases = _leases(view, policy, now)
     lost = tuple(sorted(node for node, end in leases.items() if now >= end))
     if lost:
-        return Lose(lost)
+        return MarkLost(lost)
     until = list(leases.values())
     for look in (watch_steps, watch_the_end, _watch_members):
         decision = look(view, policy, now)
@@ -210,7 +210,7 @@ def _settle(view: View, policy: Policy, now: float) -> Decision:
     if not policy.restart.enabled:
         leaving = sorted(member.node for member in view.members if member.leaving)
         return End(Outcome.FAILED, f"{_told_to_leave(leaving)}, and restart is never")
-    return Regather() if isinstance(verdict, GiveUp) else Regather(verdict.not_before)
+    return Reform() if isinstance(verdict, GiveUp) else Reform(verdict.not_before)
 
 
 def _eligible(view: View, policy: Policy, now: float) -> list[Candidate]:
@@ -237,7 +237,7 @@ def _eligible(view: View, policy: Policy, now: float) -> list[Candidate]:
 
 def _may_change(view: View, policy: Policy) -> bool:
     """Whether the group can change without a loss: every rank saves when it is asked to, and goes on from there."""
-    return view.advance.cooperative and policy.restart.enabled
+    return view.advance.can_pause and policy.restart.enabled
 
 
 def _told_to_leave(nodes: Sequence[str]) -> str:

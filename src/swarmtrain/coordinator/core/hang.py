@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from swarmtrain.coordinator.core.stack_dumps import Place, place
+from swarmtrain.coordinator.core.stack_dumps import MainThread, place
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.pulse import Activity
 
@@ -129,7 +129,7 @@ def _behind(group: Sequence[Rank], progress: Sequence[int]) -> list[Rank]:
 
 
 def _of_those_behind(
-    group: Sequence[Rank], behind: Sequence[Rank], places: Mapping[int, Place | None]
+    group: Sequence[Rank], behind: Sequence[Rank], places: Mapping[int, MainThread | None]
 ) -> Verdict:
     ahead = [each for each in group if each not in behind]
     waits = [at.waits for each in behind if (at := places[each.rank]) is not None]
@@ -146,9 +146,9 @@ def _of_those_behind(
     return _verdict(behind, f"has not come as far in step {steps + 1} as the others", places)
 
 
-def _nobody(group: Sequence[Rank], places: Mapping[int, Place | None]) -> Verdict:
+def _nobody(group: Sequence[Rank], places: Mapping[int, MainThread | None]) -> Verdict:
     """All wait, or nothing is known of some."""
-    together: dict[Place, list[Rank]] = {}
+    together: dict[MainThread, list[Rank]] = {}
     for each in group:
         if (at := places[each.rank]) is not None:
             together.setdefault(at, []).append(each)
@@ -165,25 +165,25 @@ def _nobody(group: Sequence[Rank], places: Mapping[int, Place | None]) -> Verdic
     )
 
 
-def _verdict(ranks: Sequence[Rank], what: str, places: Mapping[int, Place | None]) -> Verdict:
+def _verdict(ranks: Sequence[Rank], what: str, places: Mapping[int, MainThread | None]) -> Verdict:
     first = ranks[0]
     says = _SAYS.get(Activity(first.activity)) if first.activity in set(Activity) else None
     reason = f"{_names(ranks)} {what}" + (f" (it {says})" if says else "")
     return Verdict(tuple(each.rank for each in ranks), reason, _extract(places[first.rank]))
 
 
-def _is_at(ranks: Sequence[Rank], places: Mapping[int, Place | None]) -> str:
+def _is_at(ranks: Sequence[Rank], places: Mapping[int, MainThread | None]) -> str:
     at = places[ranks[0].rank]
     return at.of(len(ranks) > 1) if at is not None else "has gone on"
 
 
-def _others(ranks: Sequence[Rank], places: Mapping[int, Place | None]) -> str:
+def _others(ranks: Sequence[Rank], places: Mapping[int, MainThread | None]) -> str:
     """``while the others wait in backward (train.py:61 in train)``, as far as it is known."""
     where = next((at for each in ranks if (at := places[each.rank]) is not None), None)
     return f"while the others {'have gone on' if where is None else where.of(True)}"
 
 
-def _extract(at: Place | None) -> str:
+def _extract(at: MainThread | None) -> str:
     return str(at.user) if at is not None and at.user is not None else ""
 
 

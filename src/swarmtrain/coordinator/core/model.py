@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from swarmtrain.coordinator.core.restart_policy import Restart
+from swarmtrain.coordinator.core.restart_policy import RestartPolicy
 from swarmtrain.protocol.facts import Attempt, Outcome
-from swarmtrain.wire.task import Task
+from swarmtrain.wire.run_spec import RunSpec
 
 
 class Phase(str, Enum):
@@ -54,10 +54,10 @@ class Policy:
     delivery: float = 10.0
     hang: float | None = None
     hang_watched: bool = True
-    restart: Restart = field(default_factory=Restart)
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
 
     @staticmethod
-    def of(task: Task, node: str) -> Policy:
+    def of(task: RunSpec, node: str) -> Policy:
         """The policy of a job; ``node`` is the coordinator's own."""
         return Policy(
             task.nodes_min,
@@ -68,7 +68,7 @@ class Policy:
             node_timeout=task.node_timeout,
             hang=task.hang_timeout or None,
             hang_watched=task.hang_timeout != 0.0,
-            restart=Restart(task.restart, task.max_restarts, task.restart_window),
+            restart=RestartPolicy(task.restart, task.max_restarts, task.restart_window),
         )
 
 
@@ -116,8 +116,9 @@ class Advance:
         usual: median seconds of a step; None while unknown.
         steps: how many were seen in this generation.
         busy: a rank is in a phase that makes no steps: starting, evaluating, saving.
-        cooperative: every rank can save and pause when it is asked to.
-        candid: every rank says when it is busy; of others it is only known as far as it can be seen from outside.
+        can_pause: every rank can save and pause when it is asked to.
+        reports_phases: every rank says when it is busy; of others it is only known as far as it can be seen from
+            outside.
     """
 
     stepped: float | None = None
@@ -125,8 +126,8 @@ class Advance:
     usual: float | None = None
     steps: int = 0
     busy: bool = False
-    cooperative: bool = False
-    candid: bool = False
+    can_pause: bool = False
+    reports_phases: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,14 +214,14 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Lose:
+class MarkLost:
     """These members have been out of touch for too long while no step was made: the generation fails for them."""
 
     nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Look:
+class CaptureStacks:
     """No step has been made for a good while: find out who does what, and say so."""
 
 
@@ -249,7 +250,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Regather:
+class Reform:
     """Prepare the next generation."""
 
     not_before: float = 0.0
@@ -263,4 +264,4 @@ class End:
     reason: str = ""
 
 
-Decision = Wait | Form | Lose | Look | Hang | Pause | Unpause | Stop | Regather | End
+Decision = Wait | Form | MarkLost | CaptureStacks | Hang | Pause | Unpause | Stop | Reform | End

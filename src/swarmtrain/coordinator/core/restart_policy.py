@@ -23,7 +23,7 @@ _PROGRAM = ("exception", "exit", "memory")  # what a program does to itself; the
 
 
 @dataclass(frozen=True)
-class Restart:
+class RestartPolicy:
     """What the job says about restarts. Durations in seconds."""
 
     enabled: bool = True
@@ -45,7 +45,7 @@ class GiveUp:
     reason: str = ""
 
 
-def judge(history: Sequence[Attempt], policy: Restart, now: float) -> Again | GiveUp:
+def judge(history: Sequence[Attempt], policy: RestartPolicy, now: float) -> Again | GiveUp:
     """What follows from the last of these failed attempts, oldest first; at least one."""
     last = history[-1]
     if not policy.enabled:
@@ -69,7 +69,7 @@ def judge(history: Sequence[Attempt], policy: Restart, now: float) -> Again | Gi
     return Again(last.ended + _delay(history))
 
 
-def left_out(history: Sequence[Attempt], policy: Restart, now: float) -> dict[str, str]:
+def left_out(history: Sequence[Attempt], policy: RestartPolicy, now: float) -> dict[str, str]:
     """Nodes on which the failures of late began again and again, and why they are left out for now."""
     recent = _recent(history, policy, now)
     found = {}
@@ -83,7 +83,7 @@ def left_out(history: Sequence[Attempt], policy: Restart, now: float) -> dict[st
     return found
 
 
-def _recent(history: Sequence[Attempt], policy: Restart, now: float) -> list[Attempt]:
+def _recent(history: Sequence[Attempt], policy: RestartPolicy, now: float) -> list[Attempt]:
     return [attempt for attempt in history if attempt.ended > now - policy.window]
 
 

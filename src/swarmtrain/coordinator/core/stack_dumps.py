@@ -39,7 +39,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Place:
+class MainThread:
     """Where the main thread of a worker is.
 
     Attributes:
@@ -64,7 +64,7 @@ class Place:
         return f"{be} in the data loader ({self.user})" if self.loads else f"{be} at {self.user}"
 
 
-def place(dump: str) -> Place | None:
+def place(dump: str) -> MainThread | None:
     """The place that a dump of all threads tells, of which the main thread is the last; None for no dump."""
     frames = _main_thread(dump)
     if not frames:
@@ -74,7 +74,7 @@ def place(dump: str) -> Place | None:
     above = frames if user is None else frames[: user + 1]
     # The data set's own __getitem__ is the user's code, too, and is called by the loader.
     loads = any(_LOADER in frame.file for frame in frames)
-    return Place(own, None if above[0] is own else _waits(above[0]), loads)
+    return MainThread(own, None if above[0] is own else _waits(above[0]), loads)
 
 
 def _main_thread(dump: str) -> list[Frame]:

@@ -1,8 +1,8 @@
 """What becomes of a group that makes no steps although all of its members are there: decisions as pure functions.
 
-Asked by decide.py. Steps are a sign of life, and there are others (agent/signs.py): a rank that tests by itself
-while the others wait for it is healthy. So a group hangs when none of its ranks shows any, and even then nothing is
-thrown away for a suspicion where there are no snapshots to go on from.
+Asked by decide.py. Steps are a sign of life, and there are others (agent/worker_group/signs.py): a rank that tests by
+itself while the others wait for it is healthy. So a group hangs when none of its ranks shows any, and even then nothing
+is thrown away for a suspicion where there are no snapshots to go on from.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from swarmtrain.coordinator.core.model import (
     Advance,
     Candidate,
+    CaptureStacks,
     Decision,
     Hang,
-    Look,
     Policy,
     Stop,
     View,
@@ -28,14 +28,14 @@ _HANG_STEPS = 20
 _STEADY = 5  # steps of a generation from which on standing still means something
 
 
-def auto_hang(usual: float, candid: bool) -> float:
+def auto_hang(usual: float, reports_phases: bool) -> float:
     """Seconds without a step, and without any other sign of life, after which a group hangs.
 
     Args:
         usual: seconds of a step.
-        candid: whether the script says when it evaluates or saves. Others may do so for a while, unseen.
+        reports_phases: whether the script says when it evaluates or saves. Others may do so for a while, unseen.
     """
-    return max(_HANG_SECONDS if candid else _HANG_SECONDS_UNTOLD, _HANG_STEPS * usual)
+    return max(_HANG_SECONDS if reports_phases else _HANG_SECONDS_UNTOLD, _HANG_STEPS * usual)
 
 
 def watch_steps(view: View, policy: Policy, now: float) -> Decision:
@@ -47,7 +47,7 @@ def watch_steps(view: View, policy: Policy, now: float) -> Decision:
         return Wait()
     if not all(in_touch(member, now) for member in at_work(view)):
         return Wait()  # steps may be made, and nobody tells of them
-    limit = auto_hang(advance.usual, advance.candid) if policy.hang is None else policy.hang
+    limit = auto_hang(advance.usual, advance.reports_phases) if policy.hang is None else policy.hang
     end = _quiet_since(advance, policy) + limit
     sure = policy.hang is not None or view.saves or view.halted  # else all would be lost for a suspicion
     if sure and now >= end:
@@ -59,7 +59,7 @@ def watch_steps(view: View, policy: Policy, now: float) -> Decision:
     due = next((moment for moment in looks if view.looked is None or view.looked < moment), None)
     if due is None or (sure and due >= end):
         return Wait(end if sure else None)
-    return Look() if now >= due else Wait(due)
+    return CaptureStacks() if now >= due else Wait(due)
 
 
 def _quiet_since(advance: Advance, policy: Policy) -> float:

@@ -55,32 +55,34 @@ async def _relay(client: Channel) -> None:
     """Join a client's channel to the coordinator's, each message with the proofs that its side asks for."""
     from swarmtrain.protocol.codec import dump
     from swarmtrain.protocol.from_agent import Join
-    from swarmtrain.wire.task import Ticket
+    from swarmtrain.wire.run_spec import RunSecret
 
-    ticket = Ticket.load(Path(os.environ[names.ENV_SECRET_FILE]))
+    secret = RunSecret.load(Path(os.environ[names.ENV_SECRET_FILE]))
     coordinator = Channel(*await sockets.dial(os.environ[names.ENV_COORDINATOR]))
-    await initiate(coordinator, ticket.token)
+    await initiate(coordinator, secret.token)
     await coordinator.send(dump(Join("client")))
     await _first(_pass(client, coordinator), _pass(coordinator, client))
 
 
 async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer from what is on disk. Imported here: the living coordinator's clients should not wait for it."""
-    from swarmtrain.coordinator.runtime.clients import ClientDesk
-    from swarmtrain.coordinator.runtime.place import Place
-    from swarmtrain.coordinator.runtime.run import Run
-    from swarmtrain.wire.storage import Storage
-    from swarmtrain.wire.task import Task, Ticket
+    from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+    from swarmtrain.coordinator.runtime.run import RunController
+    from swarmtrain.coordinator.store.run_paths import RunPaths
+    from swarmtrain.wire.disk.storage import Storage
+    from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
     storage = Storage(path.parent.parent.parent)
     directory = path.parent.name
-    place = Place(storage, directory, storage.lineage(directory), "", storage.lineage_owner(directory))
+    place = RunPaths(storage, directory, storage.lineage(directory), "", storage.lineage_owner(directory))
     try:
-        run = Run(Task.load(path / "job.json"), Ticket.load(path / "ticket.json"), place, archive=True)
+        run = RunController(
+            RunSpec.load(path / "job.json"), RunSecret.load(path / "ticket.json"), place, archive=True
+        )
     except ClusterError as error:
         await _refuse(Channel(reader, writer), error)
         return
-    await ClientDesk(run).serve(reader, writer)
+    await ClientRequests(run).serve(reader, writer)
 
 
 async def _refuse(client: Channel, error: ClusterError) -> None:

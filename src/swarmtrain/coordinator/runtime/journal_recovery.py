@@ -31,12 +31,12 @@ PATIENCE = 10.0  # seconds after the first copy for the others to come
 _LONGEST = 300.0  # seconds without any copy after which it is given up, to be tried again
 
 
-class NothingSalvaged(ClusterError):
+class NothingRecovered(ClusterError):
     """No agent came."""
 
 
 @dataclass
-class _Salvage:
+class _Recovery:
     door: Door
     clock: Clock
     best: list[Event] = field(default_factory=list)
@@ -88,7 +88,7 @@ def worth(copy: Sequence[Event]) -> tuple[int, int]:
     return max(moves, default=0), len(copy)
 
 
-async def salvage(
+async def recover_journal(
     address: str, token: str, path: Path, move: int, where: str, clock: Clock = MACHINE
 ) -> None:
     """Make ``path`` the journal of the run.
@@ -101,9 +101,9 @@ async def salvage(
         clock: of this machine.
 
     Raises:
-        NothingSalvaged: no copy came within five minutes.
+        NothingRecovered: no copy came within five minutes.
     """
-    work = _Salvage(Door(token), clock)
+    work = _Recovery(Door(token), clock)
     if path.exists():
         work.best = journal.read(path)
     if worth(work.best)[0] >= move:
@@ -113,7 +113,7 @@ async def salvage(
     try:
         while not work.complete() and (work.first is None or clock.monotonic() - work.first < PATIENCE):
             if work.first is None and clock.monotonic() - began > _LONGEST:
-                raise NothingSalvaged("no agent has come, so there is nothing to go on from")
+                raise NothingRecovered("no agent has come, so there is nothing to go on from")
             await asyncio.sleep(0.1)
     finally:
         server.close()

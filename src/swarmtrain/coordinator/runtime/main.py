@@ -10,19 +10,19 @@ from functools import partial
 from pathlib import Path
 
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.agents import AgentDesk
-from swarmtrain.coordinator.runtime.clients import ClientDesk
-from swarmtrain.coordinator.runtime.journal_recovery import salvage
-from swarmtrain.coordinator.runtime.place import place_of
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.agent_connections import AgentConnections
+from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+from swarmtrain.coordinator.runtime.journal_recovery import recover_journal
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.runtime.status import leave as leave_status
+from swarmtrain.coordinator.store.run_paths import place_of
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
-from swarmtrain.wire.keeper import KEPT, keep
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.disk.submission import SubmissionMark
+from swarmtrain.wire.machine.keeper import KEPT, keep
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import serve, serve_unix
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.submission import Submission
-from swarmtrain.wire.task import Task, Ticket
 
 _LOOK_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0  # how long a coordinator on local waits for its agents to go first
@@ -49,17 +49,19 @@ def _lead(leave: bool) -> int:
 
 async def _coordinate(leave: bool) -> int:
     env = os.environ
-    task = Task.load(Path(env[names.ENV_JOB_FILE]))
-    ticket = Ticket.load(Path(env[names.ENV_SECRET_FILE]))
+    task = RunSpec.load(Path(env[names.ENV_JOB_FILE]))
+    secret = RunSecret.load(Path(env[names.ENV_SECRET_FILE]))
     storage = Storage(Path(env[names.ENV_STORAGE]))
-    place = place_of(storage, ticket, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
+    place = place_of(storage, secret, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
     if moved := int(env.get(names.ENV_MOVED) or 0):
-        await salvage(
-            env[names.ENV_COORDINATOR], ticket.token, place.path / "journal.jsonl", moved, place.node
+        await recover_journal(
+            env[names.ENV_COORDINATOR], secret.token, place.path / "journal.jsonl", moved, place.node
         )
-    run = Run(task, ticket, place, moved=moved, submission=Submission(env.get(names.ENV_SUBMITTED, "")))
-    clients = ClientDesk(run)
-    agents = AgentDesk(run, clients)
+    run = RunController(
+        task, secret, place, moved=moved, submission=SubmissionMark(env.get(names.ENV_SUBMITTED, ""))
+    )
+    clients = ClientRequests(run)
+    agents = AgentConnections(run, clients)
     servers = [
         await serve(env[names.ENV_COORDINATOR], agents.serve),
         await serve_unix(place.path / "socket", clients.serve),
@@ -67,7 +69,7 @@ async def _coordinate(leave: bool) -> int:
     if not leave:
         Path(names.SOCKET).unlink(missing_ok=True)
         Path(names.SOCKET).symlink_to(place.path / "socket")
-    print(f"coordinator of {ticket.run}: {place.path}", file=sys.stderr, flush=True)
+    print(f"coordinator of {secret.run}: {place.path}", file=sys.stderr, flush=True)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     until = _until_left(run, clients) if leave else _until_let_go(run, clients)
@@ -87,7 +89,7 @@ async def _coordinate(leave: bool) -> int:
     return 0 if tasks[1] in done else _STOPPED
 
 
-async def _tick(run: Run) -> None:
+async def _tick(run: RunController) -> None:
     """Time passes: leases end, silence is noticed. After the end of the run it changes nothing, and costs nothing."""
     while run.phase is not Phase.ENDED:
         beat()
@@ -96,7 +98,7 @@ async def _tick(run: Run) -> None:
     await asyncio.Event().wait()
 
 
-async def _until_ended(run: Run) -> float:
+async def _until_ended(run: RunController) -> float:
     """Until the run is over; the monotonic time of its end."""
     while run.phase is not Phase.ENDED:
         await asyncio.sleep(_LOOK_SECONDS)  # the bell rings for every line of output
@@ -105,7 +107,7 @@ async def _until_ended(run: Run) -> float:
     return run.journal.clock.moment(ended)
 
 
-async def _until_let_go(run: Run, clients: ClientDesk) -> None:
+async def _until_let_go(run: RunController, clients: ClientRequests) -> None:
     """Until the run has been over for long enough, and nobody has asked of late."""
     now = run.journal.clock.monotonic
     began, linger = now(), run.task.linger
@@ -117,7 +119,7 @@ async def _until_let_go(run: Run, clients: ClientDesk) -> None:
         await asyncio.sleep(due - now())
 
 
-async def _vanish(socket: Path, clients: ClientDesk) -> None:
+async def _vanish(socket: Path, clients: ClientRequests) -> None:
     """Nobody finds this coordinator any more, but looks into its archive; whoever had just found it is answered."""
     socket.unlink(missing_ok=True)
     for _ in range(_LAST_LOOKS):
@@ -126,13 +128,13 @@ async def _vanish(socket: Path, clients: ClientDesk) -> None:
             return
 
 
-async def _until_left(run: Run, clients: ClientDesk) -> None:
+async def _until_left(run: RunController, clients: ClientRequests) -> None:
     """Until the run is over, its agents have gone and nobody asks; who only stands there is not waited for long."""
     await _until_ended(run)
     now = run.journal.clock.monotonic
     limit = now() + _LEAVE_SECONDS
     while now() < max(limit, clients.asked + run.task.linger):
-        agents = any(peer.channel is not None for peer in run.roll.peers.values())
+        agents = any(agent.channel is not None for agent in run.members.connected.values())
         late = now() > limit
         if not clients.connected and (late or not agents):
             return

@@ -1,7 +1,7 @@
 """One run: what people want of it, and what is decided. Decisions are decide.decide's; here they are carried out.
 
 What it is for good stands in its journal, and changes by events alone (state.py). What its agents say comes in by
-words.py. Its generation is in current.py, and its agents are in roll.py.
+agent_messages.py. Its generation is in active_generation.py, and its agents are in members.py.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.decide import decide
 from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.core.model import (
+    CaptureStacks,
     End,
     Form,
     Formation,
     Hang,
-    Look,
-    Lose,
+    MarkLost,
     Pause,
     Phase,
     Policy,
-    Regather,
+    Reform,
     Stop,
     Unpause,
     View,
@@ -33,15 +33,15 @@ from swarmtrain.coordinator.core.root_cause import advice
 from swarmtrain.coordinator.core.standstill import auto_hang
 from swarmtrain.coordinator.core.state import RunState
 from swarmtrain.coordinator.runtime import stall
+from swarmtrain.coordinator.runtime.active_generation import SETTLE, ActiveGeneration
 from swarmtrain.coordinator.runtime.cold_starts import ColdStarts
-from swarmtrain.coordinator.runtime.current import SETTLE, Current
+from swarmtrain.coordinator.runtime.connected import Notifier
 from swarmtrain.coordinator.runtime.evidence import Evidence
-from swarmtrain.coordinator.runtime.peers import Bell
-from swarmtrain.coordinator.runtime.place import Place
-from swarmtrain.coordinator.runtime.roll import Roll
+from swarmtrain.coordinator.runtime.members import Members
 from swarmtrain.coordinator.store.journal import Journal
-from swarmtrain.coordinator.store.metrics import Progress
+from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import OutputStore
+from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import VERSION, CoordinatorStarted, Ended, ResizeAsked, StopAsked, Submitted
 from swarmtrain.protocol.facts import Incident, Outcome
@@ -49,9 +49,9 @@ from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.remarks import Chosen, NodeLeftOut, Remark, Warned
 from swarmtrain.protocol.to_agent import RunEnded
 from swarmtrain.wire.clock import MACHINE, Clock
+from swarmtrain.wire.disk.submission import SubmissionMark
 from swarmtrain.wire.plural import counted
-from swarmtrain.wire.submission import Submission
-from swarmtrain.wire.task import Task, Ticket
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation nothing comes after
 RESTART_GRACE = 0.15  # the same where one does: enough for the first failure to say its word
@@ -63,7 +63,7 @@ RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
 RECOVERY_MOVED = 10.0  # the same where every agent that can has just handed over what it knew
 
 
-class Run:
+class RunController:
     """A run and whoever takes part in it. A coordinator that is started again goes on from the journal.
 
     Args:
@@ -74,41 +74,43 @@ class Run:
 
     Attributes:
         current: the generation that runs now, or ran last.
-        roll: its agents.
+        members: its agents.
         deadline: monotonic time by which enough of them must have gathered.
     """
 
     def __init__(
         self,
-        task: Task,
-        ticket: Ticket,
-        place: Place,
+        task: RunSpec,
+        secret: RunSecret,
+        place: RunPaths,
         *,
         archive: bool = False,
         moved: int = 0,
         clock: Clock = MACHINE,
-        submission: Submission | None = None,
+        submission: SubmissionMark | None = None,
     ) -> None:
-        self.task, self.ticket, self.place = task, ticket, place
+        self.task, self.secret, self.place = task, secret, place
         self.archive, self.moved = archive, moved
         self.policy = Policy.of(task, place.node)
-        self.bell = Bell()
+        self.notifier = Notifier()
         self._loading = True  # the files of a coordinator before this one are being read
         self.journal = Journal(place.path / "journal.jsonl", clock, self._published, archive=archive)
         self.output = OutputStore(place.path / "output.jsonl")
-        self.progress = Progress(
+        self.progress = MetricsStore(
             place.path / "metrics.jsonl", self.journal.clock.now, self._trouble_with_snapshots
         )
         self._loading = False
         self._now = self.journal.clock.monotonic
-        self.roll = Roll(self.journal)
+        self.members = Members(self.journal)
         self.cold_starts = ColdStarts(self.journal)
         again = bool(self.journal.events)
-        self.current = Current(self.journal, self.roll)
+        self.current = ActiveGeneration(self.journal, self.members)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):
-            self.roll.expect(self.current.generation, self._now() + (RECOVERY_MOVED if moved else RECOVERY))
+            self.members.expect(
+                self.current.generation, self._now() + (RECOVERY_MOVED if moved else RECOVERY)
+            )
         self.deadline = self._now() + task.join_deadline
-        self._submission, self._cut_off = submission or Submission(), False
+        self._submission, self._cut_off = submission or SubmissionMark(), False
         self._no_pause_before = 0.0
         self._evidence = Evidence(self.output)
         self._looked_at_clock = self._now()
@@ -135,19 +137,19 @@ class Run:
 
     def _begin(self) -> None:
         """The first words of the journal."""
-        task, ticket = self.task, self.ticket
+        task, secret = self.task, self.secret
         nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
-        origin = f", going on from {ticket.resume}" if ticket.resume else ""
-        text = f"{ticket.run} submitted: {task.target} on {nodes}{origin}"
+        origin = f", going on from {secret.resume}" if secret.resume else ""
+        text = f"{secret.run} submitted: {task.target} on {nodes}{origin}"
         clock = self.journal.origin()
         self.journal.append(
-            Submitted(text=text, run=ticket.run, resume=ticket.resume, clock=clock, version=VERSION)
+            Submitted(text=text, run=secret.run, resume=secret.resume, clock=clock, version=VERSION)
         )
 
     def _published(self, event: Event) -> None:
         """Something is in the journal: everybody who follows it learns of it."""
-        self.bell.ring()
-        self.roll.publish()
+        self.notifier.ring()
+        self.members.publish()
 
     def _trouble_with_snapshots(self, kind: type[Remark], node: str, text: str) -> None:
         if not self._loading:
@@ -195,7 +197,7 @@ class Run:
         """Ask for decisions, and carry them out, until there is nothing to do now."""
         self._notice_sleep()
         self._look_at_submission()
-        self.roll.drop_the_silent()
+        self.members.drop_the_silent()
         while True:
             decision = decide(self._view(), self.policy, self._now())
             match decision:
@@ -204,10 +206,10 @@ class Run:
                     return
                 case Form(formation):
                     self._form(formation)
-                case Lose(nodes):
+                case MarkLost(nodes):
                     for node in nodes:
-                        self.current.lose(self.roll.peers[node])
-                case Look():
+                        self.current.lose(self.members.connected[node])
+                case CaptureStacks():
                     self._look()
                 case Hang(limit):
                     self.current.hang(limit)
@@ -218,7 +220,7 @@ class Run:
                     self._no_pause_before = self._now() + PAUSE_AGAIN
                 case Stop():
                     self._stop()
-                case Regather(not_before):
+                case Reform(not_before):
                     self._regather(not_before)
                 case End(outcome, reason):
                     self._end(outcome, reason)
@@ -231,7 +233,7 @@ class Run:
         paused = current.paused()
         return View(
             phase=state.phase,
-            members=tuple(self.roll.peers.values()),
+            members=tuple(self.members.connected.values()),
             deadline=self.deadline,
             generation=current.generation.number,
             stop_asked=state.stop_asked,
@@ -245,7 +247,7 @@ class Run:
             taking_part=frozenset(current.generation.parts),
             stopping_until=current.stopping_until,
             not_before=state.not_before - self.journal.clock.epoch,
-            advance=current.vitals.advance(),
+            advance=current.heartbeats.advance(),
             pausing_until=current.pausing.until if current.pausing is not None else None,
             no_pause_before=self._no_pause_before,
             looked=current.stall.looked,
@@ -254,18 +256,18 @@ class Run:
         )
 
     def _form(self, formation: Formation) -> None:
-        peers = self.roll.peers
+        connected = self.members.connected
         # A disk that was full may have kept this coordinator from knowing of generations that agents know.
-        newest = max(self.current.generation.number, *(peer.generation for peer in peers.values()))
+        newest = max(self.current.generation.number, *(agent.generation for agent in connected.values()))
         skipped = NUMBERS_LEFT if self.state.just_moved else 0
-        generation = Generation.of(newest + 1 + skipped, formation, peers)
-        wanted = {node: peers[node].backend for node in generation.parts}
+        generation = Generation.of(newest + 1 + skipped, formation, connected)
+        wanted = {node: connected[node].backend for node in generation.parts}
         if len(set(wanted.values())) > 1:
             without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
             self.journal.append(Chosen(text=f"backend gloo: no GPU for every worker on {without}"))
         self.journal.append(generation.formed())
         self.output.finish(before=generation.number)
-        self.current = Current(self.journal, self.roll)
+        self.current = ActiveGeneration(self.journal, self.members)
         self.current.start()
 
     def _look(self) -> None:
@@ -275,8 +277,8 @@ class Run:
 
         def report() -> None:
             if asked is self.current and asked.stall.looked is not None and self.phase is Phase.RUNNING:
-                advance = asked.vitals.advance()
-                auto = None if self.policy.hang else auto_hang(advance.usual or 0.0, advance.candid)
+                advance = asked.heartbeats.advance()
+                auto = None if self.policy.hang else auto_hang(advance.usual or 0.0, advance.reports_phases)
                 asked.report_stall(auto, self.progress.saves)
 
         asyncio.get_running_loop().call_later(stall.PATIENCE, report)
@@ -287,7 +289,7 @@ class Run:
             "stopped by a person" if self.state.stop_asked else "a node leaves",
         )
         grace = self.task.stop_grace
-        how = "save" if self.current.vitals.advance().cooperative else "term"
+        how = "save" if self.current.heartbeats.advance().can_pause else "term"
         if failed:
             why, grace, how = "a rank failed", FAILED_GRACE, "term"
             if self.policy.restart.enabled and not self.state.stop_asked:
@@ -318,7 +320,9 @@ class Run:
         incident = Incident(since, what, current.step(), nodes, planned=not current.failures)
         self.journal.append(incident_log.generation_ended(self.state, incident, text, attempt, wait))
         suspects = left_out(self.state.history, self.policy.restart, self.journal.clock.now())
-        trusted = [node for node, peer in self.roll.peers.items() if peer.gone is None and not peer.leaving]
+        trusted = [
+            node for node, agent in self.members.connected.items() if agent.gone is None and not agent.leaving
+        ]
         others_will_do = len(set(trusted) - suspects.keys()) >= self.policy.nodes_min
         for node, why in suspects.items() if others_will_do else ():
             self.journal.append(
@@ -340,7 +344,7 @@ class Run:
         incident, generation, step = (
             self.state.incident,
             self.current.generation,
-            self.current.vitals.resumed(),
+            self.current.heartbeats.resumed(),
         )
         if incident is not None:
             nodes, saves = len(generation.parts), self.progress.saves
@@ -375,12 +379,12 @@ class Run:
                 causes=causes,
             )
         )
-        self.roll.post(RunEnded(outcome.value))
+        self.members.post(RunEnded(outcome.value))
 
     def _tell_what_is_not_here(self) -> None:
         """Nodes that an end has waited for in vain: what their workers wrote last may be missing."""
-        for node, peer in self.roll.peers.items():
-            if self.current.generation.number and not peer.drained:
+        for node, agent in self.members.connected.items():
+            if self.current.generation.number and not agent.drained:
                 text = f"{node} has not delivered all that its workers wrote: their last lines may be missing here"
                 self.journal.append(Warned(text=text, node=node))
 
@@ -393,8 +397,8 @@ class Run:
         return self._evidence.causes(self.current.failures, self.current.generation.number)
 
     def _advice(self, failure: Failure) -> str:
-        peer = self.roll.peers.get(failure.node)
-        return advice(failure, peer.gpus if peer is not None else None)
+        agent = self.members.connected.get(failure.node)
+        return advice(failure, agent.gpus if agent is not None else None)
 
     # ---- time ------------------------------------------------------------------------------------------------
 
@@ -413,7 +417,7 @@ class Run:
         asleep = now - self._looked_at_clock - 1.0
         self._looked_at_clock = now
         if asleep > ASLEEP:
-            self.roll.slept(asleep)
+            self.members.slept(asleep)
             self.current.slept(asleep)
             self.deadline += asleep
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swarmtrain.coordinator.core.hang import Rank, culprit
-from swarmtrain.coordinator.runtime.peers import RankState
-from swarmtrain.coordinator.runtime.vitals import Beat
+from swarmtrain.coordinator.runtime.connected import RankState
+from swarmtrain.coordinator.runtime.heartbeats import Heartbeat
 from swarmtrain.protocol.from_agent import StackReport
 
 _RECENT = 25.0  # seconds in which an agent has looked for signs of life twice
@@ -71,7 +71,7 @@ class Stall:
         self.looked = None
         self._answers.clear()
 
-    def find(self, beats: Mapping[int, Beat], workers: Mapping[int, RankState]) -> Finding:
+    def find(self, beats: Mapping[int, Heartbeat], workers: Mapping[int, RankState]) -> Finding:
         """Whom the others wait for, by their pulses and by what they answered."""
         group = [self._rank(rank, beat) for rank, beat in sorted(beats.items())]
         verdict = culprit(group)
@@ -85,7 +85,7 @@ class Stall:
         stack = self._answers[first].stack if first is not None and first in self._answers else ""
         return Finding(reason, first, stack)
 
-    def _rank(self, rank: int, beat: Beat) -> Rank:
+    def _rank(self, rank: int, beat: Heartbeat) -> Rank:
         answer = self._answers.get(rank)
         stopped, stack = (answer.stopped, answer.stack) if answer is not None else (None, "")
         return Rank(rank, beat.step, beat.mark, int(beat.activity), stopped, stack)

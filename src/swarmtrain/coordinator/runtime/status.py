@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.peers import Peer
-from swarmtrain.coordinator.runtime.run import Run
+from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.status import (
     Cause,
@@ -24,22 +24,22 @@ from swarmtrain.protocol.status import (
     Status,
     Worker,
 )
+from swarmtrain.wire.disk.storage import write_whole
 from swarmtrain.wire.pulse import Source
-from swarmtrain.wire.storage import write_whole
 
 _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
 
 T = TypeVar("T", int, str)
 
 
-def status(run: Run) -> Status:
+def status(run: RunController) -> Status:
     """The document of this moment."""
     state, current, place, now = run.state, run.current, run.place, run.journal.clock.now()
     reported, past = run.progress.summary(current.generation.number), incident_log.summary(state, now)
-    usual = current.vitals.usual()  # pulses know sooner than metrics
-    stepped = current.vitals.step() if current.vitals.stepped() is not None else None
+    usual = current.heartbeats.usual()  # pulses know sooner than metrics
+    stepped = current.heartbeats.step() if current.heartbeats.stepped() is not None else None
     return Status(
-        run=run.ticket.run,
+        run=run.secret.run,
         job=run.task.name,
         target=run.task.target,
         args=list(run.task.args),
@@ -53,7 +53,7 @@ def status(run: Run) -> Status:
         world_size=len(current.workers),
         master=state.generation.master,
         coordinator=place.node,
-        resumed_from=run.ticket.resume or None,
+        resumed_from=run.secret.resume or None,
         workers=[
             Worker(**worker.dump() | {"step": _step(run, worker.rank)}) for worker in current.workers.values()
         ],
@@ -62,7 +62,7 @@ def status(run: Run) -> Status:
         nodes=NodeRange(
             run.policy.nodes_min, run.policy.nodes_max, list(run.policy.names), wanted=state.wanted
         ),
-        cooperative=_cooperative(run),
+        can_pause=_can_pause(run),
         deadline=run.journal.clock.unix(run.deadline),
         lineage=place.lineage,
         lineage_owner=place.lineage_owner,
@@ -130,7 +130,7 @@ def _resumed(told: Any) -> Resumed | None:
     return Resumed(_of(int, told.get("step")), _number(told.get("epoch")), _of(str, told.get("path")))
 
 
-def leave(run: Run, places: Iterable[Path]) -> None:
+def leave(run: RunController, places: Iterable[Path]) -> None:
     """Write the document of a run that has ended down for those who list the runs, so that nobody is started to ask."""
     document = {key: value for key, value in status(run).dump().items() if key != "now"}
     for path in places:
@@ -140,17 +140,17 @@ def leave(run: Run, places: Iterable[Path]) -> None:
             print(f"{path}: {error}", file=sys.stderr, flush=True)
 
 
-def _cooperative(run: Run) -> bool | None:
+def _can_pause(run: RunController) -> bool | None:
     """Whether the training saves and pauses when it is asked to; None before every rank has told."""
-    sources = [beat.source for beat in run.current.vitals.beats.values()]
+    sources = [beat.source for beat in run.current.heartbeats.beats.values()]
     if len(sources) < max(1, len(run.current.workers)) or Source.NOBODY in sources:
         return None
     return all(source >= Source.COOPERATIVE for source in sources)
 
 
-def _step(run: Run, rank: int) -> int | None:
+def _step(run: RunController, rank: int) -> int | None:
     """A rank's newest step: its pulse knows it sooner than its metrics."""
-    beat = run.current.vitals.beats.get(rank)
+    beat = run.current.heartbeats.beats.get(rank)
     return (
         beat.step
         if beat is not None and beat.stepped is not None
@@ -158,8 +158,8 @@ def _step(run: Run, rank: int) -> int | None:
     )
 
 
-def _members(run: Run) -> list[Member]:
-    rows = [_member(run, peer) for peer in run.roll.peers.values()]
+def _members(run: RunController) -> list[Member]:
+    rows = [_member(run, agent) for agent in run.members.connected.values()]
     here = {row.node for row in rows}
     nodes = [*run.task.node_names, *(worker.node for worker in run.current.workers.values())]
     for node in dict.fromkeys(node for node in nodes if node not in here):
@@ -169,21 +169,21 @@ def _members(run: Run) -> list[Member]:
     return sorted(rows, key=lambda row: (row.ranks or [1 << 30], row.node))
 
 
-def _member(run: Run, peer: Peer) -> Member:
-    ranks = [worker.rank for worker in run.current.workers.values() if worker.node == peer.node]
-    if peer.channel is None:
-        state = "ended" if run.phase is Phase.ENDED else "left" if peer.leaving else "lost"
-    elif peer.leaving:
+def _member(run: RunController, agent: ConnectedAgent) -> Member:
+    ranks = [worker.rank for worker in run.current.workers.values() if worker.node == agent.node]
+    if agent.channel is None:
+        state = "ended" if run.phase is Phase.ENDED else "left" if agent.leaving else "lost"
+    elif agent.leaving:
         state = "leaving"
     else:
-        state = "running" if ranks and not peer.idle else "joined"
+        state = "running" if ranks and not agent.idle else "joined"
     return Member(
-        node=peer.node,
+        node=agent.node,
         state=state,
-        address=peer.address,
-        interface=peer.interface,
-        why=peer.why,
-        gpus=peer.gpus,
-        workers=peer.workers,
+        address=agent.address,
+        interface=agent.interface,
+        why=agent.why,
+        gpus=agent.gpus,
+        workers=agent.workers,
         ranks=ranks,
     )

@@ -16,7 +16,7 @@ from swarmtrain.protocol.events import VERSION, Submitted
 from swarmtrain.protocol.facts import ClockOrigin
 from swarmtrain.protocol.journal import admit
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
-from swarmtrain.wire.records import Records
+from swarmtrain.wire.disk.records import Records
 
 
 class Journal:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from swarmtrain.protocol.remarks import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
+from swarmtrain.wire.disk.records import Record, Records, parse
 from swarmtrain.wire.plural import counted
-from swarmtrain.wire.records import Record, Records, parse
 
 Metric = Record
 # where the training of a generation is
 _POSITION = ("step", "epoch", "loss", "lr", "step_seconds", "samples")
 
 
-class Progress:
+class MetricsStore:
     """Metrics of all ranks: kept in a file as JSON lines, and summed up for the status document.
 
     A metric is what a worker wrote plus ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time at which

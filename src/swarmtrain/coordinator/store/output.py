@@ -16,7 +16,7 @@ from pathlib import Path
 from swarmtrain.coordinator.store import drawing
 from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
-from swarmtrain.wire.records import Record, Records, parse
+from swarmtrain.wire.disk.records import Record, Records, parse
 
 Key = tuple[int, int]  # generation, rank
 

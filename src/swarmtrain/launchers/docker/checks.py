@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Checked, Notice
-from swarmtrain.swarm import cluster, code, engines
-from swarmtrain.swarm.code import Code
-from swarmtrain.swarm.docker import Docker
-from swarmtrain.swarm.task import check_environment
+from swarmtrain.payload import code
+from swarmtrain.payload.code import Code
+from swarmtrain.payload.run_spec import check_environment
+from swarmtrain.swarm import cluster, engines
 from swarmtrain.wire.plural import plural
 
 _SECONDS = 60.0

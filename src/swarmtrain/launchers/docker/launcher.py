@@ -10,25 +10,26 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Collection, Sequence
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
-from swarmtrain.launchers.docker import checks, inspected
+from swarmtrain.launchers.docker import checks, containers, inspected
+from swarmtrain.launchers.docker.containers import Layout
 from swarmtrain.launchers.docker.inspected import Container, agents, coordinators
 from swarmtrain.launchers.docker.machines import EngineMachines
 from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
+from swarmtrain.payload import bundle
+from swarmtrain.payload.run_spec import task_of, ticket_of
 from swarmtrain.protocol.status import Status
-from swarmtrain.swarm import bundle, cluster, containers
-from swarmtrain.swarm.containers import Layout
-from swarmtrain.swarm.docker import Docker
+from swarmtrain.swarm import cluster
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan
-from swarmtrain.swarm.task import task_of, ticket_of
 from swarmtrain.swarm.tasks import seconds
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
-from swarmtrain.wire.task import Resumption
+from swarmtrain.wire.run_spec import Resumption
 
 _SECONDS = 60.0
 _START_SECONDS = 120.0  # in which a submission has started every container that it has made

@@ -14,9 +14,9 @@ from swarmtrain.errors import ClusterError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Checked, Notice
 from swarmtrain.launchers.local.gpus import Shares, share
-from swarmtrain.swarm import bundle, code
-from swarmtrain.wire import private
-from swarmtrain.wire.gpus import VISIBLE, cards, visible
+from swarmtrain.payload import bundle, code
+from swarmtrain.wire.disk import private
+from swarmtrain.wire.machine.gpus import VISIBLE, cards, visible
 
 _HAS_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
 _UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator", "linger")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from swarmtrain.wire import private, submission
+from swarmtrain.wire.disk import private, submission
 
 _FRESH_SECONDS = 60.0  # in which a directory without a submitter may be one that has just been made
 

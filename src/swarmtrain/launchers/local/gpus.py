@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import Job
-from swarmtrain.wire.gpus import is_instance
+from swarmtrain.wire.machine.gpus import is_instance
 from swarmtrain.wire.plural import counted
 
 

@@ -21,22 +21,23 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
 from swarmtrain.launchers.local import checks, files, links
 from swarmtrain.launchers.local.machines import LocalMachines
-from swarmtrain.launchers.local.processes import TOLD_TO_GO, Process, ProcessTable, kill_trees
+from swarmtrain.launchers.local.processes import TOLD_TO_GO, LocalProcess, ProcessTable, kill_trees
+from swarmtrain.payload import bundle
+from swarmtrain.payload.run_spec import task_of, ticket_of
+from swarmtrain.payload.tree import RUNS_MARKER
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.requests import ConcludeRequest, StatusRequest
 from swarmtrain.protocol.status import Status
-from swarmtrain.swarm import bundle
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan
-from swarmtrain.swarm.task import task_of, ticket_of
-from swarmtrain.swarm.tree import RUNS_MARKER
-from swarmtrain.wire import names, private, submission
-from swarmtrain.wire.gpus import VISIBLE
+from swarmtrain.wire import names
+from swarmtrain.wire.disk import private, submission
+from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.link import Link
+from swarmtrain.wire.machine.gpus import VISIBLE
+from swarmtrain.wire.run_spec import Resumption
 from swarmtrain.wire.sockets import UNIX
-from swarmtrain.wire.storage import Storage
-from swarmtrain.wire.task import Resumption
 
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end
@@ -68,9 +69,9 @@ class LocalLauncher:
         nodes = job.job.node_names or tuple(f"node{index}" for index in range(job.job.nodes_max))
         task = task_of(job.job)
         task = dataclasses.replace(task, cpus=task.cpus or len(os.sched_getaffinity(0)) / len(nodes))
-        ticket = ticket_of(job, run.id, resume)
+        secret = ticket_of(job, run.id, resume)
         if shares.by_node is not None:
-            ticket.env.pop(VISIBLE, None)  # each agent has its own part of it
+            secret.env.pop(VISIBLE, None)  # each agent has its own part of it
         for directory in (self._storage.root, self._storage.root / "data"):
             private.make(directory)
         (self._storage.root / RUNS_MARKER).touch()
@@ -78,7 +79,7 @@ class LocalLauncher:
             "job.json": task.dump().encode(),
             "origin.json": Origin.of(job).dump().encode(),
             "code.zip": sent.archive,
-            "ticket.json": ticket.dump().encode(),
+            "ticket.json": secret.dump().encode(),
         }
         try:
             place = files.lay_out(self._storage.root / "runs", run.id, parts)
@@ -247,7 +248,7 @@ class LocalLauncher:
         if process is not None:
             return process.lives
         place = self._storage.coordinator(directory)  # its client has not come so far, or was killed
-        return Process.kept_in(place) is not None or submission.is_under_way(place)
+        return LocalProcess.kept_in(place) is not None or submission.is_under_way(place)
 
     def _processes(self, directory: str) -> ProcessTable:
         table = self._storage.coordinator(directory) / "processes.json"

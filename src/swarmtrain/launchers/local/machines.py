@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from swarmtrain.errors import ClusterError
-from swarmtrain.wire.processes import descendants, kill_all
+from swarmtrain.wire.machine.processes import descendants, kill_all
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Act, Run, Undo

@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from swarmtrain.wire.clock import MACHINE
-from swarmtrain.wire.keeper import KEPT
-from swarmtrain.wire.processes import began, cleaning, descendants, kill_all
-from swarmtrain.wire.storage import write_whole
+from swarmtrain.wire.disk.storage import write_whole
+from swarmtrain.wire.machine.keeper import KEPT
+from swarmtrain.wire.machine.processes import began, cleaning, descendants, kill_all
 
 
 @dataclass(frozen=True)
-class Process:
+class LocalProcess:
     """A process, living or not.
 
     Attributes:
@@ -39,7 +39,7 @@ class Process:
     boot: str = ""
 
     @classmethod
-    def start(cls, argv: list[str], environment: Mapping[str, str], directory: Path) -> Process:
+    def start(cls, argv: list[str], environment: Mapping[str, str], directory: Path) -> LocalProcess:
         """Start one that outlives this process; its words go to the file ``log`` of its directory."""
         with (directory / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -55,12 +55,12 @@ class Process:
         return cls.of(process.pid)
 
     @classmethod
-    def of(cls, pid: int) -> Process:
+    def of(cls, pid: int) -> LocalProcess:
         """The process that has this number now."""
         return cls(pid, began(pid), MACHINE.boot())
 
     @classmethod
-    def kept_in(cls, directory: Path) -> Process | None:
+    def kept_in(cls, directory: Path) -> LocalProcess | None:
         """The process that a keeper in this directory keeps, or kept last, if it lives."""
         try:
             fields = json.loads((directory / KEPT).read_text())
@@ -94,7 +94,7 @@ class Process:
         return words, dict(variable.split("=", 1) for variable in variables if "=" in variable)
 
 
-TOLD_TO_GO = Process(0, 0)  # in place of one that was told to go: nothing is wrong with its absence
+TOLD_TO_GO = LocalProcess(0, 0)  # in place of one that was told to go: nothing is wrong with its absence
 
 
 class ProcessTable:
@@ -107,23 +107,23 @@ class ProcessTable:
     def __init__(self, path: Path, place: Callable[[str], Path]) -> None:
         self._path, self._place = path, place
 
-    def read(self) -> dict[str, Process]:
+    def read(self) -> dict[str, LocalProcess]:
         """All of them, and what outlived its keeper in that one's place; none where nothing was written down yet."""
         try:
-            noted = {node: Process(**each) for node, each in json.loads(self._path.read_text()).items()}
+            noted = {node: LocalProcess(**each) for node, each in json.loads(self._path.read_text()).items()}
         except (OSError, ValueError):
             return {}
         return {
-            node: process if process.lives else Process.kept_in(self._place(node)) or process
+            node: process if process.lives else LocalProcess.kept_in(self._place(node)) or process
             for node, process in noted.items()
         }
 
     def start(self, node: str, argv: list[str], environment: Mapping[str, str], directory: Path) -> None:
         """Start the process of a node and write it down; a signal that comes between the two waits."""
         with _undisturbed():
-            self.note(node, Process.start(argv, environment, directory))
+            self.note(node, LocalProcess.start(argv, environment, directory))
 
-    def note(self, node: str, process: Process) -> None:
+    def note(self, node: str, process: LocalProcess) -> None:
         """Write down the process of a node."""
         with self._path.with_suffix(".lock").open("w") as lock:  # several faults of a plan may end at once
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -155,7 +155,7 @@ def _undisturbed() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def kill_trees(roots: Iterable[Process], seconds: float) -> list[int]:
+def kill_trees(roots: Iterable[LocalProcess], seconds: float) -> list[int]:
     """Kill processes and all that descends from them; return the numbers of those that live on after ``seconds``.
 
     They are stopped before: one that is killed as it starts another would leave that behind, as nobody's child.
@@ -167,7 +167,7 @@ def kill_trees(roots: Iterable[Process], seconds: float) -> list[int]:
     while fresh:
         kill_all(fresh - cleaning(fresh, since=asked), signal.SIGSTOP)
         fresh = {pid for top in tops for pid in descendants(top)} - known.keys()
-        known |= {pid: Process.of(pid) for pid in fresh}
+        known |= {pid: LocalProcess.of(pid) for pid in fresh}
     while left := [process.pid for process in known.values() if process.lives]:
         kill_all(set(left) - cleaning(left, since=asked))
         if time.monotonic() > limit:

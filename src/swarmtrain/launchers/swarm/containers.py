@@ -5,10 +5,10 @@ For what a coordinator has left, in `launchers.swarm`; for faults on purpose, in
 
 from __future__ import annotations
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.launchers.base import Run
 from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL
-from swarmtrain.swarm.docker import Docker
 
 _SERVICE_LABEL = "com.docker.swarm.service.name"
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.swarm import helpers, tasks
 from swarmtrain.swarm.cluster import SECONDS, Node
-from swarmtrain.swarm.docker import Docker
 
 _PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.5

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from swarmtrain.docker import toolkit
+from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
@@ -23,20 +25,19 @@ from swarmtrain.launchers.swarm import containers
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.launchers.swarm.machines import SwarmMachines
 from swarmtrain.launchers.swarm.stacks import Stack, role_of
+from swarmtrain.payload.run_spec import ticket_of
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import StatusRequest
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm import cluster as facts
-from swarmtrain.swarm import plain, plan, records, stack, tasks, toolkit
+from swarmtrain.swarm import plain, plan, records, stack, tasks
 from swarmtrain.swarm.cluster import SECONDS, Node, Service
-from swarmtrain.swarm.docker import Docker, DockerFailed
 from swarmtrain.swarm.eligibility import unfit
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.placement import check_stack_name
-from swarmtrain.swarm.task import ticket_of
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
-from swarmtrain.wire.task import Resumption
+from swarmtrain.wire.run_spec import Resumption
 
 _DEPLOY_SECONDS = 120.0
 # What `stack deploy` says when another one of the same name is at work: its ticket, network or services are there.
@@ -74,7 +75,7 @@ class SwarmLauncher:
         planned = plan.make(job, cluster)
         numbers = [run.number for run in self.runs() if run.job == job.job.name]
         run = Run(job.job.name, max(numbers, default=0) + 1, self.name)
-        return replace(planned, name=run.stack, ticket=ticket_of(job, run.id))
+        return replace(planned, name=run.stack, secret=ticket_of(job, run.id))
 
     def check(self, job: LoadedJob) -> CheckedOnSwarm:
         """Refuse, before anything changes, what cannot work here."""
@@ -90,7 +91,7 @@ class SwarmLauncher:
         check_stack_name(run.stack, job.job.name, cluster)
         if any(service.stack == run.stack for service in cluster.services):
             raise ClusterError(f"there is a run {run.id} already", f"swarmtrain rm {run.id}")
-        planned = replace(checked.plan, name=run.stack, ticket=ticket_of(job, run.id, resume))
+        planned = replace(checked.plan, name=run.stack, secret=ticket_of(job, run.id, resume))
         with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
             self._deploy(planned.write(Path(directory)), run)
 
@@ -335,7 +336,7 @@ def _toolkit_notices(job: LoadedJob, cluster: facts.Cluster) -> list[str]:
     return list(filter(None, [toolkit.warning(toolkit.version(), this.hostname)]))
 
 
-def _refused(record: records.Record) -> Run:
+def _refused(record: records.RefusedRun) -> Run:
     """A run of which only the record is left."""
     return Run(
         record.job,
@@ -348,7 +349,7 @@ def _refused(record: records.Record) -> Run:
     )
 
 
-def _record(run: Run, reason: str, services: Sequence[Service]) -> records.Record:
+def _record(run: Run, reason: str, services: Sequence[Service]) -> records.RefusedRun:
     """What is kept of a run that is refused."""
     found = _run(run.job, run.number, services) if services else run
-    return records.Record(run.job, run.number, reason, found.created, found.origin)
+    return records.RefusedRun(run.job, run.number, reason, found.created, found.origin)

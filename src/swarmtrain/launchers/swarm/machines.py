@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.launchers.base import Act, Run
 from swarmtrain.launchers.swarm import containers
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.wire import names
 
 _SECONDS = 30.0

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import tasks
 from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
-from swarmtrain.swarm.docker import Docker
 from swarmtrain.swarm.obstacles import cannot_start
 from swarmtrain.wire import names
 

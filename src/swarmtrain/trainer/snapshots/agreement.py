@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import World, broadcast_bytes, gather
-from swarmtrain.trainer.log import LOG
+from swarmtrain.trainer.reports.log import LOG
 from swarmtrain.trainer.snapshots import fence, files
 from swarmtrain.trainer.snapshots.disk import MEMORY
 from swarmtrain.trainer.snapshots.files import Manifest
@@ -31,7 +31,7 @@ _CHUNK = 16 << 20
 
 
 @dataclass(frozen=True)
-class Found:
+class LocalSnapshot:
     """A snapshot on this node."""
 
     directory: Path
@@ -42,12 +42,12 @@ class Found:
 class _Verdict:
     """What a rank says of the newest snapshot: where it holds it whole, and which of its copies are damaged."""
 
-    whole: Found | None
+    whole: LocalSnapshot | None
     damaged: list[str]
     node: str
 
 
-def agree(world: World, tiers: Sequence[Tier]) -> Found | None:
+def agree(world: World, tiers: Sequence[Tier]) -> LocalSnapshot | None:
     """Bring the newest whole snapshot to every node and say where it is there; None where there is none.
 
     Args:
@@ -115,14 +115,14 @@ def _claim(world: World, tiers: Sequence[Tier], number: int, owner: str) -> bool
     return True
 
 
-def _held(tiers: Sequence[Tier]) -> list[Found]:
+def _held(tiers: Sequence[Tier]) -> list[LocalSnapshot]:
     """The snapshots on this node, newest first, of equal ones the quickest first."""
-    found = [Found(tier.directory, each) for tier in tiers for each in files.listed(tier.directory)]
+    found = [LocalSnapshot(tier.directory, each) for tier in tiers for each in files.listed(tier.directory)]
     # sorted() keeps the order of equals
     return sorted(found, key=lambda each: each.manifest.key, reverse=True)
 
 
-def _judge(world: World, mine: Sequence[Found]) -> _Verdict:
+def _judge(world: World, mine: Sequence[LocalSnapshot]) -> _Verdict:
     damaged: list[str] = []
     for each in mine:
         problem = files.damage(each.directory, each.manifest)
@@ -139,7 +139,7 @@ def _name_damaged(verdicts: Sequence[_Verdict], step: int) -> None:
             LOG.warning(f"passing over a damaged snapshot of step {step} on node {verdict.node}: {problem}")
 
 
-def _share(world: World, tiers: Sequence[Tier], held: Sequence[Found | None]) -> Found:
+def _share(world: World, tiers: Sequence[Tier], held: Sequence[LocalSnapshot | None]) -> LocalSnapshot:
     """Send the snapshot of the first rank that holds it to the nodes that lack it; say where it is on this one."""
     source = next(rank for rank, found in enumerate(held) if found is not None)
     chosen = held[source]
@@ -158,7 +158,7 @@ def _share(world: World, tiers: Sequence[Tier], held: Sequence[Found | None]) ->
                 f"node {world.node} cannot keep the snapshot of step {chosen.manifest.step}: {problem}"
             )
         if received is not None and place is not None:
-            ours = Found(place.directory, received)
+            ours = LocalSnapshot(place.directory, received)
     everyones = gather(world, ours)
     ours = everyones[world.rank - world.local_rank]  # the leader's of this node: ranks of a node are in a row
     if ours is None or not (ours.directory / ours.manifest.file).is_file():
@@ -182,7 +182,7 @@ def _places(tiers: Sequence[Tier]) -> Iterator[Tier]:
 
 
 def _transfer(
-    world: World, chosen: Found, source: int, place: Tier | None
+    world: World, chosen: LocalSnapshot, source: int, place: Tier | None
 ) -> tuple[Manifest | None, str | None]:
     """Pass the state's bytes over the process group, a chunk at a time, into ``place`` where that is given.
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from swarmtrain.trainer.snapshots.disk import Disk
-from swarmtrain.wire.snapshots import key_of
+from swarmtrain.wire.disk.snapshots import key_of
 
 _CLAIM = re.compile(r"fence-(\d+)")
 _WRITTEN_WITHIN = 2.0  # seconds from the making of a claim to its owner's name in it

@@ -35,7 +35,7 @@ import torch
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.snapshots.disk import DISK, Disk
 from swarmtrain.wire.clock import stamp
-from swarmtrain.wire.snapshots import FENCED, fence_of, key_of, stem
+from swarmtrain.wire.disk.snapshots import FENCED, fence_of, key_of, stem
 
 FORMAT = FENCED
 _READABLE = (1, 2, FORMAT)  # 1 had no versions, and both had no fence of their own

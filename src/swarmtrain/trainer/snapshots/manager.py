@@ -17,9 +17,10 @@ from torch import nn
 
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import World, check_drift, gather, share_buffers, weights_hash
-from swarmtrain.trainer.log import LOG
-from swarmtrain.trainer.metrics import Reporter
 from swarmtrain.trainer.options import Every
+from swarmtrain.trainer.reports.log import LOG
+from swarmtrain.trainer.reports.metrics import Reporter
+from swarmtrain.trainer.reports.pulse_writer import PulseWriter
 from swarmtrain.trainer.snapshots import files
 from swarmtrain.trainer.snapshots.agreement import agree, claim_fence
 from swarmtrain.trainer.snapshots.clock import SharedClock
@@ -27,11 +28,11 @@ from swarmtrain.trainer.snapshots.disk import DISK, MEMORY
 from swarmtrain.trainer.snapshots.drift import WeightHashes
 from swarmtrain.trainer.snapshots.files import Position
 from swarmtrain.trainer.snapshots.reports import SnapshotReports
-from swarmtrain.trainer.snapshots.schedule import Due, Schedule
+from swarmtrain.trainer.snapshots.schedule import Due, SnapshotSchedule
 from swarmtrain.trainer.snapshots.staging import on_cpu
 from swarmtrain.trainer.snapshots.writer import Content, SnapshotWriter, Tier
-from swarmtrain.trainer.vitals import Vitals
-from swarmtrain.wire import names, private
+from swarmtrain.wire import names
+from swarmtrain.wire.disk import private
 
 _KEPT_IN_MEMORY = 2
 _SHARE_FOR_MEMORY = 0.05  # of the time at most goes to writing there: of large states fewer are taken
@@ -42,7 +43,9 @@ _LAST_WAIT = 10.0  # seconds that a training which fails waits for the snapshot 
 class SnapshotManager:
     """Takes snapshots; every method but :meth:`close` is called by all ranks at the same step."""
 
-    def __init__(self, world: World, schedule: Schedule, reporter: Reporter, vitals: Vitals) -> None:
+    def __init__(
+        self, world: World, schedule: SnapshotSchedule, reporter: Reporter, vitals: PulseWriter
+    ) -> None:
         self.directory = Path(schedule.directory or os.environ.get(names.ENV_SNAPSHOTS) or "snapshots")
         self._world = world
         self._schedule = schedule

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from swarmtrain.trainer.distributed import World
-from swarmtrain.trainer.log import LOG
-from swarmtrain.trainer.metrics import Reporter
+from swarmtrain.trainer.reports.log import LOG
+from swarmtrain.trainer.reports.metrics import Reporter
 from swarmtrain.trainer.snapshots import files
-from swarmtrain.trainer.snapshots.writer import Outcome
+from swarmtrain.trainer.snapshots.writer import WriteResult
 
 
 class SnapshotReports:
@@ -25,7 +25,7 @@ class SnapshotReports:
         )
         self._skipping = False  # whether it has been said that snapshots are left out
 
-    def came(self, outcome: Outcome) -> None:
+    def came(self, outcome: WriteResult) -> None:
         """What became of a snapshot in one tier."""
         position, manifest = outcome.position, outcome.manifest
         if manifest is not None:
@@ -45,14 +45,14 @@ class SnapshotReports:
         else:
             self._fails(outcome, outcome.error)
 
-    def _works(self, outcome: Outcome) -> None:
+    def _works(self, outcome: WriteResult) -> None:
         if self._failing.pop(outcome.tier.name, None) is not None:
             LOG.warning(
                 f"node {self._world.node} writes snapshots to {outcome.tier.name} again, with that of step "
                 f"{outcome.position.step}"
             )
 
-    def _fails(self, outcome: Outcome, error: str) -> None:
+    def _fails(self, outcome: WriteResult, error: str) -> None:
         name, step = outcome.tier.name, outcome.position.step
         self._reporter.snapshot_failed(name, step, self._world.node, error)
         if self._failing.get(name) == error:

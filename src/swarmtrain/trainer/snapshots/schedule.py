@@ -9,7 +9,7 @@ from swarmtrain.trainer.options import Every
 
 
 @dataclass(frozen=True)
-class Schedule:
+class SnapshotSchedule:
     """When and where snapshots are taken; the fields are those of ``Options``."""
 
     disk: Every

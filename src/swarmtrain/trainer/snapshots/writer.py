@@ -91,7 +91,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class WriteResult:
     """What became of a snapshot in one tier.
 
     Attributes:
@@ -115,7 +115,7 @@ class SnapshotWriter:
         self._hooked = weakref.WeakSet[Optimizer]()
         self._thread: threading.Thread | None = None
         self._copy: StagedCopy | None = None
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[WriteResult] = []
         self._weights: tuple[int, str] | None = None
         self._failure: Exception | None = None
 
@@ -157,7 +157,7 @@ class SnapshotWriter:
             self._thread.join(timeout)
         return not self.busy
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[WriteResult]:
         """What has been written, or could not be, since this was last asked.
 
         Raises:
@@ -193,7 +193,7 @@ class SnapshotWriter:
             self._failure = error
 
 
-def _write(tier: Tier, state: dict[str, Any], position: Position) -> Outcome:
+def _write(tier: Tier, state: dict[str, Any], position: Position) -> WriteResult:
     started = time.monotonic()
     manifest, problem, overtaken = None, None, 0
     try:
@@ -203,4 +203,4 @@ def _write(tier: Tier, state: dict[str, Any], position: Position) -> Outcome:
         overtaken = newest if newest > position.fence else 0
     except (OSError, MemoryError) as error:
         problem = str(error) or type(error).__name__
-    return Outcome(tier, position, manifest, problem, time.monotonic() - started, overtaken)
+    return WriteResult(tier, position, manifest, problem, time.monotonic() - started, overtaken)

@@ -1,0 +1,246 @@
+"""What an agent does for people who look in: commands (`exec`) and files (`fetch`, `list`)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fcntl
+import os
+import pty
+import signal
+import struct
+import termios
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+
+from swarmtrain.errors import SwarmtrainError
+from swarmtrain.files import fetch, snapshots
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.from_agent import Answer
+from swarmtrain.protocol.replies import Done, ErrorReply, NodeReply
+from swarmtrain.protocol.requests import TerminalInput
+from swarmtrain.protocol.to_agent import (
+    CommandOrder,
+    NodeCancel,
+    NodeExec,
+    NodeFetch,
+    NodeInput,
+    NodeList,
+    NodeMore,
+    NodeSnapshots,
+    ToAgent,
+)
+from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.disk.storage import Storage
+
+_AHEAD = 8  # pieces of a file that may be on their way to the client
+# Seconds for which an agent that is about to go waits for the next piece of an answer: until it is read, which may
+# begin with the packing of a large directory, or until the client has taken those before it.
+_READING, _TAKING = 600.0, 30.0
+
+
+class NodeServices:
+    """Answers the coordinator's requests on behalf of clients; every request runs in a task of its own.
+
+    Args:
+        channel: to the coordinator.
+    """
+
+    def __init__(self, storage: Storage, node: str, channel: Channel) -> None:
+        self._storage, self.node, self._channel = storage, node, channel
+        self.lineage = ""
+        self.env: Mapping[str, str] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._input: dict[int, asyncio.Queue[TerminalInput]] = {}
+        self._credit: dict[int, asyncio.Semaphore] = {}
+        self._due: dict[int, float] = {}  # of an answer that reads files: monotonic time by which it gets on
+        self._finishing = False
+
+    def hear(self, message: ToAgent) -> bool:
+        """Take a message if it is one of ours."""
+        match message:
+            case (
+                NodeExec(_, number) | NodeFetch(_, number) | NodeList(_, number) | NodeSnapshots(_, number)
+            ) if self._finishing:
+                self._begin(number, self._turn_away(number))
+            case NodeExec(order, number):
+                self._input[number] = asyncio.Queue()
+                self._begin(number, self._exec(number, order))
+            case NodeFetch(order, number):
+                self._read(number, self._reply_file(number, order.path, fetch.send))
+            case NodeList(order, number):
+                self._read(number, self._reply_file(number, order.path, fetch.listing))
+            case NodeSnapshots(order, number):
+                replies = snapshots.answer(self._storage, self.lineage, self.node, order)
+                self._read(number, self._reply(number, replies))
+            case NodeInput(typed, number):
+                if number in self._input:
+                    self._input[number].put_nowait(typed)
+            case NodeMore(number):
+                if number in self._credit:
+                    self._credit[number].release()
+            case NodeCancel(number):
+                task = self._tasks.get(number)
+                if task is not None:
+                    task.cancel()
+            case _:
+                return False
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer that reads files gets on."""
+        return any(due > time.monotonic() for due in self._due.values())
+
+    async def finish(self) -> None:
+        """Take no more requests, and finish the answers that read files, for as long as they get on."""
+        self._finishing = True
+        while self.busy:
+            left = max(self._due.values()) - time.monotonic()
+            reading = [self._tasks[number] for number in self._due]
+            await asyncio.wait(reading, timeout=min(left, _TAKING), return_when=asyncio.FIRST_COMPLETED)
+
+    def close(self) -> None:
+        """The connection is gone, and with it everybody who asked."""
+        self._due.clear()
+        for task in self._tasks.values():
+            task.cancel()
+
+    def _read(self, number: int, work: Awaitable[None]) -> None:
+        self._due[number] = time.monotonic() + _READING
+        self._begin(number, work)
+
+    def _begin(self, number: int, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(self._guard(number, work))
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number, None) and None)
+
+    async def _guard(self, number: int, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except ConnectionError:
+            pass  # whoever asked has gone
+        except SwarmtrainError as error:
+            refusal = ErrorReply(error.message, error.hint, error.exit_code)
+            await self._send(number, NodeReply(error=refusal))
+        except OSError as error:
+            await self._send(number, NodeReply(error=ErrorReply(f"{self.node}: {error}")))
+        finally:
+            self._input.pop(number, None)
+            self._credit.pop(number, None)
+            self._due.pop(number, None)
+
+    async def _turn_away(self, number: int) -> None:
+        gone = ErrorReply(f"the agent on {self.node} is about to go", gone=True)
+        await self._send(number, NodeReply(error=gone))
+
+    async def _reply_file(
+        self, number: int, path: str, answer: Callable[[Path, str], Iterator[NodeReply]]
+    ) -> None:
+        found = fetch.locate(self._storage, self.lineage, self.node, path)
+        await self._reply(number, answer(found, self.node))
+
+    async def _reply(self, number: int, replies: Iterator[NodeReply]) -> None:
+        """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""
+        credit = self._credit[number] = asyncio.Semaphore(_AHEAD)
+        while (reply := await asyncio.to_thread(next, replies, None)) is not None:
+            self._due[number] = time.monotonic() + _TAKING
+            await credit.acquire()
+            await self._send(number, reply)
+            self._due[number] = time.monotonic() + _READING
+
+    async def _send(self, number: int, reply: NodeReply) -> None:
+        await self._channel.send(dump(Answer(number, reply)))
+
+    async def _exec(self, number: int, order: CommandOrder) -> None:
+        terminal = order.tty
+        main, side = -1, asyncio.subprocess.PIPE
+        if terminal:
+            main, side = pty.openpty()
+            _resize(main, order.rows or 24, order.columns or 80)
+        work = self._storage.work(self.lineage, self.node)
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *order.argv,
+                cwd=work,
+                env=dict(self.env),
+                start_new_session=True,
+                stdin=side,
+                stdout=side,
+                stderr=side,
+            )
+        except OSError as error:
+            words = f"{order.argv[0]}: {error.strerror}\n"
+            await self._send(number, NodeReply(stderr=_base64(words.encode())))
+            await self._send(number, NodeReply(done=Done(exit=127)))
+            return
+        finally:
+            if terminal:
+                os.close(side)
+        try:
+            typing = asyncio.ensure_future(self._type(number, process, main))
+            if terminal:
+                await self._copy_terminal(number, main)
+            else:
+                assert process.stdout is not None and process.stderr is not None
+                await asyncio.gather(
+                    self._copy(process.stdout, lambda data: self._send(number, NodeReply(stdout=data))),
+                    self._copy(process.stderr, lambda data: self._send(number, NodeReply(stderr=data))),
+                )
+            code = await process.wait()
+            typing.cancel()
+            await self._send(number, NodeReply(done=Done(exit=code if code >= 0 else 128 - code)))
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            if terminal:
+                os.close(main)
+
+    @staticmethod
+    async def _copy(stream: asyncio.StreamReader, send: Callable[[str], Awaitable[None]]) -> None:
+        while data := await stream.read(1 << 16):
+            await send(_base64(data))
+
+    async def _copy_terminal(self, number: int, main: int) -> None:
+        loop = asyncio.get_running_loop()
+        os.set_blocking(main, False)
+        ready = asyncio.Event()
+        loop.add_reader(main, ready.set)
+        try:
+            while True:
+                await ready.wait()
+                ready.clear()
+                try:
+                    data = os.read(main, 1 << 16)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    return  # the last process on the terminal has gone
+                if not data:
+                    return
+                await self._send(number, NodeReply(stdout=_base64(data)))
+        finally:
+            loop.remove_reader(main)
+
+    async def _type(self, number: int, process: asyncio.subprocess.Process, main: int) -> None:
+        queue = self._input[number]
+        while True:
+            typed = await queue.get()
+            if typed.resize is not None and main >= 0:
+                _resize(main, *typed.resize)
+            elif typed.stdin and main >= 0:
+                os.write(main, base64.b64decode(typed.stdin))
+            elif process.stdin is not None and typed.stdin:
+                process.stdin.write(base64.b64decode(typed.stdin))
+            elif process.stdin is not None and typed.eof:
+                process.stdin.close()
+
+
+def _resize(terminal: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

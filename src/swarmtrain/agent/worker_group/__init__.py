@@ -1,0 +1,1 @@
+"""This node's workers: started, watched, stopped, and what they write carried on."""

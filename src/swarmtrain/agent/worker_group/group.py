@@ -1,0 +1,320 @@
+"""This node's share of the run: its workers, one generation at a time, and what they wrote that is on its way.
+
+Session.py brings the coordinator's orders; what comes of them goes back through the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from swarmtrain.agent import machine
+from swarmtrain.agent.choices import Choices, Settings
+from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment
+from swarmtrain.agent.run_directories import RunDirectories
+from swarmtrain.agent.uplink import Background, Uplink
+from swarmtrain.agent.worker_group import memory
+from swarmtrain.agent.worker_group.delivery import Delivery
+from swarmtrain.agent.worker_group.pump import Key
+from swarmtrain.agent.worker_group.segments import Segments
+from swarmtrain.agent.worker_group.signs import Signs
+from swarmtrain.agent.worker_group.spawner import Life, SpawnerProcess
+from swarmtrain.agent.worker_group.stacks import halted, stopped
+from swarmtrain.agent.worker_group.workers import Workers
+from swarmtrain.errors import SwarmtrainError, in_short
+from swarmtrain.protocol.from_agent import Drained, Idle, StackReport, StacksReport, Warm, WorkerReport
+from swarmtrain.protocol.to_agent import StartWorkers
+from swarmtrain.wire.run_spec import RunSecret, RunSpec
+
+# seconds that a run that is over waits for a disk on which its directories are still being made
+_PREPARING = 10.0
+
+
+class WorkerGroup:
+    """What one node does for a run.
+
+    Args:
+        choices: what holds for all generations here, such as their environment.
+
+    Attributes:
+        home: its directories; None before the first welcome.
+        delivery: of what its workers wrote.
+    """
+
+    def __init__(
+        self, task: RunSpec, secret: RunSecret, settings: Settings, choices: Choices, line: Uplink
+    ) -> None:
+        self._secret, self._settings, self._line = secret, settings, line
+        start = "cold" if task.kind == "command" else task.start
+        self.spawner = SpawnerProcess(start, choices.env, line.note, line.trouble)
+        self._workers_of = partial(Workers, task, choices.env, self._worker_changed)
+        # Those of the last generation that this node was told to begin, with all that is true of it alone.
+        self._workers = self._workers_of()
+        self.segments = Segments(lambda: self.home.memory if self.home is not None else None)
+        self._gpus = partial(machine.gpu_use, choices.env) if choices.gpus else tuple
+        self._signs = Signs(self._workers)  # of their life, while they make no steps
+        self.delivery = Delivery()
+        self.home: RunDirectories | None = None
+        self._prepared = asyncio.Event()  # the directories and the code are there
+        self._preparing: asyncio.Task[None] | None = None  # or are about to be
+        self._background = Background()
+
+    async def open(self) -> None:
+        """Start the spawner, which begins to import what workers need."""
+        await self.spawner.open(self._settings.storage.root)
+        self._watching = asyncio.ensure_future(self.segments.watch())
+        self._background.run(self._warm_up())
+
+    async def close(self) -> None:
+        """End whatever still runs."""
+        self._workers.stop(0.0)
+        await self.spawner.close()
+        self._watching.cancel()
+        self.segments.clear(all_of_them=False)  # what the spawner itself held until now
+
+    async def _warm_up(self) -> None:
+        await self.spawner.warm.wait()
+        await self._prepared.wait()
+        self._line.post(Warm())
+
+    # ---- how it stands ---------------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """The last one that this node was told to begin; 0 before the first."""
+        return self._workers.generation
+
+    @property
+    def idle(self) -> bool:
+        """No worker is left, and none is about to start."""
+        return self._workers.done.is_set()
+
+    @property
+    def warm(self) -> bool:
+        """Workers could start at once."""
+        return self.spawner.warm.is_set() and self._prepared.is_set()
+
+    @property
+    def begun(self) -> bool:
+        """Every worker has made a step."""
+        return self._workers.begun()
+
+    @property
+    def has_peers(self) -> bool:
+        """Workers of other nodes train with those of this one."""
+        return self._workers.nodes > 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Some worker is in a phase without steps: it starts, evaluates or saves."""
+        return self._workers.is_busy()
+
+    @property
+    def usual(self) -> float:
+        """Seconds within which a step is usual."""
+        return self._workers.usual()
+
+    def states(self) -> list[WorkerReport]:
+        """What is known of each worker, for a coordinator that is joined."""
+        return list(self._workers.states.values())
+
+    def progress(self) -> object:
+        """What is another value once a worker has come on or has written something."""
+        return [pulse[:4] for pulse in self._workers.pulses()], self.delivery.pump.written()
+
+    def newest_sign(self) -> float:
+        """Monotonic time of the newest sign of life of a worker that makes no steps."""
+        return self._signs.newest()
+
+    def say_again(self) -> None:
+        """Say what has happened since the words of joining were written, when nobody could be told."""
+        for state in self._workers.states.values():
+            self._line.post(state)
+        if self.idle:
+            self._say_idle(self.generation)
+        if self.warm:
+            self._line.post(Warm())
+
+    def beat(self) -> None:
+        """Say that this node lives, and how its workers get on."""
+        pulses = self._workers.pulses()
+        signs = [self._signs.of(pulse.rank) for pulse in pulses]
+        told = zip(pulses, signs, strict=True)
+        self._line.beat([pulse._replace(lived_ago=ago, sign=sign) for pulse, (ago, sign) in told])
+
+    # ---- its place -------------------------------------------------------------------------------------------
+
+    def welcomed(self, home: RunDirectories, offsets: dict[Key, int]) -> None:
+        """The coordinator has said where this node is in the run.
+
+        It may be another one, or have lost what it had: whatever this node's disk has beyond its offsets goes to it.
+
+        Args:
+            offsets: how much of each file the coordinator has.
+        """
+        fresh = self.home is None
+        self.home = home
+        self.delivery.known(offsets)
+        if fresh:
+            self._preparing = asyncio.ensure_future(self._prepare(home))
+        if self.delivery.past.is_set():
+            self.delivery.resume(home.output)
+        self._deliver()
+
+    async def _prepare(self, home: RunDirectories) -> None:
+        """Lay out this node's directories and the user's code, while other nodes are still on their way.
+
+        In a thread, since it may take a slow disk longer than an agent may be silent.
+        """
+        try:
+            kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._secret.submission)
+        except (OSError, SwarmtrainError) as error:
+            self._line.trouble(in_short(error))
+            self.delivery.resume(home.output)  # a disk that is full can still be read
+            return
+        if kept:
+            self._line.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
+        self.delivery.resume(home.output)
+        self._prepared.set()
+
+    # ---- one generation --------------------------------------------------------------------------------------
+
+    def start(self, start: StartWorkers) -> None:
+        """Begin a generation; an old one, or one that is begun already, is not begun again.
+
+        From here on it is the current one, so that an order to stop it may follow at once.
+        """
+        if start.generation <= self.generation or not self._workers.done.is_set():
+            return
+        self._workers.release()
+        self._workers = self._workers_of(start.generation, start.nodes)
+        self._signs = Signs(self._workers, spinning=start.backend == "nccl", gpus=self._gpus)
+        self._background.run(self._start(self._workers, start))
+        self._background.run(self._finish(self._workers))
+        self._deliver()
+        self._background.run(self._signs.watch(lambda: self._line.channel is None))
+
+    async def _start(self, workers: Workers, start: StartWorkers) -> None:
+        await self._prepared.wait()
+        life = await self.spawner.life()
+        if workers.ordered.is_set() or workers.done.is_set():  # its end was ordered before it began
+            workers.abandon()
+            return
+        try:
+            for kind, rank, path in self._begin(workers, life, start):
+                self.delivery.pump.watch((kind, workers.generation, rank), path)
+        except OSError as error:
+            self._line.trouble(f"workers cannot be started: {error}")
+
+    def _begin(self, workers: Workers, life: Life, start: StartWorkers) -> list[tuple[str, int, Path]]:
+        """Start the workers of a generation; returns what `Workers.begin` does. Raises OSError."""
+        home, choice = self.home, self._line.choice
+        assert home is not None and choice is not None, "a generation begins after the welcome"
+        parts = [
+            WorkerAssignment(
+                generation=start.generation,
+                fence=self._secret.fence(start.generation),
+                rank=rank,
+                local_rank=local_rank,
+                local_world_size=len(start.ranks),
+                group_rank=start.group_rank,
+                nodes=start.nodes,
+                world_size=start.world_size,
+                master_address=start.master.address,
+                master_port=start.master.port,
+            )
+            for local_rank, rank in enumerate(start.ranks)
+        ]
+        node = NodeEnvironment(
+            run=self._secret.run,
+            name=home.node,
+            interface=choice.interface,
+            backend=start.backend,
+            snapshots=str(home.snapshots),
+            memory=str(home.memory_snapshots),
+            submission=self._secret.submission,
+        )
+        memory.lay_out(home.memory, self._secret.submission)
+        return workers.begin(life, parts, node, home.work, home.output, home.memory)
+
+    async def _finish(self, workers: Workers) -> None:
+        """When all workers of a generation are gone, say so."""
+        await workers.done.wait()
+        self.segments.clear(all_of_them=False)
+        if self._line.channel is not None:  # else the coordinator learns of it when this agent joins again
+            self._say_idle(workers.generation)
+
+    def stop(self, generation: int, grace: float, how: str) -> None:
+        """End the workers of a generation, as `Workers.stop` does."""
+        if generation == self.generation:
+            self._workers.stop(grace, how)
+
+    def kill(self) -> None:
+        """End the workers, whatever the generation; this agent stays."""
+        self._workers.stop(0.0, "kill")
+
+    async def leave(self, answer: float, grace: float) -> None:
+        """End the workers as the coordinator orders it within ``answer`` seconds, else by SIGTERM and ``grace``.
+
+        Returns when they have gone, also those whose start was on its way.
+        """
+        await _within(answer, self._workers.ordered.wait(), self._workers.done.wait())
+        while not (workers := self._workers).done.is_set():
+            if not workers.ordered.is_set():
+                workers.stop(grace)
+            await workers.done.wait()
+
+    def pause(self, generation: int, on: bool) -> None:
+        """Ask the workers of a generation to save and leave, or take it back."""
+        if generation == self.generation:
+            self._workers.pause(on)
+
+    def look(self, generation: int) -> None:
+        """Find out what the workers of a generation are doing, for a coordinator that sees no progress."""
+        if generation == self.generation:
+            self._background.run(self._answer_stacks(self._workers, self._signs))
+
+    async def _answer_stacks(self, workers: Workers, signs: Signs) -> None:
+        pids = workers.pids()
+        found = {
+            rank: StackReport(text, stopped(pids[rank]), halted(pids[rank]))
+            for rank, text in (await signs.stacks(pids)).items()
+        }
+        await self._line.send(StacksReport(workers.generation, found))
+
+    async def end(self) -> None:
+        """The run is over: end the workers, and leave nothing of it on this node but its files."""
+        self._workers.stop(0.0, "kill")
+        await self._workers.done.wait()
+        await self.clear()
+
+    async def clear(self) -> None:
+        """The workers are gone and nobody starts others here: leave nothing in memory."""
+        if self._preparing is not None:  # or what is removed now would be made again
+            await asyncio.wait([self._preparing], timeout=_PREPARING)
+        self.segments.clear(all_of_them=True)
+        if self.home is not None:
+            self.home.clear_memory()
+
+    def _worker_changed(self, state: WorkerReport) -> None:
+        if state.state == "exited":
+            self.delivery.pump.close(state.generation, state.rank)
+            self.beat()  # how far it came, before how it ended
+        self._line.post(state)
+
+    def _say_idle(self, generation: int) -> None:
+        self._line.post(Idle(generation, self._line.free_port()))
+
+    def _deliver(self) -> None:
+        self.delivery.begin(self._workers.done.wait, lambda: self._line.post(Drained(self.generation)))
+
+
+async def _within(seconds: float, *waits: Awaitable[Any]) -> None:
+    """Until one of these has happened; at most for so long."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()

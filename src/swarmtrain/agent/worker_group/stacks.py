@@ -1,0 +1,87 @@
+"""What the workers of a node are doing now: their stacks, asked for by a signal (worker/instruments/stacks.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from swarmtrain.wire.pulse import STACK_SIGNAL
+
+_LOOK = 0.02  # seconds between looks at a file
+_QUIET = 5  # looks without growth after which a dump is taken to be whole
+_MOST = 1 << 20  # bytes of one dump
+_KEPT = 8 << 20  # of a file, which a group that stands for days would fill
+
+
+async def stacks(pids: Mapping[int, int], files: Mapping[int, Path], patience: float = 2.0) -> dict[int, str]:
+    """Ask workers for the stacks of all their threads.
+
+    Args:
+        pids: by rank, the worker's own process.
+        files: by rank, what SWARMTRAIN_STACK names for it.
+        patience: seconds until a worker that says nothing is given up.
+
+    Returns:
+        by rank of ``pids``: the dump, the main thread last; empty for a process that is stopped or frozen, has gone,
+        or does not run Python. Nothing is raised.
+    """
+    answers = await asyncio.gather(*(_stack(pid, files.get(rank), patience) for rank, pid in pids.items()))
+    return dict(zip(pids, answers, strict=True))
+
+
+async def _stack(pid: int, file: Path | None, patience: float) -> str:
+    if file is None or not _answers(pid):
+        return ""
+    try:
+        before = file.stat().st_size
+        os.kill(pid, STACK_SIGNAL)
+        size, quiet = before, 0
+        for _ in range(round(patience / _LOOK)):
+            await asyncio.sleep(_LOOK)
+            grown = file.stat().st_size
+            quiet = quiet + 1 if grown == size else 0
+            size = grown
+            if quiet >= _QUIET and (size > before or not _answers(pid)):
+                break  # it has answered, or it has been stopped or has gone since it was asked
+        with file.open("rb") as dumps:
+            dumps.seek(before)
+            found = dumps.read(_MOST).decode(errors="replace")
+        if size > _KEPT:
+            os.truncate(file, 0)  # the worker appends
+        return found
+    except OSError:
+        return ""  # it has gone, and perhaps its file with it
+
+
+def stopped(pid: int) -> bool | None:
+    """Whether a process is stopped, by a signal or a debugger; None when it has gone."""
+    state = _state(pid)
+    return state in "Tt" if state else None
+
+
+def halted(pid: int) -> bool:
+    """Whether a process is stopped by a signal, and so does nothing until another one comes."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
+    return "".join(_status(pid).get("State", "").split()[:1])
+
+
+def _answers(pid: int) -> bool:
+    """Whether the process runs, and has a handler for the signal, which would end it otherwise."""
+    fields = _status(pid)
+    caught = int(fields.get("SigCgt", "0"), 16)
+    runs = fields.get("State", "X").split()[0] not in "TtZX"
+    return runs and bool(caught >> (STACK_SIGNAL - 1) & 1)
+
+
+def _status(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status; empty when it has gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return {}
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)

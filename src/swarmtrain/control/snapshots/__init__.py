@@ -1,0 +1,1 @@
+"""The snapshots of a run, on all of its nodes at once."""

@@ -1,0 +1,241 @@
+"""The coordinator's side of the channel to the agents: who may speak, and what their messages mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from swarmtrain.coordinator.core.model import Phase
+from swarmtrain.coordinator.runtime.agent_messages import AgentMessages
+from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.runtime.door import Door
+from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.from_agent import (
+    FROM_AGENT,
+    Answer,
+    Beat,
+    CopyState,
+    Drained,
+    FromAgent,
+    Idle,
+    Join,
+    Joiner,
+    Leaving,
+    MetricsPiece,
+    NoteReport,
+    OutputPiece,
+    StacksReport,
+    TroubleReport,
+    Warm,
+    WorkerReport,
+)
+from swarmtrain.protocol.remarks import StrangerRefused
+from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, Welcome
+from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.clock import RunClock
+from swarmtrain.wire.frames import Message
+
+_ALL = 1 << 62  # events: of a helper, which keeps no copy
+_DRIFT = 5e-4  # seconds between two beats by which clocks may drift apart: a thousand times what is usual
+
+
+class AgentConnections:
+    """Serves agents, and clients that come through a relay; one instance a coordinator."""
+
+    def __init__(self, run: RunController, clients: ClientRequests) -> None:
+        self._run, self._clients = run, clients
+        self._words = AgentMessages(run)
+        self._door = Door(
+            run.secret.token,
+            lambda text: run.journal.append(StrangerRefused(text=text)),
+            run.journal.clock.clock,
+        )
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from the first byte to the last."""
+        channel = Channel(reader, writer)
+        try:
+            join = joined(await self._door.admit(channel))
+            if join.role == "client":
+                await self._clients.attend(channel)
+            elif join.who is not None:
+                await self._attend(channel, join.who, is_agent=join.role == "agent")
+        except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
+            self._door.refuse(channel, error)
+        finally:
+            channel.close()
+
+    async def _attend(self, channel: Channel, who: Joiner, *, is_agent: bool) -> None:
+        run = self._run
+        allowed = run.task.node_names
+        agent = _agent(channel, who, run.journal.clock)
+        if is_agent and allowed and agent.node not in allowed:
+            await self._refuse(channel, f"this run takes {', '.join(allowed)} only, not {agent.node}")
+            return
+        if is_agent and run.members.replaced(agent):
+            await self._refuse(channel, f"another agent has taken the place of this one on {agent.node}")
+            return
+        if is_agent:
+            agent = self._words.join(agent)
+        elif run.phase is Phase.ENDED:
+            run.members.connected[agent.node] = agent
+        else:
+            await self._refuse(channel, "the run has not ended: its agents serve its files")
+            return
+        try:
+            self._welcome(
+                channel, agent, copied(run, who.copy) if is_agent and who.copy is not None else _ALL
+            )
+            if is_agent:
+                with _understanding(agent):
+                    self._words.tell(agent, who.states)
+            while (message := await channel.receive()) is not None:
+                if run.members.connected.get(agent.node) is not agent:
+                    break  # another agent has taken its place
+                agent.heard = run.journal.clock.monotonic()
+                with _understanding(agent):
+                    self._hear(agent, FROM_AGENT.load(message))
+        finally:
+            if agent.channel is channel:
+                self._words.left(agent)
+
+    async def _refuse(self, channel: Channel, why: str) -> None:
+        """Send an agent away for good; by which coordinator, it hears as in a welcome."""
+        await channel.send(dump(Refuse(why, self._run.moved)))
+
+    def _welcome(self, channel: Channel, agent: ConnectedAgent, copied: int) -> None:
+        """Tell an agent where it is, and how much of its output is known, before anything else is said to it."""
+        run = self._run
+        offsets = [
+            *(KnownOffset("output", *key, offset) for key, offset in run.output.offsets.items()),
+            *(KnownOffset("metrics", *key, offset) for key, offset in run.progress.offsets.items()),
+        ]
+        place = run.place
+        welcome = Welcome(
+            run=run.secret.run,
+            node=agent.node,
+            directory=place.directory,
+            lineage=place.lineage,
+            lineage_owner=place.lineage_owner,
+            offsets=offsets,
+            generation=run.current.generation.number,
+            moved=run.moved,
+        )
+        channel.post(dump(welcome))
+        agent.copied = copied
+        run.members.share(agent)
+        run.notifier.ring()
+
+    def _hear(self, agent: ConnectedAgent, message: FromAgent) -> None:
+        run, words = self._run, self._words
+        match message:
+            case Beat(sent, pulses):
+                agent.clock = _clock(run.journal.clock.now() - sent, agent.clock)
+                words.beat(agent, pulses)
+                agent.post(BeatHeard())
+            case OutputPiece(generation, rank, offset, text, last):
+                now = run.journal.clock.now()
+                known = run.output.append((generation, rank), agent.node, now, offset, text, last=last)
+                agent.post(Acknowledge("output", generation, rank, known))
+                run.notifier.ring()
+            case MetricsPiece(generation, rank, offset, text):
+                known = run.progress.append(generation, rank, agent.node, offset, text)
+                agent.post(Acknowledge("metrics", generation, rank, known))
+                run.notifier.ring()
+            case WorkerReport():
+                words.worker(agent, message)
+            case Idle():
+                words.idle(agent, message)
+            case Drained():
+                words.drained(agent, message)
+            case Warm():
+                words.warm(agent)
+            case Leaving():
+                words.leaving(agent)
+            case StacksReport():
+                words.stacks(agent, message)
+            case TroubleReport():
+                if run.phase is not Phase.ENDED:
+                    words.trouble(agent, message)
+            case NoteReport():
+                words.note(agent, message)
+            case Answer(number, reply):
+                queue = agent.replies.get(number)
+                if queue is not None:
+                    queue.put_nowait(reply)
+            case _:
+                raise ChannelError("what has no place here")
+
+
+def joined(message: Message) -> Join:
+    """The first message of who has proved himself.
+
+    Raises:
+        ChannelError: he does not say who he is.
+    """
+    try:
+        join = FROM_AGENT.load(message)
+    except ChannelError as error:
+        raise ChannelError(f"an agent joined without saying who it is: {error.message}") from None
+    if not isinstance(join, Join) or (join.who is None and join.role != "client"):
+        raise ChannelError("an agent said something else before it joined")
+    return join
+
+
+def copied(run: RunController, copy: CopyState) -> int:
+    """How many events of the journal an agent has.
+
+    A copy with other events than the journal is made anew: a full disk may have kept these from the journal.
+    """
+    count, events = copy.count, run.journal.events
+    is_same = 0 < count <= len(events) and events[count - 1].time == copy.newest
+    return count if is_same and copy.moved == run.moved else 0
+
+
+@contextlib.contextmanager
+def _understanding(agent: ConnectedAgent) -> Iterator[None]:
+    """What an agent says may be nonsense, whoever it is: that ends its connection, and nothing else."""
+    try:
+        yield
+    except ChannelError as error:
+        raise ChannelError(f"the agent on {agent.node} sent what makes no sense: {error.message}") from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ChannelError(f"the agent on {agent.node} sent what makes no sense: {error!r}") from error
+
+
+def _agent(channel: Channel, who: Joiner, clock: RunClock) -> ConnectedAgent:
+    now = clock.monotonic()
+    return ConnectedAgent(
+        node=who.node,
+        node_id=who.node_id,
+        incarnation=who.incarnation,
+        slot=who.slot,
+        workers=who.workers,
+        address=who.address,
+        interface=who.interface,
+        why=who.why,
+        port=who.port,
+        joined=now,
+        gpus=who.gpus,
+        backend=who.backend,
+        channel=channel,
+        generation=who.generation,
+        idle=who.idle,
+        drained=False,
+        warm=who.warm,
+        leaving=who.leaving,
+        clock=_clock(clock.now() - who.time),
+        heard=now,
+    )
+
+
+def _clock(seen: float, known: float | None = None) -> float:
+    """What to add to an agent's monotonic time to have the run's: what was seen with the least delay in it.
+
+    Nobody sets either clock, but one may run a little faster: what is known gives way slowly.
+    """
+    return seen if known is None else min(seen, known + _DRIFT)

@@ -1,0 +1,129 @@
+"""The roll of a run: its agents by name, what has become of each, and their copies of the journal."""
+
+from __future__ import annotations
+
+from swarmtrain.coordinator.core.generation import Generation
+from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.store.journal import Journal
+from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
+
+SILENCE = 15.0  # seconds without a word after which a connection is given up
+_BATCH = 50  # events in one message
+
+
+class Members:
+    """Every agent that has joined, and those that a restarted coordinator expects back.
+
+    Args:
+        journal: of which each agent keeps a copy.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.connected: dict[str, ConnectedAgent] = {}
+        # What agents are called, by their id and own name: as the journal knows, and as it has not been told yet.
+        self._names = dict(journal.state.names)
+
+    # ---- names and places ------------------------------------------------------------------------------------
+
+    def name_of(self, agent: ConnectedAgent) -> str:
+        """Machines of one name are told apart by their ids, and each keeps the name it got."""
+        key = (agent.node_id, agent.node)
+        for name, known in self.connected.items():
+            # Where the journal no longer tells of its machine's joining, it has the name that it says.
+            if not known.node_id and (known.incarnation == agent.incarnation or name == agent.node):
+                self._names.setdefault(key, name)
+        if key not in self._names:
+            taken = {*self._names.values(), *self.connected}
+            numbered = (f"{agent.node}-{n}" for n in range(2, 99))
+            self._names[key] = next(name for name in (agent.node, *numbered) if name not in taken)
+        return self._names[key]
+
+    def enter(self, agent: ConnectedAgent) -> None:
+        """An agent takes the place of its name; whoever had it before does not get it back."""
+        before = self.connected.get(agent.node)
+        if before is not None:
+            before.hang_up()
+        self.connected[agent.node] = agent
+
+    def replaced(self, agent: ConnectedAgent) -> bool:
+        """Whether another agent has joined in this one's place: two of them would replace each other for ever."""
+        return agent.incarnation in self._journal.state.replaced
+
+    def expect(self, generation: Generation, gone: float) -> None:
+        """A coordinator that is started again expects the agents of a generation back.
+
+        What the journal has lost of one, because the disk has damaged it, its agent says anew.
+
+        Args:
+            gone: monotonic time from which their lease counts.
+        """
+        joined = self._journal.state.joined
+        for node, part in generation.parts.items():
+            known = joined.get(node)
+            self.connected[node] = ConnectedAgent(
+                node=node,
+                node_id=known.node_id if known is not None else "",
+                incarnation=part.incarnation,
+                slot=0,
+                workers=len(part.ranks),
+                address=known.address if known is not None else "",
+                interface=known.interface if known is not None else "",
+                port=0,
+                joined=0.0,
+                gone=gone,
+                heard=gone,
+                generation=generation.number,
+                idle=False,
+                drained=False,
+            )
+
+    # ---- who is there ----------------------------------------------------------------------------------------
+
+    def missing(self, generation: Generation, lease: float) -> list[ConnectedAgent]:
+        """Members with workers left that are gone or silent: when others fail, they fell because of these.
+
+        Args:
+            lease: seconds of silence that count.
+        """
+        now = self._journal.clock.monotonic()
+        return [
+            agent
+            for agent in self.connected.values()
+            if agent.node in generation.parts and not agent.idle
+            if now >= (agent.heard + lease if agent.gone is None else agent.gone)
+        ]
+
+    def drop_the_silent(self) -> None:
+        """Give up the connections on which nothing comes any more."""
+        now = self._journal.clock.monotonic()
+        for agent in self.connected.values():
+            if agent.channel is not None and now - agent.heard > SILENCE:
+                agent.channel.abort()
+
+    def slept(self, seconds: float) -> None:
+        """Nobody could be heard for so long, so nothing of that time counts as silence."""
+        for agent in self.connected.values():
+            agent.heard += seconds
+            if agent.gone is not None:
+                agent.gone += seconds
+
+    # ---- what they are told ----------------------------------------------------------------------------------
+
+    def post(self, message: ToAgent) -> None:
+        """Tell every agent."""
+        for agent in self.connected.values():
+            agent.post(message)
+
+    def publish(self) -> None:
+        """Bring every agent's copy of the journal up to date."""
+        for agent in self.connected.values():
+            self.share(agent)
+
+    def share(self, agent: ConnectedAgent) -> None:
+        """Bring an agent's copy of the journal up to date."""
+        events = self._journal.events
+        while agent.channel is not None and agent.copied < len(events):
+            batch = events[agent.copied : agent.copied + _BATCH]
+            agent.copied += len(batch)
+            agent.post(JournalPiece([event.dump() for event in batch]))

@@ -1,0 +1,1 @@
+"""The docker command line, and what it reads and writes."""

@@ -1,0 +1,1 @@
+"""What is sent to the nodes: the bundle, the code, the run's spec."""

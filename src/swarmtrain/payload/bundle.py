@@ -1,0 +1,91 @@
+"""The bundle: the packages that run in containers, as one reproducible zip that Python can execute.
+
+Launchers deliver it to every node; there ``python3 bundle.zip WHAT`` is the only command (see `swarmtrain.inside`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from swarmtrain.payload import zips
+from swarmtrain.wire.disk import private
+
+PARTS = (
+    "errors",
+    "inside",
+    "wire",
+    "protocol",
+    "files",
+    "coordinator",
+    "agent",
+    "worker",
+    "trainer",
+)
+MAX_BYTES = 500_000  # the size of a config on old engines
+DIGEST_LENGTH = 10  # the name of a config has at most 64 characters, a stack's name among them
+
+_PACKAGE = Path(__file__).parent.parent
+_MAIN = b'"""python3 bundle.zip WHAT"""\n\nfrom swarmtrain.inside import main\n\nmain()\n'
+
+
+class Bundle(NamedTuple):
+    """The zip, and the name that its content gives it."""
+
+    data: bytes
+    digest: str
+
+
+@functools.cache
+def build() -> Bundle:
+    """The bundle of this very version of swarmtrain."""
+    data = zips.pack(_members())
+    assert len(data) < MAX_BYTES, f"the bundle of {len(data)} bytes does not fit into a config"
+    return Bundle(data, digest(data))
+
+
+def digest(data: bytes) -> str:
+    """A short name for a content."""
+    return hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH]
+
+
+def cache_directory() -> Path:
+    """Where files that can be made again are kept."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "swarmtrain"
+
+
+def on_disk() -> Path:
+    """The bundle as a file, for launchers that start processes from it; made when it is not there.
+
+    Raises:
+        OSError: it cannot be made, or others could put another one in its place.
+    """
+    bundle = build()
+    path = cache_directory() / f"bundle-{bundle.digest}.zip"
+    private.make(path.parent)
+    if path.is_file() and path.read_bytes() == bundle.data:
+        return path
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".bundle-", delete=False) as aside:
+        aside.write(bundle.data)
+    try:
+        Path(aside.name).chmod(0o644)
+        Path(aside.name).replace(path)
+    except OSError:
+        Path(aside.name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _members() -> Iterator[zips.ZipMember]:
+    yield zips.ZipMember("__main__.py", _MAIN)
+    yield zips.ZipMember("swarmtrain/__init__.py", (_PACKAGE / "__init__.py").read_bytes())
+    for part in PARTS:
+        path = _PACKAGE / part
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            yield zips.ZipMember(f"swarmtrain/{source.relative_to(_PACKAGE).as_posix()}", source.read_bytes())

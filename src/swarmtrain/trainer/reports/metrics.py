@@ -1,0 +1,202 @@
+"""What a training tells others while it runs: lines for the agent, TensorBoard, and a person's terminal.
+
+The agent reads a file named by SWARMTRAIN_METRICS, one JSON object a line: see docs/trainer.md for their fields.
+Every rank appends to a file of its own. Steps come as often as wire/metrics.py says, the last one always.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swarmtrain.errors import TrainerError
+from swarmtrain.trainer.distributed import World
+from swarmtrain.trainer.reports import log
+from swarmtrain.trainer.reports.progress import ProgressBar
+from swarmtrain.trainer.reports.pulse_writer import PulseWriter
+from swarmtrain.wire import names
+from swarmtrain.wire.clock import MACHINE, Clock
+from swarmtrain.wire.metrics import line_interval
+from swarmtrain.wire.plural import counted
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step as this rank saw it.
+
+    Attributes:
+        loss: the mean over this rank's samples of the step, a tensor, read only if it is reported; None without any.
+        learning_rate: a number, or a tensor that is read only if it is reported.
+        seconds: from the end of the last step to the end of this one, data included, known phases left out.
+        samples: of all ranks.
+        done: the share of the epoch that is done, 0 to 1.
+    """
+
+    step: int
+    epoch: int
+    loss: torch.Tensor | None
+    learning_rate: float | torch.Tensor
+    seconds: float
+    samples: int
+    done: float
+
+
+class Reporter:
+    """Takes what happens in a training, and passes it on to whoever listens; one on every rank."""
+
+    def __init__(
+        self,
+        world: World,
+        tensorboard: Path | str | None = None,
+        vitals: PulseWriter | None = None,
+        *,
+        progress: bool = True,
+        started: bool = True,
+        clock: Clock = MACHINE,
+    ) -> None:
+        self._world, self._clock = world, clock
+        self._vitals = vitals or PulseWriter()
+        path = os.environ.get(names.ENV_METRICS)
+        # Unbuffered and appended: a line is there, whole, as soon as it is written.
+        self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
+        self._board = _tensorboard(tensorboard) if tensorboard is not None and world.leads else None
+        self._progress = ProgressBar(clock) if world.leads and progress else None
+        log.speak()
+        # the newest step, if its line is not written yet
+        self._waiting: tuple[float, StepReport] | None = None
+        self._unreported = (0, 0.0)  # steps and their seconds since the last line
+        self._started = self._next_line = self._clock.monotonic()
+        if started:  # else it is told by whoever else watches this script
+            self._write("start", rank=world.rank, world=world.size, device=str(world.device))
+
+    def step(self, report: StepReport) -> None:
+        steps, seconds = self._unreported
+        self._unreported = (steps + 1, seconds + report.seconds)
+        self._waiting = (self._clock.unix(), report)
+        if self._clock.monotonic() >= self._next_line:
+            self._write_step()
+        if self._progress is not None:
+            self._progress.step(report)
+
+    def epoch(self, epoch: int, loss: float, metrics: Mapping[str, float]) -> None:
+        evaluated = "".join(f"  {name} {value:.4f}" for name, value in metrics.items())
+        self.say(f"epoch {epoch}  done  train loss {loss:.4f}{'  evaluated:' + evaluated if metrics else ''}")
+        if self._progress is not None:
+            self._progress.rest()
+
+    def evaluation(self, step: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        self._write("eval", step=step, epoch=epoch, metrics=dict(metrics))
+        self._scalars("eval", metrics, step)
+
+    def snapshot(
+        self, step: int, epoch: int, path: Path, size: int, seconds: float, tier: str = "disk"
+    ) -> None:
+        kind = "snapshot" if tier == "disk" else "memory_snapshot"
+        self._write(kind, step=step, epoch=epoch, path=str(path), bytes=size, seconds=round(seconds, 6))
+
+    def snapshot_failed(self, tier: str, step: int, node: str, error: str) -> None:
+        self._write("snapshot_failed", step=step, node=node, tier=tier, error=error)
+
+    def snapshot_skipped(self, step: int, node: str) -> None:
+        self._write("snapshot_skipped", step=step, node=node)
+
+    def resume(self, step: int, epoch: int, path: Path) -> None:
+        self._write("resume", step=step, epoch=epoch, path=str(path))
+        self.say(f"Resuming from {path} at epoch {epoch}, step {step}")
+
+    def end(self, step: int, epoch: int, weights: str, metrics: Mapping[str, float]) -> None:
+        self._write("end", step=step, epoch=epoch, weights=weights, metrics=dict(metrics))
+        listed = "".join(f", {name} {value:.4f}" for name, value in metrics.items())
+        self.say(
+            f"Training is done: {counted(epoch, 'epoch')}, {counted(step, 'step')}{listed}, weights {weights[:12]}"
+        )
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Say that no steps are made inside, and why."""
+        self._write("phase", name=name, on=True)
+        try:
+            with self._vitals.doing(name):
+                yield
+        finally:
+            self._write("phase", name=name, on=False)
+
+    def say(self, line: str) -> None:
+        """A line for a person, on rank 0."""
+        if self._world.leads:
+            log.LOG.info(line)
+
+    def close(self) -> None:
+        self._write_step()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _write_step(self) -> None:
+        if self._waiting is None:
+            return
+        (moment, report), (steps, seconds) = self._waiting, self._unreported
+        self._waiting, self._unreported = None, (0, 0.0)
+        now = self._clock.monotonic()
+        self._next_line = now + line_interval(now - self._started)
+        if self._file is None and self._board is None:
+            return  # nobody listens: do not make a GPU wait for its loss
+        loss = None if report.loss is None else float(report.loss)
+        rate = float(report.learning_rate)
+        self._append(
+            "step",
+            t=round(moment, 3),
+            step=report.step,
+            epoch=report.epoch,
+            loss=loss,
+            lr=rate,
+            step_s=round(seconds / steps, 6),
+            samples=report.samples,
+        )
+        scalars = {"lr": rate, "step_s": seconds / steps}
+        self._scalars("train", scalars if loss is None else {"loss": loss, **scalars}, report.step)
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        self._write_step()  # in the order in which things happened
+        self._append(kind, **fields)
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        if self._file is not None:
+            line = json.dumps(_without_nan({"kind": kind, **fields}), separators=(",", ":"))
+            self._file.write(line.encode() + b"\n")
+
+    def _scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def _without_nan(value: Any) -> Any:
+    """``value`` with None for numbers that JSON has no word for: NaN and the infinities."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return value
+
+
+def _tensorboard(directory: Path | str) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise TrainerError(
+            f"Options(tensorboard={str(directory)!r}) needs the package tensorboard",
+            "pip install tensorboard",
+        ) from None
+    return SummaryWriter(str(directory))

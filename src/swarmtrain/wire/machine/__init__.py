@@ -1,0 +1,1 @@
+"""What Linux and a machine's devices offer, without a package."""

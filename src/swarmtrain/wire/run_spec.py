@@ -1,0 +1,122 @@
+"""What travels to the nodes: the run spec, which `plan` shows, and the run secret.
+
+The client makes both out of the job; coordinator and agents read them from files (a config and a secret of the
+Swarm, files of mode 0600 elsewhere). The spec is the same for every submission of a job; the secret is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from swarmtrain.errors import ChannelError
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A job as the coordinator and the agents need it. Durations in seconds."""
+
+    name: str
+    kind: Literal["script", "module", "command"]
+    target: str  # the script's path relative to the code, the module's name, or the command's first word
+    args: tuple[str, ...] = ()
+    nodes_min: int = 1
+    nodes_max: int = 1
+    node_names: tuple[str, ...] = ()  # in the order of their ranks; empty for a count
+    workers: int = 0  # per node; 0: as many as it has of what workers_by says, or one where there is none
+    workers_by: Literal["gpu", "cpu"] = "gpu"
+    backend: Literal["auto", "nccl", "gloo"] = "auto"
+    timeout: float | None = None  # of the process group; None is torch's own default
+    start: Literal["warm", "cold"] = "warm"
+    join_deadline: float = 300.0
+    stop_grace: float = 60.0
+    linger: float = 3600.0  # for how long the coordinator stays after the end
+    debug: bool = False
+    restart: bool = True  # failures are healed
+    max_restarts: int = 10  # failures within the window that are
+    restart_window: float = 3600.0
+    node_timeout: float = 900.0  # for how long a run that has begun waits for enough nodes
+    # for how long no step may be made; None: by the usual step, 0: for ever
+    hang_timeout: float | None = None
+    cpus: float | None = None  # this node's share of processors, where it is limited
+
+    def dump(self) -> str:
+        """As JSON, the same text for the same task."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def load(path: Path) -> RunSpec:
+        """Read a task that :meth:`dump` wrote. Raises ChannelError when it is not one."""
+        return cast(RunSpec, _load(RunSpec, path))
+
+
+GENERATIONS = 10_000  # more than any run has
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a run goes on from: an earlier one, and the directories that it works in, as `Storage.lineage` has them.
+
+    The coordinator of the next run may be on another machine, whose disk knows nothing of the earlier one.
+    """
+
+    run: str
+    lineage: str = ""
+    lineage_owner: str = ""
+
+
+@dataclass(frozen=True)
+class RunSecret:
+    """What one submission adds to the task, and what nobody else may read."""
+
+    run: str  # "digits.3"
+    token: str  # proves membership of the run
+    env: dict[str, str] = field(default_factory=dict)  # the user's variables, which often hold keys
+    resume: str = ""  # the run whose directories this one goes on in, "digits.2"; empty: a fresh start
+    lineage: str = ""  # where that run works, as its coordinator says; empty where nobody could ask it
+    lineage_owner: str = ""  # the submission that began there
+
+    def fence(self, generation: int) -> int:
+        """The least fence of a generation: above the run's earlier ones, also on a node that has seen none of them.
+
+        The fence itself is claimed above all that the nodes hold when the generation starts (see snapshots.fence).
+        Numbers of runs are used again after `rm`, so they alone order nothing.
+        """
+        number = self.run.rpartition(".")[2] if self.resume else ""
+        return GENERATIONS * int(number if number.isdecimal() else 0) + generation
+
+    @property
+    def submission(self) -> str:
+        """Tells this run from all others, also from one of the same id; unlike the token, it is no secret."""
+        return hashlib.sha256(self.token.encode()).hexdigest()[:16]
+
+    def dump(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def load(path: Path) -> RunSecret:
+        """Read a secret that :meth:`dump` wrote. Raises ChannelError when it is not one."""
+        return cast(RunSecret, _load(RunSecret, path))
+
+
+def new_token() -> str:
+    """A secret for one run: 256 bits."""
+    return secrets.token_hex(32)
+
+
+def _load(kind: type[Any], path: Path) -> Any:
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        return kind(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise ChannelError(
+            f"{path} holds no {kind.__name__.lower()} that this version can read: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""What is watched of torch and of the script from inside of a worker."""
