@@ -121,3 +121,33 @@ def test_no_test_patches_time() -> None:
 )
 def test_a_patched_time_would_be_noticed(code: str) -> None:
     assert list(patched_times(code.replace("_(", "("))) == [1]
+
+
+def classes(file: Path) -> Iterator[str]:
+    """The names of a file's classes, also of those inside of others and of functions."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    named = [(name, file) for file in SOURCES if file.is_relative_to(ROOT / "src") for name in classes(file)]
+    assert len(named) > 300
+    by_name: dict[str, set[str]] = {}
+    for name, file in named:
+        by_name.setdefault(name, set()).add(str(file.relative_to(ROOT)))
+    assert {name: sorted(files) for name, files in by_name.items() if len(files) > 1} == {}
+
+
+def test_a_folder_holds_a_dozen_files_or_has_a_reason() -> None:
+    reasons = {
+        "coordinator/runtime": "what one loop holds together: its members, connections and what they ask for",
+        "protocol": "a file for each direction, and for what the messages are made of",
+    }
+    source = ROOT / "src" / "swarmtrain"
+    full = {
+        str(folder.relative_to(source))
+        for folder in {file.parent for file in source.glob("**/*.py")}
+        if len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) > 12
+    }
+    assert full == set(reasons)
