@@ -10,6 +10,7 @@ is above it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -57,11 +58,27 @@ class Rival:
                 subprocess.Popen([*argv, SCRIPT], env=env | more, stdout=output, stderr=subprocess.STDOUT)
                 for argv, more in commands
             ]
-        self._go: list[TextIO] = [(home / f"go-{rank}").open("w", buffering=1) for rank in range(RANKS)]
-        self._told: list[TextIO] = [(home / f"told-{rank}").open() for rank in range(RANKS)]
-        self.turn(1)
+        try:
+            self._go = [self._begun(rank) for rank in range(RANKS)]
+            self._told = [(home / f"told-{rank}").open() for rank in range(RANKS)]
+            self.turn(1)
+        except BaseException:
+            self.kill()
+            raise
         self.seconds.clear()
         self.signal(signal.SIGSTOP)
+
+    def _begun(self, rank: int) -> TextIO:
+        """The FIFO by which a rank is asked, once it reads; SystemExit where the training has ended before."""
+        while all(each.poll() is None for each in self._started):
+            try:
+                number = os.open(self._home / f"go-{rank}", os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads it yet
+                time.sleep(0.1)
+                continue
+            os.set_blocking(number, True)
+            return os.fdopen(number, "w", buffering=1)
+        raise SystemExit(f"{self.name} failed:\n{(self._home / 'output').read_text()}")
 
     def turn(self, steps: int) -> None:
         """Make steps, and note the seconds that one took: the mean of the ranks."""
@@ -88,6 +105,12 @@ class Rival:
         for go in self._go:
             print(0, file=go)
         for process in self._started:
+            process.wait(60)
+
+    def kill(self) -> None:
+        """End whatever of it is left, stopped or not."""
+        self.signal(signal.SIGKILL)
+        for process in self._started:
             process.wait()
 
 
@@ -104,18 +127,18 @@ def main() -> int:
     bare = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
     ranks = [([sys.executable], bare | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(RANKS)]
     run = [str(BIN / "swarmtrain"), "run", "--on", "local", "-j", "1x2"]
-    with tempfile.TemporaryDirectory() as directory:
-        home = Path(directory)
-        rivals = [
-            Rival(
-                "torchrun --nproc-per-node 2",
-                home / "t",
-                [([str(BIN / "torchrun"), "--nproc-per-node", "2"], {})],
-            ),
-            Rival("two bare processes", home / "b", ranks),
-            Rival("swarmtrain run --on local -j 1x2", home / "w", [(run, {})]),
-            Rival("the same, --start cold", home / "c", [([*run, "--start", "cold"], {})]),
-        ]
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as started:
+        rivals = []
+        for number, (name, commands) in enumerate(
+            [
+                ("torchrun --nproc-per-node 2", [([str(BIN / "torchrun"), "--nproc-per-node", "2"], {})]),
+                ("two bare processes", ranks),
+                ("swarmtrain run --on local -j 1x2", [(run, {})]),
+                ("the same, --start cold", [([*run, "--start", "cold"], {})]),
+            ]
+        ):
+            rivals.append(Rival(name, Path(directory) / str(number), commands))
+            started.callback(rivals[-1].kill)
         for turn in range(turns):
             for rival in random.Random(turn).sample(rivals, len(rivals)):
                 rival.signal(signal.SIGCONT)

@@ -112,7 +112,10 @@ def _signature(function: Callable[..., object]) -> str:
     ]
     text = str(signature.replace(parameters=shown, return_annotation=inspect.Signature.empty))
     text = re.sub(r"ForwardRef\('([^']*)'\)", r"\1", text)
-    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
+    text = re.sub(
+        r"(: |-> )(?:'([^']*)'|\"([^\"]*)\")", lambda found: found[1] + (found[2] or found[3]), text
+    )
+    return re.sub(r"Annotated\[((?:[^][,]|\[[^][]*\])*), [^][]*\]", r"\1", text)
 
 
 def _is_made_anew(default: object) -> bool:

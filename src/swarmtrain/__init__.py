@@ -106,11 +106,15 @@ if not TYPE_CHECKING:  # a type checker that saw these would take any name for a
         """Import a public name now (PEP 562)."""
         import importlib
 
-        if name == "__version__":
-            return importlib.import_module("importlib.metadata").version("swarmtrain")
-        for home, public in _HOMES.items():
-            if name in public:
-                return getattr(importlib.import_module(home), name)
+        try:
+            if name == "__version__":
+                return importlib.import_module("importlib.metadata").version("swarmtrain")
+            for home, public in _HOMES.items():
+                if name in public:
+                    return getattr(importlib.import_module(home), name)
+        except ImportError as error:
+            # In a container, where the client is not: whoever looks around there passes over it.
+            raise AttributeError(f"module 'swarmtrain' has no attribute {name!r} here: {error}") from error
         raise AttributeError(f"module 'swarmtrain' has no attribute {name!r}")
 
     def __dir__() -> list[str]:

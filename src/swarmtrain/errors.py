@@ -90,6 +90,10 @@ class ClusterError(SwarmtrainError):
     exit_code = 3
 
 
+class Refused(ClusterError):
+    """A coordinator heard the request and refused it: asking again gives the same answer."""
+
+
 class ChannelError(SwarmtrainError):
     """A peer on the wire broke the protocol, or did not prove that it knows the run's secret."""
 

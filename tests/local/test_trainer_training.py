@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +232,20 @@ def train_and_count_threads(job: Job) -> int:
 
 def test_no_thread_of_the_process_group_is_left_to_crash_the_exit(tmp_path: Path) -> None:
     assert values(train_and_count_threads, 2, tmp_path, JOB) == [1, 1]
+
+
+def test_a_trainer_that_cannot_be_made_leaves_the_last_word_to_the_error(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import torch\n"
+        "from torch.utils.data import TensorDataset\n"
+        "from swarmtrain.trainer import Trainer\n"
+        "def loss(outputs, targets): raise AssertionError\n"
+        "data = TensorDataset(torch.randn(8, 2), torch.randn(8, 1))\n"
+        "model = torch.nn.Linear(2, 1)\n"
+        "Trainer(model, data, torch.optim.SGD(model.parameters(), 0.1), loss=loss, eval_data=TensorDataset())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1 and "atexit" not in done.stderr, done.stderr

@@ -1,6 +1,6 @@
 """Runs in the simulated world whose journals hold every kind of event: told again in tests, and kept as fixtures.
 
-``python tests/unit/journal_scenes.py DIRECTORY`` writes their journals as this version does.
+``python tests/shared/journal_scenes.py DIRECTORY`` writes their journals as this version does.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ IMPORT_ALL = """\
 import importlib, pkgutil, sys
 import swarmtrain
 for each in pkgutil.walk_packages(swarmtrain.__path__, "swarmtrain."):
-    if not each.name.startswith(("swarmtrain.trainer", "swarmtrain.worker")):
+    if not each.name.startswith("swarmtrain.trainer"):
         importlib.import_module(each.name)
 assert not {"torch", "numpy", "click", "pydantic"} & set(sys.modules)
 print(*sys.version_info[:2], sep=".")

@@ -91,3 +91,14 @@ def test_python_executes_it_without_the_package_installed(
     )
     assert done.returncode == 1
     assert done.stderr.startswith("usage: bundle.zip agent|coordinator")
+
+
+@pytest.mark.parametrize("name", ["load", "Client", "Run", "__version__"])
+def test_where_the_client_is_not_its_names_are_no_attributes(name: str, tmp_path: Path) -> None:
+    """Libraries look through all modules that there are, and pass over what raises AttributeError alone."""
+    (tmp_path / "bundle.zip").write_bytes(bundle.build().data)
+    code = f"import sys; sys.path.insert(0, 'bundle.zip'); import swarmtrain; print(hasattr(swarmtrain, {name!r}))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")

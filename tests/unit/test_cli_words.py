@@ -96,6 +96,14 @@ def test_a_run_that_does_not_answer_is_unreachable(run: Run, launcher: FakeLaunc
     assert json.loads(run("ps", "--json").stdout)[0]["state"] == "unreachable"
 
 
+def test_a_run_that_nobody_understands_hides_no_other(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["digits.1"] = fixed({"run": 1})
+    assert [line.split()[:2] for line in run("ps", "-a").stdout.splitlines()[1:]] == [
+        ["digits.1", "unreachable"],
+        ["other.2", "succeeded"],
+    ]
+
+
 def test_a_list_of_runs_starts_no_coordinator_to_ask_it(run: Run, launcher: FakeLauncher) -> None:
     """What rests is read where it lies; of what lies elsewhere it is said that it has ended, and how to learn more."""
     launcher.kept = [dataclasses.replace(each, live=False, rests=True) for each in launcher.kept]

@@ -20,6 +20,7 @@ from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Run
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.frames import Message
+from swarmtrain.wire.link import Link
 from swarmtrain.wire.run_spec import Resumption
 
 JOB = Job(command=["true"], name="digits")
@@ -300,6 +301,28 @@ def test_waiting_ends_with_its_timeout() -> None:
 
     with pytest.raises(TimeoutError, match=r"digits\.1 is still running after 0\.05 s"):
         run_of(FakeLauncher(digits_1=fixed(status(), watch=watch))).wait(0.05)
+
+
+def test_waiting_ends_with_its_timeout_also_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[Message] = []
+
+    def watch(request: Message, receive: Receive) -> Iterator[Message]:
+        watched.append(request)
+        yield {"status": status()}
+        yield {"status": status(state="succeeded"), "done": {}}
+
+    launcher = FakeLauncher(digits_1=fixed(status(), watch=watch))
+    run, connect = run_of(launcher), launcher.connect
+
+    def slowly(of: Run) -> Link:
+        monkeypatch.setattr(launcher, "connect", connect)
+        time.sleep(0.3)
+        return connect(of)
+
+    monkeypatch.setattr(launcher, "connect", slowly)
+    with pytest.raises(TimeoutError, match="still running"):
+        run.wait(0.05)
+    assert watched == []
 
 
 def test_stopping_a_run_whose_coordinator_is_silent_kills_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from run_fakes import Theatre
 
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.coordinator.runtime.client_requests import ClientRequests
-from swarmtrain.errors import ChannelError
+from swarmtrain.errors import ChannelError, Refused
+from swarmtrain.protocol.ask import error_of
 from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.replies import ErrorReply
 from swarmtrain.protocol.status import SnapshotState, Status
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.names import PROTOCOL_VERSION
@@ -106,3 +109,30 @@ def test_what_a_script_reports_of_itself_keeps_nobody_from_reading_the_status(st
     found = load(Status, reply["status"])
     assert (found.step, found.loss, found.eval) == (None, None, None)
     assert found.snapshot in (None, SnapshotState(node="a"))
+
+
+def refused(
+    request: dict[str, Any], receive: Callable[[], dict[str, Any] | None]
+) -> Iterator[dict[str, Any]]:
+    yield {"error": "the peer speaks version 2 of the protocol, this side 1", "hint": "", "exit": 3}
+
+
+@pytest.mark.parametrize("answers", [{"status": refused}, {"stop": refused}])
+def test_a_run_whose_coordinator_refuses_to_stop_is_not_killed(answers: dict[str, Any]) -> None:
+    launcher = FakeLauncher(digits_1=fixed(status(), **answers))
+    with pytest.raises(Refused, match="version 2 of the protocol"):
+        RunHandle(launcher.kept[0], launcher).stop()
+    assert launcher.calls == []
+
+
+def test_a_coordinator_that_refuses_to_be_watched_is_not_asked_again() -> None:
+    launcher = FakeLauncher(digits_1=fixed(status(), watch=refused))
+    with pytest.raises(Refused, match="version 2 of the protocol"):
+        list(RunHandle(launcher.kept[0], launcher).watch())
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(1, "TrainingError"), (2, "RequestError"), (3, "Refused"), (9, "Refused")]
+)
+def test_a_refusal_is_raised_as_what_its_exit_code_says(code: int, kind: str) -> None:
+    assert type(error_of(ErrorReply("no", "", code))).__name__ == kind

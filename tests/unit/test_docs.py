@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -225,3 +227,13 @@ def test_every_decision_has_a_number_of_its_own_a_date_few_lines_and_its_row_in_
         rows.append(f"| [{number}]({file.name}) | {title.removeprefix('# ')} | {date} |")
     index = (decisions / "README.md").read_text(encoding="utf-8")
     assert [line for line in index.splitlines() if line.startswith("| [")] == rows
+
+
+@EACH_PAGE
+def test_what_an_example_in_python_imports_is_there(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S):
+        with contextlib.suppress(SyntaxError):  # an excerpt
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("swarmtrain"):
+                    module = importlib.import_module(node.module or "")
+                    assert [each.name for each in node.names if not hasattr(module, each.name)] == []

@@ -103,3 +103,10 @@ def test_what_nobody_could_find_of_a_deployment_that_is_interrupted_goes(
     with pytest.raises(KeyboardInterrupt):
         SwarmLauncher(swarm)._deploy(tmp_path / "stack.yml", Run("digits", 3, "swarm"))
     assert (("stack", "rm") in swarm.calls) is removed
+
+
+def test_a_record_of_a_version_that_says_more_is_read() -> None:
+    record = records.RefusedRun("digits", 1, "no room", 0.0)
+    assert (
+        records.RefusedRun.load(json.dumps({**json.loads(record.dump()), "colour": "red"}).encode()) == record
+    )

@@ -151,3 +151,68 @@ def test_a_folder_holds_a_dozen_files_or_has_a_reason() -> None:
         if len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) > 12
     }
     assert full == set(reasons)
+
+
+SOURCE = ROOT / "src" / "swarmtrain"
+_PARTS = "|".join(sorted(folder.parent.name for folder in SOURCE.glob("*/__init__.py")))
+_DOTTED = re.compile(rf"`(?:swarmtrain\.)?((?:{_PARTS})(?:\.\w+)+)`")
+_PYTHON_FILE = re.compile(r"(?<![\w/.*])((?:[a-z_]+/)*[a-z_]+\.py)\b")
+# Files of users, and of Python.
+_NOT_OURS = {
+    "torch/distributed/run.py",
+    "train.py",
+    "script.py",
+    "setup.py",
+    "main.py",
+    "a.py",
+    "run.py",
+    "eval.py",
+}
+
+
+def missing_names(text: str, file: Path) -> Iterator[str]:
+    """What a docstring or a comment names of the source, and is not there."""
+    for name in _DOTTED.findall(text):
+        parts = name.split(".")
+        for length in range(len(parts), 0, -1):
+            home = SOURCE.joinpath(*parts[:length])
+            found = next(
+                (each for each in (home.with_suffix(".py"), home / "__init__.py") if each.is_file()), None
+            )
+            if found is not None:
+                code = found.read_text(encoding="utf-8")
+                yield from [name for rest in parts[length:] if not re.search(rf"\b{rest}\b", code)]
+                break
+        else:
+            yield name
+    for path in _PYTHON_FILE.findall(text):
+        homes = (ROOT, SOURCE, file.parent, *file.parents)
+        if path not in _NOT_OURS and not any((home / path).is_file() for home in homes):
+            yield path
+
+
+def said(file: Path) -> Iterator[str]:
+    """The docstrings and comments of a file."""
+    code = file.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+    yield from re.findall(r"# (.*)", code)
+
+
+def test_what_docstrings_and_comments_name_of_the_source_is_there() -> None:
+    files = [file for file in SOURCES if file.is_relative_to(SOURCE)]
+    found = {
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in files
+        for text in said(file)
+        for name in missing_names(text, file)
+    }
+    assert sorted(found) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["see `swarm.nowhere`", "as `wire.clock.Nothing` says", "read by nowhere.py"]
+)
+def test_a_name_that_is_gone_would_be_noticed(text: str) -> None:
+    assert list(missing_names(text, SOURCE / "wire" / "clock.py"))

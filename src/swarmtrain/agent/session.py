@@ -1,6 +1,6 @@
 """The agent's sessions with the coordinator: it joins, hears its orders, and joins again when it is cut off.
 
-What happened meanwhile, when nobody could be told, is said again whenever it has joined. Line.py is the other way.
+What happened meanwhile, when nobody could be told, is said again whenever it has joined. uplink.py is the other way.
 """
 
 from __future__ import annotations

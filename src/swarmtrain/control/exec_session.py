@@ -98,7 +98,7 @@ class ExecSession:
             signal.signal(signal.SIGWINCH, previous)
 
     def _resize(self) -> None:
-        size = os.get_terminal_size()
+        size = shutil.get_terminal_size()  # also where the output goes elsewhere
         # Not from the handler itself: it may have interrupted a send, whose lock is taken.
         message = TerminalInput(resize=TerminalSize(size.lines, size.columns))
         threading.Thread(target=self._send, args=(message,), daemon=True).start()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swarmtrain.control.startup import CannotStart, StartupWatch
 from swarmtrain.control.views.logs import Cursor
-from swarmtrain.errors import ClusterError, in_short
+from swarmtrain.errors import ClusterError, Refused, in_short
 from swarmtrain.protocol.ask import ask, event_of
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.replies import Line, RunReply
@@ -97,7 +97,7 @@ class Follower:
             except ClusterError as error:
                 if self._abandoned:
                     return
-                if isinstance(error, CannotStart) or time.monotonic() - heard >= PATIENCE:
+                if isinstance(error, (CannotStart, Refused)) or time.monotonic() - heard >= PATIENCE:
                     raise
                 if not broken:
                     yield Update(note=f"{in_short(error)}; training goes on, trying again")
@@ -112,6 +112,8 @@ class Follower:
             StartupWatch(self._launcher, self._run, link.close) as startup_watch,
         ):
             self._link = link
+            if self._abandoned:  # while it was connecting, when there was no link to close
+                return
             request = WatchRequest(self._after, self._output, self._tail, self._unfinished)
             try:
                 for reply in ask(link, request):

@@ -23,7 +23,7 @@ from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.transfer import Fetched, fetch, reaching
 from swarmtrain.control.views.logs import Search, Selection
-from swarmtrain.errors import ClusterError, RequestError
+from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.replies import Line
@@ -90,12 +90,12 @@ class RunHandle:
         return self.launcher.left(self.run) if self.run.rests else self.status()
 
     def is_live(self) -> bool:
-        """Whether it has not ended yet; a run whose coordinator is silent counts as live."""
+        """Whether it has not ended yet; a run whose coordinator is silent, or cannot be understood, counts as live."""
         if not self.run.live:
             return False
         try:
             return not self.status().has_ended
-        except ClusterError:
+        except (ClusterError, ChannelError):
             return True
 
     def others(self) -> Iterator[RunHandle]:
@@ -196,9 +196,11 @@ class RunHandle:
         if timeout is not None:
             timer.start()
         last: Status | None = None
-        for update in self._followed(follower):
-            last = update.status or last
-        timer.cancel()
+        try:
+            for update in self._followed(follower):
+                last = update.status or last
+        finally:
+            timer.cancel()
         status = last if last is not None and last.has_ended else self.status()
         if not status.has_ended:
             raise TimeoutError(f"{self.id} is still {status.state} after {timeout or 0:g} s")

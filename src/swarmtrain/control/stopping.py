@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from swarmtrain.errors import ChannelError, ClusterError
+from swarmtrain.errors import ChannelError, ClusterError, Refused
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import StatusRequest, StopRequest
 from swarmtrain.protocol.status import Status
@@ -24,6 +24,9 @@ def stop(launcher: Launcher, run: Run, reason: str) -> None:
 
     Args:
         reason: why, for the record; empty for a person's wish.
+
+    Raises:
+        Refused: its coordinator answers, and will not; one that speaks another version, say. Nothing is killed.
     """
     heard = time.monotonic()
     while True:
@@ -34,6 +37,8 @@ def stop(launcher: Launcher, run: Run, reason: str) -> None:
                 for _ in ask(link, StopRequest(reason)):
                     pass
             return
+        except Refused:
+            raise
         except ClusterError:
             now = time.monotonic()
             heard = now if answers else heard  # it has died while the run was ending

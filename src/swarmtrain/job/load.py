@@ -51,7 +51,7 @@ class LoadedJob:
     file: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...] = field(default=(), repr=False)  # may hold values of variables
 
     @classmethod
     def of(

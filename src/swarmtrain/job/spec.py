@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from swarmtrain.job import checks, fields, keys
@@ -119,6 +119,7 @@ class Job(Strict):
             example="{SEED: 1}",
             flags=(Flag("--env", "A variable of the workers.", short="-e", many=True, metavar="K[=V]"),),
         ),
+        Field(repr=False),  # values are often keys of services
     ] = {}
 
     nodes: Annotated[

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import BinaryIO, cast
 
 from swarmtrain.docker.command import Docker
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.requests import StatusRequest
@@ -47,10 +47,13 @@ def left_in(docker: Docker, container: str) -> Status | None:
     copied = docker.completed("cp", f"{container}:{names.LEFT}", "-", timeout=_COPY_SECONDS)
     if copied.returncode != 0:
         return None
-    with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
-        file = archive.extractfile(archive.getmembers()[0])
-        assert file is not None, "docker cp gives the file that was asked for"
-        return load(Status, json.load(file))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
+            file = archive.extractfile(archive.getmembers()[0])
+            assert file is not None, "docker cp gives the file that was asked for"
+            return load(Status, json.load(file))
+    except (tarfile.TarError, ValueError, ChannelError):
+        return None  # its coordinator can say
 
 
 def await_answer(connect: Callable[[], Link]) -> Link:

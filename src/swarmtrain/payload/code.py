@@ -1,7 +1,7 @@
 """The user's code: which files of the job's directory are sent to the nodes, as one zip, split over several configs.
 
 `of` is what launchers call. What is left out, and why, comes back with it: to be printed before a run, and listed by a
-dry run. What lies there is read by `swarm.tree`; what may hold keys is known to `swarm.keys`.
+dry run. What lies there is read by `payload.tree`; what may hold keys is known to `payload.keys`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What usually holds keys: files by their names and their content, and texts. Pure; `swarm.code` asks.
+"""What usually holds keys: files by their names and their content, and texts. Pure; `payload.code` asks.
 
 Code travels as Swarm configs, which everybody may read who may ask a manager. So what is listed here goes only where a
 person has named it. The lists follow where common tools keep their credentials.

@@ -1,6 +1,6 @@
 """What lies in a job's directory: files and directories, less what nobody ever means to send, with the reasons.
 
-`swarm.code` chooses among what `read` finds.
+`payload.code` chooses among what `read` finds.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
+from swarmtrain.errors import ChannelError, Refused, RequestError, Stopped, SwarmtrainError, TrainingError
 from swarmtrain.protocol import events
 from swarmtrain.protocol.codec import dump, load
 from swarmtrain.protocol.event import Event
@@ -13,10 +13,10 @@ from swarmtrain.protocol.requests import R, Request
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.names import PROTOCOL_VERSION
 
+# What is raised for a refusal, by its exit code.
 _ERRORS: dict[int, type[SwarmtrainError]] = {
-    kind.exit_code: kind for kind in SwarmtrainError.__subclasses__()
+    kind.exit_code: kind for kind in (TrainingError, RequestError, Refused, Stopped)
 }
-_ERRORS[ClusterError.exit_code] = ClusterError
 
 
 def ask(link: Link, request: Request[R]) -> Iterator[R]:
@@ -24,7 +24,7 @@ def ask(link: Link, request: Request[R]) -> Iterator[R]:
 
     Raises:
         ClusterError: the coordinator is gone. Of the replies, also:
-        SwarmtrainError: the coordinator refused; the class that fits its exit code.
+        SwarmtrainError: the coordinator refused; the class that fits its exit code, `Refused` for 3.
         ChannelError: it answered what makes no sense.
     """
     link.send({**dump(request), "swarmtrain": PROTOCOL_VERSION})
@@ -60,4 +60,4 @@ def event_of(reply: RunReply) -> Event | None:
 
 def error_of(refusal: ErrorReply) -> SwarmtrainError:
     """What is raised for a refusal."""
-    return _ERRORS.get(refusal.exit, ClusterError)(refusal.error, refusal.hint)
+    return _ERRORS.get(refusal.exit, Refused)(refusal.error, refusal.hint)

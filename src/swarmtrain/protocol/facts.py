@@ -54,7 +54,7 @@ class StopOrder:
 
     Attributes:
         grace: seconds until those that are left are killed.
-        how: ``term``, ``save`` or ``kill``, as `agent.workers.Workers.stop` takes it.
+        how: ``term``, ``save`` or ``kill``, as `agent.worker_group.workers.Workers.stop` takes it.
     """
 
     generation: Annotated[int, WireKey("g")]

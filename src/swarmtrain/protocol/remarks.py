@@ -105,6 +105,12 @@ class SpawnerRestarted(Remark):
     kind: ClassVar[str] = "spawner"
 
 
+class KeeperWoken(Remark):
+    """The process that keeps a node's agent was stopped, and was told to go on."""
+
+    kind: ClassVar[str] = "keeper"
+
+
 class StartsWarm(Remark):
     """A node's workers are forked from a process that has imported torch."""
 

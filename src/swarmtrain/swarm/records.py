@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +41,14 @@ class RefusedRun:
 
     @staticmethod
     def load(data: bytes) -> RefusedRun:
-        """What `dump` gave."""
-        fields: dict[str, Any] = json.loads(data)
-        return RefusedRun(**{**fields, "origin": Origin.load(fields["origin"])})
+        """What `dump` gave, also that of a version that says more.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such record.
+        """
+        known: dict[str, Any] = json.loads(data)
+        job, number, reason, created = (known[key] for key in ("job", "number", "reason", "created"))
+        return RefusedRun(str(job), int(number), str(reason), float(created), Origin.load(known["origin"]))
 
 
 def write(docker: Docker, stack: str, record: RefusedRun) -> None:
@@ -56,8 +62,11 @@ def write(docker: Docker, stack: str, record: RefusedRun) -> None:
 def read(docker: Docker) -> list[RefusedRun]:
     """Every record that is kept. Raises ClusterError."""
     ids = docker.run("config", "ls", "--quiet", *_FILTER, timeout=SECONDS).split()
-    found = inspect(docker, "config", ids)
-    return [RefusedRun.load(base64.b64decode(each["Spec"]["Data"])) for each in found]
+    records = []
+    for each in inspect(docker, "config", ids):
+        with suppress(KeyError, TypeError, ValueError):  # a config of somebody else's with our label
+            records.append(RefusedRun.load(base64.b64decode(each["Spec"]["Data"])))
+    return records
 
 
 def remove(docker: Docker, stack: str) -> bool:

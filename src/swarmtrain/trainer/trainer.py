@@ -2,7 +2,7 @@
 
 A script builds model, data and optimizer, and calls :meth:`Trainer.fit` on every rank. What each part does is in a
 module of its own: ``data`` loads samples, which ``dealing`` deals out to ranks, ``step`` makes one step, ``state`` is
-what a step hands to the next, ``snapshots`` keeps it, ``evaluation`` measures, ``metrics`` reports.
+what a step hands to the next, ``snapshots`` keeps it, ``evaluation`` measures, ``reports`` tell of it.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class Trainer:
         self._vitals = PulseWriter.of_this_worker(Source.TRAINER)
         self.reporter = Reporter(world, options.tensorboard, self._vitals, progress=options.progress)
 
+        schedule = SnapshotSchedule(options.snapshot, options.memory, options.keep, options.snapshots)
+        self._snapshots = SnapshotManager(world, schedule, self.reporter, self._vitals)
         least = batch_statistics.least_share(model, options.batch_size, world.size)
         self._dealing = Dealing(world.size, options.batch_size, options.micro_batch, least)
         batch_statistics.refuse_uneven_steps(model, self.cursor, self._dealing)
@@ -112,8 +114,6 @@ class Trainer:
                 batch_size=options.micro_batch or options.batch_size,
                 workers=options.workers,
             )
-        schedule = SnapshotSchedule(options.snapshot, options.memory, options.keep, options.snapshots)
-        self._snapshots = SnapshotManager(world, schedule, self.reporter, self._vitals)
         self._resumed = False
         self._evaluated: tuple[int, dict[str, float]] = (-1, {})  # the newest evaluation, and its step
         self._mark = time.perf_counter()  # when the last step or phase ended

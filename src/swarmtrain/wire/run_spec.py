@@ -46,13 +46,13 @@ class RunSpec:
     cpus: float | None = None  # this node's share of processors, where it is limited
 
     def dump(self) -> str:
-        """As JSON, the same text for the same task."""
+        """As JSON, the same text for the same spec."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
 
     @staticmethod
     def load(path: Path) -> RunSpec:
-        """Read a task that :meth:`dump` wrote. Raises ChannelError when it is not one."""
-        return cast(RunSpec, _load(RunSpec, path))
+        """Read a spec that :meth:`dump` wrote. Raises ChannelError when it is not one."""
+        return cast(RunSpec, _load(RunSpec, "run spec", path))
 
 
 GENERATIONS = 10_000  # more than any run has
@@ -72,11 +72,12 @@ class Resumption:
 
 @dataclass(frozen=True)
 class RunSecret:
-    """What one submission adds to the task, and what nobody else may read."""
+    """What one submission adds to the spec, and what nobody else may read."""
 
     run: str  # "digits.3"
-    token: str  # proves membership of the run
-    env: dict[str, str] = field(default_factory=dict)  # the user's variables, which often hold keys
+    token: str = field(repr=False)  # proves membership of the run
+    # The user's variables, which often hold keys.
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     resume: str = ""  # the run whose directories this one goes on in, "digits.2"; empty: a fresh start
     lineage: str = ""  # where that run works, as its coordinator says; empty where nobody could ask it
     lineage_owner: str = ""  # the submission that began there
@@ -84,7 +85,7 @@ class RunSecret:
     def fence(self, generation: int) -> int:
         """The least fence of a generation: above the run's earlier ones, also on a node that has seen none of them.
 
-        The fence itself is claimed above all that the nodes hold when the generation starts (see snapshots.fence).
+        The fence itself is claimed above all that the nodes hold when the generation starts (trainer.snapshots.fence).
         Numbers of runs are used again after `rm`, so they alone order nothing.
         """
         number = self.run.rpartition(".")[2] if self.resume else ""
@@ -102,7 +103,7 @@ class RunSecret:
     @staticmethod
     def load(path: Path) -> RunSecret:
         """Read a secret that :meth:`dump` wrote. Raises ChannelError when it is not one."""
-        return cast(RunSecret, _load(RunSecret, path))
+        return cast(RunSecret, _load(RunSecret, "run secret", path))
 
 
 def new_token() -> str:
@@ -110,13 +111,11 @@ def new_token() -> str:
     return secrets.token_hex(32)
 
 
-def _load(kind: type[Any], path: Path) -> Any:
+def _load(kind: type[Any], what: str, path: Path) -> Any:
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
         return kind(
             **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
         )
     except (OSError, ValueError, TypeError) as error:
-        raise ChannelError(
-            f"{path} holds no {kind.__name__.lower()} that this version can read: {error}"
-        ) from error
+        raise ChannelError(f"{path} holds no {what} that this version can read: {error}") from error

@@ -15,7 +15,7 @@ To the agent:
                                                         its version, null if workers start cold; error: what of it
                                                         could not be imported, or why workers start cold
     {"started": {"key", "pid", "start", "why"}}         why: the reason if it starts cold though warm was asked for;
-                                                        said again, with that, by a warm one that starts anew: trial.py
+                                                        said again by a warm one that starts anew: warm/trial.py
     {"exited": {"key", "pid", "code", "signal"}}        one of the two is null; nothing of its tree is left
     {"failed": {"key", "error"}}                        it could not be started
     {"pong": {}}                                        it is there

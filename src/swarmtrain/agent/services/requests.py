@@ -11,8 +11,9 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.files import fetch, snapshots
@@ -98,7 +99,7 @@ class NodeServices:
         self._finishing = True
         while self.busy:
             left = max(self._due.values()) - time.monotonic()
-            reading = [self._tasks[number] for number in self._due]
+            reading = [self._tasks[number] for number in self._due]  # what has ended is in neither
             await asyncio.wait(reading, timeout=min(left, _TAKING), return_when=asyncio.FIRST_COMPLETED)
 
     def close(self) -> None:
@@ -107,14 +108,20 @@ class NodeServices:
         for task in self._tasks.values():
             task.cancel()
 
-    def _read(self, number: int, work: Awaitable[None]) -> None:
+    def _read(self, number: int, work: Coroutine[Any, Any, None]) -> None:
         self._due[number] = time.monotonic() + _READING
         self._begin(number, work)
 
-    def _begin(self, number: int, work: Awaitable[None]) -> None:
+    def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(self._guard(number, work))
         self._tasks[number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(number, None) and None)
+        task.add_done_callback(lambda _: self._forget(number, work))
+
+    def _forget(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        """Have done with a request that has ended, or that was taken back before it had begun."""
+        work.close()
+        for kept in (self._tasks, self._due, self._input, self._credit):
+            kept.pop(number, None)
 
     async def _guard(self, number: int, work: Awaitable[None]) -> None:
         try:
@@ -126,10 +133,6 @@ class NodeServices:
             await self._send(number, NodeReply(error=refusal))
         except OSError as error:
             await self._send(number, NodeReply(error=ErrorReply(f"{self.node}: {error}")))
-        finally:
-            self._input.pop(number, None)
-            self._credit.pop(number, None)
-            self._due.pop(number, None)
 
     async def _turn_away(self, number: int) -> None:
         gone = ErrorReply(f"the agent on {self.node} is about to go", gone=True)

@@ -83,7 +83,7 @@ def corrupt(directory: Path) -> str:
 
 
 def _snapshots() -> Path:
-    """The node's snapshots, beside the working directory that the agent gives its commands (see wire.storage)."""
+    """The node's snapshots, beside the working directory that the agent gives its commands (see wire.disk.storage)."""
     return Path.cwd().parent / "snapshots"
 
 

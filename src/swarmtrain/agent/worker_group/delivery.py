@@ -1,4 +1,4 @@
-"""What the workers of this node wrote, on its way to the coordinator; the share says of which, and when they end."""
+"""What the workers of this node wrote, on its way to the coordinator; the group says of which, and when they end."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """This node's share of the run: its workers, one generation at a time, and what they wrote that is on its way.
 
-Session.py brings the coordinator's orders; what comes of them goes back through the line.
+session.py brings the coordinator's orders; what comes of them goes back through the uplink.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 # seconds that a run that is over waits for a disk on which its directories are still being made
 _PREPARING = 10.0
+_LOOK_AGAIN = 1.0  # seconds between two looks of an agent that leaves at how its workers end
 
 
 class WorkerGroup:
@@ -263,9 +264,9 @@ class WorkerGroup:
         """
         await _within(answer, self._workers.ordered.wait(), self._workers.done.wait())
         while not (workers := self._workers).done.is_set():
-            if not workers.ordered.is_set():
+            if not workers.ordered.is_set():  # also where a pause that they were asked for was taken back
                 workers.stop(grace)
-            await workers.done.wait()
+            await _within(_LOOK_AGAIN, workers.done.wait())
 
     def pause(self, generation: int, on: bool) -> None:
         """Ask the workers of a generation to save and leave, or take it back."""

@@ -1,6 +1,6 @@
 """Signs of life of workers that make no steps: processor time, bytes, processes that come and go, GPUs, stacks.
 
-Share.py looks for them, and only while steps stand. A rank that waits in a collective of gloo's shows none of them. On
+group.py looks for them, and only while steps stand. A rank that waits in a collective of gloo's shows none of them. On
 NCCL it spins, and so does a kernel on its GPU, which reads next to nothing of its memory. So there a GPU counts whose
 memory is in use, and processor time where the GPU has no kernel: such a rank is in no collective.
 """

@@ -2,7 +2,7 @@
 
 Each generation has a `Workers` of its own, which holds everything that is true of it alone: its events, its pulses,
 what it was ordered, the life of the spawner that it was started by. So nothing that is late, a timer, a report or an
-order of an older generation, can reach a newer one. Share.py holds the newest.
+order of an older generation, can reach a newer one. group.py holds the newest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Faults on purpose: which there are, when each is due, and plans of them. Pure; `control.chaos_run` carries them out.
+"""Faults on purpose: which there are, when each is due, and plans of them. Pure.
+
+`control.chaos.execution` carries them out.
 
     plan = random_plan(seed=7, every=20, length=900, kinds=place.mix)
-    schedule = Schedule(plan)
+    schedule = FaultSchedule(plan)
     schedule.due(elapsed=41.0, step=120)    # what to do now
 
 Everything random is drawn from the plan's seed, the place of the fault in the plan and how often it came before, so

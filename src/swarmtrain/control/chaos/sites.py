@@ -25,7 +25,7 @@ INSIDE = ("kill-worker", "stop-worker", "fill-disk", "corrupt-snapshot")
 
 
 class Saboteur(Protocol):
-    """What `control.chaos_run` needs of a place."""
+    """What `control.chaos.execution` needs of a place."""
 
     @property
     def kinds(self) -> Sequence[str]:
@@ -105,7 +105,7 @@ def place_of(handle: RunHandle, machines: Machines | None = None) -> FaultSite:
 
 
 def _inside(fault: Fault, target: str, status: Status) -> tuple[str, list[str]]:
-    """The node, and the arguments of ``sabotage`` there (see agent.sabotage)."""
+    """The node, and the arguments of ``sabotage`` there (see agent.services.sabotage)."""
     lasts = [] if fault.seconds is None else [f"{fault.seconds:g}"]
     if fault.kind == "fill-disk":
         return target, ["fill", str(fault.leave), str(fault.limit), *lasts]

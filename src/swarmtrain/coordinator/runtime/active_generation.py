@@ -326,7 +326,7 @@ class ActiveGeneration:
 
         Args:
             grace: seconds until those that are left are killed.
-            how: ``term``, ``save`` or ``kill``, as `agent.workers.Workers.stop` takes it.
+            how: ``term``, ``save`` or ``kill``, as `agent.worker_group.workers.Workers.stop` takes it.
         """
         order = StopOrder(self.generation.number, grace, how)
         text = f"stopping generation {self.generation.number}: {why}"

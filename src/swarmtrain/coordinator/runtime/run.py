@@ -1,6 +1,6 @@
 """One run: what people want of it, and what is decided. Decisions are decide.decide's; here they are carried out.
 
-What it is for good stands in its journal, and changes by events alone (state.py). What its agents say comes in by
+What it is for good stands in its journal, and changes by events alone (core/state.py). What its agents say comes in by
 agent_messages.py. Its generation is in active_generation.py, and its agents are in members.py.
 """
 

@@ -25,7 +25,7 @@ def init_text(name: str = "", script: str = "train.py", schema: str = "") -> str
     Args:
         name: made of the script's name when empty; made valid when it is not.
         script: relative to where the file will lie.
-        schema: path or address of the JSON schema (`job.schema`), for editors; empty to leave its line out.
+        schema: path or address of the JSON schema (`job.made.schema`), for editors; empty to leave its line out.
     """
     name = checks.made_name(name or re.sub(r"\.py$", "", script.rpartition("/")[2]))
     set_here = {"name": _scalar(name), "script": _scalar(script)}

@@ -1,4 +1,4 @@
-"""The tables of docs/job-file.md, made of the job's keys. `ui.pages` writes them."""
+"""The tables of docs/job-file.md, made of the job's keys. `ui.made.pages` writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The JSON schema of the job file, for editors: `swarmtrain schema` prints it, `ui.pages` writes docs/job.schema.json.
+"""The JSON schema of the job file, for editors: `swarmtrain schema` prints it.
+
+`ui.made.pages` writes docs/job.schema.json.
 
 Editors with the YAML language server find it by a line in the job file: ``# yaml-language-server: $schema=PATH``.
 """

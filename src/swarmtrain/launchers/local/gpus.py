@@ -31,7 +31,7 @@ def share(job: Job, devices: Sequence[str]) -> Shares:
     """Deal the GPUs out in turn, each node as many as any other.
 
     Args:
-        devices: the names of those that the run may use (`wire.gpus.visible`).
+        devices: the names of those that the run may use (`wire.machine.gpus.visible`).
 
     Raises:
         ClusterError: there are too few for the job's workers.

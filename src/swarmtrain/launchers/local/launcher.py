@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
-from swarmtrain.errors import ClusterError, SwarmtrainError
+from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
@@ -180,7 +180,7 @@ class LocalLauncher:
         """See Launcher.left; of a coordinator that was killed, its files tell."""
         try:
             return load(Status, json.loads(self._storage.left(run.id).read_text()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, ChannelError):
             with self.connect(run) as link:
                 (reply,) = ask(link, StatusRequest())
                 return reply.status

@@ -1,7 +1,7 @@
 """The processes that the local launcher started, as they are written down beside each run.
 
-What is written down is the keeper of each (`wire.keeper`). A keeper that is killed leaves its child behind, which goes
-on; the keeper has written down whom it keeps, so that the child is found in its place.
+What is written down is the keeper of each (`wire.machine.keeper`). A keeper that is killed leaves its child behind,
+which goes on; the keeper has written down whom it keeps, so that the child is found in its place.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swarmtrain.control.views import ending, view
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.status import Status
 from swarmtrain.ui import options, screen, terminal
@@ -50,7 +50,7 @@ def _glance(handle: RunHandle) -> Status:
     """What a list says of a run, for which nothing is started."""
     try:
         state, known = view.AT_REST, handle.glance()
-    except ClusterError:
+    except SwarmtrainError:  # one that cannot be understood hides no other
         state, known = view.UNREACHABLE, None
     return known or Status(run=handle.id, job=handle.run.job, state=state)
 

@@ -1,4 +1,4 @@
-"""The reference of all commands, docs/commands.md, made of their own help. `ui.pages` writes it."""
+"""The reference of all commands, docs/commands.md, made of their own help. `ui.made.pages` writes it."""
 
 from __future__ import annotations
 

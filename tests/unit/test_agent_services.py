@@ -1,0 +1,31 @@
+"""What an agent does for people who look in, when requests are taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+from swarmtrain.agent.services.requests import NodeServices
+from swarmtrain.protocol.to_agent import NodeCancel, NodeFetch, PathOrder
+from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.disk.storage import Storage
+
+
+def test_a_request_that_is_taken_back_before_it_has_begun_keeps_no_agent(tmp_path: Path) -> None:
+    """As when both were waiting for an agent that was frozen."""
+
+    async def act() -> None:
+        ours, theirs = socket.socketpair()
+        channel = Channel(*await asyncio.open_unix_connection(sock=ours))
+        services = NodeServices(Storage(tmp_path), "alice", channel)
+        assert services.hear(NodeFetch(PathOrder("train.py"), 1)) and services.hear(NodeCancel(1))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not services.busy
+        await asyncio.wait_for(services.finish(), 5)
+        channel.close()
+        await channel.closed()
+        theirs.close()
+
+    asyncio.run(act())
