@@ -77,7 +77,7 @@ def test_steps_are_counted_without_an_edit(
 
 
 def test_script_that_uses_us_is_left_alone(agent: Spawner, tmp_path: Path) -> None:
-    for seen in train(agent, tmp_path, "cooperative"):
+    for seen in train(agent, tmp_path, "can_pause"):
         assert (seen.pulse.step, seen.pulse.mark, seen.lines) == (0, 0, [])
 
 

@@ -178,7 +178,7 @@ def make_bundle(directory: Path) -> Path:
     bundle = directory / "bundle.zip"
     with zipfile.ZipFile(bundle, "w") as archive:
         archive.writestr("__main__.py", "from swarmtrain.inside import main\n\nmain()\n")
-        for source in [*PACKAGE.glob("*.py"), *PACKAGE.glob("wire/*.py"), *PACKAGE.glob("worker/*.py")]:
+        for source in [*PACKAGE.glob("*.py"), *PACKAGE.glob("wire/**/*.py"), *PACKAGE.glob("worker/**/*.py")]:
             archive.write(source, source.relative_to(PACKAGE.parent))
     return bundle
 
