@@ -266,7 +266,7 @@ class RunController:
             without = ", ".join(node for node, backend in wanted.items() if backend == "gloo")
             self.journal.append(Chosen(text=f"backend gloo: no GPU for every worker on {without}"))
         self.journal.append(generation.formed())
-        self.output.finish(before=generation.number)
+        self.output.begin(generation.number)
         self.current = ActiveGeneration(self.journal, self.members)
         self.current.start()
 

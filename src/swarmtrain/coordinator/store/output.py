@@ -53,6 +53,7 @@ class OutputStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._begun: dict[int, int] = {}  # by generation: the byte of the file at which it began
         self.offsets: dict[Key, int] = {}
         self._open: dict[Key, _Open] = {}
         self._latest = 0.0
@@ -91,6 +92,15 @@ class OutputStore:
         if last or not line.data:
             del self._open[key]
         return self.offsets.get(key, 0)
+
+    def begin(self, generation: int) -> None:
+        """A generation is formed: what those before it have begun is over, and all that it writes comes after that."""
+        self.finish(before=generation)
+        self._begun = {generation: Reader(self.path, Filter()).behind()}
+
+    def began(self, generation: int) -> int:
+        """The byte of the file before which nothing of a generation is; 0 where another coordinator has formed it."""
+        return self._begun.get(generation, 0)
 
     def finish(self, before: int) -> None:
         """Nothing follows of what ranks of generations before this one have begun."""
@@ -184,9 +194,15 @@ class Reader:
 
     def rest(self) -> Iterator[Line]:
         """Last lines that never got their newline: for the end of the run."""
-        for (generation, rank), (when, node, text) in sorted(self._open.items()):
-            yield Line(when, generation, rank, node, drawing.last(text))
+        yield from self.going_on()
         self._open.clear()
+
+    def going_on(self) -> list[Line]:
+        """What has been read of lines that have no newline yet."""
+        return [
+            Line(when, generation, rank, node, drawing.last(text))
+            for (generation, rank), (when, node, text) in sorted(self._open.items())
+        ]
 
     def _fresh(self) -> Iterator[Record]:
         try:
