@@ -8,6 +8,7 @@ about it looks like a failure. Words that name a mistake are never taken for an 
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Sequence
@@ -47,6 +48,10 @@ _WANTS_GPU = re.compile(
     re.IGNORECASE,
 )
 _SUMMARY = 2_000
+_TOLD, _TOLD_BYTES = (
+    8,
+    1 << 20,
+)  # failures whose tracebacks and last lines the end of a run keeps, and their size
 _LAST_WORDS = re.compile(
     r"terminate called|what\(\):|Fatal Python error|\(\): |corruption|assert", re.IGNORECASE
 )
@@ -108,6 +113,21 @@ def is_timeout(failure: Failure) -> bool:
 def root_cause(failures: Sequence[Failure]) -> list[Failure]:
     """All failures, the root cause first. The order of equals is that of time, then rank."""
     return sorted(failures, key=lambda f: (_distance(f), f.time, -1 if f.rank is None else f.rank))
+
+
+def in_brief(causes: Sequence[Failure]) -> list[Failure]:
+    """The same failures: the first few whole, the rest without tracebacks and last lines.
+
+    When a rank dies all others do, and what each of a thousand has to say fits into no message.
+
+    Args:
+        causes: the root cause first.
+    """
+    told, left = list[Failure](), _TOLD_BYTES
+    for number, failure in enumerate(causes):
+        left -= len(json.dumps([failure.traceback, failure.log]))  # as it travels
+        told.append(failure if number < _TOLD and left >= 0 else replace(failure, traceback="", log=[]))
+    return told
 
 
 def with_evidence(failure: Failure, log: list[str]) -> Failure:

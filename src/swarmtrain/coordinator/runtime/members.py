@@ -1,10 +1,13 @@
-"""The roll of a run: its agents by name, what has become of each, and their copies of the journal."""
+"""The members of a run: its agents by name, what has become of each, and their copies of the journal."""
 
 from __future__ import annotations
 
 from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.runtime.connected import ConnectedAgent
 from swarmtrain.coordinator.store.journal import Journal
+from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.remarks import LineDamaged
 from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
 
 SILENCE = 15.0  # seconds without a word after which a connection is given up
@@ -126,4 +129,15 @@ class Members:
         while agent.channel is not None and agent.copied < len(events):
             batch = events[agent.copied : agent.copied + _BATCH]
             agent.copied += len(batch)
+            self._hand(agent, batch)
+
+    def _hand(self, agent: ConnectedAgent, batch: list[Event]) -> None:
+        """Send events that may be too large for one message; in the place of one that is so alone, a word."""
+        try:
             agent.post(JournalPiece([event.dump() for event in batch]))
+        except ChannelError:
+            if len(batch) == 1:
+                text = "what happened here is too long for a copy of the journal"
+                batch = [LineDamaged(text=text, seq=batch[0].seq, time=batch[0].time)]
+            for event in batch:
+                self._hand(agent, [event])

@@ -29,7 +29,7 @@ from swarmtrain.coordinator.core.model import (
     Wait,
 )
 from swarmtrain.coordinator.core.restart_policy import left_out
-from swarmtrain.coordinator.core.root_cause import advice
+from swarmtrain.coordinator.core.root_cause import advice, in_brief
 from swarmtrain.coordinator.core.standstill import auto_hang
 from swarmtrain.coordinator.core.state import RunState
 from swarmtrain.coordinator.runtime import stall
@@ -357,7 +357,7 @@ class RunController:
         if current.failures:
             current.lose_the_missing(self.policy.lease)
             first, *others = self._causes()
-            causes = [replace(first, hint=self._advice(first)), *others]
+            causes = in_brief([replace(first, hint=self._advice(first)), *others])
             sentence = causes[0].sentence()
             reason = f"{sentence} ({reason})" if reason else sentence
         if outcome is Outcome.SUCCEEDED:
