@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from swarmtrain.protocol.events import Submitted
 from swarmtrain.wire import frames, names
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
+from swarmtrain.wire.sockets import UNIX
 
 KEPT = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
 
@@ -154,16 +156,63 @@ def test_a_journal_of_a_newer_version_is_refused_in_a_sentence(tmp_path: Path) -
         Journal(tmp_path / "journal.jsonl", HandClock())
 
 
-def test_an_archive_of_a_newer_version_says_so_to_whoever_asks(tmp_path: Path) -> None:
+def first_of_a_newer_version(**fields: Any) -> str:
+    """The first line of its journal."""
+    newer = {"seq": 1, "t": 1.0, "kind": "submitted", "text": "x", "run": "t.1", "resume": ""}
+    newer |= {"clock": {"boot": "", "epoch": 0.0}, "version": events.VERSION + 1} | fields
+    return json.dumps(newer) + "\n"
+
+
+def lies(tmp_path: Path, line: str) -> Path:
+    """The coordinator's directory of a run whose journal begins so."""
     place = Storage(tmp_path).coordinator("t.1")
     place.mkdir(parents=True)
     (place / "job.json").write_text(RunSpec(name="t", kind="script", target="train.py").dump())
     (place / "ticket.json").write_text(RunSecret("t.1", "token").dump())
-    newer = {"seq": 1, "t": 1.0, "kind": "submitted", "text": "x", "run": "t.1", "resume": ""}
-    newer |= {"clock": {"boot": "", "epoch": 0.0}, "version": events.VERSION + 1}
-    (place / "journal.jsonl").write_text(json.dumps(newer) + "\n")
+    (place / "journal.jsonl").write_text(line)
+    return place
+
+
+@pytest.mark.parametrize("fields", [{"resume": {"run": "t.0"}}, {"clock": 7.0}, {"version": "2.0"}])
+def test_a_newer_journal_whose_first_event_this_version_cannot_load_is_refused_too(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    (tmp_path / "journal.jsonl").write_text(first_of_a_newer_version(**fields))
+    with pytest.raises(ClusterError, match="reads up to"):
+        Journal(tmp_path / "journal.jsonl", HandClock())
+
+
+@pytest.mark.parametrize("leave", [[], ["--leave"]])
+def test_a_coordinator_on_a_newer_journal_says_so_once_and_is_not_started_again(
+    tmp_path: Path, leave: list[str]
+) -> None:
+    place = lies(tmp_path, first_of_a_newer_version(clock=7.0))
+    env = os.environ | {
+        names.ENV_JOB_FILE: str(place / "job.json"),
+        names.ENV_SECRET_FILE: str(place / "ticket.json"),
+        names.ENV_STORAGE: str(tmp_path),
+        names.ENV_COORDINATOR: f"{UNIX}{place / 'agents'}",
+    }
+    argv = [sys.executable, "-m", "swarmtrain.inside", "coordinator", *leave]
+    begun = subprocess.Popen(
+        argv, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _, said = begun.communicate(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):  # a coordinator on local outlives its keeper
+            os.killpg(begun.pid, signal.SIGKILL)
+    assert begun.returncode == 0  # as of one that has done its work: Swarm, Docker and a keeper let it rest
+    assert said == (
+        f"the journal of this run has format {events.VERSION + 1}, and this version of swarmtrain reads up to "
+        f"{events.VERSION}\n\nhint: use the version that the run was started with, or a newer one\n"
+    )
+
+
+def test_an_archive_of_a_newer_version_says_so_to_whoever_asks(tmp_path: Path) -> None:
+    place = lies(tmp_path, first_of_a_newer_version())
     argv = [sys.executable, "-m", "swarmtrain.inside", "connect", str(place)]
-    asked = frames.pack({"op": "status", "version": names.PROTOCOL_VERSION})
+    asked = frames.pack({"op": "status", "swarmtrain": names.PROTOCOL_VERSION})
     done = subprocess.run(argv, input=asked, capture_output=True, timeout=60)
     reply = frames.unpack(done.stdout[4:])
     assert "reads up to" in reply["error"] and "use the version" in reply["hint"]

@@ -15,6 +15,7 @@ from swarmtrain.coordinator.runtime.client_requests import ClientRequests
 from swarmtrain.coordinator.runtime.journal_recovery import recover_journal
 from swarmtrain.coordinator.runtime.run import RunController
 from swarmtrain.coordinator.runtime.status import leave as leave_status
+from swarmtrain.coordinator.store.journal import NewerJournal
 from swarmtrain.coordinator.store.run_paths import place_of
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
@@ -36,7 +37,8 @@ def main(argv: list[str]) -> int:
 
     With ``--leave`` the process ends soon after the run: on this machine the archive needs no process. Nor is there
     anybody else on it who would start the coordinator again when it dies. Elsewhere it stays for some time after the
-    end, and then exits with 0, so that Docker lets it rest until somebody starts it to ask.
+    end, and then exits with 0, so that Docker lets it rest until somebody starts it to ask. So it does where a newer
+    version has written the journal, which another life would not change.
     """
     if "--leave" not in argv:
         return _lead(leave=False)
@@ -44,7 +46,11 @@ def main(argv: list[str]) -> int:
 
 
 def _lead(leave: bool) -> int:
-    return asyncio.run(_coordinate(leave))
+    try:
+        return asyncio.run(_coordinate(leave))
+    except NewerJournal as error:
+        print(error, file=sys.stderr, flush=True)
+        return 0
 
 
 async def _coordinate(leave: bool) -> int:

@@ -12,11 +12,15 @@ from pathlib import Path
 from swarmtrain.coordinator.core.state import RunState, replay
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol.event import E, Event
-from swarmtrain.protocol.events import VERSION, Submitted
+from swarmtrain.protocol.events import VERSION
 from swarmtrain.protocol.facts import ClockOrigin
 from swarmtrain.protocol.journal import admit
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.disk.records import Records
+
+
+class NewerJournal(ClusterError):
+    """A newer version has written it: nobody of this version goes on with the run, however often it is tried."""
 
 
 class Journal:
@@ -34,7 +38,7 @@ class Journal:
         damage: what the disk has damaged, in a sentence; empty where nothing is.
 
     Raises:
-        ClusterError: it was written by a newer version.
+        NewerJournal: it was written by a newer version.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class Journal:
         self.damage = self._records.damage
         try:
             _check_version(self.events)
-        except ClusterError:
+        except NewerJournal:
             self.close()
             raise
         self.state: RunState = replay(self.events).abandoned() if archive else replay(self.events)
@@ -85,9 +89,10 @@ class Journal:
 
 
 def _check_version(events: list[Event]) -> None:
-    version = max((event.version for event in events[:1] if isinstance(event, Submitted)), default=0)
-    if version > VERSION:
-        raise ClusterError(
+    """As the first event says itself: one of a newer version may be none that this version can load."""
+    version = events[0].dump().get("version", 0) if events else 0
+    if not isinstance(version, int) or version > VERSION:
+        raise NewerJournal(
             f"the journal of this run has format {version}, and this version of swarmtrain reads up to {VERSION}",
             "use the version that the run was started with, or a newer one",
         )
