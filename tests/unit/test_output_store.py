@@ -16,6 +16,7 @@ import pytest
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader, in_order, tail
+from swarmtrain.protocol import journal
 from swarmtrain.protocol.remarks import Chosen
 from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
@@ -39,6 +40,12 @@ def opened() -> Iterator[Opened]:
             return stack.enter_context(closing(store))
 
         yield open_it
+
+
+@pytest.fixture
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals that need no disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def lines(path: Path, wanted: Filter = Filter()) -> list[tuple[int, str]]:  # noqa: B008 - frozen
@@ -290,6 +297,37 @@ def test_a_bad_line_in_the_middle_costs_the_journal_that_line_alone(
     third = opened(Journal(path))
     assert [event.text for event in third.events][2:] == ["three", "four", "five"]
     assert third.events[:2] == again.events[:2] and not third.damage
+
+
+@pytest.mark.usefixtures("no_disk")
+def test_many_bad_lines_in_a_row_cost_the_journal_and_its_copies_those_alone(
+    tmp_path: Path, opened: Opened
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    first = opened(Journal(path))
+    for number in range(1, 401):
+        first.append(Chosen(text=f"event {number}"))
+    first.close()
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:10], *300 * [b"\0\0\0\n"], *whole[310:]]))
+    copy = journal.read(path)
+    again = opened(Journal(path))
+    assert again.damage.startswith("journal.jsonl had 300 damaged lines")
+    for events in (again.events, copy):
+        assert [event.seq for event in events] == list(range(1, 401))
+        assert {event.kind for event in events[10:310]} == {"damaged"}
+        assert events[310:] == first.events[310:]
+
+
+def test_a_number_that_leaves_out_many_events_is_damaged_where_no_checksum_holds(
+    tmp_path: Path, opened: Opened
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text(
+        '{"seq":1,"t":1.0,"kind":"choice","text":"one"}\n{"seq":2000000000,"t":1.0,"kind":"choice","text":"two"}\n'
+    )
+    book = opened(Journal(path))
+    assert [event.text for event in book.events] == ["one"] and "a damaged line" in book.damage
 
 
 @pytest.mark.parametrize("bad", DAMAGE)

@@ -9,19 +9,25 @@ from typing import Any
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import load
 from swarmtrain.protocol.remarks import LineDamaged
-from swarmtrain.wire.disk.records import parse
+from swarmtrain.wire.disk.records import is_summed, parse
 
-_LONGEST_GAP = 100  # events; a number that leaves out more is itself damaged
+_LONGEST_GAP = (
+    100  # events; a number that leaves out more is itself damaged, where no checksum says it is not
+)
 
 
-def admit(events: list[Event], record: Mapping[str, Any]) -> None:
+def admit(events: list[Event], record: Mapping[str, Any], *, summed: bool = False) -> None:
     """Add an event to those before it. In the place of what is missing between them stands one that says so.
+
+    Args:
+        summed: it is as it was written, by its line's checksum: what is missing is, however much that is.
 
     Raises:
         KeyError, TypeError, ValueError: it is no event, or not one that can follow.
     """
     event = load(record)
-    if not 0 <= event.seq - len(events) - 1 <= _LONGEST_GAP:
+    gap = event.seq - len(events) - 1
+    if gap < 0 or (gap > _LONGEST_GAP and not summed):
         raise ValueError(f"event {event.seq} cannot follow {len(events)}")
     while len(events) < event.seq - 1:
         text = "what happened here is lost: the disk has damaged it"
@@ -35,7 +41,7 @@ def read(path: Path) -> list[Event]:
     with path.open("rb") as file:
         for line in file:
             try:
-                admit(events, parse(line) or {})
+                admit(events, parse(line) or {}, summed=is_summed(line))
             except (KeyError, TypeError, ValueError):
                 continue
     return events

@@ -16,7 +16,7 @@ from swarmtrain.protocol.events import VERSION
 from swarmtrain.protocol.facts import ClockOrigin
 from swarmtrain.protocol.journal import admit
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
-from swarmtrain.wire.disk.records import Records
+from swarmtrain.wire.disk.records import Record, Records
 
 
 class NewerJournal(ClusterError):
@@ -51,7 +51,7 @@ class Journal:
     ) -> None:
         self.path, self._on_event = path, on_event
         self.events: list[Event] = []
-        self._records = Records(path, lambda record: admit(self.events, record))
+        self._records = Records(path, self._take)
         self.damage = self._records.damage
         try:
             _check_version(self.events)
@@ -61,6 +61,9 @@ class Journal:
         self.state: RunState = replay(self.events).abandoned() if archive else replay(self.events)
         kept = self.state.clock
         self.clock = RunClock.after(self.state.last, clock, boot=kept.boot, epoch=kept.epoch)
+
+    def _take(self, record: Record, summed: bool) -> None:
+        admit(self.events, record, summed=summed)
 
     def append(self, event: E) -> E:
         """Write an event; returned as it stands there, with its number and its time."""

@@ -48,7 +48,7 @@ class MetricsStore:
         self._rank_steps: dict[int, int] = {}
         self.saves = False  # snapshots that all ranks agree on have been taken
         self.stepped: float | None = None  # Unix time at which the newest step was heard of
-        self._records = Records(path, self._take)
+        self._records = Records(path, lambda record, _: self._take(record))
         self.damage = self._records.damage
 
     def append(self, generation: int, rank: int, node: str, offset: int, text: str) -> int:

@@ -57,7 +57,7 @@ class OutputStore:
         self.offsets: dict[Key, int] = {}
         self._open: dict[Key, _Open] = {}
         self._latest = 0.0
-        self._records = Records(path, self._take)
+        self._records = Records(path, lambda record, _: self._take(record))
         self.damage = self._records.damage
 
     def append(self, key: Key, node: str, when: float, offset: int, text: str, *, last: bool = False) -> int:

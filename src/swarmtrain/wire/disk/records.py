@@ -28,13 +28,14 @@ class Records:
     """An open file of records.
 
     Args:
-        take: called with every record that is there already, in order. It may raise what bad data raises.
+        take: called with every record that is there already, in order, and whether its line has a checksum. It may
+            raise what bad data raises.
 
     Attributes:
         damage: what was set aside at the opening, in a sentence; empty where nothing was.
     """
 
-    def __init__(self, path: Path, take: Callable[[Record], None]) -> None:
+    def __init__(self, path: Path, take: Callable[[Record, bool], None]) -> None:
         self.path, self.damage = path, ""
         whole, damaged = _taken(path, take) if path.exists() else (0, [])
         if damaged:
@@ -122,12 +123,17 @@ def parse(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def is_summed(line: bytes) -> bool:
+    """Whether a whole line has a checksum: a record that `parse` makes of it is then what was written."""
+    return line.endswith(b'"}\n') and line[-_SUM_BYTES:].startswith(_SUM)
+
+
 def _line(record: Record) -> bytes:
     body = json.dumps(record, separators=(",", ":")).encode("ascii")[:-1]
     return b'%b%b%08x"}\n' % (body, _SUM, zlib.crc32(body))
 
 
-def _taken(path: Path, take: Callable[[Record], None]) -> tuple[int, list[tuple[int, int]]]:
+def _taken(path: Path, take: Callable[[Record, bool], None]) -> tuple[int, list[tuple[int, int]]]:
     """Take every record of a file; return the end of the last whole line, and where lines are that are none."""
     whole, damaged = 0, []
     with path.open("rb") as file:
@@ -136,7 +142,7 @@ def _taken(path: Path, take: Callable[[Record], None]) -> tuple[int, list[tuple[
                 break
             try:
                 if line.strip():  # the place of one that was set aside before is blank
-                    take(parse(line) or {})
+                    take(parse(line) or {}, is_summed(line))
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
                 damaged.append((whole, len(line)))
             whole += len(line)
