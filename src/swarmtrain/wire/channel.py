@@ -66,6 +66,11 @@ class Channel:
         self._incoming, self._outgoing = Seal(incoming), Seal(outgoing)
 
     @property
+    def hung_up(self) -> bool:
+        """Whether the peer has gone, and everything that it has said was received."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    @property
     def address(self) -> str:
         """The peer's address on the network; empty for one on this machine, by a Unix socket or by pipes."""
         peer = self._writer.get_extra_info("peername")

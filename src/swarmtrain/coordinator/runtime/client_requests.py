@@ -96,15 +96,15 @@ class ClientRequests:
             case StatusRequest():
                 return self._status()
             case EventsRequest():
-                return self._events(request)
+                return self._events(request, channel)
             case MetricsRequest():
-                return self._metrics(request)
+                return self._metrics(request, channel)
             case LogsRequest():
-                return self._logs(request)
+                return self._logs(request, channel)
             case WatchRequest():
-                return self._watch(request)
+                return self._watch(request, channel)
             case StopRequest():
-                return self._stop(request)
+                return self._stop(request, channel)
             case ConcludeRequest():
                 return self._conclude(request)
             case ResizeRequest():
@@ -129,22 +129,22 @@ class ClientRequests:
         """How the run is, as the last word."""
         return RunReply(status=status(self._run), done=Done())
 
-    async def _events(self, request: EventsRequest) -> AsyncIterator[RunReply]:
+    async def _events(self, request: EventsRequest, channel: Channel) -> AsyncIterator[RunReply]:
         seen = request.after
-        async for _ in self._beats(request.follow):
+        async for _ in self._beats(channel, follow=request.follow):
             for event in self._run.journal.events[seen:]:
                 seen = event.seq
                 yield RunReply(event=event.dump())
         yield RunReply(done=Done())
 
-    async def _metrics(self, request: MetricsRequest) -> AsyncIterator[RunReply]:
+    async def _metrics(self, request: MetricsRequest, channel: Channel) -> AsyncIterator[RunReply]:
         reader = RecordsReader(self._run.progress.path, request.after)
-        async for _ in self._beats(request.follow):
+        async for _ in self._beats(channel, follow=request.follow):
             while fresh := reader.read(1000):
                 yield RunReply(metrics=fresh)
         yield RunReply(done=Done(after=reader.after))
 
-    async def _logs(self, request: LogsRequest) -> AsyncIterator[RunReply]:
+    async def _logs(self, request: LogsRequest, channel: Channel) -> AsyncIterator[RunReply]:
         output = self._run.output
         wanted = _filter(request, self._run.journal.clock.now())
         follow, count = request.follow, request.tail
@@ -165,7 +165,7 @@ class ClientRequests:
             unfinished = self._unfinished(wanted, asked=request.unfinished)
             # Said once: whoever looks for the last lines with a pattern waits for it.
             caught_up = iter([RunReply(caught_up=True)])
-            async for _ in self._beats(True):
+            async for _ in self._beats(channel, follow=True):
                 async for lines in _fresh(reader):
                     yield RunReply(lines=lines)
                 for reply in caught_up:
@@ -176,7 +176,7 @@ class ClientRequests:
                 yield RunReply(lines=lines)
         yield RunReply(done=Done())
 
-    async def _watch(self, request: WatchRequest) -> AsyncIterator[RunReply]:
+    async def _watch(self, request: WatchRequest, channel: Channel) -> AsyncIterator[RunReply]:
         path = self._run.output.path
         seen, start = request.after, 0
         if request.tail is not None:
@@ -187,7 +187,7 @@ class ClientRequests:
         reader = Reader(path, Filter(), start)
         shown = 0.0
         unfinished = self._unfinished(Filter(), asked=request.unfinished)
-        async for _ in self._beats(True):
+        async for _ in self._beats(channel, follow=True):
             for event in [e for e in self._run.journal.events[seen:] if not isinstance(e, Ended)]:
                 seen = event.seq
                 yield RunReply(event=event.dump())
@@ -219,10 +219,13 @@ class ClientRequests:
 
         return tell
 
-    async def _beats(self, follow: bool) -> AsyncIterator[None]:
-        """Once now; when following, again whenever something is new, and a last time after the end."""
+    async def _beats(self, channel: Channel, *, follow: bool) -> AsyncIterator[None]:
+        """Once now; when following, again whenever something is new, and a last time after the end.
+
+        Who has hung up may be told nothing for long, so that no answer would find it out.
+        """
         while True:
-            over = self._run.phase is Phase.ENDED or not follow
+            over = self._run.phase is Phase.ENDED or not follow or channel.hung_up
             yield
             if over:
                 return
@@ -231,13 +234,13 @@ class ClientRequests:
 
     # ---- acting ----------------------------------------------------------------------------------------------
 
-    async def _stop(self, request: StopRequest) -> AsyncIterator[RunReply]:
+    async def _stop(self, request: StopRequest, channel: Channel) -> AsyncIterator[RunReply]:
         if not request.reason:
             self._run.stop()
         elif not self._run.refuse(request.reason):
             yield self._last()
             return
-        async for _ in self._beats(True):
+        async for _ in self._beats(channel, follow=True):
             pass
         yield self._last()
 

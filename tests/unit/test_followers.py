@@ -1,0 +1,82 @@
+"""Who follows a run that says nothing, and goes, has gone for the coordinator too."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+from run_fakes import Theatre
+
+from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.wire.channel import Channel
+
+
+class Follower:
+    """A client, and the coordinator's side of its connection."""
+
+    def __init__(self, client: Channel, serving: asyncio.Future[None]) -> None:
+        self.client, self.serving = client, serving
+
+    @classmethod
+    async def of(cls, desk: ClientRequests, request: dict[str, Any]) -> Follower:
+        ours, theirs = socket.socketpair()
+        client = Channel(*await asyncio.open_unix_connection(sock=ours))
+        serving = asyncio.ensure_future(desk.serve(*await asyncio.open_unix_connection(sock=theirs)))
+        await client.send(request)
+        return cls(client, serving)
+
+
+async def looks(run: RunController, times: int) -> None:
+    """Whoever follows has looked so often whether there is anything new."""
+    for _ in range(times):
+        run.notifier.ring()
+        await asyncio.sleep(0.04)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"op": "logs", "follow": True, "ranks": [7]},
+        {"op": "logs", "follow": True, "tail": 3},
+        {"op": "events", "follow": True},
+        {"op": "metrics", "follow": True},
+        {"op": "watch"},
+    ],
+)
+def test_who_follows_in_silence_and_hangs_up_stays_no_client_until_the_run_ends(
+    stage: Theatre, request_: dict[str, Any]
+) -> None:
+    run = stage.make()
+    desk = ClientRequests(run)
+
+    async def act() -> None:
+        follower = await Follower.of(desk, request_)
+        await looks(run, 3)
+        assert desk.connected == 1
+        follower.client.close()
+        for _ in range(50):
+            await looks(run, 0 if follower.serving.done() else 1)
+        assert desk.connected == 0
+        await follower.serving
+
+    asyncio.run(act())
+
+
+def test_who_follows_and_stays_is_told_what_comes(stage: Theatre) -> None:
+    run = stage.make()
+    desk = ClientRequests(run)
+
+    async def act() -> dict[str, Any]:
+        request = {"op": "events", "follow": True, "after": len(run.journal.events)}
+        follower = await Follower.of(desk, request)
+        await looks(run, 5)
+        run.stop()
+        told = await asyncio.wait_for(follower.client.receive(), 10)
+        follower.client.close()
+        await asyncio.wait_for(follower.serving, 10)
+        return told or {}
+
+    assert asyncio.run(act())["event"]["text"] == "asked to stop"
