@@ -15,6 +15,7 @@ from swarmtrain.coordinator.store import output
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.channel import Channel
+from swarmtrain.wire.disk import records
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import serve_unix
@@ -79,6 +80,28 @@ def test_a_long_output_is_read_beside_the_coordinators_loop(
     monkeypatch.setattr(output, "parse", parse_here)
     replies = ask(run, tmp_path / "socket", request_)
     assert sum(len(reply.get("lines", ())) for reply in replies) == found
+    assert readers and threading.main_thread().name not in readers
+    for store in (run.journal, run.output, run.progress):
+        store.close()
+
+
+def test_many_metrics_are_read_and_left_out_beside_the_coordinators_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_that_wrote_much(tmp_path)
+    text = "".join(f'{{"kind":"step","step":{number}}}\n' for number in range(LINES))
+    run.progress.append(1, 0, "a", 0, text)
+    readers: set[str] = set()
+    parse = vars(records)["parse"]
+
+    def parse_here(line: bytes) -> Any:
+        readers.add(threading.current_thread().name)
+        return parse(line)
+
+    monkeypatch.setattr(records, "parse", parse_here)
+    *replies, last = ask(run, tmp_path / "socket", {"op": "metrics", "after": LINES - 3})
+    assert [metric["step"] for reply in replies for metric in reply["metrics"]] == [4997, 4998, 4999]
+    assert last == {"done": {"after": LINES}}
     assert readers and threading.main_thread().name not in readers
     for store in (run.journal, run.output, run.progress):
         store.close()

@@ -140,7 +140,8 @@ class ClientRequests:
     async def _metrics(self, request: MetricsRequest, channel: Channel) -> AsyncIterator[RunReply]:
         reader = RecordsReader(self._run.progress.path, request.after)
         async for _ in self._beats(channel, follow=request.follow):
-            while fresh := reader.read(1000):
+            # In a thread, as a long output: of a long run it takes a while to leave out what the client has.
+            while fresh := await asyncio.to_thread(reader.read, 1000):
                 yield RunReply(metrics=fresh)
         yield RunReply(done=Done(after=reader.after))
 
