@@ -27,7 +27,7 @@ from swarmtrain.worker.instruments import stacks, torch_setup
 from swarmtrain.worker.request import Program
 from swarmtrain.worker.warm import module_path
 from swarmtrain.worker.warm.shelf import Shelf
-from swarmtrain.worker.warm.trial import Trial
+from swarmtrain.worker.warm.trial import HEARD_IN, Trial
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _fail(error: BaseException) -> int:
 
 
 def _from_the_user(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of this file and of the import system that lead to the user's first."""
+    """The traceback without our frames: those that lead to the user's first, and those of functions that are heard."""
     while frames is not None:
         name = frames.tb_frame.f_code.co_filename
         if name not in (__file__, runpy.__file__, "<frozen runpy>") and not name.startswith(
@@ -228,6 +228,11 @@ def _from_the_user(frames: TracebackType | None) -> TracebackType | None:
         ):
             break
         frames = frames.tb_next
+    each = frames
+    while each is not None:
+        while each.tb_next is not None and each.tb_next.tb_frame.f_code.co_filename == HEARD_IN:
+            each.tb_next = each.tb_next.tb_next
+        each = each.tb_next
     return frames
 
 

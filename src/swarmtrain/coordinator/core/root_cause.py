@@ -48,10 +48,8 @@ _WANTS_GPU = re.compile(
     re.IGNORECASE,
 )
 _SUMMARY = 2_000
-_TOLD, _TOLD_BYTES = (
-    8,
-    1 << 20,
-)  # failures whose tracebacks and last lines the end of a run keeps, and their size
+# Failures whose tracebacks and last lines the end of a run keeps, and their size.
+_TOLD, _TOLD_BYTES = 8, 1 << 20
 _LAST_WORDS = re.compile(
     r"terminate called|what\(\):|Fatal Python error|\(\): |corruption|assert", re.IGNORECASE
 )

@@ -3,8 +3,8 @@
 Where the coordinator lives its socket is joined to the standard streams. In a relay's container, which is on the
 manager that the client can reach, the way leads on over the run's network, with the run's token. When the
 coordinator has gone the run's directory is served from here: an archive needs no process to stay. It is opened as by
-a coordinator that is started again: a torn last line is cut off, damaged lines are set aside, and `conclude` adds to the
-journal how a run ended whose coordinator was killed.
+a coordinator that is started again: a torn last line is cut off, damaged lines are set aside, and `conclude` adds to
+the journal how a run ended whose coordinator was killed.
 """
 
 from __future__ import annotations
