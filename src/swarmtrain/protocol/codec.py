@@ -3,7 +3,7 @@
 A dataclass is an object, a NamedTuple an array, a mapping with numbers for keys an object whose keys are these numbers
 as text. How a field travels stands in its annotation:
 
-    generation: Annotated[int, Key("g")]               under another name
+    generation: Annotated[int, WireKey("g")]           under another name
     error: Annotated[WorkerError | None, OMITTED] = None   left out while it has its default
     exit: Annotated[WorkerExit | None, INLINE] = None  its keys stand among those of the object that holds it
 

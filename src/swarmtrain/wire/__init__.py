@@ -1,1 +1,1 @@
-"""The words that both sides of the wire share: names, messages and the framed channel. Standard library only."""
+"""What both sides of the wire share: names, the framed channel, clocks and files. Standard library only."""

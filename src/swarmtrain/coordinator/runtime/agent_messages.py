@@ -1,4 +1,4 @@
-"""What agents say of a run, one method a word, and what it changes. Read from their channels by agents.py.
+"""What agents say of a run, one method a word, and what it changes. Called by agent_connections.py.
 
 Nothing is decided here: every word that may matter ends in `RunController.settle`.
 """
@@ -38,7 +38,7 @@ class AgentMessages:
         self._run, self._now = run, run.journal.clock.monotonic
 
     def join(self, agent: ConnectedAgent) -> ConnectedAgent:
-        """A new connection of an agent; returns the peer it belongs to. Nothing is decided before `tell`."""
+        """A new connection of an agent; the connected agent that it belongs to. Nothing is decided before `tell`."""
         run = self._run
         agent.node = run.members.name_of(agent)
         known = run.members.connected.get(agent.node)

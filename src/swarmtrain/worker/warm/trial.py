@@ -40,8 +40,8 @@ READ_BY_LIBRARIES = (
     *("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "BLIS_", "DNNL_", "ONEDNN_"),
     *("TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_", "ATEN_", "C10_"),
 )
-HEARD_IN = __file__  # its frames are none of the program's
 _LOADED_WITH = ("torch", "numpy")  # modules with which these libraries come
+HEARD_IN = __file__  # its frames are none of the program's
 
 # Events before something happens that can be seen from outside, and how to say so.
 _EFFECTS = {
