@@ -20,7 +20,7 @@ from swarmtrain.coordinator.store.run_paths import place_of
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.files import fetch as files
 from swarmtrain.job import Job, LoadedJob
-from swarmtrain.payload.run_spec import ticket_of
+from swarmtrain.payload.run_spec import secret_of
 from swarmtrain.protocol.from_agent import WorkerError
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import Resumption, RunSecret, RunSpec
@@ -218,7 +218,7 @@ def test_a_resumed_run_works_in_the_directories_of_the_first(tmp_path: Path) -> 
 
 def test_a_run_is_resumed_on_a_machine_that_knows_nothing_of_it(tmp_path: Path) -> None:
     past = Resumption("digits.2", lineage="digits.1", lineage_owner="3f9c")
-    secret = ticket_of(LoadedJob.of(Job(command=["true"], name="digits"), tmp_path), "digits.3", past)
+    secret = secret_of(LoadedJob.of(Job(command=["true"], name="digits"), tmp_path), "digits.3", past)
     place = place_of(Storage(tmp_path), secret, "n", "")
     assert (place.lineage, place.lineage_owner) == ("digits.1", "3f9c")
     again = place_of(Storage(tmp_path), secret, "n", "")

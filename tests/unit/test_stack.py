@@ -18,7 +18,7 @@ from swarmtrain.docker import compose
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.payload.run_spec import task_of
+from swarmtrain.payload.run_spec import spec_of
 from swarmtrain.swarm import plain, plan, stack
 from swarmtrain.swarm.cluster import Cluster, Network, Node
 from swarmtrain.swarm.placement import choose, place
@@ -147,7 +147,7 @@ def test_the_plain_form_restarts_as_often_as_the_job_says(restart: Any, policy: 
     ],
 )
 def test_the_task_says_how_failures_are_healed(restart: Any, expected: tuple[Any, ...]) -> None:
-    task = task_of(job(restart=restart))
+    task = spec_of(job(restart=restart))
     said = (task.restart, task.max_restarts, task.restart_window, task.node_timeout, task.hang_timeout)
     assert said == expected
 
@@ -230,7 +230,7 @@ def test_agents_see_the_gpus_of_their_node_unless_none_are_wanted(
         resources = node["deploy"].get("resources", {}).get("reservations", {}).get("generic_resources", [])
         assert [each["discrete_resource_spec"]["value"] for each in resources] == [reserved] * (reserved > 0)
     assert f"--nproc_per_node={reserved or 1}" in by_torchrun["node0"]["command"]
-    assert task_of(wanted).workers == reserved  # 0: the agent counts
+    assert spec_of(wanted).workers == reserved  # 0: the agent counts
 
 
 def test_agents_on_the_host_network_get_an_address_and_a_port() -> None:

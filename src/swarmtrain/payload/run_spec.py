@@ -10,10 +10,10 @@ from swarmtrain.job import Job, LoadedJob
 from swarmtrain.job.units import say_size
 from swarmtrain.wire.run_spec import Resumption, RunSecret, RunSpec, new_token
 
-MAX_TICKET_BYTES = 500 * 1024  # of one secret
+MAX_SECRET_BYTES = 500 * 1024  # of one secret
 
 
-def task_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
+def spec_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
     """The job as coordinator and agents need it.
 
     Args:
@@ -47,7 +47,7 @@ def task_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
     )
 
 
-def ticket_of(job: LoadedJob, run: str, resume: Resumption | None = None) -> RunSecret:
+def secret_of(job: LoadedJob, run: str, resume: Resumption | None = None) -> RunSecret:
     """The secret part of one submission: a new token, and the user's variables.
 
     Raises:
@@ -66,10 +66,10 @@ def check_environment(job: LoadedJob) -> None:
         RequestError: they are too large.
     """
     size = len(RunSecret(run="", token="", env=dict(job.environment)).dump()) + 1000
-    if size > MAX_TICKET_BYTES:
+    if size > MAX_SECRET_BYTES:
         largest = max(job.environment, key=lambda name: len(job.environment[name]))
         raise RequestError(
-            f"env is too large: {say_size(size)}, at most {say_size(MAX_TICKET_BYTES)}",
+            f"env is too large: {say_size(size)}, at most {say_size(MAX_SECRET_BYTES)}",
             f"the largest is {largest}; send large values as files",
         )
 

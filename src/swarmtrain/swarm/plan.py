@@ -14,7 +14,7 @@ from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.payload import bundle, code
 from swarmtrain.payload.code import Code
-from swarmtrain.payload.run_spec import check_environment, task_of
+from swarmtrain.payload.run_spec import check_environment, spec_of
 from swarmtrain.payload.tree import PLAN_MARKER
 from swarmtrain.swarm import stack
 from swarmtrain.swarm.cluster import Cluster
@@ -92,7 +92,7 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     placement = place(job.job, cluster)
     check_environment(job)
     sent = code.of(job)
-    task = task_of(job.job, [each.name for each in placement.places])
+    task = spec_of(job.job, [each.name for each in placement.places])
     contents = {
         "bundle.zip": bundle.build().data,
         "job.json": task.dump().encode(),

@@ -21,7 +21,7 @@ from swarmtrain.launchers.docker.inspected import Container, agents, coordinator
 from swarmtrain.launchers.docker.machines import EngineMachines
 from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
 from swarmtrain.payload import bundle
-from swarmtrain.payload.run_spec import task_of, ticket_of
+from swarmtrain.payload.run_spec import secret_of, spec_of
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm import cluster
 from swarmtrain.swarm.obstacles import Obstacle
@@ -69,10 +69,10 @@ class DockerLauncher:
             Origin.of(job).dump(),
         )
         parts = {names.CODE.format(index=index): part for index, part in enumerate(checked.sent.parts())}
-        task = task_of(job.job)
+        task = spec_of(job.job)
         task = dataclasses.replace(task, cpus=task.cpus or info["NCPU"] / len(layout.nodes))
         files = {names.BUNDLE: bundle.build().data, names.JOB: task.dump().encode()}
-        secret = {names.SECRET: ticket_of(job, run.id, resume).dump().encode()}
+        secret = {names.SECRET: secret_of(job, run.id, resume).dump().encode()}
         try:
             if job.job.existing_network is None:
                 self.docker.run(*containers.create_network(layout), timeout=_SECONDS)

@@ -23,7 +23,7 @@ from swarmtrain.launchers.local import checks, files, links
 from swarmtrain.launchers.local.machines import LocalMachines
 from swarmtrain.launchers.local.processes import TOLD_TO_GO, LocalProcess, ProcessTable, kill_trees
 from swarmtrain.payload import bundle
-from swarmtrain.payload.run_spec import task_of, ticket_of
+from swarmtrain.payload.run_spec import secret_of, spec_of
 from swarmtrain.payload.tree import RUNS_MARKER
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.codec import load
@@ -67,9 +67,9 @@ class LocalLauncher:
         assert isinstance(checked, checks.CheckedOnMachine), "what `check` has returned"
         job, sent, shares, interpreter = checked.job, checked.sent, checked.shares, checked.interpreter
         nodes = job.job.node_names or tuple(f"node{index}" for index in range(job.job.nodes_max))
-        task = task_of(job.job)
+        task = spec_of(job.job)
         task = dataclasses.replace(task, cpus=task.cpus or len(os.sched_getaffinity(0)) / len(nodes))
-        secret = ticket_of(job, run.id, resume)
+        secret = secret_of(job, run.id, resume)
         if shares.by_node is not None:
             secret.env.pop(VISIBLE, None)  # each agent has its own part of it
         for directory in (self._storage.root, self._storage.root / "data"):

@@ -25,7 +25,7 @@ from swarmtrain.launchers.swarm import containers
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.launchers.swarm.machines import SwarmMachines
 from swarmtrain.launchers.swarm.stacks import Stack, role_of
-from swarmtrain.payload.run_spec import ticket_of
+from swarmtrain.payload.run_spec import secret_of
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import StatusRequest
 from swarmtrain.protocol.status import Status
@@ -75,7 +75,7 @@ class SwarmLauncher:
         planned = plan.make(job, cluster)
         numbers = [run.number for run in self.runs() if run.job == job.job.name]
         run = Run(job.job.name, max(numbers, default=0) + 1, self.name)
-        return replace(planned, name=run.stack, secret=ticket_of(job, run.id))
+        return replace(planned, name=run.stack, secret=secret_of(job, run.id))
 
     def check(self, job: LoadedJob) -> CheckedOnSwarm:
         """Refuse, before anything changes, what cannot work here."""
@@ -91,7 +91,7 @@ class SwarmLauncher:
         check_stack_name(run.stack, job.job.name, cluster)
         if any(service.stack == run.stack for service in cluster.services):
             raise ClusterError(f"there is a run {run.id} already", f"swarmtrain rm {run.id}")
-        planned = replace(checked.plan, name=run.stack, secret=ticket_of(job, run.id, resume))
+        planned = replace(checked.plan, name=run.stack, secret=secret_of(job, run.id, resume))
         with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
             self._deploy(planned.write(Path(directory)), run)
 
