@@ -229,6 +229,7 @@ def test_every_decision_has_a_number_of_its_own_a_date_few_lines_and_its_row_in_
     assert [line for line in index.splitlines() if line.startswith("| [")] == rows
 
 
+@pytest.mark.torch
 @EACH_PAGE
 def test_what_an_example_in_python_imports_is_there(page: Path) -> None:
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S):
