@@ -12,11 +12,13 @@ import pytest
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.coordinator.runtime import journal_recovery as module
 from swarmtrain.coordinator.runtime.journal_recovery import recover_journal, worth
+from swarmtrain.protocol import journal
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import load
-from swarmtrain.protocol.from_agent import CopyState, Join, Joiner
-from swarmtrain.wire import sockets
+from swarmtrain.protocol.from_agent import CopyPiece, CopyState, Join, Joiner
+from swarmtrain.protocol.journal import batches
+from swarmtrain.wire import frames, sockets
 from swarmtrain.wire.channel import Channel, initiate
 
 TOKEN = "t" * 64
@@ -83,16 +85,16 @@ async def hand_over(address: str, node: str, copy: list[dict[str, Any]]) -> None
 
 def salvaged(tmp_path: Path, copies: dict[str, list[dict[str, Any]]], move: int = 7) -> list[dict[str, Any]]:
     address = f"unix:{tmp_path / 'agents'}"
-    journal = tmp_path / "journal.jsonl"
+    path = tmp_path / "journal.jsonl"
 
     async def act() -> None:
         agents = [hand_over(address, node, copy) for node, copy in copies.items()]
         await asyncio.wait_for(
-            asyncio.gather(recover_journal(address, TOKEN, journal, move, "lab-2"), *agents), timeout=20
+            asyncio.gather(recover_journal(address, TOKEN, path, move, "lab-2"), *agents), timeout=20
         )
 
     asyncio.run(act())
-    return [json.loads(line) for line in journal.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_the_copy_that_knows_most_is_gone_on_from(tmp_path: Path) -> None:
@@ -117,15 +119,13 @@ def test_one_agent_alone_is_enough_after_a_while(tmp_path: Path, monkeypatch: py
 
 
 def test_a_move_that_was_made_is_not_made_again(tmp_path: Path) -> None:
-    journal = tmp_path / "journal.jsonl"
-    journal.write_text("".join(json.dumps(event) + "\n" for event in events(3, moved=7)))
-    before = journal.read_bytes()
+    path = tmp_path / "journal.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in events(3, moved=7)))
+    before = path.read_bytes()
     asyncio.run(
-        asyncio.wait_for(
-            recover_journal(f"unix:{tmp_path / 'agents'}", TOKEN, journal, 7, "lab-2"), timeout=5
-        )
+        asyncio.wait_for(recover_journal(f"unix:{tmp_path / 'agents'}", TOKEN, path, 7, "lab-2"), timeout=5)
     )
-    assert journal.read_bytes() == before
+    assert path.read_bytes() == before
 
 
 def test_a_copy_takes_each_event_once_and_in_order_and_outlives_its_agent(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_copy_takes_each_event_once_and_in_order_and_outlives_its_agent(tmp_pa
     again = JournalCopy(path)
     assert again.events == loaded(made[:3])
     again.take(made[3:])
-    assert [event for batch in JournalCopy(path).batches() for event in batch] == made
+    assert [event for batch in batches(JournalCopy(path).events) for event in batch] == made
     again.forget()
     assert JournalCopy(path).events == []
 
@@ -163,6 +163,25 @@ def test_a_copy_with_a_bad_line_in_it_keeps_what_follows(tmp_path: Path) -> None
     assert [event.seq for event in again.events] == [1, 2, 3, 4, 5]
     assert [event.kind for event in again.events] == ["generation", "choice", "damaged", "choice", "choice"]
     assert again.age is None
+
+
+def test_a_copy_and_what_is_made_of_copies_believe_no_line_that_the_disk_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "copy.jsonl"
+    JournalCopy(path).take(events(5))
+    salvaged(tmp_path, {"b": events(5)})
+    for each in (path, tmp_path / "journal.jsonl"):
+        each.write_bytes(each.read_bytes().replace(b"event 3", b"event 7"))
+        assert "event 7" not in [event.text for event in journal.read(each)]
+        assert [event.text for event in journal.read(each)][3:5] == ["event 4", "event 5"]
+
+
+def test_a_copy_of_long_events_is_handed_over_in_messages_of_bounded_size(tmp_path: Path) -> None:
+    made = [each | {"text": "x" * 300_000} for each in events(60)]
+    copy = JournalCopy(tmp_path / "copy.jsonl")
+    copy.take([*made, {"seq": 61, "t": 61.0, "kind": "choice", "text": "y" * 5_000_000}])
+    pieces = [CopyPiece(batch) for batch in batches(copy.events)]
+    assert all(frames.pack(dump(piece)) for piece in pieces)
+    assert [record["seq"] for piece in pieces for record in piece.events] == list(range(1, 62))
 
 
 def test_a_disk_that_takes_nothing_costs_the_copy_on_disk_only(tmp_path: Path) -> None:

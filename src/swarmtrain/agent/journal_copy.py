@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from swarmtrain.protocol import journal
 from swarmtrain.protocol.codec import Document
 from swarmtrain.protocol.event import Event
-
-_BATCH = 50  # events in one message
+from swarmtrain.wire.disk.records import as_line
 
 
 class JournalCopy:
@@ -50,13 +48,13 @@ class JournalCopy:
         for record in fresh:
             if record["seq"] == len(self.events) + 1:
                 journal.admit(self.events, record)
-                lines.append(json.dumps(record, separators=(",", ":")) + "\n")
+                lines.append(as_line(record))
         if not lines:
             return
         self._taken = time.monotonic()
         try:
-            with self._path.open("a", encoding="ascii") as file:
-                file.write("".join(lines))
+            with self._path.open("ab") as file:
+                file.write(b"".join(lines))
         except OSError:
             pass  # in memory it lives as long as this agent
 
@@ -68,8 +66,3 @@ class JournalCopy:
             self._path.unlink(missing_ok=True)
         except OSError:
             pass
-
-    def batches(self) -> Iterator[list[Document]]:
-        """The whole of it, in pieces that fit into messages."""
-        for start in range(0, len(self.events), _BATCH):
-            yield [event.dump() for event in self.events[start : start + _BATCH]]

@@ -31,6 +31,7 @@ from swarmtrain.protocol.from_agent import (
     MetricsPiece,
     OutputPiece,
 )
+from swarmtrain.protocol.journal import batches
 from swarmtrain.protocol.to_agent import (
     TO_AGENT,
     Acknowledge,
@@ -215,7 +216,7 @@ class CoordinatorSession:
         copy = self._copy or JournalCopy(home.journal)
         if not self.has_joined():
             copy.events.clear()  # of a run that had the same id
-        for batch in copy.batches():
+        for batch in batches(copy.events):
             await channel.send(dump(CopyPiece(batch)))
         await channel.send(dump(CopyPiece(done=True, age=copy.age)))
         # Its hanging up says that it has everything.

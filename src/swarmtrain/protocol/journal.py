@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from swarmtrain.protocol.codec import Document
 from swarmtrain.protocol.event import Event
 from swarmtrain.protocol.events import load
 from swarmtrain.protocol.remarks import LineDamaged
-from swarmtrain.wire.disk.records import is_summed, parse
+from swarmtrain.wire.disk.records import as_line, is_summed, parse
 
-_LONGEST_GAP = (
-    100  # events; a number that leaves out more is itself damaged, where no checksum says it is not
-)
+# Events; a number that leaves out more is itself damaged, where no checksum says it is not.
+_LONGEST_GAP = 100
+_BATCH_BYTES = 1 << 20  # of events that go into one message, far below what a frame may hold
 
 
 def admit(events: list[Event], record: Mapping[str, Any], *, summed: bool = False) -> None:
@@ -45,3 +46,19 @@ def read(path: Path) -> list[Event]:
             except (KeyError, TypeError, ValueError):
                 continue
     return events
+
+
+def batches(events: Iterable[Event]) -> Iterator[list[Document]]:
+    """Events in pieces that fit into messages; one that is too large for a message is alone in its piece."""
+    batch: list[Document] = []
+    size = 0
+    for event in events:
+        record = event.dump()
+        length = len(as_line(record))
+        if batch and size + length > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += length
+    if batch:
+        yield batch

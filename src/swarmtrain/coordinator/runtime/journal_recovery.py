@@ -7,7 +7,6 @@ Before it does anything else it asks every agent that comes for its copy, and go
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from swarmtrain.protocol.from_agent import FROM_AGENT, CopyPiece, Join
 from swarmtrain.protocol.to_agent import AskForCopy
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
+from swarmtrain.wire.disk.records import as_line
 from swarmtrain.wire.sockets import serve
 
 PATIENCE = 10.0  # seconds after the first copy for the others to come
@@ -122,9 +122,9 @@ async def recover_journal(
     kept = RunClock.after(state.last, clock, boot=state.clock.boot, epoch=state.clock.epoch, age=work.age)
     moved = CoordinatorMoved(text=text, moved=move, clock=ClockOrigin(clock.boot(), kept.epoch))
     aside = path.with_suffix(".new")
-    with aside.open("w", encoding="ascii") as file:
+    with aside.open("wb") as file:
         for event in (*work.best, moved.numbered(len(work.best) + 1, kept.now())):
-            file.write(json.dumps(event.dump(), separators=(",", ":")) + "\n")
+            file.write(as_line(event.dump()))
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)

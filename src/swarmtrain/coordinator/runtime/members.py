@@ -6,12 +6,11 @@ from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.runtime.connected import ConnectedAgent
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ChannelError
-from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.journal import batches
 from swarmtrain.protocol.remarks import LineDamaged
 from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
 
 SILENCE = 15.0  # seconds without a word after which a connection is given up
-_BATCH = 50  # events in one message
 
 
 class Members:
@@ -125,19 +124,14 @@ class Members:
 
     def share(self, agent: ConnectedAgent) -> None:
         """Bring an agent's copy of the journal up to date."""
-        events = self._journal.events
-        while agent.channel is not None and agent.copied < len(events):
-            batch = events[agent.copied : agent.copied + _BATCH]
+        for batch in batches(self._journal.events[agent.copied :]):
+            if agent.channel is None:
+                return
             agent.copied += len(batch)
-            self._hand(agent, batch)
-
-    def _hand(self, agent: ConnectedAgent, batch: list[Event]) -> None:
-        """Send events that may be too large for one message; in the place of one that is so alone, a word."""
-        try:
-            agent.post(JournalPiece([event.dump() for event in batch]))
-        except ChannelError:
-            if len(batch) == 1:
+            try:
+                agent.post(JournalPiece(batch))
+            except ChannelError:  # an event that is too large for any message; in its place, a word
+                event = self._journal.events[agent.copied - 1]
                 text = "what happened here is too long for a copy of the journal"
-                batch = [LineDamaged(text=text, seq=batch[0].seq, time=batch[0].time)]
-            for event in batch:
-                self._hand(agent, [event])
+                damaged = LineDamaged(text=text, seq=event.seq, time=event.time)
+                agent.post(JournalPiece([damaged.dump()]))

@@ -52,7 +52,7 @@ class Records:
         A disk that is full or broken is said on stderr, and training goes on. What it did not take is tried again
         with the next record, in order, up to a megabyte: losing words is better than losing work.
         """
-        data = self._unwritten + b"".join(map(_line, records))
+        data = self._unwritten + b"".join(map(as_line, records))
         descriptor = self._file.fileno()
         end = os.fstat(descriptor).st_size
         left = data
@@ -128,7 +128,8 @@ def is_summed(line: bytes) -> bool:
     return line.endswith(b'"}\n') and line[-_SUM_BYTES:].startswith(_SUM)
 
 
-def _line(record: Record) -> bytes:
+def as_line(record: Record) -> bytes:
+    """A record as a whole line, with its checksum; `parse` reads it."""
     body = json.dumps(record, separators=(",", ":")).encode("ascii")[:-1]
     return b'%b%b%08x"}\n' % (body, _SUM, zlib.crc32(body))
 
