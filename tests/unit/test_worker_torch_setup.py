@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from swarmtrain.worker.instruments import torch_setup
+from swarmtrain.worker.instruments import store, torch_setup
 
 
 @pytest.fixture
@@ -80,3 +82,54 @@ def test_timeout_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SWARMTRAIN_TIMEOUT", "soon")
     with pytest.raises(ValueError, match="SWARMTRAIN_TIMEOUT must be a number of seconds, not 'soon'"):
         torch_setup.set_process_group_timeout(ModuleType("c10d"))
+
+
+def _rendezvous() -> ModuleType:
+    """What torch does: it asks by name whether the agent holds the store, and then connects."""
+    module = ModuleType("rendezvous")
+    code = """
+import socket
+def _torchelastic_use_agent_store():
+    return False
+def _create_c10d_store(hostname, port, rank, world_size, timeout):
+    if _torchelastic_use_agent_store() or rank == 0:
+        return None
+    return socket.create_connection((hostname, port), 1)
+"""
+    exec(code, vars(module))
+    return module
+
+
+def test_rank_connects_once_the_store_listens() -> None:
+    module = _rendezvous()
+    store.wait_for_the_store(module)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        host, port = server.getsockname()
+        opening = threading.Timer(0.05, server.listen)  # until then, it is refused
+        opening.start()
+        module._create_c10d_store(host, port, 1, 2, None).close()
+        opening.join()
+
+
+def test_rank_that_holds_the_store_does_not_wait_for_it() -> None:
+    module = _rendezvous()
+    store.wait_for_the_store(module)
+    assert module._create_c10d_store("127.0.0.1", 1, 0, 2, None) is None
+
+
+def test_no_frame_of_ours_stands_where_the_store_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _rendezvous()
+    monkeypatch.setattr(store, "_AT_MOST", 0.0)
+    store.wait_for_the_store(module)
+    with pytest.raises(ConnectionRefusedError) as refused:
+        module._create_c10d_store("127.0.0.1", 1, 1, 2, None)
+    assert store.__file__ not in [str(entry.path) for entry in refused.traceback]
+
+
+@pytest.mark.torch
+def test_torch_asks_for_the_store_as_we_think() -> None:
+    importlib.import_module("torch.distributed")
+    make = sys.modules["torch.distributed.rendezvous"]._create_c10d_store
+    assert list(inspect.signature(make).parameters)[:3] == ["hostname", "port", "rank"]
+    assert "_torchelastic_use_agent_store" in make.__code__.co_names

@@ -16,7 +16,7 @@ from datetime import timedelta
 from types import ModuleType
 
 from swarmtrain.wire.names import ENV_TIMEOUT
-from swarmtrain.worker.instruments import groups, watch
+from swarmtrain.worker.instruments import groups, store, watch
 
 Action = Callable[[ModuleType], None]
 
@@ -54,6 +54,7 @@ def _set_up_parallel(module: ModuleType) -> None:
 
 _ACTIONS: dict[str, Action] = {
     "torch.distributed.distributed_c10d": set_process_group_timeout,
+    "torch.distributed.rendezvous": store.wait_for_the_store,
     "torch.nn.parallel.distributed": _set_up_parallel,
     "torch.distributed.fsdp._fully_shard._fsdp_state": watch.watch_sharded,
     "torch.distributed._composable.fsdp._fsdp_state": watch.watch_sharded,  # the same in torch 2.4 and 2.5

@@ -1,0 +1,47 @@
+"""A rank waits until rank 0's store listens, and only then lets torch connect to it.
+
+torch's client of a `TCPStore` tries at once, and after a refusal sleeps for a quarter to three quarters of a second,
+and longer each time (`TCPStore.cpp`, torch 2.4 to 2.13). Workers that are forked together begin within milliseconds of
+each other, so whether rank 0 was first decided on up to a second of every start and every recovery.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from types import ModuleType
+
+_AT_MOST = 10.0  # seconds; torch goes on with its own patience, and says whom it could not reach
+_PAUSE = 0.01  # seconds between two tries
+_ANSWER = 1.0  # seconds that one try may take, where packets vanish
+
+
+def wait_for_the_store(module: ModuleType) -> None:
+    """An action of torch_setup.py, for ``torch.distributed.rendezvous``.
+
+    ``_create_c10d_store(hostname, port, rank, ...)`` asks by name whether torchrun's agent holds the store, and then
+    makes the client. What answers the question here waits first, so no frame of ours stands in the client's errors.
+    """
+    asked = getattr(module, "_torchelastic_use_agent_store", None)
+    if not callable(asked):
+        return
+
+    def answer() -> bool:
+        known = sys._getframe(1).f_locals
+        host, port, rank = known.get("hostname"), known.get("port"), known.get("rank")
+        if isinstance(host, str) and isinstance(port, int) and isinstance(rank, int) and rank > 0:
+            _until_it_listens(host, port)
+        return bool(asked())
+
+    module._torchelastic_use_agent_store = answer  # type: ignore[attr-defined]
+
+
+def _until_it_listens(host: str, port: int) -> None:
+    limit = time.monotonic() + _AT_MOST
+    while time.monotonic() < limit:
+        try:
+            socket.create_connection((host, port), _ANSWER).close()
+            return
+        except OSError:
+            time.sleep(_PAUSE)
