@@ -25,12 +25,12 @@ from swarmtrain.wire.names import PROTOCOL_VERSION
 
 def answered(stage: Theatre, *requests: dict[str, Any]) -> list[dict[str, Any]]:
     """What a coordinator answers to these requests, one after the other."""
-    desk = ClientRequests(stage.make())
+    clients = ClientRequests(stage.make())
 
     async def act() -> list[dict[str, Any]]:
         ours, theirs = socket.socketpair()
         client = Channel(*await asyncio.open_unix_connection(sock=ours))
-        serving = asyncio.ensure_future(desk.serve(*await asyncio.open_unix_connection(sock=theirs)))
+        serving = asyncio.ensure_future(clients.serve(*await asyncio.open_unix_connection(sock=theirs)))
         replies = []
         for request in requests:
             await client.send(request)

@@ -21,10 +21,10 @@ class Follower:
         self.client, self.serving = client, serving
 
     @classmethod
-    async def of(cls, desk: ClientRequests, request: dict[str, Any]) -> Follower:
+    async def of(cls, clients: ClientRequests, request: dict[str, Any]) -> Follower:
         ours, theirs = socket.socketpair()
         client = Channel(*await asyncio.open_unix_connection(sock=ours))
-        serving = asyncio.ensure_future(desk.serve(*await asyncio.open_unix_connection(sock=theirs)))
+        serving = asyncio.ensure_future(clients.serve(*await asyncio.open_unix_connection(sock=theirs)))
         await client.send(request)
         return cls(client, serving)
 
@@ -50,16 +50,16 @@ def test_who_follows_in_silence_and_hangs_up_stays_no_client_until_the_run_ends(
     stage: Theatre, request_: dict[str, Any]
 ) -> None:
     run = stage.make()
-    desk = ClientRequests(run)
+    clients = ClientRequests(run)
 
     async def act() -> None:
-        follower = await Follower.of(desk, request_)
+        follower = await Follower.of(clients, request_)
         await looks(run, 3)
-        assert desk.connected == 1
+        assert clients.connected == 1
         follower.client.close()
         for _ in range(50):
             await looks(run, 0 if follower.serving.done() else 1)
-        assert desk.connected == 0
+        assert clients.connected == 0
         await follower.serving
 
     asyncio.run(act())
@@ -67,11 +67,11 @@ def test_who_follows_in_silence_and_hangs_up_stays_no_client_until_the_run_ends(
 
 def test_who_follows_and_stays_is_told_what_comes(stage: Theatre) -> None:
     run = stage.make()
-    desk = ClientRequests(run)
+    clients = ClientRequests(run)
 
     async def act() -> dict[str, Any]:
         request = {"op": "events", "follow": True, "after": len(run.journal.events)}
-        follower = await Follower.of(desk, request)
+        follower = await Follower.of(clients, request)
         await looks(run, 5)
         run.stop()
         told = await asyncio.wait_for(follower.client.receive(), 10)

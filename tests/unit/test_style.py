@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from swarmtrain.wire.plural import counted, plural
 
 ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "swarmtrain"
 SOURCES = sorted(
     file for place in ("src", "tests", "examples", "benchmarks") for file in ROOT.glob(f"{place}/**/*.py")
 )
@@ -139,21 +140,91 @@ def test_a_class_name_has_one_meaning() -> None:
     assert {name: sorted(files) for name, files in by_name.items() if len(files) > 1} == {}
 
 
+# What nobody could guess, and what it is called now.
+_PRIVATE = {
+    "bell": "notifier",
+    "candid": "reports phases",
+    "chronicle": "incident log",
+    "desk": "node requests",
+    "errand": "node requests",
+    "grip": "held fault",
+    "lookout": "startup watch",
+    "lose": "mark lost",
+    "membership": "decide",
+    "regather": "re-form",
+    "roll": "members",
+    "stillborn": "never started",
+    "story": "narration",
+    "terms": "model",
+}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def identifiers(code: str) -> Iterator[str]:
+    """Every name that a module defines, imports, takes or uses."""
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                yield name
+            case ast.keyword(arg=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield name
+            case ast.alias(name=name, asname=other):
+                yield from (name, other or "")
+
+
+def private_words(names: Iterable[str]) -> set[str]:
+    """Of these names, those that have a private word in them, also as a plural."""
+    return {
+        name
+        for name in names
+        for word in _WORD.findall(name)
+        if not _PRIVATE.keys().isdisjoint((word.lower(), word.lower().removesuffix("s")))
+    }
+
+
+def test_no_private_word_is_left_in_a_name() -> None:
+    found = {
+        f"{file.relative_to(SOURCE)}: {name}"
+        for file in SOURCES
+        if file.is_relative_to(SOURCE)
+        for name in private_words(
+            [*file.relative_to(SOURCE).with_suffix("").parts, *identifiers(file.read_text(encoding="utf-8"))]
+        )
+    }
+    assert sorted(found) == [], f"what these are called: {_PRIVATE}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class NodeErrands: ...",
+        "def _regather(): ...",
+        "run.lose(node)",
+        "f(on_bell=1)",
+        "import desk as d",
+        "LOOKOUT = 1",
+    ],
+)
+def test_a_private_word_would_be_noticed(code: str) -> None:
+    assert len(private_words(identifiers(code))) == 1
+    assert private_words(["close", "closed", "reform", "enrolled", "history"]) == set()
+
+
 def test_a_folder_holds_a_dozen_files_or_has_a_reason() -> None:
     reasons = {
         "coordinator/runtime": "what one loop holds together: its members, connections and what they ask for",
         "protocol": "a file for each direction, and for what the messages are made of",
     }
-    source = ROOT / "src" / "swarmtrain"
     full = {
-        str(folder.relative_to(source))
-        for folder in {file.parent for file in source.glob("**/*.py")}
+        str(folder.relative_to(SOURCE))
+        for folder in {file.parent for file in SOURCE.glob("**/*.py")}
         if len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) > 12
     }
     assert full == set(reasons)
 
 
-SOURCE = ROOT / "src" / "swarmtrain"
 _PARTS = "|".join(sorted(folder.parent.name for folder in SOURCE.glob("*/__init__.py")))
 _DOTTED = re.compile(rf"`(?:swarmtrain\.)?((?:{_PARTS})(?:\.\w+)+)`")
 _PYTHON_FILE = re.compile(r"(?<![\w/.*])((?:[a-z_]+/)*[a-z_]+\.py)\b")

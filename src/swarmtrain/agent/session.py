@@ -75,7 +75,7 @@ class CoordinatorSession:
         self._secret, self._settings, self._choices = secret, settings, choices
         self._share, self._line = share, line
         self._incarnation = secrets.token_hex(8)
-        self._desk: NodeServices | None = None  # of this connection: answers never go to another one
+        self._services: NodeServices | None = None  # of this connection: answers never go to another one
         self._copy: JournalCopy | None = None
         self._moved = 0  # the highest number of a move of the coordinator that this agent has seen
         self._background = Background()
@@ -123,9 +123,9 @@ class CoordinatorSession:
                 raise ChannelError("the coordinator neither welcomed nor refused this node")
         finally:
             self._line.channel = None
-            if self._desk is not None:
-                self._desk.close()
-                self._desk = None
+            if self._services is not None:
+                self._services.close()
+                self._services = None
             channel.close()
 
     def has_joined(self) -> bool:
@@ -136,7 +136,7 @@ class CoordinatorSession:
     async def _attend(self, channel: Channel, welcome: Welcome) -> None:
         """Do what follows a welcome, to the connection's end."""
         self._welcomed(welcome)
-        self._desk = self._answering(welcome, channel)
+        self._services = self._answering(welcome, channel)
         self._line.open(channel)
         self._share.say_again()
         self._say_leaving()
@@ -206,9 +206,9 @@ class CoordinatorSession:
 
     def _answering(self, welcome: Welcome, channel: Channel) -> NodeServices:
         """What answers those who look in through this connection."""
-        desk = NodeServices(self._settings.storage, welcome.node, channel)
-        desk.lineage, desk.env = welcome.lineage, self._choices.env
-        return desk
+        services = NodeServices(self._settings.storage, welcome.node, channel)
+        services.lineage, services.env = welcome.lineage, self._choices.env
+        return services
 
     async def _hand_over(self, channel: Channel) -> None:
         """Give a coordinator that begins elsewhere what this node knows of the journal."""
@@ -249,8 +249,8 @@ class CoordinatorSession:
                 pass  # it is there: that is all it says
             case Acknowledge(kind, generation, rank, offset):
                 self._share.delivery.pump.confirm((kind, generation, rank), offset)
-            case _ if self._desk is not None:
-                self._desk.hear(message)
+            case _ if self._services is not None:
+                self._services.hear(message)
 
     async def _end(self) -> None:
         await self._share.end()
@@ -261,8 +261,8 @@ class CoordinatorSession:
 
     async def answered(self) -> None:
         """Wait until those who were promised files have them, as long as that gets on; others are turned away."""
-        if self._desk is not None:
-            await self._desk.finish()
+        if self._services is not None:
+            await self._services.finish()
 
     async def _end_alone(self, directory: str) -> None:
         """The run ended while this agent was away, and its coordinator has left: nobody will say so any more."""

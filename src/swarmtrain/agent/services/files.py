@@ -50,9 +50,9 @@ async def _serve(secret: RunSecret, env: dict[str, str]) -> int:
         welcome = TO_AGENT.load(answer) if answer is not None else None
         if not isinstance(welcome, Welcome):
             raise ChannelError(f"the coordinator did not take this helper: {answer}")
-        desk = NodeServices(Storage(Path(env.get(names.ENV_STORAGE, names.STORAGE))), node, channel)
-        desk.lineage = welcome.lineage
-        await _attend(channel, desk)
+        services = NodeServices(Storage(Path(env.get(names.ENV_STORAGE, names.STORAGE))), node, channel)
+        services.lineage = welcome.lineage
+        await _attend(channel, services)
     except (ChannelError, ConnectionError, asyncio.TimeoutError) as error:
         print(error, file=sys.stderr, flush=True)
     finally:
@@ -60,7 +60,7 @@ async def _serve(secret: RunSecret, env: dict[str, str]) -> int:
     return 0
 
 
-async def _attend(channel: Channel, desk: NodeServices) -> None:
+async def _attend(channel: Channel, services: NodeServices) -> None:
     """Answer until nobody has asked for a while. The coordinator's answers to the beats are no questions."""
     beating = asyncio.ensure_future(_beat(channel))
     receiving = asyncio.ensure_future(channel.receive())
@@ -74,9 +74,9 @@ async def _attend(channel: Channel, desk: NodeServices) -> None:
                 if message is None:
                     return
                 receiving = asyncio.ensure_future(channel.receive())
-                if desk.hear(TO_AGENT.load(message)):
+                if services.hear(TO_AGENT.load(message)):
                     asked = now()
-            if desk.busy:
+            if services.busy:
                 asked = now()
     finally:
         beating.cancel()

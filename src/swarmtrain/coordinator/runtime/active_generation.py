@@ -216,7 +216,7 @@ class ActiveGeneration:
                     Failure("exit", each.node, each.left, what, each.rank, code=each.code, signal=each.signal)
                 )
 
-    def lose(self, agent: ConnectedAgent, why: str = "") -> None:
+    def mark_lost(self, agent: ConnectedAgent, why: str = "") -> None:
         """A member is lost, and with it its workers. Nothing is lost with one whose run has done its work.
 
         What they wrote is on its disk, and comes with its next agent: it counts as not here until then.
@@ -237,10 +237,10 @@ class ActiveGeneration:
         else:
             self.fail(failure)
 
-    def lose_the_missing(self, lease: float) -> None:
+    def mark_missing_lost(self, lease: float) -> None:
         """What failed, failed because of these; the others were only heard first."""
         for agent in self._members.missing(self.generation, lease):
-            self.lose(agent, "its connection closed" if agent.gone is not None else "")
+            self.mark_lost(agent, "its connection closed" if agent.gone is not None else "")
 
     def hang(self, limit: float) -> None:
         """No step was made for too long."""

@@ -46,7 +46,7 @@ class AgentMessages:
             self._rejoin(known, agent)
             return known
         if known is not None and self._is_needed(known):
-            run.current.lose(known, "its agent was started anew")
+            run.current.mark_lost(known, "its agent was started anew")
         run.members.enter(agent)
         workers = counted(agent.workers, "worker")
         text = f"{agent.node} joined: {agent.address} on {agent.interface} ({agent.why}); {workers}"
@@ -162,7 +162,7 @@ class AgentMessages:
         """An idle agent has said before how each of its workers ended; of one that it has not, it never will."""
         workers = self._run.current.workers.values()
         if any(not each.over and self._run.members.connected.get(each.node) is agent for each in workers):
-            self._run.current.lose(agent, "its agent has ended them unheard, or never started them")
+            self._run.current.mark_lost(agent, "its agent has ended them unheard, or never started them")
 
     def drained(self, agent: ConnectedAgent, said: Drained) -> None:
         """No worker is left on a node, and everything that was ever written there is here."""

@@ -41,13 +41,13 @@ from swarmtrain.protocol.to_agent import (
 )
 from swarmtrain.wire.channel import Channel
 
-Errand = Callable[[int], ToAgent]  # what is asked of an agent, under a number
+Ask = Callable[[int], ToAgent]  # makes what an agent is asked, under a number
 
 _numbers = itertools.count(1)
 
 
 class NodeRequests:
-    """Runs clients' errands on nodes; one instance a coordinator."""
+    """Asks nodes for clients; one instance a coordinator."""
 
     def __init__(self, run: RunController) -> None:
         self._run = run
@@ -92,18 +92,18 @@ class NodeRequests:
     def _files(
         self,
         request: FetchRequest | ListRequest,
-        errand: Errand,
+        ask: Ask,
         answer: Callable[[Path, str], Iterator[NodeReply]],
     ) -> AsyncIterator[NodeReply]:
         node, place = self._holder(request.node), self._run.place
         return self._on(
             node,
-            errand,
+            ask,
             lambda: answer(fetch.locate(place.storage, place.lineage, node, request.path), node),
         )
 
     async def _on(
-        self, node: str, errand: Errand, from_here: Callable[[], Iterator[NodeReply]]
+        self, node: str, ask: Ask, from_here: Callable[[], Iterator[NodeReply]]
     ) -> AsyncIterator[NodeReply]:
         """Answers from a node's agent, from this machine's disk, or the word that the node must be reached first.
 
@@ -112,7 +112,7 @@ class NodeRequests:
         agent, place = self._run.members.connected.get(node), self._run.place
         if agent is not None and agent.channel is not None:
             told = False
-            async for reply in self._replies(agent, *_open(agent, errand)):
+            async for reply in self._replies(agent, *_open(agent, ask)):
                 if reply.error is not None and reply.error.gone and not told:
                     break
                 told = True
@@ -195,11 +195,11 @@ class NodeRequests:
         return agent
 
 
-def _open(agent: ConnectedAgent, errand: Errand) -> tuple[int, asyncio.Queue[NodeReply]]:
+def _open(agent: ConnectedAgent, ask: Ask) -> tuple[int, asyncio.Queue[NodeReply]]:
     number = next(_numbers)
     queue: asyncio.Queue[NodeReply] = asyncio.Queue()
     agent.replies[number] = queue
-    agent.post(errand(number))
+    agent.post(ask(number))
     return number, queue
 
 

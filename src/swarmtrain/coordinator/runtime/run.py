@@ -208,7 +208,7 @@ class RunController:
                     self._form(formation)
                 case MarkLost(nodes):
                     for node in nodes:
-                        self.current.lose(self.members.connected[node])
+                        self.current.mark_lost(self.members.connected[node])
                 case CaptureStacks():
                     self._look()
                 case Hang(limit):
@@ -221,7 +221,7 @@ class RunController:
                 case Stop():
                     self._stop()
                 case Reform(not_before):
-                    self._regather(not_before)
+                    self._reform(not_before)
                 case End(outcome, reason):
                     self._end(outcome, reason)
 
@@ -299,10 +299,10 @@ class RunController:
             grace, how = FAILED_GRACE, "term"
         self.current.stop(grace, how, why)
 
-    def _regather(self, not_before: float) -> None:
+    def _reform(self, not_before: float) -> None:
         """The current generation is over and another one is to come."""
         current, number = self.current, self.current.generation.number
-        current.lose_the_missing(self.policy.lease)
+        current.mark_missing_lost(self.policy.lease)
         wait = max(0.0, not_before - self._now())
         since, attempt = current.stepped() or self.progress.stepped, None
         if current.failures:
@@ -355,7 +355,7 @@ class RunController:
     def _end(self, outcome: Outcome, reason: str) -> None:
         current, causes = self.current, list[Failure]()
         if current.failures:
-            current.lose_the_missing(self.policy.lease)
+            current.mark_missing_lost(self.policy.lease)
             first, *others = self._causes()
             causes = in_brief([replace(first, hint=self._advice(first)), *others])
             sentence = causes[0].sentence()

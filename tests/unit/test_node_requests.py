@@ -1,4 +1,4 @@
-"""Errands of clients on nodes whose agents come and go."""
+"""What clients ask of nodes whose agents come and go."""
 
 from __future__ import annotations
 
