@@ -11,9 +11,9 @@ import sys
 
 _PARTS = {  # the module, whose main is run unless a function is named
     "agent": "swarmtrain.agent.agent",
-    "coordinator": "swarmtrain.coordinator.runtime.main",
-    "connect": "swarmtrain.coordinator.runtime.connect",
-    "relay": "swarmtrain.coordinator.runtime.connect:relay",
+    "coordinator": "swarmtrain.coordinator.main",
+    "connect": "swarmtrain.coordinator.clients.connect",
+    "relay": "swarmtrain.coordinator.clients.connect:relay",
     "files": "swarmtrain.agent.services.files",
     "spawner": "swarmtrain.worker.spawner",
     "start": "swarmtrain.worker.start",

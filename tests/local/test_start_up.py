@@ -52,9 +52,7 @@ def test_what_runs_on_every_node_starts_lightly() -> None:
         3,
         empty=lambda: processor_time(*PASS),
         agent=lambda: processor_time(sys.executable, "-c", "import swarmtrain.agent.agent"),
-        coordinator=lambda: processor_time(
-            sys.executable, "-c", "import swarmtrain.coordinator.runtime.main"
-        ),
+        coordinator=lambda: processor_time(sys.executable, "-c", "import swarmtrain.coordinator.main"),
     )
     assert max(took["agent"], took["coordinator"]) < 40 * took["empty"], took
 
@@ -68,7 +66,7 @@ def test_what_runs_on_every_node_starts_lightly() -> None:
         ),
         ("import swarmtrain; swarmtrain.Client, swarmtrain.Job", HEAVY),
         ("import swarmtrain.agent.agent", (*HEAVY, *NOT_IN_THE_BUNDLE)),
-        ("import swarmtrain.coordinator.runtime.main", (*HEAVY, *NOT_IN_THE_BUNDLE)),
+        ("import swarmtrain.coordinator.main", (*HEAVY, *NOT_IN_THE_BUNDLE)),
         (
             "import swarmtrain.wire.alive",
             (*HEAVY, *NOT_IN_THE_BUNDLE, "asyncio", "ssl", "subprocess", "ctypes"),

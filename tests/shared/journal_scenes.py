@@ -15,7 +15,7 @@ from hand_clock import HandClock
 from run_fakes import Theatre, Words, exited, join, theatre
 from world_fakes import Phase, World
 
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.protocol import events, remarks
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Warned

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hand_clock import HandClock
 
+from swarmtrain.coordinator.agents import messages as agent_messages
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime import agent_messages
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.from_agent import FROM_AGENT, WorkerReport

@@ -14,8 +14,8 @@ from run_fakes import Ear, Theatre, Words, pulse
 
 from swarmtrain.coordinator.core.decide import decide
 from swarmtrain.coordinator.core.model import Decision, Phase, Policy, View
-from swarmtrain.coordinator.runtime import run as run_module
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.run import controller as run_module
+from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.events import GenerationFailed, GenerationFormed, StopOrdered
 from swarmtrain.protocol.remarks import ChaosCaused
 from swarmtrain.wire.pulse import Activity, Source

@@ -26,9 +26,9 @@ from swarmtrain.agent.services import requests
 from swarmtrain.agent.session import ended_here
 from swarmtrain.agent.worker_group.stacks import halted
 from swarmtrain.agent.worker_group.workers import Workers
-from swarmtrain.coordinator.runtime.agent_connections import AgentConnections
-from swarmtrain.coordinator.runtime.client_requests import ClientRequests
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.agents.connections import AgentConnections
+from swarmtrain.coordinator.clients.requests import ClientRequests
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
@@ -378,7 +378,7 @@ def test_an_agent_that_is_refused_after_a_recover_goes(tmp_path: Path, moved: in
     )
 
     async def act() -> None:
-        server = await sockets.serve(scene.address, AgentConnections(run, ClientRequests(run)).serve)
+        server = await sockets.serve(scene.address, AgentConnections(run, ClientRequests(run).attend).serve)
         try:
             await scene.agent.session.once()
         finally:

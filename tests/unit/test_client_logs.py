@@ -17,7 +17,7 @@ from swarmtrain.control.views.logs import (
     parse_since,
     render,
 )
-from swarmtrain.coordinator.runtime.client_requests import _filter
+from swarmtrain.coordinator.clients.requests import _filter
 from swarmtrain.coordinator.store.output import Reader
 from swarmtrain.errors import RequestError
 from swarmtrain.protocol.codec import dump, load

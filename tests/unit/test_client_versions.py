@@ -13,7 +13,7 @@ from client_fakes import Coordinator, FakeLauncher, fixed, status, told
 from run_fakes import Theatre
 
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.coordinator.runtime.client_requests import ClientRequests
+from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.errors import ChannelError, Refused
 from swarmtrain.protocol.ask import error_of
 from swarmtrain.protocol.codec import load

@@ -17,9 +17,9 @@ from run_fakes import Theatre, Words, exited, join, pulse
 
 from swarmtrain.agent.worker_group.workers import read_error
 from swarmtrain.control.places import in_order
-from swarmtrain.coordinator.runtime.agent_connections import _clock
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.agents.connections import _clock
+from swarmtrain.coordinator.clients.status import status
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.docker.command import Docker
 from swarmtrain.files import snapshots
 from swarmtrain.launchers.base import Run as Found

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from swarmtrain.coordinator.runtime.main import _vanish
+from swarmtrain.coordinator.main import _vanish
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.sockets import serve_unix
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from run_fakes import Theatre
 
+from swarmtrain.coordinator.agents.messages import REPLACED, SETTLES
+from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Policy
 from swarmtrain.coordinator.core.standstill import auto_hang
-from swarmtrain.coordinator.runtime.agent_messages import REPLACED, SETTLES
-from swarmtrain.coordinator.runtime.run import NUMBERS_LEFT
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.run.controller import NUMBERS_LEFT
 from swarmtrain.protocol.codec import tag_of
 from swarmtrain.protocol.requests import REQUESTS
 

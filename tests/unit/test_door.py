@@ -14,11 +14,11 @@ import virtual_time
 from virtual_time import now
 
 from swarmtrain.agent.services import files as files_helper
+from swarmtrain.coordinator.agents import door
+from swarmtrain.coordinator.agents.connections import AgentConnections
+from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime import door
-from swarmtrain.coordinator.runtime.agent_connections import AgentConnections
-from swarmtrain.coordinator.runtime.client_requests import ClientRequests
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.facts import Outcome
@@ -87,7 +87,7 @@ def play(run: RunController, scene: Scene) -> RunController:
 
     @contextlib.asynccontextmanager
     async def house() -> AsyncIterator[House]:
-        server = await serve("127.0.0.1:0", AgentConnections(run, ClientRequests(run)).serve)
+        server = await serve("127.0.0.1:0", AgentConnections(run, ClientRequests(run).attend).serve)
         made = House(run, server.sockets[0].getsockname()[1])
         try:
             yield made
@@ -158,7 +158,9 @@ def test_many_processes_of_one_machine_come_in_at_once(tmp_path: Path, make: Mak
     run = make(24)
 
     async def act() -> None:
-        server = await serve(f"unix:{tmp_path / 'agents'}", AgentConnections(run, ClientRequests(run)).serve)
+        server = await serve(
+            f"unix:{tmp_path / 'agents'}", AgentConnections(run, ClientRequests(run).attend).serve
+        )
         channels = [Channel(*await dial(f"unix:{tmp_path / 'agents'}")) for _ in range(24)]
         await asyncio.gather(*(initiate(channel, run.secret.token) for channel in channels))
         for index, channel in enumerate(channels):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from run_fakes import Theatre, Words, exited, join
 
-from swarmtrain.coordinator.runtime.evidence import Evidence
+from swarmtrain.coordinator.run.evidence import Evidence
 from swarmtrain.coordinator.store import output
 from swarmtrain.coordinator.store.output import OutputStore
 from swarmtrain.protocol.failure import Failure

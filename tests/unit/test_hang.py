@@ -13,7 +13,7 @@ import pytest
 
 from swarmtrain.coordinator.core.hang import Rank, Straggler, culprit, straggler
 from swarmtrain.coordinator.core.stack_dumps import place
-from swarmtrain.coordinator.runtime.stall import outlook
+from swarmtrain.coordinator.run.stall import outlook
 from swarmtrain.wire.pulse import Activity
 
 HANGS = Path(__file__).parent / "hangs"

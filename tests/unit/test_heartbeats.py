@@ -6,7 +6,7 @@ import pytest
 from run_fakes import pulse
 
 from swarmtrain.coordinator.core.model import Advance
-from swarmtrain.coordinator.runtime.heartbeats import HeartbeatTracker
+from swarmtrain.coordinator.run.heartbeats import HeartbeatTracker
 from swarmtrain.protocol.from_agent import PulseReport
 from swarmtrain.wire.pulse import Activity, Source
 

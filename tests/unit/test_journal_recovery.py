@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from swarmtrain.agent.journal_copy import JournalCopy
-from swarmtrain.coordinator.runtime import journal_recovery as module
-from swarmtrain.coordinator.runtime.journal_recovery import recover_journal, worth
+from swarmtrain.coordinator.agents import journal_recovery as module
+from swarmtrain.coordinator.agents.journal_recovery import recover_journal, worth
 from swarmtrain.protocol import journal
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.event import Event

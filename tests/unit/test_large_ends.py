@@ -7,10 +7,10 @@ from typing import Any
 from run_fakes import Ear, Theatre, Words, exited, join
 
 from swarmtrain.agent.journal_copy import JournalCopy
+from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.root_cause import in_brief
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.remarks import Chosen

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.coordinator.runtime.client_requests import ClientRequests
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.clients.requests import ClientRequests
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store import output
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.facts import Outcome

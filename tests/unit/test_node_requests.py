@@ -9,7 +9,7 @@ import pytest
 import virtual_time
 from run_fakes import Theatre, join
 
-from swarmtrain.coordinator.runtime.node_requests import NodeRequests
+from swarmtrain.coordinator.clients.node_requests import NodeRequests
 from swarmtrain.protocol.replies import Done, NodeReply
 from swarmtrain.protocol.requests import ListRequest
 

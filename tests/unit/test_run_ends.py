@@ -10,10 +10,10 @@ from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.views import ending
+from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import Warned
 from swarmtrain.wire.pulse import Activity, Source

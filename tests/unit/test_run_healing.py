@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
+from swarmtrain.coordinator.agents.connections import copied
+from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.agent_connections import copied
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.events import CoordinatorMoved, GenerationFailed, GenerationFormed, WorkersStarted
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.from_agent import CopyState

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from run_fakes import Theatre, Words, exited, join, pulse, theatre
 from world_fakes import Phase, World
 
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.clients.status import status
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.protocol.events import Ended
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.disk.records import parse

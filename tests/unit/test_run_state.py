@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from run_fakes import Theatre, Words, exited, join, phase
 
+from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime import cold_starts
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.run import cold_starts
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.protocol.events import GenerationFailed
 from swarmtrain.protocol.remarks import StartsCold
 

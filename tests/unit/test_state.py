@@ -22,8 +22,8 @@ from journal_scenes import SCENES, record
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.core.state import RunState, replay
-from swarmtrain.coordinator.runtime.active_generation import ActiveGeneration
-from swarmtrain.coordinator.runtime.members import Members
+from swarmtrain.coordinator.run.active_generation import ActiveGeneration
+from swarmtrain.coordinator.run.members import Members
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol import codec, events, journal

@@ -214,7 +214,6 @@ def test_a_private_word_would_be_noticed(code: str) -> None:
 
 def test_a_folder_holds_a_dozen_files_or_has_a_reason() -> None:
     reasons = {
-        "coordinator/runtime": "what one loop holds together: its members, connections and what they ask for",
         "protocol": "a file for each direction, and for what the messages are made of",
     }
     full = {

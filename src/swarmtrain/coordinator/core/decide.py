@@ -1,8 +1,8 @@
 """Who takes part, and what happens next: the decisions of a run as pure functions.
 
-The run (run.py) keeps the facts, asks :func:`decide` after everything that happens, and carries out the answer.
-Nothing here reads a clock, a socket or a file, so that every case can be a line in a table of tests. The words are
-those of model.py.
+The run keeps the facts, asks :func:`decide` after everything that happens, and carries out the answer
+(run/controller.py). Nothing here reads a clock, a socket or a file, so that every case can be a line in a table of
+tests. The words are those of model.py.
 
 Progress is the proof of life. Ranks that train together step together, so as long as steps are made every member is
 there, whatever became of its connection, and nothing is stopped or restarted.

@@ -1,7 +1,7 @@
 """The words in which decisions about a run are made: facts that go in, and what is to be done that comes out.
 
-:func:`decide.decide` takes a `View` and a `Policy` and returns a `Decision`; the run (run.py) makes the one and
-carries out the other. Times are seconds on one monotonic clock.
+:func:`decide.decide` takes a `View` and a `Policy` and returns a `Decision`; the run makes the one and carries out the
+other (run/controller.py). Times are seconds on one monotonic clock.
 """
 
 from __future__ import annotations

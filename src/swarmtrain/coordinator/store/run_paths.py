@@ -1,4 +1,4 @@
-"""Where the coordinator keeps a run: found by its start (runtime/main.py) and by whoever reads an archive."""
+"""Where the coordinator keeps a run: found by its start (coordinator/main.py) and by whoever reads an archive."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Anybody on that network can connect. Whoever knows the run's token has proved it within milliseconds; so when too many
 stand at the door, the one that has stood there longest goes, not the one that comes: silent connections keep no agent
-out, however many there are. Used by agent_connections.py, and by journal_recovery.py before there is a run.
+out, however many there are. Used by connections.py, and by journal_recovery.py before there is a run.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
-from swarmtrain.coordinator.runtime.members import SILENCE
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import SILENCE, ConnectedAgent
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.files import fetch, snapshots
 from swarmtrain.protocol.codec import load

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
+from swarmtrain.coordinator.agents.door import Door
+from swarmtrain.coordinator.agents.messages import AgentMessages
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.agent_messages import AgentMessages
-from swarmtrain.coordinator.runtime.client_requests import ClientRequests
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
-from swarmtrain.coordinator.runtime.door import Door
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.from_agent import (
@@ -44,11 +43,15 @@ _DRIFT = 5e-4  # seconds between two beats by which clocks may drift apart: a th
 
 
 class AgentConnections:
-    """Serves agents, and clients that come through a relay; one instance a coordinator."""
+    """Serves agents; one instance a coordinator.
 
-    def __init__(self, run: RunController, clients: ClientRequests) -> None:
-        self._run, self._clients = run, clients
-        self._words = AgentMessages(run)
+    Args:
+        attend_client: serves a client that has come through a relay.
+    """
+
+    def __init__(self, run: RunController, attend_client: Callable[[Channel], Awaitable[None]]) -> None:
+        self._run, self._attend_client = run, attend_client
+        self._messages = AgentMessages(run)
         self._door = Door(
             run.secret.token,
             lambda text: run.journal.append(StrangerRefused(text=text)),
@@ -61,7 +64,7 @@ class AgentConnections:
         try:
             join = joined(await self._door.admit(channel))
             if join.role == "client":
-                await self._clients.attend(channel)
+                await self._attend_client(channel)
             elif join.who is not None:
                 await self._attend(channel, join.who, is_agent=join.role == "agent")
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
@@ -80,7 +83,7 @@ class AgentConnections:
             await self._refuse(channel, f"another agent has taken the place of this one on {agent.node}")
             return
         if is_agent:
-            agent = self._words.join(agent)
+            agent = self._messages.join(agent)
         elif run.phase is Phase.ENDED:
             run.members.connected[agent.node] = agent
         else:
@@ -92,7 +95,7 @@ class AgentConnections:
             )
             if is_agent:
                 with _understanding(agent):
-                    self._words.tell(agent, who.states)
+                    self._messages.tell(agent, who.states)
             while (message := await channel.receive()) is not None:
                 if run.members.connected.get(agent.node) is not agent:
                     break  # another agent has taken its place
@@ -101,7 +104,7 @@ class AgentConnections:
                     self._hear(agent, FROM_AGENT.load(message))
         finally:
             if agent.channel is channel:
-                self._words.left(agent)
+                self._messages.left(agent)
 
     async def _refuse(self, channel: Channel, why: str) -> None:
         """Send an agent away for good; by which coordinator, it hears as in a welcome."""
@@ -131,11 +134,11 @@ class AgentConnections:
         run.notifier.ring()
 
     def _hear(self, agent: ConnectedAgent, message: FromAgent) -> None:
-        run, words = self._run, self._words
+        run, messages = self._run, self._messages
         match message:
             case Beat(sent, pulses):
                 agent.clock = _clock(run.journal.clock.now() - sent, agent.clock)
-                words.beat(agent, pulses)
+                messages.beat(agent, pulses)
                 agent.post(BeatHeard())
             case OutputPiece(generation, rank, offset, text, last):
                 now = run.journal.clock.now()
@@ -147,22 +150,22 @@ class AgentConnections:
                 agent.post(Acknowledge("metrics", generation, rank, known))
                 run.notifier.ring()
             case WorkerReport():
-                words.worker(agent, message)
+                messages.worker(agent, message)
             case Idle():
-                words.idle(agent, message)
+                messages.idle(agent, message)
             case Drained():
-                words.drained(agent, message)
+                messages.drained(agent, message)
             case Warm():
-                words.warm(agent)
+                messages.warm(agent)
             case Leaving():
-                words.leaving(agent)
+                messages.leaving(agent)
             case StacksReport():
-                words.stacks(agent, message)
+                messages.stacks(agent, message)
             case TroubleReport():
                 if run.phase is not Phase.ENDED:
-                    words.trouble(agent, message)
+                    messages.trouble(agent, message)
             case NoteReport():
-                words.note(agent, message)
+                messages.note(agent, message)
             case Answer(number, reply):
                 queue = agent.replies.get(number)
                 if queue is not None:

@@ -1,4 +1,4 @@
-"""What the ranks of a generation wrote last, for failures that have no traceback. Asked by run.py."""
+"""What the ranks of a generation wrote last, for failures that have no traceback. Asked by controller.py."""
 
 from __future__ import annotations
 

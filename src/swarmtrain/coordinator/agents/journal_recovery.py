@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarmtrain.coordinator.agents.door import Door
 from swarmtrain.coordinator.core.state import replay
-from swarmtrain.coordinator.runtime.door import Door
 from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.protocol import journal
 from swarmtrain.protocol.codec import dump

@@ -9,12 +9,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from swarmtrain.coordinator.agents.connections import AgentConnections
+from swarmtrain.coordinator.agents.journal_recovery import recover_journal
+from swarmtrain.coordinator.clients.requests import ClientRequests
+from swarmtrain.coordinator.clients.status import leave as leave_status
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.agent_connections import AgentConnections
-from swarmtrain.coordinator.runtime.client_requests import ClientRequests
-from swarmtrain.coordinator.runtime.journal_recovery import recover_journal
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import leave as leave_status
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.journal import NewerJournal
 from swarmtrain.coordinator.store.run_paths import place_of
 from swarmtrain.wire import names
@@ -67,7 +67,7 @@ async def _coordinate(leave: bool) -> int:
         task, secret, place, moved=moved, submission=SubmissionMark(env.get(names.ENV_SUBMITTED, ""))
     )
     clients = ClientRequests(run)
-    agents = AgentConnections(run, clients)
+    agents = AgentConnections(run, clients.attend)
     servers = [
         await serve(env[names.ENV_COORDINATOR], agents.serve),
         await serve_unix(place.path / "socket", clients.serve),
@@ -107,7 +107,7 @@ async def _tick(run: RunController) -> None:
 async def _until_ended(run: RunController) -> float:
     """Until the run is over; the monotonic time of its end."""
     while run.phase is not Phase.ENDED:
-        await asyncio.sleep(_LOOK_SECONDS)  # the bell rings for every line of output
+        await asyncio.sleep(_LOOK_SECONDS)  # the notifier rings for every line of output
     ended = run.state.ended
     assert ended is not None, "a run that has ended says so in its journal"
     return run.journal.clock.moment(ended)

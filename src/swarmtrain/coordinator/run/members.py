@@ -2,15 +2,84 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field, fields
+
 from swarmtrain.coordinator.core.generation import Generation
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
+from swarmtrain.coordinator.core.model import Candidate
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.journal import batches
 from swarmtrain.protocol.remarks import LineDamaged
+from swarmtrain.protocol.replies import ErrorReply, NodeReply
 from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
+from swarmtrain.wire.channel import Channel
 
 SILENCE = 15.0  # seconds without a word after which a connection is given up
+
+
+@dataclass
+class ConnectedAgent(Candidate):
+    """One agent: what it said when it joined, and its connection while there is one.
+
+    Attributes:
+        interface, why: through which it talks to the others, and why through that.
+        generation: the last one that it has heard of.
+        copied: events of the journal that it has; more than there are until it is welcome.
+        missed_start: its connection broke before it heard of the current generation.
+        clock: seconds to add to its monotonic times, to have Unix time by the run's clock.
+    """
+
+    node_id: str = ""
+    interface: str = ""
+    why: str = ""
+    gpus: int = 0
+    channel: Channel | None = None
+    generation: int = 0
+    copied: int = 1 << 62
+    missed_start: bool = False
+    clock: float = 0.0
+    replies: dict[int, asyncio.Queue[NodeReply]] = field(default_factory=dict)
+
+    def joins(self, text: str) -> NodeJoined:
+        """The event of its joining.
+
+        Args:
+            text: of the event.
+        """
+        return NodeJoined(
+            text=text,
+            node=self.node,
+            node_id=self.node_id,
+            incarnation=self.incarnation,
+            address=self.address,
+            interface=self.interface,
+            gpus=self.gpus,
+        )
+
+    def renew(self, said: ConnectedAgent) -> None:
+        """It has joined again: what it says now counts, but that it leaves is never taken back."""
+        leaving = self.leaving or said.leaving
+        for each in fields(self):
+            if each.name not in ("node", "joined", "gone", "missed_start", "replies"):
+                setattr(self, each.name, getattr(said, each.name))
+        self.leaving = leaving
+
+    def hang_up(self) -> None:
+        """End its connection, if there is one; whoever waits for its answers is told."""
+        for queue in self.replies.values():
+            gone = ErrorReply(f"the agent on {self.node} went away", gone=True)
+            queue.put_nowait(NodeReply(error=gone))
+        if self.channel is not None:
+            self.channel.abort()
+            self.channel = None
+
+    def post(self, message: ToAgent) -> None:
+        """Tell the agent, if it can be told now; it learns everything it missed when it joins again."""
+        if self.channel is not None:
+            self.channel.post(dump(message))
 
 
 class Members:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swarmtrain.coordinator.core.hang import Rank, culprit
-from swarmtrain.coordinator.runtime.connected import RankState
-from swarmtrain.coordinator.runtime.heartbeats import Heartbeat
+from swarmtrain.coordinator.run.heartbeats import Heartbeat
+from swarmtrain.coordinator.run.ranks import RankState
 from swarmtrain.protocol.from_agent import StackReport
 
 _RECENT = 25.0  # seconds in which an agent has looked for signs of life twice

@@ -68,8 +68,8 @@ async def _relay(client: Channel) -> None:
 
 async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer from what is on disk. Imported here: the living coordinator's clients should not wait for it."""
-    from swarmtrain.coordinator.runtime.client_requests import ClientRequests
-    from swarmtrain.coordinator.runtime.run import RunController
+    from swarmtrain.coordinator.clients.requests import ClientRequests
+    from swarmtrain.coordinator.run.controller import RunController
     from swarmtrain.coordinator.store.run_paths import RunPaths
     from swarmtrain.wire.disk.storage import Storage
     from swarmtrain.wire.run_spec import RunSecret, RunSpec

@@ -1,6 +1,6 @@
 """The coordinator's side of the socket that clients come through: one handler an operation.
 
-What a client wants of a node is in `node_requests`.
+What a client wants of a node is in node_requests.py.
 
 Whoever can open the socket may do everything: it is the owner of the run's directory, or somebody whom Docker lets
 run commands in the coordinator's container.
@@ -12,10 +12,10 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 
+from swarmtrain.coordinator.clients.node_requests import NodeRequests
+from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.node_requests import NodeRequests
-from swarmtrain.coordinator.runtime.run import RunController
-from swarmtrain.coordinator.runtime.status import status
+from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.output import Filter, Reader, in_order, tail
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
 from swarmtrain.protocol.codec import dump

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.status import (
     Cause,

@@ -1,6 +1,6 @@
-"""What agents say of a run, one method a word, and what it changes. Called by agent_connections.py.
+"""What agents say of a run, one method a message, and what it changes. Called by connections.py.
 
-Nothing is decided here: every word that may matter ends in `RunController.settle`.
+Nothing is decided here: every message that may matter ends in `RunController.settle`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.core.root_cause import worker_failure
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent, RankState
-from swarmtrain.coordinator.runtime.run import RunController
+from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.run.members import ConnectedAgent
+from swarmtrain.coordinator.run.ranks import RankState
 from swarmtrain.protocol import events
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.from_agent import (

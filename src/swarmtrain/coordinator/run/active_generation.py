@@ -1,7 +1,7 @@
 """The generation that runs now: its workers, how they get on, what went wrong in it, and what its members are told.
 
 A generation stays the current one when it is over, until the next is formed; number 0 is the time before the first.
-The run (run.py) decides what becomes of it.
+The run (controller.py) decides what becomes of it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from swarmtrain.coordinator.core.root_cause import (
     root_cause,
 )
 from swarmtrain.coordinator.core.state import RunState
-from swarmtrain.coordinator.runtime.connected import ConnectedAgent, RankState
-from swarmtrain.coordinator.runtime.heartbeats import HeartbeatTracker
-from swarmtrain.coordinator.runtime.members import Members
-from swarmtrain.coordinator.runtime.stall import Finding, Stall, outlook
+from swarmtrain.coordinator.run.heartbeats import HeartbeatTracker
+from swarmtrain.coordinator.run.members import ConnectedAgent, Members
+from swarmtrain.coordinator.run.ranks import RankState
+from swarmtrain.coordinator.run.stall import Finding, Stall, outlook
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
 from swarmtrain.protocol.facts import Attempt, StopOrder

@@ -1,7 +1,7 @@
 """One run: what people want of it, and what is decided. Decisions are decide.decide's; here they are carried out.
 
 What it is for good stands in its journal, and changes by events alone (core/state.py). What its agents say comes in by
-agent_messages.py. Its generation is in active_generation.py, and its agents are in members.py.
+agents/messages.py. Its generation is in active_generation.py, and its agents are in members.py.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from swarmtrain.coordinator.core.restart_policy import left_out
 from swarmtrain.coordinator.core.root_cause import advice, in_brief
 from swarmtrain.coordinator.core.standstill import auto_hang
 from swarmtrain.coordinator.core.state import RunState
-from swarmtrain.coordinator.runtime import stall
-from swarmtrain.coordinator.runtime.active_generation import SETTLE, ActiveGeneration
-from swarmtrain.coordinator.runtime.cold_starts import ColdStarts
-from swarmtrain.coordinator.runtime.connected import Notifier
-from swarmtrain.coordinator.runtime.evidence import Evidence
-from swarmtrain.coordinator.runtime.members import Members
+from swarmtrain.coordinator.run import stall
+from swarmtrain.coordinator.run.active_generation import SETTLE, ActiveGeneration
+from swarmtrain.coordinator.run.cold_starts import ColdStarts
+from swarmtrain.coordinator.run.evidence import Evidence
+from swarmtrain.coordinator.run.members import Members
+from swarmtrain.coordinator.run.notifier import Notifier
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import OutputStore

@@ -12,7 +12,7 @@ GATHER = 1.0  # seconds in which other ranks come to the same line of the script
 
 
 class ColdStarts:
-    """What agents say of it, gathered from all ranks; used by agent_messages.py."""
+    """What agents say of it, gathered from all ranks; used by agents/messages.py."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

@@ -1,0 +1,1 @@
+"""What serves the clients: their way in, their requests, the status document."""

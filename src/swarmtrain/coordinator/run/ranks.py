@@ -1,0 +1,58 @@
+"""What the coordinator knows of each worker of the current generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from swarmtrain.coordinator.core.root_cause import describe_exit
+from swarmtrain.protocol.from_agent import WorkerReport
+from swarmtrain.protocol.status import Worker
+
+
+@dataclass
+class RankState:
+    """One rank of the current generation."""
+
+    rank: int
+    local_rank: int
+    node: str
+    state: str = "starting"  # starting, running, exited, killed
+    pid: int | None = None
+    exit: str = ""  # in words, once it is over
+    code: int | None = None
+    step: int | None = None
+    signal: int | None = None
+    left: float = 0.0  # when it has gone, Unix time
+    paused: bool = False  # it has left with all work saved, as it was asked to
+    # its script had left its last line of code: its work was done, however the process ended
+    ended: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it has gone."""
+        return self.state in ("exited", "killed")
+
+    @property
+    def done(self) -> bool:
+        """Whether it has gone with its work done."""
+        return self.over and (self.code == 0 or self.ended)
+
+    def take(self, report: WorkerReport) -> None:
+        """Its agent says that it runs, or how it ended."""
+        self.pid, self.state, end = report.pid, report.state, report.end
+        if end is None:
+            return
+        self.code, self.signal, self.left = end.code, end.signal, report.time
+        self.paused, self.ended = end.paused, end.ended
+        self.exit = describe_exit(self.code, self.signal)
+        if report.killed:
+            self.state = "killed"
+
+    def dump(self) -> dict[str, Any]:
+        """As it stands in the status document."""
+        return dict(vars(self))
+
+    def final(self) -> Worker:
+        """As the end of the run leaves it."""
+        return Worker(**vars(self))
