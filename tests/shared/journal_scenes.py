@@ -15,6 +15,7 @@ from hand_clock import HandClock
 from run_fakes import Theatre, Words, exited, join, theatre
 from world_fakes import Phase, World
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.protocol import events, remarks
 from swarmtrain.protocol.facts import Outcome
@@ -171,7 +172,7 @@ def node_that_keeps_dying(stage: Theatre) -> None:
         it.beat()
         if b.live and it.clock.now > b.live[0].born + 1.5:
             it.do("die", b)
-    it.run.stop()
+    actions.stop(it.run)
     _ends(it)
 
 
@@ -186,7 +187,7 @@ def without_restarts(stage: Theatre) -> None:
 @scene
 def refused(stage: Theatre) -> None:
     run = stage.make(2)
-    run.refuse("b has no image x:1")
+    actions.refuse(run, "b has no image x:1")
 
 
 @scene
@@ -227,7 +228,7 @@ def coordinator_moved(stage: Theatre) -> None:
 def coordinator_killed_for_good(stage: Theatre) -> None:
     it = World(stage, 2, nodes_min=2, nodes_max=2)
     _trains(it)
-    it.run.conclude(Outcome.FAILED, "its coordinator was killed again and again")
+    actions.conclude(it.run, Outcome.FAILED, "its coordinator was killed again and again")
 
 
 @scene

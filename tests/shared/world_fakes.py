@@ -12,6 +12,7 @@ from typing import Any
 
 from run_fakes import Ear, Theatre, Words, pulse
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.core.decide import decide
 from swarmtrain.coordinator.core.model import Decision, Phase, Policy, View
 from swarmtrain.coordinator.run import controller as run_module
@@ -163,7 +164,7 @@ class World:
     def _resize(self, node: Node) -> None:
         if self.up:
             self.excused = True
-            self.run.resize(node.slot + 1)
+            actions.resize(self.run, node.slot + 1)
 
     def _restart(self, node: Node) -> None:
         """The coordinator is killed and started again."""
@@ -224,7 +225,7 @@ class World:
     def _stop(self, node: Node) -> None:
         if self.up:
             self.excused = True
-            self.run.stop()
+            actions.stop(self.run)
 
     def _gone(self, node: Node, *, quietly: bool) -> None:
         for rank in node.live:

@@ -15,6 +15,8 @@ from hand_clock import HandClock
 from run_fakes import theatre
 from world_fakes import World, run_module, watched_decide
 
+from swarmtrain.coordinator.clients import actions
+
 FAULTS = [
     *("crash", "die", "power", "freeze", "cut", "leave", "lift", "lift"),
     *("restart", "sleep", "resize", "jam", "drag"),
@@ -52,7 +54,7 @@ def perform(it: World, script: list[tuple[str, int, int]]) -> None:
 def repair(it: World) -> None:
     """All machines are well again, and nobody wishes anything."""
     it.jammed = False
-    it.run.resize(it.run.policy.nodes_max)
+    actions.resize(it.run, it.run.policy.nodes_max)
     for node in it.nodes:
         node.slow = 0.0
         it.do("lift", node)

@@ -16,6 +16,7 @@ from virtual_time import now
 from swarmtrain.agent.services import files as files_helper
 from swarmtrain.coordinator.agents import door
 from swarmtrain.coordinator.agents.connections import AgentConnections
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
@@ -242,9 +243,9 @@ def test_a_helper_that_nobody_asks_says_little_and_goes(
     monkeypatch.setattr(files_helper, "_BEAT_SECONDS", 0.1)
 
     async def scene(house: House) -> None:
-        house.run.refuse("this run is over")
+        actions.refuse(house.run, "this run is over")
         heard: list[float] = []
-        monkeypatch.setattr(house.run.__class__, "look_for_steps", lambda run: heard.append(now()))
+        monkeypatch.setattr(house.run.incidents, "look_for_steps", lambda _: heard.append(now()))
         began = now()
         env = {
             names.ENV_COORDINATOR: f"127.0.0.1:{house.port}",

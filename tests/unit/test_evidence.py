@@ -68,18 +68,18 @@ def test_of_a_long_output_the_end_alone_is_read(tmp_path: Path, read: list[bytes
         for _ in range(40):
             write(store, 1, 1, PIECE * 5000)
         write(store, 1, 0, "its last words\n")
-        evidence = Evidence(store)
-        assert evidence.of(ABORTED, 1).log == ["its last words"]
+        evidence = Evidence(store, 1)
+        assert evidence.of(ABORTED).log == ["its last words"]
         assert 30 < len(read) < 40 and store.path.stat().st_size > 20_000_000
 
 
 def test_what_comes_later_is_added_and_nothing_is_read_again(tmp_path: Path, read: list[bytes]) -> None:
     with closing(OutputStore(tmp_path / "output.jsonl")) as store:
-        evidence = Evidence(store)
+        evidence = Evidence(store, 1)
         write(store, 1, 0, "".join(f"line {number}\n" for number in range(30)))
-        assert evidence.of(ABORTED, 1).log == [f"line {number}" for number in range(10, 30)]
+        assert evidence.of(ABORTED).log == [f"line {number}" for number in range(10, 30)]
         write(store, 1, 0, "the last\n")
-        assert evidence.of(ABORTED, 1).log == [*(f"line {number}" for number in range(11, 30)), "the last"]
+        assert evidence.of(ABORTED).log == [*(f"line {number}" for number in range(11, 30)), "the last"]
         write(store, 2, 0, "of another\n")
-        assert evidence.of(ABORTED, 1).log[-1] == "the last" and len(read) == 2
-        assert evidence.of(ABORTED, 2).log == ["of another"]
+        assert evidence.of(ABORTED).log[-1] == "the last" and len(read) == 2
+        assert Evidence(store, 2).of(ABORTED).log == ["of another"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from run_fakes import Theatre
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.wire.channel import Channel
@@ -73,7 +74,7 @@ def test_who_follows_and_stays_is_told_what_comes(stage: Theatre) -> None:
         request = {"op": "events", "follow": True, "after": len(run.journal.events)}
         follower = await Follower.of(clients, request)
         await looks(run, 5)
-        run.stop()
+        actions.stop(run)
         told = await asyncio.wait_for(follower.client.receive(), 10)
         follower.client.close()
         await asyncio.wait_for(follower.serving, 10)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from world_fakes import Phase, World
 from world_scenes import FAULTS, perform, play, repair, world
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.protocol.events import Ended, GenerationFormed
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.remarks import NodeLeftOut
@@ -90,7 +91,7 @@ def test_no_more_failures_are_healed_than_the_job_allows(
             it.until(60.0, lambda: it.run.phase is Phase.ENDED)
             ended = [attempt.ended for attempt in it.run.state.history]
             assert all(len([e for e in ended if moment - 600.0 < e <= moment]) <= limit for moment in ended)
-            it.run.stop()
+            actions.stop(it.run)
             assert it.until(120.0, lambda: it.run.phase is Phase.ENDED)
             assert it.run.state.reason
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store import output
@@ -31,7 +32,7 @@ def run_that_wrote_much(path: Path) -> RunController:
     offset = 0
     for number in range(LINES):
         offset = run.output.append((1, 0), "a", float(number), offset, f"{number} " + 250 * "x" + "\n")
-    run.conclude(Outcome.STOPPED, "for a test")
+    actions.conclude(run, Outcome.STOPPED, "for a test")
     return run
 
 

@@ -82,6 +82,8 @@ D = member("d", 4, joined=10.0)
 ONCE = Policy(nodes_min=2, nodes_max=2, restart=RestartPolicy(enabled=False))
 AGED = (failure(), failure(step=None, began=None, ended=49.0, kind="node"))
 
+LEFT = Stop("every rank has left its last line of code, and not all of their processes end", 3.0, "term")
+
 GATHER: Cases = {
     "one is back after so long that Swarm may replace it": (
         but(gathering(A, B, C, generation=1, deadline=900.0), "c", settles=57.0),
@@ -205,8 +207,37 @@ GATHER: Cases = {
 
 WATCH: Cases = {
     "training goes on": (running(A, B, C), THREE, 50.0, Wait(65.0)),
-    "a rank failed": (running(A, B, C, failed=True), THREE, 50.0, Stop()),
-    "a person stops it": (running(A, B, C, stop_asked=True), THREE, 50.0, Stop()),
+    "a rank failed": (running(A, B, C, failed=True), THREE, 50.0, Stop("a rank failed", 0.15, "kill")),
+    "a rank failed, and nothing comes after it": (
+        running(A, B, failed=True),
+        ONCE,
+        50.0,
+        Stop("a rank failed", 3.0, "term"),
+    ),
+    "a rank failed, and a person stops it": (
+        running(A, B, C, failed=True, stop_asked=True),
+        THREE,
+        50.0,
+        Stop("a rank failed", 3.0, "term"),
+    ),
+    "a person stops it": (
+        running(A, B, C, stop_asked=True),
+        dataclasses.replace(THREE, stop_grace=90.0),
+        50.0,
+        Stop("stopped by a person", 90.0, "term"),
+    ),
+    "a person stops what can save": (
+        running(A, B, C, stop_asked=True, advance=TRAINER),
+        THREE,
+        50.0,
+        Stop("stopped by a person", 60.0, "save"),
+    ),
+    "a person stops what has nothing left to do": (
+        running(A, B, C, stop_asked=True, left=49.0, advance=TRAINER),
+        THREE,
+        50.0,
+        LEFT,
+    ),
     "a connection closed a moment ago": (but(running(A, B), "b", gone=49.0), ELASTIC, 50.0, Wait(53.0)),
     "a connection closed and nobody came back": (
         but(running(A, B, heard=52.9), "b", gone=49.0),
@@ -466,7 +497,7 @@ HANG: Cases = {
         alive(running(A, B, heard=1e9, left=60.0), 300.0),
         ELASTIC,
         600.0,
-        Stop(),
+        LEFT,
     ),
     "they have ended just now": (running(A, B, heard=1e9, left=590.0), ELASTIC, 600.0, Wait(890.0)),
     "they may take what time they like": (
@@ -561,7 +592,7 @@ CHANGE: Cases = {
         but(dataclasses.replace(PAIR, advance=STEADY), "b", leaving=True),
         ELASTIC,
         50.0,
-        Stop(),
+        Stop("a node leaves", 60.0, "term"),
     ),
     "the workers are pausing": (
         dataclasses.replace(GROWN, pausing_until=51.0),

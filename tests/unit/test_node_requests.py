@@ -9,6 +9,7 @@ import pytest
 import virtual_time
 from run_fakes import Theatre, join
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.node_requests import NodeRequests
 from swarmtrain.protocol.replies import Done, NodeReply
 from swarmtrain.protocol.requests import ListRequest
@@ -61,7 +62,7 @@ def test_a_helper_that_was_stopped_is_not_waited_for_for_ever(stage: Theatre) ->
     async def act() -> None:
         peer, ear = stage.agent("a")
         join(run, peer)
-        run.stop()
+        actions.stop(run)
         closed = asyncio.get_running_loop().call_soon
         ear.abort = lambda: closed(peer.hang_up)  # type: ignore[method-assign,assignment]
 

@@ -10,6 +10,7 @@ from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.views import ending
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
@@ -270,13 +271,13 @@ def test_an_end_waits_for_what_a_lost_agents_workers_wrote(stage: Theatre, end: 
                 Words(run).idle(peer, 1, 20_002)
             Words(run).left(b)
         elif end == "stop":
-            run.stop()
+            actions.stop(run)
         else:
             Words(run).worker(a, broken(0))
         gone(run, {"a": agents["a"]})
         if end == "stop while it gathers":
             assert phase(run) is Phase.GATHERING
-            run.stop()
+            actions.stop(run)
         stage.clock.turn(4.0)
         run.tick()
         assert phase(run) is not Phase.ENDED
@@ -301,7 +302,7 @@ def test_a_node_that_is_gone_for_good_delays_a_stop_by_seconds(stage: Theatre) -
     def scene() -> None:
         agents = trained(stage, run)
         Words(run).left(agents["b"][0])
-        run.stop()
+        actions.stop(run)
         gone(run, {"a": agents["a"]})
         for _ in range(10):
             assert phase(run) is Phase.STOPPING

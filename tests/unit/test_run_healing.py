@@ -8,6 +8,7 @@ import pytest
 from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
 
 from swarmtrain.coordinator.agents.connections import copied
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
@@ -473,7 +474,7 @@ def test_a_launcher_that_sees_trouble_does_not_end_a_run_that_has_begun(stage: T
     def scene() -> None:
         agents = started(stage, run, "a", "b")
         Words(run).worker(agents["b"][0], killed(1))
-        run.refuse("no suitable node (1 node not available)")
+        actions.refuse(run, "no suitable node (1 node not available)")
         end_workers(run, agents)
         assert phase(run) is Phase.RUNNING
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from run_fakes import Theatre, Words, exited, join, pulse, theatre
 from world_fakes import Phase, World
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.protocol.events import Ended
@@ -64,7 +65,7 @@ def say(run: RunController, stage: Theatre, words: tuple[Any, ...]) -> None:
         stage.clock.turn(rest[0])
         return run.tick()
     if kind == "resize":
-        return run.resize(rest[0])
+        return actions.resize(run, rest[0])
     node = rest[0]
     if kind == "join":
         _, life, generation, idle, warm = rest
@@ -130,7 +131,7 @@ def test_no_words_of_agents_break_a_run(script: list[tuple[Any, ...]]) -> None:
                     runs[-1].phase is Phase.ENDED
                 )
             run = runs[-1]
-            run.stop()
+            actions.stop(run)
             for _ in range(60):
                 stage.clock.turn(2.0)
                 run.tick()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from run_fakes import Theatre, Words, exited, join, phase
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run import cold_starts
@@ -158,7 +159,7 @@ def test_words_of_an_old_generation_change_nothing(stage: Theatre) -> None:
 
 def test_a_run_that_cannot_be_placed_fails_with_the_launchers_reason(stage: Theatre) -> None:
     run = stage.make()
-    stage.play(lambda: run.refuse("lab-2 has no image x:1"))
+    stage.play(lambda: actions.refuse(run, "lab-2 has no image x:1"))
     assert (status(run).state, status(run).reason) == ("failed", "lab-2 has no image x:1")
 
 

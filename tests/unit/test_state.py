@@ -22,8 +22,8 @@ from journal_scenes import SCENES, record
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.core.state import RunState, replay
-from swarmtrain.coordinator.run.active_generation import ActiveGeneration
 from swarmtrain.coordinator.run.members import Members
+from swarmtrain.coordinator.run.ranks import ranks_of
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ClusterError
 from swarmtrain.protocol import codec, events, journal
@@ -64,9 +64,8 @@ def replayed(data: list[bytes], directory: Path) -> dict[str, Any]:
         book = Journal(path, HandClock(now=9e8, epoch=1e9))
     try:
         state, members = book.state, Members(book)
-        current = ActiveGeneration(book, members)
         if state.phase in (Phase.RUNNING, Phase.STOPPING):
-            members.expect(current.generation, 0.0)
+            members.expect(state.generation, 0.0)
         generation, stopping = state.generation, state.stopping
         summary = codec.dump(incident_log.summary(state, book.clock.now()))
         found = {
@@ -89,7 +88,7 @@ def replayed(data: list[bytes], directory: Path) -> dict[str, Any]:
             "failed_at": round(state.failed_at, 4),
             "before": [stopping.began, stopping.step] if stopping else [None, None],
             "order": codec.dump(stopping.order) if stopping else {},
-            "workers": [worker.dump() for worker in current.workers.values()],
+            "workers": [worker.dump() for worker in ranks_of(state).values()],
             "history": [codec.dump(each) for each in state.history],
             "incident": state.incident and codec.dump(state.incident),
             "summary": summary | {"lost_seconds": None if state.incident else summary["lost_seconds"]},

@@ -89,8 +89,8 @@ class AgentMessages:
             for state in states:
                 self.worker(agent, state)
         elif run.phase is Phase.RUNNING and agent.generation > run.current.generation.number:
-            words = "runs a generation that the journal has lost"
-            run.current.fail(Failure("node", agent.node, run.journal.clock.now(), words))
+            text = "runs a generation that the journal has lost"
+            run.current.fail(Failure("node", agent.node, run.journal.clock.now(), text))
         current = run.current  # what the workers' ends have led to
         mine = current.takes_part(agent.node) and agent.generation == current.generation.number
         if run.phase is Phase.ENDED:
@@ -141,8 +141,8 @@ class AgentMessages:
         phase, end = self._run.phase, report.end
         if phase is Phase.RUNNING and report.killed and not worker.paused and not worker.done:
             when = report.time + agent.clock
-            words = "stopped by its own agent, which was cut off or told to leave"
-            return Failure("node", agent.node, when, words, rank=worker.rank)
+            text = "stopped by its own agent, which was cut off or told to leave"
+            return Failure("node", agent.node, when, text, rank=worker.rank)
         stopped_for_another = phase is Phase.STOPPING and self._run.current.failures
         if phase is not Phase.RUNNING and not stopped_for_another:
             return None
@@ -181,7 +181,7 @@ class AgentMessages:
                 moved |= current.heartbeats.take(pulse, now)
         if moved:
             current.moved(now)
-        self._run.look_for_steps()
+        self._run.incidents.look_for_steps(current)
 
     def leaving(self, agent: ConnectedAgent) -> None:
         """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""

@@ -1,6 +1,6 @@
 """The coordinator's side of the socket that clients come through: one handler an operation.
 
-What a client wants of a node is in node_requests.py.
+What a client wants of a node is in node_requests.py, what it changes of the run in actions.py.
 
 Whoever can open the socket may do everything: it is the owner of the run's directory, or somebody whom Docker lets
 run commands in the coordinator's container.
@@ -12,14 +12,15 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 
+from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.node_requests import NodeRequests
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.output import Filter, Reader, in_order, tail
-from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError
+from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.events import Ended, remark
+from swarmtrain.protocol.events import Ended
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.replies import Done, ErrorReply, Line, NodeReply, RunReply
 from swarmtrain.protocol.requests import (
@@ -42,14 +43,11 @@ from swarmtrain.protocol.requests import (
 from swarmtrain.wire.channel import Channel, check_version
 from swarmtrain.wire.disk.records import RecordsReader
 from swarmtrain.wire.frames import Message
-from swarmtrain.wire.plural import counted, plural
 
 _BATCH_BYTES = 512 * 1024
 _LONG = 1 << 20  # bytes of a file that take a while to read
 _SIGN_OF_LIFE = 1.0  # seconds between status replies of a watch when nothing happens
 _STATUS_SECONDS = 0.3  # at least so long between them when much happens
-_NOTES = ("chaos",)  # kinds of events that clients may write
-_LONGEST_NOTE = 1000
 
 
 class ClientRequests:
@@ -237,8 +235,8 @@ class ClientRequests:
 
     async def _stop(self, request: StopRequest, channel: Channel) -> AsyncIterator[RunReply]:
         if not request.reason:
-            self._run.stop()
-        elif not self._run.refuse(request.reason):
+            actions.stop(self._run)
+        elif not actions.refuse(self._run, request.reason):
             yield self._last()
             return
         async for _ in self._beats(channel, follow=True):
@@ -248,39 +246,16 @@ class ClientRequests:
     async def _conclude(self, request: ConcludeRequest) -> AsyncIterator[RunReply]:
         if not self._run.archive:
             raise ClusterError(f"{self._run.secret.run} has a coordinator, which says how it ends")
-        self._run.conclude(Outcome(request.outcome), request.reason)
+        actions.conclude(self._run, Outcome(request.outcome), request.reason)
         yield self._last()
 
     async def _resize(self, request: ResizeRequest) -> AsyncIterator[RunReply]:
-        run, nodes = self._run, request.nodes
-        low, high = run.policy.nodes_min, run.policy.nodes_max
-        if run.phase is Phase.ENDED:
-            raise ClusterError(
-                f"{run.secret.run} has ended: {status(run).state}",
-                f"`swarmtrain run --resume --nodes {nodes}` goes on from there",
-            )
-        if run.policy.names:
-            raise RequestError(
-                f"{run.secret.run} cannot be resized: its job names its nodes, {', '.join(run.policy.names)}",
-                "give the job a range, as nodes: 2..4, to resize it while it runs",
-            )
-        if not low <= nodes <= high:
-            alone = f"{counted(low, 'node')} and no {plural(low, 'other')}"
-            allowed = f"{low} to {high} nodes" if low < high else alone
-            raise RequestError(
-                f"{run.secret.run} cannot go on with {nodes}: its job allows {allowed}",
-                "give the job a range, as nodes: 2..4, to resize it while it runs",
-            )
-        run.resize(nodes)
+        actions.check_resize(self._run, request.nodes)
+        actions.resize(self._run, request.nodes)
         yield self._last()
 
     async def _note(self, request: NoteRequest) -> AsyncIterator[RunReply]:
-        kind, text = request.kind, request.text
-        if kind not in _NOTES:
-            raise RequestError(f"a client writes no event of kind {kind!r}", f"kinds: {', '.join(_NOTES)}")
-        if self._run.phase is Phase.ENDED:
-            raise ClusterError(f"{self._run.secret.run} has ended: its journal is closed")
-        event = self._run.journal.append(remark(kind, text[:_LONGEST_NOTE]))
+        event = actions.note(self._run, request.kind, request.text)
         yield RunReply(event=event.dump(), done=Done())
 
 

@@ -25,13 +25,13 @@ from swarmtrain.coordinator.core.model import (
     Phase,
     Policy,
     Reform,
-    Stop,
     Unpause,
     View,
     Wait,
 )
 from swarmtrain.coordinator.core.restart_policy import Again, GiveUp, judge, left_out
 from swarmtrain.coordinator.core.standstill import at_work, in_touch, members_of, watch_steps, watch_the_end
+from swarmtrain.coordinator.core.stopping import stop
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire.plural import counted, plural
 
@@ -122,7 +122,7 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
 
 def _watch(view: View, policy: Policy, now: float) -> Decision:
     if view.stop_asked or view.failed:
-        return Stop()
+        return stop(view, policy)
     if view.finished or view.paused:
         if view.finished:
             owed = _owed(view, policy, now)
@@ -174,7 +174,7 @@ def _watch_members(view: View, policy: Policy, now: float) -> Decision:
     part = members_of(view)
     leaving = sorted(member.node for member in part if member.leaving)
     if leaving:
-        return Pause(_told_to_leave(leaving)) if _may_change(view, policy) else Stop()
+        return Pause(_told_to_leave(leaving)) if _may_change(view, policy) else stop(view, policy)
     if not _may_change(view, policy) or view.advance.stepped is None:
         return Wait()
     most = _most(view, policy)

@@ -65,7 +65,7 @@ class Generation:
         where = f"{self.master.node} ({self.master.address}:{self.master.port})"
         return f"generation {self.number}: {ranks} on {', '.join(self.parts)}; master {where}"
 
-    def rank_words(self, node: str) -> str:
+    def ranks_in_words(self, node: str) -> str:
         """A node's ranks in words."""
         ranks = self.parts[node].ranks if node in self.parts else []
         return f"{plural(len(ranks), 'rank')} {', '.join(map(str, ranks))}"

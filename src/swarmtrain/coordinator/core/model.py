@@ -38,6 +38,7 @@ class Policy:
         node_timeout: for how long a run that has begun waits for enough nodes.
         delivery: for how long a run that ends waits for a node whose agent was lost, since its last word: enough for
             another agent to start there, and to bring what the workers wrote.
+        stop_grace: for how long workers may save before they are killed, where nothing has failed.
         hang: for how long no step may be made, whatever else moves; None: as `auto_hang` says.
         hang_watched: whether hangs are looked for at all.
     """
@@ -52,6 +53,7 @@ class Policy:
     lease_alone: float = 90.0
     node_timeout: float = 900.0
     delivery: float = 10.0
+    stop_grace: float = 60.0
     hang: float | None = None
     hang_watched: bool = True
     restart: RestartPolicy = field(default_factory=RestartPolicy)
@@ -66,6 +68,7 @@ class Policy:
             node,
             lease_alone=Policy.lease_alone if task.restart else Policy.lease,
             node_timeout=task.node_timeout,
+            stop_grace=task.stop_grace,
             hang=task.hang_timeout or None,
             hang_watched=task.hang_timeout != 0.0,
             restart=RestartPolicy(task.restart, task.max_restarts, task.restart_window),
@@ -246,7 +249,16 @@ class Unpause:
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop the workers of the current generation."""
+    """Stop the workers of the current generation.
+
+    Attributes:
+        grace: seconds until those that are left are killed.
+        how: ``term``, ``save`` or ``kill``, as `agent.worker_group.workers.Workers.stop` takes it.
+    """
+
+    why: str
+    grace: float
+    how: str
 
 
 @dataclass(frozen=True)

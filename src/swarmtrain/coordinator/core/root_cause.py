@@ -133,8 +133,8 @@ def with_evidence(failure: Failure, log: list[str]) -> Failure:
     told = replace(failure, log=log)
     if failure.signal != signal.SIGABRT:
         return told
-    words = [match[1] for line in log if (match := _ABORTED.match(line))]
-    return replace(told, summary=f"{failure.summary}: {words[-1]}"[:_SUMMARY]) if words else told
+    aborts = [match[1] for line in log if (match := _ABORTED.match(line))]
+    return replace(told, summary=f"{failure.summary}: {aborts[-1]}"[:_SUMMARY]) if aborts else told
 
 
 def advice(failure: Failure, gpus: int | None) -> str:

@@ -14,10 +14,10 @@ from swarmtrain.coordinator.core.model import (
     Decision,
     Hang,
     Policy,
-    Stop,
     View,
     Wait,
 )
+from swarmtrain.coordinator.core.stopping import stop
 
 _IN_TOUCH = 2.0  # seconds since its last word in which a member is certainly there: four beats
 _HANG_SECONDS = 60.0
@@ -73,7 +73,7 @@ def watch_the_end(view: View, policy: Policy, now: float) -> Decision:
     if view.left is None or not policy.hang_watched:
         return Wait()
     end = max(view.left, _quiet_since(view.advance, policy)) + (policy.hang or _HANG_SECONDS_UNTOLD)
-    return Stop() if now >= end else Wait(end)
+    return stop(view, policy) if now >= end else Wait(end)
 
 
 def members_of(view: View) -> list[Candidate]:

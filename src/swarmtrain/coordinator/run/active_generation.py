@@ -7,24 +7,25 @@ The run (controller.py) decides what becomes of it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from swarmtrain.coordinator.core.incident_log import signature
+from swarmtrain.coordinator.core.model import Stop
 from swarmtrain.coordinator.core.restart_policy import EARLY_SECONDS
 from swarmtrain.coordinator.core.root_cause import (
-    describe_exit,
     early_end,
     is_consequence,
     is_timeout,
     root_cause,
 )
-from swarmtrain.coordinator.core.state import RunState
+from swarmtrain.coordinator.run.evidence import Evidence
 from swarmtrain.coordinator.run.heartbeats import HeartbeatTracker
 from swarmtrain.coordinator.run.members import ConnectedAgent, Members
-from swarmtrain.coordinator.run.ranks import RankState
-from swarmtrain.coordinator.run.stall import Finding, Stall, outlook
+from swarmtrain.coordinator.run.ranks import RankState, ranks_of
+from swarmtrain.coordinator.run.stall import Stall, outlook
 from swarmtrain.coordinator.store.journal import Journal
+from swarmtrain.coordinator.store.output import OutputStore
 from swarmtrain.protocol.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
 from swarmtrain.protocol.facts import Attempt, StopOrder
 from swarmtrain.protocol.failure import Failure
@@ -51,16 +52,18 @@ class ActiveGeneration:
     Args:
         journal: in whose state it is the newest generation.
         members: the agents, of which some are its members.
+        output: what all ranks wrote.
 
     Attributes:
         workers: by rank.
         stopping_until: monotonic time from which members that do not report their workers' end are left out.
     """
 
-    def __init__(self, journal: Journal, members: Members) -> None:
+    def __init__(self, journal: Journal, members: Members, output: OutputStore) -> None:
         self._journal, self._members, self._now = journal, members, journal.clock.monotonic
         self.generation = journal.state.generation
-        self.workers = _workers(journal.state)
+        self.workers = ranks_of(journal.state)
+        self._evidence = Evidence(output, self.generation.number)
         self.heartbeats = HeartbeatTracker(len(self.workers))
         self.stall = Stall()
         self.pausing: Pausing | None = None
@@ -134,15 +137,21 @@ class ActiveGeneration:
             return since if self._now() - since >= EARLY_SECONDS else None
         return begun
 
-    def attempt(self, lease: float, evidence: Callable[[Failure], Failure]) -> Attempt:
+    def causes(self) -> list[Failure]:
+        """What it fails of, with what the ranks wrote last, the root cause first."""
+        return self._causes(self.failures)
+
+    def _causes(self, failures: Iterable[Failure]) -> list[Failure]:
+        return root_cause([self._evidence.of(failure) for failure in failures])
+
+    def attempt(self, lease: float) -> Attempt:
         """As a failed attempt.
 
         Args:
             lease: seconds of silence after which a member counts as lost.
-            evidence: adds to a failure what its rank wrote last.
         """
         losses = [self._loss(agent) for agent in self._members.missing(self.generation, lease)]
-        cause = root_cause([evidence(each) for each in (*self.failures, *losses)])[0]
+        cause = self._causes((*self.failures, *losses))[0]
         state = self._journal.state
         return Attempt(
             generation=self.generation.number,
@@ -187,7 +196,7 @@ class ActiveGeneration:
         """The group's own timeout is raised on those that waited: the one they waited for was seen before."""
         finding = self.stall.find(self.heartbeats.beats, self.workers)
         if finding.rank is not None and all(each.kind != "hang" for each in self.failures):
-            self.fail(self._hang(self._now() - (self.heartbeats.stepped() or 0.0), finding))
+            self.fail(finding.failure(self._quiet(), self._journal.clock.now()))
 
     def look_for_early_ends(self) -> None:
         """Whether ranks break because another has ended well, which nobody saw as a failure."""
@@ -224,9 +233,8 @@ class ActiveGeneration:
         failure, was_over = self._loss(agent, why), self.over()
         for worker in self.workers.values():
             if worker.node == agent.node and not worker.over:
-                worker.state, worker.exit = "killed", "lost with its node"
                 beat = self.heartbeats.beats.get(worker.rank)
-                worker.ended = beat is not None and beat.activity is Activity.ENDING
+                worker.mark_lost(ended=beat is not None and beat.activity is Activity.ENDING)
         agent.idle = True
         if agent.channel is not None:
             agent.hang_up()
@@ -244,14 +252,12 @@ class ActiveGeneration:
 
     def hang(self, limit: float) -> None:
         """No step was made for too long."""
-        self.fail(self._hang(limit, self.stall.find(self.heartbeats.beats, self.workers)))
+        finding = self.stall.find(self.heartbeats.beats, self.workers)
+        self.fail(finding.failure(limit, self._journal.clock.now()))
 
-    def _hang(self, seconds: float, finding: Finding) -> Failure:
-        rank = finding.rank
-        node = self.workers[rank].node if rank is not None else ""
-        what = finding.text.replace(f"rank {rank} on {node} ", "it ", 1)  # the sentence begins with its name
-        text = f"no step for {seconds:.0f} s: {what}"
-        return Failure("hang", node, self._journal.clock.now(), text, rank=rank, traceback=finding.stack)
+    def _quiet(self) -> float:
+        """Seconds since its last step."""
+        return self._now() - (self.heartbeats.stepped() or 0.0)
 
     def report_stall(self, limit: float | None, saves: bool) -> None:
         """Say whom the others wait for, as far as it is known by now, and what becomes of it.
@@ -260,10 +266,9 @@ class ActiveGeneration:
             limit: seconds without any sign of life after which they hang; None where a person has set how long.
             saves: the program takes snapshots.
         """
-        now = self._now()
-        quiet = now - (self.heartbeats.stepped() or 0.0)
+        quiet = self._quiet()
         finding = self.stall.find(self.heartbeats.beats, self.workers)
-        then = outlook(self.heartbeats.alive(), now, quiet, limit, saves or self.stall.halted())
+        then = outlook(self.heartbeats.alive(), self._now(), quiet, limit, saves or self.stall.halted())
         text = f"no step for {quiet:.0f} s: {finding.text}{then}"
         self._journal.append(StallSeen(text=text, rank=finding.rank))
 
@@ -280,12 +285,12 @@ class ActiveGeneration:
         """The loss of a member, at the time of its last word."""
         silent_since = agent.gone if agent.gone is not None else agent.heard
         when = self._journal.clock.unix(min(silent_since, self._now()))
-        words = self.generation.rank_words(agent.node)
+        ranks = self.generation.ranks_in_words(agent.node)
         if not why and agent.gone is not None:
             why = "its connection closed and it did not come back"
         elif not why:
             why = "it stopped answering (no power, frozen, or cut off)"
-        return Failure("node", agent.node, when, f"was lost with {words}: {why}")
+        return Failure("node", agent.node, when, f"was lost with {ranks}: {why}")
 
     # ---- what its members are told ---------------------------------------------------------------------------
 
@@ -297,7 +302,7 @@ class ActiveGeneration:
             agent.generation = self.generation.number
             agent.post(self.generation.start(node))
 
-    def look(self) -> None:
+    def capture_stacks(self) -> None:
         """Ask what every worker does, since no step is made."""
         self.stall.looked = self._now()
         for node in self.generation.parts:
@@ -321,17 +326,12 @@ class ActiveGeneration:
         """Whether its workers are to save and leave, as agents are told."""
         return PauseWorkers(self.generation.number, self.pausing is not None)
 
-    def stop(self, grace: float, how: str, why: str) -> None:
-        """The workers are to end.
-
-        Args:
-            grace: seconds until those that are left are killed.
-            how: ``term``, ``save`` or ``kill``, as `agent.worker_group.workers.Workers.stop` takes it.
-        """
-        order = StopOrder(self.generation.number, grace, how)
-        text = f"stopping generation {self.generation.number}: {why}"
+    def stop(self, decision: Stop) -> None:
+        """The workers are to end."""
+        order = StopOrder(self.generation.number, decision.grace, decision.how)
+        text = f"stopping generation {self.generation.number}: {decision.why}"
         self._journal.append(StopOrdered(text=text, order=order, began=self.began_at(), step=self.step()))
-        self.stopping_until = self._now() + grace + SETTLE
+        self.stopping_until = self._now() + decision.grace + SETTLE
         self._members.post(self.stop_order())
 
     def stop_order(self) -> StopWorkers:
@@ -339,21 +339,3 @@ class ActiveGeneration:
         stopping = self._journal.state.stopping
         assert stopping is not None, "its workers were told to end"
         return StopWorkers(stopping.order.generation, stopping.order.grace, stopping.order.how)
-
-
-def _workers(state: RunState) -> dict[int, RankState]:
-    """Those of the newest generation, as far as the journal knows: the rest is told again when agents join again."""
-    if state.workers:
-        return {worker.rank: RankState(**vars(worker)) for worker in state.workers}
-    running = "running" if state.began else "starting"
-    workers = {
-        rank: RankState(rank, local_rank, node, running)
-        for node, part in state.generation.parts.items()
-        for local_rank, rank in enumerate(part.ranks)
-    }
-    for failure in state.failures:
-        if failure.rank in workers and failure.kind != "hang":  # or its agent would say it again
-            worker = workers[failure.rank]
-            worker.state, worker.code = "exited", failure.code
-            worker.exit = describe_exit(failure.code, failure.signal)
-    return workers

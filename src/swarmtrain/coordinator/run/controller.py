@@ -1,7 +1,8 @@
-"""One run: what people want of it, and what is decided. Decisions are decide.decide's; here they are carried out.
+"""One run, and what is decided of it. Decisions are decide.decide's; here they are carried out.
 
 What it is for good stands in its journal, and changes by events alone (core/state.py). What its agents say comes in by
-agents/messages.py. Its generation is in active_generation.py, and its agents are in members.py.
+agents/messages.py, what people want by clients/actions.py. Its generation is in active_generation.py, and its agents
+are in members.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.decide import decide
 from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.core.model import (
@@ -33,9 +33,10 @@ from swarmtrain.coordinator.core.root_cause import advice, in_brief
 from swarmtrain.coordinator.core.standstill import auto_hang
 from swarmtrain.coordinator.core.state import RunState
 from swarmtrain.coordinator.run import stall
-from swarmtrain.coordinator.run.active_generation import SETTLE, ActiveGeneration
+from swarmtrain.coordinator.run.active_generation import ActiveGeneration
+from swarmtrain.coordinator.run.alarm import Alarm
 from swarmtrain.coordinator.run.cold_starts import ColdStarts
-from swarmtrain.coordinator.run.evidence import Evidence
+from swarmtrain.coordinator.run.incidents import Incidents
 from swarmtrain.coordinator.run.members import Members
 from swarmtrain.coordinator.run.notifier import Notifier
 from swarmtrain.coordinator.store.journal import Journal
@@ -43,8 +44,8 @@ from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import OutputStore
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import VERSION, CoordinatorStarted, Ended, ResizeAsked, StopAsked, Submitted
-from swarmtrain.protocol.facts import Incident, Outcome
+from swarmtrain.protocol.events import VERSION, CoordinatorStarted, Ended, Submitted
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.remarks import Chosen, NodeLeftOut, Remark, Warned
 from swarmtrain.protocol.to_agent import RunEnded
@@ -53,12 +54,9 @@ from swarmtrain.wire.disk.submission import SubmissionMark
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
-FAILED_GRACE = 3.0  # seconds between TERM and KILL for the workers of a generation nothing comes after
-RESTART_GRACE = 0.15  # the same where one does: enough for the first failure to say its word
 PAUSE_AGAIN = 120.0  # seconds until workers that did not pause are asked again
 NUMBERS_LEFT = 100  # generations for a coordinator that was replaced by this one, and may live on unheard
 LAST_TO_JOIN = 5.0  # seconds in which an agent joins that was started before its client was killed
-ASLEEP = 3.0  # seconds between two looks at the clock that say: this process itself was frozen
 RECOVERY = 30.0  # seconds in which agents find a restarted coordinator again
 RECOVERY_MOVED = 10.0  # the same where every agent that can has just handed over what it knew
 
@@ -103,8 +101,9 @@ class RunController:
         self._now = self.journal.clock.monotonic
         self.members = Members(self.journal)
         self.cold_starts = ColdStarts(self.journal)
+        self.incidents = Incidents(self.journal, self.progress)
         again = bool(self.journal.events)
-        self.current = ActiveGeneration(self.journal, self.members)
+        self.current = ActiveGeneration(self.journal, self.members, self.output)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):
             self.members.expect(
                 self.current.generation, self._now() + (RECOVERY_MOVED if moved else RECOVERY)
@@ -112,11 +111,9 @@ class RunController:
         self.deadline = self._now() + task.join_deadline
         self._submission, self._cut_off = submission or SubmissionMark(), False
         self._no_pause_before = 0.0
-        self._evidence = Evidence(self.output)
-        self._looked_at_clock = self._now()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._now, self.settle)
         if not again and not archive:
-            self._begin()
+            self.begin()
         elif self.phase is not Phase.ENDED:
             text = "the coordinator was started again and goes on"
             self.journal.append(CoordinatorStarted(text=text, clock=self.journal.origin()))
@@ -135,7 +132,7 @@ class RunController:
         """Where it is in its life."""
         return self.state.phase
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """The first words of the journal."""
         task, secret = self.task, self.secret
         nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
@@ -155,38 +152,6 @@ class RunController:
         if not self._loading:
             self.journal.append(kind(text=f"{node}: {text}", node=node))
 
-    # ---- what people say -------------------------------------------------------------------------------------
-
-    def refuse(self, reason: str) -> bool:
-        """The launcher knows why this run cannot start: it fails for that reason, unless it has begun already."""
-        if self.phase is Phase.ENDED or self.current.generation.number:
-            return False
-        self.current.fail(Failure("placement", "", self.journal.clock.now(), reason))
-        self.settle()
-        return True
-
-    def conclude(self, outcome: Outcome, reason: str) -> None:
-        """Whoever has killed what led this run says how it ended, unless it had ended before."""
-        if self.state.ended is None:
-            if not self.journal.events:
-                self._begin()
-            self._end(outcome, reason)
-
-    def stop(self) -> None:
-        """A person wants the run to stop."""
-        if self.phase is not Phase.ENDED and not self.state.stop_asked:
-            self.journal.append(StopAsked(text="asked to stop"))
-            if self.phase is Phase.GATHERING:
-                self.current.stopping_until = self._now() + SETTLE  # what was written may be on its way
-            self.settle()
-
-    def resize(self, nodes: int) -> None:
-        """A person wants the run to go on with this many nodes, within what the job allows."""
-        if self.phase is not Phase.ENDED and nodes != self.state.wanted:
-            text = f"asked to go on with {counted(nodes, 'node')}"
-            self.journal.append(ResizeAsked(text=text, nodes=nodes))
-            self.settle()
-
     # ---- decisions -------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -202,7 +167,7 @@ class RunController:
             decision = decide(self._view(), self.policy, self._now())
             match decision:
                 case Wait(until):
-                    self._wake_at(until)
+                    self._alarm.set(until)
                     return
                 case Form(formation):
                     self._form(formation)
@@ -210,7 +175,7 @@ class RunController:
                     for node in nodes:
                         self.current.mark_lost(self.members.connected[node])
                 case CaptureStacks():
-                    self._look()
+                    self._capture_stacks()
                 case Hang(limit):
                     self.current.hang(limit)
                 case Pause(why):
@@ -219,17 +184,17 @@ class RunController:
                     self.current.unpause()
                     self._no_pause_before = self._now() + PAUSE_AGAIN
                 case Stop():
-                    self._stop()
+                    self.current.stop(decision)
                 case Reform(not_before):
                     self._reform(not_before)
                 case End(outcome, reason):
-                    self._end(outcome, reason)
+                    self.end(outcome, reason)
 
     def _view(self) -> View:
         current, state, moment = self.current, self.state, self.journal.clock.moment
         history = list(state.history)
         if state.failures:
-            history.append(current.attempt(self.policy.lease, self._with_log))
+            history.append(current.attempt(self.policy.lease))
         paused = current.paused()
         return View(
             phase=state.phase,
@@ -267,13 +232,13 @@ class RunController:
             self.journal.append(Chosen(text=f"backend gloo: no GPU for every worker on {without}"))
         self.journal.append(generation.formed())
         self.output.begin(generation.number)
-        self.current = ActiveGeneration(self.journal, self.members)
+        self.current = ActiveGeneration(self.journal, self.members, self.output)
         self.current.start()
 
-    def _look(self) -> None:
+    def _capture_stacks(self) -> None:
         """No step for a good while: ask every worker what it does, and report it a moment later."""
         asked = self.current
-        asked.look()
+        asked.capture_stacks()
 
         def report() -> None:
             if asked is self.current and asked.stall.looked is not None and self.phase is Phase.RUNNING:
@@ -283,42 +248,17 @@ class RunController:
 
         asyncio.get_running_loop().call_later(stall.PATIENCE, report)
 
-    def _stop(self) -> None:
-        failed, why = (
-            bool(self.current.failures),
-            "stopped by a person" if self.state.stop_asked else "a node leaves",
-        )
-        grace = self.task.stop_grace
-        how = "save" if self.current.heartbeats.advance().can_pause else "term"
-        if failed:
-            why, grace, how = "a rank failed", FAILED_GRACE, "term"
-            if self.policy.restart.enabled and not self.state.stop_asked:
-                grace, how = RESTART_GRACE, "kill"
-        elif self.current.left() is not None:
-            why = "every rank has left its last line of code, and not all of their processes end"
-            grace, how = FAILED_GRACE, "term"
-        self.current.stop(grace, how, why)
-
     def _reform(self, not_before: float) -> None:
         """The current generation is over and another one is to come."""
-        current, number = self.current, self.current.generation.number
+        current = self.current
         current.mark_missing_lost(self.policy.lease)
-        wait = max(0.0, not_before - self._now())
-        since, attempt = current.stepped() or self.progress.stepped, None
-        if current.failures:
-            attempt = current.attempt(self.policy.lease, self._with_log)
-            cause = self._causes()[0]
-            what, since = cause.sentence(), since or cause.time
-            again = f"trying again in {wait:.0f} s" if wait > 0.5 else "trying again"
-            text = f"generation {number} failed: {what}; {again}"
-        else:
-            what = current.pausing.why if current.pausing else "a node has left"
-            since = since or self.journal.clock.now()
-            done = "has saved its work" if current.paused() else "was stopped"
-            text = f"generation {number} {done}: {what}"
-        nodes = len(current.generation.parts)
-        incident = Incident(since, what, current.step(), nodes, planned=not current.failures)
-        self.journal.append(incident_log.generation_ended(self.state, incident, text, attempt, wait))
+        self.incidents.generation_ended(current, self.policy.lease, max(0.0, not_before - self._now()))
+        self._tell_who_is_left_out()
+        current.pausing = None
+        self.deadline = self._now() + self.policy.node_timeout
+
+    def _tell_who_is_left_out(self) -> None:
+        """Nodes on which failures begin again and again, where others will do."""
         suspects = left_out(self.state.history, self.policy.restart, self.journal.clock.now())
         trusted = [
             node for node, agent in self.members.connected.items() if agent.gone is None and not agent.leaving
@@ -328,42 +268,20 @@ class RunController:
             self.journal.append(
                 NodeLeftOut(text=f"{node} is left out where others will do: {why}", node=node)
             )
-        current.pausing = None
-        self.deadline = self._now() + self.policy.node_timeout
 
-    def look_for_steps(self) -> None:
-        """Whether the run trains again after an incident, which then is over."""
-        if self.state.incident is None or self.phase is not Phase.RUNNING:
-            return
-        begun = self.current.trains_since()
-        if begun is not None:
-            self._close_incident(self.journal.clock.unix(begun))
-
-    def _close_incident(self, moment: float) -> None:
-        """The run trains again since ``moment``, Unix time."""
-        incident, generation, step = (
-            self.state.incident,
-            self.current.generation,
-            self.current.heartbeats.resumed(),
-        )
-        if incident is not None:
-            nodes, saves = len(generation.parts), self.progress.saves
-            self.journal.append(
-                incident_log.recovered(incident, moment, nodes, step, generation.number, saves)
-            )
-
-    def _end(self, outcome: Outcome, reason: str) -> None:
+    def end(self, outcome: Outcome, reason: str) -> None:
+        """The run is over."""
         current, causes = self.current, list[Failure]()
         if current.failures:
             current.mark_missing_lost(self.policy.lease)
-            first, *others = self._causes()
+            first, *others = current.causes()
             causes = in_brief([replace(first, hint=self._advice(first)), *others])
             sentence = causes[0].sentence()
             reason = f"{sentence} ({reason})" if reason else sentence
         if outcome is Outcome.SUCCEEDED:
             # It has gone on from what befell it, also where no step was left, or nobody counts them.
             started = self.state.started if self.state.began else None
-            self._close_incident(started if started is not None else self.journal.clock.now())
+            self.incidents.close(current, started if started is not None else self.journal.clock.now())
         self.output.finish(before=current.generation.number + 1)
         self._tell_what_is_not_here()
         if unsaved := self.progress.unsaved():
@@ -388,14 +306,6 @@ class RunController:
                 text = f"{node} has not delivered all that its workers wrote: their last lines may be missing here"
                 self.journal.append(Warned(text=text, node=node))
 
-    def _with_log(self, failure: Failure) -> Failure:
-        """With the last lines of its rank in this generation."""
-        return self._evidence.of(failure, self.current.generation.number)
-
-    def _causes(self) -> list[Failure]:
-        """What this generation fails of, the root cause first."""
-        return self._evidence.causes(self.current.failures, self.current.generation.number)
-
     def _advice(self, failure: Failure) -> str:
         agent = self.members.connected.get(failure.node)
         return advice(failure, agent.gpus if agent is not None else None)
@@ -408,26 +318,15 @@ class RunController:
         if waits and not self._cut_off and self._submission.was_cut_off():
             self._cut_off = True
             self.deadline = min(self.deadline, self._now() + LAST_TO_JOIN)
-            words = "the client that submitted the run went before it had started all of it"
-            self.journal.append(Warned(text=words))
+            text = "the client that submitted the run went before it had started all of it"
+            self.journal.append(Warned(text=text))
 
     def _notice_sleep(self) -> None:
         """A process that was frozen itself has no right to call others silent, hung or late."""
-        now = self._now()
-        asleep = now - self._looked_at_clock - 1.0
-        self._looked_at_clock = now
-        if asleep > ASLEEP:
+        if asleep := self._alarm.overslept():
             self.members.slept(asleep)
             self.current.slept(asleep)
             self.deadline += asleep
-
-    def _wake_at(self, until: float | None) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if until is not None:
-            loop = asyncio.get_running_loop()
-            self._alarm = loop.call_later(max(0.0, until - self._now()) + 0.01, self.settle)
 
 
 def _count(low: int, high: int) -> str:

@@ -1,10 +1,10 @@
-"""What the ranks of a generation wrote last, for failures that have no traceback. Asked by controller.py."""
+"""What the ranks of a generation wrote last, for failures that have no traceback. Asked by active_generation.py."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from swarmtrain.coordinator.core.root_cause import root_cause, with_evidence
+from swarmtrain.coordinator.core.root_cause import with_evidence
 from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.replies import Line
@@ -19,27 +19,22 @@ class Evidence:
     The file is read once for all of them, from where the generation began, and never more than the end of it.
 
     Args:
-        output: of all ranks.
+        output: of all ranks, and of all generations.
+        generation: the number of this one.
     """
 
-    def __init__(self, output: OutputStore) -> None:
-        self._output = output
-        self._begin(0)
-
-    def _begin(self, generation: int) -> None:
-        self._generation = generation
-        self._reader = Reader(self._output.path, Filter(), self._output.began(generation))
+    def __init__(self, output: OutputStore, generation: int) -> None:
+        self._output, self._generation = output, generation
+        self._reader = Reader(output.path, Filter(), output.began(generation))
         self._last: dict[int, deque[str]] = {}
         self._known: dict[int, int] = {}  # by rank: how much of its output was there when this was read
 
-    def of(self, failure: Failure, generation: int) -> Failure:
-        """A failure of a generation with the last lines of its rank there, as far as they are here."""
+    def of(self, failure: Failure) -> Failure:
+        """A failure of this generation with the last lines of its rank, as far as they are here."""
         rank = failure.rank
         if rank is None or failure.traceback:
             return failure
-        if generation != self._generation:
-            self._begin(generation)
-        known = self._output.offsets.get((generation, rank), 0)
+        known = self._output.offsets.get((self._generation, rank), 0)
         if self._known.get(rank, 0) != known:
             self._read()
             self._known[rank] = known
@@ -56,10 +51,6 @@ class Evidence:
 
     def _is(self, line: Line, rank: int) -> bool:
         return (line.generation, line.rank) == (self._generation, rank)
-
-    def causes(self, failures: tuple[Failure, ...], generation: int) -> list[Failure]:
-        """All failures of a generation with these lines, the root cause first."""
-        return root_cause([self.of(failure, generation) for failure in failures])
 
 
 def _end(line: Line) -> str:

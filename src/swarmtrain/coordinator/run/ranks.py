@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarmtrain.coordinator.core.root_cause import describe_exit
+from swarmtrain.coordinator.core.state import RunState
 from swarmtrain.protocol.from_agent import WorkerReport
 from swarmtrain.protocol.status import Worker
 
@@ -49,6 +50,14 @@ class RankState:
         if report.killed:
             self.state = "killed"
 
+    def mark_lost(self, *, ended: bool) -> None:
+        """Its node is lost with it.
+
+        Args:
+            ended: its script had left its last line of code.
+        """
+        self.state, self.exit, self.ended = "killed", "lost with its node", ended
+
     def dump(self) -> dict[str, Any]:
         """As it stands in the status document."""
         return dict(vars(self))
@@ -56,3 +65,21 @@ class RankState:
     def final(self) -> Worker:
         """As the end of the run leaves it."""
         return Worker(**vars(self))
+
+
+def ranks_of(state: RunState) -> dict[int, RankState]:
+    """Those of the newest generation, as far as the journal knows: the rest is told again when agents join again."""
+    if state.workers:
+        return {worker.rank: RankState(**vars(worker)) for worker in state.workers}
+    running = "running" if state.began else "starting"
+    workers = {
+        rank: RankState(rank, local_rank, node, running)
+        for node, part in state.generation.parts.items()
+        for local_rank, rank in enumerate(part.ranks)
+    }
+    for failure in state.failures:
+        if failure.rank in workers and failure.kind != "hang":  # or its agent would say it again
+            worker = workers[failure.rank]
+            worker.state, worker.code = "exited", failure.code
+            worker.exit = describe_exit(failure.code, failure.signal)
+    return workers

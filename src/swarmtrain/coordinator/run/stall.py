@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from swarmtrain.coordinator.core.hang import Rank, culprit
 from swarmtrain.coordinator.run.heartbeats import Heartbeat
 from swarmtrain.coordinator.run.ranks import RankState
+from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.from_agent import StackReport
 
 _RECENT = 25.0  # seconds in which an agent has looked for signs of life twice
@@ -21,7 +22,19 @@ class Finding:
 
     text: str
     rank: int | None = None
+    node: str = ""
     stack: str = ""
+
+    def failure(self, seconds: float, time: float) -> Failure:
+        """The failure of a generation that has stood still for so long.
+
+        Args:
+            time: of that, Unix time.
+        """
+        # the sentence of a failure begins with its rank's name
+        what = self.text.replace(f"rank {self.rank} on {self.node} ", "it ", 1)
+        text = f"no step for {seconds:.0f} s: {what}"
+        return Failure("hang", self.node, time, text, rank=self.rank, traceback=self.stack)
 
 
 def outlook(
@@ -76,14 +89,13 @@ class Stall:
         group = [self._rank(rank, beat) for rank, beat in sorted(beats.items())]
         verdict = culprit(group)
         first = verdict.ranks[0] if verdict.ranks else None
-        where = (
-            f" on {workers[first].node}"
-            if first is not None and verdict.ranks == (first,) and first in workers
-            else ""
-        )
-        reason = verdict.reason.replace(f"rank {first} ", f"rank {first}{where} ", 1)
-        stack = self._answers[first].stack if first is not None and first in self._answers else ""
-        return Finding(reason, first, stack)
+        if first is None:
+            return Finding(verdict.reason)
+        node, reason = workers[first].node, verdict.reason
+        if verdict.ranks == (first,):
+            reason = reason.replace(f"rank {first} ", f"rank {first} on {node} ", 1)
+        answer = self._answers.get(first)
+        return Finding(reason, first, node, answer.stack if answer is not None else "")
 
     def _rank(self, rank: int, beat: Heartbeat) -> Rank:
         answer = self._answers.get(rank)
