@@ -55,7 +55,7 @@ def _lead(leave: bool) -> int:
 
 async def _coordinate(leave: bool) -> int:
     env = os.environ
-    task = RunSpec.load(Path(env[names.ENV_JOB_FILE]))
+    spec = RunSpec.load(Path(env[names.ENV_JOB_FILE]))
     secret = RunSecret.load(Path(env[names.ENV_SECRET_FILE]))
     storage = Storage(Path(env[names.ENV_STORAGE]))
     place = place_of(storage, secret, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
@@ -64,7 +64,7 @@ async def _coordinate(leave: bool) -> int:
             env[names.ENV_COORDINATOR], secret.token, place.path / "journal.jsonl", moved, place.node
         )
     run = RunController(
-        task, secret, place, moved=moved, submission=SubmissionMark(env.get(names.ENV_SUBMITTED, ""))
+        spec, secret, place, moved=moved, submission=SubmissionMark(env.get(names.ENV_SUBMITTED, ""))
     )
     clients = ClientRequests(run)
     agents = AgentConnections(run, clients.attend)
@@ -116,7 +116,7 @@ async def _until_ended(run: RunController) -> float:
 async def _until_let_go(run: RunController, clients: ClientRequests) -> None:
     """Until the run has been over for long enough, and nobody has asked of late."""
     now = run.journal.clock.monotonic
-    began, linger = now(), run.task.linger
+    began, linger = now(), run.spec.linger
     ended = await _until_ended(run)
     while True:
         due = max(ended + linger, max(began, clients.asked) + min(linger, _ASKED_SECONDS))
@@ -139,7 +139,7 @@ async def _until_left(run: RunController, clients: ClientRequests) -> None:
     await _until_ended(run)
     now = run.journal.clock.monotonic
     limit = now() + _LEAVE_SECONDS
-    while now() < max(limit, clients.asked + run.task.linger):
+    while now() < max(limit, clients.asked + run.spec.linger):
         agents = any(agent.channel is not None for agent in run.members.connected.values())
         late = now() > limit
         if not clients.connected and (late or not agents):

@@ -74,7 +74,7 @@ class AgentConnections:
 
     async def _attend(self, channel: Channel, who: Joiner, *, is_agent: bool) -> None:
         run = self._run
-        allowed = run.task.node_names
+        allowed = run.spec.node_names
         agent = _agent(channel, who, run.journal.clock)
         if is_agent and allowed and agent.node not in allowed:
             await self._refuse(channel, f"this run takes {', '.join(allowed)} only, not {agent.node}")

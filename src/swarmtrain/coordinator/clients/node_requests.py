@@ -177,7 +177,7 @@ class NodeRequests:
         run = self._run
         return {
             *run.members.connected,
-            *run.task.node_names,
+            *run.spec.node_names,
             *(worker.node for worker in run.current.workers.values()),
             *run.state.joined,
         }
@@ -189,7 +189,7 @@ class NodeRequests:
         if agent is None or agent.channel is None:
             raise ClusterError(
                 f"the agent on {node} is not there (any more)",
-                f"see `swarmtrain status {self._run.task.name}`",
+                f"see `swarmtrain status {self._run.spec.name}`",
             )
         return agent
 

@@ -40,9 +40,9 @@ def status(run: RunController) -> Status:
     stepped = current.heartbeats.step() if current.heartbeats.stepped() is not None else None
     return Status(
         run=run.secret.run,
-        job=run.task.name,
-        target=run.task.target,
-        args=list(run.task.args),
+        job=run.spec.name,
+        target=run.spec.target,
+        args=list(run.spec.args),
         state=state.outcome.value if state.outcome else _STATES[state.phase],
         reason=state.reason,
         created=state.created,
@@ -161,7 +161,7 @@ def _step(run: RunController, rank: int) -> int | None:
 def _members(run: RunController) -> list[Member]:
     rows = [_member(run, agent) for agent in run.members.connected.values()]
     here = {row.node for row in rows}
-    nodes = [*run.task.node_names, *(worker.node for worker in run.current.workers.values())]
+    nodes = [*run.spec.node_names, *(worker.node for worker in run.current.workers.values())]
     for node in dict.fromkeys(node for node in nodes if node not in here):
         state = "ended" if run.phase is Phase.ENDED else "waiting"
         ranks = [worker.rank for worker in run.current.workers.values() if worker.node == node]

@@ -59,19 +59,19 @@ class Policy:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
     @staticmethod
-    def of(task: RunSpec, node: str) -> Policy:
+    def of(spec: RunSpec, node: str) -> Policy:
         """The policy of a job; ``node`` is the coordinator's own."""
         return Policy(
-            task.nodes_min,
-            task.nodes_max,
-            task.node_names,
+            spec.nodes_min,
+            spec.nodes_max,
+            spec.node_names,
             node,
-            lease_alone=Policy.lease_alone if task.restart else Policy.lease,
-            node_timeout=task.node_timeout,
-            stop_grace=task.stop_grace,
-            hang=task.hang_timeout or None,
-            hang_watched=task.hang_timeout != 0.0,
-            restart=RestartPolicy(task.restart, task.max_restarts, task.restart_window),
+            lease_alone=Policy.lease_alone if spec.restart else Policy.lease,
+            node_timeout=spec.node_timeout,
+            stop_grace=spec.stop_grace,
+            hang=spec.hang_timeout or None,
+            hang_watched=spec.hang_timeout != 0.0,
+            restart=RestartPolicy(spec.restart, spec.max_restarts, spec.restart_window),
         )
 
 

@@ -78,7 +78,7 @@ class RunController:
 
     def __init__(
         self,
-        task: RunSpec,
+        spec: RunSpec,
         secret: RunSecret,
         place: RunPaths,
         *,
@@ -87,9 +87,9 @@ class RunController:
         clock: Clock = MACHINE,
         submission: SubmissionMark | None = None,
     ) -> None:
-        self.task, self.secret, self.place = task, secret, place
+        self.spec, self.secret, self.place = spec, secret, place
         self.archive, self.moved = archive, moved
-        self.policy = Policy.of(task, place.node)
+        self.policy = Policy.of(spec, place.node)
         self.notifier = Notifier()
         self._loading = True  # the files of a coordinator before this one are being read
         self.journal = Journal(place.path / "journal.jsonl", clock, self._published, archive=archive)
@@ -108,7 +108,7 @@ class RunController:
             self.members.expect(
                 self.current.generation, self._now() + (RECOVERY_MOVED if moved else RECOVERY)
             )
-        self.deadline = self._now() + task.join_deadline
+        self.deadline = self._now() + spec.join_deadline
         self._submission, self._cut_off = submission or SubmissionMark(), False
         self._no_pause_before = 0.0
         self._alarm = Alarm(self._now, self.settle)
@@ -134,10 +134,10 @@ class RunController:
 
     def begin(self) -> None:
         """The first words of the journal."""
-        task, secret = self.task, self.secret
-        nodes = ", ".join(task.node_names) or _count(task.nodes_min, task.nodes_max)
+        spec, secret = self.spec, self.secret
+        nodes = ", ".join(spec.node_names) or _count(spec.nodes_min, spec.nodes_max)
         origin = f", going on from {secret.resume}" if secret.resume else ""
-        text = f"{secret.run} submitted: {task.target} on {nodes}{origin}"
+        text = f"{secret.run} submitted: {spec.target} on {nodes}{origin}"
         clock = self.journal.origin()
         self.journal.append(
             Submitted(text=text, run=secret.run, resume=secret.resume, clock=clock, version=VERSION)
