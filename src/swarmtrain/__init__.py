@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from swarmtrain.job import Job, JobError, LoadedJob, Problem, load
     from swarmtrain.launchers.base import Notice, Run
-    from swarmtrain.protocol.event import Event
+    from swarmtrain.protocol.journal.event import Event
     from swarmtrain.protocol.replies import Line
     from swarmtrain.protocol.snapshots import Snapshot
     from swarmtrain.protocol.status import Member, Status, Worker
@@ -94,7 +94,7 @@ _HOMES = {
     "swarmtrain.job": ("Job", "JobError", "LoadedJob", "Problem", "load"),
     "swarmtrain.launchers.base": ("Notice", "Run"),
     "swarmtrain.swarm.plan": ("Plan",),
-    "swarmtrain.protocol.event": ("Event",),
+    "swarmtrain.protocol.journal.event": ("Event",),
     "swarmtrain.protocol.replies": ("Line",),
     "swarmtrain.protocol.snapshots": ("Snapshot",),
     "swarmtrain.protocol.status": ("Member", "Status", "Worker"),

@@ -14,7 +14,7 @@ from waiting import until
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.views.logs import Selection
-from swarmtrain.protocol.events import GenerationFailed
+from swarmtrain.protocol.journal.events import GenerationFailed
 
 HOUR = 3600.0
 

@@ -17,9 +17,9 @@ from world_fakes import Phase, World
 
 from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.run.controller import RunController
-from swarmtrain.protocol import events, remarks
 from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.remarks import Warned
+from swarmtrain.protocol.journal import events, remarks
+from swarmtrain.protocol.journal.remarks import Warned
 
 Scene = Callable[[Theatre], None]
 SCENES: dict[str, Scene] = {}

@@ -17,8 +17,8 @@ from swarmtrain.coordinator.core.decide import decide
 from swarmtrain.coordinator.core.model import Decision, Phase, Policy, View
 from swarmtrain.coordinator.run import controller as run_module
 from swarmtrain.coordinator.run.members import ConnectedAgent
-from swarmtrain.protocol.events import GenerationFailed, GenerationFormed, StopOrdered
-from swarmtrain.protocol.remarks import ChaosCaused
+from swarmtrain.protocol.journal.events import GenerationFailed, GenerationFormed, StopOrdered
+from swarmtrain.protocol.journal.remarks import ChaosCaused
 from swarmtrain.wire.pulse import Activity, Source
 
 BEAT = 0.5

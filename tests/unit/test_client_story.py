@@ -8,8 +8,8 @@ import pytest
 from client_fakes import failure
 
 from swarmtrain.control.views.narration import Narration, Said, entry, tone
-from swarmtrain.protocol import events
-from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.journal import events
+from swarmtrain.protocol.journal.event import Event
 
 
 def event(kind: str, text: str, **more: Any) -> Event:

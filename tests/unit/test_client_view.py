@@ -10,7 +10,7 @@ from client_fakes import seen
 
 from swarmtrain.control.views import ending, format, view
 from swarmtrain.protocol.codec import load
-from swarmtrain.protocol.events import NodeJoined
+from swarmtrain.protocol.journal.events import NodeJoined
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 

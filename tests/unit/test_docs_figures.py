@@ -14,8 +14,8 @@ from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Policy
 from swarmtrain.coordinator.core.standstill import auto_hang
 from swarmtrain.coordinator.run.controller import NUMBERS_LEFT
-from swarmtrain.protocol.codec import tag_of
 from swarmtrain.protocol.requests import REQUESTS
+from swarmtrain.protocol.schema import tag_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

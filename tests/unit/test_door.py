@@ -21,9 +21,9 @@ from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.run_paths import RunPaths
-from swarmtrain.protocol.events import NodeJoined
 from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.remarks import StrangerRefused
+from swarmtrain.protocol.journal.events import NodeJoined
+from swarmtrain.protocol.journal.remarks import StrangerRefused
 from swarmtrain.wire import frames, names
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.disk.storage import Storage

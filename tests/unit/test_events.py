@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.protocol import events
-from swarmtrain.protocol.event import UnknownEvent
-from swarmtrain.protocol.events import Ended, NodeJoined, StopAsked
 from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.remarks import Chosen, Remark
+from swarmtrain.protocol.journal import events
+from swarmtrain.protocol.journal.event import UnknownEvent
+from swarmtrain.protocol.journal.events import Ended, NodeJoined, StopAsked
+from swarmtrain.protocol.journal.remarks import Chosen, Remark
 from swarmtrain.wire.disk.records import parse
 
 JOURNALS = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))

@@ -15,9 +15,9 @@ from world_fakes import Phase, World
 from world_scenes import FAULTS, perform, play, repair, world
 
 from swarmtrain.coordinator.clients import actions
-from swarmtrain.protocol.events import Ended, GenerationFormed
 from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.remarks import NodeLeftOut
+from swarmtrain.protocol.journal.events import Ended, GenerationFormed
+from swarmtrain.protocol.journal.remarks import NodeLeftOut
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "40"))
 BEATS = st.sampled_from([0, 0, 1, 2, 5, 12, 40])

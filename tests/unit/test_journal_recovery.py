@@ -12,12 +12,11 @@ import pytest
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.coordinator.agents import journal_recovery as module
 from swarmtrain.coordinator.agents.journal_recovery import recover_journal, worth
-from swarmtrain.protocol import journal
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import load
 from swarmtrain.protocol.from_agent import CopyPiece, CopyState, Join, Joiner
-from swarmtrain.protocol.journal import batches
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import load
+from swarmtrain.protocol.journal.lines import batches, read_events
 from swarmtrain.wire import frames, sockets
 from swarmtrain.wire.channel import Channel, initiate
 
@@ -171,8 +170,8 @@ def test_a_copy_and_what_is_made_of_copies_believe_no_line_that_the_disk_has_cha
     salvaged(tmp_path, {"b": events(5)})
     for each in (path, tmp_path / "journal.jsonl"):
         each.write_bytes(each.read_bytes().replace(b"event 3", b"event 7"))
-        assert "event 7" not in [event.text for event in journal.read(each)]
-        assert [event.text for event in journal.read(each)][3:5] == ["event 4", "event 5"]
+        assert "event 7" not in [event.text for event in read_events(each)]
+        assert [event.text for event in read_events(each)][3:5] == ["event 4", "event 5"]
 
 
 def test_a_copy_of_long_events_is_handed_over_in_messages_of_bounded_size(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.failure import Failure
-from swarmtrain.protocol.remarks import Chosen
+from swarmtrain.protocol.journal.remarks import Chosen
 from swarmtrain.protocol.replies import RunReply
 from swarmtrain.wire import frames
 

@@ -16,8 +16,8 @@ import pytest
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader, in_order, tail
-from swarmtrain.protocol import journal
-from swarmtrain.protocol.remarks import Chosen
+from swarmtrain.protocol.journal.lines import read_events
+from swarmtrain.protocol.journal.remarks import Chosen
 from swarmtrain.protocol.replies import Line
 from swarmtrain.wire import frames
 from swarmtrain.wire.disk.records import RecordsReader
@@ -310,7 +310,7 @@ def test_many_bad_lines_in_a_row_cost_the_journal_and_its_copies_those_alone(
     first.close()
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*whole[:10], *300 * [b"\0\0\0\n"], *whole[310:]]))
-    copy = journal.read(path)
+    copy = read_events(path)
     again = opened(Journal(path))
     assert again.damage.startswith("journal.jsonl had 300 damaged lines")
     for events in (again.events, copy):

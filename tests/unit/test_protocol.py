@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from swarmtrain.errors import ChannelError
-from swarmtrain.protocol.codec import Family, dump, load, tag_of
+from swarmtrain.protocol.codec import Family, dump, load
 from swarmtrain.protocol.from_agent import FROM_AGENT, OutputPiece
 from swarmtrain.protocol.replies import NodeReply, RunReply
 from swarmtrain.protocol.requests import REQUESTS, TerminalInput
+from swarmtrain.protocol.schema import tag_of
 from swarmtrain.protocol.status import Status
 from swarmtrain.protocol.to_agent import TO_AGENT
 

@@ -21,8 +21,8 @@ from world_scenes import FAULTS, perform, play, repair, world
 
 from swarmtrain.coordinator.core.state import RunState, replay
 from swarmtrain.coordinator.store.journal import Journal
-from swarmtrain.protocol import journal
-from swarmtrain.protocol.event import E, Event
+from swarmtrain.protocol.journal.event import E, Event
+from swarmtrain.protocol.journal.lines import admit, read_events
 from swarmtrain.wire.disk.records import parse
 
 EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "200"))
@@ -57,7 +57,7 @@ class Reader:
                 self.offset += len(line)
                 known = len(self.events)
                 if line.strip():
-                    journal.admit(self.events, parse(line) or {})
+                    admit(self.events, parse(line) or {})
                 for event in self.events[known:]:
                     self.state = self.state.apply(event)
         assert self.state == book.state, f"after {book.events[-1]}"
@@ -98,4 +98,4 @@ def test_what_is_replayed_is_what_lives_for_every_prefix(
             it.until(60.0, lambda: it.run.phase is Phase.ENDED)
 
         play(scene)
-        assert replay(journal.read(it.run.journal.path)) == it.run.state
+        assert replay(read_events(it.run.journal.path)) == it.run.state

@@ -16,7 +16,7 @@ from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.remarks import Warned
+from swarmtrain.protocol.journal.remarks import Warned
 from swarmtrain.wire.pulse import Activity, Source
 
 CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:{port}"

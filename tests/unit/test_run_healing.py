@@ -14,10 +14,15 @@ from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
-from swarmtrain.protocol.events import CoordinatorMoved, GenerationFailed, GenerationFormed, WorkersStarted
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.from_agent import CopyState
-from swarmtrain.protocol.remarks import Chosen
+from swarmtrain.protocol.journal.events import (
+    CoordinatorMoved,
+    GenerationFailed,
+    GenerationFormed,
+    WorkersStarted,
+)
+from swarmtrain.protocol.journal.remarks import Chosen
 from swarmtrain.wire.pulse import Source
 
 

@@ -20,8 +20,8 @@ from world_fakes import Phase, World
 from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.run.controller import RunController
-from swarmtrain.protocol.events import Ended
 from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.journal.events import Ended
 from swarmtrain.wire.disk.records import parse
 
 JOURNALS = Path(__file__).with_name("fixtures") / "journals" / "0.1"

@@ -12,8 +12,8 @@ from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run import cold_starts
 from swarmtrain.coordinator.run.controller import RunController
-from swarmtrain.protocol.events import GenerationFailed
-from swarmtrain.protocol.remarks import StartsCold
+from swarmtrain.protocol.journal.events import GenerationFailed
+from swarmtrain.protocol.journal.remarks import StartsCold
 
 
 def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage: Theatre) -> None:

@@ -26,8 +26,10 @@ from swarmtrain.coordinator.run.members import Members
 from swarmtrain.coordinator.run.ranks import ranks_of
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ClusterError
-from swarmtrain.protocol import codec, events, journal
-from swarmtrain.protocol.events import Submitted
+from swarmtrain.protocol import codec
+from swarmtrain.protocol.journal import events
+from swarmtrain.protocol.journal.events import Submitted
+from swarmtrain.protocol.journal.lines import read_events
 from swarmtrain.wire import frames, names
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
@@ -225,9 +227,9 @@ def test_an_archive_of_a_newer_version_says_so_to_whoever_asks(tmp_path: Path) -
 def test_a_scenes_journal_is_written_as_the_version_before_wrote_it(name: str, tmp_path: Path) -> None:
     """But for the format that it tells now, and for one word that was wrong."""
     path = record(name, tmp_path)
-    now = [event.dump() for event in journal.read(path)]
+    now = [event.dump() for event in read_events(path)]
     before = [
-        event.dump() for event in journal.read(Path(__file__).parent / f"fixtures/journals/0.1/{name}.jsonl")
+        event.dump() for event in read_events(Path(__file__).parent / f"fixtures/journals/0.1/{name}.jsonl")
     ]
     assert now[0].pop("version") == events.VERSION
     for event in before:

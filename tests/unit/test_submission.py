@@ -11,7 +11,7 @@ from run_fakes import Theatre, join
 
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.remarks import Warned
+from swarmtrain.protocol.journal.remarks import Warned
 from swarmtrain.wire.disk import submission
 from swarmtrain.wire.disk.submission import MARK, SubmissionMark
 

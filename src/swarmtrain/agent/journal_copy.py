@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from swarmtrain.protocol import journal
-from swarmtrain.protocol.codec import Document
-from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.lines import admit, read_events
+from swarmtrain.protocol.schema import Document
 from swarmtrain.wire.disk.records import as_line
 
 
@@ -25,7 +25,7 @@ class JournalCopy:
         self._taken: float | None = None  # monotonic time at which the newest event came
         self.events: list[Event] = []
         try:
-            self.events = journal.read(path)
+            self.events = read_events(path)
             data = path.read_bytes()
             if not data.endswith(b"\n"):
                 os.truncate(path, data.rfind(b"\n") + 1)
@@ -47,7 +47,7 @@ class JournalCopy:
         lines = []
         for record in fresh:
             if record["seq"] == len(self.events) + 1:
-                journal.admit(self.events, record)
+                admit(self.events, record)
                 lines.append(as_line(record))
         if not lines:
             return

@@ -31,7 +31,7 @@ from swarmtrain.protocol.from_agent import (
     MetricsPiece,
     OutputPiece,
 )
-from swarmtrain.protocol.journal import batches
+from swarmtrain.protocol.journal.lines import batches
 from swarmtrain.protocol.to_agent import (
     TO_AGENT,
     Acknowledge,

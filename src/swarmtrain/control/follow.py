@@ -15,7 +15,7 @@ from swarmtrain.control.startup import CannotStart, StartupWatch
 from swarmtrain.control.views.logs import Cursor
 from swarmtrain.errors import ClusterError, Refused, in_short
 from swarmtrain.protocol.ask import ask, event_of
-from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.replies import Line, RunReply
 from swarmtrain.protocol.requests import WatchRequest
 from swarmtrain.protocol.status import Status

@@ -25,7 +25,7 @@ from swarmtrain.control.transfer import Fetched, fetch, reaching
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
-from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.replies import Line
 from swarmtrain.protocol.requests import EventsRequest, ExecRequest
 from swarmtrain.protocol.status import Status

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from swarmtrain.errors import ChannelError, Refused, RequestError, Stopped, SwarmtrainError, TrainingError
-from swarmtrain.protocol import events
 from swarmtrain.protocol.codec import dump, load
-from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.journal import events
+from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.replies import ErrorReply, RunReply
 from swarmtrain.protocol.requests import R, Request
 from swarmtrain.wire.link import Link

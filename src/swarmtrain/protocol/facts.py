@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
-from swarmtrain.protocol.codec import WireKey
+from swarmtrain.protocol.schema import WireKey
 
 
 class Outcome(str, Enum):

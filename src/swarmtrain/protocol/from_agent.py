@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
-from swarmtrain.protocol.codec import INLINE, OMITTED, Document, Family, WireKey, message
+from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.replies import NodeReply
+from swarmtrain.protocol.schema import INLINE, OMITTED, Document, WireKey, message
 
 
 @dataclass(frozen=True)

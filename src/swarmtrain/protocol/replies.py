@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from swarmtrain.protocol.codec import INLINE, OMITTED, Document
+from swarmtrain.protocol.schema import INLINE, OMITTED, Document
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 
@@ -61,7 +61,7 @@ class RunReply:
     """What a coordinator answers by itself: some of these at a time.
 
     Attributes:
-        event: of the journal: its number, time, kind and sentence, and what its kind needs (`protocol/events.py`).
+        event: of the journal: number, time, kind and sentence, and what its kind needs (`protocol/journal/events.py`).
         lines: of the workers' output.
         unfinished: the lines that go on, in place of those that were told before.
         caught_up: all lines have come that were there when they were asked for; said once.

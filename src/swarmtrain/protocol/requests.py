@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, NamedTuple, TypeVar, Union, get_args
 
-from swarmtrain.protocol.codec import OMITTED, Family, message
+from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.replies import NodeReply, RunReply
+from swarmtrain.protocol.schema import OMITTED, message
 
 R = TypeVar("R", RunReply, NodeReply)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from swarmtrain.protocol import codec
-from swarmtrain.protocol.codec import OMITTED
 from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.schema import OMITTED, WireKey
 
 ENDED = ("succeeded", "failed", "stopped")
 
@@ -127,7 +127,7 @@ class Recovery:
         planned: the group changed, with all work saved.
     """
 
-    time: Annotated[float, codec.WireKey("t")]
+    time: Annotated[float, WireKey("t")]
     text: str
     seconds: float
     planned: bool
@@ -176,7 +176,7 @@ class Status:
     members: list[Member] = field(default_factory=list)
     cause: Cause | None = None
     nodes: NodeRange | None = None
-    can_pause: Annotated[bool | None, codec.WireKey("cooperative")] = None
+    can_pause: Annotated[bool | None, WireKey("cooperative")] = None
     deadline: float | None = None
     lineage: str = ""
     lineage_owner: str = ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
-from swarmtrain.protocol.codec import OMITTED, Document, Family, WireKey, message
+from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.requests import SnapshotKey, TerminalInput
+from swarmtrain.protocol.schema import OMITTED, Document, WireKey, message
 
 
 class KnownOffset(NamedTuple):

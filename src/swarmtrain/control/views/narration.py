@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from swarmtrain.control.views import ending, format, view
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import Ended, GenerationFailed
 from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import Ended, GenerationFailed
 
 Tone = Literal["plain", "good", "bad"]
 

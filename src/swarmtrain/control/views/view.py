@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from swarmtrain.control.views.format import NOTHING, age, duration, number, one_line, ranks, size, step_time
 from swarmtrain.control.views.logs import clock_time
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import NodeJoined
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import NodeJoined
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 from swarmtrain.wire.plural import counted, plural

@@ -32,7 +32,7 @@ from swarmtrain.protocol.from_agent import (
     Warm,
     WorkerReport,
 )
-from swarmtrain.protocol.remarks import StrangerRefused
+from swarmtrain.protocol.journal.remarks import StrangerRefused
 from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, Welcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import RunClock

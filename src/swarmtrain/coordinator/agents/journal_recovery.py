@@ -15,12 +15,12 @@ from pathlib import Path
 from swarmtrain.coordinator.agents.door import Door
 from swarmtrain.coordinator.core.state import replay
 from swarmtrain.errors import ChannelError, ClusterError
-from swarmtrain.protocol import journal
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import CoordinatorMoved, GenerationFormed
 from swarmtrain.protocol.facts import ClockOrigin
 from swarmtrain.protocol.from_agent import FROM_AGENT, CopyPiece, Join
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import CoordinatorMoved, GenerationFormed
+from swarmtrain.protocol.journal.lines import admit, read_events
 from swarmtrain.protocol.to_agent import AskForCopy
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
@@ -58,7 +58,7 @@ class _Recovery:
                 if not isinstance(piece, CopyPiece):
                     continue
                 for record in piece.events:
-                    journal.admit(copy, record)
+                    admit(copy, record)
                 if piece.done:
                     self._take(join.who.node, copy, piece.age)
                     return
@@ -105,7 +105,7 @@ async def recover_journal(
     """
     work = _Recovery(Door(token), clock)
     if path.exists():
-        work.best = journal.read(path)
+        work.best = read_events(path)
     if worth(work.best)[0] >= move:
         return  # done before this process was started again
     server = await serve(address, work.hear)

@@ -12,7 +12,6 @@ from swarmtrain.coordinator.core.root_cause import worker_failure
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.coordinator.run.ranks import RankState
-from swarmtrain.protocol import events
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.from_agent import (
     Drained,
@@ -23,7 +22,8 @@ from swarmtrain.protocol.from_agent import (
     TroubleReport,
     WorkerReport,
 )
-from swarmtrain.protocol.remarks import NodeLeaving, Warned
+from swarmtrain.protocol.journal import events
+from swarmtrain.protocol.journal.remarks import NodeLeaving, Warned
 from swarmtrain.protocol.to_agent import RunEnded, StopWorkers
 from swarmtrain.wire.plural import counted
 

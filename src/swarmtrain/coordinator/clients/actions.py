@@ -10,10 +10,10 @@ from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.active_generation import SETTLE
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import ResizeAsked, StopAsked, remark
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import ResizeAsked, StopAsked, remark
 from swarmtrain.wire.plural import counted, plural
 
 _NOTES = ("chaos",)  # kinds of events that clients may write

@@ -20,8 +20,8 @@ from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.output import Filter, Reader, in_order, tail
 from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.events import Ended
 from swarmtrain.protocol.facts import Outcome
+from swarmtrain.protocol.journal.events import Ended
 from swarmtrain.protocol.replies import Done, ErrorReply, Line, NodeReply, RunReply
 from swarmtrain.protocol.requests import (
     REQUESTS,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swarmtrain.coordinator.core.model import Candidate, Formation
-from swarmtrain.protocol.events import GenerationFormed
 from swarmtrain.protocol.facts import MasterAddress, NodePart
+from swarmtrain.protocol.journal.events import GenerationFormed
 from swarmtrain.protocol.to_agent import StartWorkers
 from swarmtrain.wire.plural import counted, plural
 

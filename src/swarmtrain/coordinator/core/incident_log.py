@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, replace
 
 from swarmtrain.coordinator.core.state import RunState
-from swarmtrain.protocol.events import GenerationEnded, Recovered
 from swarmtrain.protocol.facts import Attempt, Incident
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.journal.events import GenerationEnded, Recovered
 from swarmtrain.protocol.status import Recovery
 from swarmtrain.wire.plural import counted
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import (
+from swarmtrain.protocol.facts import Attempt, ClockOrigin, Incident, Outcome
+from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import (
     CoordinatorMoved,
     CoordinatorStarted,
     Ended,
@@ -29,8 +31,6 @@ from swarmtrain.protocol.events import (
     Submitted,
     WorkersStarted,
 )
-from swarmtrain.protocol.facts import Attempt, ClockOrigin, Incident, Outcome
-from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.status import Worker
 
 

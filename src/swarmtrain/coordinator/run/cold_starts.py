@@ -6,7 +6,7 @@ import asyncio
 
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.store.journal import Journal
-from swarmtrain.protocol.remarks import StartsCold
+from swarmtrain.protocol.journal.remarks import StartsCold
 
 GATHER = 1.0  # seconds in which other ranks come to the same line of the script
 

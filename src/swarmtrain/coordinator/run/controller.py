@@ -43,11 +43,11 @@ from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import OutputStore
 from swarmtrain.coordinator.store.run_paths import RunPaths
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import VERSION, CoordinatorStarted, Ended, Submitted
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.failure import Failure
-from swarmtrain.protocol.remarks import Chosen, NodeLeftOut, Remark, Warned
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import VERSION, CoordinatorStarted, Ended, Submitted
+from swarmtrain.protocol.journal.remarks import Chosen, NodeLeftOut, Remark, Warned
 from swarmtrain.protocol.to_agent import RunEnded
 from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.disk.submission import SubmissionMark

@@ -10,9 +10,9 @@ from swarmtrain.coordinator.core.model import Candidate
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.events import NodeJoined
-from swarmtrain.protocol.journal import batches
-from swarmtrain.protocol.remarks import LineDamaged
+from swarmtrain.protocol.journal.events import NodeJoined
+from swarmtrain.protocol.journal.lines import batches
+from swarmtrain.protocol.journal.remarks import LineDamaged
 from swarmtrain.protocol.replies import ErrorReply, NodeReply
 from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
 from swarmtrain.wire.channel import Channel

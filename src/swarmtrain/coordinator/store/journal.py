@@ -11,10 +11,10 @@ from pathlib import Path
 
 from swarmtrain.coordinator.core.state import RunState, replay
 from swarmtrain.errors import ClusterError
-from swarmtrain.protocol.event import E, Event
-from swarmtrain.protocol.events import VERSION
 from swarmtrain.protocol.facts import ClockOrigin
-from swarmtrain.protocol.journal import admit
+from swarmtrain.protocol.journal.event import E, Event
+from swarmtrain.protocol.journal.events import VERSION
+from swarmtrain.protocol.journal.lines import admit
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.disk.records import Record, Records
 

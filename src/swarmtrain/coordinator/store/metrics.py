@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from swarmtrain.protocol.remarks import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
+from swarmtrain.protocol.journal.remarks import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
 from swarmtrain.wire.disk.records import Record, Records, parse
 from swarmtrain.wire.plural import counted
 

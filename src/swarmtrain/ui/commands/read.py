@@ -11,7 +11,7 @@ import click
 
 from swarmtrain.control.views import ending, view
 from swarmtrain.errors import ClusterError, SwarmtrainError
-from swarmtrain.protocol.events import NodeJoined
+from swarmtrain.protocol.journal.events import NodeJoined
 from swarmtrain.protocol.status import Status
 from swarmtrain.ui import options, screen, terminal
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Literal
 
-from swarmtrain.protocol.codec import Family, Field, fields_of, tag_of
+from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.from_agent import FROM_AGENT
 from swarmtrain.protocol.replies import NodeReply, RunReply
 from swarmtrain.protocol.requests import REQUESTS, TerminalInput
+from swarmtrain.protocol.schema import Field, fields_of, tag_of
 from swarmtrain.protocol.status import Status
 from swarmtrain.protocol.to_agent import TO_AGENT
 

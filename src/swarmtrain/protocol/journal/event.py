@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from swarmtrain.protocol import codec
-from swarmtrain.protocol.codec import OMITTED, WireKey
+from swarmtrain.protocol.schema import OMITTED, WireKey
 
 HEAD = ("seq", "t", "kind", "text")
 

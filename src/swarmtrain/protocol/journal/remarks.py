@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from swarmtrain.protocol.codec import OMITTED
-from swarmtrain.protocol.event import Event
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.schema import OMITTED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from swarmtrain.protocol.codec import Document
-from swarmtrain.protocol.event import Event
-from swarmtrain.protocol.events import load
-from swarmtrain.protocol.remarks import LineDamaged
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import load
+from swarmtrain.protocol.journal.remarks import LineDamaged
+from swarmtrain.protocol.schema import Document
 from swarmtrain.wire.disk.records import as_line, is_summed, parse
 
 # Events; a number that leaves out more is itself damaged, where no checksum says it is not.
@@ -36,7 +36,7 @@ def admit(events: list[Event], record: Mapping[str, Any], *, summed: bool = Fals
     events.append(event)
 
 
-def read(path: Path) -> list[Event]:
+def read_events(path: Path) -> list[Event]:
     """The events in a file, without what is damaged or torn. Raises OSError."""
     events: list[Event] = []
     with path.open("rb") as file:

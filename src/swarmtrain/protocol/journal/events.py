@@ -13,8 +13,6 @@ from typing import Annotated, Any, ClassVar
 
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol import codec
-from swarmtrain.protocol.codec import OMITTED
-from swarmtrain.protocol.event import HEAD, Event, UnknownEvent
 from swarmtrain.protocol.facts import (
     Attempt,
     ClockOrigin,
@@ -25,7 +23,9 @@ from swarmtrain.protocol.facts import (
     StopOrder,
 )
 from swarmtrain.protocol.failure import Failure
-from swarmtrain.protocol.remarks import Remark
+from swarmtrain.protocol.journal.event import HEAD, Event, UnknownEvent
+from swarmtrain.protocol.journal.remarks import Remark
+from swarmtrain.protocol.schema import OMITTED, fields_of
 from swarmtrain.protocol.status import Worker
 
 VERSION = 1  # of the journal: told by its first event; 0 where that tells none
@@ -231,7 +231,7 @@ KINDS: Mapping[str, type[Event]] = _kinds(Event)
 
 
 def _known(kind: Any) -> set[str]:
-    return {each.key for each in codec.fields_of(kind)}
+    return {each.key for each in fields_of(kind)}
 
 
 def load(record: Mapping[str, Any]) -> Event:
