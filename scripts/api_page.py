@@ -17,6 +17,8 @@ from types import ModuleType
 
 from pydantic import BaseModel
 
+from swarmtrain.protocol.schema import Struct
+
 MODULES = ("swarmtrain", "swarmtrain.trainer", "swarmtrain.trainer.snapshot", "swarmtrain.trainer.snapshots")
 
 _INTRODUCTION = """\
@@ -60,7 +62,7 @@ def _class(name: str, kind: type) -> Iterator[str]:
         yield from _text(inspect.getdoc(kind) or "")
         yield "Its arguments are the keys of the [job file](job-file.md)."
         return
-    bases = [base.__name__ for base in kind.__bases__ if base not in (object, tuple)]
+    bases = [base.__name__ for base in kind.__bases__ if base not in (object, tuple, Struct)]
     yield _code(f"class {name}({', '.join(bases)})" if bases else f"class {name}{_signature(kind)}")
     yield from _text(inspect.getdoc(kind) or "")
     if fields := _fields(kind):

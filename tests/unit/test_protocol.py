@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +16,13 @@ import pytest
 
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import Family, dump, load
+from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.from_agent import FROM_AGENT, OutputPiece
 from swarmtrain.protocol.replies import NodeReply, RunReply
 from swarmtrain.protocol.requests import REQUESTS, TerminalInput
-from swarmtrain.protocol.schema import tag_of
+from swarmtrain.protocol.schema import Struct, tag_of
 from swarmtrain.protocol.status import Status
-from swarmtrain.protocol.to_agent import TO_AGENT
+from swarmtrain.protocol.to_agent import TO_AGENT, KnownOffset
 
 RECORDED = Path(__file__).parent / "fixtures" / "protocol"
 READ: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -134,3 +140,72 @@ def test_no_two_messages_of_one_direction_have_one_tag() -> None:
     for family in (FROM_AGENT, TO_AGENT, REQUESTS):
         tags = [tag_of(kind) for kind in family.kinds]
         assert None not in tags and len(set(tags)) == len(tags)
+
+
+@dataclass(frozen=True)
+class AsDataclass:
+    node: str
+    ranks: list[int] = field(default_factory=list)
+    port: int = 0
+    name: str = field(kw_only=True)
+
+
+class AsStruct(Struct):
+    node: str
+    ranks: list[int] = field(default_factory=list)
+    port: int = 0
+    name: str = field(kw_only=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        (("a",), {"name": "x"}),
+        (("a", (1,), 2), {"name": "x"}),
+        ((), {"name": "x", "port": 3, "node": "a"}),
+        ((), {"node": "a"}),
+        ((), {"name": "x"}),
+        (("a", (1,), 2, "x"), {"name": "x"}),
+        (("a",), {"node": "a", "name": "x"}),
+        (("a",), {"name": "x", "colour": "red"}),
+        (("a",), {"colour": "red"}),
+    ],
+)
+def test_a_struct_is_a_frozen_dataclass(values: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def told(make: Callable[..., Any]) -> tuple[Any, ...]:
+        try:
+            made = make(*values, **named)
+        except TypeError:
+            return ("no arguments of it",)
+        same, other = make(*values, **named), replace(made, port=made.port + 1)
+        with pytest.raises(FrozenInstanceError):
+            made.port = 5
+        with pytest.raises(FrozenInstanceError):
+            del made.port
+        assert made == same == copy.copy(made) and made != other and made != vars(made)
+        return asdict(made), repr(made).replace("AsDataclass", "AsStruct"), repr(other)[-30:]
+
+    assert told(AsStruct) == told(AsDataclass)
+
+
+def test_a_struct_has_the_signature_and_the_hash_of_a_dataclass() -> None:
+    of_struct, of_dataclass = (inspect.signature(kind).parameters for kind in (AsStruct, AsDataclass))
+    assert [(each.name, each.kind, each.annotation) for each in of_struct.values()] == [
+        (each.name, each.kind, each.annotation) for each in of_dataclass.values()
+    ]
+    one, again = MasterAddress("a", "10.0.0.1", 1), MasterAddress(port=1, node="a", address="10.0.0.1")
+    assert {one: 1, again: 2} == {one: 2} and hash(one) != hash(replace(one, port=2))
+    assert MasterAddress("a", "b", 1) != KnownOffset("a", 1, 1, 1)
+
+
+def test_nothing_of_the_protocol_is_compiled_as_it_is_imported() -> None:
+    """What a dataclass compiles made of the import the dearest part of every start."""
+    code = (
+        "import builtins, dataclasses, enum, inspect, typing\n"
+        "real, compiled = builtins.exec, []\n"
+        "builtins.exec = lambda code, *scope: (compiled.append(code), real(code, *scope))[1]\n"
+        "import swarmtrain.protocol.ask, swarmtrain.protocol.from_agent, swarmtrain.protocol.to_agent\n"
+        "import sys; print([each for each in compiled if isinstance(each, str)])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

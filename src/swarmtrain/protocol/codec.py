@@ -15,13 +15,12 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar, Union, cast
 
 from swarmtrain.errors import ChannelError
-from swarmtrain.protocol.schema import Document, Field, fields_of, tag_of
+from swarmtrain.protocol.schema import Document, Field, Struct, fields_of, tag_of
 
 T = TypeVar("T")
 
@@ -103,8 +102,7 @@ class _Wrong(Exception):
         self.what, self.path = what, list[str]()
 
 
-@dataclass(frozen=True)
-class _Codec:
+class _Codec(Struct):
     """One type.
 
     Attributes:

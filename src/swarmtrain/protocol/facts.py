@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
-from swarmtrain.protocol.schema import WireKey
+from swarmtrain.protocol.schema import Struct, WireKey
 
 
 class Outcome(str, Enum):
@@ -17,16 +16,14 @@ class Outcome(str, Enum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True)
-class ClockOrigin:
+class ClockOrigin(Struct):
     """By what clock a run counts: of which boot of a machine, and the Unix time at which that was 0."""
 
     boot: str
     epoch: float
 
 
-@dataclass(frozen=True)
-class NodePart:
+class NodePart(Struct):
     """What one node has in a generation.
 
     Attributes:
@@ -39,8 +36,7 @@ class NodePart:
     group_rank: int
 
 
-@dataclass(frozen=True)
-class MasterAddress:
+class MasterAddress(Struct):
     """Where rank 0 has its store."""
 
     node: str
@@ -48,8 +44,7 @@ class MasterAddress:
     port: int
 
 
-@dataclass(frozen=True)
-class StopOrder:
+class StopOrder(Struct):
     """What a generation's agents are told about stopping.
 
     Attributes:
@@ -62,8 +57,7 @@ class StopOrder:
     how: str
 
 
-@dataclass(frozen=True)
-class Incident:
+class Incident(Struct):
     """A generation that ended before its work was done, and that another one goes on from.
 
     Attributes:
@@ -80,8 +74,7 @@ class Incident:
     planned: bool
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(Struct):
     """How one generation failed.
 
     Attributes:

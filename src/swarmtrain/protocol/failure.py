@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
+from swarmtrain.protocol.schema import Struct
 
-@dataclass(frozen=True)
-class Failure:
+
+class Failure(Struct):
     """One thing that went wrong in a generation.
 
     Attributes:

@@ -6,16 +6,15 @@ again whenever an agent joins. Times are monotonic, of the agent's own machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
 from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.replies import NodeReply
-from swarmtrain.protocol.schema import INLINE, OMITTED, Document, WireKey, message
+from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct, WireKey, message
 
 
-@dataclass(frozen=True)
-class WorkerError:
+class WorkerError(Struct):
     """What a worker recorded of its exception, or why it could not be started.
 
     Attributes:
@@ -28,8 +27,7 @@ class WorkerError:
     time: float = 0.0
 
 
-@dataclass(frozen=True)
-class WorkerEnd:
+class WorkerEnd(Struct):
     """How a worker ended.
 
     Attributes:
@@ -50,8 +48,7 @@ class WorkerEnd:
 
 
 @message("worker", nested=True)
-@dataclass(frozen=True)
-class WorkerReport:
+class WorkerReport(Struct):
     """A worker starts, runs, or has ended.
 
     Attributes:
@@ -90,8 +87,7 @@ class PulseReport(NamedTuple):
     sign: str = ""
 
 
-@dataclass(frozen=True)
-class CopyState:
+class CopyState(Struct):
     """An agent's copy of the journal.
 
     Attributes:
@@ -105,8 +101,7 @@ class CopyState:
     newest: Annotated[float, WireKey("journal_t")] = 0.0
 
 
-@dataclass(frozen=True)
-class Joiner:
+class Joiner(Struct):
     """Who joins, where it is, and how it stands.
 
     Attributes:
@@ -148,8 +143,7 @@ class Joiner:
 
 
 @message("join", nested=True)
-@dataclass(frozen=True)
-class Join:
+class Join(Struct):
     """The first message after the proof of identity.
 
     Attributes:
@@ -162,8 +156,7 @@ class Join:
 
 
 @message("beat")
-@dataclass(frozen=True)
-class Beat:
+class Beat(Struct):
     """A sign of life, twice a second, which is answered.
 
     Attributes:
@@ -176,8 +169,7 @@ class Beat:
 
 
 @message("output", nested=True)
-@dataclass(frozen=True)
-class OutputPiece:
+class OutputPiece(Struct):
     """A piece of what a rank wrote.
 
     Attributes:
@@ -194,8 +186,7 @@ class OutputPiece:
 
 
 @message("metrics", nested=True)
-@dataclass(frozen=True)
-class MetricsPiece:
+class MetricsPiece(Struct):
     """Whole lines of a rank's metrics, with their offset in its file."""
 
     generation: Annotated[int, WireKey("g")]
@@ -205,8 +196,7 @@ class MetricsPiece:
 
 
 @message("idle", nested=True)
-@dataclass(frozen=True)
-class Idle:
+class Idle(Struct):
     """No worker of a generation is left on this node.
 
     Attributes:
@@ -218,31 +208,27 @@ class Idle:
 
 
 @message("drained")
-@dataclass(frozen=True)
-class Drained:
+class Drained(Struct):
     """Everything that a generation's workers wrote on this node has been acknowledged."""
 
     generation: Annotated[int, WireKey("drained")]
 
 
 @message("warm")
-@dataclass(frozen=True)
-class Warm:
+class Warm(Struct):
     """Workers can be started at once."""
 
     warm: Literal[True] = True
 
 
 @message("leaving")
-@dataclass(frozen=True)
-class Leaving:
+class Leaving(Struct):
     """This agent is told to go."""
 
     leaving: Literal[True] = True
 
 
-@dataclass(frozen=True)
-class StackReport:
+class StackReport(Struct):
     """What a worker does.
 
     Attributes:
@@ -257,8 +243,7 @@ class StackReport:
 
 
 @message("stacks", nested=True)
-@dataclass(frozen=True)
-class StacksReport:
+class StacksReport(Struct):
     """What the workers of a generation do on this node, as was asked."""
 
     generation: Annotated[int, WireKey("g")]
@@ -266,16 +251,14 @@ class StacksReport:
 
 
 @message("trouble")
-@dataclass(frozen=True)
-class TroubleReport:
+class TroubleReport(Struct):
     """This agent cannot do its part, and why."""
 
     text: Annotated[str, WireKey("trouble")]
 
 
 @message("note", nested=True)
-@dataclass(frozen=True)
-class NoteReport:
+class NoteReport(Struct):
     """A sentence for the journal."""
 
     kind: str
@@ -283,8 +266,7 @@ class NoteReport:
 
 
 @message("reply")
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct):
     """A reply to what a client asked of this node.
 
     Attributes:
@@ -297,8 +279,7 @@ class Answer:
 
 
 @message("copy")
-@dataclass(frozen=True)
-class CopyPiece:
+class CopyPiece(Struct):
     """Events of this node's copy of the journal, for a coordinator that begins elsewhere.
 
     Attributes:

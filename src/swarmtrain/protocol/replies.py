@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from swarmtrain.protocol.schema import INLINE, OMITTED, Document
+from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 
@@ -25,8 +24,7 @@ class Line(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class ErrorReply:
+class ErrorReply(Struct):
     """A request is refused, or cannot be answered.
 
     Attributes:
@@ -40,8 +38,7 @@ class ErrorReply:
     gone: Annotated[bool, OMITTED] = False
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(Struct):
     """This was the last reply.
 
     Attributes:
@@ -56,8 +53,7 @@ class Done:
     sha256: Annotated[str, OMITTED] = ""
 
 
-@dataclass(frozen=True)
-class RunReply:
+class RunReply(Struct):
     """What a coordinator answers by itself: some of these at a time.
 
     Attributes:
@@ -78,8 +74,7 @@ class RunReply:
     done: Annotated[Done | None, OMITTED] = None
 
 
-@dataclass(frozen=True)
-class FileHeader:
+class FileHeader(Struct):
     """What comes.
 
     Attributes:
@@ -92,8 +87,7 @@ class FileHeader:
     node: str
 
 
-@dataclass(frozen=True)
-class DirectoryEntry:
+class DirectoryEntry(Struct):
     """What lies in a directory.
 
     Attributes:
@@ -107,8 +101,7 @@ class DirectoryEntry:
     mtime: float
 
 
-@dataclass(frozen=True)
-class NodeReply:
+class NodeReply(Struct):
     """What a node answers: one of these at a time.
 
     Attributes:

@@ -6,12 +6,11 @@ until one of them is done or an error; requests on one connection are served one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, NamedTuple, TypeVar, Union, get_args
 
 from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.replies import NodeReply, RunReply
-from swarmtrain.protocol.schema import OMITTED, message
+from swarmtrain.protocol.schema import OMITTED, Struct, message
 
 R = TypeVar("R", RunReply, NodeReply)
 
@@ -22,13 +21,13 @@ class Request(Generic[R]):
     replies: type[R]
 
 
-class RunRequest(Request[RunReply]):
+class RunRequest(Request[RunReply], Struct):
     """What the coordinator answers by itself."""
 
     replies = RunReply
 
 
-class NodeRequest(Request[NodeReply]):
+class NodeRequest(Request[NodeReply], Struct):
     """What a node's agent answers, or this disk where the node's files are on it.
 
     Where neither is there, the reply says which node the launcher must reach first.
@@ -38,13 +37,11 @@ class NodeRequest(Request[NodeReply]):
 
 
 @message("status", by="op")
-@dataclass(frozen=True)
 class StatusRequest(RunRequest):
     """How is the run? Reply: `status`."""
 
 
 @message("events", by="op")
-@dataclass(frozen=True)
 class EventsRequest(RunRequest):
     """What has happened? Replies: `event`, each.
 
@@ -58,7 +55,6 @@ class EventsRequest(RunRequest):
 
 
 @message("logs", by="op")
-@dataclass(frozen=True)
 class LogsRequest(RunRequest):
     """What have the workers written? Replies: `lines`; followed, also `caught_up` and `unfinished`.
 
@@ -79,7 +75,6 @@ class LogsRequest(RunRequest):
 
 
 @message("watch", by="op")
-@dataclass(frozen=True)
 class WatchRequest(RunRequest):
     """Everything as it comes. Replies: `event`, `lines`, `unfinished` and `status`; done when the run has ended.
 
@@ -97,7 +92,6 @@ class WatchRequest(RunRequest):
 
 
 @message("metrics", by="op")
-@dataclass(frozen=True)
 class MetricsRequest(RunRequest):
     """What have the workers reported? Replies: `metrics`; done says after which one to go on.
 
@@ -111,7 +105,6 @@ class MetricsRequest(RunRequest):
 
 
 @message("stop", by="op")
-@dataclass(frozen=True)
 class StopRequest(RunRequest):
     """Stop the run. Reply: `status`, when it has ended.
 
@@ -123,7 +116,6 @@ class StopRequest(RunRequest):
 
 
 @message("conclude", by="op")
-@dataclass(frozen=True)
 class ConcludeRequest(RunRequest):
     """Whoever has killed the coordinator says how the run ended. Reply: `status`. Only of an archive."""
 
@@ -132,7 +124,6 @@ class ConcludeRequest(RunRequest):
 
 
 @message("resize", by="op")
-@dataclass(frozen=True)
 class ResizeRequest(RunRequest):
     """Go on with so many nodes. Reply: `status`, before the group has changed.
 
@@ -143,7 +134,6 @@ class ResizeRequest(RunRequest):
 
 
 @message("note", by="op")
-@dataclass(frozen=True)
 class NoteRequest(RunRequest):
     """Write an event of kind ``chaos``. Reply: `event`. Refused after the end."""
 
@@ -152,7 +142,6 @@ class NoteRequest(RunRequest):
 
 
 @message("exec", by="op")
-@dataclass(frozen=True)
 class ExecRequest(NodeRequest):
     """Run a command on a node, or beside a rank. Replies: `stdout`, `stderr`; done with its exit code.
 
@@ -171,7 +160,6 @@ class ExecRequest(NodeRequest):
 
 
 @message("fetch", by="op")
-@dataclass(frozen=True)
 class FetchRequest(NodeRequest):
     """A file or directory. Replies: `file`, then its `data`; done with bytes and checksum. A directory comes as a tar.
 
@@ -185,7 +173,6 @@ class FetchRequest(NodeRequest):
 
 
 @message("list", by="op")
-@dataclass(frozen=True)
 class ListRequest(NodeRequest):
     """What lies in a directory. Reply: `entries`."""
 
@@ -201,7 +188,6 @@ class SnapshotKey(NamedTuple):
 
 
 @message("snapshots", by="op")
-@dataclass(frozen=True)
 class SnapshotsRequest(NodeRequest):
     """Which nodes there are, or what a node has. Replies: `nodes`; `snapshots`; for ``read`` as `fetch`.
 
@@ -243,8 +229,7 @@ class TerminalSize(NamedTuple):
     columns: int
 
 
-@dataclass(frozen=True)
-class TerminalInput:
+class TerminalInput(Struct):
     """What follows an `exec`: one of these.
 
     Attributes:

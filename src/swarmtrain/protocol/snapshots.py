@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from swarmtrain.protocol.schema import Struct
 from swarmtrain.wire.disk.snapshots import stem
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Struct):
     """One copy of a snapshot, on one tier of one node.
 
     Attributes:

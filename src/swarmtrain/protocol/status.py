@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any
 
 from swarmtrain.protocol import codec
 from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.failure import Failure
-from swarmtrain.protocol.schema import OMITTED, WireKey
+from swarmtrain.protocol.schema import OMITTED, Struct, WireKey
 
 ENDED = ("succeeded", "failed", "stopped")
 
 
-@dataclass(frozen=True)
-class Worker:
+class Worker(Struct):
     """One rank of the current generation.
 
     Attributes:
@@ -42,8 +41,7 @@ class Worker:
     ended: bool = False
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(Struct):
     """One node.
 
     Attributes:
@@ -62,15 +60,13 @@ class Member:
     ranks: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
 class Cause(Failure):
     """Why a run failed: the root cause, and what followed from it."""
 
     others: list[Failure] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class NodeRange:
+class NodeRange(Struct):
     """How many nodes, or which.
 
     Attributes:
@@ -83,16 +79,14 @@ class NodeRange:
     wanted: int | None = None
 
 
-@dataclass(frozen=True)
-class Directories:
+class Directories(Struct):
     """Where a node works."""
 
     work: str
     snapshots: str = ""
 
 
-@dataclass(frozen=True)
-class SnapshotState:
+class SnapshotState(Struct):
     """The newest snapshot that rank 0 has told of.
 
     Attributes:
@@ -108,8 +102,7 @@ class SnapshotState:
     node: str | None = None
 
 
-@dataclass(frozen=True)
-class Resumed:
+class Resumed(Struct):
     """The snapshot that the training went on from."""
 
     step: int | None = None
@@ -117,8 +110,7 @@ class Resumed:
     path: str | None = None
 
 
-@dataclass(frozen=True)
-class Recovery:
+class Recovery(Struct):
     """An incident that the run went on from.
 
     Attributes:
@@ -133,8 +125,7 @@ class Recovery:
     planned: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Status:
+class Status(Struct, kw_only=True):
     """A run, now. What nobody knows, or not yet, is null.
 
     Attributes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
 from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.requests import SnapshotKey, TerminalInput
-from swarmtrain.protocol.schema import OMITTED, Document, WireKey, message
+from swarmtrain.protocol.schema import OMITTED, Document, Struct, WireKey, message
 
 
 class KnownOffset(NamedTuple):
@@ -21,8 +20,7 @@ class KnownOffset(NamedTuple):
 
 
 @message("welcome", nested=True)
-@dataclass(frozen=True)
-class Welcome:
+class Welcome(Struct):
     """The answer to an agent that may take part.
 
     Attributes:
@@ -45,8 +43,7 @@ class Welcome:
 
 
 @message("refuse")
-@dataclass(frozen=True)
-class Refuse:
+class Refuse(Struct):
     """This agent takes no part, and why; it ends.
 
     Attributes:
@@ -58,16 +55,14 @@ class Refuse:
 
 
 @message("salvage")
-@dataclass(frozen=True)
-class AskForCopy:
+class AskForCopy(Struct):
     """A coordinator that begins elsewhere asks for the copy of the journal; the agent joins again afterwards."""
 
     salvage: Literal[True] = True
 
 
 @message("start", nested=True)
-@dataclass(frozen=True)
-class StartWorkers:
+class StartWorkers(Struct):
     """Begin a generation.
 
     Attributes:
@@ -86,8 +81,7 @@ class StartWorkers:
 
 
 @message("stop", nested=True)
-@dataclass(frozen=True)
-class StopWorkers:
+class StopWorkers(Struct):
     """End the workers of a generation.
 
     Attributes:
@@ -101,8 +95,7 @@ class StopWorkers:
 
 
 @message("pause", nested=True)
-@dataclass(frozen=True)
-class PauseWorkers:
+class PauseWorkers(Struct):
     """Whether the workers of a generation are to save and leave."""
 
     generation: Annotated[int, WireKey("g")]
@@ -110,40 +103,35 @@ class PauseWorkers:
 
 
 @message("stacks", nested=True)
-@dataclass(frozen=True)
-class AskStacks:
+class AskStacks(Struct):
     """The question of what the workers of a generation do."""
 
     generation: Annotated[int, WireKey("g")]
 
 
 @message("end", nested=True)
-@dataclass(frozen=True)
-class RunEnded:
+class RunEnded(Struct):
     """The run is over."""
 
     outcome: str
 
 
 @message("journal")
-@dataclass(frozen=True)
-class JournalPiece:
+class JournalPiece(Struct):
     """Events for the node's copy of the journal."""
 
     events: Annotated[list[Document], WireKey("journal")]
 
 
 @message("beat")
-@dataclass(frozen=True)
-class BeatHeard:
+class BeatHeard(Struct):
     """The answer to a beat."""
 
     heard: Annotated[Literal[True], WireKey("beat")] = True
 
 
 @message("ack", nested=True)
-@dataclass(frozen=True)
-class Acknowledge:
+class Acknowledge(Struct):
     """A rank's output or metrics are known up to an offset."""
 
     kind: Literal["output", "metrics"]
@@ -152,8 +140,7 @@ class Acknowledge:
     offset: Annotated[int, WireKey("o")]
 
 
-@dataclass(frozen=True)
-class CommandOrder:
+class CommandOrder(Struct):
     """A command beside a node's workers; as in the client's `exec`."""
 
     argv: list[str]
@@ -163,15 +150,13 @@ class CommandOrder:
     rank: Annotated[int | None, OMITTED] = None
 
 
-@dataclass(frozen=True)
-class PathOrder:
+class PathOrder(Struct):
     """A path on a node, relative to its working directory, or to its data directory."""
 
     path: str
 
 
-@dataclass(frozen=True)
-class SnapshotsOrder:
+class SnapshotsOrder(Struct):
     """What to do with a node's snapshots; as in the client's `snapshots`.
 
     Attributes:
@@ -186,8 +171,7 @@ class SnapshotsOrder:
 
 
 @message("exec")
-@dataclass(frozen=True)
-class NodeExec:
+class NodeExec(Struct):
     """Run a command. As with everything that is asked of a node, `id` is in the answers."""
 
     order: Annotated[CommandOrder, WireKey("exec")]
@@ -195,8 +179,7 @@ class NodeExec:
 
 
 @message("fetch")
-@dataclass(frozen=True)
-class NodeFetch:
+class NodeFetch(Struct):
     """Send a file or a directory."""
 
     order: Annotated[PathOrder, WireKey("fetch")]
@@ -204,8 +187,7 @@ class NodeFetch:
 
 
 @message("list")
-@dataclass(frozen=True)
-class NodeList:
+class NodeList(Struct):
     """List a directory."""
 
     order: Annotated[PathOrder, WireKey("list")]
@@ -213,8 +195,7 @@ class NodeList:
 
 
 @message("snapshots")
-@dataclass(frozen=True)
-class NodeSnapshots:
+class NodeSnapshots(Struct):
     """List, verify, read or remove snapshots."""
 
     order: Annotated[SnapshotsOrder, WireKey("snapshots")]
@@ -222,8 +203,7 @@ class NodeSnapshots:
 
 
 @message("input")
-@dataclass(frozen=True)
-class NodeInput:
+class NodeInput(Struct):
     """What a person types for a command that runs."""
 
     typed: Annotated[TerminalInput, WireKey("input")]
@@ -231,16 +211,14 @@ class NodeInput:
 
 
 @message("more")
-@dataclass(frozen=True)
-class NodeMore:
+class NodeMore(Struct):
     """One more piece of a request's answer has been taken."""
 
     number: Annotated[int, WireKey("more")]
 
 
 @message("cancel")
-@dataclass(frozen=True)
-class NodeCancel:
+class NodeCancel(Struct):
     """Nobody waits for a request's answer any more."""
 
     number: Annotated[int, WireKey("cancel")]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from swarmtrain.protocol import codec
-from swarmtrain.protocol.schema import OMITTED, WireKey
+from swarmtrain.protocol.schema import OMITTED, Struct, WireKey
 
 HEAD = ("seq", "t", "kind", "text")
 
 E = TypeVar("E", bound="Event")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+class Event(Struct, kw_only=True):
     """Something that happened to a run.
 
     Attributes:
@@ -44,8 +43,7 @@ class Event:
         return head | {key: body[key] for key in body if key not in (*HEAD, "more")} | dict(self.more)
 
 
-@dataclass(frozen=True, kw_only=True)
-class UnknownEvent(Event):
+class UnknownEvent(Event, kw_only=True):
     """An event of another version, as it was read.
 
     Attributes:

@@ -8,7 +8,7 @@ of a kind that it does not know. What a run's state is after an event, coordinat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar
 
 from swarmtrain.errors import ChannelError
@@ -30,14 +30,11 @@ from swarmtrain.protocol.status import Worker
 
 VERSION = 1  # of the journal: told by its first event; 0 where that tells none
 
-# Those that add no field are no dataclasses of their own: making one takes as long as importing a module.
-
 
 # ---- a run's beginning and end -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Submitted(Event):
+class Submitted(Event, kw_only=True):
     """The first of all.
 
     Attributes:
@@ -52,16 +49,14 @@ class Submitted(Event):
     version: Annotated[int, OMITTED] = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class CoordinatorStarted(Event):
+class CoordinatorStarted(Event, kw_only=True):
     """The coordinator was started again."""
 
     kind: ClassVar[str] = "coordinator"
     clock: ClockOrigin
 
 
-@dataclass(frozen=True, kw_only=True)
-class CoordinatorMoved(Event):
+class CoordinatorMoved(Event, kw_only=True):
     """The coordinator begins on another machine.
 
     Attributes:
@@ -73,8 +68,7 @@ class CoordinatorMoved(Event):
     clock: Annotated[ClockOrigin | None, OMITTED] = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended(Event):
+class Ended(Event, kw_only=True):
     """The run is over.
 
     Attributes:
@@ -100,8 +94,7 @@ class StopAsked(Event):
     kind: ClassVar[str] = "stop"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResizeAsked(Event):
+class ResizeAsked(Event, kw_only=True):
     """A person wants the run to go on with another number of nodes."""
 
     kind: ClassVar[str] = "resize"
@@ -111,8 +104,7 @@ class ResizeAsked(Event):
 # ---- its agents ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class NodeJoined(Event):
+class NodeJoined(Event, kw_only=True):
     """An agent has joined, or is back.
 
     Attributes:
@@ -133,8 +125,7 @@ class NodeJoined(Event):
 # ---- its generations -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationFormed(Event):
+class GenerationFormed(Event, kw_only=True):
     """Members, ranks and master of the next attempt are fixed.
 
     Attributes:
@@ -154,8 +145,7 @@ class WorkersStarted(Event):
     kind: ClassVar[str] = "started"
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationFailed(Event):
+class GenerationFailed(Event, kw_only=True):
     """Something went wrong that the generation does not survive."""
 
     kind: ClassVar[str] = "failure"
@@ -168,8 +158,7 @@ class PauseAsked(Event):
     kind: ClassVar[str] = "pausing"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StopOrdered(Event):
+class StopOrdered(Event, kw_only=True):
     """The workers of the generation are told to end.
 
     Attributes:
@@ -183,8 +172,7 @@ class StopOrdered(Event):
     step: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationEnded(Event):
+class GenerationEnded(Event, kw_only=True):
     """The generation is over before its work was done, and another one is to come.
 
     Attributes:
@@ -198,8 +186,7 @@ class GenerationEnded(Event):
     wait: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recovered(Event):
+class Recovered(Event, kw_only=True):
     """Every rank makes steps again.
 
     Attributes:

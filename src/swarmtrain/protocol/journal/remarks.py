@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.schema import OMITTED
 
 
-@dataclass(frozen=True, kw_only=True)
-class Remark(Event):
+class Remark(Event, kw_only=True):
     """What changes nothing.
 
     Attributes:
@@ -39,8 +37,7 @@ class StragglerSeen(Remark):
     kind: ClassVar[str] = "straggler"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StallSeen(Event):
+class StallSeen(Event, kw_only=True):
     """No step is made.
 
     Attributes:
