@@ -178,7 +178,11 @@ def make_bundle(directory: Path) -> Path:
     bundle = directory / "bundle.zip"
     with zipfile.ZipFile(bundle, "w") as archive:
         archive.writestr("__main__.py", "from swarmtrain.inside import main\n\nmain()\n")
-        for source in [*PACKAGE.glob("*.py"), *PACKAGE.glob("wire/**/*.py"), *PACKAGE.glob("worker/**/*.py")]:
+        parts = ("wire", "protocol", "worker")
+        for source in [
+            *PACKAGE.glob("*.py"),
+            *(file for part in parts for file in PACKAGE.glob(f"{part}/**/*.py")),
+        ]:
             archive.write(source, source.relative_to(PACKAGE.parent))
     return bundle
 

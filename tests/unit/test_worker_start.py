@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from swarmtrain.protocol.codec import Family, dump
+from swarmtrain.protocol.spawner import FROM_SPAWNER, TO_SPAWNER, Program, SpawnWorker
 from swarmtrain.worker import launch
-from swarmtrain.worker.request import Program, StartRequest
 from swarmtrain.worker.warm import module_path
 from swarmtrain.worker.warm.preload import why_cold
 
 
-def request(kind: str = "script", target: str = "train.py", **fields: Any) -> StartRequest:
-    return StartRequest.load(
-        {"key": "g1-r0", "kind": kind, "target": target, "cwd": "/work", "output": "o", **fields}
-    )
+def request(kind: str = "script", target: str = "train.py", **fields: Any) -> SpawnWorker:
+    order = {"key": "g1-r0", "kind": kind, "target": target, "cwd": "/work", "output": "o", **fields}
+    found = TO_SPAWNER.load({"spawn": order})
+    assert isinstance(found, SpawnWorker)
+    return found
 
 
 def test_request_has_defaults_for_what_is_not_said() -> None:
-    assert request() == StartRequest("g1-r0", Program("script", "train.py", (), "/work", ()), "o", {}, "warm")
+    assert request() == SpawnWorker("g1-r0", Program("script", "train.py", (), "/work", ()), "o", {}, "warm")
+
+
+ORDERS: list[dict[str, Any]] = [
+    {
+        "spawn": {
+            "key": "g1-r0",
+            "kind": "module",
+            "target": "train",
+            "args": ["5"],
+            "cwd": "/work",
+            "env": {"A": "1"},
+            "output": "g1-r0.out",
+            "path": ["/bundle.zip"],
+            "start": "cold",
+        }
+    },
+    {"stop": {"key": "g1-r0", "grace": 2.5}},
+    {"signal": {"key": "g1-r0", "signal": 9}},
+    {"ping": {}},
+]
+TOLD: list[dict[str, Any]] = [
+    {"ready": {"torch": "2.13.0", "seconds": 1.25, "error": None}},
+    {"started": {"key": "g1-r0", "pid": 70, "start": "cold", "why": "a command is executed"}},
+    {"failed": {"key": "g1-r0", "error": "no such file"}},
+    {"exited": {"key": "g1-r0", "pid": 70, "code": None, "signal": 9}},
+    {"pong": {}},
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "messages"), [(TO_SPAWNER, ORDERS), (FROM_SPAWNER, TOLD)], ids=["orders", "told"]
+)
+def test_what_agent_and_spawner_say_is_read_and_written_as_it_was(
+    family: Family[Any], messages: list[dict[str, Any]]
+) -> None:
+    read = [family.load(message) for message in messages]
+    assert [json.loads(json.dumps(dump(message))) for message in read] == messages
+    assert [type(message) for message in read] == list(family.kinds)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +83,7 @@ def test_request_has_defaults_for_what_is_not_said() -> None:
 def test_environment_is_the_spawners_and_the_workers_own(
     inherited: dict[str, str], fields: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    assert request(**fields).environment(inherited) == {**expected, "SWARMTRAIN_WORKER": "g1-r0"}
+    assert launch.environment_of(request(**fields), inherited) == {**expected, "SWARMTRAIN_WORKER": "g1-r0"}
 
 
 def test_cold_worker_starts_by_our_entrance_and_a_command_by_its_name() -> None:

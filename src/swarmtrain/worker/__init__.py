@@ -2,7 +2,6 @@
 
     guard.py        two processes that watch each other, so that nothing outlives the spawner
     spawner.py      the loop between the agent and the workers
-    request.py      what the agent asks for
     launch.py       one fork: what every worker has in common, then warm or cold
     warm/preload.py      what the warm parent imports, and when a request needs a fresh interpreter instead
     warm/recorder.py     what those imports imported and read

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import swarmtrain
+from swarmtrain.protocol.spawner import ENV_SPAWNER_FD, Program, SpawnWorker
 from swarmtrain.wire.machine.processes import die_with_parent
 from swarmtrain.worker import processes
-from swarmtrain.worker.request import Program, StartRequest
 from swarmtrain.worker.user import flush
 from swarmtrain.worker.warm.preload import adopt_environment
 
@@ -27,7 +27,7 @@ class CannotLaunch(Exception):
     """
 
 
-def launch(request: StartRequest, *, warm: bool, close: Callable[[], None]) -> int:
+def launch(request: SpawnWorker, *, warm: bool, close: Callable[[], None]) -> int:
     """Start a worker.
 
     Args:
@@ -53,8 +53,8 @@ def launch(request: StartRequest, *, warm: bool, close: Callable[[], None]) -> i
             close()
             _prepare(request, spawner, warm=warm)
             if not warm:
-                _execute(request.program, request.environment(os.environ))
-            adopt_environment(request.environment(os.environ))
+                _execute(request.program, environment_of(request, os.environ))
+            adopt_environment(environment_of(request, os.environ))
             _renew()
             os.close(writing)
             return 0
@@ -68,6 +68,16 @@ def launch(request: StartRequest, *, warm: bool, close: Callable[[], None]) -> i
         os.waitpid(pid, 0)
         raise CannotLaunch(problem.decode(errors="replace"))
     return pid
+
+
+def environment_of(request: SpawnWorker, inherited: Mapping[str, str]) -> dict[str, str]:
+    """All variables of a worker, given the spawner's."""
+    environment = {**inherited, **request.env, processes.ENV_WORKER: request.key}
+    environment.pop(ENV_SPAWNER_FD, None)
+    python_path = [*request.program.path, environment.get("PYTHONPATH", "")]
+    if joined := ":".join(entry for entry in python_path if entry):
+        environment["PYTHONPATH"] = joined
+    return environment
 
 
 def cold_command(program: Program) -> list[str]:
@@ -88,7 +98,7 @@ def _fork() -> int:
         return os.fork()
 
 
-def _prepare(request: StartRequest, spawner: int, *, warm: bool) -> None:
+def _prepare(request: SpawnWorker, spawner: int, *, warm: bool) -> None:
     """What every worker has: a session, files, signals, a working directory, and a death with its spawner."""
     os.setsid()
     die_with_parent(spawner, signal.SIGKILL)

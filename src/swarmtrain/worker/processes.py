@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmtrain.wire.machine.processes import cleaning, kill_all
-from swarmtrain.worker.request import ENV_WORKER
+
+ENV_WORKER = "SWARMTRAIN_WORKER"  # the worker's key: how processes that left its session are told apart
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_ssize_t

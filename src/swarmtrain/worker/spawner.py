@@ -1,26 +1,7 @@
 """The spawner: starts, signals and buries the workers of one agent.
 
-It talks to the agent over a socket that it has inherited (its number is in SWARMTRAIN_SPAWNER_FD), in JSON objects,
-one a line. From the agent:
-
-    {"spawn": {"key", "kind", "target", "args", "cwd", "env", "output", "path", "start"}}     see request.py
-    {"stop": {"key", "grace"}}                          SIGTERM to the worker, which may save first; to the rest of its
-                                                        tree when it has gone or the grace (seconds) is nearly over
-    {"signal": {"key", "signal"}}                       to the worker's whole process tree, at once
-    {"ping": {}}                                        whether it is there: "pong"
-
-To the agent:
-
-    {"ready": {"torch", "seconds", "error"}}            the imports are done; spawn requests wait until then. torch:
-                                                        its version, null if workers start cold; error: what of it
-                                                        could not be imported, or why workers start cold
-    {"started": {"key", "pid", "start", "why"}}         why: the reason if it starts cold though warm was asked for;
-                                                        said again by a warm one that starts anew: warm/trial.py
-    {"exited": {"key", "pid", "code", "signal"}}        one of the two is null; nothing of its tree is left
-    {"failed": {"key", "error"}}                        it could not be started
-    {"pong": {}}                                        it is there
-
-When the agent's end of the socket closes, the agent is gone: every worker is killed and the spawner exits.
+What is said between the two is in protocol/spawner.py. When the agent's end of the socket closes, the agent is gone:
+every worker is killed and the spawner exits.
 
 One thread and no event loop of any library, because the process forks.
 """
@@ -36,12 +17,26 @@ import sys
 import time
 from dataclasses import dataclass, field
 from signal import SIGKILL
-from typing import Any
 
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.spawner import (
+    ENV_SPAWNER_FD,
+    TO_SPAWNER,
+    FromSpawner,
+    Ping,
+    Pong,
+    SignalWorker,
+    Spawned,
+    SpawnerReady,
+    SpawnFailed,
+    SpawnWorker,
+    StopWorker,
+    ToSpawner,
+    WorkerExited,
+)
 from swarmtrain.wire.machine.processes import cleaning, kill_all
 from swarmtrain.worker import guard, processes
 from swarmtrain.worker.launch import CannotLaunch, cold_command, launch
-from swarmtrain.worker.request import ENV_SPAWNER_FD, StartRequest
 from swarmtrain.worker.user import run_and_end
 from swarmtrain.worker.warm import module_path
 from swarmtrain.worker.warm.preload import Preload, preload, why_cold
@@ -104,10 +99,10 @@ class Spawner:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGTERM, lambda number, frame: self._stop())
 
-    def serve(self, preload: Preload) -> tuple[StartRequest, TrialNote] | None:
+    def serve(self, preload: Preload) -> tuple[SpawnWorker, TrialNote] | None:
         """Serve the agent until it is gone: then None. In a warm worker, return what it is to fulfil."""
         self._preload = preload
-        self._tell("ready", torch=preload.torch, seconds=round(preload.seconds, 3), error=preload.error)
+        self._tell(SpawnerReady(preload.torch, round(preload.seconds, 3), preload.error))
         while not self._stopping:
             ending = any(worker.ended is not None or worker.grace for worker in self._workers.values())
             readable, _, _ = select.select([self._agent, self._woken], [], [], _AGAIN if ending else None)
@@ -115,19 +110,25 @@ class Spawner:
                 self._woken.recv(4096)
             self._bury()
             if self._agent in readable:
-                for message in self._receive():
-                    ((what, fields),) = message.items()
-                    if what == "ping":
-                        self._tell("pong")
-                    elif what == "spawn":
-                        if remark := self._spawn(request := StartRequest.load(fields)):
-                            return request, remark
-                    elif (worker := self._workers.get(fields.pop("key"))) is not None:
-                        (self._signal if what == "signal" else self._stop_worker)(worker, **fields)
+                for order in self._receive():
+                    if isinstance(order, SpawnWorker):
+                        if remark := self._spawn(order):
+                            return order, remark
+                    else:
+                        self._obey(order)
         processes.end_descendants(_PATIENCE)
         return None
 
-    def _spawn(self, request: StartRequest) -> TrialNote | None:
+    def _obey(self, order: StopWorker | SignalWorker | Ping) -> None:
+        if isinstance(order, Ping):
+            self._tell(Pong())
+        elif (worker := self._workers.get(order.key)) is not None:
+            if isinstance(order, StopWorker):
+                self._stop_worker(worker, order.grace)
+            else:
+                self._signal(worker, order.number)
+
+    def _spawn(self, request: SpawnWorker) -> TrialNote | None:
         """Start a worker; in the warm worker itself, return by what it can say something here."""
         why = None
         if request.start == "warm":
@@ -139,15 +140,15 @@ class Spawner:
                 raise CannotLaunch(f"{request.key} is still there")
             pid = launch(request, warm=warm, close=self._close)
         except CannotLaunch as error:
-            self._tell("failed", key=request.key, error=str(error))
+            self._tell(SpawnFailed(request.key, str(error)))
             return None
         if pid == 0:
             return remark
         self._workers[request.key] = _Worker(request.key, pid, remark)
-        self._tell("started", key=request.key, pid=pid, start="warm" if warm else "cold", why=why)
+        self._tell(Spawned(request.key, pid, "warm" if warm else "cold", why))
         return None
 
-    def _why_cold(self, request: StartRequest) -> str | None:
+    def _why_cold(self, request: SpawnWorker) -> str | None:
         if self._preload.torch is None:
             return self._preload.error or "this spawner is a cold one"
         return why_cold(request, os.environ)
@@ -195,7 +196,7 @@ class Spawner:
         for worker in list(self._workers.values()):
             if worker.remark is not None and (why := worker.remark.read()) is not None:
                 worker.remark = None
-                self._tell("started", key=worker.key, pid=worker.pid, start="cold", why=why)
+                self._tell(Spawned(worker.key, worker.pid, "cold", why))
             if worker.ended is None and _has_ended(worker.pid):
                 worker.ended = time.monotonic()
             if worker.grace and not worker.asked and (worker.ended or time.monotonic() >= worker.grace[1]):
@@ -225,9 +226,9 @@ class Spawner:
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         del self._workers[worker.key]
         exit_code, signal_number = (code, None) if code >= 0 else (None, -code)
-        self._tell("exited", key=worker.key, pid=worker.pid, code=exit_code, signal=signal_number)
+        self._tell(WorkerExited(worker.key, worker.pid, exit_code, signal_number))
 
-    def _receive(self) -> list[dict[str, Any]]:
+    def _receive(self) -> list[ToSpawner]:
         try:
             data = self._agent.recv(1 << 16)
         except ConnectionError:
@@ -235,11 +236,11 @@ class Spawner:
         if not data:
             self._stop()
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines if line]
+        return [TO_SPAWNER.load(json.loads(line)) for line in lines if line]
 
-    def _tell(self, what: str, **fields: object) -> None:
+    def _tell(self, message: FromSpawner) -> None:
         try:
-            self._agent.sendall(json.dumps({what: fields}).encode() + b"\n")
+            self._agent.sendall(json.dumps(dump(message)).encode() + b"\n")
         except ConnectionError:
             self._stop()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from swarmtrain.worker.request import Program
+from swarmtrain.protocol.spawner import Program
 from swarmtrain.worker.user import run_and_end
 from swarmtrain.worker.warm import module_path
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from types import CodeType, ModuleType, TracebackType
 from typing import NoReturn
 
+from swarmtrain.protocol.spawner import Program
 from swarmtrain.wire.pulse import opened
 from swarmtrain.worker import ending, error_file, processes
 from swarmtrain.worker.instruments import stacks, torch_setup
-from swarmtrain.worker.request import Program
 from swarmtrain.worker.warm import module_path
 from swarmtrain.worker.warm.shelf import Shelf
 from swarmtrain.worker.warm.trial import HEARD_IN, Trial

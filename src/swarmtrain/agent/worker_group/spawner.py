@@ -1,8 +1,8 @@
 """The agent's end of the spawner: the process is started, told what to start, heard, and started again when it dies.
 
 Whoever asks for workers takes the *life* that there is, and speaks to that one alone: the workers of a generation end
-with the life that started them, and nothing of an older one reaches those of a newer. The other end, and what is said,
-is worker/spawner.py.
+with the life that started them, and nothing of an older one reaches those of a newer. The other end is
+worker/spawner.py; what is said, protocol/spawner.py.
 """
 
 from __future__ import annotations
@@ -16,16 +16,37 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from swarmtrain.agent.worker_group.usage import Tree, sign, tree
-from swarmtrain.wire.frames import Message
+from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.spawner import (
+    ENV_SPAWNER_FD,
+    FROM_SPAWNER,
+    FromSpawner,
+    Ping,
+    Pong,
+    SignalWorker,
+    Spawned,
+    SpawnerReady,
+    SpawnFailed,
+    SpawnWorker,
+    StopWorker,
+    ToSpawner,
+    WorkerExited,
+)
 from swarmtrain.wire.machine.processes import began, descendants, kill_all
 
-SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"
 
-# what becomes of a worker ("started", "exited", "failed"), and more of it
-Listener = Callable[[str, Message], None]
+class Orphaned(NamedTuple):
+    """A worker has ended with its spawner, which could not say so."""
+
+    key: str
+
+
+Fate = Spawned | SpawnFailed | WorkerExited | Orphaned  # what becomes of a worker
+Listener = Callable[[Fate], None]
 
 _SHORT_SECONDS = 5.0  # a life that may have ended of something that is still there
 _SHORT_LIVES = 4  # so many of them in a row are a trouble of this node
@@ -52,7 +73,7 @@ class Life:
         self,
         process: asyncio.subprocess.Process,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        on_ready: Callable[[Message], None],
+        on_ready: Callable[[SpawnerReady], None],
     ) -> None:
         self._process, self._on_ready = process, on_ready
         self._reader, self._writer = streams
@@ -63,26 +84,26 @@ class Life:
         self._ended = False
         self.stood_still = False
 
-    def spawn(self, key: str, request: Message, listener: Listener) -> None:
+    def spawn(self, order: SpawnWorker, listener: Listener) -> None:
         """Ask for a worker. The listener hears what becomes of it, also when this life ends."""
-        self._listeners[key] = listener
+        self._listeners[order.key] = listener
         if self._ended:
             asyncio.get_running_loop().call_soon(self._bury)
         else:
-            self._ask("spawn", key, **request)
+            self._ask(order)
 
     def stop(self, key: str, grace: float) -> None:
         """Ask a worker to end, and what it has started after it, if it is there still."""
-        self._ask("stop", key, grace=grace)
+        self._ask(StopWorker(key, grace))
 
     def signal(self, key: str, number: int) -> None:
         """Signal a worker and all that it has started, if it is there still."""
-        self._ask("signal", key, signal=int(number))
+        self._ask(SignalWorker(key, int(number)))
 
-    def _ask(self, what: str, key: str, **fields: Any) -> None:
-        if key in self._listeners and not self._ended:
-            self._owed.add(key)
-            self._tell({what: {"key": key, **fields}})
+    def _ask(self, order: SpawnWorker | StopWorker | SignalWorker) -> None:
+        if order.key in self._listeners and not self._ended:
+            self._owed.add(order.key)
+            self._tell(order)
 
     async def run(self) -> str:
         """Hear it to its end; how it ended, in words."""
@@ -105,9 +126,8 @@ class Life:
     async def _hear_out(self) -> int:
         try:
             while line := await self._reader.readline():
-                ((what, fields),) = json.loads(line).items()
-                self._hear(what, fields)
-        except (OSError, ValueError) as error:  # it died with requests that it had not read
+                self._hear(FROM_SPAWNER.load(json.loads(line)))
+        except (OSError, ValueError, ChannelError) as error:  # it died with requests that it had not read
             print(f"spawner: {error!r}", file=sys.stderr, flush=True)
             if self._process.returncode is None:
                 self._process.kill()
@@ -128,7 +148,7 @@ class Life:
                 before, still = {}, 0.0
                 if self._is_asked():
                     self._answers = False
-                    self._tell({"ping": {}})
+                    self._tell(Ping())
                 continue
             now = await asyncio.to_thread(tree, self._process.pid, tuple(self._pids.values()))
             moved = not before or sign(before, now, _LOOK_SECONDS)
@@ -153,33 +173,33 @@ class Life:
         """It ends when nobody is at this end, and ends everything that it has started."""
         self._writer.close()
 
-    def _hear(self, what: str, fields: Message) -> None:
+    def _hear(self, said: FromSpawner) -> None:
         self._answers = True
-        if what in ("ready", "pong"):
-            self._owed.discard(what)
-            if what == "ready":
-                self._on_ready(fields)
+        if isinstance(said, Pong):
             return
-        key = fields["key"]
-        listener = self._listeners.get(key)
-        self._owed.discard(key)
-        if what == "started":
-            self._pids[key] = fields["pid"]
+        if isinstance(said, SpawnerReady):
+            self._owed.discard("ready")
+            self._on_ready(said)
+            return
+        listener = self._listeners.get(said.key)
+        self._owed.discard(said.key)
+        if isinstance(said, Spawned):
+            self._pids[said.key] = said.pid
         else:
-            self._listeners.pop(key, None)
-            self._pids.pop(key, None)
+            self._listeners.pop(said.key, None)
+            self._pids.pop(said.key, None)
         if listener is not None:
-            listener(what, fields)
+            listener(said)
 
     def _bury(self) -> None:
         """Its workers ended with it."""
         while self._listeners:
             key, listener = self._listeners.popitem()
-            listener("exited", {"key": key, "code": None, "signal": int(signal.SIGKILL), "orphaned": True})
+            listener(Orphaned(key))
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, message: ToSpawner) -> None:
         if not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
+            self._writer.write(json.dumps(dump(message)).encode() + b"\n")
 
 
 class SpawnerProcess:
@@ -268,7 +288,7 @@ class SpawnerProcess:
                     *entrance("spawner"),
                     f"--{self._start}",
                     " " * 1024,  # room for the command lines that its forks show: see worker/processes.py
-                    env=self._env | {SPAWNER_FD: str(theirs.fileno())},
+                    env=self._env | {ENV_SPAWNER_FD: str(theirs.fileno())},
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     cwd=directory,
@@ -280,13 +300,12 @@ class SpawnerProcess:
         self._begun.set()
         return self._life
 
-    def _ready(self, fields: Message) -> None:
+    def _ready(self, said: SpawnerReady) -> None:
         self.warm.set()
-        if fields["torch"]:
-            self._on_note("warm", f"torch {fields['torch']} is imported; workers are forked")
-        elif fields["error"]:
-            error = fields["error"]
-            self._on_note("cold", f"workers start cold, as torch could not be imported ahead: {error}")
+        if said.torch:
+            self._on_note("warm", f"torch {said.torch} is imported; workers are forked")
+        elif said.error:
+            self._on_note("cold", f"workers start cold, as torch could not be imported ahead: {said.error}")
 
 
 def bundle() -> str:

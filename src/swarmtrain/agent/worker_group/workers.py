@@ -17,10 +17,10 @@ from pathlib import Path
 
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment, worker
-from swarmtrain.agent.worker_group.spawner import Life, bundle
+from swarmtrain.agent.worker_group.spawner import Fate, Life, Orphaned, bundle
 from swarmtrain.protocol.from_agent import PulseReport, WorkerEnd, WorkerError, WorkerReport
+from swarmtrain.protocol.spawner import Program, Spawned, SpawnFailed, SpawnWorker
 from swarmtrain.wire.clock import MACHINE, Clock
-from swarmtrain.wire.frames import Message
 from swarmtrain.wire.pulse import Activity, Pulse, Source
 from swarmtrain.wire.run_spec import RunSpec
 
@@ -98,6 +98,8 @@ class Workers:
             self.states[part.rank] = WorkerReport(
                 self.generation, part.rank, "starting", time.monotonic(), part.local_rank
             )
+        path = (bundle(),) if bundle() else ()
+        program = Program(self._task.kind, self._task.target, self._task.args, str(work), path)
         for part in parts:
             stem = self._key(part.rank)
             paths = {kind: output / f"{stem}.{kind}" for kind in ("out", "metrics", "error", "stack")}
@@ -105,7 +107,7 @@ class Workers:
             self._error_files[part.rank], self._stack_files[part.rank] = paths["error"], paths["stack"]
             files += [("output", part.rank, paths["out"]), ("metrics", part.rank, paths["metrics"])]
             env = worker(part, node, self._task, self._env, {kind: str(path) for kind, path in paths.items()})
-            life.spawn(stem, self._request(env, str(work), str(paths["out"])), self._hear)
+            life.spawn(SpawnWorker(stem, program, str(paths["out"]), env, self._task.start), self._hear)
         return files
 
     def abandon(self) -> None:
@@ -205,29 +207,19 @@ class Workers:
     def _left(self) -> list[int]:
         return [rank for rank, state in self.states.items() if state.state != "exited"]
 
-    def _request(self, env: Mapping[str, str], work: str, output: str) -> Message:
-        return {
-            "kind": self._task.kind,
-            "target": self._task.target,
-            "args": list(self._task.args),
-            "cwd": work,
-            "env": env,
-            "output": output,
-            "path": [bundle()] if bundle() else [],
-            "start": self._task.start,
-        }
-
-    def _hear(self, what: str, fields: Message) -> None:
-        rank = int(fields["key"].rpartition("-r")[2])
-        if what == "started":
-            cold = fields.get("why") or ""
-            self.states[rank] = replace(self.states[rank], state="running", pid=fields["pid"], cold=cold)
+    def _hear(self, fate: Fate) -> None:
+        rank = int(fate.key.rpartition("-r")[2])
+        if isinstance(fate, Spawned):
+            cold = fate.why or ""
+            self.states[rank] = replace(self.states[rank], state="running", pid=fate.pid, cold=cold)
             self._on_change(self.states[rank])
-        elif what == "failed":
-            self._over(rank, 127, None, error=WorkerError(fields["error"], "", time.monotonic()))
+        elif isinstance(fate, SpawnFailed):
+            self._over(rank, 127, None, error=WorkerError(fate.error, "", time.monotonic()))
+        elif isinstance(fate, Orphaned):
+            why = "with the process that starts the workers"
+            self._over(rank, None, int(signal.SIGKILL), why=why)
         else:
-            why = "with the process that starts the workers" if fields.get("orphaned") else ""
-            self._over(rank, fields["code"], fields["signal"], why=why)
+            self._over(rank, fate.code, fate.signal)
 
     def _over(
         self,

@@ -20,6 +20,7 @@ from swarmtrain.protocol.from_agent import FROM_AGENT
 from swarmtrain.protocol.replies import NodeReply, RunReply
 from swarmtrain.protocol.requests import REQUESTS, TerminalInput
 from swarmtrain.protocol.schema import Field, fields_of, tag_of
+from swarmtrain.protocol.spawner import FROM_SPAWNER, TO_SPAWNER
 from swarmtrain.protocol.status import Status
 from swarmtrain.protocol.to_agent import TO_AGENT
 
@@ -93,6 +94,8 @@ _TABLES: Mapping[str, Callable[[], str]] = {
     "status": _status,
     "from_agent": _messages(FROM_AGENT),
     "to_agent": _messages(TO_AGENT),
+    "to_spawner": _messages(TO_SPAWNER),
+    "from_spawner": _messages(FROM_SPAWNER),
     "objects": _objects,
 }
 

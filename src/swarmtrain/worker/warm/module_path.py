@@ -13,7 +13,7 @@ import os
 import sys
 
 import swarmtrain
-from swarmtrain.worker.request import Program
+from swarmtrain.protocol.spawner import Program
 
 # PYTHONSAFEPATH (3.11): no directory of the program's own
 _SAFE = bool(getattr(sys.flags, "safe_path", False))

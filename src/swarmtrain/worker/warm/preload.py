@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarmtrain.worker.request import StartRequest
+from swarmtrain.protocol.spawner import SpawnWorker
 from swarmtrain.worker.warm.recorder import ImportRecord
 from swarmtrain.worker.warm.trial import READ_BY_LIBRARIES
 
@@ -106,7 +106,7 @@ def _touched(torch: object) -> str | None:
     return None
 
 
-def why_cold(request: StartRequest, inherited: Mapping[str, str]) -> str | None:
+def why_cold(request: SpawnWorker, inherited: Mapping[str, str]) -> str | None:
     """Why this worker needs an interpreter of its own, or None when a fork of this process does as well."""
     if request.program.kind == "command":
         return "a command is executed"
