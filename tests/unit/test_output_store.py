@@ -14,11 +14,12 @@ from typing import Protocol, TypeVar
 import pytest
 
 from swarmtrain.coordinator.store.journal import Journal
-from swarmtrain.coordinator.store.metrics import MetricsStore
+from swarmtrain.coordinator.store.metrics import MetricsStore, TrainingPosition
 from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader, in_order, tail
 from swarmtrain.protocol.journal.lines import read_events
 from swarmtrain.protocol.journal.remarks import Chosen
 from swarmtrain.protocol.replies import Line
+from swarmtrain.protocol.status import Resumed, SnapshotState
 from swarmtrain.wire import frames
 from swarmtrain.wire.disk.records import RecordsReader
 
@@ -362,8 +363,15 @@ def test_a_metric_that_makes_no_sense_is_its_workers_affair(tmp_path: Path, open
     tell(progress, 1, kind="step", step=[], loss=None)
     text = '{"kind": ' + "[" * 5000 + "\n"
     progress.append(1, 0, "a", progress.offsets[1, 0], text)
-    tell(progress, 1, kind="step", step=7)
+    tell(progress, 1, kind="step", step=7, loss="low", lr=True, samples=3)
     assert progress.step_of(0, 1) == 7
+    assert progress.report(1).position == TrainingPosition(step=7, samples=3)
+    tell(progress, 1, kind="resume", step=7, path=["a"])
+    tell(progress, 1, kind="eval", metrics=["good"])
+    tell(progress, 1, kind="snapshot", step=7, bytes="many", seconds=1)
+    report = progress.report(1)
+    assert (report.resumed, report.eval) == (Resumed(step=7), None)
+    assert report.snapshot == SnapshotState(step=7, seconds=1, node="a")
     again = opened(MetricsStore(progress.path, time.time))
     assert again.step_of(0, 1) == 7 and not again.damage
 
@@ -377,8 +385,8 @@ def test_metrics_are_counted_once_and_nonsense_is_passed_over(tmp_path: Path, op
     again = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     for each in (progress, again):
         assert len(RecordsReader(each.path).read(1000)) == 2
-        assert each.summary(1)["step"] == 3
-        assert each.summary(1)["eval"] == {"accuracy": 0.97}
+        assert each.report(1).position.step == 3
+        assert each.report(1).eval == {"accuracy": 0.97}
         assert each.step_of(0, 1) == 3
 
 
@@ -387,7 +395,7 @@ def test_what_was_long_on_its_way_is_kept_and_not_taken_for_news(tmp_path: Path,
     tell(progress, 1, kind="step", step=40)
     tell(progress, 2, kind="step", step=30)
     tell(progress, 1, kind="step", step=41)
-    assert progress.summary(2)["step"] == 30 and progress.step_of(0, 2) == 30
+    assert progress.report(2).position.step == 30 and progress.step_of(0, 2) == 30
     assert len(RecordsReader(progress.path).read(10)) == 3
 
 
@@ -397,12 +405,12 @@ def test_how_far_an_earlier_generation_came_is_not_where_the_next_one_is(
     progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
     tell(progress, 1, kind="step", step=40, loss=0.5)
     tell(progress, 1, kind="snapshot", step=39)
-    assert (progress.summary(2)["step"], progress.summary(2)["loss"], progress.step_of(0, 2)) == (None,) * 3
-    assert progress.summary(2)["snapshot"]["step"] == 39  # which is the run's
+    assert (progress.report(2).position, progress.step_of(0, 2)) == (TrainingPosition(), None)
+    assert progress.report(2).snapshot == SnapshotState(step=39, node="a")  # which is the run's
     tell(progress, 2, kind="start")
-    assert (progress.summary(2)["step"], progress.step_of(0, 2)) == (None, None)
+    assert (progress.report(2).position, progress.step_of(0, 2)) == (TrainingPosition(), None)
     tell(progress, 2, kind="step", step=7)
-    assert (progress.summary(2)["step"], progress.summary(2)["loss"], progress.step_of(0, 2)) == (7, None, 7)
+    assert (progress.report(2).position, progress.step_of(0, 2)) == (TrainingPosition(step=7), 7)
 
 
 def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
@@ -413,21 +421,21 @@ def test_a_node_that_takes_no_snapshots_is_told_of_once_until_it_does_again(
     progress = opened(MetricsStore(path, time.time, lambda kind, node, text: told.append((kind.kind, node))))
     for _ in range(2):
         tell(progress, 1, kind="snapshot_failed", tier="disk", step=10, error="No space left on device")
-    assert progress.summary(1)["snapshots_failing"] == {"a": "No space left on device"}
+    assert progress.report(1).snapshots_failing == {"a": "No space left on device"}
     tell(progress, 1, kind="snapshot", step=20)
     tell(progress, 1, kind="snapshot_skipped", step=31)
     tell(progress, 1, kind="snapshot", step=30)  # that for which the next one was left out
-    assert progress.summary(1)["snapshots_failing"] == {"a": "the disk is too slow for that of step 31"}
+    assert progress.report(1).snapshots_failing == {"a": "the disk is too slow for that of step 31"}
     tell(progress, 1, kind="snapshot_skipped", step=51)
     tell(progress, 1, kind="snapshot", step=40)
     assert len(told) == 3  # it is still too slow
     tell(progress, 1, kind="snapshot", step=60)
-    assert progress.summary(1)["snapshots_failing"] == {}
+    assert progress.report(1).snapshots_failing == {}
     kinds = ["snapshot_failed", "snapshot_again", "snapshot_skipped", "snapshot_again"]
     assert told == [(kind, "a") for kind in kinds]
     tell(progress, 1, kind="snapshot_skipped", step=70)
     tell(progress, 2, kind="snapshot", step=65)  # after a failure, steps are made again
-    assert progress.summary(1)["snapshots_failing"] == {}
+    assert progress.report(1).snapshots_failing == {}
 
 
 NOBODY = "no node could write the snapshot of step {} (a: No space left on device): "
@@ -477,13 +485,19 @@ def test_what_no_snapshot_holds_of_a_training_is_known_at_its_end(
 
 def test_the_snapshot_that_a_run_names_is_the_newest_on_any_node(tmp_path: Path, opened: Opened) -> None:
     progress = opened(MetricsStore(tmp_path / "metrics.jsonl", time.time))
+
+    def newest(generation: int) -> tuple[int | None, str | None]:
+        snapshot = progress.report(generation).snapshot
+        assert snapshot is not None
+        return snapshot.step, snapshot.node
+
     tell(progress, 1, 0, kind="snapshot", step=10)
     tell(progress, 1, 1, kind="snapshot", step=10)
-    assert progress.summary(1)["snapshot"]["node"] == "a"
+    assert newest(1) == (10, "a")
     tell(progress, 1, 1, kind="snapshot", step=20)  # where the disk of node a is full
-    assert progress.summary(1)["snapshot"] == progress.summary(1)["snapshot"] | {"node": "b", "step": 20}
+    assert newest(1) == (20, "b")
     tell(progress, 2, 1, kind="snapshot", step=15)
-    assert progress.summary(2)["snapshot"]["step"] == 15
+    assert newest(2) == (15, "b")
 
 
 def tell(progress: MetricsStore, generation: int, rank: int = 0, **metric: object) -> None:

@@ -90,7 +90,7 @@ def replayed(data: list[bytes], directory: Path) -> dict[str, Any]:
             "failed_at": round(state.failed_at, 4),
             "before": [stopping.began, stopping.step] if stopping else [None, None],
             "order": codec.dump(stopping.order) if stopping else {},
-            "workers": [worker.dump() for worker in ranks_of(state).values()],
+            "workers": [vars(worker) for worker in ranks_of(state).values()],
             "history": [codec.dump(each) for each in state.history],
             "incident": state.incident and codec.dump(state.incident),
             "summary": summary | {"lost_seconds": None if state.incident else summary["lost_seconds"]},

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from swarmtrain.coordinator.core import incident_log
 from swarmtrain.coordinator.core.model import Phase
@@ -19,23 +18,19 @@ from swarmtrain.protocol.status import (
     Directories,
     Member,
     NodeRange,
-    Resumed,
-    SnapshotState,
     Status,
-    Worker,
 )
 from swarmtrain.wire.disk.storage import write_whole
 from swarmtrain.wire.pulse import Source
 
 _STATES = {Phase.GATHERING: "starting", Phase.RUNNING: "running", Phase.STOPPING: "stopping"}
 
-T = TypeVar("T", int, str)
-
 
 def status(run: RunController) -> Status:
     """The document of this moment."""
     state, current, place, now = run.state, run.current, run.place, run.journal.clock.now()
-    reported, past = run.progress.summary(current.generation.number), incident_log.summary(state, now)
+    reported, past = run.progress.report(current.generation.number), incident_log.summary(state, now)
+    where = reported.position
     usual = current.heartbeats.usual()  # pulses know sooner than metrics
     stepped = current.heartbeats.step() if current.heartbeats.stepped() is not None else None
     return Status(
@@ -54,9 +49,7 @@ def status(run: RunController) -> Status:
         master=state.generation.master,
         coordinator=place.node,
         resumed_from=run.secret.resume or None,
-        workers=[
-            Worker(**worker.dump() | {"step": _step(run, worker.rank)}) for worker in current.workers.values()
-        ],
+        workers=[replace(worker.told(), step=_step(run, worker.rank)) for worker in current.workers.values()],
         members=_members(run),
         cause=_cause(state.causes),
         nodes=NodeRange(
@@ -73,17 +66,17 @@ def status(run: RunController) -> Status:
             )
             for node in sorted({worker.node for worker in current.workers.values()})
         },
-        step=stepped if stepped is not None else _of(int, reported["step"]),
-        epoch=_number(reported["epoch"]),
-        loss=_number(reported["loss"]),
-        lr=_number(reported["lr"]),
-        step_seconds=round(usual, 6) if usual is not None else _number(reported["step_seconds"]),
-        samples=_number(reported["samples"]),
-        eval=reported["eval"] if isinstance(reported["eval"], dict) else None,
-        snapshot=_snapshot(reported["snapshot"]),
-        resumed=_resumed(reported["resumed"]),
-        weights=reported["weights"],
-        snapshots_failing=reported["snapshots_failing"],
+        step=stepped if stepped is not None else where.step,
+        epoch=where.epoch,
+        loss=where.loss,
+        lr=where.lr,
+        step_seconds=round(usual, 6) if usual is not None else where.step_seconds,
+        samples=where.samples,
+        eval=reported.eval,
+        snapshot=reported.snapshot,
+        resumed=reported.resumed,
+        weights=reported.weights or None,
+        snapshots_failing=reported.snapshots_failing,
         unsaved=run.progress.unsaved() if run.phase is Phase.ENDED else "",
         restarts=past.restarts,
         lost_seconds=past.lost_seconds,
@@ -98,36 +91,6 @@ def _cause(causes: Sequence[Failure]) -> Cause | None:
         return None
     first, *others = causes
     return Cause(**asdict(first), others=others)
-
-
-# What workers report is their own affair, and may be anything; what is not of its type counts as not reported.
-
-
-def _of(kind: type[T], value: Any) -> T | None:
-    return value if type(value) is kind else None
-
-
-def _number(value: Any) -> float | None:
-    return value if type(value) in (int, float) else None
-
-
-def _snapshot(told: Any) -> SnapshotState | None:
-    if not isinstance(told, dict):
-        return None
-    return SnapshotState(
-        step=_of(int, told.get("step")),
-        epoch=_number(told.get("epoch")),
-        path=_of(str, told.get("path")),
-        bytes=_of(int, told.get("bytes")),
-        seconds=_number(told.get("seconds")),
-        node=_of(str, told.get("node")),
-    )
-
-
-def _resumed(told: Any) -> Resumed | None:
-    if not isinstance(told, dict):
-        return None
-    return Resumed(_of(int, told.get("step")), _number(told.get("epoch")), _of(str, told.get("path")))
 
 
 def leave(run: RunController, places: Iterable[Path]) -> None:

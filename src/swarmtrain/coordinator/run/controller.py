@@ -293,7 +293,7 @@ class RunController:
                 outcome=outcome,
                 reason=reason,
                 generation=current.generation.number,
-                workers=[worker.final() for worker in current.workers.values()],
+                workers=[worker.told() for worker in current.workers.values()],
                 causes=causes,
             )
         )

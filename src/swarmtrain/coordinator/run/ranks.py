@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from swarmtrain.coordinator.core.root_cause import describe_exit
 from swarmtrain.coordinator.core.state import RunState
@@ -58,12 +57,8 @@ class RankState:
         """
         self.state, self.exit, self.ended = "killed", "lost with its node", ended
 
-    def dump(self) -> dict[str, Any]:
-        """As it stands in the status document."""
-        return dict(vars(self))
-
-    def final(self) -> Worker:
-        """As the end of the run leaves it."""
+    def told(self) -> Worker:
+        """As clients are told of it, and as the end of the run leaves it."""
         return Worker(**vars(self))
 
 

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from swarmtrain.protocol.journal.remarks import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
+from swarmtrain.protocol.schema import Struct
+from swarmtrain.protocol.status import Resumed, SnapshotState
 from swarmtrain.wire.disk.records import Record, Records, parse
 from swarmtrain.wire.plural import counted
 
 Metric = Record
-# where the training of a generation is
-_POSITION = ("step", "epoch", "loss", "lr", "step_seconds", "samples")
+
+T = TypeVar("T", int, str)
+
+
+class TrainingPosition(Struct):
+    """Where the training of a generation is; None is what rank 0 has not told."""
+
+    step: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    lr: float | None = None
+    step_seconds: float | None = None
+    samples: float | None = None
+
+
+class TrainingReport(Struct):
+    """What of a run its workers report; see `protocol.status.Status`."""
+
+    position: TrainingPosition
+    eval: Mapping[str, Any] | None
+    snapshot: SnapshotState | None
+    resumed: Resumed | None
+    weights: dict[int, str]
+    snapshots_failing: dict[str, str]
 
 
 class MetricsStore:
@@ -38,12 +64,15 @@ class MetricsStore:
         self._skipped: dict[str, int] = {}  # those where the disk was too slow, and for which step
         # By node: the newest step that this generation could not save, and why.
         self._unsaved: dict[str, tuple[int, str]] = {}
-        # Of the snapshot that the summary names: generation, step, whether of rank 0.
+        # Of the snapshot that the report names: generation, step, whether of rank 0.
         self._newest = (0, 0, False)
         self._generation = 0  # the newest one that anything was told of
         self.path = path  # all metrics are there, and in memory only what they come to: a run may take months
         self.offsets: dict[tuple[int, int], int] = {}
-        self._summary: Metric = {}
+        self._position = TrainingPosition()
+        self._eval: Mapping[str, Any] | None = None
+        self._snapshot: SnapshotState | None = None
+        self._resumed: Resumed | None = None
         self._weights: dict[int, str] = {}
         self._rank_steps: dict[int, int] = {}
         self.saves = False  # snapshots that all ranks agree on have been taken
@@ -76,18 +105,20 @@ class MetricsStore:
         """The newest step of a rank in a generation."""
         return self._rank_steps.get(rank) if generation == self._generation else None
 
-    def summary(self, generation: int) -> Metric:
-        """The part of the status document that the workers report; keys that nobody reported are None.
+    def report(self, generation: int) -> TrainingReport:
+        """The part of the status document that the workers report.
 
         Args:
             generation: the current one. How far one before it came says nothing of where the training is now.
         """
-        keys = (*_POSITION, "eval", "snapshot", "resumed")
-        weights = self._weights if self._weights else None
-        known = {key: self._summary.get(key) for key in keys}
-        if generation != self._generation:
-            known |= dict.fromkeys(_POSITION)
-        return known | {"weights": weights, "snapshots_failing": dict(self._failing)}
+        return TrainingReport(
+            self._position if generation == self._generation else TrainingPosition(),
+            self._eval,
+            self._snapshot,
+            self._resumed,
+            dict(self._weights),
+            dict(self._failing),
+        )
 
     def unsaved(self) -> str:
         """What no snapshot holds of a training that has ended, in a sentence; empty where the last one was written.
@@ -96,7 +127,7 @@ class MetricsStore:
         """
         failed = max(self._unsaved.values(), default=None)
         generation, newest, _ = self._newest
-        resumed = (self._summary.get("resumed") or {}).get("step")
+        resumed = self._resumed.step if self._resumed else None
         saved = newest if generation == self._generation or resumed is None else resumed
         if failed is None or (saved >= failed[0] and generation):
             return ""
@@ -104,7 +135,7 @@ class MetricsStore:
         text = f"no node could write the snapshot of step {last} ({why}): "
         if not generation and resumed is None:
             return text + "there is none of this training"
-        lost = counted(max(last, self._summary.get("step") or 0) - saved, "step")
+        lost = counted(max(last, self._position.step or 0) - saved, "step")
         return text + f"the newest there is of step {saved}, without the last {lost}"
 
     def _watch_snapshots(self, metric: Metric) -> None:
@@ -146,8 +177,7 @@ class MetricsStore:
             self._skipped.clear()
             self._unsaved.clear()
             self._rank_steps.clear()
-            for key in _POSITION:
-                self._summary.pop(key, None)
+            self._position = TrainingPosition()
         if isinstance(metric.get("step"), int):
             self._rank_steps[rank] = metric["step"]
         if kind == "step":
@@ -158,17 +188,37 @@ class MetricsStore:
         self._watch_snapshots(metric)
         if kind == "snapshot" and (metric["g"], metric["step"], rank == 0) >= self._newest:
             self._newest = (metric["g"], metric["step"], rank == 0)
-            self._summary["snapshot"] = {
-                key: metric.get(key) for key in ("step", "epoch", "path", "bytes", "seconds")
-            } | {"node": metric["n"]}
+            self._snapshot = SnapshotState(
+                step=_of(int, metric["step"]),
+                epoch=_number(metric.get("epoch")),
+                path=_of(str, metric.get("path")),
+                bytes=_of(int, metric.get("bytes")),
+                seconds=_number(metric.get("seconds")),
+                node=metric["n"],
+            )
         if rank != 0:
             return
-        for key in ("step", "epoch", "loss", "lr", "samples"):
-            if metric.get(key) is not None and kind in ("step", "end", "resume"):
-                self._summary[key] = metric[key]
+        if kind in ("step", "end", "resume"):
+            told: dict[str, Any] = {"step": _of(int, metric.get("step"))}
+            told |= {key: _number(metric.get(key)) for key in ("epoch", "loss", "lr", "samples")}
+            self._position = replace(
+                self._position, **{key: told[key] for key in told if metric.get(key) is not None}
+            )
         if kind == "step":
-            self._summary["step_seconds"] = metric.get("step_s")
+            self._position = replace(self._position, step_seconds=_number(metric.get("step_s")))
         if kind == "eval" or (kind == "end" and metric.get("metrics")):
-            self._summary["eval"] = metric.get("metrics")
+            self._eval = metric["metrics"] if isinstance(metric.get("metrics"), dict) else None
         if kind == "resume":
-            self._summary["resumed"] = {key: metric.get(key) for key in ("step", "epoch", "path")}
+            step, path = _of(int, metric.get("step")), _of(str, metric.get("path"))
+            self._resumed = Resumed(step, _number(metric.get("epoch")), path)
+
+
+# What workers report is their own affair, and may be anything; what is not of its type counts as not reported.
+
+
+def _of(kind: type[T], value: object) -> T | None:
+    return value if type(value) is kind else None
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
