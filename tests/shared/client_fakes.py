@@ -19,11 +19,11 @@ from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan
 from swarmtrain.wire import frames
-from swarmtrain.wire.frames import Message
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.names import PROTOCOL_VERSION
 from swarmtrain.wire.run_spec import Resumption
 
+Message = dict[str, Any]  # as it is on the wire
 Receive = Callable[[], Message | None]
 Answer = Callable[[Message, Receive], Iterator[Message]]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_fakes import FakeLauncher, Receive, fixed, status, told
+from client_fakes import FakeLauncher, Message, Receive, fixed, status, told
 
 from swarmtrain import ClusterError, RequestError
 from swarmtrain.control.client import Client
@@ -23,7 +23,6 @@ from swarmtrain.errors import ChannelError
 from swarmtrain.files import fetch as files
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.replies import NodeReply
-from swarmtrain.wire.frames import Message
 
 
 def run_of(launcher: FakeLauncher, name: str = "digits") -> RunHandle:

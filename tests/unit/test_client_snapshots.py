@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from client_fakes import FakeLauncher, Receive, fixed, status
+from client_fakes import FakeLauncher, Message, Receive, fixed, status
 
 from swarmtrain import ClusterError, RequestError
 from swarmtrain.control import places
@@ -22,7 +22,6 @@ from swarmtrain.control.snapshots.retention import Wanted, choose, complete
 from swarmtrain.launchers.base import Run
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.ui.cli import cli
-from swarmtrain.wire.frames import Message
 
 NOW = 10_000.0
 DATA = b"weights"

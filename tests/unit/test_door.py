@@ -271,8 +271,9 @@ def test_what_an_agent_has_delivered_to_another_connection_is_asked_again(make: 
         first.abort()
         exited = {"g": 1, "rank": 0, "state": "exited", "code": 0, "signal": None, "t": 1.0}
         again = await house.agent("a", generation=1, states=[exited])
-        for message in ({"idle": {"g": 1, "port": 1}}, {"drained": 0}, {"beat": 1.0, "pulses": []}):
-            await again.send(message)
+        await again.send({"idle": {"g": 1, "port": 1}})
+        await again.send({"drained": 0})
+        await again.send({"beat": 1.0, "pulses": []})
         while "beat" not in (await again.receive() or {}):
             pass
         assert run.current.over() and run.phase is Phase.RUNNING

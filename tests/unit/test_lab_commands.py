@@ -59,7 +59,7 @@ def test_node_is_privileged_or_has_each_right_by_name() -> None:
 def test_node_opens_no_port() -> None:
     assert "publish" not in " ".join(run_node(NAMES, 1, SETTINGS))
     hosts = daemon_config(NAMES, 1, SETTINGS)["hosts"]
-    assert all(host.startswith("unix://") for host in hosts)
+    assert isinstance(hosts, list) and all(host.startswith("unix://") for host in hosts)
 
 
 def test_only_a_lab_without_registry_has_a_resolver_of_its_own() -> None:

@@ -221,6 +221,96 @@ def test_a_folder_holds_a_dozen_files_at_most() -> None:
     assert full == set()
 
 
+_BARE = re.compile(r"(?:[Dd]ict|Mapping)\[str, Any\]")
+# Where a dictionary of anything is what is meant, and why.
+BARE_DICTIONARIES = {
+    **dict.fromkeys(
+        (
+            "trainer/data.py",
+            "trainer/precision.py",
+            "trainer/seeding.py",
+            "trainer/snapshot.py",
+            "trainer/snapshots/files.py",
+            "trainer/snapshots/manager.py",
+            "trainer/snapshots/writer.py",
+            "trainer/state.py",
+        ),
+        "a state, as `state_dict` of torch's own objects gives it",
+    ),
+    **dict.fromkeys(
+        (
+            "docker/command.py",
+            "lab/host.py",
+            "lab/node.py",
+            "launchers/docker/inspected.py",
+            "swarm/cluster.py",
+            "swarm/tasks.py",
+        ),
+        "what docker prints of a thing, of which a few keys are read",
+    ),
+    **dict.fromkeys(
+        (
+            "docker/compose.py",
+            "launchers/swarm/helpers.py",
+            "launchers/swarm/stacks.py",
+            "swarm/helpers.py",
+            "swarm/parts.py",
+        ),
+        "a Compose file",
+    ),
+    **dict.fromkeys(("job/checks.py", "job/flags.py", "ui/job_options.py"), "what a person wrote, unchecked"),
+    "job/made/schema.py": "a JSON Schema",
+    "wire/disk/records.py": "a line of a file; workers write what they like into theirs",
+    "wire/disk/snapshots.py": "a manifest of any version",
+}
+
+
+def public_signatures(tree: ast.Module | ast.ClassDef) -> Iterator[ast.expr]:
+    """The types of what public functions and methods take and return, and those that get a public name."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_signatures(node)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if not node.name.startswith("_") or node.name == "__init__":
+                given = node.args
+                taken = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+                hints = [*(each.annotation for each in taken if each is not None), node.returns]
+                yield from (hint for hint in hints if hint is not None)
+        elif (
+            isinstance(tree, ast.Module)
+            and isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and not node.targets[0].id.startswith("_")
+        ):
+            yield node.value
+
+
+def bare_dictionaries(code: str) -> list[str]:
+    return [text for hint in public_signatures(ast.parse(code)) if _BARE.search(text := ast.unparse(hint))]
+
+
+def test_a_dictionary_of_anything_is_in_no_public_signature_without_a_reason() -> None:
+    found = {
+        str(file.relative_to(SOURCE))
+        for file in SOURCE.glob("**/*.py")
+        if bare_dictionaries(file.read_text(encoding="utf-8"))
+    }
+    assert found == set(BARE_DICTIONARIES), "a dataclass, or dict[str, object] for what is only written"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(a: int, **more: list[dict[str, Any]]): ...",
+        "class A:\n    async def f(self) -> Mapping[str, Any] | None: ...",
+        "Message = dict[str, Any]",
+    ],
+)
+def test_a_dictionary_of_anything_would_be_noticed(code: str) -> None:
+    assert len(bare_dictionaries(code)) == 1
+    assert bare_dictionaries(re.sub(r"\b(f|A|Message)\b", r"_\1", code)) == []
+
+
 _PARTS = "|".join(sorted(folder.parent.name for folder in SOURCE.glob("*/__init__.py")))
 _DOTTED = re.compile(rf"`(?:swarmtrain\.)?((?:{_PARTS})(?:\.\w+)+)`")
 _PYTHON_FILE = re.compile(r"(?<![\w/.*])((?:[a-z_]+/)*[a-z_]+\.py)\b")

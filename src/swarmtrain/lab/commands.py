@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Any
 
 from swarmtrain.errors import RequestError
 from swarmtrain.lab.names import (
@@ -64,9 +63,9 @@ class NodeSettings:
     group: int
 
 
-def daemon_config(names: LabNames, index: int, settings: NodeSettings) -> dict[str, Any]:
+def daemon_config(names: LabNames, index: int, settings: NodeSettings) -> dict[str, object]:
     """The daemon.json of a node's engine."""
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         # The first is for people who look around in the node, the second is mounted from the host.
         "hosts": ["unix:///var/run/docker.sock", "unix:///lab/docker.sock"],
         "group": str(settings.group),

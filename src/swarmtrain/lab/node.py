@@ -50,7 +50,7 @@ class NodeStatus:
     engine: str
     host: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 

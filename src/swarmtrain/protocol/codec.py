@@ -42,7 +42,7 @@ class Family(Generic[T]):
         self._by = next((tag.by for kind in kinds if (tag := tag_of(kind))), "")
         assert len(self._by_tag) == len(kinds), "two messages of one direction have one tag, or one has none"
 
-    def load(self, document: Mapping[str, Any]) -> T:
+    def load(self, document: Mapping[str, object]) -> T:
         """The message that an object is.
 
         Raises:
@@ -75,7 +75,7 @@ def load(kind: type[T], value: object, name: str = "") -> T:
         raise ChannelError(f"{where}: {wrong.what}") from None
 
 
-def dump(value: Any) -> Document:
+def dump(value: object) -> Document:
     """The JSON object of a dataclass; of a message, with its tag."""
     kind: Any = type(value)
     write = _codec(kind).write

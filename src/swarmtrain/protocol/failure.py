@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, field
-from typing import Any
 
 from swarmtrain.protocol.schema import Struct
 
@@ -43,6 +42,6 @@ class Failure(Struct):
         who = self.node if self.rank is None else f"rank {self.rank} on {self.node}"
         return f"{who}: {self.summary}"
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         """As it goes into the journal and the status document."""
         return asdict(self)

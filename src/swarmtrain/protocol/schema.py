@@ -32,7 +32,7 @@ else:  # a word for type checkers alone, which Python itself has since 3.11
 
 T = TypeVar("T")
 
-Document = dict[str, Any]  # a JSON object
+Document = dict[str, object]  # a JSON object
 
 
 class _Arguments:

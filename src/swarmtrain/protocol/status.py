@@ -195,6 +195,6 @@ class Status(Struct, kw_only=True):
         """Whether the run is over."""
         return self.state in ENDED
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         """As JSON, as `swarmtrain status --json` prints it."""
         return codec.dump(self)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Clock(Protocol):
@@ -104,12 +104,12 @@ class RunClock:
         return min(unix - self.epoch, self.clock.monotonic())
 
 
-def stamp(clock: Clock = MACHINE) -> dict[str, Any]:
+def stamp(clock: Clock = MACHINE) -> dict[str, str | float]:
     """This moment, as :func:`age` understands it later."""
     return {"boot": clock.boot(), "monotonic": clock.monotonic(), "unix": clock.unix()}
 
 
-def age(stamped: Mapping[str, Any], clock: Clock = MACHINE) -> float:
+def age(stamped: Mapping[str, str | float], clock: Clock = MACHINE) -> float:
     """Seconds since a moment on this machine, whatever its clock was set to since, unless it was started anew.
 
     Raises:

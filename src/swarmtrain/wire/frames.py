@@ -11,11 +11,10 @@ from __future__ import annotations
 import hmac
 import json
 import struct
-from typing import Any
 
 from swarmtrain.errors import ChannelError
 
-Message = dict[str, Any]
+Message = dict[str, object]  # a JSON object
 
 MAX_FRAME = 8 * 1024 * 1024
 MAC_BYTES = 16

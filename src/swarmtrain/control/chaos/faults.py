@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from swarmtrain.job.units import format_duration, format_size
 
@@ -132,9 +132,9 @@ class Fault:
         """What happens when it is undone."""
         return KINDS[self.kind].end.format(target=target)
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, object]:
         """As a plan file has it."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         if self.every is not None:
             found["every"] = format_duration(self.every)
         if self.step is not None:
@@ -159,19 +159,17 @@ class FaultPlan:
     seed: int = 0
     length: float | None = None  # None: when everything is done; with ``every``: when the run has ended
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """As a plan file has it."""
         length = {} if self.length is None else {"for": format_duration(self.length)}
         return {"seed": self.seed, **length, "faults": [fault.entry() for fault in self.faults]}
 
     def text(self) -> str:
         """A plan file that says the same."""
-        found = self.document()
-        faults = found.pop("faults")
-        lines = [f"{key}: {value}" for key, value in found.items()]
-        lines += ["faults:"] if faults else ["faults: []"]
-        for fault in faults:
-            lines.append("  - {" + ", ".join(f"{key}: {value}" for key, value in fault.items()) + "}")
+        lines = [f"{key}: {value}" for key, value in self.document().items() if key != "faults"]
+        lines += ["faults:"] if self.faults else ["faults: []"]
+        for fault in self.faults:
+            lines.append("  - {" + ", ".join(f"{key}: {value}" for key, value in fault.entry().items()) + "}")
         return "".join(f"{line}\n" for line in lines)
 
 

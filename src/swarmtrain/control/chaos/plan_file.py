@@ -61,7 +61,7 @@ def read_plan(path: Path) -> FaultPlan:
     return FaultPlan(tuple(fault for fault in faults if fault is not None), seed, length)
 
 
-def fault_from_flags(values: Mapping[str, Any]) -> Fault:
+def fault_from_flags(values: Mapping[str, object]) -> Fault:
     """One fault out of flags.
 
     Args:

@@ -12,7 +12,6 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from swarmtrain.control.views.format import duration
 from swarmtrain.errors import RequestError
@@ -148,7 +147,7 @@ def labelled(line: Line, *, colour: bool = False, times: bool = False, nodes: bo
     return f"{clock}{label} {line.text}"
 
 
-def as_json(line: Line) -> dict[str, Any]:
+def as_json(line: Line) -> dict[str, object]:
     """One line for ``--json``."""
     return line._asdict()
 

@@ -36,7 +36,7 @@ class Event(Struct, kw_only=True):
         """The same as the journal takes it."""
         return dataclasses.replace(self, seq=seq, time=time)
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         """As a line of the journal, and as clients and agents get it."""
         head = {"seq": self.seq, "t": self.time, "kind": self.kind, "text": self.text}
         body = codec.dump(self)
@@ -56,6 +56,6 @@ class UnknownEvent(Event, kw_only=True):
     def kind(self) -> str:  # type: ignore[override]
         return self.is_a
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         """As it was read."""
         return {"seq": self.seq, "t": self.time, "kind": self.is_a, "text": self.text} | dict(self.more)

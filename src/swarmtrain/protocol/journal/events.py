@@ -221,15 +221,16 @@ def _known(kind: Any) -> set[str]:
     return {each.key for each in fields_of(kind)}
 
 
-def load(record: Mapping[str, Any]) -> Event:
+def load(record: Mapping[str, object]) -> Event:
     """The event of a line.
 
     Raises:
         KeyError, TypeError, ValueError: it is no event of any version.
     """
-    seq, time, kind, text = int(record["seq"]), record["t"], record["kind"], record["text"]
-    float(time)
-    if not isinstance(kind, str) or not isinstance(text, str):
+    seq, time, kind, text = record["seq"], record["t"], record["kind"], record["text"]
+    if not (isinstance(seq, int) and isinstance(time, int | float)):
+        raise TypeError("an event has a number and a time")
+    if not (isinstance(kind, str) and isinstance(text, str)):
         raise TypeError("an event has a kind and a text")
     made = KINDS.get(kind)
     if made is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import load
@@ -17,7 +16,7 @@ _LONGEST_GAP = 100
 _BATCH_BYTES = 1 << 20  # of events that go into one message, far below what a frame may hold
 
 
-def admit(events: list[Event], record: Mapping[str, Any], *, summed: bool = False) -> None:
+def admit(events: list[Event], record: Mapping[str, object], *, summed: bool = False) -> None:
     """Add an event to those before it. In the place of what is missing between them stands one that says so.
 
     Args:

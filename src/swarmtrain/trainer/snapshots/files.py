@@ -90,7 +90,7 @@ class Manifest:
     run: str = ""
     generation: int = 0
     submission: str = ""
-    stamp: dict[str, Any] = field(default_factory=dict)  # the same as `time`: see wire.clock
+    stamp: dict[str, str | float] = field(default_factory=dict)  # the same as `time`: see wire.clock
     versions: dict[str, str] = field(default_factory=dict)  # of torch, python, swarmtrain and cuda ("none")
 
     @property

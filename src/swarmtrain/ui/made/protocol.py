@@ -169,7 +169,7 @@ def _form(hint: Any) -> str:
     if origin in (list, tuple):
         return f"list of {_form(args[0])}"
     if origin is not None and len(args) == 2:
-        return "object" if args[1] is Any else f"object of {_form(args[1])}"
+        return "object" if args[1] in (Any, object) else f"object of {_form(args[1])}"
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return " or ".join(f"`{each.value}`" for each in hint)
     return _SCALARS.get(hint, f"`{getattr(hint, '__name__', hint)}`")
