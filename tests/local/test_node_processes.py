@@ -70,6 +70,16 @@ def test_whatever_helper_of_a_node_is_killed_the_run_goes_on(tmp_path: Path) -> 
     )
 
 
+def test_an_agent_and_a_coordinator_that_were_stopped_are_in_nobodys_way_for_long(tmp_path: Path) -> None:
+    handle = start(tmp_path)
+    trains(handle, 1)
+    roots = handle.launcher.roots(handle.run)  # type: ignore[attr-defined]
+    for node in ("node1", ""):
+        os.kill(descendants(roots[node])[0], signal.SIGSTOP)
+    (tmp_path / "finish").touch()
+    assert (handle.wait(timeout=60).state, handle.status().restarts) == ("succeeded", 0)
+
+
 def test_a_keeper_that_is_killed_takes_nothing_healthy_along(tmp_path: Path) -> None:
     handle = start(tmp_path)
     trains(handle, 1)

@@ -15,12 +15,11 @@ import pytest
 from agent_fakes import agent_in
 
 from swarmtrain.agent.worker_group import spawner
-from swarmtrain.agent.worker_group.stacks import halted
 from swarmtrain.agent.worker_group.usage import ProcessUsage, Tree
 from swarmtrain.protocol.from_agent import FromAgent, WorkerEnd, WorkerReport
 from swarmtrain.protocol.to_agent import TO_AGENT
 from swarmtrain.wire.disk.storage import Storage
-from swarmtrain.wire.machine.processes import began
+from swarmtrain.wire.machine.processes import began, halted
 
 # In place of a spawner: it says that workers run, and that they end when they are signalled. It ends them itself,
 # all at once, when the test writes the number of a generation; it dies or stops when told so.

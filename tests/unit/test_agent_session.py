@@ -24,7 +24,6 @@ from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.services import requests
 from swarmtrain.agent.session import ended_here
-from swarmtrain.agent.worker_group.stacks import halted
 from swarmtrain.agent.worker_group.workers import Workers
 from swarmtrain.coordinator.agents.connections import AgentConnections
 from swarmtrain.coordinator.clients.requests import ClientRequests
@@ -36,6 +35,7 @@ from swarmtrain.protocol.to_agent import TO_AGENT, ToAgent
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.processes import halted
 from swarmtrain.wire.pulse import Activity, Pulse
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 

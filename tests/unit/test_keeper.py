@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.launchers.local.processes import LocalProcess, kill_trees
+from swarmtrain.wire.machine.processes import halted
 
 HEAD = """
-import os, pathlib, subprocess, sys, time
+import os, pathlib, signal, subprocess, sys, time
 from swarmtrain.wire.machine import keeper
 keeper._AGAIN_SECONDS, keeper._SWEEP_SECONDS, keeper._SHORT_SECONDS = {pause}, 0.1, {short}
+keeper._STOPPED_SECONDS, keeper._LOOK_SECONDS = {stopped}, 0.01
 lives = pathlib.Path(sys.argv[1])
 def begin():
     with lives.open("a") as file:
@@ -28,12 +30,18 @@ def begin():
 
 
 def start(
-    path: Path, work: str, *, again: bool = False, pause: float = 0.01, short: float = 5.0
+    path: Path,
+    work: str,
+    *,
+    again: bool = False,
+    pause: float = 0.01,
+    short: float = 5.0,
+    stopped: float = 0.05,
 ) -> tuple[subprocess.Popen[str], Path]:
     """A keeper whose child does ``work``; and a file with the child's lives, one process id a line."""
     lives = path / "lives"
     lines = "\n".join(f"    {line}" for line in work.strip().splitlines())
-    head = HEAD.format(pause=pause, short=short)
+    head = HEAD.format(pause=pause, short=short, stopped=stopped)
     keep = f"keeper.keep(work, again={again}, note=lives.with_name(keeper.KEPT.name))"
     program = f"{head}\ndef work():\n{lines}\nsys.exit({keep})\n"
     command = [sys.executable, "-c", program, str(lives)]
@@ -83,6 +91,21 @@ def test_a_long_life_is_worth_another_one(tmp_path: Path) -> None:
     process, lives = start(tmp_path, "return 3 if begin() < 5 else 0", again=True, short=0.0)
     assert finish(process)[0] == 0
     assert len(lives.read_text().split()) == 5
+
+
+def test_a_child_that_was_stopped_is_woken_as_often_as_it_is(tmp_path: Path) -> None:
+    process, _ = start(tmp_path, "for _ in range(2):\n    os.kill(os.getpid(), signal.SIGSTOP)\nreturn 5")
+    assert finish(process) == (5, "was stopped; it goes on\n" * 2)
+
+
+def test_a_child_that_is_killed_while_it_is_stopped_is_started_again(tmp_path: Path) -> None:
+    work = "if begin() > 1:\n    return 0\nos.kill(os.getpid(), signal.SIGSTOP)"
+    process, lives = start(tmp_path, work, again=True, stopped=60.0)
+    wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
+    child = int(lives.read_text())
+    wait_for(lambda: halted(child))
+    os.kill(child, signal.SIGKILL)
+    assert finish(process) == (0, "ended with 137; starting it again\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -16,11 +16,11 @@ from swarmtrain.agent.choices import Settings, choose
 from swarmtrain.agent.session import CoordinatorSession
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.agent.worker_group.group import WorkerGroup
-from swarmtrain.agent.worker_group.stacks import halted
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.alive import beat
 from swarmtrain.wire.machine.keeper import KEPT, keep
+from swarmtrain.wire.machine.processes import halted
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 _BEAT_SECONDS = 0.5

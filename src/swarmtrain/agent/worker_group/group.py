@@ -22,11 +22,12 @@ from swarmtrain.agent.worker_group.pump import Key
 from swarmtrain.agent.worker_group.segments import Segments
 from swarmtrain.agent.worker_group.signs import Signs
 from swarmtrain.agent.worker_group.spawner import Life, SpawnerProcess
-from swarmtrain.agent.worker_group.stacks import halted, stopped
+from swarmtrain.agent.worker_group.stacks import stopped
 from swarmtrain.agent.worker_group.workers import Workers
 from swarmtrain.errors import SwarmtrainError, in_short
 from swarmtrain.protocol.from_agent import Drained, Idle, StackReport, StacksReport, Warm, WorkerReport
 from swarmtrain.protocol.to_agent import StartWorkers
+from swarmtrain.wire.machine.processes import halted
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 # seconds that a run that is over waits for a disk on which its directories are still being made

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from swarmtrain.wire.machine.processes import state
 from swarmtrain.wire.pulse import STACK_SIGNAL
 
 _LOOK = 0.02  # seconds between looks at a file
@@ -57,17 +58,8 @@ async def _stack(pid: int, file: Path | None, patience: float) -> str:
 
 def stopped(pid: int) -> bool | None:
     """Whether a process is stopped, by a signal or a debugger; None when it has gone."""
-    state = _state(pid)
-    return state in "Tt" if state else None
-
-
-def halted(pid: int) -> bool:
-    """Whether a process is stopped by a signal, and so does nothing until another one comes."""
-    return _state(pid) == "T"
-
-
-def _state(pid: int) -> str:
-    return "".join(_status(pid).get("State", "").split()[:1])
+    now = state(pid)
+    return now in "Tt" if now else None
 
 
 def _answers(pid: int) -> bool:

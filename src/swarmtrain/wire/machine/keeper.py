@@ -3,7 +3,7 @@
 It is the container's process 1, or on local the process that everything of a node descends from. Orphans of its child,
 of the workers or of the workers' own children come to it, since it is their subreaper; when the child ends, however it
 ends, the keeper kills what is left of the tree. In a container it then passes the exit code on, and Docker starts the
-container again; on local there is nobody else to do that.
+container again; on local there is nobody else to do that. A child that was stopped nobody else would wake anywhere.
 
 In a container everything ends with its process 1. On local a child whose keeper is killed goes on, since nothing is
 wrong with it; the keeper has written down whom it keeps, so that the launcher finds it.
@@ -30,6 +30,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _AGAIN_SECONDS = 1.0  # as Swarm waits before it starts a task again
 _SHORT_SECONDS = 5.0  # a life that is not worth another one
 _SHORT_LIVES = 3
+_STOPPED_SECONDS = 10.0  # for which a child may be stopped, as by a person who looks at it
+_LOOK_SECONDS = 0.1
 _SWEEP_SECONDS = 2.0  # in which what is about to end by itself does
 
 
@@ -90,12 +92,25 @@ def _write_down(child: int, note: Path) -> None:
 
 
 def _wait(child: int) -> int:
-    """Reap orphans until the child itself has ended."""
+    """Reap orphans until the child itself has ended, and wake it where it was stopped."""
     while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child:
+        pid, status = os.waitpid(-1, os.WUNTRACED)
+        if pid == child and os.WIFSTOPPED(status):
+            _wake(child)
+        elif pid == child:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+
+
+def _wake(child: int) -> None:
+    """A child that stays stopped stands in the way of the whole run, and of everybody who could start another."""
+    limit = time.monotonic() + _STOPPED_SECONDS
+    while processes.halted(child):
+        if time.monotonic() > limit:
+            print("was stopped; it goes on", file=sys.stderr, flush=True)
+            processes.kill_all([child], signal.SIGCONT)
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
 def _sweep() -> None:

@@ -46,11 +46,26 @@ def become_subreaper() -> None:
 
 def began(pid: int) -> int:
     """When a process started, in clock ticks since its machine did; 0 of one that has ended."""
+    fields = _stat(pid)
+    return 0 if not fields or fields[0] == "Z" else int(fields[19])
+
+
+def state(pid: int) -> str:
+    """What a process is at, in one letter as of `ps`; empty of one that has gone."""
+    return "".join(_stat(pid)[:1])
+
+
+def halted(pid: int) -> bool:
+    """Whether a process is stopped by a signal, and so does nothing until another one comes."""
+    return state(pid) == "T"
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the name; none when it has gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0
-    return 0 if fields[0] == "Z" else int(fields[19])
+        return []
 
 
 def descendants(root: int) -> list[int]:
