@@ -11,12 +11,14 @@ from pathlib import Path
 
 from swarmtrain.coordinator.agents.connections import AgentConnections
 from swarmtrain.coordinator.agents.journal_recovery import recover_journal
+from swarmtrain.coordinator.clients.actions import conclude
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.clients.status import leave as leave_status
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.journal import NewerJournal
 from swarmtrain.coordinator.store.run_paths import place_of
+from swarmtrain.protocol.facts import Outcome
 from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
 from swarmtrain.wire.disk.storage import Storage
@@ -63,9 +65,11 @@ async def _coordinate(leave: bool) -> int:
         await recover_journal(
             env[names.ENV_COORDINATOR], secret.token, place.path / "journal.jsonl", moved, place.node
         )
-    run = RunController(
-        spec, secret, place, moved=moved, submission=SubmissionMark(env.get(names.ENV_SUBMITTED, ""))
-    )
+    killed = "" if leave else _killed()
+    submitted = SubmissionMark(env.get(names.ENV_SUBMITTED, ""))
+    run = RunController(spec, secret, place, archive=bool(killed), moved=moved, submission=submitted)
+    if killed:
+        conclude(run, Outcome.STOPPED, killed)
     clients = ClientRequests(run)
     agents = AgentConnections(run, clients.attend)
     servers = [
@@ -93,6 +97,14 @@ async def _coordinate(leave: bool) -> int:
     for each in tasks:
         each.cancel()
     return 0 if tasks[1] in done else _STOPPED
+
+
+def _killed() -> str:
+    """Why the run is over, where a client has killed it since its coordinator stayed silent; else empty."""
+    if reason := os.environ.get(names.ENV_KILLED):
+        return reason
+    file = Path(names.KILLED)
+    return file.read_text() if file.exists() else ""
 
 
 async def _tick(run: RunController) -> None:

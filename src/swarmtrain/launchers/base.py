@@ -71,6 +71,8 @@ class Checked:
     notices: tuple[Notice, ...]  # what was chosen for the user
 
 
+KILLED = "killed by a person"  # why a run has stopped that its coordinator could not stop
+
 Undo = Callable[[], object]
 Act = Callable[[str, str], "Undo | None"]  # on a node, with the rate of a slow link
 
@@ -184,7 +186,10 @@ class Launcher(Protocol):
         ...
 
     def kill(self, run: Run) -> None:
-        """End what still runs of it, when its coordinator does not answer; keeps what is on disk."""
+        """End what still runs of it, when its coordinator does not answer; keep what is on disk.
+
+        That it was stopped so is written into its journal as soon as somebody can.
+        """
         ...
 
     def refuse(self, run: Run, reason: str) -> None:

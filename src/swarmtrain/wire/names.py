@@ -36,6 +36,9 @@ ENV_SUBMITTED = (
     "SWARMTRAIN_SUBMITTED"  # the file that a launcher makes when it has started everything of a run
 )
 ENV_MOVED = "SWARMTRAIN_MOVED"  # how often the coordinator was moved by a person's word
+ENV_KILLED = (
+    "SWARMTRAIN_KILLED"  # why the run is over, as whoever has killed it says: it is to be written down
+)
 ENV_GPUS = "SWARMTRAIN_GPUS"  # what each local node sees, in the order of their slots, between semicolons
 ENV_CODE = "SWARMTRAIN_CODE"  # colon-separated files that, joined, are the user's code as a zip
 
@@ -45,6 +48,9 @@ JOB = "/opt/swarmtrain/job.json"
 CODE = "/opt/swarmtrain/code-{index:02d}"
 SECRET = "/run/secrets/swarmtrain"
 SUBMITTED = "/opt/swarmtrain/submitted"
+KILLED = (
+    "/opt/swarmtrain/killed"  # what ENV_KILLED is elsewhere, where a container's variables cannot be changed
+)
 STORAGE = "/swarmtrain"
 # leads to the coordinator's socket; not in /tmp, which may be the machine's
 SOCKET = "/opt/swarmtrain/socket"

@@ -14,7 +14,7 @@ from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
+from swarmtrain.launchers.base import KILLED, Checked, Machines, Run, no_stack, parse_handle
 from swarmtrain.launchers.docker import checks, containers, inspected
 from swarmtrain.launchers.docker.containers import Layout
 from swarmtrain.launchers.docker.inspected import Container, agents, coordinators
@@ -186,14 +186,22 @@ class DockerLauncher:
         raise ClusterError(f"the coordinator of {run.id} cannot move: one engine has one machine")
 
     def kill(self, run: Run) -> None:
-        """End the agents; the coordinator stays as the archive."""
-        running = [each["Id"] for each in agents(self._containers(run)) if inspected.is_up(each)]
-        if running:
-            self.docker.completed("kill", *running, timeout=_SECONDS)
+        """End all of it; the coordinator is started again as the archive, and begins by writing down the end."""
+        found = self._containers(run)
+        silent = [each for each in coordinators(found) if not inspected.rests(each)]
+        self._end([*silent, *agents(found)])  # it first, or it would take the agents for lost
+        for each in silent:
+            self._copy(each["Id"], containers.tar({names.KILLED: KILLED.encode()}))
+        self._command("start", silent)
 
     def refuse(self, run: Run, reason: str) -> None:
         """End it; its containers tell why."""
-        self.kill(run)
+        self._end(agents(self._containers(run)))
+
+    def _end(self, found: Sequence[Container]) -> None:
+        running = [each["Id"] for each in found if inspected.is_up(each)]
+        if running:
+            self.docker.completed("kill", *running, timeout=_SECONDS)
 
     def remove(self, run: Run) -> None:
         """Remove the containers, empty the run's directories, remove the network."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
+from swarmtrain.launchers.base import KILLED, Checked, Machines, Run, no_stack, parse_handle
 from swarmtrain.launchers.local import checks, files, links
 from swarmtrain.launchers.local.machines import LocalMachines
 from swarmtrain.launchers.local.processes import TOLD_TO_GO, LocalProcess, ProcessTable, kill_trees
@@ -214,7 +214,7 @@ class LocalLauncher:
     def kill(self, run: Run) -> None:
         """See Launcher.kill."""
         self._kill(run)
-        self._conclude(run, "stopped", "killed by a person")
+        self._conclude(run, "stopped", KILLED)
 
     def refuse(self, run: Run, reason: str) -> None:
         """End it; its files tell why."""

@@ -19,7 +19,7 @@ from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers.base import Checked, Machines, Notice, Run
+from swarmtrain.launchers.base import KILLED, Checked, Machines, Notice, Run
 from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
 from swarmtrain.launchers.swarm import containers
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
@@ -217,8 +217,11 @@ class SwarmLauncher:
         )
 
     def kill(self, run: Run) -> None:
-        """Take the agents away; the coordinator stays as the archive."""
+        """Take the agents away; the coordinator stays as the archive, and begins by writing down the end."""
         ours = self._stack(run)
+        for service in ours.services(names.COORDINATOR_SERVICE):
+            told = ("--env-add", f"{names.ENV_KILLED}={KILLED}")
+            self.docker.run("service", "update", "--detach", *told, service.name, timeout=SECONDS)
         ours.scale(ours.services(names.AGENT_SERVICE), 0)
 
     def refuse(self, run: Run, reason: str) -> None:
