@@ -202,7 +202,7 @@ def test_error_files_of_record_are_read(tmp_path: Path) -> None:
     assert read_error(tmp_path / "none") is None
 
 
-def test_a_second_deployment_of_a_ticket_is_another_run_and_a_restart_is_not(tmp_path: Path) -> None:
+def test_a_second_deployment_of_a_secret_is_another_run_and_a_restart_is_not(tmp_path: Path) -> None:
     storage, secret = Storage(tmp_path), RunSecret("digits.1", "token")
     assert place_of(storage, secret, "n", "service-a").directory == "digits.1"
     assert place_of(storage, secret, "n", "service-a").directory == "digits.1"

@@ -92,7 +92,7 @@ def test_auto_takes_the_whole_directory_but_for_caches_and_ignored_files(tmp_pat
             "node_modules/x/index.js": "",
             "data/large.bin": "",
             "plan/" + PLAN_MARKER: "",
-            "plan/ticket": "secret",
+            "plan/secret": "secret",
             "home/" + RUNS_MARKER: "",
             "home/runs/train.1/coordinator/job.json": "",
             ".dockerignore": "data\n",

@@ -205,7 +205,7 @@ MODEL = {
                         "File": {"Name": "/opt/swarmtrain/bundle.zip", "Mode": 292},
                     }
                 ],
-                "Secrets": [{"SecretName": "digits-3_ticket", "File": {"Name": "swarmtrain", "Mode": 256}}],
+                "Secrets": [{"SecretName": "digits-3_secret", "File": {"Name": "swarmtrain", "Mode": 256}}],
             },
             "Networks": [{"Target": "netid"}],
         },
@@ -223,7 +223,7 @@ def test_a_helper_is_made_after_the_runs_own_service_and_goes_with_its_stack() -
     assert pairs(args, "--restart-condition") == ["none"]
     assert pairs(args, "--env") == ["SWARMTRAIN_NODE=Lab.1", "A=b=c", "NVIDIA_VISIBLE_DEVICES=void"]
     assert pairs(args, "--config") == ["source=digits-3_bundle-1,target=/opt/swarmtrain/bundle.zip,mode=0444"]
-    assert pairs(args, "--secret") == ["source=digits-3_ticket,target=swarmtrain,mode=0400"]
+    assert pairs(args, "--secret") == ["source=digits-3_secret,target=swarmtrain,mode=0400"]
     assert pairs(args, "--network") == ["netid"]
     assert pairs(args, "--entrypoint") == ["'/opt/my python' /opt/swarmtrain/bundle.zip"]
     assert args[-2:] == ["me/train:1", "files"]

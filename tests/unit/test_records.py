@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,41 +67,6 @@ def test_a_refused_run_is_kept_with_its_reason_until_it_is_removed() -> None:
 def test_a_run_whose_origin_nobody_wrote_down_has_none() -> None:
     record = records.RefusedRun("digits", 1, "no room", 0.0)
     assert records.RefusedRun.load(record.dump()) == record
-
-
-class Interrupted(Docker):
-    """A Swarm in which a stack is deployed when somebody presses Ctrl-C."""
-
-    def __init__(self, *kept: str) -> None:
-        super().__init__()
-        self.kept, self.calls = kept, list[tuple[str, ...]]()
-
-    def completed(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        self.calls.append(args[:2])
-        answer = ""
-        match args:
-            case ["stack", "deploy", *_]:
-                raise KeyboardInterrupt
-            case ["service", "ls", *_]:
-                answer = "".join(f"{name}\n" for name in self.kept)
-            case ["inspect", _, "service", *_]:
-                answer = json.dumps([service(name) for name in self.kept])
-        return subprocess.CompletedProcess(args, 0, answer.encode(), b"")
-
-
-def service(name: str) -> dict[str, Any]:
-    """A service as Docker inspects it."""
-    return {"ID": name, "Spec": {"Name": name, "TaskTemplate": {}}, "CreatedAt": "2026-01-31T09:30:00Z"}
-
-
-@pytest.mark.parametrize(("kept", "removed"), [((), True), (("digits-3_agent",), False)])
-def test_what_nobody_could_find_of_a_deployment_that_is_interrupted_goes(
-    tmp_path: Path, kept: tuple[str, ...], *, removed: bool
-) -> None:
-    swarm = Interrupted(*kept)
-    with pytest.raises(KeyboardInterrupt):
-        SwarmLauncher(swarm)._deploy(tmp_path / "stack.yml", Run("digits", 3, "swarm"))
-    assert (("stack", "rm") in swarm.calls) is removed
 
 
 def test_a_record_of_a_version_that_says_more_is_read() -> None:

@@ -270,7 +270,7 @@ def test_the_same_code_gives_the_same_names_and_a_change_another(tmp_path: Path)
     assert first.text != second.text
 
 
-def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
+def test_a_plan_on_disk_keeps_its_secret_to_its_owner(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     planned = dataclasses.replace(
         plan.make(LoadedJob(job(), tmp_path), CLUSTER), secret=RunSecret("digits.1", "of-nobody-else")
@@ -280,8 +280,8 @@ def test_a_plan_on_disk_keeps_its_ticket_to_its_owner(tmp_path: Path) -> None:
     path = planned.write(out)
     assert path == out / "stack.yml"
     assert path.read_text() == planned.text
-    assert (out / "ticket").stat().st_mode & 0o777 == 0o600
-    assert RunSecret.load(out / "ticket").run == "digits.1"
+    assert (out / "secret").stat().st_mode & 0o777 == 0o600
+    assert RunSecret.load(out / "secret").run == "digits.1"
     assert (out / "bundle.zip").is_file()
     again = plan.make(LoadedJob(job(), tmp_path), CLUSTER)
     assert again.files == planned.files  # the plan itself is no part of the code

@@ -169,7 +169,7 @@ def lies(tmp_path: Path, line: str) -> Path:
     place = Storage(tmp_path).coordinator("t.1")
     place.mkdir(parents=True)
     (place / "job.json").write_text(RunSpec(name="t", kind="script", target="train.py").dump())
-    (place / "ticket.json").write_text(RunSecret("t.1", "token").dump())
+    (place / names.SECRET_ON_LOCAL).write_text(RunSecret("t.1", "token").dump())
     (place / "journal.jsonl").write_text(line)
     return place
 
@@ -190,7 +190,7 @@ def test_a_coordinator_on_a_newer_journal_says_so_once_and_is_not_started_again(
     place = lies(tmp_path, first_of_a_newer_version(clock=7.0))
     env = os.environ | {
         names.ENV_JOB_FILE: str(place / "job.json"),
-        names.ENV_SECRET_FILE: str(place / "ticket.json"),
+        names.ENV_SECRET_FILE: str(place / names.SECRET_ON_LOCAL),
         names.ENV_STORAGE: str(tmp_path),
         names.ENV_COORDINATOR: f"{UNIX}{place / 'agents'}",
     }

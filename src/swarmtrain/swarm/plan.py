@@ -73,7 +73,7 @@ class Plan:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_bytes(data)
         if self.secret is not None:
-            secret = directory / stack.TICKET
+            secret = directory / stack.SECRET
             secret.unlink(missing_ok=True)
             secret.touch(mode=0o600)
             secret.write_text(self.secret.dump())

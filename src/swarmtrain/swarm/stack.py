@@ -43,7 +43,7 @@ from swarmtrain.swarm.parts import (
 from swarmtrain.swarm.placement import LABEL_PORT, NodePlacement, Placement
 from swarmtrain.wire import names
 
-TICKET = "ticket"
+SECRET = "secret"
 BUNDLE = "bundle"
 LABEL_LEAST = "swarmtrain.nodes"  # the fewest nodes that the run starts with
 LABEL_ORIGIN = "swarmtrain.origin"  # on the coordinator: see job.origin
@@ -55,7 +55,7 @@ _HEADER = """\
 # The job {job} as a Swarm stack, made by swarmtrain. The files that it names lie beside it where
 # `swarmtrain plan -o DIRECTORY` has put them; then it is deployed by
 #   docker stack deploy {flags} -c DIRECTORY/stack.yml {job}-NUMBER
-# `ticket` is a secret, made anew for each run: it holds the run's token and the job's variables.
+# `secret` is made anew for each run: it holds the run's token and the job's variables.
 """
 DEPLOY_FLAGS = ("--resolve-image", "never", "--with-registry-auth")
 
@@ -99,7 +99,7 @@ def render(job: Job, placement: Placement, files: Files, origin: Origin | None =
             **volumes_of(job),
         },
         "configs": {file.config: {"file": f"./{file.name}"} for file in files.all()},
-        "secrets": {TICKET: {"file": f"./{TICKET}"}},
+        "secrets": {SECRET: {"file": f"./{SECRET}"}},
     }
 
 
@@ -184,7 +184,7 @@ def _service(job: Job, placement: Placement, role: str, files: list[File]) -> Do
         "environment": _environment(job, placement),
         "networks": [network_key(job)],
         "configs": [{"source": file.config, "target": file.target, "mode": Octal(0o444)} for file in files],
-        "secrets": [{"source": TICKET, "target": names.SECRET.rpartition("/")[2], "mode": Octal(0o400)}],
+        "secrets": [{"source": SECRET, "target": names.SECRET.rpartition("/")[2], "mode": Octal(0o400)}],
         "deploy": {"endpoint_mode": "dnsrr", "labels": labels},
     }
 

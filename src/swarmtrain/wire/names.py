@@ -47,6 +47,7 @@ BUNDLE = "/opt/swarmtrain/bundle.zip"
 JOB = "/opt/swarmtrain/job.json"
 CODE = "/opt/swarmtrain/code-{index:02d}"
 SECRET = "/run/secrets/swarmtrain"
+SECRET_ON_LOCAL = "ticket.json"  # in the coordinator's directory, as the first version called it
 SUBMITTED = "/opt/swarmtrain/submitted"
 KILLED = (
     "/opt/swarmtrain/killed"  # what ENV_KILLED is elsewhere, where a container's variables cannot be changed

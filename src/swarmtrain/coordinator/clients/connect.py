@@ -78,9 +78,8 @@ async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.Str
     directory = path.parent.name
     place = RunPaths(storage, directory, storage.lineage(directory), "", storage.lineage_owner(directory))
     try:
-        run = RunController(
-            RunSpec.load(path / "job.json"), RunSecret.load(path / "ticket.json"), place, archive=True
-        )
+        secret = RunSecret.load(path / names.SECRET_ON_LOCAL)
+        run = RunController(RunSpec.load(path / "job.json"), secret, place, archive=True)
     except ClusterError as error:
         await _refuse(Channel(reader, writer), error)
         return

@@ -79,7 +79,7 @@ class LocalLauncher:
             "job.json": task.dump().encode(),
             "origin.json": Origin.of(job).dump().encode(),
             "code.zip": sent.archive,
-            "ticket.json": secret.dump().encode(),
+            names.SECRET_ON_LOCAL: secret.dump().encode(),
         }
         try:
             place = files.lay_out(self._storage.root / "runs", run.id, parts)
@@ -87,7 +87,7 @@ class LocalLauncher:
             raise ClusterError(f"{run.id} was started by somebody else at this moment", "try again") from None
         environment = os.environ | {
             names.ENV_JOB_FILE: str(place / "job.json"),
-            names.ENV_SECRET_FILE: str(place / "ticket.json"),
+            names.ENV_SECRET_FILE: str(place / names.SECRET_ON_LOCAL),
             names.ENV_STORAGE: str(self._storage.root),
             names.ENV_COORDINATOR: f"{UNIX}{place / 'agents'}",
             names.ENV_CODE: str(place / "code.zip") if sent.archive else "",

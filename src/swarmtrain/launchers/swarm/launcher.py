@@ -6,16 +6,13 @@ node or serve its files, are services in the run's own stack.
 
 from __future__ import annotations
 
-import re
 import socket
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from swarmtrain.docker import toolkit
-from swarmtrain.docker.command import Docker, DockerFailed
+from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
@@ -38,12 +35,6 @@ from swarmtrain.swarm.placement import check_stack_name
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
 from swarmtrain.wire.run_spec import Resumption
-
-_DEPLOY_SECONDS = 120.0
-# What `stack deploy` says when another one of the same name is at work: its ticket, network or services are there.
-_TAKEN = re.compile(
-    r"only updates to Labels are allowed|already (exists|in use)|name conflicts|out of sequence"
-)
 
 
 @dataclass(frozen=True)
@@ -91,9 +82,7 @@ class SwarmLauncher:
         check_stack_name(run.stack, job.job.name, cluster)
         if any(service.stack == run.stack for service in cluster.services):
             raise ClusterError(f"there is a run {run.id} already", f"swarmtrain rm {run.id}")
-        planned = replace(checked.plan, name=run.stack, secret=secret_of(job, run.id, resume))
-        with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
-            self._deploy(planned.write(Path(directory)), run)
+        self._stack(run).deploy(checked.plan, secret_of(job, run.id, resume))
 
     def runs(self) -> list[Run]:
         """Every run whose stack or record is there."""
@@ -241,23 +230,6 @@ class SwarmLauncher:
 
     def _stack(self, run: Run) -> Stack:
         return Stack(self.docker, run.stack)
-
-    def _deploy(self, path: Path, run: Run) -> None:
-        args = ("stack", "deploy", *stack.DEPLOY_FLAGS, "--compose-file", str(path), run.stack)
-        try:
-            self.docker.run(*args, timeout=_DEPLOY_SECONDS)
-        except DockerFailed as error:
-            if _TAKEN.search(error.stderr):
-                raise ClusterError(
-                    f"{run.id} was started by somebody else at this moment", "try again"
-                ) from error
-            self._stack(run).remove()  # a part of it may be there
-            raise
-        except KeyboardInterrupt:
-            ours = self._stack(run)
-            if not ours.services():  # nobody could find what there is of it, nor use its id again
-                ours.remove()
-            raise
 
     def _coordinator(self, run: Run) -> tasks.Task | None:
         """The running task of the coordinator; None where it has gone some time after the end."""

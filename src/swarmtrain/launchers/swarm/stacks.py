@@ -1,20 +1,31 @@
-"""A run's stack as the swarm launcher handles it: its services, scaled; its files on every node and itself, removed."""
+"""A run's stack as the swarm launcher handles it: deployed, scaled, and removed with its files on every node."""
 
 from __future__ import annotations
 
+import re
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from swarmtrain.docker.command import Docker
+from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.swarm import cluster as facts
-from swarmtrain.swarm import tasks
+from swarmtrain.swarm import stack, tasks
 from swarmtrain.swarm.cluster import SECONDS, STACK_LABEL, Node, Service
 from swarmtrain.swarm.obstacles import cannot_start
+from swarmtrain.swarm.plan import Plan
 from swarmtrain.wire import names
+from swarmtrain.wire.run_spec import RunSecret
 
+_DEPLOY_SECONDS = 120.0
+# What `stack deploy` says when another one of the same name is at work: its secret, network or services are there.
+_TAKEN = re.compile(
+    r"only updates to Labels are allowed|already (exists|in use)|name conflicts|out of sequence"
+)
 _REMOVE_SECONDS = 120.0  # for one `docker stack rm`
 _GONE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
@@ -31,6 +42,33 @@ class Stack:
     def __init__(self, docker: Docker, name: str) -> None:
         self.docker = docker
         self.name = name
+
+    def deploy(self, plan: Plan, secret: RunSecret) -> None:
+        """``docker stack deploy`` of a plan, under this name.
+
+        Docker reads the secret from its standard input: a client that is killed meanwhile leaves its files, and this is
+        in none of them.
+
+        Raises:
+            ClusterError: another one of this name has just come, or Docker does not take it; then nothing of it stays.
+        """
+        with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
+            path = replace(plan, secret=None).write(Path(directory))
+            (path.parent / stack.SECRET).symlink_to("/dev/stdin")
+            args = ("stack", "deploy", *stack.DEPLOY_FLAGS, "--compose-file", str(path), self.name)
+            try:
+                self.docker.run(*args, input=secret.dump().encode(), timeout=_DEPLOY_SECONDS)
+            except DockerFailed as error:
+                if _TAKEN.search(error.stderr):
+                    raise ClusterError(
+                        f"{secret.run} was started by somebody else at this moment", "try again"
+                    ) from error
+                self.remove()  # a part of it may be there
+                raise
+            except KeyboardInterrupt:
+                if not self.services():  # nobody could find what there is of it, nor use its id again
+                    self.remove()
+                raise
 
     def services(self, *roles: str) -> list[Service]:
         """Its services, in the order of their names; those with one of these roles, where any is named."""

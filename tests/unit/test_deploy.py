@@ -1,0 +1,76 @@
+"""The deployment of a stack: how its parts reach docker, and what is left of one that is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from swarmtrain.docker.command import Docker
+from swarmtrain.launchers.swarm.stacks import Stack
+from swarmtrain.payload.code import Code
+from swarmtrain.swarm.placement import Placement
+from swarmtrain.swarm.plan import Plan
+from swarmtrain.wire.run_spec import RunSecret
+
+PLAN = Plan("version: 3", {"code-00": b"code"}, cast(Placement, None), (), cast(Code, None), "digits")
+SECRET = RunSecret("digits.3", "a-token")
+
+
+def test_docker_reads_the_secret_though_no_file_holds_it(tmp_path: Path) -> None:
+    """Whoever is killed meanwhile leaves every file that there is."""
+    script = tmp_path / "docker"
+    script.write_text(
+        f"""#!/bin/sh
+cd "$(dirname "$7")"
+ls > {tmp_path}/seen
+cp secret {tmp_path}/secret
+grep -rl a-token . > {tmp_path}/leaking < /dev/null
+true
+"""
+    )
+    script.chmod(0o755)
+    docker = Docker(env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    Stack(docker, "digits-3").deploy(PLAN, SECRET)
+    assert (tmp_path / "seen").read_text().split() == ["code-00", "secret", "stack.yml"]
+    assert RunSecret.load(tmp_path / "secret") == SECRET
+    assert (tmp_path / "leaking").read_text() == ""
+
+
+class Interrupted(Docker):
+    """A Swarm in which a stack is deployed when somebody presses Ctrl-C."""
+
+    def __init__(self, *kept: str) -> None:
+        super().__init__()
+        self.kept, self.calls = kept, list[tuple[str, ...]]()
+
+    def completed(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        self.calls.append(args[:2])
+        answer = ""
+        match args:
+            case ["stack", "deploy", *_]:
+                raise KeyboardInterrupt
+            case ["service", "ls", *_]:
+                answer = "".join(f"{name}\n" for name in self.kept)
+            case ["inspect", _, "service", *_]:
+                answer = json.dumps([service(name) for name in self.kept])
+        return subprocess.CompletedProcess(args, 0, answer.encode(), b"")
+
+
+def service(name: str) -> dict[str, Any]:
+    """A service as Docker inspects it."""
+    return {"ID": name, "Spec": {"Name": name, "TaskTemplate": {}}, "CreatedAt": "2026-01-31T09:30:00Z"}
+
+
+@pytest.mark.parametrize(("kept", "removed"), [((), True), (("digits-3_agent",), False)])
+def test_what_nobody_could_find_of_a_deployment_that_is_interrupted_goes(
+    kept: tuple[str, ...], *, removed: bool
+) -> None:
+    swarm = Interrupted(*kept)
+    with pytest.raises(KeyboardInterrupt):
+        Stack(swarm, "digits-3").deploy(PLAN, SECRET)
+    assert (("stack", "rm") in swarm.calls) is removed
