@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swarmtrain.job.problems import Problem, did_you_mean, shown
@@ -124,8 +124,11 @@ def nodes(value: object) -> int | str | tuple[str, ...]:
     return listed
 
 
-def node_range(value: str) -> tuple[int, int]:
-    """``2..4`` as (2, 4)."""
+def node_range(value: int | str | Sequence[str]) -> tuple[int, int]:
+    """The fewest and the most nodes: ``2..4`` as (2, 4), a number or names as just so many."""
+    if not isinstance(value, str):
+        count = value if isinstance(value, int) else len(value)
+        return count, count
     match = _RANGE.fullmatch(value.strip())
     if match is None:
         name = f"; one node by its name is [{value}]" if _NODE.fullmatch(value) else ""

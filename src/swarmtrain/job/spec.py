@@ -316,12 +316,12 @@ class Job(Strict):
     @property
     def nodes_min(self) -> int:
         """The fewest nodes that the run starts with."""
-        return self._node_range()[0]
+        return checks.node_range(self.nodes)[0]
 
     @property
     def nodes_max(self) -> int:
         """The most nodes that take part."""
-        return self._node_range()[1]
+        return checks.node_range(self.nodes)[1]
 
     @property
     def node_names(self) -> tuple[str, ...] | None:
@@ -337,12 +337,6 @@ class Job(Strict):
     def existing_network(self) -> str | None:
         """The name of the network that exists already, if one is used."""
         return self.network.existing if isinstance(self.network, ExistingNetwork) else None
-
-    def _node_range(self) -> tuple[int, int]:
-        if isinstance(self.nodes, str):
-            return checks.node_range(self.nodes)
-        count = self.nodes if isinstance(self.nodes, int) else len(self.nodes)
-        return count, count
 
 
 # Every key by its name, as ``resources.gpus`` those inside of a mapping of fixed keys; and these mappings.
