@@ -141,8 +141,8 @@ def test_a_worker_goes_on_also_when_the_command_is_killed(start: Start) -> None:
 
 def test_a_frozen_node_is_frozen_to_the_last_process_and_goes_on(start: Start) -> None:
     handle = start()
-    keeper = LocalLauncher().roots(handle.run)["node1"]
-    tree = [keeper, *descendants(keeper)]
+    init = LocalLauncher().roots(handle.run)["node1"]
+    tree = [init, *descendants(init)]
     seen: list[str] = []
     threading.Timer(1.0, lambda: seen.extend(state(pid) for pid in tree)).start()
     assert inflict(handle, Fault("freeze", "node1", seconds=2.0)).ok
@@ -154,8 +154,8 @@ def test_a_frozen_node_is_frozen_to_the_last_process_and_goes_on(start: Start) -
 
 def test_a_container_is_killed_with_all_that_is_in_it(start: Start) -> None:
     handle = start()
-    keeper = LocalLauncher().roots(handle.run)["node1"]
-    tree = descendants(keeper)
+    init = LocalLauncher().roots(handle.run)["node1"]
+    tree = descendants(init)
     assert inflict(handle, Fault("kill-container", "node1")).ok
     assert not any(map(lives, tree))
 

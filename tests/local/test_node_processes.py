@@ -43,10 +43,10 @@ def processes(handle: RunHandle, node: str) -> dict[str, int]:
     """The helper processes of a node by what they are, from the worker upwards."""
     worker = next(worker.pid for worker in handle.status().workers if worker.node == node)
     found = {}
-    for name in ("spawner", "guard", "agent", "keeper"):
+    for name in ("spawner", "guard", "agent", "init"):
         worker = found[name] = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
     assert b"spawner" in Path(f"/proc/{found['guard']}/cmdline").read_bytes()
-    assert b"agent" in Path(f"/proc/{found['keeper']}/cmdline").read_bytes()
+    assert b"agent" in Path(f"/proc/{found['init']}/cmdline").read_bytes()
     return found
 
 
@@ -80,14 +80,14 @@ def test_an_agent_and_a_coordinator_that_were_stopped_are_in_nobodys_way_for_lon
     assert (handle.wait(timeout=60).state, handle.status().restarts) == ("succeeded", 0)
 
 
-def test_a_keeper_that_is_killed_takes_nothing_healthy_along(tmp_path: Path) -> None:
+def test_an_init_that_is_killed_takes_nothing_healthy_along(tmp_path: Path) -> None:
     handle = start(tmp_path)
     trains(handle, 1)
-    keepers = handle.launcher.roots(handle.run)  # type: ignore[attr-defined]
-    agent, coordinator = (descendants(keepers[node])[0] for node in ("node0", ""))
+    inits = handle.launcher.roots(handle.run)  # type: ignore[attr-defined]
+    agent, coordinator = (descendants(inits[node])[0] for node in ("node0", ""))
     for node in ("node0", ""):
-        os.kill(keepers[node], signal.SIGKILL)
-    until(lambda: not began(keepers["node0"]) and not began(keepers[""]), 5)
+        os.kill(inits[node], signal.SIGKILL)
+    until(lambda: not began(inits["node0"]) and not began(inits[""]), 5)
     roots = handle.launcher.roots(handle.run)  # type: ignore[attr-defined]
     assert (roots["node0"], roots[""]) == (agent, coordinator)
     assert [run.live for run in handle.launcher.runs()] == [True]
@@ -97,12 +97,12 @@ def test_a_keeper_that_is_killed_takes_nothing_healthy_along(tmp_path: Path) -> 
     assert (result.state, handle.status().restarts) == ("succeeded", 0)
 
 
-def test_what_outlived_its_keeper_is_ended_with_the_run(tmp_path: Path) -> None:
+def test_what_outlived_its_init_is_ended_with_the_run(tmp_path: Path) -> None:
     handle = start(tmp_path)
     trains(handle, 1)
-    keepers = handle.launcher.roots(handle.run)  # type: ignore[attr-defined]
-    for keeper in keepers.values():
-        os.kill(keeper, signal.SIGKILL)
-    until(lambda: not any(began(keeper) for keeper in keepers.values()), 5)
+    inits = handle.launcher.roots(handle.run)  # type: ignore[attr-defined]
+    for init in inits.values():
+        os.kill(init, signal.SIGKILL)
+    until(lambda: not any(began(init) for init in inits.values()), 5)
     handle.kill()  # the fixture looks for what is left
     assert handle.launcher.roots(handle.run) == {}  # type: ignore[attr-defined]

@@ -57,7 +57,7 @@ def test_what_leads_a_run_leaves_the_processors_to_its_workers(home: Path, tmp_p
             leading |= {root, *descendants(root)} - workers
         shares = burnt(leading, 8.0)
         handle.stop()
-    assert len(shares) >= 7, told(shares)  # two keepers, agent, coordinator, guard, spawner, client
+    assert len(shares) >= 7, told(shares)  # two inits, agent, coordinator, guard, spawner, client
     assert sum(shares.values()) < 0.02, told(shares)
 
 

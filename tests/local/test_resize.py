@@ -13,7 +13,7 @@ from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
 
 # Each sample is written down as it is used, so that a test can count them.
-COOPERATIVE = """
+PAUSING = """
 import os, time, torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -74,7 +74,7 @@ def ranks(handle: RunHandle) -> dict[int, str]:
 
 
 def test_a_run_shrinks_and_grows_without_losing_or_repeating_a_sample(start: Start, tmp_path: Path) -> None:
-    handle = start(COOPERATIVE, "1..3")
+    handle = start(PAUSING, "1..3")
     told: list[str] = []
     handle.resize(1, tell=told.append)
     assert (ranks(handle), agents(handle)) == ({0: "node0"}, ["node0"])

@@ -29,7 +29,7 @@ def handle(tmp_path: Path, home: Path) -> RunHandle:
 
 
 def restart_coordinator(place: Path, pause: float) -> None:
-    """Kill the coordinator of a run, its keeper with it, and start it again as Swarm would."""
+    """Kill the coordinator of a run, its init with it, and start it again as Swarm would."""
     table = ProcessTable(place / "processes.json", lambda node: place)
     coordinator = table.read()[""]
     words, variables = coordinator.as_started()

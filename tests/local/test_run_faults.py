@@ -184,10 +184,10 @@ def test_a_stop_waits_for_a_coordinator_that_is_about_to_be_back(tmp_path: Path)
     """Killed at once, the run would lose what was in memory and on its way."""
     handle = start(tmp_path, SLEEPER, start="cold")
     reach(handle, "running")
-    keeper, coordinator = LocalLauncher().roots(handle.run)[""], agent_of(handle, "")
-    os.kill(keeper, signal.SIGSTOP)  # a machine that is too busy to start it again at once
+    init, coordinator = LocalLauncher().roots(handle.run)[""], agent_of(handle, "")
+    os.kill(init, signal.SIGSTOP)  # a machine that is too busy to start it again at once
     os.kill(coordinator, signal.SIGKILL)
-    late = threading.Timer(6.0, os.kill, (keeper, signal.SIGCONT))
+    late = threading.Timer(6.0, os.kill, (init, signal.SIGCONT))
     late.start()
     handle.stop()
     assert handle.wait(timeout=30).reason == "stopped by a person"
@@ -219,8 +219,8 @@ def test_a_killed_coordinator_leaves_a_readable_archive_and_no_silence(tmp_path:
     handle = start(tmp_path, SLEEPER, start="cold")
     reach(handle, "running")
     place = home / "runs" / handle.id / "coordinator"
-    keeper = ProcessTable(place / "processes.json", lambda node: place).read()[""].pid
-    for pid in (keeper, *descendants(keeper)):
+    init = ProcessTable(place / "processes.json", lambda node: place).read()[""].pid
+    for pid in (init, *descendants(init)):
         os.kill(pid, signal.SIGKILL)
     time.sleep(0.2)
     status = handle.status()

@@ -189,7 +189,7 @@ def test_a_script_pauses_when_any_rank_is_asked_to(tmp_path: Path) -> None:
     assert [outcome.exit_code for outcome in outcomes] == [0, 0]
     felt = [Pulse.map(tmp_path / f"node{rank}" / "pulse") for rank in range(2)]
     step = felt[0].step
-    assert [(each.paused, each.step, each.source) for each in felt] == [(1, step, Source.COOPERATIVE)] * 2
+    assert [(each.paused, each.step, each.source) for each in felt] == [(1, step, Source.CAN_PAUSE)] * 2
     assert f"Paused at step {step}" in outcomes[0].output
     resumed = values(script, 2, tmp_path, 300, Every(), env=env)
     assert resumed[0]["start"] == step

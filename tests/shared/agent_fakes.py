@@ -16,7 +16,7 @@ def agent_in(path: Path, coordinator: str = "unix:/nowhere") -> Agent:
     """The agent of node a in the run t.1, whose storage is a directory; its token is ``token``."""
     settings = Settings(coordinator, "a", "a", 0, Storage(path), ())
     agent = Agent(RunSpec("t", "script", "train.py", start="cold"), RunSecret("t.1", "token"), settings)
-    agent.share.home = RunDirectories(Storage(path), "t.1", "t.1", "a")
-    agent.share.delivery.past.set()
-    agent.line.choice = network.Choice("lo", "127.0.0.1", "")
+    agent.group.directories = RunDirectories(Storage(path), "t.1", "t.1", "a")
+    agent.group.delivery.past.set()
+    agent.uplink.choice = network.Choice("lo", "127.0.0.1", "")
     return agent

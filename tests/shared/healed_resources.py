@@ -26,23 +26,23 @@ done
 
 
 @dataclass(frozen=True)
-class Look:
+class Resources:
     """One process at one time."""
 
     memory: int  # KiB
     files: int
 
 
-class Vitals:
+class ResourceWatch:
     """Looks at a lab's nodes every ``seconds`` until it is stopped."""
 
     def __init__(self, lab: Lab, seconds: float) -> None:
         self._lab, self._seconds = lab, seconds
         self._over = threading.Event()
-        self._looks: dict[str, list[Look]] = defaultdict(list)
+        self._looks: dict[str, list[Resources]] = defaultdict(list)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Vitals:
+    def __enter__(self) -> ResourceWatch:
         self._thread.start()
         return self
 
@@ -89,4 +89,4 @@ class Vitals:
         for pid, began, what, memory, files in re.findall(
             r"^(\d+) (\d+) (\w+) (\d+) (\d+)$", shown, flags=re.M
         ):
-            self._looks[f"{what} on {node} ({pid}, {began})"].append(Look(int(memory), int(files)))
+            self._looks[f"{what} on {node} ({pid}, {began})"].append(Resources(int(memory), int(files)))

@@ -419,7 +419,7 @@ class World:
             g=rank.g,
             quiet=None if rank.last is None else self.clock.now - rank.last,
             first=None if rank.first is None else self.clock.now - rank.first,
-            source=Source.COOPERATIVE if self.can_pause else Source.WATCHED,
+            source=Source.CAN_PAUSE if self.can_pause else Source.WATCHED,
             activity=Activity.NONE if rank.last is not None else Activity.START,
             resumed=rank.resumed if self.can_pause else 0,
             lived=0.0 if rank.rank == 0 and self.clock.now < self.works_until else None,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from healed import reach, step_of, story
 from healed_local import start as start_here
+from healed_resources import ResourceWatch
 from healed_swarm import account, check_output, remove, saved_weights, start
-from healed_vitals import Vitals
 from waiting import until
 
 from swarmtrain.control.chaos.execution import Chaos
@@ -58,7 +58,7 @@ def soak(machines: Lab, begin: Start, seed: int, minutes: float, **settings: obj
     handle = begin(samples=SAMPLES, epochs=100_000, pause=0.05, restart=restart, **often, **settings)
     place = place_of(handle, LabMachines(machines, handle.run))
     plan = random_plan(seed=seed, every=EVERY, length=60 * minutes, kinds=place.mix)
-    with Vitals(machines, 5.0) as vitals:
+    with ResourceWatch(machines, 5.0) as watch:
         report = Chaos(handle, place, plan, tell=lambda happening: print(happening.text)).run()
     # A fault may find nothing to hit while the run still heals from the one before; its end must come.
     assert not [each for each in report.failed if "its end" in each.text], report.failed
@@ -68,10 +68,10 @@ def soak(machines: Lab, begin: Start, seed: int, minutes: float, **settings: obj
     handle.stop()
     status = handle.status()
     print(story(handle))
-    print(vitals.table())
+    print(watch.table())
     assert status.state == "stopped", status.reason
-    leaks = {name: grown for name, grown in vitals.growth().items() if grown[0] > MEMORY or grown[1] > FILES}
-    assert not leaks, f"{leaks}\n{vitals.table()}"
+    leaks = {name: grown for name, grown in watch.growth().items() if grown[0] > MEMORY or grown[1] > FILES}
+    assert not leaks, f"{leaks}\n{watch.table()}"
     done = [each for each in report.happenings if each.what == "fault"]
     assert len(done) > len(plan.faults) / 2, report.failed
     return handle, status.step or 0

@@ -72,11 +72,11 @@ class Node:
         self.path = path
         (path / "stand_in.py").write_text(STAND_IN)
         self.agent = agent_in(path)
-        self.share, self.said = self.agent.share, list[FromAgent]()
-        assert self.share.home is not None
-        self.share.home.lay_out((), "token")
-        self.share._prepared.set()
-        self.agent.line.post = self.said.append  # type: ignore[method-assign, assignment]
+        self.group, self.said = self.agent.group, list[FromAgent]()
+        assert self.group.directories is not None
+        self.group.directories.lay_out((), "token")
+        self.group._prepared.set()
+        self.agent.uplink.post = self.said.append  # type: ignore[method-assign, assignment]
 
     def order(self, **message: Any) -> None:
         self.agent.session.hear(TO_AGENT.load(message))
@@ -94,7 +94,7 @@ class Node:
             orders.write(word.encode() + b" ")
 
     async def until_running(self) -> None:
-        await self.until(lambda: any(each.state == "running" for each in self.share._workers.states.values()))
+        await self.until(lambda: any(each.state == "running" for each in self.group._workers.states.values()))
 
     async def until(self, holds: Callable[[], object]) -> None:
         async def look() -> None:
@@ -119,19 +119,19 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 
 def test_a_stop_that_is_read_together_with_the_next_start_does_not_reach_it(node: Node) -> None:
     async def act() -> None:
-        await node.share.open()
+        await node.group.open()
         node.start(1)
         await node.until_running()
         node.tell_spawner("1")
-        await node.until(lambda: node.share.idle)
+        await node.until(lambda: node.group.idle)
         node.stop(1, grace=0.02)  # the failure of another rank was heard late
         node.start(2)
         await node.until_running()
         await asyncio.sleep(0.1)
-        assert (node.share.generation, node.share.idle) == (2, False)
+        assert (node.group.generation, node.group.idle) == (2, False)
         node.stop(2)
-        await node.until(lambda: node.share.idle)
-        await node.share.close()
+        await node.until(lambda: node.group.idle)
+        await node.group.close()
         assert node.signalled() == {"g2-r0"}
 
     asyncio.run(act())
@@ -155,7 +155,7 @@ def test_no_order_of_an_older_generation_reaches_a_newer_one_in_any_schedule(nod
     chance = random.Random(18)
 
     async def act() -> None:
-        await node.share.open()
+        await node.group.open()
         stopped: list[str] = []
         for g in range(1, 40):
             late = _late(node, g - 1, chance) if g > 1 else []
@@ -165,14 +165,14 @@ def test_no_order_of_an_older_generation_reaches_a_newer_one_in_any_schedule(nod
                 if chance.random() < 0.3:  # else they are read together
                     await asyncio.sleep(0)
             await node.until_running()
-            assert node.share.generation == g
+            assert node.group.generation == g
             if chance.random() < 0.5:
                 stopped.append(f"g{g}-r0")
                 node.stop(g, chance.choice(["term", "save", "kill"]))
             else:
                 node.tell_spawner(str(g))
-            await node.until(lambda: node.share.idle)
-        await node.share.close()
+            await node.until(lambda: node.group.idle)
+        await node.group.close()
         assert node.signalled() == set(stopped)
         ends = {said.generation: said.end for said in node.said if isinstance(said, WorkerReport)}
         assert [f"g{g}-r0" for g, end in ends.items() if end is not None and end.signal] == stopped
@@ -184,13 +184,13 @@ def test_a_generation_whose_end_is_ordered_before_it_began_never_begins(node: No
     async def act() -> None:
         node.start(1)  # there is no spawner yet
         node.stop(1, "term", 30.0)
-        assert node.share.idle
-        await node.share.open()
+        assert node.group.idle
+        await node.group.open()
         node.start(2)
         await node.until_running()
         node.stop(2)
-        await node.until(lambda: node.share.idle)
-        await node.share.close()
+        await node.until(lambda: node.group.idle)
+        await node.group.close()
         assert (node.path / "heard").read_text().splitlines()[0] == "spawn g2-r0"
 
     asyncio.run(act())
@@ -198,18 +198,18 @@ def test_a_generation_whose_end_is_ordered_before_it_began_never_begins(node: No
 
 def test_a_generation_that_was_given_up_before_it_began_is_not_begun_by_a_late_word(node: Node) -> None:
     async def act() -> None:
-        await node.share.open()
-        node.share._prepared.clear()  # a slow disk
+        await node.group.open()
+        node.group._prepared.clear()  # a slow disk
         node.start(1)
         node.stop(1)
         node.order(pause={"g": 1, "on": False})  # said to whoever joins again
-        node.share._prepared.set()
+        node.group._prepared.set()
         await asyncio.sleep(0.01)
         node.start(2)
         await node.until_running()
         node.stop(2)
-        await node.until(lambda: node.share.idle)
-        await node.share.close()
+        await node.until(lambda: node.group.idle)
+        await node.group.close()
         assert (node.path / "heard").read_text().splitlines()[0] == "spawn g2-r0"
 
     asyncio.run(act())
@@ -217,23 +217,23 @@ def test_a_generation_that_was_given_up_before_it_began_is_not_begun_by_a_late_w
 
 def test_a_spawner_that_dies_takes_its_own_generation_along_and_the_next_one_gets_another(node: Node) -> None:
     async def act() -> None:
-        await node.share.open()
+        await node.group.open()
         for g in (1, 2):
             node.start(g)
             await node.until_running()
             node.tell_spawner("die")
-            await node.until(lambda: node.share.idle)
-            end = node.share._workers.states[0].end
-            assert node.share.generation == g
+            await node.until(lambda: node.group.idle)
+            end = node.group._workers.states[0].end
+            assert node.group.generation == g
             assert end == WorkerEnd(None, 9, why="with the process that starts the workers")
-        notes = json.dumps(node.agent.line._notes)
+        notes = json.dumps(node.agent.uplink._notes)
         assert notes.count("was killed by SIGKILL; it is started again") == 2
         node.start(3)
         await node.until_running()
         node.tell_spawner("3")
-        await node.until(lambda: node.share.idle)
-        assert node.share._workers.states[0].end == WorkerEnd(0, None)
-        await node.share.close()
+        await node.until(lambda: node.group.idle)
+        assert node.group._workers.states[0].end == WorkerEnd(0, None)
+        await node.group.close()
 
     asyncio.run(act())
 
@@ -246,27 +246,27 @@ def test_a_spawner_that_stands_still_when_it_is_wanted_is_replaced(
     monkeypatch.setattr(spawner, "_STILL_SECONDS", 0.1)
 
     async def act() -> None:
-        await node.share.open()
+        await node.group.open()
         node.start(1)
         await node.until_running()
         node.tell_spawner("stop")
-        stopped = node.share.spawner._life
+        stopped = node.group.spawner._life
         await node.until(lambda: stopped and halted(stopped._process.pid))
         await asyncio.sleep(0.3)
-        assert not node.share.idle  # its workers train on: nothing is wanted of it
+        assert not node.group.idle  # its workers train on: nothing is wanted of it
         node.stop(1)
         if wanted == "its end":
-            await node.share.close()
+            await node.group.close()
         else:
-            await node.until(lambda: node.share.idle)
-            end = node.share._workers.states[0].end
+            await node.until(lambda: node.group.idle)
+            end = node.group._workers.states[0].end
             assert end is not None and end.why == "with the process that starts the workers"
-            assert "showed no sign of life" in json.dumps(node.agent.line._notes)
+            assert "showed no sign of life" in json.dumps(node.agent.uplink._notes)
             node.start(2)
             await node.until_running()
             node.stop(2)
-            await node.until(lambda: node.share.idle)
-            await node.share.close()
+            await node.until(lambda: node.group.idle)
+            await node.group.close()
         assert stopped and not began(stopped._process.pid)
 
     asyncio.run(act())
@@ -288,18 +288,18 @@ def test_a_spawner_that_does_not_answer_is_let_work_as_long_as_it_does(
 
     async def act() -> None:
         nonlocal reads
-        await node.share.open()
+        await node.group.open()
         node.start(1)
         await node.until_running()
         node.tell_spawner("stop")
-        life = node.share.spawner._life
+        life = node.group.spawner._life
         await node.until(lambda: life and halted(life._process.pid))
         node.stop(1)
         await node.until(lambda: len(looks) > 30)
-        assert not node.share.idle
+        assert not node.group.idle
         reads = False
-        await node.until(lambda: node.share.idle)
-        await node.share.close()
+        await node.until(lambda: node.group.idle)
+        await node.group.close()
 
     asyncio.run(act())
 
@@ -311,9 +311,9 @@ def test_a_spawner_that_cannot_be_kept_alive_is_a_trouble_of_its_node(
     (node.path / "stand_in.py").write_text("import sys; sys.exit(3)")
 
     async def act() -> None:
-        await node.share.open()
-        await asyncio.wait_for(node.agent.line.troubled.wait(), 10)
-        await node.share.close()
+        await node.group.open()
+        await asyncio.wait_for(node.agent.uplink.troubled.wait(), 10)
+        await node.group.close()
 
     asyncio.run(act())
 
@@ -323,17 +323,17 @@ def test_a_node_that_rests_grows_by_nothing_over_generations(node: Node) -> None
         return len(list(Path("/proc/self/fd").iterdir()))
 
     async def act() -> None:
-        await node.share.open()
+        await node.group.open()
         counts = []
         for g in range(1, 30):
             node.start(g)
             await node.until_running()
             node.tell_spawner(str(g))
-            await node.until(lambda: node.share.idle)
-            counts.append((descriptors(), len(asyncio.all_tasks()), len(node.share.delivery.pump._tails)))
+            await node.until(lambda: node.group.idle)
+            counts.append((descriptors(), len(asyncio.all_tasks()), len(node.group.delivery.pump._tails)))
         assert min(counts[10:]) <= max(counts[:10])  # what grows does so in each
-        memory = node.share.home.memory if node.share.home else Path()
+        memory = node.group.directories.memory if node.group.directories else Path()
         assert [path.name for path in memory.glob("*.pulse")] == ["g29-r0.pulse"]
-        await node.share.close()
+        await node.group.close()
 
     asyncio.run(act())

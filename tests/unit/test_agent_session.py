@@ -57,7 +57,7 @@ class Scene:
     def __init__(self, path: Path) -> None:
         self.address = f"{sockets.UNIX}{path / 'socket'}"
         self.agent = agent_in(path, self.address)
-        self.home = RunDirectories(Storage(path), "t.1", "t.1", "a")
+        self.directories = RunDirectories(Storage(path), "t.1", "t.1", "a")
 
     async def session(
         self, meanwhile: Callable[[Agent], None], answer: dict[str, Any] | None = None, until: str = "reply"
@@ -110,7 +110,7 @@ async def said(channel: Channel) -> dict[str, Any]:
 
 def workers_of(agent: Agent, generation: int, nodes: int = 1) -> Workers:
     """Workers as a start makes them."""
-    return agent.share._workers_of(generation, nodes)
+    return agent.group._workers_of(generation, nodes)
 
 
 def running(g: int) -> WorkerReport:
@@ -132,15 +132,15 @@ def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Pat
     scene = Scene(tmp_path)
 
     def worker_ends(agent: Agent) -> None:
-        running = agent.share._workers.states[0]
-        agent.share._workers.states[0] = replace(running, state="exited", end=WorkerEnd(1, None))
-        agent.share._workers.done.set()
-        agent.share._worker_changed(agent.share._workers.states[0])
+        running = agent.group._workers.states[0]
+        agent.group._workers.states[0] = replace(running, state="exited", end=WorkerEnd(1, None))
+        agent.group._workers.done.set()
+        agent.group._worker_changed(agent.group._workers.states[0])
 
     async def act() -> None:
         agent = scene.agent
-        agent.share._workers = workers_of(agent, 3)
-        agent.share._workers.states[0] = running(3)
+        agent.group._workers = workers_of(agent, 3)
+        agent.group._workers.states[0] = running(3)
         join, heard = await scene.session(worker_ends, until="drained")
         assert (join["idle"], join["generation"]) == (False, 3)
         assert join["states"][0]["state"] == "running"
@@ -155,8 +155,8 @@ def test_a_worker_that_ends_while_its_agent_joins_is_not_forgotten(tmp_path: Pat
 def test_an_agent_says_that_all_has_arrived_when_this_coordinator_has_it(tmp_path: Path, known: int) -> None:
     """One that was moved, or has lost what it had, does not have what the one before it had."""
     scene = Scene(tmp_path)
-    scene.home.output.mkdir(parents=True)
-    (scene.home.output / "g1-r0.out").write_text("first\nsecond")
+    scene.directories.output.mkdir(parents=True)
+    (scene.directories.output / "g1-r0.out").write_text("first\nsecond")
 
     async def meet(known: int) -> list[str]:
         words: list[str] = []
@@ -192,8 +192,8 @@ def fetch(channel: Channel, number: int) -> Awaitable[None]:
 
 def test_a_file_that_is_being_fetched_arrives_though_the_run_ends(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
-    scene.home.work.mkdir(parents=True)
-    (scene.home.work / "weights").write_bytes(bytes(20 << 20))
+    scene.directories.work.mkdir(parents=True)
+    (scene.directories.work / "weights").write_bytes(bytes(20 << 20))
 
     async def play(channel: Channel, join: dict[str, Any]) -> None:
         await channel.send({"welcome": WELCOME})
@@ -223,8 +223,8 @@ def test_a_client_that_takes_nothing_more_holds_no_agent(
 ) -> None:
     monkeypatch.setattr(requests, "_TAKING", 0.05)
     scene = Scene(tmp_path)
-    scene.home.work.mkdir(parents=True)
-    (scene.home.work / "weights").write_bytes(bytes(20 << 20))
+    scene.directories.work.mkdir(parents=True)
+    (scene.directories.work / "weights").write_bytes(bytes(20 << 20))
 
     async def play(channel: Channel, join: dict[str, Any]) -> None:
         await channel.send({"welcome": WELCOME})
@@ -275,7 +275,7 @@ def test_an_order_to_stop_that_comes_right_behind_the_start_is_obeyed(tmp_path: 
         agent = scene.agent
         agent.session.hear(order(start=start(5)))
         agent.session.hear(order(stop={"g": 5, "grace": 0.0, "how": "kill"}))
-        assert agent.share.generation == 5 and agent.share.idle
+        assert agent.group.generation == 5 and agent.group.idle
 
     asyncio.run(act())
 
@@ -310,9 +310,9 @@ def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_t
     tmp_path: Path,
 ) -> None:
     agent = agent_in(tmp_path, "10.0.0.1:29400")
-    share = agent.share
-    share._workers = workers_of(agent, 1, nodes=2)
-    pulse = share._workers._pulses[0] = Pulse.create(tmp_path / "pulse")
+    group = agent.group
+    group._workers = workers_of(agent, 1, nodes=2)
+    pulse = group._workers._pulses[0] = Pulse.create(tmp_path / "pulse")
     assert agent._patience() == 600  # it starts
     pulse.activity = Activity.NONE
     pulse.stepped(1)
@@ -321,7 +321,7 @@ def test_workers_that_are_busy_are_given_longer_where_others_would_notice_what_t
     assert agent._patience() == 180  # steps of 90 s
     pulse.activity = Activity.EVALUATION
     assert agent._patience() == 600
-    share._workers.nodes = 1
+    group._workers.nodes = 1
     assert agent._patience() == 180
 
 
@@ -331,7 +331,7 @@ def test_workers_that_work_on_without_a_step_are_not_given_up_by_an_agent_that_i
     agent = Scene(tmp_path).agent
     assert agent._last_move(10.0, 100.0, still=False) == 100.0  # steps, or output
     assert agent._last_move(10.0, 100.0, still=True) == 10.0
-    agent.share._signs._last[0] = (95.0, "processor time")
+    agent.group._signs._last[0] = (95.0, "processor time")
     assert agent._last_move(10.0, 100.0, still=True) == 95.0
 
 
@@ -341,7 +341,7 @@ def test_what_takes_a_pause_back_leaves_an_agent_to_itself_again(tmp_path: Path)
     async def act() -> None:
         for on in (True, False):
             scene.agent.session.hear(order(pause={"g": 0, "on": on}))
-            assert scene.agent.share._workers.ordered.is_set() is on
+            assert scene.agent.group._workers.ordered.is_set() is on
 
     asyncio.run(act())
 
@@ -353,7 +353,7 @@ def test_an_agent_that_comes_when_the_run_is_over_and_its_coordinator_has_left_g
     place.mkdir(parents=True)
     scene = Scene(place)
     agent = scene.agent
-    agent.share.home = None  # it has just been started again
+    agent.group.directories = None  # it has just been started again
     assert ended_here(scene.address) == ""
     journal = place / "journal.jsonl"
     journal.write_text('{"kind": "submitted", "text": "ended"}\n')
@@ -454,20 +454,20 @@ async def _until_over(agent: Agent) -> None:
     over.cancel()
 
 
-def test_a_keeper_that_was_stopped_is_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "_KEEPER_SECONDS", 0.01)
-    with subprocess.Popen(["sleep", "100"]) as keeper:
-        monkeypatch.setattr(os, "getppid", lambda: keeper.pid)
-        keeper.send_signal(signal.SIGSTOP)
+def test_an_init_that_was_stopped_is_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "_INIT_SECONDS", 0.01)
+    with subprocess.Popen(["sleep", "100"]) as init:
+        monkeypatch.setattr(os, "getppid", lambda: init.pid)
+        init.send_signal(signal.SIGSTOP)
 
         async def act() -> None:
             agent = agent_in(tmp_path)
-            waking = asyncio.ensure_future(agent._wake(keeper.pid))
-            while not agent.line._notes[1:]:
+            waking = asyncio.ensure_future(agent._wake(init.pid))
+            while not agent.uplink._notes[1:]:
                 await asyncio.sleep(0.001)
             waking.cancel()
-            assert "was stopped; it goes on" in agent.line._notes[-1][1]
+            assert "was stopped; it goes on" in agent.uplink._notes[-1][1]
 
         asyncio.run(act())
-        assert not halted(keeper.pid)
-        keeper.kill()
+        assert not halted(init.pid)
+        init.kill()

@@ -28,14 +28,14 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resize, "_UNKNOWN_SECONDS", -1.0)
 
 
-def on(*nodes: str, spare: str = "", **more: Any) -> dict[str, Any]:
+def on(*nodes: str, spare: str = "", can_pause: bool | None = True, **more: Any) -> dict[str, Any]:
     """The status of a run that trains on these nodes; ``spare`` is another one that is there."""
     workers = [
         {"rank": rank, "local_rank": 0, "node": node, "state": "running"} for rank, node in enumerate(nodes)
     ]
     members = [{"node": node, "state": "running"} for node in nodes]
     members += [{"node": spare, "state": "joined"}] if spare else []
-    return status(workers=workers, members=members, **{"cooperative": True, "healing": None, **more})
+    return status(workers=workers, members=members, **{"cooperative": can_pause, "healing": None, **more})
 
 
 def coordinator(*statuses: dict[str, Any]) -> Coordinator:
@@ -103,7 +103,7 @@ def test_without_waiting_nobody_is_told_to_go() -> None:
     ],
 )
 def test_a_script_that_cannot_pause_is_not_waited_for(can_pause: bool | None, words: str) -> None:
-    launcher = FakeLauncher(digits_1=coordinator(on("a", "b", cooperative=can_pause)))
+    launcher = FakeLauncher(digits_1=coordinator(on("a", "b", can_pause=can_pause)))
     told, _ = resized(launcher, 1)
     assert told[0].startswith(words)
     assert launcher.calls == []  # an agent that is told to go would end the generation

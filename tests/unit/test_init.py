@@ -1,4 +1,4 @@
-"""The keeper, with real processes: what it passes on, what it starts again, what it leaves behind."""
+"""The init, with real processes: what it passes on, what it starts again, what it leaves behind."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from swarmtrain.wire.machine.processes import halted
 
 HEAD = """
 import os, pathlib, signal, subprocess, sys, time
-from swarmtrain.wire.machine import keeper
-keeper._AGAIN_SECONDS, keeper._SWEEP_SECONDS, keeper._SHORT_SECONDS = {pause}, 0.1, {short}
-keeper._STOPPED_SECONDS, keeper._LOOK_SECONDS = {stopped}, 0.01
+from swarmtrain.wire.machine import init
+init._AGAIN_SECONDS, init._SWEEP_SECONDS, init._SHORT_SECONDS = {pause}, 0.1, {short}
+init._STOPPED_SECONDS, init._LOOK_SECONDS = {stopped}, 0.01
 lives = pathlib.Path(sys.argv[1])
 def begin():
     with lives.open("a") as file:
@@ -38,11 +38,11 @@ def start(
     short: float = 5.0,
     stopped: float = 0.05,
 ) -> tuple[subprocess.Popen[str], Path]:
-    """A keeper whose child does ``work``; and a file with the child's lives, one process id a line."""
+    """An init whose child does ``work``; and a file with the child's lives, one process id a line."""
     lives = path / "lives"
     lines = "\n".join(f"    {line}" for line in work.strip().splitlines())
     head = HEAD.format(pause=pause, short=short, stopped=stopped)
-    keep = f"keeper.keep(work, again={again}, note=lives.with_name(keeper.KEPT.name))"
+    keep = f"init.supervise(work, again={again}, note=lives.with_name(init.CHILD_FILE.name))"
     program = f"{head}\ndef work():\n{lines}\nsys.exit({keep})\n"
     command = [sys.executable, "-c", program, str(lives)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True), lives
@@ -141,7 +141,7 @@ return 5
     assert not any(alive(pid) for pid in pids)
 
 
-def test_the_child_hears_when_its_keeper_is_killed(tmp_path: Path) -> None:
+def test_the_child_hears_when_its_init_is_killed(tmp_path: Path) -> None:
     process, lives = start(tmp_path, "begin()\ntime.sleep(60)")
     wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
     child = int(lives.read_text())
@@ -150,17 +150,17 @@ def test_the_child_hears_when_its_keeper_is_killed(tmp_path: Path) -> None:
     wait_for(lambda: not alive(child))
 
 
-def test_a_child_that_would_be_started_again_outlives_its_keeper_and_is_found(tmp_path: Path) -> None:
+def test_a_child_that_would_be_started_again_outlives_its_init_and_is_found(tmp_path: Path) -> None:
     process, lives = start(tmp_path, "begin()\ntime.sleep(60)", again=True)
     wait_for(lambda: lives.exists() and lives.read_text().strip() != "")
     child = int(lives.read_text())
-    wait_for(lambda: LocalProcess.kept_in(tmp_path) is not None)  # written down once it has started
+    wait_for(lambda: LocalProcess.left_by_init(tmp_path) is not None)  # written down once it has started
     process.kill()
     process.wait()
-    found = LocalProcess.kept_in(tmp_path)
+    found = LocalProcess.left_by_init(tmp_path)
     assert found is not None and found.pid == child and found.lives
     assert kill_trees([found], 5.0) == []
-    assert LocalProcess.kept_in(tmp_path) is None
+    assert LocalProcess.left_by_init(tmp_path) is None
     finish(process)
 
 

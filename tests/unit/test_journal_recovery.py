@@ -82,7 +82,7 @@ async def hand_over(address: str, node: str, copy: list[dict[str, Any]]) -> None
     channel.close()
 
 
-def salvaged(tmp_path: Path, copies: dict[str, list[dict[str, Any]]], move: int = 7) -> list[dict[str, Any]]:
+def recovered(tmp_path: Path, copies: dict[str, list[dict[str, Any]]], move: int = 7) -> list[dict[str, Any]]:
     address = f"unix:{tmp_path / 'agents'}"
     path = tmp_path / "journal.jsonl"
 
@@ -97,7 +97,7 @@ def salvaged(tmp_path: Path, copies: dict[str, list[dict[str, Any]]], move: int 
 
 
 def test_the_copy_that_knows_most_is_gone_on_from(tmp_path: Path) -> None:
-    found = salvaged(tmp_path, {"b": events(3), "c": events(5)})
+    found = recovered(tmp_path, {"b": events(3), "c": events(5)})
     assert [event["seq"] for event in found] == [1, 2, 3, 4, 5, 6]
     assert (found[-1]["kind"], found[-1]["moved"]) == ("moved", 7)
     assert found[-1]["text"] == "the coordinator was moved to lab-2, and goes on from what b, c knew"
@@ -108,13 +108,13 @@ def test_the_copy_that_knows_most_is_gone_on_from(tmp_path: Path) -> None:
 def test_a_journal_of_before_an_earlier_move_is_no_better_for_being_longer(tmp_path: Path) -> None:
     assert worth(loaded(events(3, moved=5))) > worth(loaded(events(9)))
     (tmp_path / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events(9)))
-    found = salvaged(tmp_path, {"b": events(3, moved=5), "c": events(2)})
+    found = recovered(tmp_path, {"b": events(3, moved=5), "c": events(2)})
     assert [event["kind"] for event in found] == ["generation", "choice", "moved", "moved"]
 
 
 def test_one_agent_alone_is_enough_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.2)
-    assert len(salvaged(tmp_path, {"c": events(4)})) == 5
+    assert len(recovered(tmp_path, {"c": events(4)})) == 5
 
 
 def test_a_move_that_was_made_is_not_made_again(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_copy_with_a_bad_line_in_it_keeps_what_follows(tmp_path: Path) -> None
 def test_a_copy_and_what_is_made_of_copies_believe_no_line_that_the_disk_has_changed(tmp_path: Path) -> None:
     path = tmp_path / "copy.jsonl"
     JournalCopy(path).take(events(5))
-    salvaged(tmp_path, {"b": events(5)})
+    recovered(tmp_path, {"b": events(5)})
     for each in (path, tmp_path / "journal.jsonl"):
         each.write_bytes(each.read_bytes().replace(b"event 3", b"event 7"))
         assert "event 7" not in [event.text for event in read_events(each)]

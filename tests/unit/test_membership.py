@@ -76,7 +76,7 @@ def failure(**fields: object) -> Attempt:
 
 
 STEADY = Advance(stepped=49.9, usual=0.1, steps=500)
-CANDID = dataclasses.replace(STEADY, can_pause=True, reports_phases=True)
+REPORTING = dataclasses.replace(STEADY, can_pause=True, reports_phases=True)
 TRAINER = Advance(stepped=49.9, usual=0.1, steps=500, can_pause=True)
 D = member("d", 4, joined=10.0)
 ONCE = Policy(nodes_min=2, nodes_max=2, restart=RestartPolicy(enabled=False))
@@ -370,7 +370,7 @@ WATCH: Cases = {
     "all have paused": (running(A, B, paused=True, members=(A, B)), ELASTIC, 50.0, Reform()),
 }
 
-STILL = running(A, B, heard=1e9, advance=CANDID, saves=True)
+STILL = running(A, B, heard=1e9, advance=REPORTING, saves=True)
 UNTOLD = running(A, B, heard=1e9, advance=STEADY, saves=True)
 UNSAVED = running(A, B, heard=1e9, advance=STEADY)  # all would be lost for a suspicion
 
@@ -380,7 +380,7 @@ def alive(view: View, lived: float, **fields: Any) -> View:
     return dataclasses.replace(view, advance=dataclasses.replace(view.advance, lived=lived), **fields)
 
 
-SLOW = dataclasses.replace(CANDID, usual=5.0)
+SLOW = dataclasses.replace(REPORTING, usual=5.0)
 HANG: Cases = {
     "no step for a moment": (STILL, ELASTIC, 51.0, Wait(79.9)),
     "no step for half the time": (STILL, ELASTIC, 79.9, CaptureStacks()),

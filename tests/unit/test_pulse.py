@@ -66,7 +66,7 @@ def test_another_process_sees_it_and_answers(tmp_path: Path, monkeypatch: pytest
     program = (
         "from swarmtrain.wire.pulse import opened, Source\n"
         "pulse = opened()\n"
-        "pulse.source = Source.COOPERATIVE\n"
+        "pulse.source = Source.CAN_PAUSE\n"
         "pulse.stepped(9)\n"
         "print('stepped', flush=True)\n"
         "while not pulse.pause: pass\n"
@@ -76,7 +76,7 @@ def test_another_process_sees_it_and_answers(tmp_path: Path, monkeypatch: pytest
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert (pulse.step, pulse.source, pulse.paused) == (9, Source.COOPERATIVE, 0)
+        assert (pulse.step, pulse.source, pulse.paused) == (9, Source.CAN_PAUSE, 0)
         pulse.pause = 1
         assert process.wait(20.0) == 0
     assert pulse.paused == 1  # also when its worker is gone

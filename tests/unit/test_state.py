@@ -35,7 +35,7 @@ from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import UNIX
 
-KEPT = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
+CHILD_FILE = sorted(Path(__file__).with_name("fixtures").glob("journals/*/*.jsonl"))
 
 
 def lines(path: Path) -> list[bytes]:
@@ -129,7 +129,7 @@ MORE_AT_THE_END = (
 )
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CHILD_FILE, ids=lambda path: path.stem)
 def test_every_prefix_of_an_earlier_versions_journal_is_replayed_to_what_that_version_knew(
     path: Path,
 ) -> None:
@@ -201,9 +201,9 @@ def test_a_coordinator_on_a_newer_journal_says_so_once_and_is_not_started_again(
     try:
         _, said = begun.communicate(timeout=20)
     finally:
-        with suppress(ProcessLookupError):  # a coordinator on local outlives its keeper
+        with suppress(ProcessLookupError):  # a coordinator on local outlives its init
             os.killpg(begun.pid, signal.SIGKILL)
-    assert begun.returncode == 0  # as of one that has done its work: Swarm, Docker and a keeper let it rest
+    assert begun.returncode == 0  # as of one that has done its work: Swarm, Docker and an init let it rest
     assert said == (
         f"the journal of this run has format {events.VERSION + 1}, and this version of swarmtrain reads up to "
         f"{events.VERSION}\n\nhint: use the version that the run was started with, or a newer one\n"

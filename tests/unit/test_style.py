@@ -145,9 +145,11 @@ _PRIVATE = {
     "bell": "notifier",
     "candid": "reports phases",
     "chronicle": "incident log",
+    "cooperative": "can pause",
     "desk": "node requests",
     "errand": "node requests",
     "grip": "held fault",
+    "keeper": "init",
     "lookout": "startup watch",
     "lose": "mark lost",
     "membership": "decide",
@@ -156,6 +158,8 @@ _PRIVATE = {
     "stillborn": "never started",
     "story": "narration",
     "terms": "model",
+    "ticket": "run secret",
+    "vital": "pulse writer",
 }
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 

@@ -177,7 +177,7 @@ def test_compilation_is_said_and_its_time_left_out(script: Script) -> None:
 
 
 def test_a_script_that_keeps_its_pulse_itself_is_left_alone(script: Script) -> None:
-    script.pulse.source = Source.COOPERATIVE
+    script.pulse.source = Source.CAN_PAUSE
     for _ in range(3):
         script.forward(work=1)
         script.step()
@@ -190,7 +190,7 @@ def test_a_script_that_keeps_its_pulse_itself_is_left_alone(script: Script) -> N
 def test_a_script_that_begins_to_keep_its_pulse_is_left_alone_from_then_on(script: Script) -> None:
     script.forward()
     script.step()
-    script.pulse.source = Source.COOPERATIVE
+    script.pulse.source = Source.CAN_PAUSE
     for _ in range(3):
         script.forward()
         script.step()

@@ -19,7 +19,7 @@ from swarmtrain.agent.worker_group.group import WorkerGroup
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.alive import beat
-from swarmtrain.wire.machine.keeper import KEPT, keep
+from swarmtrain.wire.machine.init import CHILD_FILE, supervise
 from swarmtrain.wire.machine.processes import halted
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
@@ -30,7 +30,7 @@ _LEASE_BUSY = 600.0  # while workers start, evaluate or save
 _ANSWER = 3.0  # seconds in which a coordinator says what becomes of an agent that is told to leave
 _LATE = 60.0  # seconds after the join deadline: a coordinator that has not come by then is not to come
 _FORGOTTEN = 86_400.0  # seconds in which a person may move a coordinator whose machine is gone
-_KEEPER_SECONDS = 10.0  # between two looks at the keeper
+_INIT_SECONDS = 10.0  # between two looks at the init
 _TROUBLE = 20.0  # seconds after which an agent that cannot do its part is started anew, and tries again
 
 
@@ -40,9 +40,9 @@ class Agent:
     def __init__(self, task: RunSpec, secret: RunSecret, settings: Settings) -> None:
         self._task, self._settings = task, settings
         choices = choose(task, secret.env, dict(os.environ))
-        self.line = Uplink(choices.notes)
-        self.share = WorkerGroup(task, secret, settings, choices, self.line)
-        self.session = CoordinatorSession(secret, settings, choices, self.share, self.line)
+        self.uplink = Uplink(choices.notes)
+        self.group = WorkerGroup(task, secret, settings, choices, self.uplink)
+        self.session = CoordinatorSession(secret, settings, choices, self.group, self.uplink)
         self._background = Background()
         self._exit_code = 0
 
@@ -51,7 +51,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: self._background.run(self._leave()))
-        await self.share.open()
+        await self.group.open()
         self._background.run(self._begin_anew())
         self._background.run(self._wake(os.getppid()))
         tasks = [asyncio.ensure_future(self.session.stay_joined()), asyncio.ensure_future(self._tick())]
@@ -62,8 +62,8 @@ class Agent:
                 each.result()
             each.cancel()
         over.cancel()
-        await self.share.close()
-        if (channel := self.line.channel) is not None:
+        await self.group.close()
+        if (channel := self.uplink.channel) is not None:
             channel.close()
             await channel.closed()
         return self._exit_code
@@ -75,38 +75,38 @@ class Agent:
         alone = 0.0
         while True:
             now = time.monotonic()
-            progress, before = self.share.progress(), progress
+            progress, before = self.group.progress(), progress
             moved = self._last_move(moved, now, still=progress == before)
-            begun, before_begun = self.share.begun, begun
+            begun, before_begun = self.group.begun, begun
             if now - told >= _BEAT_SECONDS or (begun and not before_begun):
                 told = now
                 beat()
-                self.share.beat()
+                self.group.beat()
             if now - moved > self._patience():
                 await self._give_up()
                 moved = now
             pause = _BEAT_SECONDS if begun else _PULSE_SECONDS
-            alone = alone + pause if self.line.channel is None and self.share.idle else 0.0
+            alone = alone + pause if self.uplink.channel is None and self.group.idle else 0.0
             if self._is_forgotten(alone):
                 await self._go("nobody has led this node for too long: the run is over, or never began")
             await asyncio.sleep(pause)
 
     def _last_move(self, moved: float, now: float, *, still: bool) -> float:
         """When there last was a coordinator, or progress, or another sign of life of the workers; after ``moved``."""
-        led = self.line.channel is not None
-        return max(moved, self.share.newest_sign(), now if led or not still else 0.0)
+        led = self.uplink.channel is not None
+        return max(moved, self.group.newest_sign(), now if led or not still else 0.0)
 
     def _patience(self) -> float:
         """Seconds without a coordinator, progress or a sign of life after which the workers are stopped.
 
         A node that trains by itself has less: the coordinator may be where it begins another generation without it.
         """
-        share = self.share
-        if share.generation == 0:
+        group = self.group
+        if group.generation == 0:
             return max(_LEASE, self._task.join_deadline)
-        if share.has_peers and not self._is_here() and share.is_busy:
+        if group.has_peers and not self._is_here() and group.is_busy:
             return _LEASE_BUSY
-        return max(_LEASE, 2 * share.usual)
+        return max(_LEASE, 2 * group.usual)
 
     def _is_forgotten(self, alone: float) -> bool:
         """Whether no coordinator is to come any more, after so many seconds without one and without workers.
@@ -132,47 +132,47 @@ class Agent:
             await self._go("no coordinator and no progress: the run is over")
         else:
             print("no coordinator and no progress: the workers are stopped", file=sys.stderr, flush=True)
-            self.share.kill()
+            self.group.kill()
 
     async def _go(self, why: str) -> None:
         """End for good."""
         print(why, file=sys.stderr, flush=True)
-        await self.share.end()
+        await self.group.end()
         self.session.over.set()
 
     async def _begin_anew(self) -> None:
         """What keeps this agent from its part, such as a full disk, may be gone later: let another one try."""
-        await self.line.troubled.wait()
+        await self.uplink.troubled.wait()
         await asyncio.sleep(_TROUBLE)
         self._exit_code = 1
         self.session.over.set()
 
-    async def _wake(self, keeper: int) -> None:
-        """A keeper that is stopped would neither start another agent nor end when this one has."""
+    async def _wake(self, init: int) -> None:
+        """An init that is stopped would neither start another agent nor end when this one has."""
         stopped = False
-        while os.getppid() == keeper:
-            before, stopped = stopped, halted(keeper)
+        while os.getppid() == init:
+            before, stopped = stopped, halted(init)
             if stopped and before:  # not for the moment in which something below it is killed
-                os.kill(keeper, signal.SIGCONT)
-                self.line.note("keeper", "the process that keeps this node's agent was stopped; it goes on")
-            await asyncio.sleep(_KEEPER_SECONDS)
+                os.kill(init, signal.SIGCONT)
+                self.uplink.note("keeper", "the process that keeps this node's agent was stopped; it goes on")
+            await asyncio.sleep(_INIT_SECONDS)
 
     async def _leave(self) -> None:
         """Somebody stops this agent. The coordinator says how: the workers save and leave, or are ended."""
         self._exit_code = 143
         self.session.leave()
-        await self.share.leave(_ANSWER if self.line.channel is not None else 0.0, self._task.stop_grace)
-        await self.share.delivery.wait()
+        await self.group.leave(_ANSWER if self.uplink.channel is not None else 0.0, self._task.stop_grace)
+        await self.group.delivery.wait()
         await self.session.answered()
         await asyncio.sleep(0.05)
-        await self.share.clear()
+        await self.group.clear()
         self.session.over.set()
 
 
 def main(argv: list[str]) -> int:
-    """The agent below its keeper; with ``--again`` it is started again when it dies, as Docker does elsewhere."""
+    """The agent below its init; with ``--again`` it is started again when it dies, as Docker does elsewhere."""
     again = "--again" in argv
-    return keep(_run, again=again, note=KEPT if again else None)
+    return supervise(_run, again=again, note=CHILD_FILE if again else None)
 
 
 def _run() -> int:

@@ -61,8 +61,8 @@ class CoordinatorSession:
     """Keeps this node's agent joined.
 
     Args:
-        share: what the coordinator gives orders to.
-        line: what is open while there is a session.
+        group: what the coordinator gives orders to.
+        uplink: what is open while there is a session.
 
     Attributes:
         over: the run has ended, or does not take this node.
@@ -70,10 +70,10 @@ class CoordinatorSession:
     """
 
     def __init__(
-        self, secret: RunSecret, settings: Settings, choices: Choices, share: WorkerGroup, line: Uplink
+        self, secret: RunSecret, settings: Settings, choices: Choices, group: WorkerGroup, uplink: Uplink
     ) -> None:
         self._secret, self._settings, self._choices = secret, settings, choices
-        self._share, self._line = share, line
+        self._group, self._uplink = group, uplink
         self._incarnation = secrets.token_hex(8)
         self._services: NodeServices | None = None  # of this connection: answers never go to another one
         self._copy: JournalCopy | None = None
@@ -103,7 +103,7 @@ class CoordinatorSession:
         channel = Channel(reader, writer)
         try:
             await initiate(channel, self._secret.token)
-            choice = self._line.choice = self._choose_network(writer)
+            choice = self._uplink.choice = self._choose_network(writer)
             await channel.send(dump(self._join(choice)))
             answer = await asyncio.wait_for(channel.receive(), _WELCOME)  # its machine may just have died
             if answer is None:
@@ -122,7 +122,7 @@ class CoordinatorSession:
             else:
                 raise ChannelError("the coordinator neither welcomed nor refused this node")
         finally:
-            self._line.channel = None
+            self._uplink.channel = None
             if self._services is not None:
                 self._services.close()
                 self._services = None
@@ -137,18 +137,18 @@ class CoordinatorSession:
         """Do what follows a welcome, to the connection's end."""
         self._welcomed(welcome)
         self._services = self._answering(welcome, channel)
-        self._line.open(channel)
-        self._share.say_again()
+        self._uplink.open(channel)
+        self._group.say_again()
         self._say_leaving()
 
         async def carry(piece: OutputPiece | MetricsPiece) -> None:
             await channel.send(dump(piece))
 
-        pumping = asyncio.ensure_future(self._share.delivery.pump.run(carry))
+        pumping = asyncio.ensure_future(self._group.delivery.pump.run(carry))
         pumping.add_done_callback(lambda task: _pump_ended(task, channel))
         try:
             while (message := await channel.receive()) is not None:
-                self._line.heard()
+                self._uplink.heard()
                 self.hear(TO_AGENT.load(message))
         finally:
             pumping.cancel()
@@ -160,7 +160,7 @@ class CoordinatorSession:
 
     def _say_leaving(self) -> None:
         if self.leaving:
-            self._line.post(Leaving())
+            self._uplink.post(Leaving())
 
     # ---- joining ---------------------------------------------------------------------------------------------
 
@@ -183,12 +183,12 @@ class CoordinatorSession:
             address=choice.address,
             interface=choice.interface,
             why=choice.why,
-            port=self._line.free_port(),
+            port=self._uplink.free_port(),
             time=time.monotonic(),
-            generation=self._share.generation,
-            states=self._share.states(),
-            idle=self._share.idle,
-            warm=self._share.warm,
+            generation=self._group.generation,
+            states=self._group.states(),
+            idle=self._group.idle,
+            warm=self._group.warm,
             leaving=self.leaving,
             copy=CopyState(len(events), self._moved, events[-1].time if events else 0.0),
         )
@@ -196,13 +196,13 @@ class CoordinatorSession:
 
     def _welcomed(self, welcome: Welcome) -> None:
         names = (welcome.directory, welcome.lineage, welcome.node, welcome.lineage_owner)
-        home = RunDirectories(self._settings.storage, *names)
+        directories = RunDirectories(self._settings.storage, *names)
         moved, self._moved = welcome.moved > self._moved, max(self._moved, welcome.moved)
         if self._copy is None or moved:
-            self._copy = JournalCopy(home.journal)
+            self._copy = JournalCopy(directories.journal)
             self._copy.forget()
         offsets: dict[Key, int] = {each[:3]: each.offset for each in welcome.offsets}
-        self._share.welcomed(home, offsets)
+        self._group.welcomed(directories, offsets)
 
     def _answering(self, welcome: Welcome, channel: Channel) -> NodeServices:
         """What answers those who look in through this connection."""
@@ -212,8 +212,8 @@ class CoordinatorSession:
 
     async def _hand_over(self, channel: Channel) -> None:
         """Give a coordinator that begins elsewhere what this node knows of the journal."""
-        home = self._home(self._secret.run)
-        copy = self._copy or JournalCopy(home.journal)
+        directories = self._directories(self._secret.run)
+        copy = self._copy or JournalCopy(directories.journal)
         if not self.has_joined():
             copy.events.clear()  # of a run that had the same id
         for batch in batches(copy.events):
@@ -222,7 +222,7 @@ class CoordinatorSession:
         # Its hanging up says that it has everything.
         await asyncio.wait_for(channel.receive(), _TAKEN_OVER)
 
-    def _home(self, directory: str) -> RunDirectories:
+    def _directories(self, directory: str) -> RunDirectories:
         """Where a run is on this node, if nobody has said so yet."""
         storage = self._settings.storage
         return RunDirectories(storage, directory, storage.lineage(directory), self._settings.node)
@@ -233,13 +233,13 @@ class CoordinatorSession:
         """One message of the coordinator."""
         match message:
             case StartWorkers():
-                self._share.start(message)
+                self._group.start(message)
             case StopWorkers(generation, grace, how):
-                self._share.stop(generation, grace, how)
+                self._group.stop(generation, grace, how)
             case PauseWorkers(generation, on):
-                self._share.pause(generation, on)
+                self._group.pause(generation, on)
             case AskStacks(generation):
-                self._share.look(generation)
+                self._group.look(generation)
             case RunEnded():
                 self._background.run(self._end())
             case JournalPiece(events):
@@ -248,14 +248,14 @@ class CoordinatorSession:
             case BeatHeard():
                 pass  # it is there: that is all it says
             case Acknowledge(kind, generation, rank, offset):
-                self._share.delivery.pump.confirm((kind, generation, rank), offset)
+                self._group.delivery.pump.confirm((kind, generation, rank), offset)
             case _ if self._services is not None:
                 self._services.hear(message)
 
     async def _end(self) -> None:
-        await self._share.end()
-        if self._line.channel is not None:  # what the run could not wait for may still arrive
-            await self._share.delivery.wait()
+        await self._group.end()
+        if self._uplink.channel is not None:  # what the run could not wait for may still arrive
+            await self._group.delivery.wait()
         await self.answered()
         self.over.set()
 
@@ -266,8 +266,8 @@ class CoordinatorSession:
 
     async def _end_alone(self, directory: str) -> None:
         """The run ended while this agent was away, and its coordinator has left: nobody will say so any more."""
-        if self._share.home is None:
-            self._share.home = self._home(directory)
+        if self._group.directories is None:
+            self._group.directories = self._directories(directory)
         await self._end()
 
 

@@ -23,7 +23,7 @@ from swarmtrain.wire import names
 from swarmtrain.wire.alive import beat
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.disk.submission import SubmissionMark
-from swarmtrain.wire.machine.keeper import KEPT, keep
+from swarmtrain.wire.machine.init import CHILD_FILE, supervise
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import serve, serve_unix
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     """
     if "--leave" not in argv:
         return _lead(leave=False)
-    return keep(partial(_lead, leave=True), again=True, note=KEPT)
+    return supervise(partial(_lead, leave=True), again=True, note=CHILD_FILE)
 
 
 def _lead(leave: bool) -> int:

@@ -117,10 +117,10 @@ class _Session:
     def __init__(self, directory: Path | str | None, keep: int, objects: Mapping[str, Stateful]) -> None:
         _refuse_sharded(objects)
         self._world = find_world(_gpu_of(objects))
-        self._vitals = PulseWriter.of_this_worker()
-        self._reporter = Reporter(self._world, vitals=self._vitals, started=False)
+        self._pulse_writer = PulseWriter.of_this_worker()
+        self._reporter = Reporter(self._world, pulse_writer=self._pulse_writer, started=False)
         schedule = SnapshotSchedule(Every(), Every(seconds=5), keep, directory)
-        self._snapshots = SnapshotManager(self._world, schedule, self._reporter, self._vitals)
+        self._snapshots = SnapshotManager(self._world, schedule, self._reporter, self._pulse_writer)
         self._every = Every()
         atexit.register(self._close)
 
@@ -175,13 +175,13 @@ class _Session:
                 raise TrainerError("every=Every(epochs=...) is not known here", "use steps or seconds")
             self._every = every
             self._snapshots.reschedule(every)
-        self._vitals.stepped(step)
+        self._pulse_writer.stepped(step)
         due = self._snapshots.due_after_step(step)
         if due.pause:
             self._snapshots.pause(self._content(step, objects, extra), step, 0)
         if wait:
             saved = self._snapshots.save(self._content(step, objects, extra), step, 0)
-            self._vitals.trained()  # if not, the next step says so
+            self._pulse_writer.trained()  # if not, the next step says so
             return saved
         if not (due.disk or due.memory):
             return False

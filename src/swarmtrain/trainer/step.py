@@ -47,11 +47,11 @@ class TrainStep:
         optimizer: Optimizer,
         loss: Measure,
         precision: Precision,
-        vitals: PulseWriter,
+        pulse_writer: PulseWriter,
         options: Options,
     ) -> None:
         self._world, self._model, self._optimizer = world, model, optimizer
-        self._loss, self._precision, self._vitals = loss, precision, vitals
+        self._loss, self._precision, self._pulse_writer = loss, precision, pulse_writer
         self._clip_norm = options.clip_norm
         self._parallel = model if world.size == 1 else _in_parallel(world, model, options)
         # DistributedDataParallel shares buffers when a forward pass begins: there the ranks meet first.
@@ -78,7 +78,7 @@ class TrainStep:
             if microbatch.samples:
                 loss_sum += loss.detach() * microbatch.samples
                 samples += microbatch.samples
-        self._vitals.passed()
+        self._pulse_writer.passed()
         applied = self._precision.update(self._optimizer, self._model, self._clip_norm, tell=tell)
         return Stepped(loss_sum, samples, applied)
 
@@ -88,13 +88,13 @@ class TrainStep:
         if not last:
             yield
             return
-        self._vitals.passed()
+        self._pulse_writer.passed()
         if self._meets_in_forward:
-            self._vitals.met()
+            self._pulse_writer.met()
         yield
-        self._vitals.passed()
+        self._pulse_writer.passed()
         if not self._meets_in_forward:
-            self._vitals.met()
+            self._pulse_writer.met()
 
     def _communicating(self, *, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel with the last piece of a step; earlier pieces add theirs up at home."""

@@ -76,11 +76,11 @@ class Trainer:
             size, options.seed, shuffle=options.shuffle, least=_least_step(options, size)
         )
         self.world = world = join_world()
-        self._vitals = PulseWriter.of_this_worker(Source.TRAINER)
-        self.reporter = Reporter(world, options.tensorboard, self._vitals, progress=options.progress)
+        self._pulse_writer = PulseWriter.of_this_worker(Source.TRAINER)
+        self.reporter = Reporter(world, options.tensorboard, self._pulse_writer, progress=options.progress)
 
         schedule = SnapshotSchedule(options.snapshot, options.memory, options.keep, options.snapshots)
-        self._snapshots = SnapshotManager(world, schedule, self.reporter, self._vitals)
+        self._snapshots = SnapshotManager(world, schedule, self.reporter, self._pulse_writer)
         least = batch_statistics.least_share(model, options.batch_size, world.size)
         self._dealing = Dealing(world.size, options.batch_size, options.micro_batch, least)
         batch_statistics.refuse_uneven_steps(model, self.cursor, self._dealing)
@@ -92,7 +92,7 @@ class Trainer:
             optimizer.load_state_dict(optimizer.state_dict())
         self._scheduler = scheduler
         self._precision = Precision(options.precision, world.device)
-        self._train = TrainStep(world, model, optimizer, loss, self._precision, self._vitals, options)
+        self._train = TrainStep(world, model, optimizer, loss, self._precision, self._pulse_writer, options)
         self._state = TrainingState(
             world, model, optimizer, scheduler, self._precision, self.cursor, options.seed
         )
@@ -147,13 +147,13 @@ class Trainer:
             if self.cursor.at_end:  # what was left of the epoch is left out since
                 self._end_epoch()
             self._mark = time.perf_counter()
-            self._vitals.trains()
+            self._pulse_writer.trains()
             while not self._reached(epochs, steps):
                 for step in self._loader.steps():
                     loss = self._train_step(step)
                     self._state.step += 1
                     self.cursor.advance(step.samples)
-                    self._vitals.stepped(self.step)
+                    self._pulse_writer.stepped(self.step)
                     self._report(step, loss)
                     due = self._snapshots.due_after_step(self.step)
                     if self.cursor.at_end:
@@ -205,7 +205,7 @@ class Trainer:
         self.reporter.epoch(epoch, loss / samples, metrics)
 
     def _end(self) -> dict[str, float]:
-        self._vitals.trained()
+        self._pulse_writer.trained()
         metrics = self._evaluated[1] if self._evaluated[0] == self.step else self.evaluate()
         with self.reporter.phase("snapshot"):
             self._snapshots.finish()
@@ -231,7 +231,7 @@ class Trainer:
         if self._evaluator is None:
             return {}
         with self.reporter.phase("evaluation"):
-            self._vitals.passed()
+            self._pulse_writer.passed()
             share_buffers(self.world, self.model)
             metrics = self._evaluator(self.model)
         self.reporter.evaluation(self.step, self.cursor.epoch, metrics)
@@ -260,7 +260,7 @@ class Trainer:
         if self._snapshots.writes:
             self._snapshots.begin()
         if hasattr(self.model, "_orig_mod"):  # torch.compile's: it compiles in the first step
-            self._vitals.begins_with("compile")
+            self._pulse_writer.begins_with("compile")
         return state is not None
 
     def add_rank_state(self, name: str, holder: Stateful) -> None:

@@ -30,7 +30,7 @@ class Source(IntEnum):
 
     NOBODY = 0  # a script of which nothing is known
     WATCHED = 1  # its DistributedDataParallel is watched from outside
-    COOPERATIVE = 2  # a script that saves and resumes with us: it pauses when it is asked to
+    CAN_PAUSE = 2  # a script that saves and resumes with us: it pauses when it is asked to
     TRAINER = 3  # the Trainer, which also says what it does while it makes no steps
 
 

@@ -91,7 +91,7 @@ def evaluated():
 def can_pause():
     from swarmtrain.wire.pulse import Source, opened
 
-    opened().source = Source.COOPERATIVE
+    opened().source = Source.CAN_PAUSE
     plain()
 
 

@@ -1,4 +1,4 @@
-"""This node's share of the run: its workers, one generation at a time, and what they wrote that is on its way.
+"""The worker group of a node: its workers, one generation at a time, and what they wrote that is on its way.
 
 session.py brings the coordinator's orders; what comes of them goes back through the uplink.
 """
@@ -42,24 +42,24 @@ class WorkerGroup:
         choices: what holds for all generations here, such as their environment.
 
     Attributes:
-        home: its directories; None before the first welcome.
+        directories: where the run is on this node; None before the first welcome.
         delivery: of what its workers wrote.
     """
 
     def __init__(
-        self, task: RunSpec, secret: RunSecret, settings: Settings, choices: Choices, line: Uplink
+        self, task: RunSpec, secret: RunSecret, settings: Settings, choices: Choices, uplink: Uplink
     ) -> None:
-        self._secret, self._settings, self._line = secret, settings, line
+        self._secret, self._settings, self._uplink = secret, settings, uplink
         start = "cold" if task.kind == "command" else task.start
-        self.spawner = SpawnerProcess(start, choices.env, line.note, line.trouble)
+        self.spawner = SpawnerProcess(start, choices.env, uplink.note, uplink.trouble)
         self._workers_of = partial(Workers, task, choices.env, self._worker_changed)
         # Those of the last generation that this node was told to begin, with all that is true of it alone.
         self._workers = self._workers_of()
-        self.segments = Segments(lambda: self.home.memory if self.home is not None else None)
+        self.segments = Segments(lambda: self.directories.memory if self.directories is not None else None)
         self._gpus = partial(machine.gpu_use, choices.env) if choices.gpus else tuple
         self._signs = Signs(self._workers)  # of their life, while they make no steps
         self.delivery = Delivery()
-        self.home: RunDirectories | None = None
+        self.directories: RunDirectories | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
         self._background = Background()
@@ -80,7 +80,7 @@ class WorkerGroup:
     async def _warm_up(self) -> None:
         await self.spawner.warm.wait()
         await self._prepared.wait()
-        self._line.post(Warm())
+        self._uplink.post(Warm())
 
     # ---- how it stands ---------------------------------------------------------------------------------------
 
@@ -134,22 +134,22 @@ class WorkerGroup:
     def say_again(self) -> None:
         """Say what has happened since the words of joining were written, when nobody could be told."""
         for state in self._workers.states.values():
-            self._line.post(state)
+            self._uplink.post(state)
         if self.idle:
             self._say_idle(self.generation)
         if self.warm:
-            self._line.post(Warm())
+            self._uplink.post(Warm())
 
     def beat(self) -> None:
         """Say that this node lives, and how its workers get on."""
         pulses = self._workers.pulses()
         signs = [self._signs.of(pulse.rank) for pulse in pulses]
         told = zip(pulses, signs, strict=True)
-        self._line.beat([pulse._replace(lived_ago=ago, sign=sign) for pulse, (ago, sign) in told])
+        self._uplink.beat([pulse._replace(lived_ago=ago, sign=sign) for pulse, (ago, sign) in told])
 
     # ---- its place -------------------------------------------------------------------------------------------
 
-    def welcomed(self, home: RunDirectories, offsets: dict[Key, int]) -> None:
+    def welcomed(self, directories: RunDirectories, offsets: dict[Key, int]) -> None:
         """The coordinator has said where this node is in the run.
 
         It may be another one, or have lost what it had: whatever this node's disk has beyond its offsets goes to it.
@@ -157,29 +157,29 @@ class WorkerGroup:
         Args:
             offsets: how much of each file the coordinator has.
         """
-        fresh = self.home is None
-        self.home = home
+        fresh = self.directories is None
+        self.directories = directories
         self.delivery.known(offsets)
         if fresh:
-            self._preparing = asyncio.ensure_future(self._prepare(home))
+            self._preparing = asyncio.ensure_future(self._prepare(directories))
         if self.delivery.past.is_set():
-            self.delivery.resume(home.output)
+            self.delivery.resume(directories.output)
         self._deliver()
 
-    async def _prepare(self, home: RunDirectories) -> None:
+    async def _prepare(self, directories: RunDirectories) -> None:
         """Lay out this node's directories and the user's code, while other nodes are still on their way.
 
         In a thread, since it may take a slow disk longer than an agent may be silent.
         """
         try:
-            kept = await asyncio.to_thread(home.lay_out, self._settings.code, self._secret.submission)
+            kept = await asyncio.to_thread(directories.lay_out, self._settings.code, self._secret.submission)
         except (OSError, SwarmtrainError) as error:
-            self._line.trouble(in_short(error))
-            self.delivery.resume(home.output)  # a disk that is full can still be read
+            self._uplink.trouble(in_short(error))
+            self.delivery.resume(directories.output)  # a disk that is full can still be read
             return
         if kept:
-            self._line.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
-        self.delivery.resume(home.output)
+            self._uplink.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
+        self.delivery.resume(directories.output)
         self._prepared.set()
 
     # ---- one generation --------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class WorkerGroup:
         self._background.run(self._start(self._workers, start))
         self._background.run(self._finish(self._workers))
         self._deliver()
-        self._background.run(self._signs.watch(lambda: self._line.channel is None))
+        self._background.run(self._signs.watch(lambda: self._uplink.channel is None))
 
     async def _start(self, workers: Workers, start: StartWorkers) -> None:
         await self._prepared.wait()
@@ -209,12 +209,12 @@ class WorkerGroup:
             for kind, rank, path in self._begin(workers, life, start):
                 self.delivery.pump.watch((kind, workers.generation, rank), path)
         except OSError as error:
-            self._line.trouble(f"workers cannot be started: {error}")
+            self._uplink.trouble(f"workers cannot be started: {error}")
 
     def _begin(self, workers: Workers, life: Life, start: StartWorkers) -> list[tuple[str, int, Path]]:
         """Start the workers of a generation; returns what `Workers.begin` does. Raises OSError."""
-        home, choice = self.home, self._line.choice
-        assert home is not None and choice is not None, "a generation begins after the welcome"
+        directories, choice = self.directories, self._uplink.choice
+        assert directories is not None and choice is not None, "a generation begins after the welcome"
         parts = [
             WorkerAssignment(
                 generation=start.generation,
@@ -232,21 +232,21 @@ class WorkerGroup:
         ]
         node = NodeEnvironment(
             run=self._secret.run,
-            name=home.node,
+            name=directories.node,
             interface=choice.interface,
             backend=start.backend,
-            snapshots=str(home.snapshots),
-            memory=str(home.memory_snapshots),
+            snapshots=str(directories.snapshots),
+            memory=str(directories.memory_snapshots),
             submission=self._secret.submission,
         )
-        memory.lay_out(home.memory, self._secret.submission)
-        return workers.begin(life, parts, node, home.work, home.output, home.memory)
+        memory.lay_out(directories.memory, self._secret.submission)
+        return workers.begin(life, parts, node, directories.work, directories.output, directories.memory)
 
     async def _finish(self, workers: Workers) -> None:
         """When all workers of a generation are gone, say so."""
         await workers.done.wait()
         self.segments.clear(all_of_them=False)
-        if self._line.channel is not None:  # else the coordinator learns of it when this agent joins again
+        if self._uplink.channel is not None:  # else the coordinator learns of it when this agent joins again
             self._say_idle(workers.generation)
 
     def stop(self, generation: int, grace: float, how: str) -> None:
@@ -285,7 +285,7 @@ class WorkerGroup:
             rank: StackReport(text, stopped(pids[rank]), halted(pids[rank]))
             for rank, text in (await signs.stacks(pids)).items()
         }
-        await self._line.send(StacksReport(workers.generation, found))
+        await self._uplink.send(StacksReport(workers.generation, found))
 
     async def end(self) -> None:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""
@@ -298,20 +298,20 @@ class WorkerGroup:
         if self._preparing is not None:  # or what is removed now would be made again
             await asyncio.wait([self._preparing], timeout=_PREPARING)
         self.segments.clear(all_of_them=True)
-        if self.home is not None:
-            self.home.clear_memory()
+        if self.directories is not None:
+            self.directories.clear_memory()
 
     def _worker_changed(self, state: WorkerReport) -> None:
         if state.state == "exited":
             self.delivery.pump.close(state.generation, state.rank)
             self.beat()  # how far it came, before how it ended
-        self._line.post(state)
+        self._uplink.post(state)
 
     def _say_idle(self, generation: int) -> None:
-        self._line.post(Idle(generation, self._line.free_port()))
+        self._uplink.post(Idle(generation, self._uplink.free_port()))
 
     def _deliver(self) -> None:
-        self.delivery.begin(self._workers.done.wait, lambda: self._line.post(Drained(self.generation)))
+        self.delivery.begin(self._workers.done.wait, lambda: self._uplink.post(Drained(self.generation)))
 
 
 async def _within(seconds: float, *waits: Awaitable[Any]) -> None:

@@ -194,7 +194,7 @@ class Workers:
         assert self._life is not None, "workers that have not been started are not stopped"
         for rank in self._left():
             self.states[rank] = replace(self.states[rank], killed=True)
-            if how == "save" and self._pulses[rank].source >= Source.COOPERATIVE:
+            if how == "save" and self._pulses[rank].source >= Source.CAN_PAUSE:
                 self._pulses[rank].pause = 1
             elif how != "kill":
                 self._life.stop(self._key(rank), grace)

@@ -108,7 +108,7 @@ def _can_pause(run: RunController) -> bool | None:
     sources = [beat.source for beat in run.current.heartbeats.beats.values()]
     if len(sources) < max(1, len(run.current.workers)) or Source.NOBODY in sources:
         return None
-    return all(source >= Source.COOPERATIVE for source in sources)
+    return all(source >= Source.CAN_PAUSE for source in sources)
 
 
 def _step(run: RunController, rank: int) -> int | None:

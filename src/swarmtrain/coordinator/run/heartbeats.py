@@ -115,7 +115,7 @@ class HeartbeatTracker:
 
     def resumed(self) -> int | None:
         """The step that the generation went on from; None where nobody tells."""
-        told = [beat.resumed for beat in self.beats.values() if beat.source >= Source.COOPERATIVE]
+        told = [beat.resumed for beat in self.beats.values() if beat.source >= Source.CAN_PAUSE]
         return max(told, default=None)
 
     def begun(self) -> float | None:
@@ -167,6 +167,6 @@ class HeartbeatTracker:
             usual=self.usual(),
             steps=max((beat.step - beat.resumed for beat in beats), default=0),
             busy=not complete or any(beat.activity is not Activity.NONE for beat in beats),
-            can_pause=complete and all(beat.source >= Source.COOPERATIVE for beat in beats),
+            can_pause=complete and all(beat.source >= Source.CAN_PAUSE for beat in beats),
             reports_phases=complete and all(beat.source is Source.TRAINER for beat in beats),
         )

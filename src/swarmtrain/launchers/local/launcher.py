@@ -248,7 +248,7 @@ class LocalLauncher:
         if process is not None:
             return process.lives
         place = self._storage.coordinator(directory)  # its client has not come so far, or was killed
-        return LocalProcess.kept_in(place) is not None or submission.is_under_way(place)
+        return LocalProcess.left_by_init(place) is not None or submission.is_under_way(place)
 
     def _processes(self, directory: str) -> ProcessTable:
         table = self._storage.coordinator(directory) / "processes.json"

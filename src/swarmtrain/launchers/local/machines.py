@@ -1,4 +1,4 @@
-"""The nodes of a run on this machine, from outside: each is the tree of processes below its keeper."""
+"""The nodes of a run on this machine, from outside: each is the tree of processes below its init."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS = 5.0  # in which SIGKILL ends any process that is not stuck in the ker
 
 
 class LocalMachines:
-    """See `launchers.base.Machines`. No other run's process is below a keeper of this one."""
+    """See `launchers.base.Machines`. No other run's process is below an init of this one."""
 
     mix = (
         *("kill-worker", "stop-worker", "kill-container", "kill-coordinator", "freeze", "power-off"),
@@ -51,39 +51,39 @@ class LocalMachines:
         return roots[node]
 
     def _kill_container(self, node: str) -> None:
-        """All but the keeper, which is stopped meanwhile, so that it cannot replace what has not died yet."""
-        keeper = self._root(node)
-        os.kill(keeper, signal.SIGSTOP)
+        """All but the init, which is stopped meanwhile, so that it cannot replace what has not died yet."""
+        init = self._root(node)
+        os.kill(init, signal.SIGSTOP)
         try:
-            _kill_below(keeper)
+            _kill_below(init)
         finally:
-            os.kill(keeper, signal.SIGCONT)
+            os.kill(init, signal.SIGCONT)
 
     def _power_off(self, node: str) -> Undo:
-        keeper = self._root(node)
-        os.kill(keeper, signal.SIGSTOP)
-        _kill_below(keeper)
-        os.kill(keeper, signal.SIGKILL)
+        init = self._root(node)
+        os.kill(init, signal.SIGSTOP)
+        _kill_below(init)
+        os.kill(init, signal.SIGKILL)
         deadline = time.monotonic() + _SECONDS
-        while self._launcher.roots(self._run).get(node) == keeper:
+        while self._launcher.roots(self._run).get(node) == init:
             if time.monotonic() > deadline:
-                raise ClusterError(f"process {keeper} cannot be killed")
+                raise ClusterError(f"process {init} cannot be killed")
             time.sleep(0.01)
         return lambda: self._launcher.start_node(self._run, node)
 
     def _freeze(self, node: str) -> Undo:
         """The whole tree, from its root, so that nothing is started that would escape."""
-        keeper = self._root(node)
-        stopped = [keeper]
-        os.kill(keeper, signal.SIGSTOP)
-        while fresh := [pid for pid in descendants(keeper) if pid not in stopped]:
+        init = self._root(node)
+        stopped = [init]
+        os.kill(init, signal.SIGSTOP)
+        while fresh := [pid for pid in descendants(init) if pid not in stopped]:
             kill_all(fresh, signal.SIGSTOP)
             stopped += fresh
 
         def thaw() -> None:
             # a number of a process may be another's now
-            if self._launcher.roots(self._run).get(node) == keeper:
-                kill_all([*descendants(keeper), keeper], signal.SIGCONT)
+            if self._launcher.roots(self._run).get(node) == init:
+                kill_all([*descendants(init), init], signal.SIGCONT)
 
         return thaw
 

@@ -1,7 +1,7 @@
 """The processes that the local launcher started, as they are written down beside each run.
 
-What is written down is the keeper of each (`wire.machine.keeper`). A keeper that is killed leaves its child behind,
-which goes on; the keeper has written down whom it keeps, so that the child is found in its place.
+What is written down is the init of each (`wire.machine.init`). An init that is killed leaves its child behind,
+which goes on; the init has written down which it is, so that the child is found in its place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from swarmtrain.wire.clock import MACHINE
 from swarmtrain.wire.disk.storage import write_whole
-from swarmtrain.wire.machine.keeper import KEPT
+from swarmtrain.wire.machine.init import CHILD_FILE
 from swarmtrain.wire.machine.processes import began, cleaning, descendants, kill_all
 
 
@@ -60,10 +60,10 @@ class LocalProcess:
         return cls(pid, began(pid), MACHINE.boot())
 
     @classmethod
-    def kept_in(cls, directory: Path) -> LocalProcess | None:
-        """The process that a keeper in this directory keeps, or kept last, if it lives."""
+    def left_by_init(cls, directory: Path) -> LocalProcess | None:
+        """The child of the init that was started in this directory, its last one, if it lives."""
         try:
-            fields = json.loads((directory / KEPT).read_text())
+            fields = json.loads((directory / CHILD_FILE).read_text())
         except (OSError, ValueError):
             return None
         process = cls(**fields)
@@ -108,13 +108,13 @@ class ProcessTable:
         self._path, self._place = path, place
 
     def read(self) -> dict[str, LocalProcess]:
-        """All of them, and what outlived its keeper in that one's place; none where nothing was written down yet."""
+        """All of them, and what outlived its init in that one's place; none where nothing was written down yet."""
         try:
             noted = {node: LocalProcess(**each) for node, each in json.loads(self._path.read_text()).items()}
         except (OSError, ValueError):
             return {}
         return {
-            node: process if process.lives else LocalProcess.kept_in(self._place(node)) or process
+            node: process if process.lives else LocalProcess.left_by_init(self._place(node)) or process
             for node, process in noted.items()
         }
 

@@ -102,7 +102,7 @@ class SpawnerRestarted(Remark):
     kind: ClassVar[str] = "spawner"
 
 
-class KeeperWoken(Remark):
+class InitWoken(Remark):
     """The process that keeps a node's agent was stopped, and was told to go on."""
 
     kind: ClassVar[str] = "keeper"

@@ -56,14 +56,14 @@ class Reporter:
         self,
         world: World,
         tensorboard: Path | str | None = None,
-        vitals: PulseWriter | None = None,
+        pulse_writer: PulseWriter | None = None,
         *,
         progress: bool = True,
         started: bool = True,
         clock: Clock = MACHINE,
     ) -> None:
         self._world, self._clock = world, clock
-        self._vitals = vitals or PulseWriter()
+        self._pulse_writer = pulse_writer or PulseWriter()
         path = os.environ.get(names.ENV_METRICS)
         # Unbuffered and appended: a line is there, whole, as soon as it is written.
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
@@ -124,7 +124,7 @@ class Reporter:
         """Say that no steps are made inside, and why."""
         self._write("phase", name=name, on=True)
         try:
-            with self._vitals.doing(name):
+            with self._pulse_writer.doing(name):
                 yield
         finally:
             self._write("phase", name=name, on=False)

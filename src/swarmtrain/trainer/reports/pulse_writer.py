@@ -22,14 +22,14 @@ _ACTIVITIES = {
 class PulseWriter:
     """A rank's signs of life; called on the thread that trains."""
 
-    def __init__(self, pulse: Pulse | None = None, source: Source = Source.COOPERATIVE) -> None:
+    def __init__(self, pulse: Pulse | None = None, source: Source = Source.CAN_PAUSE) -> None:
         self._pulse = pulse
         self._free_since = time.monotonic_ns()  # when this rank began to work on its own
         if pulse is not None:
             pulse.source = source
 
     @classmethod
-    def of_this_worker(cls, source: Source = Source.COOPERATIVE) -> PulseWriter:
+    def of_this_worker(cls, source: Source = Source.CAN_PAUSE) -> PulseWriter:
         return cls(opened(), source)
 
     @property

@@ -44,13 +44,13 @@ class SnapshotManager:
     """Takes snapshots; every method but :meth:`close` is called by all ranks at the same step."""
 
     def __init__(
-        self, world: World, schedule: SnapshotSchedule, reporter: Reporter, vitals: PulseWriter
+        self, world: World, schedule: SnapshotSchedule, reporter: Reporter, pulse_writer: PulseWriter
     ) -> None:
         self.directory = Path(schedule.directory or os.environ.get(names.ENV_SNAPSHOTS) or "snapshots")
         self._world = world
         self._schedule = schedule
         self._reporter = reporter
-        self._vitals = vitals
+        self._pulse_writer = pulse_writer
         self._writer_is = _writer_is()
         self._fence = 0  # under which this start writes; 0 until it has claimed one
         self._disk = Tier("disk", self.directory, schedule.keep, DISK)
@@ -98,7 +98,9 @@ class SnapshotManager:
         return not self._world.leads_node or self._on_disk in held
 
     def _make_clock(self) -> SharedClock:
-        memory, agent = zip(*gather(self._world, (self._memory is not None, self._vitals.felt)), strict=True)
+        memory, agent = zip(
+            *gather(self._world, (self._memory is not None, self._pulse_writer.felt)), strict=True
+        )
         seconds = {"disk": self._schedule.disk.seconds}
         self._memory_anywhere = any(memory)
         if self._memory_anywhere:
@@ -112,7 +114,7 @@ class SnapshotManager:
         return any(gather(self._world, mine or not self._schedule.disk.never))
 
     def _wishes_pause(self) -> bool:
-        return self._vitals.asked_to_pause and time.monotonic() >= self._not_before
+        return self._pulse_writer.asked_to_pause and time.monotonic() >= self._not_before
 
     # --- Taking one ---------------------------------------------------------------------------------------
 
@@ -128,7 +130,7 @@ class SnapshotManager:
         everyones = gather(self._world, (on_cpu(content.own), self._hashes.mine))
         self._hashes.compare([hashes for _, hashes in everyones], self._discard_from)
         if due.disk and not self._writes_to_disk:
-            with self._vitals.doing("snapshot"):
+            with self._pulse_writer.doing("snapshot"):
                 self._writer.wait()  # what goes to memory is there soon
         if self._writer.busy:
             if due.disk:
@@ -139,7 +141,7 @@ class SnapshotManager:
         for name in ("disk", "memory"):
             if self._clock is not None and getattr(due, name):
                 self._clock.reset(name)
-        self._vitals.work()
+        self._pulse_writer.work()
 
     def finish(self) -> None:
         """Wait until all that was begun is written or has failed.
@@ -176,7 +178,7 @@ class SnapshotManager:
                 LOG.warning(f"no node could save step {step}, so the training does not pause")
             return
         self._reporter.say(f"Paused at step {step}: the group of nodes changes")
-        self._vitals.paused()
+        self._pulse_writer.paused()
         raise SystemExit(0)
 
     def _start(self, content: Content, ranks: list[Any], due: Due, step: int, epoch: int) -> None:
@@ -268,7 +270,7 @@ class SnapshotManager:
         self._hashes.agreed(manifest.step)
         if found.directory == self.directory:
             self._on_disk = manifest.key
-        self._vitals.resumed(manifest.step)
+        self._pulse_writer.resumed(manifest.step)
         self._reporter.resume(manifest.step, manifest.epoch, found.directory / manifest.file)
         return state
 

@@ -1,12 +1,12 @@
-"""The keeper: a small parent, so that no orphan is left whatever dies, and so that what dies is started again.
+"""A node's init, as tini is elsewhere: no orphan is left whatever dies, and what dies is started again.
 
 It is the container's process 1, or on local the process that everything of a node descends from. Orphans of its child,
 of the workers or of the workers' own children come to it, since it is their subreaper; when the child ends, however it
-ends, the keeper kills what is left of the tree. In a container it then passes the exit code on, and Docker starts the
+ends, the init kills what is left of the tree. In a container it then passes the exit code on, and Docker starts the
 container again; on local there is nobody else to do that. A child that was stopped nobody else would wake anywhere.
 
-In a container everything ends with its process 1. On local a child whose keeper is killed goes on, since nothing is
-wrong with it; the keeper has written down whom it keeps, so that the launcher finds it.
+In a container everything ends with its process 1. On local a child whose init is killed goes on, since nothing is
+wrong with it; the init has written down which it is, so that the launcher finds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from types import FrameType
 from swarmtrain.wire.clock import MACHINE
 from swarmtrain.wire.machine import processes
 
-KEPT = Path("kept.json")  # in the directory that a local launcher starts a keeper in: whom it keeps
+# In the directory that a local launcher starts an init in: which process its child is.
+CHILD_FILE = Path("kept.json")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _AGAIN_SECONDS = 1.0  # as Swarm waits before it starts a task again
@@ -35,14 +36,14 @@ _LOOK_SECONDS = 0.1
 _SWEEP_SECONDS = 2.0  # in which what is about to end by itself does
 
 
-def keep(work: Callable[[], int], *, again: bool = False, note: Path | None = None) -> int:
+def supervise(work: Callable[[], int], *, again: bool = False, note: Path | None = None) -> int:
     """Run ``work`` in a child; return its exit code when nothing below this process is left running.
 
     Args:
         work: its exit code 0 means: done, not to be started again.
         again: start it again when it ends otherwise, unless it was this process that was told to end, or it keeps
             dying within seconds.
-        note: the file in which it is written down who is kept.
+        note: the file in which it is written down which process the child is.
     """
     processes.become_subreaper()
     child = 0
@@ -54,7 +55,7 @@ def keep(work: Callable[[], int], *, again: bool = False, note: Path | None = No
         processes.kill_all([child] if child else [], number)
 
     lives = code = 0
-    keeper = os.getpid()
+    init = os.getpid()
     while True:
         began = time.monotonic()
         # A signal that comes now is for the next child.
@@ -68,7 +69,7 @@ def keep(work: Callable[[], int], *, again: bool = False, note: Path | None = No
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             if not again:
-                processes.die_with_parent(keeper, signal.SIGTERM)
+                processes.die_with_parent(init, signal.SIGTERM)
             return work()
         if note is not None:
             _write_down(child, note)
@@ -87,7 +88,7 @@ def keep(work: Callable[[], int], *, again: bool = False, note: Path | None = No
 
 def _write_down(child: int, note: Path) -> None:
     fields = {"pid": child, "began": processes.began(child), "boot": MACHINE.boot()}
-    with contextlib.suppress(OSError):  # a disk that is full is no reason not to keep it
+    with contextlib.suppress(OSError):  # a disk that is full is no reason not to go on
         note.write_text(json.dumps(fields))
 
 

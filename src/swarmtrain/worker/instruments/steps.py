@@ -186,7 +186,7 @@ class Steps:
 
     def _can_pause(self) -> bool:
         """Whether the script keeps its pulse itself: then it is not watched any more."""
-        if self._pulse is not None and self._pulse.source >= Source.COOPERATIVE:
+        if self._pulse is not None and self._pulse.source >= Source.CAN_PAUSE:
             self.on = False
         return not self.on
 
