@@ -13,12 +13,14 @@ from typing import Any, cast
 
 import pytest
 
+from swarmtrain.control.handle import RunHandle
 from swarmtrain.docker.command import Docker
 from swarmtrain.launchers.base import Run
 from swarmtrain.launchers.docker import DockerLauncher
 from swarmtrain.launchers.swarm import SwarmLauncher
 from swarmtrain.protocol.journal.events import Ended
 from swarmtrain.protocol.journal.lines import read_events
+from swarmtrain.swarm import records, tasks
 from swarmtrain.wire import names
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import UNIX
@@ -108,19 +110,53 @@ def test_on_docker_the_coordinator_is_started_again_to_write_down_the_end(
             assert cast(Any, archive.extractfile(names.KILLED.lstrip("/"))).read() == WHY.encode()
 
 
-def test_on_a_swarm_the_coordinator_is_started_again_to_write_down_the_end() -> None:
-    labels = {"com.docker.stack.namespace": "digits-1", "swarmtrain.job": "digits"}
-    services = [
-        {"ID": role, "Spec": {"Name": f"digits-1_{role}", "Labels": labels | {names.LABEL_ROLE: role}}}
+class Manager(Engine):
+    """A manager of a Swarm, at half past nine."""
+
+    def json_lines(self, *args: str, timeout: float | None = None) -> list[dict[str, Any]]:
+        return [{"SystemTime": "2026-01-31T09:30:00Z"}]
+
+
+NINE_THIRTY = 1769851800
+AT = f"{names.LABEL_KILLED}={NINE_THIRTY}"
+
+
+def services(replicas: int, **labels: str) -> list[dict[str, Any]]:
+    ours = {"com.docker.stack.namespace": "digits-1", names.LABEL_JOB: "digits"}
+    return [
+        {
+            "ID": role,
+            "CreatedAt": "2026-01-31T09:00:00Z",
+            "Spec": {
+                "Name": f"digits-1_{role}",
+                "Labels": ours | {names.LABEL_ROLE: role} | (labels if role == "coordinator" else {}),
+                "Mode": {"Replicated": {"Replicas": replicas if role == "agent" else 1}},
+                "TaskTemplate": {},
+            },
+        }
         for role in ("agent", "coordinator")
     ]
-    for each in services:
-        each["Spec"]["TaskTemplate"] = {}  # type: ignore[index]
-    engine = Engine(*services)
+
+
+def test_on_a_swarm_the_coordinator_is_started_again_to_write_down_the_end() -> None:
+    engine = Manager(*services(2))
     SwarmLauncher(engine).kill(Run("digits", 1, "swarm"))
-    update, scale = engine.told
-    assert update == (
-        *("service", "update", "--detach", "--env-add", f"{names.ENV_KILLED}={WHY}"),
-        "digits-1_coordinator",
-    )
-    assert scale == ("service", "scale", "--detach", "digits-1_agent=0")
+    scale = ("service", "scale", "--detach", "digits-1_agent=0")
+    told = ("--env-add", f"{names.ENV_KILLED}={WHY}", "--label-add", AT)
+    assert engine.told == [("service", "update", "--detach", *told, "digits-1_coordinator"), scale]
+    again = Manager(*services(2, **dict([AT.split("=")])))
+    SwarmLauncher(again).kill(Run("digits", 1, "swarm"))
+    assert again.told == [scale]
+
+
+def test_of_a_killed_run_the_swarm_tells_while_the_machine_of_its_coordinator_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "read", lambda docker: [])
+    monkeypatch.setattr(tasks, "resting", lambda docker, services: ())
+    monkeypatch.setattr(tasks, "read", lambda docker, stack: [])
+    launcher = SwarmLauncher(Manager(*services(0, **dict([AT.split("=")]))))
+    (run,) = launcher.runs()
+    status = RunHandle(run, launcher).status()
+    assert (status.state, status.reason, status.ended) == ("stopped", WHY, NINE_THIRTY)
+    assert RunHandle(run, launcher).is_live() is False

@@ -18,7 +18,7 @@ from swarmtrain.control import startup
 from swarmtrain.control.exec_session import ExecSession, Streams
 from swarmtrain.control.follow import Follower, Update
 from swarmtrain.control.resize import Resize
-from swarmtrain.control.result import RunResult, never_started
+from swarmtrain.control.result import RunResult
 from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.transfer import Fetched, fetch, reaching
@@ -65,7 +65,7 @@ class RunHandle:
         """The status document.
 
         A run that was ended because it did not get to its place has no coordinator to tell of it: it failed, for the
-        reason that its launcher still knows.
+        reason that its launcher still knows. Nor may one have that was killed; it has stopped.
 
         Raises:
             ClusterError: neither coordinator nor archive answers.
@@ -74,9 +74,9 @@ class RunHandle:
             with self.launcher.connect(self.run) as link:
                 return status_over(link)
         except ClusterError:
-            if self.run.live or not (trouble := startup.trouble_of(self.launcher, self.run)):
+            if (known := startup.end_of(self.launcher, self.run)) is None:
                 raise
-            return never_started(self.run.id, self.run.job, trouble.text, self.run.created)
+            return known
 
     def glance(self) -> Status | None:
         """The status document as far as it can be had without starting anything: for lists of many runs.

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swarmtrain.errors import Stopped, TrainingError
+from swarmtrain.protocol.requests import KILLED
 from swarmtrain.protocol.status import Status
 
 
 def never_started(run: str, job: str, reason: str, created: float) -> Status:
     """The status of a run that failed before there was a coordinator to keep one."""
     return Status(run=run, job=job, state="failed", reason=reason, created=created or None)
+
+
+def killed(run: str, job: str, created: float, ended: float) -> Status:
+    """The status of a run that a person killed, and whose coordinator cannot say so itself."""
+    return Status(run=run, job=job, state="stopped", reason=KILLED, created=created or None, ended=ended)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swarmtrain.control.result import killed, never_started
 from swarmtrain.errors import ClusterError, in_short
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
@@ -95,6 +96,16 @@ def trouble_of(launcher: Launcher, run: Run) -> Obstacle:
         return launcher.trouble(run)
     except ClusterError:
         return Obstacle()  # Docker did not answer this time; whoever waits has a limit of its own
+
+
+def end_of(launcher: Launcher, run: Run) -> Status | None:
+    """How a run ended of which no coordinator tells; None where its launcher does not know that either."""
+    if run.live:
+        return None
+    if run.killed:
+        return killed(run.id, run.job, run.created, run.killed)
+    trouble = trouble_of(launcher, run)
+    return never_started(run.id, run.job, trouble.text, run.created) if trouble else None
 
 
 def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patience: float) -> None:

@@ -34,6 +34,7 @@ class Run:
         live: False only where the launcher knows without asking.
         rests: it has ended, and its coordinator has gone since.
         refused: it never began, and only its record is left.
+        killed: when a client did that, as Unix time, where the launcher knows without asking; 0 where nobody did.
     """
 
     job: str
@@ -44,6 +45,7 @@ class Run:
     live: bool = field(compare=False, default=True, kw_only=True)
     rests: bool = field(compare=False, default=False, kw_only=True)
     refused: bool = field(compare=False, default=False, kw_only=True)
+    killed: float = field(compare=False, default=0.0, kw_only=True)
 
     @property
     def id(self) -> str:
@@ -70,8 +72,6 @@ class Checked:
     job: LoadedJob
     notices: tuple[Notice, ...]  # what was chosen for the user
 
-
-KILLED = "killed by a person"  # why a run has stopped that its coordinator could not stop
 
 Undo = Callable[[], object]
 Act = Callable[[str, str], "Undo | None"]  # on a node, with the rate of a slow link

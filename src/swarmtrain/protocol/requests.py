@@ -115,6 +115,9 @@ class StopRequest(RunRequest):
     reason: Annotated[str, OMITTED] = ""
 
 
+KILLED = "killed by a person"  # how `conclude` has it where the coordinator could not stop its run itself
+
+
 @message("conclude", by="op")
 class ConcludeRequest(RunRequest):
     """Whoever has killed the coordinator says how the run ended. Reply: `status`. Only of an archive."""

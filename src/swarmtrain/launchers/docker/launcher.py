@@ -14,7 +14,7 @@ from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers.base import KILLED, Checked, Machines, Run, no_stack, parse_handle
+from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
 from swarmtrain.launchers.docker import checks, containers, inspected
 from swarmtrain.launchers.docker.containers import Layout
 from swarmtrain.launchers.docker.inspected import Container, agents, coordinators
@@ -22,6 +22,7 @@ from swarmtrain.launchers.docker.machines import EngineMachines
 from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
 from swarmtrain.payload import bundle
 from swarmtrain.payload.run_spec import secret_of, spec_of
+from swarmtrain.protocol.requests import KILLED
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm import cluster
 from swarmtrain.swarm.obstacles import Obstacle

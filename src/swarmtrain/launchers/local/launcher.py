@@ -18,7 +18,7 @@ from pathlib import Path
 from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers.base import KILLED, Checked, Machines, Run, no_stack, parse_handle
+from swarmtrain.launchers.base import Checked, Machines, Run, no_stack, parse_handle
 from swarmtrain.launchers.local import checks, files, links
 from swarmtrain.launchers.local.machines import LocalMachines
 from swarmtrain.launchers.local.processes import TOLD_TO_GO, LocalProcess, ProcessTable, kill_trees
@@ -27,7 +27,7 @@ from swarmtrain.payload.run_spec import secret_of, spec_of
 from swarmtrain.payload.tree import RUNS_MARKER
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.codec import load
-from swarmtrain.protocol.requests import ConcludeRequest, StatusRequest
+from swarmtrain.protocol.requests import KILLED, ConcludeRequest, StatusRequest
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan

@@ -16,7 +16,7 @@ from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
-from swarmtrain.launchers.base import KILLED, Checked, Machines, Notice, Run
+from swarmtrain.launchers.base import Checked, Machines, Notice, Run
 from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
 from swarmtrain.launchers.swarm import containers
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
@@ -24,7 +24,7 @@ from swarmtrain.launchers.swarm.machines import SwarmMachines
 from swarmtrain.launchers.swarm.stacks import Stack, role_of
 from swarmtrain.payload.run_spec import secret_of
 from swarmtrain.protocol.ask import ask
-from swarmtrain.protocol.requests import StatusRequest
+from swarmtrain.protocol.requests import KILLED, StatusRequest
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import plain, plan, records, stack, tasks
@@ -209,8 +209,10 @@ class SwarmLauncher:
         """Take the agents away; the coordinator stays as the archive, and begins by writing down the end."""
         ours = self._stack(run)
         for service in ours.services(names.COORDINATOR_SERVICE):
-            told = ("--env-add", f"{names.ENV_KILLED}={KILLED}")
-            self.docker.run("service", "update", "--detach", *told, service.name, timeout=SECONDS)
+            if names.LABEL_KILLED not in service.labels:
+                told = ("--env-add", f"{names.ENV_KILLED}={KILLED}")
+                when = ("--label-add", f"{names.LABEL_KILLED}={self._now():.0f}")
+                self.docker.run("service", "update", "--detach", *told, *when, service.name, timeout=SECONDS)
         ours.scale(ours.services(names.AGENT_SERVICE), 0)
 
     def refuse(self, run: Run, reason: str) -> None:
@@ -296,6 +298,7 @@ def _run(job: str, number: int, services: Sequence[Service], resting: Collection
         SwarmLauncher.name,
         live=not rests and any(each.replicas != 0 for each in agents),
         rests=rests,
+        killed=max(float(each.labels.get(names.LABEL_KILLED, 0)) for each in services),
         created=min(tasks.seconds(each.created) for each in services),
         origin=next(
             filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None
