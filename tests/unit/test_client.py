@@ -233,7 +233,7 @@ def test_trouble_while_starting_ends_the_watch_and_the_run() -> None:
     launcher.troubles = "no such image: nothing:latest"
     with pytest.raises(ClusterError, match=r"digits\.1 cannot start: no such image"):
         list(run_of(launcher).watch())
-    assert coordinator.requests[-1] == {"op": "stop", "reason": "no such image: nothing:latest"}
+    assert {"op": "stop", "reason": "no such image: nothing:latest"} in coordinator.requests
     assert launcher.calls[-1] == ("refuse", "digits.1", "no such image: nothing:latest")
 
 
@@ -259,6 +259,56 @@ def test_trouble_while_a_run_heals_is_the_coordinators_business() -> None:
     launcher = FakeLauncher(digits_1=fixed(status(), watch=watch))
     launcher.troubles = "digits-1-node1 ended with exit code 137"
     assert run_of(launcher).wait().state == "succeeded"
+
+
+def test_trouble_before_the_first_status_ends_nothing() -> None:
+    """The output so far comes first, and a run that heals can have any amount of that."""
+
+    def watch(request: Message, receive: Receive) -> Iterator[Message]:
+        time.sleep(0.1)
+        yield {"status": status()}
+        yield {"status": status(state="succeeded"), "done": {}}
+
+    coordinator = fixed(status(), watch=watch)
+    launcher = FakeLauncher(digits_1=coordinator)
+    launcher.troubles = "lab-2 is down"
+    assert run_of(launcher).wait().state == "succeeded"
+    assert launcher.calls == [] and "stop" not in [request["op"] for request in coordinator.requests]
+
+
+def test_trouble_of_a_run_that_has_begun_unseen_ends_nothing() -> None:
+    """Nobody has read on since it was starting: a terminal that is held, a pager."""
+    seen = [status(state="starting", generation=0), status(state="succeeded")]
+
+    def watch(request: Message, receive: Receive) -> Iterator[Message]:
+        yield {"status": seen[0]}
+        if seen.pop(0)["state"] == "starting":
+            receive()
+        else:
+            yield {"done": {}}
+
+    coordinator = fixed(status(), watch=watch)
+    launcher = FakeLauncher(digits_1=coordinator)
+    launcher.troubles = "lab-2 is down"
+    assert run_of(launcher).wait().state == "succeeded"
+    assert launcher.calls == [] and "stop" not in [request["op"] for request in coordinator.requests]
+
+
+def test_what_a_run_has_that_begins_at_this_moment_is_not_taken_away() -> None:
+    told_of = [status(state="starting", generation=0), status()]
+
+    def asked(request: Message, receive: Receive) -> Iterator[Message]:
+        yield {"status": told_of.pop(0) if len(told_of) > 1 else told_of[0], "done": {}}
+
+    def watch(request: Message, receive: Receive) -> Iterator[Message]:
+        yield {"status": status(state="starting", generation=0)}
+        receive()
+
+    launcher = FakeLauncher(digits_1=fixed(status(), watch=watch, status=asked))
+    launcher.troubles = "lab-2 is down"
+    with pytest.raises(ClusterError):
+        list(run_of(launcher).watch())
+    assert launcher.calls == []
 
 
 def test_a_refusal_is_not_taken_for_a_broken_connection() -> None:

@@ -1,8 +1,8 @@
 """Following a run: one stream of events, output and status, over as many connections as it takes.
 
 The coordinator restarts in place, ssh and `docker exec` break, and none of that is the end of a run: the follower
-connects again, asks for what it has not seen, and tells nothing twice. While the run starts, a `StartupWatch` watches
-for trouble that the coordinator cannot see.
+connects again, asks for what it has not seen, and tells nothing twice. While the coordinator says that the run starts,
+a `StartupWatch` watches for trouble that it cannot see.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from swarmtrain.control.startup import CannotStart, StartupWatch
+from swarmtrain.control.stopping import status_over
 from swarmtrain.control.views.logs import Cursor
 from swarmtrain.errors import ClusterError, Refused, in_short
 from swarmtrain.protocol.ask import ask, event_of
@@ -67,7 +68,7 @@ class Follower:
         self._tail = tail
         self._unfinished = unfinished
         self._cursor = Cursor()
-        self._begun = False
+        self._begun: bool | None = None  # whether it had, by the last status; None before there is one
         self._link: Link | None = None
         self._abandoned = False
 
@@ -120,10 +121,17 @@ class Follower:
                     yield from self._updates(reply)
                     if self._begun:
                         startup_watch.rest()
+                    elif self._begun is False:
+                        startup_watch.look()
             except ClusterError as error:
-                if startup_watch.reason:
+                if startup_watch.reason and self._still_starts():
                     raise CannotStart(self._run, startup_watch.reason) from error
                 raise
+
+    def _still_starts(self) -> bool:
+        """Whether the coordinator says so now: what we know may be old, where nobody has read on meanwhile."""
+        with self._launcher.connect(self._run) as link:
+            return not _has_begun(status_over(link))
 
     def _updates(self, reply: RunReply) -> Iterator[Update]:
         if (event := event_of(reply)) is not None and event.seq > self._after:
@@ -134,6 +142,10 @@ class Follower:
         if reply.unfinished is not None:
             yield Update(unfinished=reply.unfinished)
         if (status := reply.status) is not None:
-            # A run that heals has begun, and what Docker reports then is its coordinator's to heal.
-            self._begun = self._begun or status.state != "starting" or status.generation > 0
+            self._begun = self._begun or _has_begun(status)
             yield Update(status=status)
+
+
+def _has_begun(status: Status) -> bool:
+    """Whether a run has: also one that heals, and what Docker reports then is its coordinator's to heal."""
+    return status.state != "starting" or status.generation > 0

@@ -344,7 +344,13 @@ class RunHandle:
             raise
 
     def _refuse(self, reason: str) -> None:
-        """Take away what a run that cannot start has. What stays of it is no reason to hide why it cannot."""
+        """Take away what a run that cannot start has. What stays of it is no reason to hide why it cannot.
+
+        One that its coordinator has begun with at this moment is left alone: its files are what it has trained so far.
+        """
+        with contextlib.suppress(ClusterError):
+            if self.status().generation:
+                return
         with contextlib.suppress(ClusterError):
             self.launcher.refuse(self.run, reason)
         self.run = dataclasses.replace(self.run, live=False)

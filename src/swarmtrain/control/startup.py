@@ -59,7 +59,10 @@ class CannotStart(ClusterError):
 
 
 class StartupWatch:
-    """Looks for trouble while a run starts, from a thread of its own, and calls ``found`` when it is certain."""
+    """Looks for trouble while a run starts, from a thread of its own, and calls ``found`` when it is certain.
+
+    It looks once it is told that the run has not begun: trouble of one that has is no reason to end it.
+    """
 
     def __init__(self, launcher: Launcher, run: Run, found: Callable[[], None]) -> None:
         self._launcher = launcher
@@ -70,11 +73,15 @@ class StartupWatch:
         self.reason = ""
 
     def __enter__(self) -> StartupWatch:
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.rest()
+
+    def look(self) -> None:
+        """Begin to look. Safe to call twice."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def rest(self) -> None:
         """Stop looking: the run has started, or ended. Safe to call twice."""
