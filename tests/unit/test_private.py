@@ -6,8 +6,10 @@ is taken for another one: the ownership is real, the question who asks is not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.worker_group import memory
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
-from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.launchers.local import LocalLauncher, checks, links
 from swarmtrain.payload import bundle
 from swarmtrain.wire.disk import private, storage
 from swarmtrain.wire.disk.storage import Storage
@@ -214,3 +216,32 @@ def test_the_bundle_is_not_run_from_a_cache_of_somebody_else(
     somebody_else(theirs)
     with pytest.raises(PermissionError, match="belongs to"):
         bundle.on_disk()
+
+
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is made by whatever imports a module of somebody's from the current directory, as from /tmp."""
+    made, here = tmp_path / "made", tmp_path / "somebodys"
+    here.mkdir()
+    for name in ("json", "contextlib", "torch"):
+        (here / f"{name}.py").write_text(f"open({str(made)!r}, 'w').close()\nraise SystemExit(9)\n")
+    monkeypatch.chdir(here)
+    return made
+
+
+def test_nothing_is_imported_from_where_a_run_is_asked_for(tmp_path: Path, imported: Path) -> None:
+    place = tmp_path / "runs" / "digits.1" / "coordinator"
+    place.mkdir(parents=True)
+    with links.archive(place) as link:
+        assert link.receive() is None, "there is nothing in it to tell of"
+    assert not imported.exists()
+
+
+def test_torch_is_not_what_has_its_name_where_a_run_is_started(
+    tmp_path: Path, imported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    job = LoadedJob.of(Job(script="json.py", python=sys.executable), imported.parent / "somebodys")
+    with contextlib.suppress(ClusterError):  # that Python may have none
+        checks.check(job)
+    assert not imported.exists()

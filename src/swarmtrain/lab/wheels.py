@@ -35,7 +35,10 @@ def download(into: Path, architecture: str) -> None:
     complaint = ""
     for index in (None, CPU_INDEX):
         done = subprocess.run(
-            download_command(pip, into, architecture, index), capture_output=True, text=True
+            download_command(pip, into, architecture, index),
+            capture_output=True,
+            text=True,
+            cwd=into.parent,  # Python imports from where it is started
         )
         if done.returncode == 0:
             return

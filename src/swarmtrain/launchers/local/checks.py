@@ -87,7 +87,7 @@ def _interpreter(job: Job) -> tuple[list[str], list[str]]:
     found = [python, str(bundle.on_disk())]
     if job.command is not None:
         return found, []
-    if subprocess.run([python, "-c", _HAS_TORCH], check=False, capture_output=True).returncode != 0:
+    if subprocess.run([python, "-c", _HAS_TORCH], check=False, capture_output=True, cwd="/").returncode != 0:
         raise ClusterError(
             f"neither {sys.executable} nor {python} has torch",
             "pip install torch, activate the environment that has it, or set `python` to its interpreter",

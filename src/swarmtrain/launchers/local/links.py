@@ -41,6 +41,7 @@ def archive(place: Path) -> Link:
     """A link to what a run left behind."""
     process = subprocess.Popen(
         [sys.executable, "-m", "swarmtrain.inside", "connect", str(place)],
+        cwd=place,  # Python imports from where it is started, and anything may lie where a person's shell is
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
