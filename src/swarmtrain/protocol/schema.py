@@ -69,24 +69,25 @@ class Struct:
         cls._positional = tuple(each.name for each in fields if not each.kw_only)
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        given, own = dict(zip(self._positional, values), **named), vars(self)  # noqa: B905 - is looked at below
-        for name, default in self._defaults.items():
-            if name in given:
-                own[name] = given[name]
-            elif default is not None:
-                own[name] = default()
-        once = len(given) == len(values) + len(named)
-        if not (once and len(own) == len(self._defaults) and given.keys() <= own.keys()):
+        own = vars(self)
+        own.update(zip(self._positional, values), **named)  # noqa: B905 - is looked at below
+        once = len(own) == len(values) + len(named)
+        if len(own) < len(self._defaults):
+            for name, make in self._defaults.items():
+                if make is not None and name not in own:
+                    own[name] = make()
+        if not once or own.keys() != self._defaults.keys():
             inspect.signature(type(self)).bind(*values, **named)  # raises a TypeError that says what is wrong
 
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(vars(self).values()))
+        return hash(tuple(getattr(self, name) for name in self._defaults))
 
     def __repr__(self) -> str:
-        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._defaults)
+        return f"{type(self).__qualname__}({shown})"
 
     if not TYPE_CHECKING:  # which has no such attribute anyway
 
