@@ -1,7 +1,7 @@
 """What messages, events and the status are made of, and how it stands in JSON.
 
-Each is a `Struct`; a message has a tag besides (`message`), by which it is told from others. How a field stands in JSON
-is in its annotation:
+Each is a `Struct`, as are the values that the coordinator decides with; a message has a tag besides (`message`), by
+which it is told from others. How a field stands in JSON is in its annotation:
 
     generation: Annotated[int, WireKey("g")]           under another name
     error: Annotated[WorkerError | None, OMITTED] = None   left out while it has its default

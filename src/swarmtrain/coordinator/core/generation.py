@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from swarmtrain.coordinator.core.model import Candidate, Formation
 from swarmtrain.protocol.facts import MasterAddress, NodePart
 from swarmtrain.protocol.journal.events import GenerationFormed
+from swarmtrain.protocol.schema import Struct
 from swarmtrain.protocol.to_agent import StartWorkers
 from swarmtrain.wire.plural import counted, plural
 
 
-@dataclass(frozen=True)
-class Generation:
+class Generation(Struct):
     """Members, ranks and master of one attempt; number 0 is the time before the first."""
 
     number: int = 0

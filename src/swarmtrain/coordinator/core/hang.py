@@ -8,10 +8,10 @@ run; a rank that is behind in its steps or between them; a stack that is not in 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from swarmtrain.coordinator.core.stack_dumps import MainThread, place
+from swarmtrain.protocol.schema import Struct
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.pulse import Activity
 
@@ -30,8 +30,7 @@ _SLOW = 1.5  # times the others' median
 _SHARE = 0.2  # of the time of a step
 
 
-@dataclass(frozen=True)
-class Rank:
+class Rank(Struct):
     """One rank of a group that makes no steps, as its node sees it.
 
     Attributes:
@@ -48,8 +47,7 @@ class Rank:
     stack: str = ""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct):
     """Who is at fault.
 
     Attributes:
@@ -63,8 +61,7 @@ class Verdict:
     extract: str = ""
 
 
-@dataclass(frozen=True)
-class Straggler:
+class Straggler(Struct):
     """A rank whose own work takes ``factor`` times as long as that of the others."""
 
     rank: int

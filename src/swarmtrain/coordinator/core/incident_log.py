@@ -6,12 +6,13 @@ All of it is in the run's state (state.py): here are the events by which it gets
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from swarmtrain.coordinator.core.state import RunState
 from swarmtrain.protocol.facts import Attempt, Incident
 from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.journal.events import GenerationEnded, Recovered
+from swarmtrain.protocol.schema import Struct
 from swarmtrain.protocol.status import Recovery
 from swarmtrain.wire.plural import counted
 
@@ -103,8 +104,7 @@ def recovered(
     )
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(Struct):
     """How often a run went on, and what that cost; as the status document has it."""
 
     restarts: int

@@ -11,6 +11,7 @@ from enum import Enum
 
 from swarmtrain.coordinator.core.restart_policy import RestartPolicy
 from swarmtrain.protocol.facts import Attempt, Outcome
+from swarmtrain.protocol.schema import Struct
 from swarmtrain.wire.run_spec import RunSpec
 
 
@@ -23,8 +24,7 @@ class Phase(str, Enum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(Struct):
     """What the job says about its members. Durations in seconds.
 
     Attributes:
@@ -109,8 +109,7 @@ class Candidate:
     backend: str = "gloo"
 
 
-@dataclass(frozen=True)
-class Advance:
+class Advance(Struct):
     """How the current generation gets on, as its workers' pulses tell.
 
     Attributes:
@@ -133,8 +132,7 @@ class Advance:
     reports_phases: bool = False
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(Struct):
     """One member's part in a generation."""
 
     node: str
@@ -142,8 +140,7 @@ class Assignment:
     ranks: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Formation:
+class Formation(Struct):
     """A generation, before it has a number."""
 
     assignments: tuple[Assignment, ...]
@@ -155,8 +152,7 @@ class Formation:
         return sum(len(assignment.ranks) for assignment in self.assignments)
 
 
-@dataclass(frozen=True)
-class View:
+class View(Struct):
     """The facts that a decision is made on.
 
     Attributes:
@@ -202,53 +198,45 @@ class View:
     wanted: int | None = None
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(Struct):
     """Nothing to do before ``until``, or before something happens."""
 
     until: float | None = None
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(Struct):
     """Start a generation."""
 
     formation: Formation
 
 
-@dataclass(frozen=True)
-class MarkLost:
+class MarkLost(Struct):
     """These members have been out of touch for too long while no step was made: the generation fails for them."""
 
     nodes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class CaptureStacks:
+class CaptureStacks(Struct):
     """No step has been made for a good while: find out who does what, and say so."""
 
 
-@dataclass(frozen=True)
-class Hang:
+class Hang(Struct):
     """No step has been made for too long, and nothing else moves either: the generation fails."""
 
     limit: float
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(Struct):
     """Ask the workers to save and leave, since the group changes."""
 
     why: str
 
 
-@dataclass(frozen=True)
-class Unpause:
+class Unpause(Struct):
     """They did not: go on as before."""
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(Struct):
     """Stop the workers of the current generation.
 
     Attributes:
@@ -261,15 +249,13 @@ class Stop:
     how: str
 
 
-@dataclass(frozen=True)
-class Reform:
+class Reform(Struct):
     """Prepare the next generation."""
 
     not_before: float = 0.0
 
 
-@dataclass(frozen=True)
-class End:
+class End(Struct):
     """The run is over."""
 
     outcome: Outcome

@@ -9,9 +9,9 @@ window is forgotten. Times are seconds on one clock, any clock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from swarmtrain.protocol.facts import Attempt
+from swarmtrain.protocol.schema import Struct
 from swarmtrain.wire.plural import plural
 
 EARLY_SECONDS = 60.0  # a program of unknown steps that fails sooner has not begun its work
@@ -22,8 +22,7 @@ _LEFT_OUT = (60.0, 300.0, 900.0)  # seconds for which it is: at the third failur
 _PROGRAM = ("exception", "exit", "memory")  # what a program does to itself; the rest may be chance
 
 
-@dataclass(frozen=True)
-class RestartPolicy:
+class RestartPolicy(Struct):
     """What the job says about restarts. Durations in seconds."""
 
     enabled: bool = True
@@ -31,15 +30,13 @@ class RestartPolicy:
     window: float = 3600.0
 
 
-@dataclass(frozen=True)
-class Again:
+class Again(Struct):
     """Try again, not before a moment."""
 
     not_before: float = 0.0
 
 
-@dataclass(frozen=True)
-class GiveUp:
+class GiveUp(Struct):
     """Do not: the run fails. The reason is empty where the failure itself says all."""
 
     reason: str = ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from swarmtrain.protocol.schema import Struct
 
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$")
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
@@ -26,8 +27,7 @@ _WAITS = (
 _LOADER = "/torch/utils/data/"
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(Struct):
     """One line of a stack."""
 
     file: str
@@ -38,8 +38,7 @@ class Frame:
         return f"{self.file.rpartition('/')[2]}:{self.line} in {self.function}"
 
 
-@dataclass(frozen=True)
-class MainThread:
+class MainThread(Struct):
     """Where the main thread of a worker is.
 
     Attributes:

@@ -8,7 +8,7 @@ is started again, one that has moved, an archive and a test apply them all. What
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from swarmtrain.coordinator.core.generation import Generation
@@ -31,11 +31,11 @@ from swarmtrain.protocol.journal.events import (
     Submitted,
     WorkersStarted,
 )
+from swarmtrain.protocol.schema import Struct
 from swarmtrain.protocol.status import Worker
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(Struct):
     """A run after some of its events; the defaults are those of one that has none. Times are Unix time, by its clock.
 
     Attributes:
