@@ -261,10 +261,15 @@ class Objects(Docker):
                 networks = [name for name in found if "swarmtrain.role=network" in self.kept[name]]
                 answer = "\n".join(networks if args[0] == "network" else sorted({*found} - {*networks}))
             case ["inspect", _, "container", *ids]:
-                answer = json.dumps([{"Id": each} for each in ids])
-            case ["rm", _, name] | ["network", "rm", name]:
-                del self.kept[name]
+                answer = json.dumps([self._inspected(each) for each in ids])
+            case ["rm", _, *gone] | ["network", "rm", *gone]:
+                code = int(any(self.kept.pop(name, None) is None for name in gone))
         return subprocess.CompletedProcess(args, code, answer.encode(), b"exists already" if code else b"")
+
+    def _inspected(self, name: str) -> dict[str, Any]:
+        labels = dict(label.split("=", 1) for label in self.kept[name])
+        config = {"Labels": labels, "Entrypoint": ["python3"]}
+        return {"Id": name, "Image": "sha256:1", "Config": config, "State": {"Status": "running"}}
 
 
 def submit(engine: Objects, directory: Path) -> None:
@@ -339,6 +344,29 @@ def test_nothing_is_left_of_a_submission_that_did_not_come_to_its_end(
     engine = Objects("start", error)
     with pytest.raises(type(error)):
         submit(engine, tmp_path)
+    assert engine.kept == {}
+
+
+def test_a_removal_that_is_broken_off_can_be_asked_for_again(tmp_path: Path) -> None:
+    """Files that no run tells of would stay for ever."""
+    engine, run = Objects(), Run("digits", 3, "docker")
+    submit(engine, tmp_path)
+    engine.fails_at, engine.error = "--attach", KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        DockerLauncher(engine).remove(run)
+    assert engine.kept.keys() == {"digits-3", "digits-3-coordinator"}
+    engine.error = None
+    DockerLauncher(engine).remove(run)
+    assert engine.kept == {}
+    assert ("start", "--attach", "digits-3-clean") in [args for args, _ in engine.did]
+
+
+def test_what_no_container_can_clean_is_removed_all_the_same(tmp_path: Path) -> None:
+    engine = Objects()
+    submit(engine, tmp_path)
+    engine.fails_at, engine.error = "--attach", ClusterError("there is no python3 in it")
+    with pytest.raises(ClusterError, match="no python3"):
+        DockerLauncher(engine).remove(Run("digits", 3, "docker"))
     assert engine.kept == {}
 
 

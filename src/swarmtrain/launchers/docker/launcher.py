@@ -205,21 +205,29 @@ class DockerLauncher:
             self.docker.completed("kill", *running, timeout=_SECONDS)
 
     def remove(self, run: Run) -> None:
-        """Remove the containers, empty the run's directories, remove the network."""
+        """Remove the nodes' containers, empty the run's directories, then remove all else.
+
+        The coordinator's container goes last: by it the run is found, if this is broken off and asked for again.
+        """
         found = self._containers(run)
         if not found:
             raise ClusterError(f"{run.id} has no containers any more")
         image, python = found[0]["Image"], found[0]["Config"]["Entrypoint"][0]
-        self.docker.run("rm", "--force", *(each["Id"] for each in found), timeout=_SECONDS)
+        self._end(coordinators(found))
+        if nodes := agents(found):
+            self.docker.run("rm", "--force", *(each["Id"] for each in nodes), timeout=_SECONDS)
         cleaner = f"{run.stack}-clean"
         self.docker.completed("rm", "--force", cleaner, timeout=_SECONDS)
         try:
             args = containers.create_cleaner(run.stack, image, python, run.id)
             self._create(cleaner, args, containers.tar({names.BUNDLE: bundle.build().data}))
             self.docker.run("start", "--attach", cleaner, timeout=_SECONDS)
+        except ClusterError:  # it would be so the next time, too
+            self._remove_objects(f"{names.LABEL_RUN}={run.id}")
+            raise
         finally:
             self.docker.completed("rm", "--force", cleaner, timeout=_SECONDS)
-            self._remove_objects(f"{names.LABEL_RUN}={run.id}")
+        self._remove_objects(f"{names.LABEL_RUN}={run.id}")
 
     def _create(self, name: str, args: list[str], content: bytes) -> None:
         self.docker.run(*args, timeout=_SECONDS)
