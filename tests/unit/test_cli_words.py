@@ -512,6 +512,7 @@ def test_attach_begins_with_the_last_lines(run: Run, launcher: FakeLauncher) -> 
             "no run of mod to resume",
             "leave out --resume",
         ),
+        (["status", f"digits.{'9' * 5000}"], 2, "is not the name of a run", "digits.3"),
         (["plan", "nope.py"], 2, "there is no nope.py", ""),
         (["plan", "--on", "swarm", "nope.py"], 2, "there is no nope.py", ""),
         (["plan", "--on", "local", "-m", "mod"], 2, "only a run on a Swarm has a stack", "--on swarm"),

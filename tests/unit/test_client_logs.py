@@ -59,7 +59,9 @@ def test_a_time_without_a_zone_is_local() -> None:
     assert parse_since("2026-01-31T09:30") == datetime.datetime(2026, 1, 31, 9, 30).timestamp()
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "10 minutes", "m", "-5m", "2026-13-01"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "10 minutes", "m", "-5m", "2026-13-01", "9" * 20, "9" * 400, "9" * 400 + "s"]
+)
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="no moment"):
         parse_since(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from swarmtrain.job.units import format_duration, format_size, parse_duration, parse_size
@@ -82,3 +84,11 @@ def test_units_are_written_short() -> None:
         "1d1h1m1s",
     ]
     assert [format_size(size) for size in (0, 100, 4 << 30, 1536 << 20)] == ["0", "100", "4g", "1536m"]
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_size])
+@pytest.mark.parametrize("unit", ["", "d", "t"])
+def test_what_nobody_can_count_is_refused(parse: Callable[[object], float], unit: str) -> None:
+    for digits in (20, 400):
+        with pytest.raises(ValueError, match=r"^is (more than|no) "):
+            parse("9" * digits + unit)

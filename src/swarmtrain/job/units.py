@@ -8,6 +8,10 @@ from __future__ import annotations
 import math
 import re
 
+# What clocks and engines can count: more would be an error of theirs, later.
+_LONGEST = 36500 * 86400.0
+_LARGEST = (1 << 63) - 1
+
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
@@ -26,9 +30,12 @@ def parse_duration(value: object) -> float:
     if isinstance(value, str):
         text = value.replace(" ", "")
         if _DURATION.fullmatch(text):
-            return math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
-        value = _number(text)
+            value = math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+        else:
+            value = _number(text)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
+        if value > _LONGEST:
+            raise ValueError(f"is more than {_LONGEST / 86400:.0f} days")
         return float(value)
     raise ValueError("is no duration (write 90s, 10m or 1h30m; a bare number is seconds)")
 
@@ -39,11 +46,16 @@ def parse_size(value: object) -> int:
     Raises:
         ValueError: it is no size, in a sentence that shows one.
     """
+    size: float | None = None
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
-        return round(float(match[1]) * _BYTES[match[2].lower()])
-    raise ValueError("is no size (write 512m or 8g; a bare number is bytes)")
+        size = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        size = float(match[1]) * _BYTES[match[2].lower()]
+    if size is None:
+        raise ValueError("is no size (write 512m or 8g; a bare number is bytes)")
+    if size > _LARGEST:
+        raise ValueError("is more than any disk or memory holds")
+    return round(size)
 
 
 def format_duration(seconds: float) -> str:

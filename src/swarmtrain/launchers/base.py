@@ -212,7 +212,7 @@ def no_stack(on: str) -> RequestError:
     )
 
 
-_ID = re.compile(r"(?P<job>[a-z0-9][-a-z0-9]*)(?:\.(?P<number>[1-9][0-9]*))?")
+_ID = re.compile(r"(?P<job>[a-z0-9][-a-z0-9]*)(?:\.(?P<number>[1-9][0-9]{0,8}))?")
 
 
 def parse_handle(handle: str) -> tuple[str, int | None]:

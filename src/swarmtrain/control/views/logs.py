@@ -105,14 +105,14 @@ def parse_since(text: str) -> float:
         RequestError: it is none of them.
     """
     text = text.strip()
-    if _AGE.fullmatch(text):
-        ago = sum(float(number) * _UNITS[unit] for number, unit in _AGE_PART.findall(text))
-        return -max(ago, _SHORTEST_AGE)
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
     try:
+        if _AGE.fullmatch(text):
+            ago = sum(float(number) * _UNITS[unit] for number, unit in _AGE_PART.findall(text))
+            return -max(datetime.timedelta(seconds=ago).total_seconds(), _SHORTEST_AGE)
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return datetime.datetime.fromtimestamp(float(text)).timestamp()
         return datetime.datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text)).timestamp()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter: no calendar goes so far
         raise RequestError(
             f"{text!r} is no moment", "write an age (10m, 1h30m) or a time (2026-01-31T09:30)"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def exec_(ctx: click.Context, name: str, on: str | None, where: str, argv: tuple
     if tty and not terminal.is_terminal(sys.stdin):
         raise Misused("the input is no terminal", "leave out -t", ctx)
     streams, handle = Streams.standard(tty=tty), options.client(on).get(name)
-    if where.isdecimal():
+    if re.fullmatch(r"\d{1,6}", where):
         return handle.exec(command, rank=int(where), streams=streams)
     return handle.exec(command, node=where, streams=streams)
 
