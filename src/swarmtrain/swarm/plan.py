@@ -78,7 +78,7 @@ class Plan:
             secret.touch(mode=0o600)
             secret.write_text(self.secret.dump())
         path = directory / STACK_FILE
-        path.write_text(self.text)
+        path.write_text(self.text, encoding="utf-8")
         return path
 
 

@@ -128,22 +128,48 @@ class Cli(errors.Group):
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.UsageError as error:
-            terminal.error(errors.explain(error))
+            _tell(errors.explain(error))
             code = error.exit_code
         except click.ClickException as error:
-            terminal.error(RequestError(error.format_message()))
+            _tell(RequestError(error.format_message()))
             code = error.exit_code
         except SwarmtrainError as error:
-            terminal.error(error)
+            _tell(error)
             code = error.exit_code
         except OSError as error:
             # a full disk, a directory that is not ours: of this machine, not of the request
             where = f"{error.filename}: " if error.filename else ""
-            terminal.error(ClusterError(f"{where}{error.strerror.lower() if error.strerror else error}"))
+            _tell(ClusterError(f"{where}{error.strerror.lower() if error.strerror else error}"))
             code = ClusterError.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            code = INTERRUPTED
+        except (click.Abort, KeyboardInterrupt) as error:
+            came = error.__cause__ if isinstance(error, click.Abort) else error
+            code = came.exit_code if isinstance(came, _Ended) else INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP.
+
+    Outside of the tree: like Ctrl-C it goes through everything that undoes something, and `Cli.main` exits for it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def _end(number: int, frame: object) -> None:
+    if number == signal.SIGHUP:
+        terminal.hang_up()
+    raise _Ended(number)
+
+
+def _tell(error: SwarmtrainError) -> None:
+    """Say what is wrong. Where nobody can read it, the exit code says so all the same."""
+    try:
+        terminal.error(error)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 @click.command(
@@ -167,9 +193,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(nowhere, "r" if name == "stdin" else "w"))
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    for each in ends:
+        if signal.getsignal(each) == signal.SIG_DFL:  # nohup's stays
+            signal.signal(each, _end)
     try:
         cli.main(args=None if argv is None else list(argv), prog_name="swarmtrain")
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # one more Ctrl-C must not change the exit code now
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if end.code in (INTERRUPTED, *(128 + each for each in ends)):
+            for each in (signal.SIGINT, *ends):  # one more must not change the exit code now
+                signal.signal(each, signal.SIG_IGN)
         raise
