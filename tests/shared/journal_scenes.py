@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from hand_clock import HandClock
-from run_fakes import Theatre, Words, exited, join, theatre
+from run_fakes import Theatre, WireMessages, exited, join, theatre
 from world_fakes import Phase, World
 
 from swarmtrain.coordinator.clients import actions
@@ -237,26 +237,26 @@ def told_by_people_and_agents(stage: Theatre) -> None:
     twin, _ = stage.agent("b", 2, node_id="id-b2", incarnation="b2-1")
     run = stage.make(2)
     join(run, a)
-    Words(run).note(a, "choice", "network eth0: from its address the kernel talks to the coordinator")
+    WireMessages(run).note(a, "choice", "network eth0: from its address the kernel talks to the coordinator")
     join(run, b)
-    Words(run).note(b, "kept", "kept what the run had written over the code: data.txt")
+    WireMessages(run).note(b, "kept", "kept what the run had written over the code: data.txt")
     join(run, twin)
     for rank, peer in ((0, a), (1, b)):
-        Words(run).worker(peer, {"g": 1, "rank": rank, "state": "running", "pid": 9, "t": 1.0})
+        WireMessages(run).worker(peer, {"g": 1, "rank": rank, "state": "running", "pid": 9, "t": 1.0})
     run.journal.append(remarks.StrangerRefused(text="10.0.0.9 was refused: it does not know the run's token"))
     run.journal.append(remarks.ChaosCaused(text="chaos: kill b"))
     text = "a: no space left; training goes on, with the snapshots there are"
     run.journal.append(remarks.SnapshotFailed(text=text, node="a"))
     run.journal.append(remarks.StragglerSeen(text="b: rank 1 takes 2.0 s a step", rank=1, node="b"))
-    Words(run).trouble(twin, "the disk is full")
-    Words(run).leaving(b)
-    Words(run).worker(
+    WireMessages(run).trouble(twin, "the disk is full")
+    WireMessages(run).leaving(b)
+    WireMessages(run).worker(
         a, exited(0, 1, error={"summary": "ValueError: x", "traceback": "Traceback:\n  x", "time": 4.0})
     )
     for rank, peer in ((0, a), (1, b)):
-        Words(run).worker(peer, exited(rank, None, signal=15, killed=True))
-        Words(run).idle(peer, 1, 20_000)
-        Words(run).drained(peer, 1)
+        WireMessages(run).worker(peer, exited(rank, None, signal=15, killed=True))
+        WireMessages(run).idle(peer, 1, 20_000)
+        WireMessages(run).drained(peer, 1)
     stage.clock.turn(20.0)
     run.tick()
 

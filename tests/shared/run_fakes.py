@@ -101,7 +101,7 @@ class Theatre:
         self.close()
 
 
-class Words(agent_messages.AgentMessages):
+class WireMessages(agent_messages.AgentMessages):
     """What agents say to a run, as it comes over the wire."""
 
     def worker(self, peer: ConnectedAgent, state: Any) -> None:
@@ -143,10 +143,10 @@ def join(
     run: RunController, peer: ConnectedAgent, states: list[dict[str, Any]] | None = None
 ) -> ConnectedAgent:
     """The agent's connection is there."""
-    known = Words(run).join(peer)
+    known = WireMessages(run).join(peer)
     if isinstance(known.channel, Ear):
         known.channel.post({"welcome": {}})
-    Words(run).tell(known, states or [])
+    WireMessages(run).tell(known, states or [])
     return known
 
 

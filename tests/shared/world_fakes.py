@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from run_fakes import Ear, Theatre, Words, pulse
+from run_fakes import Ear, Theatre, WireMessages, pulse
 
 from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.core.decide import decide
@@ -159,7 +159,7 @@ class World:
             node.leaving = True
             self.excused = True
             if node.peer is not None and self._reaches(node):
-                Words(self.run).leaving(node.peer)
+                WireMessages(self.run).leaving(node.peer)
 
     def _resize(self, node: Node) -> None:
         if self.up:
@@ -200,13 +200,13 @@ class World:
     def _note(self, node: Node) -> None:
         """Its agent says something for the journal."""
         if node.peer is not None and self._reaches(node):
-            Words(self.run).note(node.peer, "kept", "kept what the run had written over the code: x")
+            WireMessages(self.run).note(node.peer, "kept", "kept what the run had written over the code: x")
 
     def _trouble(self, node: Node) -> None:
         """Its agent cannot do its part."""
         if node.peer is not None and self._reaches(node) and self.run.phase is not Phase.ENDED:
             self.excused = True
-            Words(self.run).trouble(node.peer, "No space left on device")
+            WireMessages(self.run).trouble(node.peer, "No space left on device")
 
     def _chaos(self, node: Node) -> None:
         """A client writes into the journal."""
@@ -240,7 +240,7 @@ class World:
     def _hang_up(self, node: Node) -> None:
         link: object = node.link
         if node.peer is not None and node.peer.channel is link and self.up:
-            Words(self.run).left(node.peer)
+            WireMessages(self.run).left(node.peer)
         node.link = node.peer = None
 
     # ---- time ----------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class World:
         for peer in list(self.run.members.connected.values()):
             link = peer.channel
             if isinstance(link, Ear) and not link.open:
-                Words(self.run).left(peer)
+                WireMessages(self.run).left(peer)
 
     def _hear(self, node: Node) -> None:
         if node.cut or not self.up:
@@ -328,9 +328,9 @@ class World:
         node.link, node.read = ears, 0
         if self.run.members.replaced(peer):
             raise AssertionError(f"{node.name} is refused")
-        node.peer = Words(self.run).join(peer)
+        node.peer = WireMessages(self.run).join(peer)
         node.told, node.told_idle = {}, node.idle
-        Words(self.run).tell(node.peer, [rank.state() for rank in node.ranks.values()])
+        WireMessages(self.run).tell(node.peer, [rank.state() for rank in node.ranks.values()])
         self._close_aborted()
 
     def _begin(self, node: Node, start: dict[str, Any]) -> None:
@@ -399,16 +399,16 @@ class World:
             return
         run, peer = self.run, node.peer
         peer.heard = self.clock.now
-        Words(run).beat(peer, [self._pulse(rank) for rank in node.ranks.values()])
+        WireMessages(run).beat(peer, [self._pulse(rank) for rank in node.ranks.values()])
         for rank in node.ranks.values():
             state = rank.state()
             if node.told.get(rank.rank) != state["state"]:
                 node.told[rank.rank] = state["state"]
-                Words(run).worker(peer, state)
+                WireMessages(run).worker(peer, state)
         if node.idle and not node.told_idle:
             node.told_idle = True
-            Words(run).idle(peer, node.generation, 20_000)
-            Words(run).drained(peer, node.generation)
+            WireMessages(run).idle(peer, node.generation, 20_000)
+            WireMessages(run).drained(peer, node.generation)
         self._close_aborted()
 
     def _pulse(self, rank: Rank) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hand_clock import HandClock
-from run_fakes import Theatre, Words, exited, join, pulse
+from run_fakes import Theatre, WireMessages, exited, join, pulse
 
 from swarmtrain.agent.worker_group.workers import read_error
 from swarmtrain.control.places import in_order
@@ -81,24 +81,24 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[RunController, dict[str, 
 
     def train(run: RunController, g: int, steps: int) -> None:
         for rank, agent in enumerate(agents):
-            Words(run).worker(agent, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+            WireMessages(run).worker(agent, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
         for step in (1, steps - 1, steps):
             moment(0.25)
             for rank, agent in enumerate(agents):
                 agent.heard = stage.clock.now
-                Words(run).beat(agent, [pulse(rank, step, g=g, first=0.0)])
+                WireMessages(run).beat(agent, [pulse(rank, step, g=g, first=0.0)])
                 run.output.append((g, rank), agent.node, run.journal.clock.now(), 0, f"step {step}\n")
                 text = f'{{"kind": "step", "step": {step}, "t": {stage.clock.unix()}}}\n'
                 run.progress.append(g, rank, agent.node, run.progress.offsets.get((g, rank), 0), text)
 
     def fail(run: RunController, g: int) -> None:
         t = stage.clock.now - 0.125  # as the agent says it, on its own monotonic clock
-        Words(run).worker(b, exited(1, None, g=g, signal=9, t=t))
+        WireMessages(run).worker(b, exited(1, None, g=g, signal=9, t=t))
         moment(0.25)
-        Words(run).worker(a, exited(0, None, g=g, signal=9, killed=True, t=t))
+        WireMessages(run).worker(a, exited(0, None, g=g, signal=9, killed=True, t=t))
         for agent in agents:
-            Words(run).idle(agent, g, 20_002)
-            Words(run).drained(agent, g)
+            WireMessages(run).idle(agent, g, 20_002)
+            WireMessages(run).drained(agent, g)
 
     def first(run: RunController) -> None:
         for agent in agents:
@@ -120,9 +120,9 @@ def lived(stage: Theatre, jumps: list[float]) -> tuple[RunController, dict[str, 
         moment(1.0)
         train(run, 3, 150)
         for rank, agent in enumerate(agents):
-            Words(run).worker(agent, exited(rank, g=3, t=stage.clock.now))
-            Words(run).idle(agent, 3, 20_003)
-            Words(run).drained(agent, 3)
+            WireMessages(run).worker(agent, exited(rank, g=3, t=stage.clock.now))
+            WireMessages(run).idle(agent, 3, 20_003)
+            WireMessages(run).drained(agent, 3)
         moment(5.0)
 
     run = stage.make()

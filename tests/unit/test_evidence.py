@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_fakes import Theatre, Words, exited, join
+from run_fakes import Theatre, WireMessages, exited, join
 
 from swarmtrain.coordinator.run.evidence import Evidence
 from swarmtrain.coordinator.store import output
@@ -51,9 +51,9 @@ def test_ranks_that_fail_together_cost_one_reading_of_what_their_generation_wrot
         for rank in range(8):
             write(run.output, 1, rank, f"begin\nthe last of rank {rank}\n")
         for rank in range(8):
-            Words(run).worker(agent, exited(rank, None, signal=6))
-        Words(run).idle(agent, 1, 20_002)
-        Words(run).drained(agent, 1)
+            WireMessages(run).worker(agent, exited(rank, None, signal=6))
+        WireMessages(run).idle(agent, 1, 20_002)
+        WireMessages(run).drained(agent, 1)
 
     stage.play(scene)
     assert [cause.log for cause in run.state.causes] == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from run_fakes import Ear, Theatre, Words, exited, join
+from run_fakes import Ear, Theatre, WireMessages, exited, join
 
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.coordinator.clients.status import status
@@ -48,9 +48,9 @@ def failed(stage: Theatre) -> tuple[RunController, Wire]:
     def scene() -> None:
         agent, wire = joined(stage, run, RANKS)
         for rank in range(RANKS):
-            Words(run).worker(agent, exited(rank, 1, t=5.0 + rank, error=LATE))
-        Words(run).idle(agent, 1, 20_002)
-        Words(run).drained(agent, 1)
+            WireMessages(run).worker(agent, exited(rank, 1, t=5.0 + rank, error=LATE))
+        WireMessages(run).idle(agent, 1, 20_002)
+        WireMessages(run).drained(agent, 1)
         wires.append(wire)
 
     stage.play(scene)

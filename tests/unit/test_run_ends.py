@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
+from run_fakes import Ear, Theatre, WireMessages, exited, join, phase, pulse
 
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.views import ending
@@ -35,11 +35,11 @@ def trained(stage: Theatre, run: RunController, steps: tuple[int, ...] = (12, 12
 def train(stage: Theatre, run: RunController, agents: Agents, steps: tuple[int, ...], **fields: Any) -> None:
     g = run.current.generation.number
     for rank, (peer, _) in enumerate(agents.values()):
-        Words(run).worker(peer, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+        WireMessages(run).worker(peer, {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
     stage.clock.turn(0.5)
     for rank, (peer, _) in enumerate(agents.values()):
         peer.heard = stage.clock.now
-        Words(run).beat(peer, [pulse(rank, steps[rank], g=g, **{"source": Source.WATCHED} | fields)])
+        WireMessages(run).beat(peer, [pulse(rank, steps[rank], g=g, **{"source": Source.WATCHED} | fields)])
 
 
 def broken(rank: int, g: int = 1, port: int = 34_538, **fields: Any) -> dict[str, Any]:
@@ -50,8 +50,8 @@ def broken(rank: int, g: int = 1, port: int = 34_538, **fields: Any) -> dict[str
 def gone(run: RunController, agents: Agents, g: int = 1) -> None:
     """Both nodes are rid of their workers."""
     for peer, _ in agents.values():
-        Words(run).idle(peer, g, 20_002)
-        Words(run).drained(peer, g)
+        WireMessages(run).idle(peer, g, 20_002)
+        WireMessages(run).drained(peer, g)
 
 
 @pytest.mark.parametrize("first", ["the end", "the echo"])
@@ -69,7 +69,7 @@ def test_a_rank_that_ends_with_0_while_others_go_on_is_the_cause_and_not_tried_f
                 (agents["a"][0], broken(0, g, port=30_000 + g)),
             ]
             for peer, state in said if first == "the end" else said[::-1]:
-                Words(run).worker(peer, state)
+                WireMessages(run).worker(peer, state)
             gone(run, agents, g)
             if g == 1:
                 assert run.current.generation.number == 2
@@ -90,8 +90,8 @@ def test_the_same_echo_at_the_same_step_is_not_tried_ten_times(stage: Theatre) -
     def scene() -> None:
         agents = trained(stage, run)
         for g in (1, 2):
-            Words(run).worker(agents["a"][0], broken(0, g, port=30_000 + g))
-            Words(run).worker(agents["b"][0], exited(1, None, g=g, signal=9, killed=True))
+            WireMessages(run).worker(agents["a"][0], broken(0, g, port=30_000 + g))
+            WireMessages(run).worker(agents["b"][0], exited(1, None, g=g, signal=9, killed=True))
             gone(run, agents, g)
             if g == 1:
                 train(stage, run, agents, (12, 12))
@@ -106,8 +106,8 @@ def test_an_end_that_breaks_nobody_is_none_of_a_failures_causes(stage: Theatre) 
 
     def scene() -> None:
         agents = trained(stage, run)
-        Words(run).worker(agents["b"][0], exited(1, 0))
-        Words(run).worker(agents["a"][0], exited(0, 1, error={"summary": "OSError: disk full"}))
+        WireMessages(run).worker(agents["b"][0], exited(1, 0))
+        WireMessages(run).worker(agents["a"][0], exited(0, 1, error={"summary": "OSError: disk full"}))
         gone(run, agents)
 
     stage.play(scene)
@@ -119,8 +119,8 @@ def test_which_of_two_failed_first_is_told_by_fractions_of_a_second(stage: Theat
 
     def scene() -> None:
         agents = trained(stage, run)
-        Words(run).worker(agents["a"][0], exited(0, 1, error={"summary": "KeyError: 0", "time": 5.75}))
-        Words(run).worker(agents["b"][0], exited(1, 1, error={"summary": "KeyError: 1", "time": 5.5}))
+        WireMessages(run).worker(agents["a"][0], exited(0, 1, error={"summary": "KeyError: 0", "time": 5.75}))
+        WireMessages(run).worker(agents["b"][0], exited(1, 1, error={"summary": "KeyError: 1", "time": 5.5}))
         gone(run, agents)
 
     stage.play(scene)
@@ -134,8 +134,8 @@ def test_the_last_words_of_an_abort_decide_whether_it_is_an_echo(stage: Theatre)
     def scene() -> None:
         agents = trained(stage, run)
         run.output.append((1, 0), "a", 1.0, 0, f"terminate called\n  what():  {mismatch}\n")
-        Words(run).worker(agents["b"][0], broken(1))
-        Words(run).worker(agents["a"][0], exited(0, None, signal=6))
+        WireMessages(run).worker(agents["b"][0], broken(1))
+        WireMessages(run).worker(agents["a"][0], exited(0, None, signal=6))
         gone(run, agents)
 
     stage.play(scene)
@@ -152,7 +152,7 @@ def test_the_process_groups_own_timeout_is_put_down_to_the_rank_that_was_waited_
             stage.clock.turn(1.0)
             for rank, (peer, _) in enumerate(agents.values()):
                 peer.heard = stage.clock.now
-                Words(run).beat(peer, [pulse(rank, 12, source=Source.WATCHED, quiet=float(seconds))])
+                WireMessages(run).beat(peer, [pulse(rank, 12, source=Source.WATCHED, quiet=float(seconds))])
             run.tick()
         assert agents["a"][1].all("stacks")
         for rank, (peer, _) in enumerate(agents.values()):
@@ -161,9 +161,9 @@ def test_the_process_groups_own_timeout_is_put_down_to_the_rank_that_was_waited_
             dump = (
                 f'Thread 0x00007f3a1c7fe6c0 (most recent call first):\n  File "{file}", line 7 in barrier\n'
             )
-            Words(run).stacks(peer, {"g": 1, "ranks": {str(rank): {"stack": dump, "stopped": False}}})
-        Words(run).worker(agents["a"][0], exited(0, 1, error={"summary": timed_out, "traceback": "T"}))
-        Words(run).worker(agents["b"][0], exited(1, None, signal=15, killed=True))
+            WireMessages(run).stacks(peer, {"g": 1, "ranks": {str(rank): {"stack": dump, "stopped": False}}})
+        WireMessages(run).worker(agents["a"][0], exited(0, 1, error={"summary": timed_out, "traceback": "T"}))
+        WireMessages(run).worker(agents["b"][0], exited(1, None, signal=15, killed=True))
         gone(run, agents)
 
     stage.play(scene)
@@ -181,8 +181,8 @@ def test_a_crash_after_the_last_line_of_code_takes_nothing_from_the_run(stage: T
 
     def scene() -> None:
         agents = trained(stage, run)
-        Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
-        Words(run).worker(agents["a"][0], exited(0, None, signal=int(signal.SIGABRT), ended=True))
+        WireMessages(run).worker(agents["b"][0], exited(1, 0, ended=True))
+        WireMessages(run).worker(agents["a"][0], exited(0, None, signal=int(signal.SIGABRT), ended=True))
         assert phase(run) is Phase.RUNNING
         gone(run, agents)
 
@@ -197,9 +197,9 @@ def test_an_echo_in_the_ending_of_a_rank_is_no_failure(stage: Theatre) -> None:
 
     def scene() -> None:
         agents = trained(stage, run)
-        Words(run).worker(agents["a"][0], broken(0, ended=True))
+        WireMessages(run).worker(agents["a"][0], broken(0, ended=True))
         assert phase(run) is Phase.RUNNING  # the other one may still write its model
-        Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
+        WireMessages(run).worker(agents["b"][0], exited(1, 0, ended=True))
         gone(run, agents)
 
     stage.play(scene)
@@ -221,9 +221,9 @@ def test_an_ending_that_fails_is_told_and_the_training_not_begun_anew(
 
     def scene() -> None:
         agents = trained(stage, run)
-        Words(run).worker(agents["a"][0], exited(0, end["code"], signal=end.get("signal"), ended=True))
+        WireMessages(run).worker(agents["a"][0], exited(0, end["code"], signal=end.get("signal"), ended=True))
         assert phase(run) is Phase.RUNNING
-        Words(run).worker(agents["b"][0], exited(1, 0, ended=True))
+        WireMessages(run).worker(agents["b"][0], exited(1, 0, ended=True))
         gone(run, agents)
 
     stage.play(scene)
@@ -238,12 +238,12 @@ def test_a_node_that_is_lost_while_all_scripts_end_does_not_begin_the_training_a
 
     def scene() -> None:
         agents = trained(stage, run, activity=Activity.ENDING)
-        Words(run).left(agents["b"][0])
+        WireMessages(run).left(agents["b"][0])
         for _ in range(8):
             stage.clock.turn(1.0)
             agents["a"][0].heard = stage.clock.now
             run.tick()
-        Words(run).worker(agents["a"][0], exited(0, 0, ended=True))
+        WireMessages(run).worker(agents["a"][0], exited(0, 0, ended=True))
         gone(run, {"a": agents["a"]})
         assert phase(run) is Phase.STOPPING  # another agent may come and bring what b's worker wrote last
         stage.clock.turn(2.0)
@@ -263,17 +263,17 @@ def test_an_end_waits_for_what_a_lost_agents_workers_wrote(stage: Theatre, end: 
     def scene() -> None:
         agents = trained(stage, run)
         a, b = agents["a"][0], agents["b"][0]
-        Words(run).left(b)
+        WireMessages(run).left(b)
         if end == "success":
             b.channel, b.gone = agents["b"][1], None  # type: ignore[assignment]
             for rank, peer in enumerate((a, b)):
-                Words(run).worker(peer, exited(rank))
-                Words(run).idle(peer, 1, 20_002)
-            Words(run).left(b)
+                WireMessages(run).worker(peer, exited(rank))
+                WireMessages(run).idle(peer, 1, 20_002)
+            WireMessages(run).left(b)
         elif end == "stop":
             actions.stop(run)
         else:
-            Words(run).worker(a, broken(0))
+            WireMessages(run).worker(a, broken(0))
         gone(run, {"a": agents["a"]})
         if end == "stop while it gathers":
             assert phase(run) is Phase.GATHERING
@@ -285,7 +285,7 @@ def test_an_end_waits_for_what_a_lost_agents_workers_wrote(stage: Theatre, end: 
         join(run, again)
         assert phase(run) is not Phase.ENDED
         run.output.append((1, 1), "b", 2.0, 0, "its last line\n")
-        Words(run).drained(again, 1)
+        WireMessages(run).drained(again, 1)
         assert phase(run) is Phase.ENDED
 
     stage.play(scene)
@@ -301,7 +301,7 @@ def test_a_node_that_is_gone_for_good_delays_a_stop_by_seconds(stage: Theatre) -
 
     def scene() -> None:
         agents = trained(stage, run)
-        Words(run).left(agents["b"][0])
+        WireMessages(run).left(agents["b"][0])
         actions.stop(run)
         gone(run, {"a": agents["a"]})
         for _ in range(10):
@@ -321,9 +321,9 @@ def test_an_agent_that_dies_when_the_work_is_done_takes_nothing_from_the_run(sta
     def scene() -> None:
         agents = trained(stage, run)
         for rank, (peer, _) in enumerate(agents.values()):
-            Words(run).worker(peer, exited(rank, 0, ended=True))
-        Words(run).idle(agents["a"][0], 1, 20_002)
-        Words(run).drained(agents["a"][0], 1)
+            WireMessages(run).worker(peer, exited(rank, 0, ended=True))
+        WireMessages(run).idle(agents["a"][0], 1, 20_002)
+        WireMessages(run).drained(agents["a"][0], 1)
         join(run, stage.agent("b", 1, incarnation="b-2")[0])
 
     stage.play(scene)
@@ -337,7 +337,7 @@ def test_a_node_without_a_gpu_gets_that_as_the_hint(stage: Theatre) -> None:
     def scene() -> None:
         agents = trained(stage, run, (0, 0), quiet=None, first=None, source=Source.NOBODY)
         words = {"summary": "RuntimeError: Found no NVIDIA driver on your system.", "traceback": "T"}
-        Words(run).worker(agents["b"][0], exited(1, 1, error=words))
+        WireMessages(run).worker(agents["b"][0], exited(1, 1, error=words))
         gone(run, agents)
 
     stage.play(scene)
@@ -355,7 +355,7 @@ def test_a_run_whose_last_snapshot_nobody_could_write_says_so_at_its_end(stage: 
         run.progress.append(1, 0, "a", 0, failed)
         assert status(run).unsaved == ""
         for rank, (peer, _) in enumerate(agents.values()):
-            Words(run).worker(peer, exited(rank, 0))
+            WireMessages(run).worker(peer, exited(rank, 0))
         gone(run, agents)
 
     stage.play(scene)
@@ -372,8 +372,8 @@ def test_a_status_shows_the_steps_of_its_own_generation(stage: Theatre) -> None:
     def scene() -> None:
         agents = trained(stage, run)
         run.progress.append(1, 0, "a", 0, '{"kind":"step","step":12}\n')
-        Words(run).worker(agents["b"][0], exited(1, None, signal=9, t=1e9))
-        Words(run).worker(agents["a"][0], exited(0, None, signal=9, killed=True))
+        WireMessages(run).worker(agents["b"][0], exited(1, None, signal=9, t=1e9))
+        WireMessages(run).worker(agents["a"][0], exited(0, None, signal=9, killed=True))
         assert status(run).step == 12
         gone(run, agents)
         assert run.current.generation.number == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from run_fakes import Ear, Theatre, Words, exited, join, phase, pulse
+from run_fakes import Ear, Theatre, WireMessages, exited, join, phase, pulse
 
 from swarmtrain.coordinator.agents.connections import copied
 from swarmtrain.coordinator.clients import actions
@@ -47,7 +47,9 @@ def train(
     g = run.current.generation.number
     for node, part in run.current.generation.parts.items():
         for rank in part.ranks:
-            Words(run).worker(connected[node], {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+            WireMessages(run).worker(
+                connected[node], {"g": g, "rank": rank, "state": "running", "pid": 7, "t": 1.0}
+            )
     for step in (1, steps - 1, steps):
         stage.clock.turn(0.2)
         beat(stage, run, connected, step, **fields)
@@ -59,7 +61,7 @@ def beat(
     g = run.current.generation.number
     for node, part in run.current.generation.parts.items():
         connected[node].heard = stage.clock.now
-        Words(run).beat(connected[node], [pulse(rank, step, g=g, **fields) for rank in part.ranks])  # type: ignore[arg-type]
+        WireMessages(run).beat(connected[node], [pulse(rank, step, g=g, **fields) for rank in part.ranks])  # type: ignore[arg-type]
 
 
 def peers_of(agents: dict[str, tuple[ConnectedAgent, Ear]]) -> dict[str, ConnectedAgent]:
@@ -70,9 +72,9 @@ def end_workers(run: RunController, agents: dict[str, tuple[ConnectedAgent, Ear]
     """Agents have obeyed a stop."""
     for rank, (peer, _) in enumerate(agents.values()):
         if peer.channel is not None:
-            Words(run).worker(peer, exited(rank, None, g=g, signal=9, killed=True))
-            Words(run).idle(peer, g, 20_002)
-            Words(run).drained(peer, g)
+            WireMessages(run).worker(peer, exited(rank, None, g=g, signal=9, killed=True))
+            WireMessages(run).idle(peer, g, 20_002)
+            WireMessages(run).drained(peer, g)
 
 
 def killed(rank: int, **fields: Any) -> dict[str, object]:
@@ -91,7 +93,7 @@ def test_a_killed_rank_is_healed_on_the_same_nodes_with_one_line_about_it(stage:
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        Words(run).worker(agents["b"][0], killed(1))
+        WireMessages(run).worker(agents["b"][0], killed(1))
         assert phase(run) is Phase.STOPPING
         end_workers(run, agents)
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
@@ -113,7 +115,7 @@ def test_a_fixed_run_waits_for_its_node_and_an_elastic_one_goes_on(stage: Theatr
 
         def scene(run: RunController = run) -> None:
             agents = started(stage, run, "a", "b")
-            Words(run).left(agents["b"][0])
+            WireMessages(run).left(agents["b"][0])
             for _ in range(8):
                 stage.clock.turn(1.0)
                 agents["a"][0].heard = stage.clock.now
@@ -138,13 +140,13 @@ def test_an_agent_that_missed_a_start_is_not_given_it_when_that_generation_is_ov
         (a, _), (b, _) = stage.agent("a", 0), stage.agent("b", 1)
         join(run, a)
         join(run, b)
-        Words(run).left(b)
+        WireMessages(run).left(b)
         for _ in range(8):
             stage.clock.turn(1.0)
             a.heard = stage.clock.now
             run.tick()
-        Words(run).worker(a, killed(0, killed=True))
-        Words(run).idle(a, 1, 20_002)
+        WireMessages(run).worker(a, killed(0, killed=True))
+        WireMessages(run).idle(a, 1, 20_002)
         assert phase(run) is Phase.GATHERING
         again, hears = stage.agent("b", 1)
         join(run, again)
@@ -169,17 +171,17 @@ def test_a_node_that_thaws_and_is_then_replaced_by_swarm_changes_the_group_once(
                 run.tick()
 
         wait(20, a)
-        Words(run).worker(a, killed(0, killed=True))
-        Words(run).idle(a, 1, 20_002)
+        WireMessages(run).worker(a, killed(0, killed=True))
+        WireMessages(run).idle(a, 1, 20_002)
         assert phase(run) is Phase.GATHERING
         thawed, hears = stage.agent("b", 1, generation=1, idle=False)
         join(run, thawed, [])
         assert hears.all("stop")
-        Words(run).idle(b, 1, 20_002)
+        WireMessages(run).idle(b, 1, 20_002)
         wait(3, a, b)
         assert phase(run) is Phase.GATHERING  # one generation would be formed for three seconds
-        Words(run).leaving(b)
-        Words(run).left(b)
+        WireMessages(run).leaving(b)
+        WireMessages(run).left(b)
         join(run, stage.agent("b", 1, incarnation="b-2")[0])
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
 
@@ -196,7 +198,7 @@ def test_an_agent_that_stopped_its_workers_by_itself_is_a_failure(stage: Theatre
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        Words(run).left(agents["b"][0])
+        WireMessages(run).left(agents["b"][0])
         join(run, stage.agent("b", 1, generation=1)[0], [killed(1, killed=True)])
         assert phase(run) is Phase.STOPPING
 
@@ -215,10 +217,10 @@ def test_an_agent_that_is_idle_before_its_workers_ever_ran_is_a_failure(stage: T
         for peer, _ in agents.values():
             join(run, peer)
         a, b = (peer for peer, _ in agents.values())
-        Words(run).worker(a, {"g": 1, "rank": 0, "state": "running", "pid": 7, "t": 1.0})
-        Words(run).idle(b, 0, 20_001)  # of the time before
+        WireMessages(run).worker(a, {"g": 1, "rank": 0, "state": "running", "pid": 7, "t": 1.0})
+        WireMessages(run).idle(b, 0, 20_001)  # of the time before
         assert phase(run) is Phase.RUNNING
-        Words(run).idle(b, 1, 20_001)
+        WireMessages(run).idle(b, 1, 20_001)
         assert phase(run) is Phase.STOPPING
 
     stage.play(scene)
@@ -230,7 +232,7 @@ def test_a_run_goes_on_from_a_journal_of_which_the_disk_has_damaged_a_line(stage
     def scene() -> None:
         run = stage.make()
         agents = started(stage, run, "a", "b")
-        Words(run).worker(agents["a"][0], killed(0))
+        WireMessages(run).worker(agents["a"][0], killed(0))
         end_workers(run, agents)
         assert run.current.generation.number == 2
 
@@ -265,7 +267,7 @@ def test_no_bit_that_a_disk_turns_keeps_a_run_from_going_on(stage: Theatre) -> N
     def scene() -> None:
         run = stage.make()
         agents = started(stage, run, "a", "b")
-        Words(run).worker(agents["a"][0], killed(0))
+        WireMessages(run).worker(agents["a"][0], killed(0))
         end_workers(run, agents)
         train(stage, run, peers_of(agents))
 
@@ -295,7 +297,7 @@ def test_an_agent_that_comes_back_says_again_what_it_has(stage: Theatre) -> None
             peer, _ = stage.agent(node, slot, generation=1, idle=False, drained=False, **fields)
             running = {"g": 1, "rank": slot - 4, "state": "running", "pid": 1, "t": 1.0}
             join(run, peer, [running])
-        Words(run).worker(run.members.connected["b"], killed(1))
+        WireMessages(run).worker(run.members.connected["b"], killed(1))
         end_workers(run, {node: (run.members.connected[node], Ear()) for node in "ab"})
         assert (run.current.generation.number, run.current.generation.backend) == (2, "nccl")
         assert run.current.generation.master is not None
@@ -328,8 +330,8 @@ def test_a_generation_that_a_full_disk_kept_from_the_journal_is_ended_and_anothe
         assert "runs a generation that the journal has lost" in run.journal.all(GenerationFailed)[0].text
         assert {"stop": {"g": 2, "grace": 0.0, "how": "kill"}} in agents["b"][1].heard
         for peer in run.members.connected.values():
-            Words(run).idle(peer, 2, 20_002)
-            Words(run).drained(peer, 2)
+            WireMessages(run).idle(peer, 2, 20_002)
+            WireMessages(run).drained(peer, 2)
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 3)
 
     stage.play(scene)
@@ -379,8 +381,8 @@ def test_an_agent_that_was_replaced_cannot_take_its_place_back(stage: Theatre) -
         frozen, _ = stage.agent("b", 1, generation=1, idle=False)
         assert run.members.replaced(frozen)
         assert not run.members.replaced(new)
-        Words(run).worker(old, killed(1) | {"g": 2})
-        Words(run).idle(old, 2, 1)
+        WireMessages(run).worker(old, killed(1) | {"g": 2})
+        WireMessages(run).idle(old, 2, 1)
         assert phase(run) is Phase.RUNNING
 
     stage.play(scene)
@@ -395,15 +397,15 @@ def test_a_worker_that_ends_late_with_an_error_does_not_end_the_run(stage: Theat
     def scene() -> None:
         agents = started(stage, run, "a", "b")
         a, b = agents["a"][0], agents["b"][0]
-        Words(run).worker(b, killed(1))
-        Words(run).idle(b, 1, 20_001)
+        WireMessages(run).worker(b, killed(1))
+        WireMessages(run).idle(b, 1, 20_001)
         for _ in range(12):
             stage.clock.turn(1.0)
             a.heard = b.heard = stage.clock.now
             run.tick()
         assert phase(run) is Phase.GATHERING
-        Words(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
-        Words(run).idle(a, 1, 20_001)
+        WireMessages(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
+        WireMessages(run).idle(a, 1, 20_001)
         assert (run.phase, run.current.generation.number) == (Phase.RUNNING, 2)
 
     stage.play(scene)
@@ -421,13 +423,13 @@ def test_what_breaks_because_a_node_is_lost_is_not_the_programs_fault(stage: The
         stage.clock.turn(4.0)
         a.heard = stage.clock.now
         run.tick()
-        Words(run).worker(
+        WireMessages(run).worker(
             run.members.connected["a"], exited(0, 1, error={"summary": "Connection closed by peer"})
         )
-        Words(run).idle(a, 1, 20_001)
+        WireMessages(run).idle(a, 1, 20_001)
         if loud:
-            Words(run).left(b)
-        Words(run).drained(a, 1)
+            WireMessages(run).left(b)
+        WireMessages(run).drained(a, 1)
         run.tick()
         assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
 
@@ -443,13 +445,13 @@ def test_what_breaks_because_a_node_leaves_is_no_failure(stage: Theatre) -> None
         for peer, _ in agents.values():
             join(run, peer)
         a, b = agents["a"][0], agents["b"][0]
-        Words(run).leaving(b)
+        WireMessages(run).leaving(b)
         assert phase(run) is Phase.STOPPING
-        Words(run).worker(b, exited(1, None, signal=15, killed=True))
-        Words(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
+        WireMessages(run).worker(b, exited(1, None, signal=15, killed=True))
+        WireMessages(run).worker(a, exited(0, 1, killed=True, error={"summary": "Connection closed by peer"}))
         for peer in (a, b):
-            Words(run).idle(peer, 1, 20_001)
-            Words(run).drained(peer, 1)
+            WireMessages(run).idle(peer, 1, 20_001)
+            WireMessages(run).drained(peer, 1)
         assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
         assert run.state.history == ()
 
@@ -464,7 +466,7 @@ def test_a_node_that_comes_back_and_is_of_no_use_does_not_end_the_run(stage: The
         anew, _ = stage.agent("b", 1, incarnation="b-2", warm=False)
         join(run, anew)
         assert phase(run) is Phase.STOPPING
-        Words(run).trouble(anew, "No space left on device")
+        WireMessages(run).trouble(anew, "No space left on device")
         agents["b"] = (anew, Ear())
         end_workers(run, agents)
         assert (run.phase, list(run.current.generation.parts)) == (Phase.RUNNING, ["a"])
@@ -478,7 +480,7 @@ def test_a_launcher_that_sees_trouble_does_not_end_a_run_that_has_begun(stage: T
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        Words(run).worker(agents["b"][0], killed(1))
+        WireMessages(run).worker(agents["b"][0], killed(1))
         actions.refuse(run, "no suitable node (1 node not available)")
         end_workers(run, agents)
         assert phase(run) is Phase.RUNNING
@@ -564,14 +566,14 @@ def test_a_coordinator_restarted_while_it_gathers_keeps_old_failures_apart(stage
         run = stage.make()
         agents = started(stage, run, "a", "b")
         a, b = agents["a"][0], agents["b"][0]
-        Words(run).left(a)
+        WireMessages(run).left(a)
         for _ in range(8):
             stage.clock.turn(1.0)
             b.heard = stage.clock.now
             run.tick()
-        Words(run).worker(b, exited(1, 1, error={"summary": "Connection closed by peer"}))
-        Words(run).idle(b, 1, 20_001)
-        Words(run).drained(b, 1)
+        WireMessages(run).worker(b, exited(1, 1, error={"summary": "Connection closed by peer"}))
+        WireMessages(run).idle(b, 1, 20_001)
+        WireMessages(run).drained(b, 1)
         assert phase(run) is Phase.GATHERING
 
     def second() -> None:
@@ -591,7 +593,7 @@ def test_a_coordinator_restarted_while_it_stops_knows_how_far_the_generation_cam
     def first() -> None:
         run = stage.make()
         agents = started(stage, run, "a", "b")
-        Words(run).worker(agents["b"][0], exited(1, 1, t=1.85e9, error={"summary": "ValueError: x"}))
+        WireMessages(run).worker(agents["b"][0], exited(1, 1, t=1.85e9, error={"summary": "ValueError: x"}))
         assert phase(run) is Phase.STOPPING
 
     def second() -> None:
@@ -619,7 +621,7 @@ def test_a_coordinator_restarted_while_a_node_leaves_still_lets_it_go(stage: The
         run = stage.make(nodes_min=1)
         for slot, node in enumerate("ab"):
             join(run, stage.agent(node, slot)[0])
-        Words(run).leaving(run.members.connected["b"])
+        WireMessages(run).leaving(run.members.connected["b"])
         assert phase(run) is Phase.STOPPING
 
     def second() -> None:
@@ -648,7 +650,7 @@ def test_a_coordinator_restarted_in_a_backoff_keeps_it(stage: Theatre) -> None:
                 peer.heard = stage.clock.now
             run.tick()
             assert (run.phase, run.current.generation.number) == (Phase.RUNNING, g)
-            Words(run).worker(agents["b"][0], killed(1) | {"g": g, "signal": 5 + g})
+            WireMessages(run).worker(agents["b"][0], killed(1) | {"g": g, "signal": 5 + g})
             end_workers(run, agents, g)
         assert phase(run) is Phase.GATHERING
 
@@ -674,7 +676,7 @@ def test_a_step_of_the_wall_clock_changes_no_decision(stage: Theatre, jump: floa
         agents = started(stage, run, "a", "b")
         for g in range(1, 4):
             assert (run.phase, run.current.generation.number) == (Phase.RUNNING, g)
-            Words(run).worker(agents["b"][0], killed(1) | {"g": g})
+            WireMessages(run).worker(agents["b"][0], killed(1) | {"g": g})
             stage.clock.epoch += jump if g == 1 else 0.0
             end_workers(run, agents, g)
             stage.clock.turn(0.1)
@@ -695,13 +697,13 @@ def test_a_run_that_succeeds_before_anybody_knows_of_its_steps_has_been_healed(s
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        Words(run).worker(agents["b"][0], killed(1))
+        WireMessages(run).worker(agents["b"][0], killed(1))
         end_workers(run, agents)
         train(stage, run, peers_of(agents), 0, source=Source.NOBODY, quiet=None, first=None)
         for rank, (peer, _) in enumerate(agents.values()):
-            Words(run).worker(peer, exited(rank, g=2))
-            Words(run).idle(peer, 2, 20_003)
-            Words(run).drained(peer, 2)
+            WireMessages(run).worker(peer, exited(rank, g=2))
+            WireMessages(run).idle(peer, 2, 20_003)
+            WireMessages(run).drained(peer, 2)
 
     stage.play(scene)
     assert (run.phase, run.state.outcome) == (Phase.ENDED, Outcome.SUCCEEDED)
@@ -717,7 +719,7 @@ def test_numbers_that_a_coordinator_may_have_used_unheard_are_left_out_after_a_m
         agents = started(stage, run, "a", "b")
         run.journal.append(CoordinatorMoved(text="the coordinator was moved to b", moved=1))
         for number in (101 + 1, 101 + 2):
-            Words(run).worker(agents["b"][0], killed(1, g=run.current.generation.number))
+            WireMessages(run).worker(agents["b"][0], killed(1, g=run.current.generation.number))
             end_workers(run, agents, run.current.generation.number)
             assert run.current.generation.number == number
             train(stage, run, peers_of(agents))
@@ -742,7 +744,7 @@ def test_a_script_that_tells_of_no_steps_is_healed_once_its_workers_have_run_for
 
     def scene() -> None:
         agents = started(stage, run, "a", "b")
-        Words(run).worker(agents["b"][0], killed(1))
+        WireMessages(run).worker(agents["b"][0], killed(1))
         end_workers(run, agents)
         silent = {"source": Source.NOBODY, "quiet": None, "first": None}
         train(stage, run, peers_of(agents), 0, **silent)

@@ -14,7 +14,7 @@ import pytest
 from hand_clock import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_fakes import Theatre, Words, exited, join, pulse, theatre
+from run_fakes import Theatre, WireMessages, exited, join, pulse, theatre
 from world_fakes import Phase, World
 
 from swarmtrain.coordinator.clients import actions
@@ -80,25 +80,27 @@ def say(run: RunController, stage: Theatre, words: tuple[Any, ...]) -> None:
         return None
     peer.heard = stage.clock.now
     if kind == "left":
-        Words(run).left(peer)
+        WireMessages(run).left(peer)
     elif kind == "running":
-        Words(run).worker(peer, {"g": rest[1], "rank": rest[2], "state": "running", "pid": 1, "t": 1.0})
+        WireMessages(run).worker(
+            peer, {"g": rest[1], "rank": rest[2], "state": "running", "pid": 1, "t": 1.0}
+        )
     elif kind == "exited":
         _, g, rank, code, killed = rest
         signal = 9 if code is None else None
-        Words(run).worker(peer, exited(rank, code, g=g, signal=signal, killed=killed))
+        WireMessages(run).worker(peer, exited(rank, code, g=g, signal=signal, killed=killed))
     elif kind == "idle":
-        Words(run).idle(peer, rest[1], 20_000)
+        WireMessages(run).idle(peer, rest[1], 20_000)
     elif kind == "beat":
-        Words(run).beat(peer, [pulse(rest[2], rest[3], g=rest[1])])
+        WireMessages(run).beat(peer, [pulse(rest[2], rest[3], g=rest[1])])
     elif kind == "stacks":
-        Words(run).stacks(peer, {"g": rest[1], "ranks": {"0": {"stack": "", "state": "S"}}})
+        WireMessages(run).stacks(peer, {"g": rest[1], "ranks": {"0": {"stack": "", "state": "S"}}})
     elif kind == "drained":
-        Words(run).drained(peer, rest[1])
+        WireMessages(run).drained(peer, rest[1])
     elif kind == "leaving":
-        Words(run).leaving(peer)
+        WireMessages(run).leaving(peer)
     elif kind == "trouble":
-        Words(run).trouble(peer, "no disk")
+        WireMessages(run).trouble(peer, "no disk")
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from run_fakes import Theatre, Words, exited, join, phase
+from run_fakes import Theatre, WireMessages, exited, join, phase
 
 from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.status import status
@@ -27,11 +27,11 @@ def test_a_generation_starts_when_all_are_there_and_ends_when_all_are_done(stage
         assert phase(run) is Phase.RUNNING
         assert [start["ranks"] for start in (*hears_a.starts(), *hears_b.starts())] == [[0], [1]]
         for peer, rank in ((a, 0), (b, 1)):
-            Words(run).worker(peer, exited(rank))
-            Words(run).idle(peer, 1, 20_001)
+            WireMessages(run).worker(peer, exited(rank))
+            WireMessages(run).idle(peer, 1, 20_001)
             assert phase(run) is Phase.RUNNING  # until what they wrote is here
-        Words(run).drained(a, 1)
-        Words(run).drained(b, 1)
+        WireMessages(run).drained(a, 1)
+        WireMessages(run).drained(b, 1)
 
     stage.play(scene)
     assert status(run).state == "succeeded"
@@ -62,7 +62,7 @@ def test_an_agent_that_missed_the_start_hears_it_when_it_is_back(stage: Theatre)
     def scene() -> None:
         join(run, a)
         join(run, b)
-        Words(run).left(b)
+        WireMessages(run).left(b)
         join(run, again)
 
     stage.play(scene)
@@ -80,8 +80,8 @@ def test_an_agent_that_was_started_anew_starts_nothing_of_the_old_generation(sta
         join(run, anew)
         assert phase(run) is Phase.STOPPING
         assert hears_anew.starts() == []
-        Words(run).worker(a, exited(0, None, killed=True))
-        Words(run).idle(a, 1, 20_001)
+        WireMessages(run).worker(a, exited(0, None, killed=True))
+        WireMessages(run).idle(a, 1, 20_001)
         assert phase(run) is Phase.RUNNING
 
     stage.play(scene)
@@ -100,9 +100,9 @@ def test_without_restarts_a_lost_agent_ends_the_run(stage: Theatre) -> None:
         join(run, a)
         join(run, b)
         join(run, anew)
-        Words(run).worker(a, exited(0, None, killed=True))
-        Words(run).idle(a, 1, 20_001)
-        Words(run).drained(a, 1)
+        WireMessages(run).worker(a, exited(0, None, killed=True))
+        WireMessages(run).idle(a, 1, 20_001)
+        WireMessages(run).drained(a, 1)
 
     stage.play(scene)
     assert hears_anew.starts() == []
@@ -118,7 +118,7 @@ def test_an_agent_that_comes_back_while_its_workers_start_has_not_failed(stage: 
     def scene() -> None:
         join(run, a)
         join(run, b)
-        Words(run).left(b)
+        WireMessages(run).left(b)
         join(run, again, [{"g": 1, "rank": 1, "state": "starting", "t": 1.0}])
         assert phase(run) is Phase.RUNNING
 
@@ -134,7 +134,7 @@ def test_an_agent_is_welcomed_before_it_hears_what_follows_from_its_workers_ends
     def scene() -> None:
         join(run, a)
         join(run, b)
-        Words(run).left(b)
+        WireMessages(run).left(b)
         join(run, again, [exited(1, None, signal=9)])
         assert phase(run) is Phase.STOPPING
 
@@ -149,8 +149,8 @@ def test_words_of_an_old_generation_change_nothing(stage: Theatre) -> None:
     def scene() -> None:
         join(run, a)
         join(run, b)
-        Words(run).worker(a, exited(0, 1) | {"g": 0})
-        Words(run).idle(a, 0, 1)
+        WireMessages(run).worker(a, exited(0, 1) | {"g": 0})
+        WireMessages(run).idle(a, 0, 1)
         assert phase(run) is Phase.RUNNING
         assert not a.idle
 
@@ -184,7 +184,9 @@ def test_why_workers_start_cold_is_said_once_a_run(stage: Theatre, monkeypatch: 
         agents = [join(run, stage.agent(node, slot)[0]) for slot, node in enumerate("ab")]
         for why in reasons:
             for rank, peer in enumerate(agents):
-                Words(run).worker(peer, {"g": 1, "rank": rank, "state": "running", "t": 1.0, "cold": why})
+                WireMessages(run).worker(
+                    peer, {"g": 1, "rank": rank, "state": "running", "t": 1.0, "cold": why}
+                )
             await asyncio.sleep(0.001)
 
     asyncio.run(act(run, "it writes output", "it writes output"))
