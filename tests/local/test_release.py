@@ -34,14 +34,15 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
     (tmp_path / "CHANGELOG.md").write_text("# Changes\n\n## 1.2.3\n\n## 1.2.2\n")
     run("git", "init", "-q", cwd=tmp_path)
+    for key, value in {"user.name": "somebody", "user.email": "somebody@example.org"}.items():
+        run("git", "config", key, value, cwd=tmp_path)
     commit(tmp_path)
     return tmp_path
 
 
 def commit(checkout: Path) -> None:
     run("git", "add", "-A", cwd=checkout)
-    who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
-    assert run("git", *who, "commit", "-qm", "as it is", cwd=checkout).returncode == 0
+    assert run("git", "commit", "-qm", "as it is", cwd=checkout).returncode == 0
 
 
 def refused(checkout: Path, *version: str) -> str:
@@ -63,3 +64,27 @@ def test_a_release_that_does_not_fit_is_refused_before_anything_is_built(checkou
     commit(checkout)
     run("git", "tag", "v1.2.3", cwd=checkout)
     assert refused(checkout, "1.2.3") == "error: there is a tag v1.2.3 already"
+    (checkout / "CHANGELOG.md").unlink()
+    assert refused(checkout, "1.2.3") == "error: CHANGELOG.md begins with no version, not 1.2.3"
+
+
+def test_what_was_checked_is_tagged_and_nothing_where_the_check_fails(checkout: Path) -> None:
+    for name, text in {
+        ".gitignore": ".venv\ndist\n",
+        ".venv/bin/python": "mkdir -p dist && touch dist/swarmtrain-1.2.3-py3-none-any.whl",
+        "scripts/check-wheel": "git commit -q --allow-empty -m 'what came meanwhile'; [ ! -e broken ]",
+    }.items():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(f"#!/bin/sh\n{text}\n" if "/" in name else text)
+        (checkout / name).chmod(0o755)
+    (checkout / "broken").touch()
+    commit(checkout)
+    assert run(checkout / "scripts" / "release", "1.2.3", cwd=checkout).returncode == 1
+    assert run("git", "tag", cwd=checkout).stdout == ""
+
+    (checkout / "broken").unlink()
+    commit(checkout)
+    built = run("git", "rev-parse", "HEAD", cwd=checkout).stdout
+    done = run(checkout / "scripts" / "release", "1.2.3", cwd=checkout)
+    assert done.returncode == 0 and "v1.2.3 is tagged" in done.stderr, done.stderr
+    assert run("git", "rev-parse", "v1.2.3^{commit}", cwd=checkout).stdout == built
