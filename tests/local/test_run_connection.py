@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from healed_local import restart_coordinator
 from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable, kill_trees
 
 COUNTING = """
 import time
@@ -26,16 +26,6 @@ def handle(tmp_path: Path, home: Path) -> RunHandle:
     handle = Client(on="local").run(Job(script="count.py", nodes=2, start="cold"))
     until(lambda: "started" in [event.kind for event in handle.events()])
     return handle
-
-
-def restart_coordinator(place: Path, pause: float) -> None:
-    """Kill the coordinator of a run, its init with it, and start it again as Swarm would."""
-    table = ProcessTable(place / "processes.json", lambda node: place)
-    coordinator = table.read()[""]
-    words, variables = coordinator.as_started()
-    assert kill_trees([coordinator], 5.0) == []
-    time.sleep(pause)
-    table.note("", LocalProcess.start(words, variables, place))
 
 
 @pytest.mark.parametrize(

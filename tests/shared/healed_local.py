@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping
 from difflib import unified_diff
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from healed import SCRIPT, Account, Books, output_by_rank
@@ -12,6 +15,7 @@ from healed import SCRIPT, Account, Books, output_by_rank
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable, kill_trees
 from swarmtrain.wire.disk.storage import Storage
 
 
@@ -64,3 +68,21 @@ def worker_of(handle: RunHandle, rank: int) -> int:
     pid = next(each.pid for each in handle.status().workers if each.rank == rank)
     assert pid is not None, f"rank {rank} does not run"
     return pid
+
+
+def restart_coordinator(
+    place: Path, pause: float = 0.0, variables: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Kill the coordinator of a run, its init with it, and start it again as Swarm would.
+
+    Args:
+        place: the coordinator's directory.
+        pause: seconds between the two.
+        variables: that differ from those that it was started with.
+    """
+    table = ProcessTable(place / "processes.json", lambda node: place)
+    coordinator = table.read()[""]
+    words, environment = coordinator.as_started()
+    assert kill_trees([coordinator], 5.0) == []
+    time.sleep(pause)
+    table.note("", LocalProcess.start(words, {**environment, **variables}, place))

@@ -15,6 +15,7 @@ from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.lab.lab import Lab
 from swarmtrain.launchers.swarm import containers
+from swarmtrain.wire import names
 
 
 def start(directory: Path, image: str, name: str, **wanted: Any) -> RunHandle:
@@ -74,7 +75,8 @@ def left_on(lab: Lab, run: RunHandle) -> Sequence[str]:
             ("volume", ("volume", "ls")),
         ):
             listed = node.docker.run(*words, "--filter", f"label=com.docker.stack.namespace={stack}", "-q")
-            left += [f"{kind} {each} on {node.name}" for each in listed.split()]
+            # The volume of all runs has the label of the first one on its node.
+            left += [f"{kind} {each} on {node.name}" for each in listed.split() if each != names.VOLUME]
         files = _find(node, run.id)
         left += [f"{path} on {node.name}" for path in files.split()]
     return left

@@ -9,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from earlier_version import EarlierVersion
 from engines import ENGINES
-from healed import story
+from healed import events, reach, story
+from healed_swarm import account
 from waiting import until
 
 from swarmtrain import Client, Job
@@ -19,6 +21,7 @@ from swarmtrain.errors import ClusterError
 from swarmtrain.lab.images import ensure_torch_image
 from swarmtrain.lab.lab import Lab
 from swarmtrain.lab.names import default_name
+from swarmtrain.wire import names
 
 SETTLE_SECONDS = 5.0  # a manager counts as one before it has caught up
 
@@ -148,4 +151,38 @@ def test_a_run_goes_on_when_its_coordinator_is_moved_off_a_dead_machine(
         three_managers.up()  # a machine that is down, or a Swarm without a leader, lets nothing be removed
         with suppress(ClusterError):
             print(story(handle))
+        handle.remove(force=True)
+
+
+def bundle_of(lab: Lab, handle: RunHandle) -> list[str]:
+    """The config that a run's coordinator has its parts of swarmtrain from."""
+    (service,) = lab.node(2).docker.json("service", "inspect", f"{handle.run.stack}_coordinator")
+    configs = service["Spec"]["TaskTemplate"]["ContainerSpec"]["Configs"]
+    return [each["ConfigName"] for each in configs if each["File"]["Name"] == names.BUNDLE]
+
+
+@pytest.mark.long
+def test_a_run_of_the_version_before_keeps_it_when_its_coordinator_is_moved_by_this_one(
+    three_managers: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak_to(2, three_managers, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    earlier = EarlierVersion(tmp_path / "earlier")
+    flags = ("--image", torch_image, "-j", "2..3", "--set", "coordinator=lab-1")
+    earlier.start(tmp_path, "kept", *flags, pauses={"1": 0.3, "2": 0.3}, pause=0.02)
+    handle = Client(on="swarm").get("kept")
+    try:
+        reach(handle, 12, seconds=150)
+        before = bundle_of(three_managers, handle)
+        three_managers.node("lab-1").kill()
+        until(
+            lambda: moves(handle, "lab-2"), 120, "Swarm notices that lab-1 is gone, and the coordinator moves"
+        )
+        assert handle.wait(timeout=150).state == "succeeded", story(handle)
+        assert bundle_of(three_managers, handle) == before
+        assert len(events(handle, "moved")) == 1
+        three_managers.node("lab-1").start()
+        account(three_managers, handle).check(200)
+    finally:
+        three_managers.up()
         handle.remove(force=True)
