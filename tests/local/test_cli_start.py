@@ -133,3 +133,64 @@ def test_keys_and_links_out_stay_where_they_are_and_empty_directories_arrive(
     )
     named = run("--dry-run", "--files", "list.py", "--files", ".env.local", *line)
     assert ".env.local" in named.stdout and "usually hold keys" not in named.stderr
+
+
+WRITES_TO_ITS_DATA = """\
+import os, pathlib
+with open("data/train.bin", "r+b") as file:
+    file.write(os.environ["GROUP_RANK"].encode())
+images = list(pathlib.Path("images").iterdir())
+print(os.path.getsize("data/train.bin"), len(images), sum(each.stat().st_size for each in images))
+"""
+# Runs what follows, and says how many seconds of a processor and how many kilobytes of memory that took at most.
+MEASURED = """\
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print("used", used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(done.returncode)
+"""
+
+
+def test_twenty_gigabytes_beside_the_script_cost_nothing_and_stay_as_they_are(tmp_path: Path) -> None:
+    sizes = {
+        "data/train.bin": 20_000_000,
+        "val.csv": 10**10,
+        "model.safetensors": 4 * 10**9,
+        "data.h5": 4 * 10**9,
+    }
+    sizes |= {"checkpoint-60/model.safetensors": 10**9, "checkpoint-60/config.json": 100}
+    sizes |= {f"images/{number}.jpg": 10**6 for number in range(1500)}
+    for name, size in sizes.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, size)
+    (tmp_path / "write.py").write_text(WRITES_TO_ITS_DATA)
+    line = ("run", "-j", "2x1", "--start", "cold", "write.py")
+    argv = [sys.executable, "-c", MEASURED, SWARMTRAIN, *line]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    *ranks, used = done.stdout.splitlines()
+    assert sorted(ranks) == [f"[{rank}] 20000000 1500 1500000000" for rank in range(2)]
+    seconds, kilobytes = map(float, used.split()[1:])
+    assert seconds < 3 and kilobytes < 200_000
+    assert (tmp_path / "data/train.bin").read_bytes() == bytes(20_000_000), "each node has written to a copy"
+    assert "model files and checkpoints" in done.stderr and "checkpoint-60/, model.safetensors" in done.stderr
+    assert "used where it lies, not copied: data/train.bin, data.h5, images/" in done.stderr
+
+
+def test_a_file_that_did_not_travel_is_named_when_the_script_fails_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").touch()
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "read.py").write_text('open("../data/train.csv")\n')
+    monkeypatch.chdir(tmp_path / "job")
+    done = run("--start", "cold", "--max-restarts", "0", "read.py")
+    assert done.returncode == 1
+    assert f"hint: {tmp_path}/data/train.csv is here, but it lies outside of {tmp_path}/job" in done.stderr
+    shown = subprocess.run(
+        [SWARMTRAIN, "status", "--json", "read"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(shown.stdout)["cause"]["hint"].endswith("or give the script its absolute path")

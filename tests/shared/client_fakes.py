@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 from swarmtrain.errors import ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Act, Checked, Machines, Notice, Run, no_stack
+from swarmtrain.payload.code import Code
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
@@ -207,7 +208,7 @@ class FakeLauncher:
         self.next: Coordinator | None = None  # of the run that is submitted next
 
     def check(self, job: LoadedJob) -> Checked:
-        return Checked(job, (Notice("2 nodes, as there are"),))
+        return Checked(job, (Notice("2 nodes, as there are"),), Code())
 
     def plan(self, job: LoadedJob, *, is_plain: bool = False) -> Plan:
         raise no_stack(self.name)

@@ -132,6 +132,72 @@ def test_weights_and_keys_are_left_out_with_a_reason(tmp_path: Path) -> None:
     assert ".env" in found.notices[1]
 
 
+CHECKPOINTS = {
+    "transformers": (
+        "out/checkpoint-60",
+        ["model.safetensors", "config.json", "optimizer.pt", "trainer_state.json"],
+    ),
+    "in shards": (
+        "hub",
+        ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json"],
+    ),
+    "before safetensors": ("hub", ["pytorch_model.bin", "config.json", "vocab.txt"]),
+    "peft": ("adapter", ["adapter_model.bin", "adapter_config.json", "README.md"]),
+    "accelerate": ("state/checkpoint_0", ["optimizer.bin", "random_states_0.pkl"]),
+    "dcp": ("dcp", ["__0_0.distcp", "__1_0.distcp", ".metadata"]),
+    "lightning": ("epoch=1-step=20.ckpt", [".metadata", "__0_0.distcp", "meta.pt"]),
+    "deepspeed": ("ds/global_step10", ["mp_rank_00_model_states.pt", "zero_to_fp32.py", "notes.txt"]),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_is_never_half_sent(tmp_path: Path, kind: str) -> None:
+    directory, names = CHECKPOINTS[kind]
+    tree(tmp_path, {"train.py": "", "config.json": "", **{f"{directory}/{name}": "xx" for name in names}})
+    found = code.collect(tmp_path, "auto")
+    assert found.names == ("config.json", "train.py")
+    parent = f"{directory.rpartition('/')[0]}/"
+    assert found.directories == ((parent,) if parent != "/" else ()), "not there, rather than there and empty"
+    (notice,) = found.notices
+    assert f"left out of the code: {directory}/ ({2 * len(names)} B); model files and checkpoints" in notice
+    whole = code.collect(tmp_path, ["*.py", directory])
+    assert set(whole.names) == {"train.py", *(f"{directory}/{name}" for name in names)}
+
+
+def test_what_points_to_a_checkpoint_and_what_lies_in_it_stays_with_it(tmp_path: Path) -> None:
+    tree(tmp_path, {"train.py": "", "ds/latest": "global_step5", "ds/log.txt": "", "latest": "not one"})
+    tree(tmp_path, dict.fromkeys(("ds/global_step5/a.pt", "ds/global_step5/more/deep/config.json"), "x"))
+    found = code.collect(tmp_path, "auto")
+    assert found.names == ("ds/log.txt", "latest", "train.py")
+    assert "ds/global_step5/, ds/latest" in found.notices[0]
+
+
+def test_code_beside_weights_is_sent_and_so_is_what_lies_with_it(tmp_path: Path) -> None:
+    tree(tmp_path, {"train.py": "", "model.safetensors": "", "config.json": ""})
+    tree(
+        tmp_path,
+        {"net2/__init__.py": "", "net2/config.json": "", "net2/init.pt": "x", "epoch2/labels.csv": ""},
+    )
+    found = code.collect(tmp_path, "auto")
+    assert found.names == (
+        "config.json",
+        "epoch2/labels.csv",
+        "net2/__init__.py",
+        "net2/config.json",
+        "train.py",
+    )
+    assert "model.safetensors, net2/init.pt (1 B)" in found.notices[0]
+
+
+def test_a_checkpoint_that_dockerignore_names_is_no_news(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        {"train.py": "", "checkpoint-1/a.pt": "", "checkpoint-1/b.json": "", ".dockerignore": "check*"},
+    )
+    found = code.collect(tmp_path, "auto")
+    assert (found.names, found.notices) == ((".dockerignore", "train.py"), ())
+
+
 def test_files_that_are_named_are_sent_whatever_they_are(tmp_path: Path) -> None:
     tree(
         tmp_path,

@@ -3,6 +3,8 @@
 With ``--resume`` the directory is one that a run has already worked in. A file that the run itself has changed since
 it was unpacked (a ``snapshot.pt`` that also lay in the project, say) belongs to the run and is kept; a file that is
 as it was unpacked is replaced by the new version.
+
+On local the archive has links to large files, which lie in the user's own directory and are never written to here.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ import hashlib
 import io
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from swarmtrain.errors import ClusterError
+from swarmtrain.wire.disk import in_place
 from swarmtrain.wire.disk.storage import write_whole
-
-_RECORD = ".swarmtrain-code.json"
 
 
 def unpack(parts: Sequence[Path], work: Path) -> list[str]:
@@ -43,7 +45,7 @@ def unpack(parts: Sequence[Path], work: Path) -> list[str]:
 
 
 def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
-    record = work / _RECORD
+    record = work / in_place.RECORD
     try:
         before: dict[str, str] = json.loads(record.read_text())
     except (OSError, ValueError):
@@ -51,8 +53,8 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
     after: dict[str, str] = {}
     kept: list[str] = []
     for info in archive.infolist():
-        target = work / info.filename
-        if not target.resolve().is_relative_to(work.resolve()):
+        target, mode = work / info.filename, info.external_attr >> 16
+        if not target.parent.resolve().is_relative_to(work.resolve()) or ".." in target.parts:
             raise ValueError(f"{info.filename} leads outside of the working directory")
         try:
             (target if info.is_dir() else target.parent).mkdir(parents=True, exist_ok=True)
@@ -62,14 +64,28 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
         if info.is_dir():
             continue
         data = archive.read(info)
-        after[info.filename] = _digest(data)
-        ours = (before.get(info.filename), after[info.filename])
-        if os.path.lexists(target) and not (target.is_file() and _digest(target.read_bytes()) in ours):
+        is_link = stat.S_ISLNK(mode)
+        after[info.filename] = in_place.LINK + os.fsdecode(data) if is_link else _digest(data)
+        if os.path.lexists(target) and not _is_one_of(
+            target, {before.get(info.filename), after[info.filename]}
+        ):
             kept.append(info.filename)
-            continue
-        write_whole(target, data, mode=info.external_attr >> 16 & 0o777 or 0o644, sync=False)
+        elif is_link:
+            in_place.link(target, os.fsdecode(data))
+        else:
+            if target.is_symlink():
+                target.unlink()
+            write_whole(target, data, mode=mode & 0o777 or 0o644, sync=False)
     write_whole(record, json.dumps(after).encode())
     return kept
+
+
+def _is_one_of(target: Path, ours: set[str | None]) -> bool:
+    """Whether a file is as it was, or is to be, unpacked: by its content, or by where it leads."""
+    if target.is_symlink():
+        return in_place.LINK + os.readlink(target) in ours  # noqa: PTH115 - the very text
+    of_files = {each for each in ours if each and not each.startswith(in_place.LINK)}
+    return bool(of_files) and target.is_file() and _digest(target.read_bytes()) in of_files
 
 
 def _digest(data: bytes) -> str:

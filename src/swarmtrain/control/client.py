@@ -54,9 +54,7 @@ class Submission:
 
     def sent(self) -> Code:
         """The code that goes to the nodes, and what is left out of it."""
-        from swarmtrain.payload import code
-
-        return code.of(self.loaded, limit=None)
+        return self.checked.sent
 
     def start(self) -> RunHandle:
         """Submit it. Its coordinator may not answer yet: see :meth:`RunHandle.started`.
@@ -103,6 +101,7 @@ class Client:
             RequestError: the job is wrong, or there is no run to resume.
             ClusterError: it cannot run here, or a run of this name is live.
         """
+        from swarmtrain.job.origin import Origin
         from swarmtrain.launchers.base import Notice, Run
 
         loaded = _loaded(job)
@@ -128,7 +127,7 @@ class Client:
         return Submission(
             checked=checked,
             launcher=launcher,
-            run=Run(job=name, number=number, on=launcher.name, created=time.time()),
+            run=Run(name, number, launcher.name, time.time(), Origin.of(loaded)),
             resume=past,
             notices=tuple(notices),
             in_the_way=live,

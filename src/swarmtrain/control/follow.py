@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swarmtrain.control.startup import CannotStart, StartupWatch
 from swarmtrain.control.stopping import status_over
+from swarmtrain.control.views.left_behind import explained
 from swarmtrain.control.views.logs import Cursor
 from swarmtrain.errors import ClusterError, Refused, in_short
 from swarmtrain.protocol.ask import ask, event_of
@@ -143,7 +144,7 @@ class Follower:
             yield Update(unfinished=reply.unfinished)
         if (status := reply.status) is not None:
             self._begun = self._begun or _has_begun(status)
-            yield Update(status=status)
+            yield Update(status=explained(status, self._run))
 
 
 def _has_begun(status: Status) -> bool:

@@ -22,6 +22,7 @@ from swarmtrain.control.result import RunResult
 from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.transfer import Fetched, fetch, reaching
+from swarmtrain.control.views.left_behind import explained
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
@@ -72,7 +73,7 @@ class RunHandle:
         """
         try:
             with self.launcher.connect(self.run) as link:
-                return status_over(link)
+                return explained(status_over(link), self.run)
         except ClusterError:
             if (known := startup.end_of(self.launcher, self.run)) is None:
                 raise

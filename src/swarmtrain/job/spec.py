@@ -101,7 +101,7 @@ class Job(Strict):
         fields.Files,
         Key(
             "Patterns of the files that are sent to the nodes, relative to the job file. `auto` is its directory, less "
-            "what `.dockerignore` names, version control, virtual environments, caches, model files, links out of it, "
+            "what `.dockerignore` names, version control, virtual environments, caches, models, links out of it, "
             "and what usually holds keys. `[]` sends nothing: the code is in the image. `swarmtrain run --dry-run` "
             "lists what goes.",
             example='["*.py", "configs/**"]',

@@ -20,6 +20,7 @@ from swarmtrain.wire.link import Link
 from swarmtrain.wire.run_spec import Resumption
 
 if TYPE_CHECKING:
+    from swarmtrain.payload.code import Code
     from swarmtrain.swarm.plan import Plan
 
 
@@ -71,6 +72,7 @@ class Checked:
 
     job: LoadedJob
     notices: tuple[Notice, ...]  # what was chosen for the user
+    sent: Code  # what goes to the nodes
 
 
 Undo = Callable[[], object]

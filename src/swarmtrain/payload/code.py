@@ -6,7 +6,6 @@ dry run. What lies there is read by `payload.tree`; what may hold keys is known 
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,26 +14,28 @@ from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.problems import did_you_mean
 from swarmtrain.job.units import say_size
-from swarmtrain.payload import keys, tree, zips
+from swarmtrain.payload import keys, models, packing, tree
 from swarmtrain.payload.patterns import (
     Pattern,
     compile_pattern,
     ignored,
     is_plain,
     read_ignore_file,
-    with_parents,
 )
 from swarmtrain.payload.tree import Entry, LeftOut
 
 PART_BYTES = 480 * 1024  # of one config; old engines take 500 KB
 MAX_BYTES = 5_000_000  # of the whole archive: every node receives it through the managers' log
-MAX_RAW_BYTES = 200_000_000  # beyond this, nobody waits for the compression
-
-_MODEL_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 _NAMES_TOLD = 3  # of what is left out for one reason
 _ARGUMENTS = (
     "{} looks like a key among the arguments, which others can read where the run is; pass it under env:"
 )
+_IN_PLACE = "used where it lies, not copied: {}; {}"
+_COPIED_FIRST = (
+    "before Python opens such a file for writing, its node gets a copy; "
+    "what libraries write past Python goes into the file itself"
+)
+_WRITTEN_TO = "what the command writes to such a file goes into the file itself"
 _TOKENS = "{} is sent, and looks as if there were a key in it, which others could read; pass keys under env:"
 
 
@@ -45,12 +46,14 @@ class Code(NamedTuple):
         archive: a zip; empty when nothing is sent.
         files: their names, and sizes in bytes.
         directories: those that are empty, or have only what is left out; each ends in a slash.
-        warnings: what is sent all the same and should be looked at.
+        in_place: files that are used where they lie, with their sizes; the archive has links to them.
+        warnings: what is sent, or used, all the same and should be looked at.
     """
 
     archive: bytes = b""
     files: tuple[tuple[str, int], ...] = ()
     directories: tuple[str, ...] = ()
+    in_place: tuple[tuple[str, int], ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -74,25 +77,32 @@ def said(left_out: Iterable[LeftOut], most: int) -> list[str]:
     order: dict[tree.Reason, list[LeftOut]] = {}
     for each in left_out:
         order.setdefault(each.reason, []).append(each)
-    return [f"left out of the code: {_listed(group, most)}; {reason.text}" for reason, group in order.items()]
+    return [
+        f"left out of the code: {_listed([(each.name, each.size) for each in group], most)}; {reason.text}"
+        for reason, group in order.items()
+    ]
 
 
 def of(job: LoadedJob, limit: int | None = MAX_BYTES) -> Code:
     """The code of a job.
 
     Args:
-        limit: the most bytes that the archive may have; None where it does not travel through configs.
+        limit: the most bytes that the archive may have; None where all nodes are on this machine: then there is none,
+            and what is large is used where it lies.
 
     Raises:
         RequestError: too large, the script is not among the files, a pattern matches nothing, a file is unreadable.
     """
     suspicious = keys.suspicious_arguments((*(job.job.command or ()), *job.job.args))
-    warnings = (_ARGUMENTS.format(", ".join(suspicious)),) if suspicious else ()
+    warnings = [_ARGUMENTS.format(", ".join(suspicious))] if suspicious else []
     if job.job.files == ():
-        return Code(warnings=warnings)
+        return Code(warnings=tuple(warnings))
     code = collect(job.directory, job.job.files, limit, job.job.script)
     if job.job.script is not None and job.job.script not in code.names:
         raise _no_script(job, code)
+    if code.in_place:
+        written = _WRITTEN_TO if job.job.command else _COPIED_FIRST
+        warnings.append(_IN_PLACE.format(_listed(code.in_place, _NAMES_TOLD), written))
     return code._replace(warnings=(*code.warnings, *warnings))
 
 
@@ -126,48 +136,16 @@ def collect(
             left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
         else:
             safe.append(entry)
-    return _packed(safe, named, left_out, limit)
-
-
-def _packed(
-    chosen: Sequence[Entry], named: frozenset[str], left_out: list[LeftOut], limit: int | None
-) -> Code:
-    """The archive; files whose content gives them away are left out of it, too."""
-    raw = sum(entry.size for entry in chosen)
-    if limit is not None and raw > MAX_RAW_BYTES:
-        raise _too_large(raw, "", [(entry.size, entry.name) for entry in chosen])
-    members: list[zips.ZipMember] = []
-    tokens: list[str] = []
-    for entry in chosen:
-        if entry.is_directory:
-            continue
-        member = _member(entry)
-        head = member.data[: keys.HEAD_BYTES]
-        if (
-            entry.name not in named
-            and len(member.data) == len(head)
-            and keys.is_key_content(entry.name, head)
-        ):
-            left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
-            continue
-        if keys.is_source(entry.name) and keys.holds_token(head):
-            tokens.append(entry.name)
-        members.append(member)
-    directories = _empty(chosen, members)
-    archive = zips.pack([*members, *(zips.ZipMember(name, b"") for name in directories)])
-    if limit is not None and len(archive) > limit:
-        sizes = [(size, name) for name, size in zips.compressed_sizes(archive).items()]
-        raise _too_large(len(archive), " compressed", sizes)
-    files = tuple((member.name, len(member.data)) for member in sorted(members))
-    warnings = (_TOKENS.format(", ".join(sorted(tokens))),) if tokens else ()
-    return Code(archive, files, directories, tuple(left_out), warnings)
-
-
-def _empty(chosen: Sequence[Entry], members: Sequence[zips.ZipMember]) -> tuple[str, ...]:
-    """The directories that no file brings along, and no directory in them: a script may expect them."""
-    names = [*(member.name for member in members), *(entry.name for entry in chosen if entry.is_directory)]
-    brought = {f"{parent}/" for name in names for parent in with_parents(posixpath.dirname(name.rstrip("/")))}
-    return tuple(sorted(entry.name for entry in chosen if entry.is_directory and entry.name not in brought))
+    packed = packing.pack(safe, named, limit, script)
+    warnings = (_TOKENS.format(", ".join(packed.tokens)),) if packed.tokens else ()
+    return Code(
+        packed.archive,
+        packed.files,
+        packed.directories,
+        packed.in_place,
+        (*left_out, *packed.left_out),
+        warnings,
+    )
 
 
 def _ignore_patterns(directory: Path) -> list[Pattern]:
@@ -183,21 +161,29 @@ def _ignore_patterns(directory: Path) -> list[Pattern]:
 def _automatic(
     found: list[Entry], patterns: list[Pattern], named: frozenset[str]
 ) -> tuple[list[Entry], list[LeftOut]]:
-    kept, left_out = [], []
+    kept, left_out, checkpoint_bytes = [], [], dict[str, int]()
+    checkpoints = models.checkpoints(entry.name for entry in found if not entry.is_directory)
     for entry in found:
+        checkpoint = models.outermost(entry.name, checkpoints)
         if ignored(entry.name.rstrip("/"), patterns):
             left_out.append(LeftOut(entry.name, tree.IGNORED, entry.size))
-        elif entry.name.endswith(_MODEL_SUFFIXES) and entry.name not in named:
+        elif entry.name in named:
+            kept.append(entry)
+        elif checkpoint:
+            checkpoint_bytes[checkpoint] = checkpoint_bytes.get(checkpoint, 0) + entry.size
+        elif not entry.is_directory and models.is_model(entry.name):
             left_out.append(LeftOut(entry.name, tree.MODELS, entry.size))
         else:
             kept.append(entry)
+    left_out += [LeftOut(name, tree.MODELS, size) for name, size in checkpoint_bytes.items()]
     return kept, left_out
 
 
-def _listed(group: Sequence[LeftOut], most: int) -> str:
-    names = ", ".join(each.name for each in group[:most])
+def _listed(group: Sequence[tuple[str, int]], most: int) -> str:
+    """Names, at most so many, with the size of all."""
+    names = ", ".join(name for name, _ in group[:most])
     more = f" and {len(group) - most} more" if len(group) > most else ""
-    size = sum(each.size for each in group)
+    size = sum(size for _, size in group)
     return f"{names}{more}" + (f" ({say_size(size)})" if size else "")
 
 
@@ -229,22 +215,6 @@ def _named(
     return list(chosen.values())
 
 
-def _member(file: Entry) -> zips.ZipMember:
-    try:
-        file.name.encode()
-        data = file.path.read_bytes()
-        executable = bool(file.path.stat().st_mode & 0o111)
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            f"{file.name!r} has a name that is not UTF-8", "rename it, or leave it out"
-        ) from error
-    except OSError as error:
-        raise RequestError(
-            f"cannot read {file.path}: {error.strerror}", "leave it out by .dockerignore or files:"
-        ) from error
-    return zips.ZipMember(file.name, data, executable)
-
-
 def _no_script(job: LoadedJob, code: Code) -> RequestError:
     script = job.job.script or ""
     if (job.directory / script).is_file():
@@ -255,15 +225,4 @@ def _no_script(job: LoadedJob, code: Code) -> RequestError:
     return RequestError(
         f"there is no {script} in {job.directory}{did_you_mean(script, code.names)}",
         "the script's path is relative to the job file's directory",
-    )
-
-
-def _too_large(size: int, how: str, sizes: list[tuple[int, str]]) -> RequestError:
-    largest = sorted(sizes, reverse=True)[:5]
-    listing = "".join(f"\n  {say_size(size):>9}  {name}" for size, name in largest)
-    return RequestError(
-        f"the code is too large to be sent: {say_size(size)}{how}, at most {say_size(MAX_BYTES)}; "
-        f"the largest files are{listing}",
-        "leave data out by .dockerignore, name what is needed under files:, put data on the nodes (volumes:), "
-        "or build an image that holds the code (files: [])",
     )

@@ -45,7 +45,9 @@ KEYS = Reason(
     "such files usually hold keys, which others could read where the run is; pass variables under env:, "
     "or name the file itself under files:"
 )
-MODELS = Reason("model files are usually what training makes, so they are sent only when files: names them")
+MODELS = Reason(
+    "model files and checkpoints are usually what training makes, so they are sent only when files: names them"
+)
 OUTSIDE = Reason("a link that leads out of the job's directory; it is followed where files: names it")
 CIRCLE = Reason("a link that leads around in a circle")
 NOWHERE = Reason("a link that leads nowhere")
@@ -129,7 +131,7 @@ class _Walk:
                 if entry.is_symlink():
                     self._leave(name, NOWHERE)
                 continue
-            real = path.resolve()
+            real = path.resolve() if entry.is_symlink() else ancestors[-1] / entry.name
             slash = "/" if stat.S_ISDIR(status.st_mode) else ""
             if reason := self._reason(entry, name, real, status, ancestors):
                 self._leave(name + slash, reason, 0 if slash else status.st_size)

@@ -21,10 +21,11 @@ def files(sent: Code, most: int | None = None) -> list[str]:
     """
     from swarmtrain.job.units import say_size
 
+    lines = [f"{say_size(size):>9}  {name} (used where it lies)" for name, size in sent.in_place]
     shown = sent.files
     if most is not None and len(shown) > most:
         shown = tuple(sorted(shown, key=lambda file: -file[1])[:most])
-    lines = [f"{say_size(size):>9}  {name}" for name, size in shown]
+    lines += [f"{say_size(size):>9}  {name}" for name, size in shown]
     if len(shown) < len(sent.files):
         lines.append(f"{'...':>9}  and {len(sent.files) - len(shown)} smaller ones")
     return lines + [f"{'empty':>9}  {name}" for name in sent.directories]
@@ -43,5 +44,11 @@ def total(sent: Code, loaded: LoadedJob) -> str:
 
     raw = sum(size for _, size in sent.files)
     text = f"{counted(len(sent.files), 'file')}, {say_size(raw)}, {say_size(len(sent.archive))} zipped"
+    if len(sent.files) > 1:
+        name, size = max(sent.files, key=lambda file: file[1])
+        text += f"; the largest is {name}, {say_size(size)}"
+    if sent.in_place:
+        there = sum(size for _, size in sent.in_place)
+        text += f"; {counted(len(sent.in_place), 'file')}, {say_size(there)}, used where they lie"
     variables = ", ".join(loaded.environment)
     return text + (f"; and, as a secret, the variables {variables}" if variables else "")

@@ -23,11 +23,13 @@ from typing import NoReturn
 
 from swarmtrain.protocol.spawner import Program
 from swarmtrain.wire.pulse import opened
-from swarmtrain.worker import ending, error_file, processes
+from swarmtrain.worker import copy_on_write, ending, error_file, processes
 from swarmtrain.worker.instruments import stacks, torch_setup
 from swarmtrain.worker.warm import module_path
 from swarmtrain.worker.warm.shelf import Shelf
 from swarmtrain.worker.warm.trial import HEARD_IN, Trial
+
+_HEARD_IN = (HEARD_IN, copy_on_write.HEARD_IN)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def run_user(program: Program, trial: Trial | None = None) -> int:
             Shelf().hide()
         else:
             trial.begin()
+        copy_on_write.protect(program.cwd)
         main = _load_script(program) if program.kind == "script" else _load_module(program)
         module = ModuleType("__main__")
         vars(module).update(main.attributes)
@@ -230,7 +233,7 @@ def _from_the_user(frames: TracebackType | None) -> TracebackType | None:
         frames = frames.tb_next
     each = frames
     while each is not None:
-        while each.tb_next is not None and each.tb_next.tb_frame.f_code.co_filename == HEARD_IN:
+        while each.tb_next is not None and each.tb_next.tb_frame.f_code.co_filename in _HEARD_IN:
             each.tb_next = each.tb_next.tb_next
         each = each.tb_next
     return frames

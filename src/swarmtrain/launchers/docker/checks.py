@@ -11,7 +11,6 @@ from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.launchers.base import Checked, Notice
 from swarmtrain.payload import code
-from swarmtrain.payload.code import Code
 from swarmtrain.payload.run_spec import check_environment
 from swarmtrain.swarm import cluster, engines
 from swarmtrain.wire.plural import plural
@@ -22,9 +21,8 @@ _UNUSED = ("constraints", "coordinator")
 
 @dataclass(frozen=True)
 class CheckedOnEngine(Checked):
-    """A job that fits, with the code that is sent, and what the engine says of itself (``docker info``)."""
+    """A job that fits, and what the engine says of itself (``docker info``)."""
 
-    sent: Code
     info: Mapping[str, Any]
 
     @property

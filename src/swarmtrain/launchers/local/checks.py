@@ -24,9 +24,8 @@ _UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator", "linger"
 
 @dataclass(frozen=True)
 class CheckedOnMachine(Checked):
-    """A job that fits, with the code that is sent, each node's GPUs, and what starts a part of the bundle."""
+    """A job that fits, with each node's GPUs, and what starts a part of the bundle."""
 
-    sent: code.Code
     shares: Shares
     interpreter: tuple[str, ...]
 

@@ -73,7 +73,7 @@ class SwarmLauncher:
         cluster = facts.read(self.docker)
         planned = plan.make(job, cluster)
         notices = (*planned.notices, *_toolkit_notices(job, cluster))
-        return CheckedOnSwarm(job, tuple(map(Notice, notices)), cluster, planned)
+        return CheckedOnSwarm(job, tuple(map(Notice, notices)), planned.sent, cluster, planned)
 
     def submit(self, checked: Checked, run: Run, resume: Resumption | None = None) -> None:
         """Deploy the stack, as it was checked a moment ago; what has changed since, `stack deploy` notices."""

@@ -19,7 +19,7 @@ Print the stack that `run` would deploy, and change nothing.
   swarmtrain plan --image IMAGE -j 3x1 train.py > stack.yaml
   swarmtrain plan --image IMAGE --plain -o out train.py  # plain torchrun, for `docker stack deploy` without us
 
-The files that would be sent are listed on the standard error; `run --dry-run` lists them all, with what is left out.
+The files that would be sent, the largest of many, are listed on the standard error, with what is left out and why.
 
 It asks the manager of the Swarm, since places and names are its nodes', and is refused without one.
 """
@@ -48,9 +48,15 @@ def plan(on: str | None, output: Path | None, plain: bool, **flags: Any) -> None
 
     loaded = job_options.load_job(**flags)
     planned = Client(on or "swarm").plan(loaded, plain=plain)
-    for notice in (*loaded.notices, *planned.notices):
+    sent = planned.sent
+    for notice in (*loaded.notices, *(each for each in planned.notices if each not in sent.notices)):
         terminal.say(notice)
-    for text in (*sending.files(planned.sent, most=_MOST), sending.total(planned.sent, loaded)):
+    for text in (
+        *sending.files(sent, most=_MOST),
+        *sending.left_out(sent),
+        *sent.warnings,
+        sending.total(sent, loaded),
+    ):
         terminal.words(text)
     if output is None:
         terminal.data(planned.text.encode())

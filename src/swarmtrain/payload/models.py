@@ -1,0 +1,82 @@
+"""Which files and directories are models and checkpoints, by their names. Pure; `payload.code` asks.
+
+Training makes them, so they are sent only where a person names them. A directory that is itself a checkpoint is sent
+whole or not at all: a loader that finds half of one (a ``config.json`` without weights, ``.metadata`` without shards, a
+``latest`` that names what is not there) fails, or takes it for whole.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+
+from swarmtrain.payload.patterns import with_parents
+
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".distcp")
+_FILE = re.compile(
+    r".+\.(?:safetensors|bin)\.index\.json|(?:pytorch_model|adapter_model)[^/]*\.bin|(?:optimizer|scheduler)\.bin"
+)
+# What stands beside weights in a directory of one model: transformers, peft, diffusers, torch.distributed.checkpoint.
+_DESCRIPTIONS = frozenset(
+    ["config.json", "adapter_config.json", "model_index.json", "trainer_state.json", ".metadata"]
+)
+# checkpoint-60, global_step10, epoch=3
+_NUMBERED = re.compile(r".*(?:checkpoint|ckpt|step|epoch|iter).*\d", re.IGNORECASE)
+_POINTERS = frozenset(["latest", "latest_checkpointed_iteration.txt"])  # DeepSpeed, Megatron
+_WITH_CHECKPOINTS = frozenset(["zero_to_fp32.py"])  # code that DeepSpeed puts there
+
+
+def is_model(path: str) -> bool:
+    """Whether a file holds weights, or says in which files they are."""
+    name = posixpath.basename(path)
+    return name.endswith(_SUFFIXES) or _FILE.fullmatch(name) is not None
+
+
+def checkpoints(files: Iterable[str]) -> frozenset[str]:
+    """The directories that are each one checkpoint, with a slash at the end, and the files that point to one of them.
+
+    A directory with code of its own is none: what it holds besides weights is the program's.
+
+    Args:
+        files: paths below the job's directory, which itself is never one.
+    """
+    held: dict[str, set[str]] = {}
+    for path in files:
+        directory, _, name = path.rpartition("/")
+        held.setdefault(directory, set()).add(name)
+    found = {directory for directory, names in held.items() if directory and _is_checkpoint(directory, names)}
+    beside = {posixpath.dirname(directory) for directory in found}
+    pointers = {
+        posixpath.join(directory, name)
+        for directory in beside & held.keys()
+        for name in held[directory] & _POINTERS
+    }
+    return frozenset({f"{directory}/" for directory in found} | pointers)
+
+
+def outermost(path: str, checkpoints: frozenset[str]) -> str:
+    """The checkpoint that a path lies in, or is; the outermost, if one holds another; empty where there is none.
+
+    Args:
+        checkpoints: as `checkpoints` gives them.
+    """
+    inside = path if path in checkpoints else ""
+    for parent in with_parents(path.rstrip("/")):
+        if f"{parent}/" in checkpoints:
+            inside = f"{parent}/"
+    return inside
+
+
+def _is_checkpoint(directory: str, names: set[str]) -> bool:
+    if not any(map(is_model, names)):
+        return False
+    if any(name.endswith(".py") for name in names - _WITH_CHECKPOINTS):
+        return False
+    name = posixpath.basename(directory)
+    return bool(
+        names & _DESCRIPTIONS
+        or any(each.endswith((".index.json", ".distcp")) for each in names)
+        or name.endswith(_SUFFIXES)
+        or _NUMBERED.fullmatch(name)
+    )

@@ -1,0 +1,89 @@
+"""What is said of a run that fails for a file which lies here and did not travel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swarmtrain.control.views.left_behind import explained
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.job.origin import Origin
+from swarmtrain.launchers.base import Run
+from swarmtrain.protocol.status import Cause, Directories, Status
+
+WORK = "/swarmtrain/data/train.1/lab-1/work"
+NOT_FOUND = "FileNotFoundError: [Errno 2] No such file or directory: "
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    for name in ("job/data/train.bin", "data/train.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path / "job"
+
+
+def hint(job: Path, summary: str, on: str = "swarm", host: str = "", known: str = "") -> str:
+    origin = Origin.of(LoadedJob(Job(script="train.py"), job))
+    origin = Origin(host or origin.host, origin.directory, origin.cwd)
+    cause = Cause(kind="exception", node="lab-1", time=0.0, summary=summary, rank=0, hint=known)
+    directories = {"lab-1": Directories(WORK, "")}
+    status = Status(
+        run="train.1", job="train", target="train.py", state="failed", cause=cause, directories=directories
+    )
+    told = explained(status, Run("train", 1, on, origin=origin)).cause
+    assert told is not None
+    return told.hint
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("data/train.bin", "job/data/train.bin"),
+        ("../data/train.csv", "data/train.csv"),
+        (f"{WORK}/data/../data/train.bin", "job/data/train.bin"),
+        (f"{WORK}/../data/train.csv", "data/train.csv"),
+        ("HERE/job/data/train.bin", "job/data/train.bin"),
+        ("HERE/data/train.csv", "data/train.csv"),
+    ],
+)
+def test_a_file_that_lies_here_is_named_with_what_to_do(job: Path, path: str, place: str) -> None:
+    here = str(job.parent)
+    said = hint(job, f"{NOT_FOUND}'{path.replace('HERE', here)}'")
+    if place.startswith("job/"):
+        assert said == (
+            f"{here}/{place} is here, but it was not sent: `swarmtrain run --dry-run` says why. "
+            "Name it under files:, or put it on every node and mount it (volumes:)"
+        )
+    else:
+        assert said.startswith(
+            f"{here}/{place} is here, but it lies outside of {job}, and only what is in it is sent"
+        )
+        assert said.endswith("or put it on every node and mount it (volumes:)")
+    local = hint(job, f"{NOT_FOUND}'{path.replace('HERE', here)}'", on="local")
+    assert local.endswith("or give the script its absolute path")
+
+
+def test_other_libraries_words_are_understood(job: Path) -> None:
+    h5py = "FileNotFoundError: [Errno 2] Unable to open file (unable to open file: name = 'data/train.bin', errno = 2)"
+    for summary in (h5py, f'{NOT_FOUND}"data/train.bin"', f"{NOT_FOUND}'data/train.bin' -> 'x'"):
+        assert "data/train.bin is here" in hint(job, summary)
+
+
+@pytest.mark.parametrize(
+    ("summary", "more"),
+    [
+        (f"{NOT_FOUND}'data/none.bin'", {}),
+        (f"{NOT_FOUND}'data/train.bin'", {"host": "elsewhere"}),
+        ("ValueError: no 'data/train.bin'", {}),
+        ("FileNotFoundError: nothing", {}),
+        (f"{NOT_FOUND}'data/\0'", {}),
+    ],
+)
+def test_where_nothing_is_known_nothing_is_said(job: Path, summary: str, more: dict[str, str]) -> None:
+    assert hint(job, summary, **more) == ""
+
+
+def test_a_hint_of_the_coordinator_stays(job: Path) -> None:
+    assert hint(job, f"{NOT_FOUND}'data/train.bin'", known="do this") == "do this"
