@@ -37,6 +37,7 @@ def chaos(*words: str) -> Result:
         (["digits", "kill-worker", "--node", "lab-1"], 2, "--node: kill-worker has none"),
         (["digits", "--plan", "absent.yaml"], 2, "absent.yaml: there is no such file"),
         (["digits", "--plan", "absent.yaml", "--rank", "1"], 2, "--rank does not go with --plan"),
+        (["digits", "--random", "--every", "1ms", "--for", "1d"], 2, "that is more than 10000 faults"),
         (["digits", "--random", "--rate", "1gbit"], 2, "--rate does not go with --random"),
         (["digits", "--random", "--only", "frezze"], 2, "did you mean freeze?"),
         (["digits", "--random", "--for", "long"], 2, "'long' is no duration"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LENGTH = 600.0  # seconds of a random plan
 _EVERY = 20.0
+_MOST = 10_000  # faults of a random plan
 _COLOURS = {"failed": terminal.RED, "fault": terminal.YELLOW, "undone": terminal.GREEN}
 
 
@@ -151,6 +152,8 @@ def _random(
     length = options.seconds(flags["length"]) if flags["length"] else _LENGTH
     if every <= 0:
         raise Misused("--every must be more than nothing", "for example --every 20s", ctx)
+    if length / every > _MOST:
+        raise Misused(f"that is more than {_MOST} faults", "for example --every 20s --for 15m", ctx)
     return random_plan(_drawn(seed), every, length, kinds)
 
 
