@@ -67,3 +67,10 @@ def test_state_lies_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert state_directory() == Path("/home/somebody/.local/state/swarmtrain/labs")
+
+
+def test_what_xdg_takes_for_nothing_is_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A relative path; sockets below it would be other ones in each directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert state_directory() == tmp_path / ".local" / "state" / "swarmtrain" / "labs"

@@ -245,3 +245,9 @@ def test_torch_is_not_what_has_its_name_where_a_run_is_started(
     with contextlib.suppress(ClusterError):  # that Python may have none
         checks.check(job)
     assert not imported.exists()
+
+
+def test_a_home_of_nobody_s_is_no_place_for_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMTRAIN_HOME", "~nobody-at-all/runs")
+    with pytest.raises(ClusterError, match="SWARMTRAIN_HOME is ~nobody-at-all/runs"):
+        LocalLauncher()

@@ -104,8 +104,8 @@ def pretend_gpus(lab: str, index: int, count: int) -> list[str]:
 
 def state_directory() -> Path:
     """Where labs keep their files: ``$XDG_STATE_HOME/swarmtrain/labs``, as the XDG base directories have it."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "swarmtrain" / "labs"
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".local" / "state") / "swarmtrain" / "labs"
 
 
 def default_name(start: Path | None = None) -> str:

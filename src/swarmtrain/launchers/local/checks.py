@@ -31,10 +31,16 @@ class CheckedOnMachine(Checked):
 
 
 def home() -> Path:
-    """Where local runs are kept."""
+    """Where local runs are kept. Raises ClusterError where nobody can tell."""
     explicit = os.environ.get("SWARMTRAIN_HOME", "")
     if explicit:
-        return Path(explicit).expanduser().resolve()
+        try:
+            return Path(explicit).expanduser().resolve()
+        except RuntimeError as error:
+            raise ClusterError(
+                f"SWARMTRAIN_HOME is {explicit}, and there is no such home",
+                "set it to a directory of your own",
+            ) from error
     data = os.environ.get("XDG_DATA_HOME", "")
     return (Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share") / "swarmtrain"
 
