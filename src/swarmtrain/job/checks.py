@@ -265,6 +265,13 @@ def script(value: str) -> str:
     return path
 
 
+def command(value: Sequence[str]) -> tuple[str, ...]:
+    """A program and its arguments."""
+    if not value[0].strip():
+        raise ValueError(f"{shown(value[0])} is no program")
+    return tuple(value)
+
+
 def module(value: str) -> str:
     """What follows ``python -m``."""
     if all(part.isidentifier() for part in value.split(".")) and not value.endswith(".py"):

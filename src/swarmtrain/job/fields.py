@@ -144,7 +144,7 @@ Text = Annotated[
 ]
 _TEXTS = Takes("list of text", as_written=True)
 Texts = Annotated[Sequence[Text], AfterValidator(tuple), _TEXTS]
-Command = Annotated[Sequence[Text], Field(min_length=1), AfterValidator(tuple), _TEXTS]
+Command = Annotated[Sequence[Text], Field(min_length=1), AfterValidator(checks.command), _TEXTS]
 Duration = Annotated[
     float, PlainValidator(_duration), _DURATION_SCHEMA, Takes("duration", "DURATION", format_duration)
 ]

@@ -165,7 +165,8 @@ def load_job(**asked: Any) -> LoadedJob:
     Raises:
         RequestError: with everything that is wrong with it.
     """
-    flags = {name: value or None for name, value in asked.items()}
+    # an empty text was given: by a script of somebody's, whose own variable is not set
+    flags = {name: None if value in ((), False) else value for name, value in asked.items()}
     file, no_python, module = flags.pop("file"), flags.pop("no_python"), flags.pop("module")
     words, args = flags.pop("words") or (), flags.pop("script_args")
     ignored = torchrun.ignored([name for name in torchrun.NAMES if flags.get(name)])
