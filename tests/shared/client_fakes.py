@@ -16,6 +16,7 @@ from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Act, Checked, Machines, Notice, Run, no_stack
 from swarmtrain.payload.code import Code
 from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.requests import KILLED
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.swarm.plan import Plan
@@ -248,8 +249,8 @@ class FakeLauncher:
     def resize(self, run: Run, nodes: int, busy: Collection[str]) -> None:
         self.calls.append(("resize", run.id, nodes, sorted(busy)))
 
-    def kill(self, run: Run) -> None:
-        self.calls.append(("kill", run.id))
+    def kill(self, run: Run, reason: str = KILLED) -> None:
+        self.calls.append(("kill", run.id, reason))
 
     def recover(self, run: Run, node: str) -> None:
         self.calls.append(("recover", run.id, node))

@@ -169,7 +169,9 @@ def test_a_coordinator_that_never_answers_is_given_up() -> None:
     launcher = FakeLauncher()
     with pytest.raises(ClusterError, match=r"did not answer within 0 s: the coordinator of digits\.1"):
         RunHandle(Run("digits", 1, "local"), launcher, patience=0.0).started()
-    assert launcher.calls == [("kill", "digits.1")]
+    ((call, run, reason),) = launcher.calls
+    assert (call, run) == ("kill", "digits.1")
+    assert reason.startswith("killed by its client: ") and "did not answer within 0 s" in reason
 
 
 def test_a_trouble_counts_only_when_it_lasts() -> None:
@@ -380,7 +382,7 @@ def test_stopping_a_run_whose_coordinator_is_silent_kills_it() -> None:
     run = run_of(launcher)
     launcher.coordinators.clear()
     run.stop()
-    assert launcher.calls == [("kill", "digits.1")]
+    assert launcher.calls == [("kill", "digits.1", "killed by a person")]
 
 
 def test_a_coordinator_that_dies_late_in_an_ending_is_waited_for_again(

@@ -118,7 +118,7 @@ class Manager(Engine):
 
 
 NINE_THIRTY = 1769851800
-AT = f"{names.LABEL_KILLED}={NINE_THIRTY}"
+MARKS = {names.LABEL_KILLED: WHY, names.LABEL_ENDED: f"{NINE_THIRTY}"}
 
 
 def services(replicas: int, **labels: str) -> list[dict[str, Any]]:
@@ -142,9 +142,10 @@ def test_on_a_swarm_the_coordinator_is_started_again_to_write_down_the_end() -> 
     engine = Manager(*services(2))
     SwarmLauncher(engine).kill(Run("digits", 1, "swarm"))
     scale = ("service", "scale", "--detach", "digits-1_agent=0")
-    told = ("--env-add", f"{names.ENV_KILLED}={WHY}", "--label-add", AT)
+    told = ["--env-add", f"{names.ENV_KILLED}={WHY}"]
+    told += [word for key, value in MARKS.items() for word in ("--label-add", f"{key}={value}")]
     assert engine.told == [("service", "update", "--detach", *told, "digits-1_coordinator"), scale]
-    again = Manager(*services(2, **dict([AT.split("=")])))
+    again = Manager(*services(2, **MARKS))
     SwarmLauncher(again).kill(Run("digits", 1, "swarm"))
     assert again.told == [scale]
 
@@ -155,7 +156,7 @@ def test_of_a_killed_run_the_swarm_tells_while_the_machine_of_its_coordinator_is
     monkeypatch.setattr(records, "read", lambda docker: [])
     monkeypatch.setattr(tasks, "resting", lambda docker, services: ())
     monkeypatch.setattr(tasks, "read", lambda docker, stack: [])
-    launcher = SwarmLauncher(Manager(*services(0, **dict([AT.split("=")]))))
+    launcher = SwarmLauncher(Manager(*services(0, **MARKS)))
     (run,) = launcher.runs()
     status = RunHandle(run, launcher).status()
     assert (status.state, status.reason, status.ended) == ("stopped", WHY, NINE_THIRTY)

@@ -159,8 +159,8 @@ class RunHandle:
         except startup.CannotStart as error:
             self._refuse(error.reason)
             raise
-        except ClusterError:  # it may train out of our sight, so what it has written stays
-            self.launcher.kill(self.run)
+        except ClusterError as error:  # it may train out of our sight, so what it has written stays
+            self.launcher.kill(self.run, f"killed by its client: {error.message}")
             raise
 
     def watch(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swarmtrain.errors import Stopped, TrainingError
-from swarmtrain.protocol.requests import KILLED
 from swarmtrain.protocol.status import Status
 
 
@@ -14,9 +13,9 @@ def never_started(run: str, job: str, reason: str, created: float) -> Status:
     return Status(run=run, job=job, state="failed", reason=reason, created=created or None)
 
 
-def killed(run: str, job: str, created: float, ended: float) -> Status:
-    """The status of a run that a person killed, and whose coordinator cannot say so itself."""
-    return Status(run=run, job=job, state="stopped", reason=KILLED, created=created or None, ended=ended)
+def killed(run: str, job: str, reason: str, created: float, ended: float) -> Status:
+    """The status of a run that a client killed, and whose coordinator cannot say so itself."""
+    return Status(run=run, job=job, state="stopped", reason=reason, created=created or None, ended=ended)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def end_of(launcher: Launcher, run: Run) -> Status | None:
     if run.live:
         return None
     if run.killed:
-        return killed(run.id, run.job, run.created, run.killed)
+        return killed(run.id, run.job, run.killed, run.created, run.ended)
     trouble = trouble_of(launcher, run)
     return never_started(run.id, run.job, trouble.text, run.created) if trouble else None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
+from swarmtrain.protocol.requests import KILLED
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.link import Link
@@ -35,7 +36,8 @@ class Run:
         live: False only where the launcher knows without asking.
         rests: it has ended, and its coordinator has gone since.
         refused: it never began, and only its record is left.
-        killed: when a client did that, as Unix time, where the launcher knows without asking; 0 where nobody did.
+        killed: why a client did that, where the launcher knows without asking; empty where none did.
+        ended: when it did, as Unix time.
     """
 
     job: str
@@ -46,7 +48,8 @@ class Run:
     live: bool = field(compare=False, default=True, kw_only=True)
     rests: bool = field(compare=False, default=False, kw_only=True)
     refused: bool = field(compare=False, default=False, kw_only=True)
-    killed: float = field(compare=False, default=0.0, kw_only=True)
+    killed: str = field(compare=False, default="", kw_only=True)
+    ended: float = field(compare=False, default=0.0, kw_only=True)
 
     @property
     def id(self) -> str:
@@ -187,10 +190,10 @@ class Launcher(Protocol):
         """
         ...
 
-    def kill(self, run: Run) -> None:
+    def kill(self, run: Run, reason: str = KILLED) -> None:
         """End what still runs of it, when its coordinator does not answer; keep what is on disk.
 
-        That it was stopped so is written into its journal as soon as somebody can.
+        That it was stopped so, and why, is written into its journal as soon as somebody can.
         """
         ...
 

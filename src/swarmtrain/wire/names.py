@@ -66,7 +66,8 @@ PORT = 29400
 LABEL_JOB = "swarmtrain.job"  # the job's name
 LABEL_ROLE = "swarmtrain.role"  # coordinator, agent or helper
 LABEL_RUN = "swarmtrain.run"  # the run's id; on containers of the docker launcher
-LABEL_KILLED = "swarmtrain.killed"  # on a Swarm's coordinator: when a client has killed the run, as Unix time
+LABEL_KILLED = "swarmtrain.killed"  # on a Swarm's coordinator: why a client has killed the run
+LABEL_ENDED = "swarmtrain.ended"  # and when, as Unix time
 LABEL_DEPLOYMENT = "swarmtrain.deployment"  # on one engine: different for every submission
 
 COORDINATOR_SERVICE = "coordinator"

@@ -186,13 +186,13 @@ class DockerLauncher:
         """See Launcher.recover."""
         raise ClusterError(f"the coordinator of {run.id} cannot move: one engine has one machine")
 
-    def kill(self, run: Run) -> None:
+    def kill(self, run: Run, reason: str = KILLED) -> None:
         """End all of it; the coordinator is started again as the archive, and begins by writing down the end."""
         found = self._containers(run)
         silent = [each for each in coordinators(found) if not inspected.rests(each)]
         self._end([*silent, *agents(found)])  # it first, or it would take the agents for lost
         for each in silent:
-            self._copy(each["Id"], containers.tar({names.KILLED: KILLED.encode()}))
+            self._copy(each["Id"], containers.tar({names.KILLED: reason.encode()}))
         self._command("start", silent)
 
     def refuse(self, run: Run, reason: str) -> None:

@@ -211,10 +211,10 @@ class LocalLauncher:
             f"the coordinator of {run.id} cannot move: the machine it runs on is the only one there is"
         )
 
-    def kill(self, run: Run) -> None:
+    def kill(self, run: Run, reason: str = KILLED) -> None:
         """See Launcher.kill."""
         self._kill(run)
-        self._conclude(run, "stopped", KILLED)
+        self._conclude(run, "stopped", reason)
 
     def refuse(self, run: Run, reason: str) -> None:
         """End it; its files tell why."""

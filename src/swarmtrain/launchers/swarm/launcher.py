@@ -205,14 +205,15 @@ class SwarmLauncher:
             timeout=SECONDS,
         )
 
-    def kill(self, run: Run) -> None:
+    def kill(self, run: Run, reason: str = KILLED) -> None:
         """Take the agents away; the coordinator stays as the archive, and begins by writing down the end."""
         ours = self._stack(run)
         for service in ours.services(names.COORDINATOR_SERVICE):
             if names.LABEL_KILLED not in service.labels:
-                told = ("--env-add", f"{names.ENV_KILLED}={KILLED}")
-                when = ("--label-add", f"{names.LABEL_KILLED}={self._now():.0f}")
-                self.docker.run("service", "update", "--detach", *told, *when, service.name, timeout=SECONDS)
+                labels = {names.LABEL_KILLED: reason, names.LABEL_ENDED: f"{self._now():.0f}"}
+                told = ["--env-add", f"{names.ENV_KILLED}={reason}"]
+                told += [word for key, value in labels.items() for word in ("--label-add", f"{key}={value}")]
+                self.docker.run("service", "update", "--detach", *told, service.name, timeout=SECONDS)
         ours.scale(ours.services(names.AGENT_SERVICE), 0)
 
     def refuse(self, run: Run, reason: str) -> None:
@@ -298,7 +299,8 @@ def _run(job: str, number: int, services: Sequence[Service], resting: Collection
         SwarmLauncher.name,
         live=not rests and any(each.replicas != 0 for each in agents),
         rests=rests,
-        killed=max(float(each.labels.get(names.LABEL_KILLED, 0)) for each in services),
+        killed=max(each.labels.get(names.LABEL_KILLED, "") for each in services),
+        ended=max(float(each.labels.get(names.LABEL_ENDED, 0)) for each in services),
         created=min(tasks.seconds(each.created) for each in services),
         origin=next(
             filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None
