@@ -171,12 +171,17 @@ def test_twenty_gigabytes_beside_the_script_cost_nothing_and_stay_as_they_are(tm
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     *ranks, used = done.stdout.splitlines()
-    assert sorted(ranks) == [f"[{rank}] 20000000 1500 1500000000" for rank in range(2)]
+    copied = "swarmtrain: train.bin is copied, since it is about to be written to"
+    said = ("20000000 1500 1500000000", copied)
+    assert sorted(ranks) == [f"[{rank}] {text}" for rank in range(2) for text in said]
     seconds, kilobytes = map(float, used.split()[1:])
     assert seconds < 3 and kilobytes < 200_000
     assert (tmp_path / "data/train.bin").read_bytes() == bytes(20_000_000), "each node has written to a copy"
-    assert "model files and checkpoints" in done.stderr and "checkpoint-60/, model.safetensors" in done.stderr
-    assert "used where it lies, not copied: data/train.bin, data.h5, images/" in done.stderr
+    assert (
+        "model files and checkpoints" in done.stderr
+        and "model.safetensors, checkpoint-60/ (5 GB)" in done.stderr
+    )
+    assert "used where it lies, not copied: data.h5, data/train.bin, images/" in done.stderr
 
 
 def test_a_file_that_did_not_travel_is_named_when_the_script_fails_for_it(
