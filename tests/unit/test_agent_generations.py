@@ -330,7 +330,7 @@ def test_a_node_that_rests_grows_by_nothing_over_generations(node: Node) -> None
             await node.until_running()
             node.tell_spawner(str(g))
             await node.until(lambda: node.group.idle)
-            counts.append((descriptors(), len(asyncio.all_tasks()), len(node.group.delivery.pump._tails)))
+            counts.append((descriptors(), len(asyncio.all_tasks()), len(node.group.delivery.tails._tails)))
         assert min(counts[10:]) <= max(counts[:10])  # what grows does so in each
         memory = node.group.directories.memory if node.group.directories else Path()
         assert [path.name for path in memory.glob("*.pulse")] == ["g29-r0.pulse"]

@@ -14,7 +14,7 @@ import pytest
 from swarmtrain.agent.code import unpack
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
-from swarmtrain.payload import code, keys
+from swarmtrain.payload import code, credentials
 from swarmtrain.payload.patterns import compile_pattern, ignored, read_ignore_file
 from swarmtrain.payload.tree import PLAN_MARKER, RUNS_MARKER
 from swarmtrain.ui import sending
@@ -407,7 +407,7 @@ def test_code_with_a_key_in_it_is_sent_with_a_warning(tmp_path: Path) -> None:
 def test_arguments_that_look_like_keys_are_pointed_out_and_not_shown(
     tmp_path: Path, arguments: list[str], shown: list[str]
 ) -> None:
-    assert keys.suspicious_arguments(tuple(arguments)) == shown
+    assert credentials.suspicious_arguments(tuple(arguments)) == shown
     sent = code.of(loaded(tree(tmp_path, {"train.py": ""}), args=arguments))
     assert [f"{', '.join(shown)} looks like a key" in notice for notice in sent.notices] == [True] * bool(
         shown

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from swarmtrain.coordinator.core.decide import decide, form, missing
+from swarmtrain.coordinator.core.decide import decide, form, shortage
 from swarmtrain.coordinator.core.model import (
     Advance,
     Candidate,
@@ -721,5 +721,5 @@ def test_more_than_the_maximum_are_left_out() -> None:
 
 
 def test_missing_names_who_did_not_come() -> None:
-    assert missing([member("amy")], NAMED) == "zoe did not join"
-    assert missing([], THREE) == "0 of 3 nodes joined"
+    assert shortage([member("amy")], NAMED) == "zoe did not join"
+    assert shortage([], THREE) == "0 of 3 nodes joined"

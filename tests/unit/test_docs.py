@@ -17,6 +17,7 @@ import pytest
 from swarmtrain.ui.cli import cli
 
 ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "swarmtrain"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -238,3 +239,34 @@ def test_what_an_example_in_python_imports_is_there(page: Path) -> None:
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("swarmtrain"):
                     module = importlib.import_module(node.module or "")
                     assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+def _defined(file: Path) -> set[str]:
+    """What a module defines at its top, with the methods of its classes; imports do not count."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+    return found
+
+
+def test_decisions_are_where_the_architecture_says() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("| decision | function | tests |")[2].partition("\n\n")[0]
+    seen, wrong = 0, []
+    for row in table.splitlines()[2:]:
+        names: set[str] = set()
+        for symbol in re.findall(r"`([^`]+)`", row.split("|")[2]):
+            parts = symbol.split(".")
+            files = [SOURCE.joinpath(*parts[:size]).with_suffix(".py") for size in range(len(parts), 0, -1)]
+            file = next((each for each in files if each.is_file()), None)
+            rest = symbol
+            if file is not None:
+                names = _defined(file)
+                rest = ".".join(parts[len(file.relative_to(SOURCE).parts) :])
+            seen += 1
+            if rest and rest not in names:
+                wrong.append(symbol)
+    assert wrong == [] and seen > 20

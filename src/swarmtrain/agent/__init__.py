@@ -1,1 +1,1 @@
-"""The agent: the first process on each node. Standard library and wire only; part of the bundle."""
+"""The agent: the first process on each node. Standard library, protocol and wire only; part of the bundle."""

@@ -19,7 +19,7 @@ from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.services.requests import NodeServices
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.agent.worker_group.group import WorkerGroup
-from swarmtrain.agent.worker_group.pump import Key
+from swarmtrain.agent.worker_group.tails import Key
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.from_agent import (
@@ -144,14 +144,14 @@ class CoordinatorSession:
         async def carry(piece: OutputPiece | MetricsPiece) -> None:
             await channel.send(dump(piece))
 
-        pumping = asyncio.ensure_future(self._group.delivery.pump.run(carry))
-        pumping.add_done_callback(lambda task: _pump_ended(task, channel))
+        carrying = asyncio.ensure_future(self._group.delivery.tails.run(carry))
+        carrying.add_done_callback(lambda task: _carried(task, channel))
         try:
             while (message := await channel.receive()) is not None:
                 self._uplink.heard()
                 self.hear(TO_AGENT.load(message))
         finally:
-            pumping.cancel()
+            carrying.cancel()
 
     def leave(self) -> None:
         """This agent goes: say so, now and whenever it joins again."""
@@ -248,7 +248,7 @@ class CoordinatorSession:
             case BeatHeard():
                 pass  # it is there: that is all it says
             case Acknowledge(kind, generation, rank, offset):
-                self._group.delivery.pump.confirm((kind, generation, rank), offset)
+                self._group.delivery.tails.confirm((kind, generation, rank), offset)
             case _ if self._services is not None:
                 self._services.hear(message)
 
@@ -290,8 +290,8 @@ def ended_here(coordinator: str) -> str:
     return ""
 
 
-def _pump_ended(pumping: asyncio.Task[None], channel: Channel) -> None:
-    """A pump that broke ends the session: the next one begins where the coordinator's knowledge ends."""
-    if not pumping.cancelled() and (error := pumping.exception()) is not None:
+def _carried(carrying: asyncio.Task[None], channel: Channel) -> None:
+    """Tails that broke end the session: the next one begins where the coordinator's knowledge ends."""
+    if not carrying.cancelled() and (error := carrying.exception()) is not None:
         print(f"output could not be sent: {error!r}", file=sys.stderr, flush=True)
         channel.abort()

@@ -1,1 +1,1 @@
-"""The coordinator: one small process a run. Standard library and wire only; part of the bundle."""
+"""The coordinator: one small process a run. Standard library, protocol and wire only; part of the bundle."""

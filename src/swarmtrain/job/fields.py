@@ -1,6 +1,6 @@
 """The types of the job's keys: what each takes, as pydantic and the JSON schema see it.
 
-Only `job.spec` uses them. The rules for single values are in `job.checks`; here they are hung on types.
+Only `job.spec` and `job.nested` use them. The rules for single values are in `job.checks`; here they are hung on types.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Used as ``Job(script="train.py", nodes=3)`` from Python, and by `job.load`, whic
 and flags. The launchers and the stack's renderer read it. A job knows nothing of this machine: whether its script
 exists and what its variables hold is looked up by `job.load`.
 
-A key is described here and nowhere else: see `job.keys` for what is made of that.
+A key is described here, or in `job.nested` where it stands below another, and nowhere else: see `job.keys` for what is
+made of that.
 """
 
 from __future__ import annotations

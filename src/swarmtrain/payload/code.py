@@ -1,7 +1,7 @@
 """The user's code: which files of the job's directory are sent to the nodes, as one zip, split over several configs.
 
 `of` is what launchers call. What is left out, and why, comes back with it: to be printed before a run, and listed by a
-dry run. What lies there is read by `payload.tree`; what may hold keys is known to `payload.keys`.
+dry run. What lies there is read by `payload.tree`; what may hold keys is known to `payload.credentials`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.problems import did_you_mean
 from swarmtrain.job.units import say_size
-from swarmtrain.payload import keys, models, packing, tree
+from swarmtrain.payload import credentials, models, packing, tree
 from swarmtrain.payload.patterns import (
     Pattern,
     compile_pattern,
@@ -93,7 +93,7 @@ def of(job: LoadedJob, limit: int | None = MAX_BYTES) -> Code:
     Raises:
         RequestError: too large, the script is not among the files, a pattern matches nothing, a file is unreadable.
     """
-    suspicious = keys.suspicious_arguments((*(job.job.command or ()), *job.job.args))
+    suspicious = credentials.suspicious_arguments((*(job.job.command or ()), *job.job.args))
     warnings = [_ARGUMENTS.format(", ".join(suspicious))] if suspicious else []
     if job.job.files == ():
         return Code(warnings=tuple(warnings))
@@ -132,7 +132,7 @@ def collect(
     safe = []
     for entry in chosen:
         hides = not entry.is_directory and entry.name not in named
-        if hides and (keys.is_key_name(entry.name) or keys.is_key_name(entry.real)):
+        if hides and (credentials.is_key_name(entry.name) or credentials.is_key_name(entry.real)):
             left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
         else:
             safe.append(entry)

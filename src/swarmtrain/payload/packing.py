@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job.units import say_size
-from swarmtrain.payload import keys, tree, zips
+from swarmtrain.payload import credentials, tree, zips
 from swarmtrain.payload.patterns import with_parents
 from swarmtrain.payload.tree import Entry, LeftOut
 
@@ -72,12 +72,12 @@ def pack(chosen: Sequence[Entry], named: frozenset[str], limit: int | None, scri
         head = next(pieces, b"")
         if (
             entry.name not in named
-            and entry.size <= keys.HEAD_BYTES
-            and keys.is_key_content(entry.name, head)
+            and entry.size <= credentials.HEAD_BYTES
+            and credentials.is_key_content(entry.name, head)
         ):
             left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
             continue
-        if keys.is_source(entry.name) and keys.holds_token(head[: keys.HEAD_BYTES]):
+        if credentials.is_source(entry.name) and credentials.holds_token(head[: credentials.HEAD_BYTES]):
             tokens.append(entry.name)
         size = writer.add(
             entry.name, chain([head], pieces), executable=_is_executable(entry), size=entry.size

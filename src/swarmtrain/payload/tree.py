@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarmtrain.errors import RequestError
-from swarmtrain.payload import keys
+from swarmtrain.payload import credentials
 from swarmtrain.payload.patterns import with_parents
 
 MAX_FILES = 20_000
@@ -160,7 +160,7 @@ class _Walk:
             if not real.is_relative_to(self._real_root) and not self._is_named(name):
                 return OUTSIDE
         if is_directory:
-            return KEYS if keys.is_key_directory(name) and name not in self._towards else None
+            return KEYS if credentials.is_key_directory(name) and name not in self._towards else None
         return None if stat.S_ISREG(status.st_mode) else SPECIAL
 
     def _is_named(self, name: str) -> bool:

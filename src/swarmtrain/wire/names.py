@@ -28,7 +28,9 @@ ENV_SUBMISSION = "SWARMTRAIN_SUBMISSION"
 ENV_SECRET_FILE = "SWARMTRAIN_SECRET_FILE"  # file holding the run's secret (see wire.run_spec)
 ENV_JOB_FILE = "SWARMTRAIN_JOB_FILE"  # file holding the job as the coordinator reads it (see wire.run_spec)
 ENV_STORAGE = "SWARMTRAIN_STORAGE"  # root of this node's storage
-ENV_COORDINATOR = "SWARMTRAIN_COORDINATOR"  # host:port at which agents find the coordinator
+ENV_COORDINATOR = (
+    "SWARMTRAIN_COORDINATOR"  # host:port, or a Unix socket, at which agents find the coordinator
+)
 ENV_NODE_ID = "SWARMTRAIN_NODE_ID"  # the identity of the machine, where it differs from its name
 ENV_SLOT = "SWARMTRAIN_SLOT"  # order of this agent among its peers
 ENV_DEPLOYMENT = "SWARMTRAIN_DEPLOYMENT"  # changes whenever the stack is deployed anew

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from swarmtrain.agent.worker_group.pump import Key, Pump
+from swarmtrain.agent.worker_group.tails import Key, Tails
 
 _SECONDS = 5.0  # in which an agent that is about to go delivers what its workers wrote
 
@@ -16,14 +16,14 @@ class Delivery:
     """The files of one node, from all generations that it has seen.
 
     Attributes:
-        pump: carries the files, over one connection after the other.
+        tails: carry the files, over one connection after the other.
         past: what an agent before this one has left to deliver is on its way, too.
         complete: no worker is left, and everything that was ever written here has arrived at the coordinator that
             this agent is joined to.
     """
 
     def __init__(self) -> None:
-        self.pump = Pump()
+        self.tails = Tails()
         self.past = asyncio.Event()
         self.complete = False
         self._known: dict[Key, int] = {}  # how much of each file the coordinator has, when it was last asked
@@ -40,8 +40,8 @@ class Delivery:
             generation, _, rank = path.stem[1:].partition("-r")
             if kind is None or not generation.isdecimal() or not rank.isdecimal():
                 continue
-            self.pump.resume((kind, int(generation), int(rank)), path)
-        self.pump.rewind(self._known)
+            self.tails.resume((kind, int(generation), int(rank)), path)
+        self.tails.rewind(self._known)
         self.past.set()
 
     def begin(self, idle: Callable[[], Awaitable[object]], arrived: Callable[[], None]) -> None:
@@ -59,7 +59,7 @@ class Delivery:
     async def _wait(self, idle: Callable[[], Awaitable[object]], arrived: Callable[[], None]) -> None:
         await idle()
         await self.past.wait()
-        await self.pump.drained()
+        await self.tails.drained()
         self.complete = True
         arrived()
 

@@ -18,11 +18,11 @@ from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.agent.worker_group import memory
 from swarmtrain.agent.worker_group.delivery import Delivery
-from swarmtrain.agent.worker_group.pump import Key
 from swarmtrain.agent.worker_group.segments import Segments
 from swarmtrain.agent.worker_group.signs import Signs
 from swarmtrain.agent.worker_group.spawner import Life, SpawnerProcess
 from swarmtrain.agent.worker_group.stacks import stopped
+from swarmtrain.agent.worker_group.tails import Key
 from swarmtrain.agent.worker_group.workers import Workers
 from swarmtrain.errors import SwarmtrainError, in_short
 from swarmtrain.protocol.from_agent import Drained, Idle, StackReport, StacksReport, Warm, WorkerReport
@@ -125,7 +125,7 @@ class WorkerGroup:
 
     def progress(self) -> object:
         """What is another value once a worker has come on or has written something."""
-        return [pulse[:4] for pulse in self._workers.pulses()], self.delivery.pump.written()
+        return [pulse[:4] for pulse in self._workers.pulses()], self.delivery.tails.written()
 
     def newest_sign(self) -> float:
         """Monotonic time of the newest sign of life of a worker that makes no steps."""
@@ -207,7 +207,7 @@ class WorkerGroup:
             return
         try:
             for kind, rank, path in self._begin(workers, life, start):
-                self.delivery.pump.watch((kind, workers.generation, rank), path)
+                self.delivery.tails.watch((kind, workers.generation, rank), path)
         except OSError as error:
             self._uplink.trouble(f"workers cannot be started: {error}")
 
@@ -303,7 +303,7 @@ class WorkerGroup:
 
     def _worker_changed(self, state: WorkerReport) -> None:
         if state.state == "exited":
-            self.delivery.pump.close(state.generation, state.rank)
+            self.delivery.tails.close(state.generation, state.rank)
             self.beat()  # how far it came, before how it ended
         self._uplink.post(state)
 

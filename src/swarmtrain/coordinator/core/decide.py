@@ -69,7 +69,7 @@ def form(members: Iterable[Candidate], policy: Policy, most: int | None = None) 
     return Formation(tuple(assignments), chosen[0])
 
 
-def missing(members: Sequence[Candidate], policy: Policy) -> str:
+def shortage(members: Sequence[Candidate], policy: Policy) -> str:
     """Who has not come, in words."""
     here = sorted(member.node for member in members)
     if policy.names:
@@ -116,7 +116,7 @@ def _gather(view: View, policy: Policy, now: float) -> Decision:
         waited = f" within {policy.node_timeout:.0f} s" if view.generation else ""
         if view.cut_off and not view.generation:
             waited = ": the client that submitted the run went before it had started all of it"
-        return End(Outcome.FAILED, missing(ready, policy) + waited)
+        return End(Outcome.FAILED, shortage(ready, policy) + waited)
     return Wait(view.deadline)
 
 

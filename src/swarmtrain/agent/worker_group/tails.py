@@ -49,8 +49,8 @@ class _Tail:
     closed: bool = False
 
 
-class Pump:
-    """All tails of a node."""
+class Tails:
+    """Those of all files of a node."""
 
     def __init__(self) -> None:
         self._tails: dict[Key, _Tail] = {}
