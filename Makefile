@@ -8,7 +8,7 @@ OTHER_ENGINES := bookworm sid
 ON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-system test-pythons test-gpu release clean
+.PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-system test-pythons test-corpus test-gpu release clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ docs: venv ## make anew what of the documentation is made of the code
 
 test: check test-unit test-local test-swarm ## everything that must pass before a change is merged
 
-test-all: check test-system test-pythons ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
+test-all: check test-system test-pythons test-corpus ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
 	@scripts/ensure-docker
 	$(PY) -m pytest tests/unit tests/local tests/swarm
 	SWARMTRAIN_EXAMPLES=6000 $(PY) -m pytest --timeout=3600 tests/unit/test_replay_properties.py
@@ -62,6 +62,9 @@ test-pythons: venv ## the unit tests that need no torch, on the Pythons of two D
 	@scripts/ensure-docker
 	@scripts/test-pythons
 
+test-corpus: venv ## scripts in the manner of the common frameworks, which it installs: as torchrun runs them, and broken
+	@scripts/test-corpus
+
 test-gpu: ## tests on this machine's GPU, with processes; they need neither Docker nor a network
 	@scripts/test-gpu
 
@@ -70,5 +73,5 @@ release: venv ## build and check a release, and tag it: VERSION=0.2.0
 
 clean: ## remove the lab and what tools left behind; .venv and images stay
 	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi
-	rm -rf build dist .cache/pythons .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist .cache/corpus .cache/pythons .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
