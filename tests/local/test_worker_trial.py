@@ -80,6 +80,15 @@ def test_what_does_not_matter_to_torch_leaves_a_worker_warm(agent: Spawner, tmp_
     assert start(agent, tmp_path, STAYS_WARM) == ("False False offline\n", "warm", None)
 
 
+def test_a_library_that_reads_all_variables_leaves_a_worker_warm(tmp_path: Path) -> None:
+    """As tqdm does, which torch imports where it is installed."""
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "tqdm.py").write_text("import os\ntqdm = dict(os.environ.items())\n")
+    with spawner("warm", tmp_path, PYTHONPATH=str(tmp_path / "installed")) as agent:
+        text, start_as, why = start(agent, tmp_path, "import torch.hub\nprint('PATH' in torch.hub.tqdm)\n")
+    assert (text, start_as, why) == ("True\n", "warm", None)
+
+
 def test_what_a_script_puts_first_on_the_path_wins(agent: Spawner, tmp_path: Path) -> None:
     (tmp_path / "third_party").mkdir()
     for name in ("typing_extensions", "filelock"):

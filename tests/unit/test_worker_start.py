@@ -68,7 +68,7 @@ def test_what_agent_and_spawner_say_is_read_and_written_as_it_was(
 @pytest.mark.parametrize(
     ("inherited", "fields", "expected"),
     [
-        ({"A": "1", "SWARMTRAIN_SPAWNER_FD": "5"}, {}, {"A": "1"}),
+        ({"A": "1"}, {}, {"A": "1"}),
         ({"A": "1"}, {"env": {"A": "2", "RANK": "0"}}, {"A": "2", "RANK": "0"}),
         ({"PYTHONPATH": "/old"}, {"path": ["/a", "/b"]}, {"PYTHONPATH": "/a:/b:/old"}),
         (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import swarmtrain
-from swarmtrain.protocol.spawner import ENV_SPAWNER_FD, Program, SpawnWorker
+from swarmtrain.protocol.spawner import Program, SpawnWorker
 from swarmtrain.wire.machine.processes import die_with_parent
 from swarmtrain.worker import processes
 from swarmtrain.worker.user import flush
@@ -73,7 +73,6 @@ def launch(request: SpawnWorker, *, warm: bool, close: Callable[[], None]) -> in
 def environment_of(request: SpawnWorker, inherited: Mapping[str, str]) -> dict[str, str]:
     """All variables of a worker, given the spawner's."""
     environment = {**inherited, **request.env, processes.ENV_WORKER: request.key}
-    environment.pop(ENV_SPAWNER_FD, None)
     python_path = [*request.program.path, environment.get("PYTHONPATH", "")]
     if joined := ":".join(entry for entry in python_path if entry):
         environment["PYTHONPATH"] = joined

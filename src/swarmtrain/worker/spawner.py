@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
         argv: ``["--warm"]`` to import torch first, else ``["--cold"]``.
     """
     processes.show([word for word in sys.orig_argv if word.strip()])  # less the room that the agent has made
-    descriptor = int(os.environ[ENV_SPAWNER_FD])
+    # No worker has it, so what torch imports may not have read it: tqdm reads all variables.
+    descriptor = int(os.environ.pop(ENV_SPAWNER_FD))
     guard.split(descriptor)
     agent = socket.socket(fileno=descriptor)
     agent.set_inheritable(False)
