@@ -84,6 +84,22 @@ def test_a_rank_that_ends_with_0_while_others_go_on_is_the_cause_and_not_tried_f
     assert [cause.rank for cause in run.state.causes] == [1, 0]
 
 
+def test_each_of_many_ranks_that_end_too_early_is_said_once(stage: Theatre) -> None:
+    """What is heard of one is looked at together with all others; nobody may be counted again for that."""
+    run = stage.make(restart=False)
+
+    def scene() -> None:
+        agents = {"a": stage.agent("a"), "b": stage.agent("b", 1, workers=7)}
+        for peer, _ in agents.values():
+            join(run, peer)
+        for rank in range(1, 8):
+            WireMessages(run).worker(agents["b"][0], exited(rank, 0))
+        WireMessages(run).worker(agents["a"][0], broken(0))
+        assert [failure.rank for failure in run.current.failures] == [0, *range(1, 8)]
+
+    stage.play(scene)
+
+
 def test_the_same_echo_at_the_same_step_is_not_tried_ten_times(stage: Theatre) -> None:
     run = stage.make()
 

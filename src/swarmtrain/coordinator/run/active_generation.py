@@ -184,13 +184,16 @@ class ActiveGeneration:
 
     def fail(self, failure: Failure) -> None:
         """Something failed that it does not survive."""
+        self._tell_failed(failure)
+        self.look_for_early_ends()
+        if is_timeout(failure) and self.stall.looked is not None:
+            self._blame_for_the_stall()
+
+    def _tell_failed(self, failure: Failure) -> None:
         text = failure.sentence()
         if is_consequence(failure):
             text = f"rank {failure.rank} on {failure.node} lost touch with another rank"
         self._journal.append(GenerationFailed(text=text, failure=failure))
-        self.look_for_early_ends()
-        if is_timeout(failure) and self.stall.looked is not None:
-            self._blame_for_the_stall()
 
     def _blame_for_the_stall(self) -> None:
         """The group's own timeout is raised on those that waited: the one they waited for was seen before."""
@@ -206,7 +209,7 @@ class ActiveGeneration:
         early = [w for w in self.workers.values() if w.done and not w.paused and w.rank not in known]
         for worker in sorted(early, key=lambda w: (self.heartbeats.step_of(w.rank) or 0, w.rank)):
             steps = self.heartbeats.step_of(worker.rank)
-            self.fail(early_end(worker.rank, worker.node, worker.left, steps))
+            self._tell_failed(early_end(worker.rank, worker.node, worker.left, steps))
 
     def ended(self, worker: RankState) -> None:
         """A worker has gone after its last line of code, if not as an interpreter should: nothing is lost by that.
