@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
 from swarmtrain.agent.services.requests import NodeServices
-from swarmtrain.protocol.to_agent import NodeCancel, NodeFetch, PathOrder
+from swarmtrain.protocol.to_agent import CommandOrder, NodeCancel, NodeExec, NodeFetch, PathOrder
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.disk.storage import Storage
 
@@ -24,6 +25,41 @@ def test_a_request_that_is_taken_back_before_it_has_begun_keeps_no_agent(tmp_pat
             await asyncio.sleep(0)
         assert not services.busy
         await asyncio.wait_for(services.finish(), 5)
+        channel.close()
+        await channel.closed()
+        theirs.close()
+
+    asyncio.run(act())
+
+
+def test_a_command_that_is_not_there_leaves_no_terminal_open(tmp_path: Path) -> None:
+    async def act() -> None:
+        ours, theirs = socket.socketpair()
+        channel = Channel(*await asyncio.open_unix_connection(sock=ours))
+        services = NodeServices(Storage(tmp_path), "alice", channel)
+        before = set(os.listdir("/proc/self/fd"))
+        assert services.hear(NodeExec(CommandOrder(["no-such-command"], True, 24, 80), 1))
+        while services._tasks:
+            await asyncio.sleep(0.001)
+        assert set(os.listdir("/proc/self/fd")) == before
+        assert b'"exit":127' in theirs.recv(1 << 16)
+        channel.close()
+        await channel.closed()
+        theirs.close()
+
+    asyncio.run(act())
+
+
+def test_who_asks_for_what_cannot_be_is_told_and_does_not_wait(tmp_path: Path) -> None:
+    async def act() -> None:
+        ours, theirs = socket.socketpair()
+        channel = Channel(*await asyncio.open_unix_connection(sock=ours))
+        services = NodeServices(Storage(tmp_path), "alice", channel)
+        assert services.hear(NodeExec(CommandOrder(["echo", "a\0b"]), 1))
+        while services._tasks:
+            await asyncio.sleep(0.001)
+        theirs.setblocking(False)
+        assert b"embedded null byte" in theirs.recv(1 << 16)
         channel.close()
         await channel.closed()
         theirs.close()

@@ -91,6 +91,18 @@ def test_what_others_hold_too_is_not_ours(mark: str, tmp_path: Path, monkeypatch
     asyncio.run(act())
 
 
+def test_memory_that_is_full_ends_no_look_and_what_is_seen_still_goes(mark: str, tmp_path: Path) -> None:
+    async def act() -> None:
+        node = Segments(lambda: tmp_path / "where nothing can be written")
+        process = holding(f"{mark}open", f"{mark}other")
+        await node.look()
+        finish(process)
+        node.clear(all_of_them=True)
+        assert left(mark) == []
+
+    asyncio.run(act())
+
+
 def test_what_is_written_down_is_removed_by_whoever_comes_later_unless_it_is_another_file(
     mark: str, tmp_path: Path
 ) -> None:

@@ -71,10 +71,13 @@ class Uplink:
         """This node cannot do its part; said until somebody hears it."""
         print(text, file=sys.stderr, flush=True)
         self.troubled.set()
+        self._tell_trouble(text)
+
+    def _tell_trouble(self, text: str) -> None:
         if self.channel is not None:
             self.post(TroubleReport(text))
         else:
-            asyncio.get_running_loop().call_later(0.1, self.trouble, text)
+            asyncio.get_running_loop().call_later(0.1, self._tell_trouble, text)
 
     def beat(self, pulses: list[PulseReport]) -> None:
         """A sign of life, to which the coordinator answers. A machine without power does not even hang up."""

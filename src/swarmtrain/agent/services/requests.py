@@ -133,6 +133,8 @@ class NodeServices:
             await self._send(number, NodeReply(error=refusal))
         except OSError as error:
             await self._send(number, NodeReply(error=ErrorReply(f"{self.node}: {error}")))
+        except Exception as error:  # whatever it is: whoever asked would wait for ever
+            await self._send(number, NodeReply(error=ErrorReply(f"{self.node}: {error!r}")))
 
     async def _turn_away(self, number: int) -> None:
         gone = ErrorReply(f"the agent on {self.node} is about to go", gone=True)
@@ -157,34 +159,41 @@ class NodeServices:
         await self._channel.send(dump(Answer(number, reply)))
 
     async def _exec(self, number: int, order: CommandOrder) -> None:
-        terminal = order.tty
-        main, side = -1, asyncio.subprocess.PIPE
-        if terminal:
-            main, side = pty.openpty()
-            _resize(main, order.rows or 24, order.columns or 80)
         work = self._storage.work(self.lineage, self.node)
         work.mkdir(parents=True, exist_ok=True)
+        terminal = order.tty
+        main, side = pty.openpty() if terminal else (-1, asyncio.subprocess.PIPE)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *order.argv,
-                cwd=work,
-                env=dict(self.env),
-                start_new_session=True,
-                stdin=side,
-                stdout=side,
-                stderr=side,
-            )
-        except OSError as error:
-            words = f"{order.argv[0]}: {error.strerror}\n"
-            await self._send(number, NodeReply(stderr=_base64(words.encode())))
-            await self._send(number, NodeReply(done=Done(exit=127)))
-            return
+            try:
+                if terminal:
+                    _resize(main, order.rows or 24, order.columns or 80)
+                process = await asyncio.create_subprocess_exec(
+                    *order.argv,
+                    cwd=work,
+                    env=dict(self.env),
+                    start_new_session=True,
+                    stdin=side,
+                    stdout=side,
+                    stderr=side,
+                )
+            except OSError as error:
+                words = f"{order.argv[0]}: {error.strerror}\n"
+                await self._send(number, NodeReply(stderr=_base64(words.encode())))
+                await self._send(number, NodeReply(done=Done(exit=127)))
+                return
+            finally:
+                if terminal:
+                    os.close(side)
+            await self._attend(number, process, main)
         finally:
             if terminal:
-                os.close(side)
+                os.close(main)
+
+    async def _attend(self, number: int, process: asyncio.subprocess.Process, main: int) -> None:
+        """A command to its end, with what is typed for it; it ends with whoever asked for it."""
+        typing = asyncio.ensure_future(self._type(number, process, main))
         try:
-            typing = asyncio.ensure_future(self._type(number, process, main))
-            if terminal:
+            if main >= 0:
                 await self._copy_terminal(number, main)
             else:
                 assert process.stdout is not None and process.stderr is not None
@@ -193,13 +202,11 @@ class NodeServices:
                     self._copy(process.stderr, lambda data: self._send(number, NodeReply(stderr=data))),
                 )
             code = await process.wait()
-            typing.cancel()
             await self._send(number, NodeReply(done=Done(exit=code if code >= 0 else 128 - code)))
         finally:
+            typing.cancel()
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            if terminal:
-                os.close(main)
 
     @staticmethod
     async def _copy(stream: asyncio.StreamReader, send: Callable[[str], Awaitable[None]]) -> None:

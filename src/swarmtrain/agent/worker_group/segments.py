@@ -9,6 +9,7 @@ closed; of Python's shared memory its own tracker sees to that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -88,7 +89,8 @@ class Segments:
             return
         self._ours[name] = inode
         if (memory := self._memory()) is not None:
-            segments.note(memory, name, inode)
+            with contextlib.suppress(OSError):  # it is full, too: what this agent itself knows still goes
+                segments.note(memory, name, inode)
 
 
 def _held(inodes: Iterable[int], below: set[int]) -> dict[int, set[int]]:
