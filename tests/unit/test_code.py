@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.agent.code import unpack
-from swarmtrain.errors import RequestError
+from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.job import Job, LoadedJob
 from swarmtrain.payload import code, credentials
 from swarmtrain.payload.patterns import compile_pattern, ignored, read_ignore_file
@@ -450,6 +450,23 @@ def test_what_a_run_has_put_in_place_of_a_directory_or_a_file_is_kept(tmp_path: 
     more = parted(tmp_path / "more", code.collect(tmp_path / "job", "auto").archive)
     assert unpack([more], work) == ["a/b", "c", "logs/"]
     assert (work / "logs").read_text() == "the run's"
+
+
+@pytest.mark.parametrize("record", ["[]", '{"train.py": []}', "half of"])
+def test_a_record_of_what_was_unpacked_that_makes_no_sense_is_none(tmp_path: Path, record: str) -> None:
+    """It lies in the working directory, where a script may write."""
+    work = tree(tmp_path / "work", {"train.py": "the run's", ".swarmtrain-code.json": record})
+    sent = code.collect(tree(tmp_path / "job", {"train.py": "", "new.py": ""}), "auto").archive
+    assert unpack([parted(tmp_path / "zip", sent)], work) == ["train.py"]
+    assert (work / "new.py").exists()
+
+
+def test_an_archive_that_the_disk_has_damaged_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    archive = bytearray(code.collect(tree(tmp_path / "job", {"train.py": "print(1)\n" * 50}), "auto").archive)
+    content = archive.index(b"train.py") + len("train.py")
+    archive[content : content + 4] = b"\xff" * 4
+    with pytest.raises(ClusterError, match="the code could not be unpacked into"):
+        unpack([parted(tmp_path / "zip", bytes(archive))], tmp_path / "work")
 
 
 def test_sockets_and_pipes_are_no_code(tmp_path: Path) -> None:

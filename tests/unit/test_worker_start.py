@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,3 +139,18 @@ def test_module_path_follows_pythonpath_as_it_is_now(tmp_path: Path, monkeypatch
     assert module_path.of_program(Program("module", "train"))[:3] == [str(tmp_path), *entries]
     monkeypatch.delenv("PYTHONPATH")
     assert not set(entries) & set(module_path.of_program(Program("module", "train")))
+
+
+def test_a_worker_for_which_there_is_no_process_is_refused_and_leaves_all_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As at a container's limit of processes: the spawner, and the workers that it has, go on."""
+
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, []), set(os.listdir("/proc/self/fd"))
+    with pytest.raises(launch.CannotLaunch, match="no process can be made for it: Resource temporarily"):
+        launch.launch(request(), warm=False, close=lambda: None)
+    assert (signal.pthread_sigmask(signal.SIG_BLOCK, []), set(os.listdir("/proc/self/fd"))) == before

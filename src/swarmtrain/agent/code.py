@@ -15,6 +15,7 @@ import json
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,16 +41,17 @@ def unpack(parts: Sequence[Path], work: Path) -> list[str]:
             f"{error.filename or work} cannot be written by this image's user",
             "the storage volume belongs to root: use an image that runs as root",
         ) from error
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         raise ClusterError(f"the code could not be unpacked into {work}: {error}") from error
 
 
 def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
     record = work / in_place.RECORD
     try:
-        before: dict[str, str] = json.loads(record.read_text())
-    except (OSError, ValueError):
-        before = {}  # nothing was unpacked yet, or the disk lost it: then all that is there is kept
+        before = {name: str(each) for name, each in json.loads(record.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        # Nothing was unpacked yet, the disk lost it, or a script has written there: then all that is there is kept.
+        before = {}
     after: dict[str, str] = {}
     kept: list[str] = []
     for info in archive.infolist():

@@ -39,14 +39,20 @@ def launch(request: SpawnWorker, *, warm: bool, close: Callable[[], None]) -> in
         the worker's pid; or 0 in a warm worker itself, which is then to run its program.
 
     Raises:
-        CannotLaunch: the output file, the working directory or the command is not to be had.
+        CannotLaunch: a process, the output file, the working directory or the command is not to be had.
     """
     spawner = os.getpid()
     flush()  # or the worker would write it once more
     reading, writing = os.pipe()
     # A signal that reaches the worker before it has its own handlers must wait, not run the spawner's.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    pid = _fork()
+    try:
+        pid = _fork()
+    except OSError as error:  # a limit of processes or of memory is no end of the workers that are there
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(reading)
+        os.close(writing)
+        raise CannotLaunch(f"no process can be made for it: {error.strerror}") from error
     if pid == 0:
         try:
             os.close(reading)

@@ -141,6 +141,8 @@ class MetricsStore:
     def _watch_snapshots(self, metric: Metric) -> None:
         """Say once when a node's disk takes no snapshots, and once when it does again."""
         node, kind, step = str(metric["n"]), metric.get("kind"), metric.get("step") or 0
+        if kind in ("snapshot", "snapshot_failed", "snapshot_skipped") and not isinstance(step, int):
+            raise TypeError(f"a snapshot of step {step!r}")
         if kind == "snapshot_failed" and metric.get("tier") == "disk":
             why = str(metric.get("error"))
             self._unsaved[node] = (step, f"{node}: {why}")
