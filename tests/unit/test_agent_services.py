@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from pathlib import Path
 
@@ -37,11 +36,11 @@ def test_a_command_that_is_not_there_leaves_no_terminal_open(tmp_path: Path) -> 
         ours, theirs = socket.socketpair()
         channel = Channel(*await asyncio.open_unix_connection(sock=ours))
         services = NodeServices(Storage(tmp_path), "alice", channel)
-        before = set(os.listdir("/proc/self/fd"))
+        before = set(Path("/proc/self/fd").iterdir())
         assert services.hear(NodeExec(CommandOrder(["no-such-command"], True, 24, 80), 1))
         while services._tasks:
             await asyncio.sleep(0.001)
-        assert set(os.listdir("/proc/self/fd")) == before
+        assert set(Path("/proc/self/fd").iterdir()) == before
         assert b'"exit":127' in theirs.recv(1 << 16)
         channel.close()
         await channel.closed()

@@ -24,13 +24,14 @@ from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.services import requests
 from swarmtrain.agent.session import ended_here
+from swarmtrain.agent.uplink import Uplink
 from swarmtrain.agent.worker_group.workers import Workers
 from swarmtrain.coordinator.agents.connections import AgentConnections
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.errors import ChannelError
-from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
+from swarmtrain.protocol.from_agent import TroubleReport, WorkerEnd, WorkerReport
 from swarmtrain.protocol.to_agent import TO_AGENT, ToAgent
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
@@ -471,3 +472,19 @@ def test_an_init_that_was_stopped_is_woken(tmp_path: Path, monkeypatch: pytest.M
         asyncio.run(act())
         assert not halted(init.pid)
         init.kill()
+
+
+def test_a_trouble_is_printed_once_however_long_nobody_hears_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the log of a node without a coordinator grew by ten lines a second."""
+
+    async def act() -> None:
+        uplink = Uplink()
+        uplink.trouble("the disk is full")
+        await asyncio.sleep(60)
+        heard: list[object] = []
+        uplink.channel, uplink.post = Any, heard.append  # type: ignore[assignment, method-assign]
+        await asyncio.sleep(1)
+        assert heard == [TroubleReport("the disk is full")]
+
+    virtual_time.run(act())
+    assert capsys.readouterr().err == "the disk is full\n"

@@ -150,7 +150,7 @@ def test_a_worker_for_which_there_is_no_process_is_refused_and_leaves_all_as_it_
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", fork)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, []), set(os.listdir("/proc/self/fd"))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, []), set(Path("/proc/self/fd").iterdir())
     with pytest.raises(launch.CannotLaunch, match="no process can be made for it: Resource temporarily"):
         launch.launch(request(), warm=False, close=lambda: None)
-    assert (signal.pthread_sigmask(signal.SIG_BLOCK, []), set(os.listdir("/proc/self/fd"))) == before
+    assert (signal.pthread_sigmask(signal.SIG_BLOCK, []), set(Path("/proc/self/fd").iterdir())) == before

@@ -127,6 +127,25 @@ def test_no_frame_of_ours_stands_where_the_store_cannot_be_reached(monkeypatch: 
     assert store.__file__ not in [str(entry.path) for entry in refused.traceback]
 
 
+def test_no_rank_waits_for_longer_than_its_script_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+    module = _rendezvous()
+    store.wait_for_the_store(module)
+    monkeypatch.setattr(store, "_until_it_listens", lambda host, port, most=None: tried.append(most))
+    for timeout in (timedelta(seconds=2), timedelta(minutes=30), None):
+        with pytest.raises(ConnectionRefusedError):
+            module._create_c10d_store("127.0.0.1", 1, 1, 2, timeout)
+    assert tried == [2.0, store._AT_MOST, store._AT_MOST]
+
+
+def test_a_name_that_no_host_can_have_is_the_scripts_error() -> None:
+    module = _rendezvous()
+    store.wait_for_the_store(module)
+    with pytest.raises(UnicodeError) as refused:
+        module._create_c10d_store("a..b", 1, 1, 2, None)
+    assert store.__file__ not in [str(entry.path) for entry in refused.traceback]
+
+
 @pytest.mark.torch
 def test_torch_asks_for_the_store_as_we_think() -> None:
     importlib.import_module("torch.distributed")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from datetime import timedelta
 from types import ModuleType
 
 _AT_MOST = 10.0  # seconds; torch goes on with its own patience, and says whom it could not reach
@@ -31,17 +32,21 @@ def wait_for_the_store(module: ModuleType) -> None:
         known = sys._getframe(1).f_locals
         host, port, rank = known.get("hostname"), known.get("port"), known.get("rank")
         if isinstance(host, str) and isinstance(port, int) and isinstance(rank, int) and rank > 0:
-            _until_it_listens(host, port)
+            timeout = known.get("timeout")
+            most = timeout.total_seconds() if isinstance(timeout, timedelta) else _AT_MOST
+            _until_it_listens(host, port, min(most, _AT_MOST))
         return bool(asked())
 
     module._torchelastic_use_agent_store = answer  # type: ignore[attr-defined]
 
 
-def _until_it_listens(host: str, port: int) -> None:
-    limit = time.monotonic() + _AT_MOST
+def _until_it_listens(host: str, port: int, most: float) -> None:
+    limit = time.monotonic() + most
     while time.monotonic() < limit:
         try:
             socket.create_connection((host, port), _ANSWER).close()
             return
         except OSError:
             time.sleep(_PAUSE)
+        except UnicodeError:
+            return  # no name of a host: torch says so
