@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -280,6 +281,32 @@ def test_rank_0_alone_says_how_a_training_gets_on(capsys: pytest.CaptureFixture[
 def test_nothing_in_the_trainer_prints() -> None:
     sources = Path(log.__file__).parent.rglob("*.py")
     assert [path.name for path in sources if re.search(r"(?<![.\w])print\(", path.read_text())] == []
+
+
+class FullDisk(io.StringIO):
+    """A stream that goes to a file which can take no more."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["metrics", "words", "a bar"])
+def test_a_disk_that_is_full_costs_words_and_not_the_training(
+    monkeypatch: pytest.MonkeyPatch, clock: Any, what: str
+) -> None:
+    if what == "metrics":
+        monkeypatch.setenv("SWARMTRAIN_METRICS", "/dev/full")
+    for stream in () if what == "metrics" else ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, FullDisk())
+    with no_logging():
+        reporter = Reporter(ALONE, clock=clock, progress=what == "a bar")
+        if what == "words":
+            reporter.say("Starting at step 0")
+            log.LOG.warning("node a could not write the snapshot of step 12, and trains on")
+        for step in range(1, 13):
+            clock.now += 1.0
+            reporter.step(report(step))
+        reporter.close()
 
 
 # --- Evaluation ----------------------------------------------------------------------------------------------

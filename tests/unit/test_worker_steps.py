@@ -60,6 +60,16 @@ def script(tmp_path: Path) -> Iterator[Script]:
     playing.steps.finish()
 
 
+def test_a_disk_that_is_full_costs_lines_and_not_the_count_of_steps(script: Script) -> None:
+    """Whose steps are no longer counted may be taken for one that hangs."""
+    script.file.symlink_to("/dev/full")
+    for _ in range(100):
+        script.forward(work=4)
+        script.step(backward=1000)
+    script.steps.finish()
+    assert script.steps.on and script.pulse.step == 100
+
+
 def test_a_plain_loop_is_counted_and_timed(script: Script) -> None:
     assert script.pulse.source == Source.NOBODY
     for _ in range(100):

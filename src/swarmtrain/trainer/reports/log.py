@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 
 LOG = logging.getLogger("swarmtrain.trainer")
 
@@ -24,10 +25,12 @@ def speak() -> None:
 def line(text: str) -> None:
     """A line on standard output, in place of a bar that may be there.
 
-    One write a line: several processes may share this output.
+    One write a line: several processes may share this output. It may be a file on a disk that is full, as one on which
+    no snapshot can be written: words are lost then, and nothing else.
     """
-    sys.stdout.write(f"\r\x1b[K{text}\n" if sys.stdout.isatty() else f"{text}\n")
-    sys.stdout.flush()
+    with suppress(OSError):
+        sys.stdout.write(f"\r\x1b[K{text}\n" if sys.stdout.isatty() else f"{text}\n")
+        sys.stdout.flush()
 
 
 class _Plain(logging.Handler):
@@ -37,8 +40,9 @@ class _Plain(logging.Handler):
         if _others(LOG, self):
             return
         if record.levelno >= logging.WARNING:
-            sys.stderr.write(f"swarmtrain: {record.getMessage()}\n")
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stderr.write(f"swarmtrain: {record.getMessage()}\n")
+                sys.stderr.flush()
         else:
             line(record.getMessage())
 

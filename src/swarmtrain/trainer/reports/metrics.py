@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,8 @@ class Reporter:
     def _append(self, kind: str, **fields: Any) -> None:
         if self._file is not None:
             line = json.dumps(_without_nan({"kind": kind, **fields}), separators=(",", ":"))
-            self._file.write(line.encode() + b"\n")
+            with suppress(OSError):  # a disk that is full costs the line, not the training
+                self._file.write(line.encode() + b"\n")
 
     def _scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         if self._board is not None:

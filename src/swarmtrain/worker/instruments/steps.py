@@ -222,7 +222,8 @@ class Steps:
     def _write(self, kind: str, **fields: object) -> None:
         if self._file is not None:
             line = json.dumps({"kind": kind, **fields, **_LABEL}, separators=(",", ":"))
-            self._file.write(line.encode() + b"\n")
+            with suppress(OSError):  # a disk that is full costs the line; the pulse goes on
+                self._file.write(line.encode() + b"\n")
 
     def _clock(self) -> int:
         return (self._stopped if self._phase else self._now()) - self._left_out
