@@ -14,7 +14,6 @@ import virtual_time
 from virtual_time import now
 
 from swarmtrain.agent.services import files as files_helper
-from swarmtrain.coordinator.agents import door
 from swarmtrain.coordinator.agents.connections import AgentConnections
 from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.requests import ClientRequests
@@ -24,7 +23,7 @@ from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.journal.events import NodeJoined
 from swarmtrain.protocol.journal.remarks import StrangerRefused
-from swarmtrain.wire import frames, names
+from swarmtrain.wire import door, frames, names
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import RunSecret, RunSpec

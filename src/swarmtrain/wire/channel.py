@@ -61,6 +61,24 @@ class Channel:
             return None
         return frames.unpack(payload, self._incoming)
 
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes without a frame and without a proof, waiting while the peer is slow.
+
+        For the content of files, whose length and hash the frames before it tell: whoever changes it is found out.
+
+        Raises:
+            ConnectionError: the peer is gone.
+        """
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def receive_bytes(self, most: int) -> bytes:
+        """Some of the bytes that are sent so; empty when the peer has closed the connection or it broke."""
+        try:
+            return await self._reader.read(most)
+        except (ConnectionError, TimeoutError, OSError):
+            return b""
+
     def secure(self, incoming: bytes, outgoing: bytes) -> None:
         """From now on every frame carries a proof."""
         self._incoming, self._outgoing = Seal(incoming), Seal(outgoing)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 
-from swarmtrain.coordinator.agents.door import Door
 from swarmtrain.coordinator.agents.messages import AgentMessages
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
@@ -36,6 +35,7 @@ from swarmtrain.protocol.journal.remarks import StrangerRefused
 from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, Welcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import RunClock
+from swarmtrain.wire.door import Door
 from swarmtrain.wire.frames import Message
 
 _ALL = 1 << 62  # events: of a helper, which keeps no copy

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarmtrain.coordinator.agents.door import Door
 from swarmtrain.coordinator.core.state import replay
 from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.protocol.codec import dump
@@ -25,6 +24,7 @@ from swarmtrain.protocol.to_agent import AskForCopy
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import MACHINE, Clock, RunClock
 from swarmtrain.wire.disk.records import as_line
+from swarmtrain.wire.door import Door
 from swarmtrain.wire.sockets import serve
 
 PATIENCE = 10.0  # seconds after the first copy for the others to come

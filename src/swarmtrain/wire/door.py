@@ -1,8 +1,8 @@
-"""The coordinator's door: who comes in from the run's network, within what time, and how many may stand before it.
+"""The door of who listens on the run's network: who comes in, within what time, and how many may stand before it.
 
 Anybody on that network can connect. Whoever knows the run's token has proved it within milliseconds; so when too many
 stand at the door, the one that has stood there longest goes, not the one that comes: silent connections keep no agent
-out, however many there are. Used by connections.py, and by journal_recovery.py before there is a run.
+out, however many there are. The coordinator has one for agents and clients, and an agent for its peers.
 """
 
 from __future__ import annotations
