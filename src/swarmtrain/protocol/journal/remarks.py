@@ -96,6 +96,18 @@ class FilesKept(Remark):
     kind: ClassVar[str] = "kept"
 
 
+class FilesShared(Remark):
+    """What becomes of files that workers write: what is not shared, where nodes differ, what was set aside."""
+
+    kind: ClassVar[str] = "shared"
+
+
+class FilesBrought(Remark):
+    """Files that one node's workers have written are in place on another."""
+
+    kind: ClassVar[str] = "brought"
+
+
 class SpawnerRestarted(Remark):
     """The process that starts a node's workers has died, and is started again."""
 

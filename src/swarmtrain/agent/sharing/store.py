@@ -1,0 +1,228 @@
+"""Contents beside a working directory, and how they are put in place: all files of a set at once, or none.
+
+data/LINEAGE/NODE/shared/contents/   by their hashes; what an agent pulls is there before anything in place is touched
+data/LINEAGE/NODE/shared/intent.json what is about to be done to the working directory, while it is done
+data/LINEAGE/NODE/aside/             what was in the way, and is in no version: it is nobody's to delete
+
+An agent that dies among the renames leaves the intent, and the next one completes it before workers start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swarmtrain.agent.sharing.record import path_of
+from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.codec import dump, load
+from swarmtrain.protocol.facts import SetVersion, SharedFile
+from swarmtrain.wire.disk.storage import write_whole
+
+_PIECE = 1 << 20
+MOST_ASIDE = 8  # times that something was set aside; of more, the oldest goes
+_COPY_BYTES = 256 << 20  # of a file that is copied, should it be written anew before a peer has it
+
+
+@dataclass
+class Move:
+    """A content that goes to its place; None: the file that is there goes."""
+
+    path: str
+    file: SharedFile | None
+
+
+@dataclass
+class Intent:
+    """What is to be done to the working directory.
+
+    Attributes:
+        aside: where what is in the way goes, below the directory of such; empty where nothing does.
+        kept: the paths of that.
+    """
+
+    moves: list[Move] = field(default_factory=list)
+    aside: str = ""
+    kept: list[str] = field(default_factory=list)
+
+
+class Store:
+    """The contents of one node.
+
+    Args:
+        directory: beside the working directory.
+    """
+
+    def __init__(self, directory: Path, work: Path) -> None:
+        self._contents, self._intent = directory / "contents", directory / "intent.json"
+        self._work, self.aside = work, work.parent / "aside"
+
+    def path(self, sha256: str) -> Path:
+        """Where a content is, or would be."""
+        return self._contents / sha256
+
+    def has(self, sha256: str) -> bool:
+        """Whether a content is there."""
+        return self.path(sha256).is_file()
+
+    def copy(self, path: Path, file: SharedFile) -> None:
+        """Keep a copy of a file that is about to be written anew, unless it is large or was already. Raises OSError."""
+        target = self.path(file.sha256)
+        if file.size > _COPY_BYTES or target.exists():
+            return
+        self._contents.mkdir(parents=True, exist_ok=True)
+        part, digest = target.with_name(f"{target.name}.copy"), hashlib.sha256()
+        with (
+            open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as source,
+            part.open("wb") as copied,
+        ):
+            while piece := source.read(_PIECE):
+                digest.update(piece)
+                copied.write(piece)
+        if digest.hexdigest() == file.sha256:
+            part.replace(target)
+        else:
+            part.unlink()
+
+    def keep(self, needed: Collection[str]) -> None:
+        """Remove the contents that no version needs."""
+        with contextlib.suppress(OSError):
+            for each in self._contents.iterdir():
+                if each.name.partition(".")[0] not in needed:
+                    each.unlink(missing_ok=True)
+
+    def room(self) -> int:
+        """Bytes that may be added: a tenth of the disk stays free."""
+        self._contents.mkdir(parents=True, exist_ok=True)
+        disk = os.statvfs(self._contents)
+        return max(0, disk.f_frsize * (disk.f_bavail - disk.f_blocks // 10))
+
+    def place(self, moves: Iterable[Move], kept: Iterable[str], aside: str) -> list[str]:
+        """Do all of it, or have the next agent do it; the paths that were set aside.
+
+        Args:
+            moves: to paths below the working directory; their contents are in the store.
+            kept: paths of files in the way that are not to be lost.
+            aside: the name of the directory where these go.
+
+        Raises:
+            OSError: nothing was done, since something is in the way.
+        """
+        intent = Intent(list(moves), aside, list(kept))
+        for move in intent.moves:
+            self._check(move.path)
+        for sha256 in {move.file.sha256 for move in intent.moves if move.file is not None}:
+            if not self.has(sha256):
+                raise FileNotFoundError(f"{sha256} is not in the store")
+        if intent.moves or intent.kept:
+            self._intent.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._intent, json.dumps(dump(intent)).encode(), mode=0o600)
+            self.complete()
+        return intent.kept
+
+    def complete(self) -> bool:
+        """Do what is left of what was intended; whether anything was. Raises OSError."""
+        try:
+            intent = load(Intent, json.loads(self._intent.read_bytes()))
+        except FileNotFoundError:
+            return False
+        except (ValueError, ChannelError) as error:
+            raise OSError(f"{self._intent}: {error}") from error
+        for path in intent.kept:
+            target = self.aside / intent.aside / path
+            if not os.path.lexists(target) and os.path.lexists(self._work / path):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (self._work / path).rename(target)
+        left = [move.file.sha256 for move in intent.moves if move.file is not None]
+        for move in intent.moves:
+            if move.file is None:
+                if move.path not in intent.kept:
+                    (self._work / move.path).unlink(missing_ok=True)
+                continue
+            left.remove(move.file.sha256)
+            self._put(move.path, move.file, last=move.file.sha256 not in left)
+        for directory in {os.path.dirname(move.path) for move in intent.moves if move.file is None}:  # noqa: PTH120
+            self._remove_empty(directory)
+        self._forget_the_oldest()
+        _sync(self._work)
+        self._intent.unlink()
+        return True
+
+    def _put(self, path: str, file: SharedFile, *, last: bool) -> None:
+        """A content goes to its place; the store keeps it only for another one."""
+        source, target = self.path(file.sha256), self._work / path
+        if not source.exists():
+            return  # an agent before this one has done it
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not last:
+            copied = source.with_name(f"{source.name}.copy")
+            shutil.copyfile(source, copied)
+            source = copied
+        os.utime(source, (file.mtime, file.mtime))
+        source.chmod(0o644)
+        source.replace(target)
+
+    def _check(self, path: str) -> None:
+        """Refuse a path that leads out of the working directory, or through what is no directory. Raises OSError."""
+        parts = path.split("/")
+        if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") for part in parts):
+            raise OSError(f"{path!r} leads out of the working directory")
+        for length in range(1, len(parts) + 1):
+            each = self._work.joinpath(*parts[:length])
+            try:
+                mode = each.lstat().st_mode
+            except FileNotFoundError:
+                return
+            if not (stat.S_ISDIR(mode) if length < len(parts) else stat.S_ISREG(mode)):
+                raise OSError(f"{'/'.join(parts[:length])} is in the way")
+
+    def _remove_empty(self, directory: str) -> None:
+        while directory:
+            with contextlib.suppress(OSError):
+                (self._work / directory).rmdir()
+            if (self._work / directory).exists():
+                return
+            directory = directory.rpartition("/")[0]
+
+    def _forget_the_oldest(self) -> None:
+        try:
+            found = sorted(self.aside.iterdir(), key=lambda each: each.stat().st_mtime)
+        except OSError:
+            return
+        for each in found[:-MOST_ASIDE]:
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def moves_to(
+    version: SetVersion, here: Collection[str], at_place: Collection[str], removable: Collection[str]
+) -> list[Move]:
+    """What is to be done so that a set is what a version has.
+
+    Args:
+        here: names of the files that are there.
+        at_place: those that are as the version has them.
+        removable: those that may go where the version does not have them.
+    """
+    wanted = {file.name for file in version.files}
+    puts = [
+        Move(path_of(version.path, file.name), file) for file in version.files if file.name not in at_place
+    ]
+    return puts + [
+        Move(path_of(version.path, name), None) for name in here if name in removable and name not in wanted
+    ]
+
+
+def _sync(directory: Path) -> None:
+    """Have renames last, also when the power goes."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

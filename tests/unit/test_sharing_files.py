@@ -1,0 +1,391 @@
+"""What workers write in a working directory: what counts as finished, and how versions are put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmtrain.agent.sharing import walk as walks
+from swarmtrain.agent.sharing.formats import whole
+from swarmtrain.agent.sharing.record import Record
+from swarmtrain.agent.sharing.store import Move, Store
+from swarmtrain.agent.sharing.tracker import QUIET, Tracker
+from swarmtrain.agent.sharing.walk import Rules, matches, open_for_writing, walk
+from swarmtrain.protocol.facts import SetReport, SetVersion, SharedFile
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def write(path: Path, content: bytes = b"x", age: float = 0.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    then = time.time() - age
+    os.utime(path, (then, then))
+    return path
+
+
+def archive(path: Path, content: str = "x", age: float = 0.0) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("data", content)
+    return write(path, path.read_bytes(), age)
+
+
+def tracker(work: Path, record: Record | None = None, **rules: tuple[str, ...]) -> Tracker:
+    return Tracker(work, record or Record(), Rules(**rules), lambda sha256: False)
+
+
+def told(reports: list[SetReport]) -> dict[str, list[str]]:
+    return {each.path: [file.name for file in each.changed] for each in reports}
+
+
+def look(watch: Tracker, *pids: int) -> dict[str, list[str]]:
+    return told(watch.look(lambda: list(pids)))
+
+
+# ---- what is found ---------------------------------------------------------------------------------------------------
+
+
+def test_only_files_of_the_workers_are_found(work: Path) -> None:
+    write(work / "a.pt")
+    write(work / "c" / ".metadata")
+    write(work / "__pycache__" / "x.pyc")
+    write(work / ".swarmtrain-code.json", b"{}")
+    (work / "link").symlink_to("a.pt")
+    (work / "elsewhere").symlink_to("/etc")
+    os.mkfifo(work / "pipe")
+    assert sorted(walk(work, Rules()).files) == ["a.pt", "c/.metadata"]
+    assert sorted(walk(work, Rules(never=("c",))).files) == ["a.pt"]
+    assert sorted(walk(work, Rules(only=("*.pt",))).files) == ["a.pt"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("*.pt", "a.pt", True),
+        ("*.pt", "b/a.pt", True),
+        ("logs", "logs/a/b.txt", True),
+        ("logs/**", "logs/a/b.txt", True),
+        ("logs/", "logs/a", True),
+        ("logs", "catalogs", False),
+    ],
+)
+def test_patterns(pattern: str, path: str, expected: bool) -> None:
+    assert matches(path, [pattern]) is expected
+
+
+def test_a_huge_directory_costs_one_bounded_look(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walks, "MOST_OF_ONE", 50)
+    for number in range(200):
+        write(work / "many" / str(number))
+    write(work / "a.pt")
+    looks: list[int] = []
+    listed = os.scandir
+
+    def counted(path: Path) -> object:
+        looks.append(1)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    watch = tracker(work)
+    watch.look(list)
+    first = len(looks)
+    watch.look(list)
+    assert (first, len(looks)) == (2, 3)
+    assert watch.left_out == {"many": "it has more than 50 files"}
+
+
+def test_what_cannot_be_read_has_not_gone(work: Path, tmp_path: Path) -> None:
+    write(work / "c" / "a.pt", age=60)
+    watch = tracker(work)
+    watch.look(list)
+    watch.look(list)
+    note(watch, "c")
+    work.rename(tmp_path / "elsewhere")
+    assert watch.rest() == []
+
+
+def test_files_that_are_open_for_writing_are_seen(work: Path) -> None:
+    code = "import sys, mmap\n"
+    code += "a = open('plain', 'w'); b = open('log', 'a'); c = open('read', 'r')\n"
+    code += "d = open('mapped', 'r+b'); e = mmap.mmap(d.fileno(), 0); d.close()\n"
+    code += "print('ready', flush=True); sys.stdin.read()"
+    write(work / "read")
+    write(work / "mapped", b"x" * 4096)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=work, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        found = {each.path: each.appends for each in open_for_writing(work, [process.pid])}
+        process.communicate()
+    assert found == {"plain": False, "log": True, "mapped": False}
+
+
+# ---- what is finished ------------------------------------------------------------------------------------------------
+
+
+def note(watch: Tracker, path: str, number: int = 1) -> SetVersion:
+    """What was told last becomes a version."""
+    files = [
+        SharedFile(name, stamp.size, digest, 0.0) for name, (stamp, digest) in watch.in_place(path).items()
+    ]
+    version = SetVersion(path, 1, number, files)
+    watch.record.of(path).newest = watch.record.of(path).whole = version
+    watch.noted_as_told(path)
+    return version
+
+
+def test_a_set_is_told_once_when_it_has_been_quiet(work: Path) -> None:
+    watch = tracker(work)
+    write(work / "c" / "a.pt")
+    assert look(watch) == {}
+    assert look(watch) == {}, "it is quiet for less than a moment"
+    os.utime(work / "c" / "a.pt", (time.time() - QUIET - 1,) * 2)
+    assert look(watch) == {}, "it has changed since the last look"
+    assert look(watch) == {"c": ["a.pt"]}
+    assert look(watch) == {}, "it is told once"
+
+
+@pytest.fixture
+def writer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has two files open: one that it appends to."""
+    code = "import sys; a = open('c/open.bin', 'w'); b = open('train.log', 'a'); a.write('x'); a.flush()\n"
+    code += "b.write('x'); b.flush(); print('ready', flush=True); sys.stdin.read()"
+    (work / "c").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=work, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        yield process
+        process.communicate()
+
+
+def test_a_file_that_is_open_holds_up_its_set_and_a_log_does_not(
+    work: Path, writer: subprocess.Popen[bytes]
+) -> None:
+    watch = tracker(work)
+    write(work / "a.pt", age=60)
+    write(work / "c" / "b.pt", age=60)
+    os.utime(work / "c" / "open.bin", (time.time() - 60,) * 2)
+    assert look(watch, writer.pid) == {}
+    assert look(watch, writer.pid) == {"": ["a.pt"]}
+    assert watch.record.streams == ["train.log"]
+
+
+def test_one_file_that_is_written_again_and_again_is_taken_when_it_is_closed(work: Path) -> None:
+    watch = tracker(work)
+    archive(work / "s.pt", "1", age=60)
+    look(watch)
+    assert look(watch) == {"": ["s.pt"]}
+    note(watch, "")
+    archive(work / "s.pt", "2")
+    assert look(watch) == {"": ["s.pt"]}
+    (work / "s.pt").write_bytes((work / "s.pt").read_bytes()[:-5])
+    assert look(watch) == {}
+
+
+def test_what_was_sent_and_is_unchanged_is_nobodys_news(work: Path) -> None:
+    write(work / "train.py", b"code", age=60)
+    write(work / "config.json", b"{}", age=60)
+    (work / ".swarmtrain-code.json").write_text(
+        json.dumps({"train.py": sha(b"code"), "config.json": sha(b"other")})
+    )
+    watch = tracker(work)
+    look(watch)
+    assert look(watch) == {"": ["config.json"]}
+
+
+@pytest.mark.parametrize(
+    ("torn", "age", "ended_well", "expected"),
+    [
+        pytest.param(False, 0.0, False, False, id="whole by its format"),
+        pytest.param(True, 0.0, False, True, id="torn"),
+        pytest.param(True, 0.0, True, False, id="by who ended well"),
+    ],
+)
+def test_what_is_left_by_writers_that_are_gone(
+    work: Path, torn: bool, age: float, ended_well: bool, expected: bool
+) -> None:
+    watch = tracker(work)
+    archive(work / "s.pt", "1", age=60)
+    look(watch)
+    look(watch)
+    note(watch, "")
+    archive(work / "s.pt", "2")
+    if torn:
+        (work / "s.pt").write_bytes((work / "s.pt").read_bytes()[:-5])
+    watch.settle(ended_well=ended_well)
+    (found,) = watch.rest()
+    assert (found.writing, [each.name for each in found.changed]) == (expected, ["s.pt"])
+    again = tracker(work, watch.record)
+    assert [each.writing for each in again.rest()] == [expected]
+
+
+def test_half_of_a_directory_is_not_finished(work: Path) -> None:
+    watch = tracker(work)
+    (work / "c").mkdir()
+    archive(work / "c" / "model.pt")
+    watch.settle(ended_well=False)
+    assert [each.writing for each in watch.rest()] == [True]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("other-2", True), ("d/other-2", False)])
+def test_a_directory_is_finished_when_its_writer_has_gone_on_to_the_next(
+    work: Path, name: str, expected: bool
+) -> None:
+    (work / "step-1").mkdir()
+    for file in ("model.pt", "optimizer.pt"):
+        archive(work / "step-1" / file, age=1.0)
+    watch = tracker(work)
+    write(work / name / "model.pt")
+    watch.settle(ended_well=False)
+    found = {each.path: each.writing for each in watch.rest()}
+    assert found == {"step-1": not expected, name: True}
+    assert watch.is_writing
+
+
+def test_what_nobody_has_taken_up_is_told_again(work: Path) -> None:
+    watch = tracker(work)
+    write(work / "a.pt", age=60)
+    look(watch)
+    assert [bool(look(watch)) for _ in range(7)] == [True, *[False] * 4, True, False]
+
+
+def test_what_lay_there_before_anybody_watched_is_whole(work: Path) -> None:
+    write(work / "c" / "model.bin")
+    assert [each.writing for each in tracker(work, Record(fresh=True)).rest()] == [False]
+
+
+def test_formats(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.pt")
+    assert whole(path) is True
+    path.write_bytes(path.read_bytes()[:-1])
+    assert whole(path) is False
+    header = json.dumps({"t": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    tensors = len(header).to_bytes(8, "little") + header + b"1234"
+    assert whole(write(tmp_path / "a.safetensors", tensors)) is True
+    assert whole(write(tmp_path / "a.safetensors", tensors[:-1])) is False
+    assert whole(write(tmp_path / "a.json", b"{}")) is True
+    assert whole(write(tmp_path / "a.json", b"{")) is False
+    assert whole(write(tmp_path / "a.bin")) is None
+    assert whole(tmp_path / "none") is None
+
+
+# ---- putting in place ------------------------------------------------------------------------------------------------
+
+
+def stored(store: Store, content: bytes, name: str) -> SharedFile:
+    write(store.path(sha(content)), content)
+    return SharedFile(name, len(content), sha(content), 1000.0)
+
+
+@pytest.fixture
+def store(work: Path) -> Store:
+    return Store(work.parent / "shared", work)
+
+
+def scene(work: Path, store: Store) -> tuple[list[Move], list[str]]:
+    """Two files come, of one content; one is replaced and one removed, of which the first is in no version."""
+    write(work / "c" / "a", b"mine")
+    write(work / "c" / "old", b"old")
+    new = stored(store, b"new", "a")
+    return [Move("c/a", new), Move("c/b", new._replace(name="b")), Move("c/old", None)], ["c/a"]
+
+
+def check(work: Path, store: Store) -> None:
+    assert {path.name: path.read_bytes() for path in (work / "c").iterdir()} == {"a": b"new", "b": b"new"}
+    assert (store.aside / "then" / "c" / "a").read_bytes() == b"mine"
+    assert (work / "c" / "a").stat().st_mtime == 1000.0
+    assert (work / "c" / "a").stat().st_ino != (work / "c" / "b").stat().st_ino
+
+
+def test_a_set_is_put_in_place_and_what_is_in_no_version_is_set_aside(work: Path, store: Store) -> None:
+    assert store.place(*scene(work, store), "then") == ["c/a"]
+    check(work, store)
+    assert not store.complete()
+
+
+class Killed(BaseException):
+    """The agent dies."""
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_an_agent_that_dies_between_any_two_steps_leaves_the_next_one_to_complete_it(
+    work: Path, store: Store, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    moves, kept = scene(work, store)
+    before = {path.name: path.read_bytes() for path in (work / "c").iterdir()}
+    steps = iter(range(100))
+
+    def dying(name: str) -> None:
+        real = getattr(Path, name)
+
+        def step(self: Path, *args: object, **named: object) -> object:
+            if next(steps) == after:
+                raise Killed
+            return real(self, *args, **named)
+
+        monkeypatch.setattr(Path, name, step)
+
+    for name in ("rename", "replace", "unlink"):
+        dying(name)
+    try:
+        store.place(moves, kept, "then")
+    except Killed:
+        pass
+    monkeypatch.undo()
+    if Store(work.parent / "shared", work).complete() or after > 0:
+        check(work, store)
+    else:
+        assert {path.name: path.read_bytes() for path in (work / "c").iterdir()} == before
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "link/x", "c/a/x", "c", ".", ""])
+def test_nothing_leads_out_of_the_working_directory(work: Path, store: Store, path: str) -> None:
+    write(work / "c" / "a", b"mine")
+    (work / "link").symlink_to(work.parent)
+    with pytest.raises(OSError):
+        store.place([Move(path, stored(store, b"new", "x"))], [], "then")
+    assert sorted(each.name for each in work.parent.iterdir()) == ["shared", "work"]
+
+
+def test_contents_that_no_version_needs_go(store: Store) -> None:
+    one, two = stored(store, b"1", "a"), stored(store, b"2", "b")
+    write(store.path(f"{two.sha256}.part"), b"2")
+    store.keep({one.sha256})
+    assert store.has(one.sha256) and not store.has(two.sha256)
+    assert not store.path(f"{two.sha256}.part").exists()
+
+
+def test_a_copy_of_what_has_changed_meanwhile_is_none(work: Path, store: Store) -> None:
+    path = write(work / "a", b"1")
+    store.copy(path, SharedFile("a", 1, sha(b"1"), 0.0))
+    path.write_bytes(b"2")
+    store.copy(path, SharedFile("a", 1, sha(b"3"), 0.0))
+    assert [each.name for each in store.path("x").parent.iterdir()] == [sha(b"1")]
+
+
+def test_what_is_not_shared_here_is_not_written_over(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walks, "MOST_OF_ONE", 1)
+    write(work / "c" / "a")
+    write(work / "c" / "b")
+    watch = tracker(work)
+    watch.look_again()
+    assert watch.why_not("c") == watch.why_not("c/d") == "it has more than 1 files"
+    assert watch.why_not("") == ""
