@@ -40,6 +40,11 @@ class RunDirectories:
         return self.storage.snapshots(self.lineage, self.node)
 
     @property
+    def shared(self) -> Path:
+        """What is remembered and kept of the files that workers write."""
+        return self.work.parent / "shared"
+
+    @property
     def memory(self) -> Path:
         """Pulses, and snapshots that are not on the disk yet."""
         return self.storage.memory(self.directory, self.node)

@@ -36,8 +36,10 @@ from swarmtrain.protocol.to_agent import (
     TO_AGENT,
     Acknowledge,
     AskForCopy,
+    AskShared,
     AskStacks,
     BeatHeard,
+    BringShared,
     JournalPiece,
     PauseWorkers,
     Refuse,
@@ -247,6 +249,10 @@ class CoordinatorSession:
                     self._copy.take(events)
             case BeatHeard():
                 pass  # it is there: that is all it says
+            case AskShared():
+                self._group.files.answer(message)
+            case BringShared():
+                self._group.files.bring(message)
             case Acknowledge(kind, generation, rank, offset):
                 self._group.delivery.tails.confirm((kind, generation, rank), offset)
             case _ if self._services is not None:

@@ -110,6 +110,32 @@ def _files(value: object) -> str | tuple[str, ...]:
     raise ValueError(f"must be auto or a list of patterns, not {shown(value)}")
 
 
+def _share(value: object) -> object:
+    if value in ("auto", "off"):
+        return value
+    if value is False:
+        raise ValueError(f"must be auto, off or a list of patterns, not {shown(value)} (did you mean off?)")
+    try:
+        found = _files(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("auto or", "auto, off or", 1)) from None
+    if not found:
+        raise ValueError("must be auto, off or a list of patterns, not an empty one (did you mean off?)")
+    return found
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return tuple(checks.pattern(each) for each in value)
+    raise ValueError(f"must be a list of patterns, not {shown(value)}")
+
+
+def _replicas(value: object) -> int | str:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(f"must be all or a number from 0 up, not {shown(value)}")
+
+
 def _network(value: object) -> object:
     if value in ("overlay", "encrypted", "host") or isinstance(value, ExistingNetwork):
         return value
@@ -134,6 +160,11 @@ _NODES_SCHEMA = WithJsonSchema(
 )
 _WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"enum": ["auto", "cpu"]}, {"type": "integer", "minimum": 1}]})
 _FILES_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "array", "items": {"type": "string"}}]})
+_PATTERNS_SCHEMA = WithJsonSchema({"type": "array", "items": {"type": "string"}})
+_SHARE_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"enum": ["auto", "off"]}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+)
+_REPLICAS_SCHEMA = WithJsonSchema({"anyOf": [{"const": "all"}, {"type": "integer", "minimum": 0}]})
 _HANG_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["auto", "off", "10m"]})
 _ENV_SCHEMA = WithJsonSchema(
     {"type": "object", "additionalProperties": {"type": [*_TEXT_SCHEMA["type"], "null"]}}
@@ -188,6 +219,18 @@ Files = Annotated[
     PlainValidator(_files),
     _FILES_SCHEMA,
     Takes("`auto` or list of patterns"),
+]
+Share = Annotated[
+    Literal["auto", "off"] | Sequence[str],
+    PlainValidator(_share),
+    _SHARE_SCHEMA,
+    Takes("`auto`, `off` or list of patterns"),
+]
+Patterns = Annotated[
+    Sequence[str], PlainValidator(_patterns), _PATTERNS_SCHEMA, Takes("list of patterns", "PATTERN")
+]
+Replicas = Annotated[
+    int | Literal["all"], PlainValidator(_replicas), _REPLICAS_SCHEMA, Takes("number or `all`", "N|all")
 ]
 Constraints = Annotated[
     Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple), Takes("list of text")

@@ -197,6 +197,13 @@ def number(text: Any) -> Any:
         return text
 
 
+def share_choice(text: Any) -> Any:
+    """``auto``, ``off`` or patterns with commas between them."""
+    if not isinstance(text, str) or text in ("auto", "off"):
+        return text
+    return [pattern.strip() for pattern in text.split(",")]
+
+
 def node_choice(text: Any) -> Any:
     """``3``, ``2..4`` or ``a,b,c``."""
     if not isinstance(text, str) or ".." in text:

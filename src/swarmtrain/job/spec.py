@@ -203,6 +203,34 @@ class Job(Strict):
         ),
     ] = None
 
+    share: Annotated[
+        fields.Share,
+        Key(
+            "Which files that workers write in their working directory every node has when a generation starts, so "
+            "that what rank 0 alone saves is there for all: `auto` for all, `off` for none, or those of some patterns.",
+            example="auto",
+            flags=(Flag("--share", parse=keys.share_choice, metavar="auto|off|PATTERN,..."),),
+            section="What the nodes share",
+        ),
+    ] = "off"
+    per_node: Annotated[
+        fields.Patterns,
+        Key(
+            "Patterns of files that stay on the node that wrote them, whatever `share` says: such as those that every "
+            "rank writes under one name.",
+            example='["log-*.txt"]',
+            flags=(Flag("--per-node", many=True, metavar="PATTERN"),),
+        ),
+    ] = ()
+    replicas: Annotated[
+        fields.Replicas,
+        Key(
+            "How many other nodes get a copy of what was written while the training goes on, so that it survives the "
+            "loss of its node. `all`, or 0 for none: then files travel only when a generation starts.",
+            example="all",
+        ),
+    ] = 1
+
     backend: Annotated[
         Literal["auto", "nccl", "gloo"],
         Key(

@@ -44,6 +44,9 @@ def spec_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
         node_timeout=job.restart.node_timeout,
         hang_timeout=_hang_timeout(job.restart.hang_timeout),
         cpus=job.resources.cpus,
+        share=_share(job),
+        per_node=tuple(job.per_node),
+        replicas=-1 if job.replicas == "all" else job.replicas,
     )
 
 
@@ -81,6 +84,10 @@ def _target(job: Job) -> tuple[Literal["script", "module", "command"], str, tupl
         return "module", job.module, tuple(job.args)
     assert job.command, "a job has a script, a module or a command"
     return "command", job.command[0], (*job.command[1:], *job.args)
+
+
+def _share(job: Job) -> Literal["auto", "off"] | tuple[str, ...]:
+    return "auto" if job.share == "auto" else "off" if job.share == "off" else tuple(job.share)
 
 
 def _hang_timeout(value: float | Literal["auto", "off"]) -> float | None:

@@ -44,6 +44,11 @@ class RunSpec:
     # for how long no step may be made; None: by the usual step, 0: for ever
     hang_timeout: float | None = None
     cpus: float | None = None  # this node's share of processors, where it is limited
+    # which files that workers write every node has: all, none, or those of these patterns; see docs/files.md
+    share: Literal["auto", "off"] | tuple[str, ...] = "off"
+    per_node: tuple[str, ...] = ()  # patterns of files that stay on their node
+    replicas: int = 1  # how many other nodes have a copy while it trains; less than none: all
+    share_rate: float = 0.0  # bytes a second that such a copy may take; 0: as many as there are
 
     def dump(self) -> str:
         """As JSON, the same text for the same spec."""

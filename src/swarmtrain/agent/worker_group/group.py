@@ -15,6 +15,7 @@ from swarmtrain.agent import machine
 from swarmtrain.agent.choices import Choices, Settings
 from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment
 from swarmtrain.agent.run_directories import RunDirectories
+from swarmtrain.agent.sharing.shared import SharedFiles
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.agent.worker_group import memory
 from swarmtrain.agent.worker_group.delivery import Delivery
@@ -44,6 +45,7 @@ class WorkerGroup:
     Attributes:
         directories: where the run is on this node; None before the first welcome.
         delivery: of what its workers wrote.
+        files: that its workers wrote, and other nodes have or are to have.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class WorkerGroup:
         self._gpus = partial(machine.gpu_use, choices.env) if choices.gpus else tuple
         self._signs = Signs(self._workers)  # of their life, while they make no steps
         self.delivery = Delivery()
+        self.files = SharedFiles.of(task, secret.token, uplink, lambda: self.idle)
         self.directories: RunDirectories | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
@@ -73,6 +76,7 @@ class WorkerGroup:
     async def close(self) -> None:
         """End whatever still runs."""
         self._workers.stop(0.0)
+        self.files.close()
         await self.spawner.close()
         self._watching.cancel()
         self.segments.clear(all_of_them=False)  # what the spawner itself held until now
@@ -180,6 +184,7 @@ class WorkerGroup:
         if kept:
             self._uplink.note("kept", f"kept what the run had written over the code: {', '.join(kept[:5])}")
         self.delivery.resume(directories.output)
+        await self.files.open(directories.work, directories.shared)
         self._prepared.set()
 
     # ---- one generation --------------------------------------------------------------------------------------
@@ -201,6 +206,7 @@ class WorkerGroup:
 
     async def _start(self, workers: Workers, start: StartWorkers) -> None:
         await self._prepared.wait()
+        await self.files.begin(self._secret.fence(start.generation))
         life = await self.spawner.life()
         if workers.ordered.is_set() or workers.done.is_set():  # its end was ordered before it began
             workers.abandon()
@@ -245,6 +251,7 @@ class WorkerGroup:
     async def _finish(self, workers: Workers) -> None:
         """When all workers of a generation are gone, say so."""
         await workers.done.wait()
+        self._background.run(self.files.ended(well=workers.ended_well()))
         self.segments.clear(all_of_them=False)
         if self._uplink.channel is not None:  # else the coordinator learns of it when this agent joins again
             self._say_idle(workers.generation)

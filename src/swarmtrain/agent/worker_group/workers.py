@@ -178,6 +178,11 @@ class Workers:
         """Whether every worker has made a step."""
         return all(pulse.first_ns for pulse in self._pulses.values())
 
+    def ended_well(self) -> bool:
+        """Whether each of them has ended by itself, with exit code 0."""
+        ends = [state.end for state in self.states.values()]
+        return bool(ends) and all(end is not None and end.code == 0 for end in ends)
+
     def pids(self) -> dict[int, int]:
         """The workers that run, by rank."""
         return {

@@ -26,6 +26,8 @@ from swarmtrain.protocol.from_agent import (
     MetricsPiece,
     NoteReport,
     OutputPiece,
+    SharedBrought,
+    SharedReport,
     StacksReport,
     TroubleReport,
     Warm,
@@ -166,6 +168,10 @@ class AgentConnections:
                     messages.trouble(agent, message)
             case NoteReport():
                 messages.note(agent, message)
+            case SharedReport():
+                run.sharing.hear_report(agent, message)
+            case SharedBrought():
+                run.sharing.hear_brought(agent, message)
             case Answer(number, reply):
                 queue = agent.replies.get(number)
                 if queue is not None:

@@ -111,6 +111,7 @@ class AgentMessages:
         """The connection of an agent closed."""
         agent.hang_up()
         agent.gone = self._now()
+        self._run.sharing.left(agent)
         self._run.settle()
 
     def worker(self, agent: ConnectedAgent, report: WorkerReport) -> None:

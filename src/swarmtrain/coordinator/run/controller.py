@@ -39,6 +39,7 @@ from swarmtrain.coordinator.run.cold_starts import ColdStarts
 from swarmtrain.coordinator.run.incidents import Incidents
 from swarmtrain.coordinator.run.members import Members
 from swarmtrain.coordinator.run.notifier import Notifier
+from swarmtrain.coordinator.run.sharing import Sharing
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import OutputStore
@@ -102,6 +103,7 @@ class RunController:
         self.members = Members(self.journal)
         self.cold_starts = ColdStarts(self.journal)
         self.incidents = Incidents(self.journal, self.progress)
+        self.sharing = Sharing(spec, self.journal, self.members, self._lowest_rank, self.settle)
         again = bool(self.journal.events)
         self.current = ActiveGeneration(self.journal, self.members, self.output)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):
@@ -170,6 +172,9 @@ class RunController:
                     self._alarm.set(until)
                     return
                 case Form(formation):
+                    if not self.sharing.is_ready([each.node for each in formation.assignments]):
+                        self._alarm.set(None)
+                        return
                     self._form(formation)
                 case MarkLost(nodes):
                     for node in nodes:
@@ -233,7 +238,13 @@ class RunController:
         self.journal.append(generation.formed())
         self.output.begin(generation.number)
         self.current = ActiveGeneration(self.journal, self.members, self.output)
+        self.sharing.formed()
         self.current.start()
+
+    def _lowest_rank(self, node: str) -> int | None:
+        """Of a node in the newest generation; None where it takes no part."""
+        part = self.current.generation.parts.get(node)
+        return min(part.ranks) if part is not None else None
 
     def _capture_stacks(self) -> None:
         """No step for a good while: ask every worker what it does, and report it a moment later."""

@@ -1,0 +1,186 @@
+"""Scripts that save as if there were one machine, on several: what one rank has written, all of them go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from healed import events, story
+from healed_local import agent_of, worker_of
+from waiting import check_nothing_left, until
+
+from swarmtrain import Client, Job
+from swarmtrain.control.handle import RunHandle
+from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.processes import descendants, kill_all
+
+SCRIPT = Path(__file__).parent / "scripts" / "saver.py"
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+class Scene:
+    """A run of the script, and what is to be seen of it on the disk."""
+
+    def __init__(self, directory: Path, home: Path) -> None:
+        self.directory, self.home = directory, home
+        self.stop = directory / "stop"
+
+    def start(self, how: str, pause: float = 0.3, *, resume: bool = False, **keys: Any) -> RunHandle:
+        (self.directory / "saver.py").write_text(SCRIPT.read_text())
+        self.stop.unlink(missing_ok=True)
+        wanted: dict[str, Any] = {"nodes": 2, "workers_per_node": 1, "start": "cold", "share": "auto"} | keys
+        job = Job(
+            name="saver",
+            script="saver.py",
+            files=("saver.py",),
+            args=(how, str(pause), str(self.stop)),
+            **wanted,
+        )
+        self.handle = Client(on="local").run(job, resume=resume)
+        return self.handle
+
+    def data(self, node: str) -> Path:
+        (found,) = (self.home / "data").glob("*/" + node)
+        return found
+
+    def output(self, generation: int, rank: int) -> list[str]:
+        found = (self.home / "runs" / self.handle.id).glob(f"*/output/g{generation}-r{rank}.out")
+        return [line for path in found for line in path.read_text().splitlines()]
+
+    def begun(self, generation: int, rank: int = 0) -> dict[str, Any]:
+        """What a rank has gone on from."""
+        lines: list[str] = []
+
+        def has() -> bool:
+            lines[:] = [line for line in self.output(generation, rank) if line.startswith("from ")]
+            return bool(lines)
+
+        until(has, what=f"generation {generation}")
+        begun: dict[str, Any] = json.loads(lines[0].removeprefix("from "))
+        return begun
+
+    def reach(self, epoch: int, generation: int = 1, rank: int = 0) -> None:
+        until(lambda: f"epoch {epoch}" in self.output(generation, rank), what=f"epoch {epoch}")
+
+    def whole(self, node: str, path: str = "") -> list[str]:
+        """The names of the files of the newest version that a node could put in place."""
+        try:
+            known = json.loads((self.data(node) / "shared" / "record.json").read_text())["sets"][path]
+        except (OSError, KeyError, ValueError):
+            return []
+        return [file[0] for file in known["whole"]["files"]] if known["whole"] is not None else []
+
+    def finish(self) -> None:
+        self.stop.touch()
+        assert self.handle.wait(timeout=60).state == "succeeded", story(self.handle)
+        check_nothing_left(self.directory, self.home)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, home: Path) -> Scene:
+    return Scene(tmp_path, home)
+
+
+def lose(scene: Scene, node: str) -> None:
+    """A machine is gone, with its disk and its memory."""
+    root = LocalLauncher().roots(scene.handle.run)[node]
+    kill_all([root, *descendants(root)])
+    shutil.rmtree(scene.data(node))
+    shutil.rmtree(Storage(scene.home).memory(scene.handle.id, node))
+
+
+def test_what_rank_0_alone_has_saved_all_ranks_go_on_from(scene: Scene) -> None:
+    handle = scene.start("once")
+    scene.reach(4)
+    os.kill(worker_of(handle, 1), signal.SIGKILL)
+    begun = [scene.begun(2, rank) for rank in (0, 1)]
+    assert begun[0] == begun[1] and begun[0]["epoch"] >= 3, begun
+    told = [str(event["text"]) for event in events(handle, "brought")]
+    assert len(told) == 1 and told[0].startswith("brought 1 file (0 kB) from node0 to node1 in "), told
+    scene.finish()
+
+
+def test_when_the_node_of_rank_0_is_lost_with_its_disk_another_goes_on_from_its_newest_copy(
+    scene: Scene,
+) -> None:
+    handle = scene.start("once", nodes="1..2")
+    until(lambda: handle.status().workers, what="its workers")
+    writer = handle.status().workers[0].node
+    until(lambda: scene.whole("node1" if writer == "node0" else "node0"), what="a copy")
+    reached = max(int(line.split()[1]) for line in scene.output(1, 0) if line.startswith("epoch"))
+    scene.reach(reached + 8)
+    lose(scene, writer)
+    assert scene.begun(2)["epoch"] >= reached + 1, scene.begun(2)
+    scene.finish()
+
+
+def test_an_agent_that_comes_back_brings_what_only_it_has(scene: Scene) -> None:
+    handle = scene.start("once", replicas=0)
+    scene.reach(4)
+    os.kill(agent_of(handle, "node0"), signal.SIGKILL)
+    begun = [scene.begun(2, rank) for rank in (0, 1)]
+    assert begun[0] == begun[1], begun
+    scene.finish()
+
+
+def test_of_what_all_ranks_write_to_one_path_the_lowest_ranks_holds_and_nothing_is_lost(scene: Scene) -> None:
+    handle = scene.start("all")
+    scene.reach(4)
+    os.kill(worker_of(handle, 1), signal.SIGKILL)
+    begun = [scene.begun(2, rank) for rank in (0, 1)]
+    assert begun[0] == begun[1] and begun[0]["rank"] == 0, begun
+    (kept,) = scene.data("node1").glob("aside/*/snapshot.pt")
+    assert kept.stat().st_size > 0
+    told = [str(event["text"]) for event in events(handle, "shared")]
+    assert (
+        len([text for text in told if text.startswith("snapshot.pt has other contents on node1: ")]) == 1
+    ), told
+    assert any(text.startswith("node1: set aside in aside/") for text in told), told
+    scene.finish()
+
+
+def test_what_is_named_per_node_stays_where_it_is(scene: Scene) -> None:
+    handle = scene.start("all", per_node=("*.pt",))
+    scene.reach(4)
+    os.kill(worker_of(handle, 1), signal.SIGKILL)
+    assert [scene.begun(2, rank)["rank"] for rank in (0, 1)] == [0, 1]
+    assert not events(handle, "brought") and not events(handle, "shared")
+    scene.finish()
+
+
+def test_half_a_checkpoint_is_never_in_place_and_old_ones_go_everywhere(scene: Scene) -> None:
+    handle = scene.start("folders", pause=2.5)
+    until(lambda: scene.whole("node1", "checkpoint-1"), what="a copy of the first")
+    until(
+        lambda: (scene.data("node0") / "work" / "checkpoint-3" / "model.pt").exists(),
+        what="half of the third",
+    )
+    os.kill(worker_of(handle, 1), signal.SIGKILL)
+    begun = [scene.begun(2, rank) for rank in (0, 1)]
+    assert begun[0] == begun[1] == {"epoch": 2, "rank": 0}, begun
+    (aside,) = scene.data("node0").glob("aside/*/checkpoint-3/model.pt")
+    assert not (scene.data("node1") / "work" / "checkpoint-3").exists(), aside
+    until(lambda: (scene.data("node0") / "work" / "checkpoint-4" / "optimizer.pt").exists(), what="a fourth")
+    assert not (scene.data("node0") / "work" / "checkpoint-1").exists()
+    until(lambda: not scene.whole("node1", "checkpoint-1"), what="its end")
+    os.kill(worker_of(handle, 1), signal.SIGKILL)
+    assert scene.begun(3, 1) == scene.begun(3, 0)
+    assert not (scene.data("node1") / "work" / "checkpoint-1").exists()
+    scene.finish()
+
+
+def test_a_run_goes_on_with_the_files_of_the_one_before_it_wherever_they_were_written(scene: Scene) -> None:
+    scene.start("once")
+    scene.reach(4)
+    scene.finish()
+    scene.start("once", resume=True)
+    begun = [scene.begun(1, rank) for rank in (0, 1)]
+    assert begun[0] == begun[1] and begun[0]["epoch"] >= 4, begun
+    scene.finish()
