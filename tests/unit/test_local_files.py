@@ -61,6 +61,26 @@ def test_a_removal_that_is_killed_leaves_a_run_that_can_be_removed_or_an_id_that
     assert not list(tmp_path.glob("*/*"))
 
 
+def test_another_client_may_sweep_what_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(tmp_path)
+    local_files.lay_out(tmp_path / "runs", "digits.1", FILES)
+    remove, swept = os.unlink, False
+
+    def swept_first(name: str, **options: Any) -> None:
+        nonlocal swept
+        if not swept:
+            swept = True
+            os.utime(tmp_path / "runs" / ".digits.1.gone", (0, 0))  # it looks left behind
+            local_files.lay_out(tmp_path / "runs", "digits.2", FILES)
+        remove(name, **options)
+
+    monkeypatch.setattr(os, "unlink", swept_first)
+    storage.remove("digits.1")
+    assert swept and [path.name for path in (tmp_path / "runs").iterdir()] == ["digits.2"]
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o002, 0o022])
 def test_runs_are_the_owners_alone_whatever_his_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)

@@ -13,6 +13,7 @@ there is no such place, it is memory/ below the root.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -135,7 +136,7 @@ class Storage:
             aside = self.run(f".{name}.gone")
             shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
             self.run(name).rename(aside)
-            shutil.rmtree(aside)
+            _remove_with_others(aside)
 
     def _memory(self) -> Path:
         """One directory a user and a root: names of runs repeat under another root."""
@@ -148,6 +149,13 @@ class Storage:
         except OSError:
             is_ours = False
         return memory if is_ours else self.root / "memory"
+
+
+def _remove_with_others(directory: Path) -> None:
+    """Remove it, while whoever submits another run may sweep away what looks left behind. Raises OSError."""
+    while directory.exists():
+        with contextlib.suppress(FileNotFoundError):  # they were quicker with a file of it
+            shutil.rmtree(directory)
 
 
 def _own(place: Path, owner: str, stale: Iterable[Path]) -> None:
