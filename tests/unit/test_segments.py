@@ -77,6 +77,14 @@ def test_what_processes_below_have_made_goes_when_they_have_gone(mark: str, tmp_
     asyncio.run(act())
 
 
+def test_a_name_that_is_no_text_is_as_good_as_any(mark: str, tmp_path: Path) -> None:
+    path = segments.SHARED / os.fsdecode(f"{mark}-".encode() + b"\xff")
+    path.touch()
+    segments.note(tmp_path, path.name, path.stat().st_ino)
+    segments.remove(segments.noted(tmp_path))
+    assert left(mark) == []
+
+
 def test_what_others_hold_too_is_not_ours(mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def act() -> None:
         node = Segments(lambda: tmp_path)

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from swarmtrain.wire.machine.processes import kill_all
+from swarmtrain.agent.worker_group import usage
+from swarmtrain.wire.machine.processes import began, descendants, kill_all, state
 from swarmtrain.worker import processes
 from swarmtrain.worker.processes import Process
 
@@ -65,6 +66,25 @@ def test_mark_survives_forks_and_executions() -> None:
 def test_unmarked_and_missing_processes_have_no_mark() -> None:
     assert processes.mark_of(os.getpid()) is None
     assert processes.mark_of(2**22 + 1) is None
+
+
+NAMED = r"""
+import ctypes
+ctypes.CDLL(None).prctl(15, b"\xff) S\xfe", 0, 0, 0)  # PR_SET_NAME
+print(flush=True)
+input()
+"""
+
+
+def test_a_process_of_any_name_on_this_machine_is_in_nobodys_way() -> None:
+    """As any user of the machine may start one."""
+    command = [sys.executable, "-c", NAMED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert process.pid in descendants(os.getpid())
+        assert began(process.pid) and state(process.pid) in "RS"
+        assert usage.tree(os.getpid())[process.pid].threads
+        process.kill()
 
 
 def test_signals_to_nobody_are_no_error() -> None:

@@ -80,7 +80,7 @@ def _processor_time(thread: Path) -> int | None:
     try:
         if (exact := thread / "schedstat").exists():
             return int(exact.read_text().split()[0])
-        fields = (thread / "stat").read_text().rpartition(")")[2].split()
+        fields = (thread / "stat").read_text(errors="replace").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * 10_000_000
     except (OSError, ValueError, IndexError):
         return None

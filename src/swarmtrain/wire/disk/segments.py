@@ -19,7 +19,7 @@ _RECORD = "segments"
 
 def note(memory: Path, name: str, inode: int) -> None:
     """Write one down. Raises OSError."""
-    with (memory / _RECORD).open("a") as record:
+    with (memory / _RECORD).open("a", errors="surrogateescape") as record:
         record.write(f"{inode} {name}\n")
 
 

@@ -63,9 +63,14 @@ def halted(pid: int) -> bool:
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat behind the name; none when it has gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return _fields(Path(f"/proc/{pid}/stat"))
     except OSError:
         return []
+
+
+def _fields(stat: Path) -> list[str]:
+    """What is behind the name, which may be any bytes: whoever is on this machine gives his processes theirs."""
+    return stat.read_text(errors="replace").rpartition(")")[2].split()
 
 
 def descendants(root: int) -> list[int]:
@@ -75,7 +80,7 @@ def descendants(root: int) -> list[int]:
         if not entry.name.isdigit():
             continue
         try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            fields = _fields(entry / "stat")
         except OSError:
             continue
         if fields[0] != "Z":
