@@ -6,8 +6,9 @@ import asyncio
 import socket
 from pathlib import Path
 
+from swarmtrain.agent.services import requests
 from swarmtrain.agent.services.requests import NodeServices
-from swarmtrain.protocol.to_agent import CommandOrder, NodeCancel, NodeExec, NodeFetch, PathOrder
+from swarmtrain.protocol.to_agent import CommandOrder, NodeCancel, NodeExec, NodeFetch, NodeMore, PathOrder
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.disk.storage import Storage
 
@@ -62,5 +63,28 @@ def test_who_asks_for_what_cannot_be_is_told_and_does_not_wait(tmp_path: Path) -
         channel.close()
         await channel.closed()
         theirs.close()
+
+    asyncio.run(act())
+
+
+def test_what_a_command_writes_waits_for_who_reads_it(tmp_path: Path) -> None:
+    """As behind a pager: nobody between the command and the client has to keep what may be without an end."""
+
+    async def act() -> None:
+        ours, theirs = socket.socketpair()
+        channel, client = [Channel(*await asyncio.open_unix_connection(sock=each)) for each in (ours, theirs)]
+        services = NodeServices(Storage(tmp_path), "alice", channel)
+        assert services.hear(NodeExec(CommandOrder(["yes"]), 1))
+        for _ in range(requests._AHEAD):
+            assert await client.receive()
+        assert services._credit[1].locked()
+        assert services.hear(NodeMore(1))
+        assert await client.receive()
+        assert services.hear(NodeCancel(1))
+        while services._tasks:
+            await asyncio.sleep(0.001)
+        for each in (channel, client):
+            each.close()
+            await each.closed()
 
     asyncio.run(act())

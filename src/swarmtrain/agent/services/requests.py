@@ -190,16 +190,25 @@ class NodeServices:
                 os.close(main)
 
     async def _attend(self, number: int, process: asyncio.subprocess.Process, main: int) -> None:
-        """A command to its end, with what is typed for it; it ends with whoever asked for it."""
+        """A command to its end, with what is typed for it; it ends with whoever asked for it.
+
+        What it writes is read no faster than the client takes it, or the coordinator would have to keep it.
+        """
         typing = asyncio.ensure_future(self._type(number, process, main))
+        credit = self._credit[number] = asyncio.Semaphore(_AHEAD)
+
+        async def tell(reply: NodeReply) -> None:
+            await credit.acquire()
+            await self._send(number, reply)
+
         try:
             if main >= 0:
-                await self._copy_terminal(number, main)
+                await self._copy_terminal(main, lambda data: tell(NodeReply(stdout=data)))
             else:
                 assert process.stdout is not None and process.stderr is not None
                 await asyncio.gather(
-                    self._copy(process.stdout, lambda data: self._send(number, NodeReply(stdout=data))),
-                    self._copy(process.stderr, lambda data: self._send(number, NodeReply(stderr=data))),
+                    self._copy(process.stdout, lambda data: tell(NodeReply(stdout=data))),
+                    self._copy(process.stderr, lambda data: tell(NodeReply(stderr=data))),
                 )
             code = await process.wait()
             await self._send(number, NodeReply(done=Done(exit=code if code >= 0 else 128 - code)))
@@ -207,32 +216,35 @@ class NodeServices:
             typing.cancel()
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
+            process._transport.close()  # type: ignore[attr-defined]  # its pipes, of which nobody reads the rest
+            await process.wait()
 
     @staticmethod
     async def _copy(stream: asyncio.StreamReader, send: Callable[[str], Awaitable[None]]) -> None:
         while data := await stream.read(1 << 16):
             await send(_base64(data))
 
-    async def _copy_terminal(self, number: int, main: int) -> None:
+    @staticmethod
+    async def _copy_terminal(main: int, send: Callable[[str], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
         os.set_blocking(main, False)
         ready = asyncio.Event()
-        loop.add_reader(main, ready.set)
-        try:
-            while True:
+        while True:
+            ready.clear()
+            loop.add_reader(main, ready.set)
+            try:
                 await ready.wait()
-                ready.clear()
-                try:
-                    data = os.read(main, 1 << 16)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    return  # the last process on the terminal has gone
-                if not data:
-                    return
-                await self._send(number, NodeReply(stdout=_base64(data)))
-        finally:
-            loop.remove_reader(main)
+            finally:  # or what waits there would wake the loop while the client does not read
+                loop.remove_reader(main)
+            try:
+                data = os.read(main, 1 << 16)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return  # the last process on the terminal has gone
+            if not data:
+                return
+            await send(_base64(data))
 
     async def _type(self, number: int, process: asyncio.subprocess.Process, main: int) -> None:
         queue = self._input[number]
