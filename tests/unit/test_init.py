@@ -168,3 +168,26 @@ def test_a_process_of_before_a_reboot_is_not_taken_for_one_with_its_number_and_i
     now = LocalProcess.of(os.getpid())
     assert now.lives
     assert not replace(now, boot="another").lives
+
+
+UNENDING = """
+init._DYING_SECONDS = 0.1
+init.processes.kill_all = lambda pids, number=9: None
+def work():
+    lives.write_text(str(subprocess.Popen(["sleep", "60"], stderr=subprocess.DEVNULL).pid))
+    return 7
+sys.exit(init.supervise(work))
+"""
+
+
+def test_what_nothing_ends_is_given_up_and_named(tmp_path: Path) -> None:
+    """As a process that is stuck in a driver, or that a script has started as another user."""
+    lives = tmp_path / "lives"
+    program = HEAD.format(pause=0.01, short=5.0, stopped=0.05) + UNENDING
+    process = subprocess.Popen([sys.executable, "-c", program, str(lives)], stderr=subprocess.PIPE, text=True)
+    try:
+        code, errors = finish(process)
+    finally:
+        process.kill()
+        os.kill(int(lives.read_text()), signal.SIGKILL)
+    assert (code, errors) == (7, f"left behind, as nothing ends them: processes [{lives.read_text()}]\n")

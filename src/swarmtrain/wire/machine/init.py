@@ -34,6 +34,7 @@ _SHORT_LIVES = 3
 _STOPPED_SECONDS = 10.0  # for which a child may be stopped, as by a person who looks at it
 _LOOK_SECONDS = 0.1
 _SWEEP_SECONDS = 2.0  # in which what is about to end by itself does
+_DYING_SECONDS = 10.0  # until what even SIGKILL does not end is given up
 
 
 def supervise(work: Callable[[], int], *, again: bool = False, note: Path | None = None) -> int:
@@ -115,11 +116,17 @@ def _wake(child: int) -> None:
 
 
 def _sweep() -> None:
-    """Kill whatever is left: a spawner that is about to end by itself gets a moment to do it in order."""
+    """Kill whatever is left: a spawner that is about to end by itself gets a moment to do it in order.
+
+    What even that does not end, since it is stuck in a driver or another user's, is given up.
+    """
     patience = time.monotonic() + _SWEEP_SECONDS
-    while processes.descendants(os.getpid()):
+    while left := processes.descendants(os.getpid()):
+        if time.monotonic() > patience + _DYING_SECONDS:
+            print(f"left behind, as nothing ends them: processes {left}", file=sys.stderr, flush=True)
+            return
         if time.monotonic() > patience:
-            processes.kill_all(processes.descendants(os.getpid()))
+            processes.kill_all(left)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
