@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import stat
 import sys
@@ -66,14 +67,16 @@ def test_another_client_may_sweep_what_is_being_removed(
 ) -> None:
     storage = Storage(tmp_path)
     local_files.lay_out(tmp_path / "runs", "digits.1", FILES)
+    submitter = {"pid": os.getpid(), "began": 1, "boot": ""}  # of another boot: nobody submits it any more
+    (storage.coordinator("digits.1") / "submitter.json").write_text(json.dumps(submitter))
     remove, swept = os.unlink, False
 
     def swept_first(name: str, **options: Any) -> None:
         nonlocal swept
         if not swept:
             swept = True
-            os.utime(tmp_path / "runs" / ".digits.1.gone", (0, 0))  # it looks left behind
             local_files.lay_out(tmp_path / "runs", "digits.2", FILES)
+            assert not (tmp_path / "runs" / ".digits.1.gone").exists()
         remove(name, **options)
 
     monkeypatch.setattr(os, "unlink", swept_first)
