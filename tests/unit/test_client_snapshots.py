@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,23 @@ def test_nothing_complete_on_a_live_run_is_left_alone() -> None:
 
 # ---- over the nodes --------------------------------------------------------------------------------------------------
 
+UNLIKE = "does not match its checksum"
 Answer = Callable[[Message], list[Message]]
 
 
-def held(copies: list[Snapshot], broken: tuple[str, ...] = (), silent: tuple[str, ...] = ()) -> Answer:
-    """A coordinator whose nodes hold these; ``broken`` nodes send other bytes, ``silent`` ones cannot be asked."""
+def held(
+    copies: list[Snapshot],
+    broken: tuple[str, ...] = (),
+    silent: tuple[str, ...] = (),
+    rotten: tuple[int, ...] = (),
+) -> Answer:
+    """A coordinator whose nodes hold these.
+
+    Args:
+        broken: nodes that send other bytes.
+        silent: nodes that cannot be asked.
+        rotten: steps whose every copy has lost a bit, which only its checksum tells.
+    """
 
     def answer(request: Message) -> list[Message]:
         if request["do"] == "nodes":
@@ -118,6 +130,8 @@ def held(copies: list[Snapshot], broken: tuple[str, ...] = (), silent: tuple[str
         if node in silent:
             return [{"reach": node, "done": {}}]
         mine = [each for each in copies if each.node == node]
+        if request["do"] == "verify":
+            mine = [replace(each, damage=UNLIKE) if each.step in rotten else each for each in mine]
         if request["do"] == "remove":
             mine = [each for each in mine if list(each.key) in request["keys"]]
         if request["do"] == "read":
@@ -211,6 +225,16 @@ def test_what_another_run_of_the_job_may_have_gone_on_from_stays() -> None:
         snapshots.remove(Wanted(steps=(30,)), force=True)
     launcher.coordinators["digits.2"] = fixed(status("digits.2", "succeeded"))
     assert snapshots.remove(Wanted(steps=(30,)), force=True)[1] == [(1, 30)]
+
+
+def test_nothing_goes_for_the_sake_of_a_snapshot_whose_bits_are_damaged() -> None:
+    snapshots = client(keeping(held(THREE, rotten=(30,)))).get("digits").snapshots
+    assert snapshots.remove(Wanted(keep=1))[1] == [(1, 10), (1, 30)]
+    with pytest.raises(RequestError, match="step 20 is the newest complete snapshot"):
+        snapshots.remove(Wanted(steps=(20,)))
+    assert snapshots.remove(Wanted(keep=3))[1] == []
+    all_rotten = client(keeping(held(THREE, rotten=(10, 20, 30)), state="running")).get("digits").snapshots
+    assert all_rotten.remove(Wanted(keep=0))[1] == []
 
 
 # ---- the commands ----------------------------------------------------------------------------------------------------

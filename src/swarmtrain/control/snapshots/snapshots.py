@@ -107,6 +107,8 @@ class Snapshots:
     def remove(self, wanted: Wanted, *, force: bool = False) -> tuple[Found, list[Key]]:
         """Remove what is wanted on every node; return the copies that went, and which snapshots they were.
 
+        Before anything goes, all checksums are added up anew: a damaged snapshot is none that others could go for.
+
         Args:
             force: also the newest one, of a run that has ended.
 
@@ -115,10 +117,13 @@ class Snapshots:
         """
         # Another run of the job may have resumed from these, and need them.
         live = self._is_live() or any(other.is_live() for other in self._handle.others())
-        found = self.listing()
-        keys = choose(found.snapshots, wanted, live=live, force=force)
-        if not keys:
-            return Found(silent=found.silent), []
+        keys: list[Key] = []
+        # To read all of them takes its time, and often there is nothing to remove.
+        for look in (self.listing, self.verify):
+            found = look()
+            keys = choose(found.snapshots, wanted, live=live, force=force)
+            if not keys:
+                return Found(silent=found.silent), []
         return self._everywhere(SnapshotsRequest("remove", keys=[SnapshotKey(*key) for key in keys])), keys
 
     def _bring(self, copy: Snapshot, to: Path, progress: Progress) -> Path:
