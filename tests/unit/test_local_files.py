@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from waiting import until
 
 from swarmtrain.launchers.local import files as local_files
-from swarmtrain.launchers.local.processes import LocalProcess, kill_trees
+from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable, kill_trees
 from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.init import CHILD_FILE
 from swarmtrain.wire.machine.processes import kill_all
 
 FILES = {"job.json": b"{}", "code.zip": b""}
@@ -122,3 +124,28 @@ def test_who_is_killed_as_he_starts_another_leaves_nobody_behind(tmp_path: Path)
         left = group(root.pid)
         kill_all(left)
         assert left == []
+
+
+KNOWN = asdict(LocalProcess.of(os.getpid()))
+
+
+@pytest.mark.parametrize(
+    ("table", "known"),
+    [
+        ({"": KNOWN, "node0": KNOWN | {"cgroup": "later"}}, ["", "node0"]),
+        ({"": KNOWN, "node0": {"number": 7}, "node1": KNOWN | {"began": "noon"}, "node2": 7}, [""]),
+        ([KNOWN], []),
+    ],
+)
+def test_what_another_version_has_written_of_processes_is_read_as_far_as_it_is_understood(
+    tmp_path: Path, table: object, known: list[str]
+) -> None:
+    (tmp_path / "processes.json").write_text(json.dumps(table))
+    read = ProcessTable(tmp_path / "processes.json", lambda node: tmp_path).read()
+    assert read == dict.fromkeys(known, LocalProcess.of(os.getpid()))
+
+
+def test_what_another_versions_init_has_left_is_known_or_nothing_is(tmp_path: Path) -> None:
+    for left, found in ((KNOWN | {"cgroup": "later"}, LocalProcess.of(os.getpid())), ({"number": 7}, None)):
+        (tmp_path / CHILD_FILE).write_text(json.dumps(left))
+        assert LocalProcess.left_by_init(tmp_path) == found

@@ -66,8 +66,16 @@ class LocalProcess:
             fields = json.loads((directory / CHILD_FILE).read_text())
         except (OSError, ValueError):
             return None
-        process = cls(**fields)
-        return process if process.lives else None
+        process = cls.noted(fields)
+        return process if process is not None and process.lives else None
+
+    @classmethod
+    def noted(cls, fields: object) -> LocalProcess | None:
+        """One that was written down, maybe by another version; None where that does not tell which it is."""
+        match fields:
+            case {"pid": int(pid), "began": int(since), "boot": str(boot)}:
+                return cls(pid, since, boot)
+        return None
 
     @property
     def lives(self) -> bool:
@@ -108,14 +116,20 @@ class ProcessTable:
         self._path, self._place = path, place
 
     def read(self) -> dict[str, LocalProcess]:
-        """All of them, and what outlived its init in that one's place; none where nothing was written down yet."""
+        """All that are known, and what outlived its init in that one's place; none before any was written down."""
         try:
-            noted = {node: LocalProcess(**each) for node, each in json.loads(self._path.read_text()).items()}
+            table = json.loads(self._path.read_text())
         except (OSError, ValueError):
             return {}
+        noted = (
+            {node: LocalProcess.noted(each) for node, each in table.items()}
+            if isinstance(table, dict)
+            else {}
+        )
         return {
             node: process if process.lives else LocalProcess.left_by_init(self._place(node)) or process
             for node, process in noted.items()
+            if process is not None
         }
 
     def start(self, node: str, argv: list[str], environment: Mapping[str, str], directory: Path) -> None:
