@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from client_fakes import FakeLauncher, Message, Receive, fixed, status, told
 
 from swarmtrain import ClusterError, RequestError
+from swarmtrain.control import places
 from swarmtrain.control.client import Client
 from swarmtrain.control.exec_session import Streams
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.control.places import Places
 from swarmtrain.errors import ChannelError
 from swarmtrain.files import fetch as files
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.replies import NodeReply
+from swarmtrain.ui.cli import cli
 
 
 def run_of(launcher: FakeLauncher, name: str = "digits") -> RunHandle:
@@ -201,6 +205,23 @@ def test_a_node_does_not_choose_where_a_file_goes(
     monkeypatch.chdir(tmp_path / "here")
     fetched = run_of(fetching(*sent(b"x", name))).fetch("x", overwrite=True)
     assert fetched.path.resolve() == tmp_path / "here" / "files"
+
+
+def test_a_node_does_not_say_to_the_terminal_what_it_is_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Places, "open", lambda self, name: fetching(*sent(b"x", "a\x1b[2Jb")))
+    monkeypatch.setattr(places, "LAUNCHERS", ("local",))
+    words = ("fetch", "digits", "a", "--on", "local")
+    assert CliRunner().invoke(cli, words).stderr == "'a\\x1b[2Jb' from lab-1 (1 B)\n"
+    assert "error: 'a\\x1b[2Jb' exists already\n" in CliRunner().invoke(cli, words).stderr
+
+
+def test_nor_does_an_archive(tmp_path: Path) -> None:
+    twice = packed(DIRECTORY, *[member("work/\x1b[2J")] * 2)
+    with pytest.raises(ChannelError, match=r"'work/\\x1b\[2J' comes twice"):
+        run_of(fetching(*sent(twice, "work", True))).fetch("work", tmp_path / "here")
 
 
 def test_a_directory_that_is_there_keeps_what_does_not_come(tmp_path: Path) -> None:

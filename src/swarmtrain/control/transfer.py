@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from swarmtrain.control.unpack import unpack
+from swarmtrain.control.views import format
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.replies import NodeReply
@@ -92,7 +93,9 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
         name = "files"
     target = _target(name, to)
     if os.path.lexists(target) and not overwrite:
-        raise RequestError(f"{target} exists already", "give another place with -o, or --force to replace it")
+        raise RequestError(
+            f"{format.name(target)} exists already", "give another place with -o, or --force to replace it"
+        )
     left_out: list[str] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +111,7 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
         finally:
             Path(part).unlink(missing_ok=True)
     except OSError as error:
-        raise RequestError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise RequestError(f"{format.name(target)} cannot be written: {error.strerror or error}") from error
     return Fetched(target, header.node, size, directory=header.directory, left_out=tuple(left_out))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from swarmtrain.control.views import format
 from swarmtrain.errors import ChannelError, RequestError
 
 _OLDEST, _NEWEST = 0, 1 << 33  # times that every file system takes
@@ -56,18 +57,20 @@ def _extract(tar: tarfile.TarFile, root: Path) -> Iterator[str]:
         if member.isdir():
             _make_directory(place, member.name)
         elif member.issym():
-            yield f"{_said(path)}, a link to {_said(member.linkname)}"
+            yield f"{format.name(path)}, a link to {format.name(member.linkname)}"
         elif member.islnk():
             source = files.get(_inside(member.linkname))
             if source is None:
-                raise tarfile.ReadError(f"{member.name} is the same file as one that is not there")
+                raise tarfile.ReadError(
+                    f"{format.name(member.name)} is the same file as one that is not there"
+                )
             files[path] = _write(source.open("rb"), place, member, source.stat().st_size)
         elif member.isreg() and not member.issparse():
             content = tar.extractfile(member)
             assert content is not None, "a regular file has content"
             files[path] = _write(content, place, member, member.size)
         else:
-            yield f"{_said(path)}, neither a file nor a directory"
+            yield f"{format.name(path)}, neither a file nor a directory"
 
 
 def _inside(name: str) -> PurePosixPath:
@@ -82,7 +85,7 @@ def _make_directory(place: Path, name: str) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise tarfile.ReadError(f"{name} is a file and a directory") from None
+        raise tarfile.ReadError(f"{format.name(name)} is a file and a directory") from None
 
 
 def _write(content: IO[bytes], place: Path, member: tarfile.TarInfo, size: int) -> Path:
@@ -91,19 +94,14 @@ def _write(content: IO[bytes], place: Path, member: tarfile.TarInfo, size: int) 
     try:
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except (FileExistsError, IsADirectoryError):
-        raise tarfile.ReadError(f"{member.name} comes twice") from None
+        raise tarfile.ReadError(f"{format.name(member.name)} comes twice") from None
     with content, open(handle, "wb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
         if file.tell() != size:
-            raise tarfile.ReadError(f"{member.name} ends early")
+            raise tarfile.ReadError(f"{format.name(member.name)} ends early")
     if _OLDEST <= member.mtime < _NEWEST:
         os.utime(place, (member.mtime, member.mtime))
     return place
-
-
-def _said(name: object) -> str:
-    """A name as it can be shown: a node may have put anything into it, also what a terminal obeys."""
-    return str(name) if str(name).isprintable() else ascii(str(name))
 
 
 def _merge(new: Path, target: Path) -> None:
@@ -117,7 +115,9 @@ def _merge(new: Path, target: Path) -> None:
     blocked = [each for each in directories if os.path.lexists(each) and not _is_directory(each, target)]
     blocked += [there for _, there in moves if there.is_dir() and not there.is_symlink()]
     if blocked:
-        raise RequestError(f"{blocked[0]} is in the way", "move it away, or give another place with -o")
+        raise RequestError(
+            f"{format.name(blocked[0])} is in the way", "move it away, or give another place with -o"
+        )
     for each in directories:
         each.mkdir(exist_ok=True)
     for here, there in moves:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control.snapshots.retention import Key, Wanted, choose, complete
 from swarmtrain.control.transfer import OutOfReach, reaching, receive
+from swarmtrain.control.views import format
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError, in_short
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.replies import NodeReply
@@ -96,7 +97,7 @@ class Snapshots:
             try:
                 path = self._bring(copy, to or Path(), progress)
             except SwarmtrainError as error:
-                passed_over.append(f"{copy.file} on {copy.node}: {in_short(error)}")
+                passed_over.append(f"{format.name(copy.file)} on {format.name(copy.node)}: {in_short(error)}")
                 continue
             return Pulled(path, copy, tuple(passed_over))
         raise ClusterError(

@@ -45,6 +45,12 @@ def size(count: int | None) -> str:
     return NOTHING if count is None else say_size(count)
 
 
+def name(value: object) -> str:
+    """A file or a node, as a node names it: it may have put anything into that, also what a terminal obeys."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
+
+
 def number(value: Any) -> str:
     """A metric: up to five significant digits."""
     if isinstance(value, float):

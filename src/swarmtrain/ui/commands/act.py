@@ -105,4 +105,6 @@ def fetch(name: str, path: str, on: str | None, node: str | None, output: Path |
     fetched = options.client(on).get(name).fetch(path, output, node=node, overwrite=force)
     for each in fetched.left_out:
         terminal.warn(f"left out: {each}")
-    terminal.words(f"{fetched.path} from {fetched.node} ({format.size(fetched.bytes)})")
+    terminal.words(
+        f"{format.name(fetched.path)} from {format.name(fetched.node)} ({format.size(fetched.bytes)})"
+    )

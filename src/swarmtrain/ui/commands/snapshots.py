@@ -71,7 +71,9 @@ def pull(name: str, step: int | None, on: str | None, output: Path | None) -> No
     for text in pulled.passed_over:
         terminal.warn(f"passed over {text}")
     what = pulled.snapshot
-    terminal.words(f"{pulled.path} of step {what.step}, from {what.node} ({format.size(what.bytes)})")
+    terminal.words(
+        f"{format.name(pulled.path)} of step {what.step}, from {format.name(what.node)} ({format.size(what.bytes)})"
+    )
 
 
 @snapshots.command()
