@@ -36,6 +36,7 @@ def chaos(*words: str) -> Result:
         (["digits", "kill-worker", "--rank", "one"], 2, "--rank: 'one' is no rank"),
         (["digits", "kill-worker", "--node", "lab-1"], 2, "--node: kill-worker has none"),
         (["digits", "--plan", "absent.yaml"], 2, "absent.yaml: there is no such file"),
+        (["digits", "--plan", "."], 2, ".: is a directory, not a plan of faults"),
         (["digits", "--plan", "absent.yaml", "--rank", "1"], 2, "--rank does not go with --plan"),
         (["digits", "--random", "--every", "1ms", "--for", "1d"], 2, "that is more than 10000 faults"),
         (["digits", "--random", "--rate", "1gbit"], 2, "--rate does not go with --random"),

@@ -224,6 +224,13 @@ def test_nor_does_an_archive(tmp_path: Path) -> None:
         run_of(fetching(*sent(twice, "work", True))).fetch("work", tmp_path / "here")
 
 
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_not_the_whole_working_directory(tmp_path: Path, path: str) -> None:
+    with pytest.raises(RequestError, match="an empty path names no file"):
+        run_of(fetching(*sent(b"x"))).fetch(path, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_directory_that_is_there_keeps_what_does_not_come(tmp_path: Path) -> None:
     work, mine = tmp_path / "work", tmp_path / "out" / "work"
     for root, text in ((work, "theirs"), (mine, "mine")):

@@ -194,6 +194,12 @@ def test_nothing_is_left_where_no_copy_is_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_nothing_can_be_written_is_the_askers_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=r"nothing can be written into .*/file/below: Not a directory"):
+        client(keeping(held(THREE))).get("digits").snapshots.pull(None, tmp_path / "file" / "below")
+
+
 def test_a_disk_is_asked_before_a_memory(tmp_path: Path) -> None:
     both = [copy(30, "lab-1", tier="memory"), copy(30, "lab-2")]
     assert client(keeping(held(both))).get("digits").snapshots.pull(None, tmp_path).snapshot.tier == "disk"

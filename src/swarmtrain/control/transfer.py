@@ -78,10 +78,13 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
         overwrite: replace files that are there already; others in a directory that is there stay.
 
     Raises:
-        RequestError: nothing of that name there, or something of that name here; or it cannot be written here.
+        RequestError: nothing is named, there is nothing of that name there, or something of that name here; or it
+            cannot be written here.
         OutOfReach: nobody on that node answers.
         ChannelError: what arrived is not what was sent.
     """
+    if not path.strip():
+        raise RequestError("an empty path names no file", "`.` is the whole working directory")
     replies = ask(link, FetchRequest(path, node or ""))
     first = next(replies)
     if first.reach:

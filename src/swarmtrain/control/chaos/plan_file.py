@@ -39,6 +39,8 @@ def read_plan(path: Path) -> FaultPlan:
     Raises:
         PlanError: with every mistake, ``chaos.yaml:7: faults[2].rank: ...``.
     """
+    if path.is_dir():
+        raise PlanError([Problem((), "is a directory, not a plan of faults", str(path))])
     try:
         found = document.read(path)
     except JobError as error:

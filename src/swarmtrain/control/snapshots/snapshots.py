@@ -85,7 +85,7 @@ class Snapshots:
             to: a directory, made where it is missing; the current one by default.
 
         Raises:
-            RequestError: there is none. ClusterError: no copy arrives whole.
+            RequestError: there is none, or it cannot be written here. ClusterError: no copy arrives whole.
         """
         found = self.listing()
         keys = [key for key in complete(found.snapshots) if step in (None, key[1])]
@@ -99,6 +99,9 @@ class Snapshots:
             except SwarmtrainError as error:
                 passed_over.append(f"{format.name(copy.file)} on {format.name(copy.node)}: {in_short(error)}")
                 continue
+            except OSError as error:
+                why = error.strerror or error
+                raise RequestError(f"nothing can be written into {to or Path.cwd()}: {why}") from error
             return Pulled(path, copy, tuple(passed_over))
         raise ClusterError(
             f"no copy of step {keys[0][1]} arrived whole: {'; '.join(passed_over)}",
