@@ -12,7 +12,8 @@ import pytest
 from swarmtrain.docker import toolkit
 from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.job import Job
+from swarmtrain.job import Job, LoadedJob
+from swarmtrain.launchers.local import checks as local_checks
 from swarmtrain.swarm.cluster import (
     LABEL_PRETEND,
     Cluster,
@@ -441,3 +442,10 @@ def test_a_node_is_read_from_what_docker_says() -> None:
     assert (read.cpus, read.memory, read.address, read.engine) == (2.5, GIB, "fd00::1", "20.10.24")
     assert read.labels == {"rack": "a"}
     assert read.is_manager and read.reachable
+
+
+@pytest.mark.parametrize("keys", [{"nodes": 257}, {"nodes": "1..257"}, {"nodes": 64, "workers_per_node": 8}])
+def test_one_machine_is_not_buried_under_workers(keys: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("")
+    with pytest.raises(ClusterError, match="would all be on this machine"):
+        local_checks.check(LoadedJob.of(Job(script="train.py", **keys), tmp_path))

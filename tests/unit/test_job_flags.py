@@ -72,6 +72,11 @@ def test_flags_set_keys(flags: dict[str, Any], expected: dict[str, Any]) -> None
     [
         ({"j": "3"}, "nodes", ("-j", "'3' is not nodes x workers, which looks like 3x1, 2..4x1 or 2..4")),
         ({"j": "2-4x1"}, "nodes", ("-j", "'2-4' is no number of nodes, which looks like 3 or 2..4")),
+        (
+            {"nodes": "9" * 5000},
+            "nodes",
+            ("--nodes", f"'{'9' * 55}...' is more than anything can count"),
+        ),
         ({"nnodes": "a,b"}, "nodes", ("--nnodes", "'a,b' is no number of nodes, which looks like 3 or 2:4")),
         ({"j": "3x1", "nnodes": "3"}, "nodes", ("-j", "cannot be combined with --nnodes: both set nodes")),
         ({"nodes": "3", "nnodes": "3"}, "nodes", ("--nodes", "cannot be combined with --nnodes")),

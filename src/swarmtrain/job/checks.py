@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 TARGETS = ("script", "module", "command")
 
 NAME_LENGTH = 40  # leaves room for a run's number and a service's name in the 63 characters of a DNS label
+MOST = 1000  # nodes, and workers on each: more are a slip of the hand
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 _NODE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _RANGE = re.compile(r"([0-9]+) *\.\. *([0-9]+)")
+_DIGITS = 20  # of no number that anybody means; thousands of them Python itself refuses to read
 _DOCKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -108,9 +110,7 @@ def node_name(value: object) -> str:
 def nodes(value: object) -> int | str | tuple[str, ...]:
     """A count, a range "2..4", or a list of names."""
     if isinstance(value, int) and not isinstance(value, bool):
-        if value < 1:
-            raise ValueError(f"must be at least 1, not {value}")
-        return value
+        return bounded(value)
     if isinstance(value, str):
         low, high = node_range(value)
         return f"{low}..{high}"
@@ -118,6 +118,7 @@ def nodes(value: object) -> int | str | tuple[str, ...]:
         raise ValueError(f"must be a count (3), a range (2..4) or a list of names, not {shown(value)}")
     if not value:
         raise ValueError("the list of names is empty")
+    bounded(len(value))
     listed = tuple(node_name(name) for name in value)
     if twice := _twice(listed):
         raise ValueError(f"the same node twice: {', '.join(twice)}")
@@ -133,10 +134,19 @@ def node_range(value: int | str | Sequence[str]) -> tuple[int, int]:
     if match is None:
         name = f"; one node by its name is [{value}]" if _NODE.fullmatch(value) else ""
         raise ValueError(f"{shown(value)} is no range, which looks like 2..4{name}")
-    low, high = int(match[1]), int(match[2])
+    low, high = (int(text) if len(text) < _DIGITS else MOST + 1 for text in match.groups())
     if not 1 <= low <= high:
         raise ValueError(f"the range {value} must go from at least 1 up to as many or more")
-    return low, high
+    return low, bounded(high)
+
+
+def bounded(value: int) -> int:
+    """How many nodes there are, or workers on each."""
+    if value < 1:
+        raise ValueError(f"must be at least 1, not {shown(value)}")
+    if value > MOST:
+        raise ValueError(f"must be at most {MOST}")
+    return value
 
 
 def constraint(value: str) -> str:

@@ -86,8 +86,10 @@ def _size(least: int) -> Callable[[object], int]:
 
 
 def _workers(value: object) -> int | str:
-    if value in ("auto", "cpu") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value in ("auto", "cpu"):
         return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return checks.bounded(value)
     raise ValueError(f"must be auto, cpu or a number from 1 up, not {shown(value)}")
 
 
@@ -152,13 +154,15 @@ _SIZE_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["512m
 _NODES_SCHEMA = WithJsonSchema(
     {
         "anyOf": [
-            {"type": "integer", "minimum": 1},
+            {"type": "integer", "minimum": 1, "maximum": checks.MOST},
             {"type": "string", "pattern": r"^ *[0-9]+ *\.\. *[0-9]+ *$"},
             {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
         ]
     }
 )
-_WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"enum": ["auto", "cpu"]}, {"type": "integer", "minimum": 1}]})
+_WORKERS_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"enum": ["auto", "cpu"]}, {"type": "integer", "minimum": 1, "maximum": checks.MOST}]}
+)
 _FILES_SCHEMA = WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "array", "items": {"type": "string"}}]})
 _PATTERNS_SCHEMA = WithJsonSchema({"type": "array", "items": {"type": "string"}})
 _SHARE_SCHEMA = WithJsonSchema(

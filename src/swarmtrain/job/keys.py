@@ -186,7 +186,12 @@ def _alternatives(kind: Any) -> list[Any]:
 
 def integer(text: Any) -> Any:
     """The number in ``text``; anything else as it is, for the job's own check to complain about."""
-    return int(text) if isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]+", text) else text
+    if not isinstance(text, str) or not re.fullmatch(r"[+-]?[0-9]+", text):
+        return text
+    try:
+        return int(text)
+    except ValueError:  # thousands of digits
+        raise ValueError(f"{shown(text)} is more than anything can count") from None
 
 
 def number(text: Any) -> Any:

@@ -17,7 +17,9 @@ from swarmtrain.launchers.local.gpus import Shares, share
 from swarmtrain.payload import bundle, code
 from swarmtrain.wire.disk import private
 from swarmtrain.wire.machine.gpus import VISIBLE, cards, visible
+from swarmtrain.wire.plural import counted
 
+_MOST_WORKERS = 256  # each is a process of some hundred MB
 _HAS_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
 _UNUSED = ("image", "volumes", "constraints", "memlock", "coordinator", "linger")
 
@@ -47,6 +49,7 @@ def home() -> Path:
 
 def check(job: LoadedJob) -> CheckedOnMachine:
     """A job that fits this machine; see Launcher.check."""
+    _check_size(job.job)
     sent, shares = code.of(job, limit=None), _shares(job)
     interpreter, notices = _interpreter(job.job)
     notices += [text for text in (shares.notice, *sent.notices) if text]
@@ -54,6 +57,16 @@ def check(job: LoadedJob) -> CheckedOnMachine:
     if unused:
         notices.append(f"{', '.join(unused)}: not used on local, where workers are plain processes")
     return CheckedOnMachine(job, tuple(map(Notice, notices)), sent, shares, tuple(interpreter))
+
+
+def _check_size(job: Job) -> None:
+    """Refuse what would bury one machine. Raises ClusterError."""
+    each = job.workers_per_node if isinstance(job.workers_per_node, int) else 1
+    if (workers := job.nodes_max * each) > _MOST_WORKERS:
+        raise ClusterError(
+            f"{counted(job.nodes_max, 'node')} with {counted(workers, 'worker')} would all be on this machine",
+            f"on local a run has at most {_MOST_WORKERS} workers; --on swarm spreads them over machines",
+        )
 
 
 def check_home(root: Path) -> None:
