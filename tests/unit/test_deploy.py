@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from swarmtrain.docker.command import Docker
+from swarmtrain.launchers.swarm import SwarmLauncher, scratch
 from swarmtrain.launchers.swarm.stacks import Stack
 from swarmtrain.payload.code import Code
 from swarmtrain.swarm.placement import Placement
@@ -39,6 +42,32 @@ true
     assert (tmp_path / "seen").read_text().split() == ["code-00", "secret", "stack.yml"]
     assert RunSecret.load(tmp_path / "secret") == SECRET
     assert (tmp_path / "leaking").read_text() == ""
+
+
+KILLED = """
+import os, sys
+from swarmtrain.launchers.swarm import scratch
+with scratch.directory() as directory:
+    (directory / "code-00").write_bytes(b"code")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_client_leaves_goes_with_the_next_one_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    (left,) = tmp_path.iterdir()
+    assert [each.name for each in left.iterdir()] == ["code-00"]
+    is_open, is_link = (left.with_name(left.name + end) for end in ("open", "link"))
+    is_open.mkdir()
+    is_open.chmod(0o755)
+    is_link.symlink_to("/")
+    with scratch.directory() as held:
+        SwarmLauncher(Interrupted()).runs()
+        assert set(tmp_path.iterdir()) == {held, is_open, is_link}
+    assert set(tmp_path.iterdir()) == {is_open, is_link}
 
 
 class Interrupted(Docker):

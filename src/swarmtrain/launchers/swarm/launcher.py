@@ -18,7 +18,7 @@ from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Checked, Machines, Notice, Run
 from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
-from swarmtrain.launchers.swarm import containers
+from swarmtrain.launchers.swarm import containers, scratch
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.launchers.swarm.machines import SwarmMachines
 from swarmtrain.launchers.swarm.stacks import Stack, role_of
@@ -86,6 +86,7 @@ class SwarmLauncher:
 
     def runs(self) -> list[Run]:
         """Every run whose stack or record is there."""
+        scratch.sweep()  # every command begins with this list
         found: dict[tuple[str, int], list[Service]] = {}
         for service in facts.read_services(self.docker, f"label={names.LABEL_JOB}"):
             job = service.labels[names.LABEL_JOB]

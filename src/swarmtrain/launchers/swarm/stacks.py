@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError
+from swarmtrain.launchers.swarm import scratch
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.swarm import cluster as facts
 from swarmtrain.swarm import stack, tasks
@@ -46,14 +45,14 @@ class Stack:
     def deploy(self, plan: Plan, secret: RunSecret) -> None:
         """``docker stack deploy`` of a plan, under this name.
 
-        Docker reads the secret from its standard input: a client that is killed meanwhile leaves its files, and this is
-        in none of them.
+        Docker reads the secret from its standard input: a client that is killed meanwhile leaves its files until the
+        next one comes, and this is in none of them.
 
         Raises:
             ClusterError: another one of this name has just come, or Docker does not take it; then nothing of it stays.
         """
-        with tempfile.TemporaryDirectory(prefix="swarmtrain-") as directory:  # of mode 0700
-            path = replace(plan, secret=None).write(Path(directory))
+        with scratch.directory() as directory:
+            path = replace(plan, secret=None).write(directory)
             (path.parent / stack.SECRET).symlink_to("/dev/stdin")
             args = ("stack", "deploy", *stack.DEPLOY_FLAGS, "--compose-file", str(path), self.name)
             try:
