@@ -74,7 +74,7 @@ def test_a_peer_that_is_gone_or_lacks_it_is_passed_over(tmp_path: Path, source: 
 
 
 def test_what_has_changed_is_not_taken_for_what_was_asked_for(tmp_path: Path, source: Path) -> None:
-    source.write_bytes(CONTENT[:-1] + b"?")
+    source.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
 
     async def act(address: str) -> None:
         with pytest.raises(ConnectionError, match="changed while it was copied"):
