@@ -7,6 +7,8 @@ a `StartupWatch` watches for trouble that it cannot see.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,6 +74,18 @@ class Follower:
         self._begun: bool | None = None  # whether it had, by the last status; None before there is one
         self._link: Link | None = None
         self._abandoned = False
+
+    @contextlib.contextmanager
+    def at_most(self, seconds: float | None) -> Iterator[None]:
+        """Abandon it after so many seconds; never, where they are None."""
+        timer = threading.Timer(seconds or 0.0, self.abandon)
+        timer.daemon = True
+        if seconds is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def abandon(self) -> None:
         """End the iteration, from any thread."""

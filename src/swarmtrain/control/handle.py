@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +31,6 @@ from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
-
-_MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
 
 
 class RunHandle:
@@ -192,16 +188,10 @@ class RunHandle:
         if not self.run.live and (status := self.status()).has_ended:
             return RunResult.of(status)
         follower = Follower(self.launcher, self.run, output=False)
-        timer = threading.Timer(timeout or 0.0, follower.abandon)
-        timer.daemon = True
-        if timeout is not None:
-            timer.start()
         last: Status | None = None
-        try:
+        with follower.at_most(timeout):
             for update in self._followed(follower):
                 last = update.status or last
-        finally:
-            timer.cancel()
         status = last if last is not None and last.has_ended else self.status()
         if not status.has_ended:
             raise TimeoutError(f"{self.id} is still {status.state} after {timeout or 0:g} s")
@@ -226,14 +216,7 @@ class RunHandle:
             ClusterError: it may still live where it was, cannot go there, or does not answer within two minutes.
         """
         self.launcher.recover(self.run, node)
-        deadline = time.monotonic() + _MOVE_SECONDS
-        while True:
-            try:
-                return self.status()
-            except ClusterError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(1.0)
+        return startup.answer_of_moved(self.status)
 
     def resize(
         self, nodes: int, *, wait: bool = True, tell: Callable[[str], None] = lambda text: None

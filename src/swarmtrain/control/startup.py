@@ -1,5 +1,7 @@
 """The first seconds of a run: its coordinator answers, or its launcher says what keeps it from its place.
 
+One that has moved is awaited here, too.
+
 A trouble that Docker reports may pass by itself (a task is restarted, a node comes up), so it counts once it has
 been there for `TROUBLE_SECONDS`, or for as long as its launcher says that it may take to pass. Then the run fails
 with that reason instead of waiting for its join deadline.
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 TROUBLE_SECONDS = 3.0
 LOOK_SECONDS = 1.0
 _ASK_SECONDS = 0.2
+_MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
 
 
 class Persistence:
@@ -148,3 +151,22 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
                 silence.hint,
             ) from silence
         time.sleep(_ASK_SECONDS)
+
+
+def answer_of_moved(ask: Callable[[], Status]) -> Status:
+    """What a coordinator that has moved says first.
+
+    Args:
+        ask: as `await_answer` takes it.
+
+    Raises:
+        ClusterError: it does not answer within two minutes.
+    """
+    deadline = time.monotonic() + _MOVE_SECONDS
+    while True:
+        try:
+            return ask()
+        except ClusterError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(LOOK_SECONDS)
