@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def terminals() -> list[str]:
     found = []
     for each in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # it has just been closed
-            if (name := os.readlink(each)).startswith(("/dev/pts/", "/dev/ptmx")):
+            if (name := str(each.readlink())).startswith(("/dev/pts/", "/dev/ptmx")):
                 found.append(name)
     return sorted(found)
 
