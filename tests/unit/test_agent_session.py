@@ -25,6 +25,7 @@ from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.services import requests
 from swarmtrain.agent.session import ended_here
 from swarmtrain.agent.uplink import Uplink
+from swarmtrain.agent.worker_group import tails
 from swarmtrain.agent.worker_group.workers import Workers
 from swarmtrain.coordinator.agents.connections import AgentConnections
 from swarmtrain.coordinator.clients.requests import ClientRequests
@@ -185,6 +186,31 @@ def test_an_agent_says_that_all_has_arrived_when_this_coordinator_has_it(tmp_pat
         assert await meet(known) == (["drained"] if known == 12 else ["output", "reply", "drained"])
 
     asyncio.run(act())
+
+
+def test_what_the_coordinators_disk_did_not_take_is_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails, "_LATER", 0.0)
+    scene = Scene(tmp_path)
+    scene.directories.output.mkdir(parents=True)
+    (scene.directories.output / "g1-r0.out").write_text("first\nsecond")
+    known = {"kind": "output", "g": 1, "r": 0, "o": 6}
+    later: dict[str, Any] = {"later": {"kind": "output", "g": 1, "r": 0}}
+    answers: list[dict[str, Any]] = [later, {"ack": known}, {"ack": known | {"o": 12}}]
+
+    async def play(channel: Channel, join: dict[str, Any]) -> None:
+        await channel.send({"welcome": WELCOME | {"offsets": [["output", 1, 0, 0]]}})
+        while "drained" not in (message := await said(channel)):
+            if "output" in message:
+                sent.append((message["output"]["o"], message["output"]["d"]))
+                await channel.send(answers.pop(0))
+                if len(sent) == 2:
+                    await channel.send(later)
+
+    sent: list[tuple[int, str]] = []
+    asyncio.run(scene.meet(play))
+    assert sent == [(0, "first\nsecond"), (0, "first\nsecond"), (6, "second")]
 
 
 def fetch(channel: Channel, number: int) -> Awaitable[None]:

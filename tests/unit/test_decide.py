@@ -343,6 +343,12 @@ WATCH: Cases = {
         50.0,
         Wait(None),
     ),
+    "all ranks are done and the coordinator's disk takes nothing of their output": (
+        but(running(A, B, finished=True, full=True), "b", drained=False),
+        THREE,
+        50.0,
+        End(Outcome.SUCCEEDED),
+    ),
     "all ranks are done": (
         running(A, B, finished=True, members=(A, B)),
         THREE,

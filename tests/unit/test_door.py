@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,12 +20,14 @@ from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
+from swarmtrain.coordinator.store.output import Filter, Reader
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.journal.events import NodeJoined
-from swarmtrain.protocol.journal.remarks import StrangerRefused
+from swarmtrain.protocol.journal.remarks import StrangerRefused, Warned
 from swarmtrain.wire import door, frames, names
 from swarmtrain.wire.channel import Channel, initiate
+from swarmtrain.wire.disk.records import RecordsReader
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import dial, serve
@@ -283,3 +286,43 @@ def test_what_an_agent_has_delivered_to_another_connection_is_asked_again(make: 
         assert run.output.offsets == {(1, 0): 14}
 
     assert play(make(1), scene).state.outcome is Outcome.SUCCEEDED
+
+
+def test_what_a_full_disk_does_not_take_is_asked_for_again_and_not_acknowledged(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    async def scene(house: House) -> None:
+        agent = await house.agent("a")
+
+        async def tell(kind: str, rank: int, text: str, offset: int = 0) -> dict[str, Any]:
+            await agent.send({kind: {"g": 1, "r": rank, "o": offset, "d": text}})
+            while not (answer := await agent.receive() or {"ack": None}).keys() & {"ack", "later"}:
+                pass
+            return answer
+
+        def known(kind: str, rank: int, offset: int) -> dict[str, Any]:
+            return {"ack": {"kind": kind, "g": 1, "r": rank, "o": offset}}
+
+        many = "line\n" * 300_000
+        assert await tell("output", 0, "first\n") == known("output", 0, 6)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            for _ in range(2):
+                for rank, offset in ((0, 6), (1, 0)):
+                    later = {"later": {"kind": "output", "g": 1, "r": rank}}
+                    assert await tell("output", rank, many, offset) == later
+                assert await tell("metrics", 0, '{"kind":"step","step":3}\n') == {
+                    "later": {"kind": "metrics", "g": 1, "r": 0}
+                }
+        for rank, offset in ((0, 6), (1, 0)):
+            assert await tell("output", rank, many, offset) == known("output", rank, offset + len(many))
+        assert await tell("metrics", 0, '{"kind":"step","step":3}\n') == known("metrics", 0, 25)
+
+    run = play(make(2), scene)
+    texts = [(line.rank, line.text) for line in Reader(run.output.path, Filter()).lines()]
+    assert texts == [(0, "first"), *300_000 * [(0, "line")], *300_000 * [(1, "line")]]
+    assert [record["step"] for record in RecordsReader(run.progress.path).read(9)] == [3]
+    assert len([warned for warned in run.journal.all(Warned) if "disk" in warned.text]) == 1

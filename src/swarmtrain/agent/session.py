@@ -44,6 +44,7 @@ from swarmtrain.protocol.to_agent import (
     PauseWorkers,
     Refuse,
     RunEnded,
+    SendLater,
     StartWorkers,
     StopWorkers,
     ToAgent,
@@ -255,6 +256,8 @@ class CoordinatorSession:
                 self._group.files.bring(message)
             case Acknowledge(kind, generation, rank, offset):
                 self._group.delivery.tails.confirm((kind, generation, rank), offset)
+            case SendLater(kind, generation, rank):
+                self._group.delivery.tails.put_off((kind, generation, rank))
             case _ if self._services is not None:
                 self._services.hear(message)
 

@@ -140,6 +140,15 @@ class Acknowledge(Struct):
     offset: Annotated[int, WireKey("o")]
 
 
+@message("later", nested=True)
+class SendLater(Struct):
+    """The coordinator's disk is full: what follows the last acknowledged offset is to come again, after a while."""
+
+    kind: Literal["output", "metrics"]
+    generation: Annotated[int, WireKey("g")]
+    rank: Annotated[int, WireKey("r")]
+
+
 class CommandOrder(Struct):
     """A command beside a node's workers; as in the client's `exec`."""
 
@@ -266,6 +275,7 @@ ToAgent = Union[  # noqa: UP007 - a union of messages is an argument of types
     JournalPiece,
     BeatHeard,
     Acknowledge,
+    SendLater,
     NodeExec,
     NodeFetch,
     NodeList,

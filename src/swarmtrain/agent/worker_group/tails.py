@@ -22,6 +22,7 @@ _WINDOW = 4 * PIECE  # bytes that may be on their way unconfirmed
 # output as it comes, but metrics can wait for each other. benchmarks/step_overhead.py holds what it costs.
 _INTERVAL = 0.2  # seconds between two looks at the files
 _GATHER = {"output": 0.0, "metrics": 1.0}  # seconds between two pieces of a file
+_LATER = 5.0  # seconds until the coordinator, whose disk is full, is sent anything of a file again
 _SHOW_SECONDS = 0.4  # between two looks at a line that goes on, such as a progress bar
 
 Key = tuple[str, int, int]  # "output" or "metrics", generation, rank
@@ -38,6 +39,7 @@ class _Tail:
         due: monotonic time before which no further piece is sent, unless it is closed.
         shown: monotonic time at which a line was last sent that goes on.
         closed: its worker is gone, and what is there is all there will be.
+        put_off: monotonic time before which nothing is sent, closed or not.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class _Tail:
     due: float = 0.0
     shown: float = 0.0
     closed: bool = False
+    put_off: float = 0.0
 
 
 class Tails:
@@ -84,6 +87,13 @@ class Tails:
         tail.confirmed = offset
         self._moved.set()
 
+    def put_off(self, key: Key) -> None:
+        """The coordinator's disk is full: what it has not confirmed of a file goes there again, after a while."""
+        tail = self._tails.get(key)
+        if tail is not None:
+            tail.sent = tail.whole = tail.confirmed
+            tail.put_off = time.monotonic() + _LATER
+
     def rewind(self, offsets: dict[Key, int]) -> None:
         """A new connection: go on from what the coordinator has."""
         for key, tail in self._tails.items():
@@ -110,7 +120,8 @@ class Tails:
             busy = False
             now = time.monotonic()
             for key, tail in list(self._tails.items()):
-                if tail.sent - tail.confirmed < _WINDOW and (tail.closed or now >= tail.due):
+                is_due = now >= tail.put_off and (tail.closed or now >= tail.due)
+                if is_due and tail.sent - tail.confirmed < _WINDOW:
                     piece = _next(key, tail)
                     if piece is not None:
                         busy = True

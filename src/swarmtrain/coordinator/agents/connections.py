@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Literal
 
 from swarmtrain.coordinator.agents.messages import AgentMessages
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
+from swarmtrain.coordinator.store.metrics import MetricsStore
+from swarmtrain.coordinator.store.output import OutputStore
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.from_agent import (
@@ -34,7 +37,7 @@ from swarmtrain.protocol.from_agent import (
     WorkerReport,
 )
 from swarmtrain.protocol.journal.remarks import StrangerRefused
-from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, Welcome
+from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, SendLater, Welcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import RunClock
 from swarmtrain.wire.door import Door
@@ -143,14 +146,14 @@ class AgentConnections:
                 messages.beat(agent, pulses)
                 agent.post(BeatHeard())
             case OutputPiece(generation, rank, offset, text, last):
-                now = run.journal.clock.now()
-                known = run.output.append((generation, rank), agent.node, now, offset, text, last=last)
-                agent.post(Acknowledge("output", generation, rank, known))
-                run.notifier.ring()
+                key, now = (generation, rank), run.journal.clock.now()
+                if not run.output.full():
+                    run.output.append(key, agent.node, now, offset, text, last=last)
+                self._acknowledge(agent, "output", key, run.output)
             case MetricsPiece(generation, rank, offset, text):
-                known = run.progress.append(generation, rank, agent.node, offset, text)
-                agent.post(Acknowledge("metrics", generation, rank, known))
-                run.notifier.ring()
+                if not run.progress.full():
+                    run.progress.append(generation, rank, agent.node, offset, text)
+                self._acknowledge(agent, "metrics", (generation, rank), run.progress)
             case WorkerReport():
                 messages.worker(agent, message)
             case Idle():
@@ -178,6 +181,19 @@ class AgentConnections:
                     queue.put_nowait(reply)
             case _:
                 raise ChannelError("what has no place here")
+
+    def _acknowledge(
+        self,
+        agent: ConnectedAgent,
+        kind: Literal["output", "metrics"],
+        key: tuple[int, int],
+        store: OutputStore | MetricsStore,
+    ) -> None:
+        """Say how much of a rank's file is on the disk here, or that the disk is full."""
+        known = store.offsets.get(key, 0)
+        agent.post(SendLater(kind, *key) if store.full() else Acknowledge(kind, *key, known))
+        self._run.notifier.ring()
+        self._run.look_at_disk()
 
 
 def joined(message: Message) -> Join:

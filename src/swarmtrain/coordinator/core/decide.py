@@ -265,7 +265,8 @@ def _owed(view: View, policy: Policy, now: float) -> float:
     """Until when an end waits for what workers wrote and is not here; a time that is past where all is here.
 
     An agent that was lost is started again where its node still lives, and brings what is on its disk. A member that
-    is there is waited for until it has; one without a part in the current generation, not for long.
+    is there is waited for until it has; not for long, where it has no part in the current generation, or where the
+    coordinator's disk is full.
     """
     until = [0.0]
     for member in view.members:
@@ -274,5 +275,6 @@ def _owed(view: View, policy: Policy, now: float) -> float:
         if member.gone is not None:
             until.append(max(member.gone if member.gone > now else 0.0, member.heard + policy.delivery))
         else:
-            until.append(math.inf if member.node in view.taking_part else member.joined + policy.delivery)
+            brings = member.node in view.taking_part and not view.full
+            until.append(math.inf if brings else member.joined + policy.delivery)
     return max(until)

@@ -173,6 +173,7 @@ class View(Struct):
         looked: when it was last reported that no step is being made; None: not since the last step.
         saves: the program takes snapshots that all ranks agree on, so the group can change without a loss.
         wanted: how many nodes a person wants; None: as many as the job allows.
+        full: the coordinator's disk takes nothing more of what workers write.
     """
 
     phase: Phase
@@ -196,6 +197,7 @@ class View(Struct):
     looked: float | None = None
     saves: bool = False
     wanted: int | None = None
+    full: bool = False
 
 
 class Wait(Struct):

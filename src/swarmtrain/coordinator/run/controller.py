@@ -99,6 +99,7 @@ class RunController:
             place.path / "metrics.jsonl", self.journal.clock.now, self._trouble_with_snapshots
         )
         self._loading = False
+        self._full = False  # the disk takes nothing more of what workers write
         self._now = self.journal.clock.monotonic
         self.members = Members(self.journal)
         self.cold_starts = ColdStarts(self.journal)
@@ -153,6 +154,17 @@ class RunController:
     def _trouble_with_snapshots(self, kind: type[Remark], node: str, text: str) -> None:
         if not self._loading:
             self.journal.append(kind(text=f"{node}: {text}", node=node))
+
+    def look_at_disk(self) -> None:
+        """What workers write has come: whether the disk takes it. An end does not wait for what it does not take."""
+        full = self.output.full() or self.progress.full()
+        if full == self._full:
+            return
+        self._full = full
+        if full and self.phase is not Phase.ENDED:
+            text = "the coordinator's disk takes no more of what workers write"
+            self.journal.append(Warned(text=f"{text}: it stays on their nodes until there is room"))
+        self.settle()
 
     # ---- decisions -------------------------------------------------------------------------------------------
 
@@ -223,6 +235,7 @@ class RunController:
             looked=current.stall.looked,
             saves=self.progress.saves,
             wanted=state.wanted,
+            full=self._full,
         )
 
     def _form(self, formation: Formation) -> None:

@@ -101,6 +101,10 @@ class MetricsStore:
         self.offsets[generation, rank] = known
         return known
 
+    def full(self) -> bool:
+        """Whether the disk does not take what was appended: nothing more is to be, until it does."""
+        return self._records.full()
+
     def step_of(self, rank: int, generation: int) -> int | None:
         """The newest step of a rank in a generation."""
         return self._rank_steps.get(rank) if generation == self._generation else None

@@ -2,7 +2,8 @@
 
 Each record is a piece of one rank's output file: ``t`` (Unix time at which it came), ``g``, ``r``, ``n``
 (node), ``o`` (offset in the rank's file) and ``d`` (text, possibly of many lines, as wire.frames.text makes it).
-Offsets make delivery exactly-once: what was stored before is cut off, so agents may send again after a reconnect.
+Offsets make delivery exactly-once: what was stored before is cut off, so agents may send again after a reconnect, and
+when a disk that was full has room.
 """
 
 from __future__ import annotations
@@ -75,19 +76,21 @@ class OutputStore:
         data = frames.raw(text)
         if offset > line.end or (offset + len(data) <= line.end and not last):
             return stored
-        end = max(line.end, offset + len(data))
+        end, records = max(line.end, offset + len(data)), list[Record]()
         shown = drawing.join(line.data + data[line.end - offset :])
         whole, newline, rest = shown.rpartition(b"\n")
         if newline:
             lines = b"".join(drawing.latest(each) + b"\n" for each in whole.split(b"\n"))
-            self._store(key, node, when, end - len(rest), lines)
+            records.append(self._record(key, node, when, end - len(rest), lines))
         line = _Open(when, node, end, drawing.latest(rest))
         if last and end > self.offsets.get(key, 0):
-            self._store(key, node, when, end, line.data, last=True)
+            records.append(self._record(key, node, when, end, line.data, last=True))
         elif end - self.offsets.get(key, 0) > _HELD:
             cut = drawing.whole_characters(line.data)
-            self._store(key, node, when, end - len(line.data) + cut, line.data[:cut])
+            records.append(self._record(key, node, when, end - len(line.data) + cut, line.data[:cut]))
             line.data = line.data[cut:]
+        if records:
+            self._records.append(*records)  # in one go: a disk that is full takes all of a piece, or nothing
         self._open[key] = line
         if last or not line.data:
             del self._open[key]
@@ -103,10 +106,14 @@ class OutputStore:
         return self._begun.get(generation, 0)
 
     def finish(self, before: int) -> None:
-        """Nothing follows of what ranks of generations before this one have begun."""
+        """Nothing follows of what ranks of generations before this one have begun.
+
+        What a full disk does not take of it stays with its agent.
+        """
         for key in [key for key in self._open if key[0] < before]:
             line = self._open[key]
-            self.append(key, line.node, line.when, line.end, "", last=True)
+            if not self.full():
+                self.append(key, line.node, line.when, line.end, "", last=True)
 
     def unfinished(self, wanted: Filter) -> list[Line]:
         """The lines that go on, as far as they have come; in the order of ranks."""
@@ -118,16 +125,23 @@ class OutputStore:
                 found.append(Line(line.when, *key, line.node, text))
         return found
 
+    def full(self) -> bool:
+        """Whether the disk does not take what was appended: nothing more is to be, until it does."""
+        return self._records.full()
+
     def close(self) -> None:
         """Close the file."""
         self._records.close()
 
-    def _store(self, key: Key, node: str, when: float, end: int, data: bytes, *, last: bool = False) -> None:
+    def _record(
+        self, key: Key, node: str, when: float, end: int, data: bytes, *, last: bool = False
+    ) -> Record:
+        """Some of a rank's output as a record, which counts as stored from now on."""
         when = max(round(when, 3), self._latest)  # readers go by it: it never goes back
         record: Record = {"t": when, "g": key[0], "r": key[1], "n": node, "o": self.offsets.get(key, 0)}
         record |= {"e": end, "d": frames.text(data)} | ({"last": True} if last else {})
-        self._records.append(record)
         self._take(record)
+        return record
 
     def _take(self, record: Record) -> None:
         self.offsets[record["g"], record["r"]] = int(record["e"])

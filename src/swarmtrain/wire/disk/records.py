@@ -21,7 +21,7 @@ from swarmtrain.wire.plural import plural
 Record = dict[str, Any]
 
 _SUM, _SUM_BYTES = b',"crc":"', 19  # what a line's checksum begins with, and how long it is to the line's end
-_UNWRITTEN = 1 << 20  # bytes that are kept for a disk that takes none
+_UNWRITTEN = 1 << 20  # bytes, kept for a disk that takes none, with which nothing more is kept
 
 
 class Records:
@@ -50,7 +50,8 @@ class Records:
         """Add records in one go; with ``sync`` they are on the disk when this returns.
 
         A disk that is full or broken is said on stderr, and training goes on. What it did not take is tried again
-        with the next record, in order, up to a megabyte: losing words is better than losing work.
+        with the next record, in order, up to a megabyte: losing words is better than losing work. Who can have more
+        later instead asks `full` first.
         """
         data = self._unwritten + b"".join(map(as_line, records))
         descriptor = self._file.fileno()
@@ -63,11 +64,18 @@ class Records:
             if sync:
                 os.fsync(descriptor)
         except OSError as error:
+            if not left or not self._unwritten:  # once, until there is room
+                print(f"{self.path.name} could not be written: {error}", file=sys.stderr, flush=True)
             if left:
-                self._unwritten = data if len(data) <= _UNWRITTEN else self._unwritten
+                self._unwritten = data if len(self._unwritten) < _UNWRITTEN else self._unwritten
                 with contextlib.suppress(OSError):
                     os.ftruncate(descriptor, end)  # half a record would be taken for the end of the file
-            print(f"{self.path.name} could not be written: {error}", file=sys.stderr, flush=True)
+
+    def full(self) -> bool:
+        """Whether anything that was added is not in the file, though that was tried again just now."""
+        if self._unwritten:
+            self.append()
+        return bool(self._unwritten)
 
     def close(self) -> None:
         """Close the file."""
