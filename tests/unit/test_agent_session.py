@@ -32,8 +32,9 @@ from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.errors import ChannelError
+from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.from_agent import TroubleReport, WorkerEnd, WorkerReport
-from swarmtrain.protocol.to_agent import TO_AGENT, ToAgent
+from swarmtrain.protocol.to_agent import TO_AGENT, StartWorkers, ToAgent
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, accept
 from swarmtrain.wire.disk.storage import Storage
@@ -498,6 +499,53 @@ def test_an_init_that_was_stopped_is_woken(tmp_path: Path, monkeypatch: pytest.M
         asyncio.run(act())
         assert not halted(init.pid)
         init.kill()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("what prepares its node", "what keeps the spawner", "what looks at memory"),
+        *("what stops workers", "what ends a generation"),
+    ],
+)
+def test_an_agent_a_part_of_which_ends_by_an_error_ends_with_it_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Else it would beat on, and the run wait for that part for ever."""
+
+    async def nothing(*_: object) -> None: ...
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    async def act() -> None:
+        agent = agent_in(tmp_path)
+        if part == "what keeps the spawner":
+            monkeypatch.setattr(agent.group.spawner, "_begin", nothing)  # a life that has nothing of one
+        else:
+            monkeypatch.setattr(agent.group.spawner, "open", nothing)
+        directories, agent.group.directories = agent.group.directories, None
+        assert directories is not None
+        if part == "what prepares its node":
+            monkeypatch.setattr(RunDirectories, "lay_out", fail)
+            agent.group.welcomed(directories, {})
+        elif part == "what looks at memory":
+            monkeypatch.setattr(agent.group.segments, "look", fail)
+        elif part == "what stops workers":
+            agent.group._workers = workers_of(agent, 1)
+            agent.group._workers.states[0] = running(1)
+            monkeypatch.setattr(agent.group._workers, "_life", object())
+            agent.group.stop(1, 0.0, "term")
+        elif part == "what ends a generation":
+            monkeypatch.setattr(agent.group.segments, "clear", fail)
+            agent.group.start(StartWorkers(1, [0], 0, 1, 1, "gloo", MasterAddress("a", "127.0.0.1", 1)))
+            agent.group.kill()
+        with pytest.raises((ZeroDivisionError, AttributeError)) as caught:
+            await asyncio.wait_for(agent.run(), 60)
+        kind, text = agent.uplink._notes[-1]
+        assert (kind, repr(caught.value) in text) == ("warning", True)
+
+    virtual_time.run(act())
 
 
 def test_a_trouble_is_printed_once_however_long_nobody_hears_it(capsys: pytest.CaptureFixture[str]) -> None:

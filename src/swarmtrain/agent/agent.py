@@ -43,7 +43,7 @@ class Agent:
         self.uplink = Uplink(choices.notes)
         self.group = WorkerGroup(task, secret, settings, choices, self.uplink)
         self.session = CoordinatorSession(secret, settings, choices, self.group, self.uplink)
-        self._background = Background()
+        self._background = Background(self.uplink.fail)
         self._exit_code = 0
 
     async def run(self) -> int:
@@ -54,7 +54,8 @@ class Agent:
         await self.group.open()
         self._background.run(self._begin_anew())
         self._background.run(self._wake(os.getppid()))
-        tasks = [asyncio.ensure_future(self.session.stay_joined()), asyncio.ensure_future(self._tick())]
+        parts = (self.session.stay_joined(), self._tick(), self.uplink.failed())
+        tasks = [asyncio.ensure_future(part) for part in parts]
         over = asyncio.ensure_future(self.session.over.wait())
         await asyncio.wait([*tasks, over], return_when=asyncio.FIRST_COMPLETED)
         for each in tasks:

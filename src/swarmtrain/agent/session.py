@@ -81,7 +81,7 @@ class CoordinatorSession:
         self._services: NodeServices | None = None  # of this connection: answers never go to another one
         self._copy: JournalCopy | None = None
         self._moved = 0  # the highest number of a move of the coordinator that this agent has seen
-        self._background = Background()
+        self._background = Background(uplink.fail)
         self.over = asyncio.Event()
         self.leaving = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from swarmtrain.agent import network
@@ -35,6 +35,7 @@ class Uplink:
         self.channel: Channel | None = None
         self.choice: network.Choice | None = None
         self.troubled = asyncio.Event()
+        self._failures = asyncio.Queue[BaseException]()
         self._notes = list(notes)
         self._heard = 0.0  # monotonic time of the coordinator's last word
 
@@ -79,6 +80,16 @@ class Uplink:
         else:
             asyncio.get_running_loop().call_later(0.1, self._tell_trouble, text)
 
+    def fail(self, error: BaseException) -> None:
+        """A part of this agent has ended by an error that nobody foresaw; whoever leads would wait for it for ever."""
+        self._failures.put_nowait(error)
+
+    async def failed(self) -> None:
+        """Wait for such an error, and raise it: the agent ends by it, and its init starts another."""
+        error = await self._failures.get()
+        self.note("warning", f"its agent is started anew after an error of its own: {error!r}")
+        raise error
+
     def beat(self, pulses: list[PulseReport]) -> None:
         """A sign of life, to which the coordinator answers. A machine without power does not even hang up."""
         if self.channel is None:
@@ -95,13 +106,24 @@ class Uplink:
 
 
 class Background:
-    """Runs things beside the rest, and keeps hold of them until they are done."""
+    """Runs things beside the rest, and keeps hold of them until they are done.
 
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Future[None]] = set()
+    Args:
+        fail: called with the error by which one of them has ended.
+    """
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin with it."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)

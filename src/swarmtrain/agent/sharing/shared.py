@@ -66,7 +66,7 @@ class SharedFiles:
         self._server = PeerServer(token, self._locate)
         self._turn = asyncio.Lock()  # for who reads or changes what is known, or what is in place
         self._looker = ThreadPoolExecutor(1, "look", _be_nice)
-        self._background = Background()
+        self._background = Background(uplink.fail)
         self._storing: asyncio.Task[None] | None = None
         self._to_store: dict[str, tuple[int, SetVersion, dict[str, list[str]]]] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -102,7 +102,7 @@ class SharedFiles:
                 self._say_once(f"its files are not shared: {error}")
         self._opened.set()  # what is asked of it is answered in any case: a generation waits for that
         if self._tracker is not None:
-            self._watching = asyncio.ensure_future(self._watch())
+            self._watching = self._background.run(self._watch())
 
     def _open(self, work: Path, directory: Path) -> None:
         self._record_path = directory / "record.json"
@@ -234,7 +234,7 @@ class SharedFiles:
             await asyncio.to_thread(self._note, said.versions)
             await self._keep()
         if said.how == "store" and (self._storing is None or self._storing.done()):
-            self._storing = asyncio.ensure_future(self._store_all())
+            self._storing = self._background.run(self._store_all())
 
     def _note(self, versions: Sequence[SetVersion]) -> None:
         assert self._tracker is not None and self._store is not None
@@ -287,7 +287,11 @@ class SharedFiles:
         store = self._store
         assert store is not None
         size = sum(file.size for file in missing.values())
-        room = await asyncio.to_thread(store.room) if missing else size
+        try:
+            room = await asyncio.to_thread(store.room) if missing else size
+        except OSError as error:
+            done.failed.append(str(error))
+            return False
         if size > room:
             done.failed.append(f"{_megabytes(size)} do not fit on the disk, where a tenth stays free")
             return False

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from swarmtrain.agent.uplink import Background
 from swarmtrain.agent.worker_group.tails import Key, Tails
 
 _SECONDS = 5.0  # in which an agent that is about to go delivers what its workers wrote
@@ -15,6 +16,9 @@ _SECONDS = 5.0  # in which an agent that is about to go delivers what its worker
 class Delivery:
     """The files of one node, from all generations that it has seen.
 
+    Args:
+        background: in which it waits for them to arrive.
+
     Attributes:
         tails: carry the files, over one connection after the other.
         past: what an agent before this one has left to deliver is on its way, too.
@@ -22,7 +26,8 @@ class Delivery:
             this agent is joined to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, background: Background) -> None:
+        self._background = background
         self.tails = Tails()
         self.past = asyncio.Event()
         self.complete = False
@@ -54,7 +59,7 @@ class Delivery:
         self.complete = False
         if self._waiting is not None:
             self._waiting.cancel()
-        self._waiting = asyncio.ensure_future(self._wait(idle, arrived))
+        self._waiting = self._background.run(self._wait(idle, arrived))
 
     async def _wait(self, idle: Callable[[], Awaitable[object]], arrived: Callable[[], None]) -> None:
         await idle()

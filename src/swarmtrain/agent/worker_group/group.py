@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 # seconds that a run that is over waits for a disk on which its directories are still being made
 _PREPARING = 10.0
+_STACKS = 1 << 20  # characters of all stacks together: what a message has room for
 _LOOK_AGAIN = 1.0  # seconds between two looks of an agent that leaves at how its workers end
 
 
@@ -52,25 +54,25 @@ class WorkerGroup:
         self, task: RunSpec, secret: RunSecret, settings: Settings, choices: Choices, uplink: Uplink
     ) -> None:
         self._secret, self._settings, self._uplink = secret, settings, uplink
+        self._background = Background(uplink.fail)
         start = "cold" if task.kind == "command" else task.start
-        self.spawner = SpawnerProcess(start, choices.env, uplink.note, uplink.trouble)
-        self._workers_of = partial(Workers, task, choices.env, self._worker_changed)
+        self.spawner = SpawnerProcess(start, choices.env, uplink.note, uplink.trouble, self._background)
+        self._workers_of = partial(Workers, task, choices.env, self._worker_changed, self._background)
         # Those of the last generation that this node was told to begin, with all that is true of it alone.
         self._workers = self._workers_of()
         self.segments = Segments(lambda: self.directories.memory if self.directories is not None else None)
         self._gpus = partial(machine.gpu_use, choices.env) if choices.gpus else tuple
         self._signs = Signs(self._workers)  # of their life, while they make no steps
-        self.delivery = Delivery()
+        self.delivery = Delivery(self._background)
         self.files = SharedFiles.of(task, secret.token, uplink, lambda: self.idle)
         self.directories: RunDirectories | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
-        self._background = Background()
 
     async def open(self) -> None:
         """Start the spawner, which begins to import what workers need."""
         await self.spawner.open(self._settings.storage.root)
-        self._watching = asyncio.ensure_future(self.segments.watch())
+        self._watching = self._background.run(self.segments.watch())
         self._background.run(self._warm_up())
 
     async def close(self) -> None:
@@ -165,7 +167,7 @@ class WorkerGroup:
         self.directories = directories
         self.delivery.known(offsets)
         if fresh:
-            self._preparing = asyncio.ensure_future(self._prepare(directories))
+            self._preparing = self._background.run(self._prepare(directories))
         if self.delivery.past.is_set():
             self.delivery.resume(directories.output)
         self._deliver()
@@ -289,10 +291,11 @@ class WorkerGroup:
     async def _answer_stacks(self, workers: Workers, signs: Signs) -> None:
         pids = workers.pids()
         found = {
-            rank: StackReport(text, stopped(pids[rank]), halted(pids[rank]))
+            rank: StackReport(text[-_STACKS // len(pids) :], stopped(pids[rank]), halted(pids[rank]))
             for rank, text in (await signs.stacks(pids)).items()
         }
-        await self._uplink.send(StacksReport(workers.generation, found))
+        with suppress(ConnectionError):  # nobody waits for it any more
+            await self._uplink.send(StacksReport(workers.generation, found))
 
     async def end(self) -> None:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""

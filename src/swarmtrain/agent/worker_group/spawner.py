@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from swarmtrain.agent.uplink import Background
 from swarmtrain.agent.worker_group.usage import Tree, sign, tree
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
@@ -210,6 +211,7 @@ class SpawnerProcess:
         env: its environment, and so every worker's.
         on_note: called with a kind and a sentence for the journal.
         on_trouble: called with a sentence when it cannot be kept alive.
+        background: in which it is kept alive.
     """
 
     def __init__(
@@ -218,9 +220,10 @@ class SpawnerProcess:
         env: Mapping[str, str],
         on_note: Callable[[str, str], None],
         on_trouble: Callable[[str], None],
+        background: Background,
     ) -> None:
         self._start, self._env = start, dict(env)
-        self._on_note, self._on_trouble = on_note, on_trouble
+        self._on_note, self._on_trouble, self._background = on_note, on_trouble, background
         self._life: Life | None = None
         self._begun = asyncio.Event()  # a life has begun; another is put in its place when that one has ended
         self._keeping: asyncio.Task[None] | None = None
@@ -234,7 +237,7 @@ class SpawnerProcess:
             OSError: there is no such directory, or no memory for another process.
         """
         life = await self._begin(directory)
-        self._keeping = asyncio.ensure_future(self._keep(life, directory))
+        self._keeping = self._background.run(self._keep(life, directory))
 
     async def life(self) -> Life:
         """The present life; waits while there is none."""

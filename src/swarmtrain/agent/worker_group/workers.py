@@ -17,6 +17,7 @@ from pathlib import Path
 
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment, worker
+from swarmtrain.agent.uplink import Background
 from swarmtrain.agent.worker_group.spawner import Fate, Life, Orphaned, bundle
 from swarmtrain.protocol.from_agent import PulseReport, WorkerEnd, WorkerError, WorkerReport
 from swarmtrain.protocol.spawner import Program, Spawned, SpawnFailed, SpawnWorker
@@ -36,6 +37,7 @@ class Workers:
         task: the job.
         env: what environment.shared gave: what every worker finds.
         on_change: called with a worker's state whenever it changes.
+        background: in which they are stopped.
         generation: its number; 0 is the time before the first one, in which there are no workers.
         nodes: how many take part in it.
 
@@ -50,11 +52,12 @@ class Workers:
         task: RunSpec,
         env: Mapping[str, str],
         on_change: Callable[[WorkerReport], None],
+        background: Background,
         generation: int = 0,
         nodes: int = 1,
     ) -> None:
         self._task, self._env = task, env
-        self._on_change = on_change
+        self._on_change, self._background = on_change, background
         self._life: Life | None = None
         self._error_files: dict[int, Path] = {}
         self._stack_files: dict[int, Path] = {}
@@ -137,7 +140,7 @@ class Workers:
             return
         if self._stopping is not None:
             self._stopping.cancel()
-        self._stopping = asyncio.ensure_future(self._stop(grace, how))
+        self._stopping = self._background.run(self._stop(grace, how))
 
     def pause(self, on: bool) -> None:
         """Ask the workers to save and leave; or take it back."""
