@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -13,6 +14,7 @@ from typing import Protocol, TypeVar
 
 import pytest
 
+from swarmtrain.coordinator.store import drawing
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore, TrainingPosition
 from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader, in_order, tail
@@ -181,6 +183,33 @@ def test_bars_below_each_other_cost_a_line_each(tmp_path: Path, opened: Opened) 
     piecewise(store, data, random.Random(1), [])
     assert len(lines(store.path)) <= 3
     assert lines(store.path)[0] == (0, "epoch 2")
+
+
+AGAIN = re.compile(rb"\x1b\[A\r*\n")
+
+
+def joined(data: bytes) -> bytes:
+    """What `drawing.join` makes of it, one layer of bars after the other: it takes long where there are many."""
+    while (once := AGAIN.sub(b"\r", data)) != data:
+        data = once
+    return data
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_steps_up_and_down_are_undone_in_one_pass_as_layer_by_layer(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(500):
+        pieces = chance.choices(
+            [b"\x1b[A", b"\n", b"\r", b"x", b"\x1b"], [5, 5, 3, 1, 1], k=chance.randint(0, 16)
+        )
+        assert drawing.join(b"".join(pieces)) == joined(b"".join(pieces))
+
+
+def test_any_number_of_steps_costs_time_in_proportion() -> None:
+    began = time.process_time()
+    assert drawing.join(b"bar" + 32_000 * b"\x1b[A" + 32_000 * b"\n") == b"bar\r"
+    assert drawing.last("bar" + 300_000 * "\x1b[A") == "bar"
+    assert time.process_time() - began < 1
 
 
 def test_a_line_that_goes_on_is_neither_lost_nor_doubled_when_the_coordinator_dies(

@@ -9,28 +9,37 @@ from __future__ import annotations
 import re
 from typing import AnyStr
 
-_UP = "\x1b[A"
-_AGAIN = re.compile(r"\x1b\[A\r*\n")
-_AGAIN_BYTES = re.compile(_AGAIN.pattern.encode())
+_UP, _UP_BYTES = "\x1b[A", b"\x1b[A"
+_DOWN = re.compile(rb"\r*\n")
 
 
-def join(text: AnyStr) -> AnyStr:
-    """The same without newlines that only undo a step upwards."""
-    if isinstance(text, str):
-        while _UP in text and (joined := _AGAIN.sub("\r", text)) != text:
-            text = joined
-    else:
-        while _UP.encode() in text and (joined := _AGAIN_BYTES.sub(b"\r", text)) != text:
-            text = joined
-    return text
+def join(data: bytes) -> bytes:
+    """The same without newlines that only undo a step upwards; in one pass, however many there are."""
+    first, *rest = data.split(_UP_BYTES)
+    behind = [bytearray(first)]  # what stands behind each step upwards that nothing has undone yet
+    undoable = [False]  # whether these are carriage returns alone, so that a newline still undoes the step
+    for part in rest:
+        behind.append(bytearray())
+        undoable.append(True)
+        at = 0
+        while undoable[-1] and (down := _DOWN.match(part, at)):
+            at = down.end()
+            behind.pop()
+            undoable.pop()
+            behind[-1] += b"\r"
+        left = part[at:]
+        behind[-1] += left
+        undoable[-1] = undoable[-1] and not left.strip(b"\r")
+    return _UP_BYTES.join(behind)
 
 
 def last(line: AnyStr) -> AnyStr:
     """The last drawing of a whole line."""
-    up, back = (_UP, "\r") if isinstance(line, str) else (_UP.encode(), b"\r")
-    while line.endswith((up, back)):
-        line = line.removesuffix(up).rstrip(back)
-    return line.rpartition(back)[2]
+    up, back = (_UP, "\r") if isinstance(line, str) else (_UP_BYTES, b"\r")
+    end = len(line)
+    while line.endswith((up, back), 0, end):
+        end -= len(back if line.endswith(back, 0, end) else up)
+    return line[:end].rpartition(back)[2]
 
 
 def latest(line: bytes) -> bytes:
