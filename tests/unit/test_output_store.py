@@ -23,7 +23,7 @@ from swarmtrain.protocol.journal.remarks import Chosen
 from swarmtrain.protocol.replies import Line
 from swarmtrain.protocol.status import Resumed, SnapshotState
 from swarmtrain.wire import frames
-from swarmtrain.wire.disk.records import RecordsReader
+from swarmtrain.wire.disk.records import Record, Records, RecordsReader
 
 Store = TypeVar("Store", Journal, OutputStore, MetricsStore)
 
@@ -293,6 +293,20 @@ def test_the_journal_drops_a_torn_line_and_goes_on(tmp_path: Path, opened: Opene
         (2, "second"),
         (3, "third"),
     ]
+
+
+def test_what_another_archive_adds_to_a_torn_journal_while_it_is_read_stays(tmp_path: Path) -> None:
+    """Two clients may look at a run at once whose coordinator was killed, and one may conclude it."""
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2}\n{"n": 3, "to')
+
+    def conclude(record: Record, summed: bool) -> None:
+        if record["n"] == 2:
+            with closing(Records(path, lambda *_: None)) as other:
+                other.append({"n": 3})
+
+    Records(path, conclude).close()
+    assert [record["n"] for record in RecordsReader(path).read(9)] == [1, 2, 3]
 
 
 DAMAGE = [

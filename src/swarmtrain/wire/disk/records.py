@@ -37,14 +37,20 @@ class Records:
 
     def __init__(self, path: Path, take: Callable[[Record, bool], None]) -> None:
         self.path, self.damage = path, ""
-        whole, damaged = _taken(path, take) if path.exists() else (0, [])
+        damaged, end, torn = _taken(path, take) if path.exists() else ({}, 0, b"")
         if damaged:
             self.damage = _set_aside(path, damaged)
             print(self.damage, file=sys.stderr, flush=True)
         self._unwritten = b""
         self._file = path.open("ab")
-        if self._file.tell() != whole:
-            self._file.truncate(whole)
+        if torn and self._behind(end, len(torn) + 1) == torn:
+            self._file.truncate(end)
+
+    def _behind(self, offset: int, most: int) -> bytes:
+        """What stands there now, as another process may have opened the file, too, and added to it."""
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(most)
 
     def append(self, *records: Record, sync: bool = False) -> None:
         """Add records in one go; with ``sync`` they are on the disk when this returns.
@@ -142,36 +148,39 @@ def as_line(record: Record) -> bytes:
     return b'%b%b%08x"}\n' % (body, _SUM, zlib.crc32(body))
 
 
-def _taken(path: Path, take: Callable[[Record, bool], None]) -> tuple[int, list[tuple[int, int]]]:
-    """Take every record of a file; return the end of the last whole line, and where lines are that are none."""
-    whole, damaged = 0, []
+def _taken(path: Path, take: Callable[[Record, bool], None]) -> tuple[dict[int, bytes], int, bytes]:
+    """Take every record of a file; return the lines that are none, by where they begin, and a torn one, with that."""
+    damaged, end = dict[int, bytes](), 0
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
-                break
+                return damaged, end, line
             try:
                 if line.strip():  # the place of one that was set aside before is blank
                     take(parse(line) or {}, is_summed(line))
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
-                damaged.append((whole, len(line)))
-            whole += len(line)
-    return whole, damaged
+                damaged[end] = line
+            end += len(line)
+    return damaged, end, b""
 
 
-def _set_aside(path: Path, damaged: list[tuple[int, int]]) -> str:
-    """Keep these lines, by offset and length, in a file beside; blanks stay in their place. Returns what to say."""
+def _set_aside(path: Path, damaged: dict[int, bytes]) -> str:
+    """Keep these lines in a file beside; blanks stay in their place. Returns what to say.
+
+    Another process may have mended the file while it was read: what no longer is as it was read stays.
+    """
     lines = plural(len(damaged), "a damaged line", f"{len(damaged)} damaged lines")
     beside = path.with_suffix(".damaged")
     try:
         with path.open("r+b") as file, beside.open("ab") as kept:
-            for offset, length in damaged:
-                file.seek(offset)
-                kept.write(file.read(length))
+            kept.write(b"".join(damaged.values()))
             kept.flush()
             os.fsync(kept.fileno())
-            for offset, length in damaged:
+            for offset, line in damaged.items():
                 file.seek(offset)
-                file.write(b" " * (length - 1) + b"\n")
+                if file.read(len(line)) == line:
+                    file.seek(offset)
+                    file.write(b" " * (len(line) - 1) + b"\n")
     except OSError as error:
         return f"{path.name} has {lines}, passed over ({error})"
     return f"{path.name} had {lines}, set aside in {beside.name}"
