@@ -20,7 +20,8 @@ from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
-from swarmtrain.coordinator.store.output import Filter, Reader
+from swarmtrain.coordinator.store.metrics import MetricsStore
+from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.journal.events import NodeJoined
@@ -326,3 +327,22 @@ def test_what_a_full_disk_does_not_take_is_asked_for_again_and_not_acknowledged(
     assert texts == [(0, "first"), *300_000 * [(0, "line")], *300_000 * [(1, "line")]]
     assert [record["step"] for record in RecordsReader(run.progress.path).read(9)] == [3]
     assert len([warned for warned in run.journal.all(Warned) if "disk" in warned.text]) == 1
+
+
+def test_an_agent_hears_how_much_is_known_of_its_own_node(make: Make) -> None:
+    """What is known of all nodes and generations may be more than a message has room for."""
+
+    async def scene(house: House) -> None:
+        for rank, node in enumerate(("a", "b")):
+            agent = await house.agent(node)
+            for kind, text in (("output", "a line\n"), ("metrics", "{}\n")):
+                await agent.send({kind: {"g": 1, "r": rank, "o": 0, "d": text}})
+                while "ack" not in (await agent.receive() or {"ack": None}):
+                    pass
+        welcome = cast(Any, await (await house.agent("b")).receive())["welcome"]
+        assert welcome["offsets"] == [["output", 1, 1, 7], ["metrics", 1, 1, 3]]
+
+    run = play(make(2), scene)
+    for store in (OutputStore(run.output.path), MetricsStore(run.progress.path, time.time)):
+        with contextlib.closing(store):
+            assert store.offsets_of("b").keys() == {(1, 1)}

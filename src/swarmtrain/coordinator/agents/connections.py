@@ -119,8 +119,14 @@ class AgentConnections:
         """Tell an agent where it is, and how much of its output is known, before anything else is said to it."""
         run = self._run
         offsets = [
-            *(KnownOffset("output", *key, offset) for key, offset in run.output.offsets.items()),
-            *(KnownOffset("metrics", *key, offset) for key, offset in run.progress.offsets.items()),
+            *(
+                KnownOffset("output", *key, offset)
+                for key, offset in run.output.offsets_of(agent.node).items()
+            ),
+            *(
+                KnownOffset("metrics", *key, offset)
+                for key, offset in run.progress.offsets_of(agent.node).items()
+            ),
         ]
         place = run.place
         welcome = Welcome(

@@ -69,6 +69,7 @@ class MetricsStore:
         self._generation = 0  # the newest one that anything was told of
         self.path = path  # all metrics are there, and in memory only what they come to: a run may take months
         self.offsets: dict[tuple[int, int], int] = {}
+        self._nodes: dict[tuple[int, int], str] = {}  # on which each rank is
         self._position = TrainingPosition()
         self._eval: Mapping[str, Any] | None = None
         self._snapshot: SnapshotState | None = None
@@ -98,8 +99,12 @@ class MetricsStore:
                 continue  # nor is what makes no sense
             metrics.append(metric)
         self._records.append(*metrics)
-        self.offsets[generation, rank] = known
+        self.offsets[generation, rank], self._nodes[generation, rank] = known, node
         return known
+
+    def offsets_of(self, node: str) -> dict[tuple[int, int], int]:
+        """Those of the ranks that a node has had."""
+        return {key: offset for key, offset in self.offsets.items() if self._nodes[key] == node}
 
     def full(self) -> bool:
         """Whether the disk does not take what was appended: nothing more is to be, until it does."""
@@ -172,8 +177,8 @@ class MetricsStore:
         self._records.close()
 
     def _take(self, metric: Metric) -> None:
-        self.offsets[metric["g"], metric["r"]] = metric["o"]
         kind, rank = metric.get("kind"), metric["r"]
+        self.offsets[metric["g"], rank], self._nodes[metric["g"], rank] = metric["o"], metric["n"]
         if metric["g"] < self._generation:
             return  # it was on its way for long; others have gone on since
         if metric["g"] > self._generation:

@@ -56,6 +56,7 @@ class OutputStore:
         self.path = path
         self._begun: dict[int, int] = {}  # by generation: the byte of the file at which it began
         self.offsets: dict[Key, int] = {}
+        self._nodes: dict[Key, str] = {}  # on which each rank is
         self._open: dict[Key, _Open] = {}
         self._latest = 0.0
         self._records = Records(path, lambda record, _: self._take(record))
@@ -95,6 +96,10 @@ class OutputStore:
         if last or not line.data:
             del self._open[key]
         return self.offsets.get(key, 0)
+
+    def offsets_of(self, node: str) -> dict[Key, int]:
+        """Those of the ranks that a node has had."""
+        return {key: offset for key, offset in self.offsets.items() if self._nodes[key] == node}
 
     def begin(self, generation: int) -> None:
         """A generation is formed: what those before it have begun is over, and all that it writes comes after that."""
@@ -144,7 +149,8 @@ class OutputStore:
         return record
 
     def _take(self, record: Record) -> None:
-        self.offsets[record["g"], record["r"]] = int(record["e"])
+        key = (record["g"], record["r"])
+        self.offsets[key], self._nodes[key] = int(record["e"]), record["n"]
         self._latest = max(self._latest, float(record["t"]))
 
 
