@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+from agent_fakes import agent_in
 from run_fakes import Ear, Theatre, WireMessages, exited, join
 
 from swarmtrain.agent.journal_copy import JournalCopy
@@ -13,6 +15,7 @@ from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.from_agent import WorkerEnd, WorkerError, WorkerReport
 from swarmtrain.protocol.journal.remarks import Chosen
 from swarmtrain.protocol.replies import RunReply
 from swarmtrain.wire import frames
@@ -74,6 +77,21 @@ def test_an_agent_that_joins_again_gets_events_that_fit_into_no_message_together
     agent.channel, agent.copied = wire, 0  # type: ignore[assignment]
     run.members.share(agent)
     assert wire.journal() == [event.dump() for event in run.journal.events]
+
+
+def test_an_agent_whose_ranks_have_all_failed_can_join(tmp_path: Path) -> None:
+    agent = agent_in(tmp_path)
+    for rank in range(RANKS):
+        error = WorkerError(f"rank {rank}", TRACEBACK, time=50.0 - rank)
+        agent.group._workers.states[rank] = WorkerReport(
+            1, rank, "exited", 60.0, end=WorkerEnd(1, None, error=error)
+        )
+    assert agent.uplink.choice is not None
+    join = dump(agent.session._join(agent.uplink.choice))
+    frames.pack(join)
+    errors = [state["error"] for state in cast(Any, join)["join"]["states"]]
+    assert [each["summary"] for each in errors] == [f"rank {rank}" for rank in reversed(range(RANKS))]
+    assert [each["traceback"] for each in errors] == [TRACEBACK, TRACEBACK, *[""] * (RANKS - 2)]
 
 
 def test_an_event_that_fits_into_no_message_is_passed_over_by_the_copies(stage: Theatre) -> None:

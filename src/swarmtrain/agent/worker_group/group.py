@@ -25,7 +25,7 @@ from swarmtrain.agent.worker_group.signs import Signs
 from swarmtrain.agent.worker_group.spawner import Life, SpawnerProcess
 from swarmtrain.agent.worker_group.stacks import stopped
 from swarmtrain.agent.worker_group.tails import Key
-from swarmtrain.agent.worker_group.workers import Workers
+from swarmtrain.agent.worker_group.workers import Workers, in_brief
 from swarmtrain.errors import SwarmtrainError, in_short
 from swarmtrain.protocol.from_agent import Drained, Idle, StackReport, StacksReport, Warm, WorkerReport
 from swarmtrain.protocol.to_agent import StartWorkers
@@ -126,8 +126,8 @@ class WorkerGroup:
         return self._workers.usual()
 
     def states(self) -> list[WorkerReport]:
-        """What is known of each worker, for a coordinator that is joined."""
-        return list(self._workers.states.values())
+        """What is known of each worker, for a coordinator that is joined; together it fits into a message."""
+        return in_brief(self._workers.states.values())
 
     def progress(self) -> object:
         """What is another value once a worker has come on or has written something."""

@@ -11,7 +11,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from swarmtrain.wire.run_spec import RunSpec
 
 _SUMMARY = 2_000
 _TRACEBACK = 60_000
+_TOLD_BYTES = 1 << 20  # of tracebacks, for which a message has room beside the rest
 _ENDING = 60.0  # seconds in which a process that has recorded its exception ends
 
 
@@ -253,6 +254,25 @@ class Workers:
 
     def _key(self, rank: int) -> str:
         return f"g{self.generation}-r{rank}"
+
+
+def in_brief(states: Iterable[WorkerReport]) -> list[WorkerReport]:
+    """The same in the order of their ends: the first errors with their tracebacks, as far as a message has room."""
+    told, left = list[WorkerReport](), _TOLD_BYTES
+    for state in sorted(states, key=_moment_of):
+        end = state.end
+        if end is not None and end.error is not None:
+            left -= len(json.dumps(end.error.traceback))  # as it travels
+            if left < 0:
+                state = replace(state, end=replace(end, error=replace(end.error, traceback="")))
+        told.append(state)
+    return told
+
+
+def _moment_of(state: WorkerReport) -> float:
+    """Monotonic time of a worker's error, or of what became of it else."""
+    error = state.end.error if state.end is not None else None
+    return (error.time if error is not None else 0.0) or state.time
 
 
 def _ago(now: int, moment: int) -> float | None:
