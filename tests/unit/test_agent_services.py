@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import socket
 from pathlib import Path
 
 from swarmtrain.agent.services import requests
 from swarmtrain.agent.services.requests import NodeServices
-from swarmtrain.protocol.to_agent import CommandOrder, NodeCancel, NodeExec, NodeFetch, NodeMore, PathOrder
+from swarmtrain.protocol.requests import TerminalInput
+from swarmtrain.protocol.to_agent import (
+    CommandOrder,
+    NodeCancel,
+    NodeExec,
+    NodeFetch,
+    NodeInput,
+    NodeMore,
+    PathOrder,
+)
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.disk.storage import Storage
 
@@ -94,6 +105,34 @@ def test_what_a_command_writes_waits_for_who_reads_it(tmp_path: Path) -> None:
         assert services.hear(NodeCancel(1))
         while services._tasks:
             await asyncio.sleep(0.001)
+        for each in (channel, client):
+            each.close()
+            await each.closed()
+
+    asyncio.run(act())
+
+
+def test_all_that_is_typed_comes_to_a_command_that_reads_it_late(tmp_path: Path) -> None:
+    """As when a long text is pasted: a terminal takes a part of it at once."""
+    typed = bytes(range(32, 127)) * 2000
+    script = "stty raw -echo; echo ready; until [ -e go ]; do sleep 0.01; done; head -c 190000 | sha256sum"
+
+    async def act() -> None:
+        ours, theirs = socket.socketpair()
+        channel, client = [Channel(*await asyncio.open_unix_connection(sock=each)) for each in (ours, theirs)]
+        services = NodeServices(Storage(tmp_path), "alice", channel)
+        assert services.hear(NodeExec(CommandOrder(["sh", "-c", script], True, 24, 80), 1))
+        heard = b""
+        while (reply := await asyncio.wait_for(client.receive(), 10)) is not None and "done" not in reply:
+            heard += base64.b64decode(str(reply["stdout"]))
+            services.hear(NodeMore(1))
+            if heard == b"ready\n":
+                for at in range(0, len(typed), 1 << 16):
+                    piece = base64.b64encode(typed[at : at + (1 << 16)]).decode()
+                    services.hear(NodeInput(TerminalInput(stdin=piece), 1))
+                await asyncio.sleep(0)
+                (Storage(tmp_path).work("", "alice") / "go").touch()
+        assert hashlib.sha256(typed).hexdigest() in heard.decode()
         for each in (channel, client):
             each.close()
             await each.closed()

@@ -253,11 +253,28 @@ class NodeServices:
             if typed.resize is not None and main >= 0:
                 _resize(main, *typed.resize)
             elif typed.stdin and main >= 0:
-                os.write(main, base64.b64decode(typed.stdin))
+                await _write_terminal(main, base64.b64decode(typed.stdin))
             elif process.stdin is not None and typed.stdin:
                 process.stdin.write(base64.b64decode(typed.stdin))
             elif process.stdin is not None and typed.eof:
                 process.stdin.close()
+
+
+async def _write_terminal(main: int, data: bytes) -> None:
+    """All of it, as the command takes it: a terminal has room for little more than a line."""
+    loop = asyncio.get_running_loop()
+    while data:
+        try:
+            data = data[os.write(main, data) :]
+        except BlockingIOError:
+            ready = asyncio.Event()
+            loop.add_writer(main, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_writer(main)
+        except OSError:
+            return  # the last process on the terminal has gone
 
 
 def _resize(terminal: int, rows: int, columns: int) -> None:
