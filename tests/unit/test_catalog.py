@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmtrain.coordinator.core.catalog import NodeFiles, commit, copies, plan, settle
-from swarmtrain.protocol.facts import HeldVersion, Place, SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SetVersion, SharedFile
 
 
 def file(name: str, content: str, **more: int) -> SharedFile:

@@ -14,7 +14,7 @@ from swarmtrain.coordinator.core.root_cause import (
     root_cause,
     with_evidence,
 )
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 
 GLOO = (
     "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:34538. "

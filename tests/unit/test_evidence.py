@@ -13,7 +13,7 @@ from run_fakes import Theatre, WireMessages, exited, join
 from swarmtrain.coordinator.run.evidence import Evidence
 from swarmtrain.coordinator.store import output
 from swarmtrain.coordinator.store.output import OutputStore
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 
 ABORTED = Failure("signal", "a", 5.0, "killed by SIGABRT", rank=0, signal=6)
 PIECE = "x" * 99 + "\n"

@@ -13,8 +13,7 @@ from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.core.incident_log import generation_ended, recovered, sentence, signature
 from swarmtrain.coordinator.core.model import Assignment, Candidate, Formation, Phase
 from swarmtrain.coordinator.store.journal import Journal
-from swarmtrain.protocol.facts import Attempt, Incident, Outcome
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Attempt, Failure, Incident, Outcome
 from swarmtrain.protocol.journal.events import Ended, Recovered
 
 UNIX = 1_800_050_000.0  # the clock's Unix time when a test begins

@@ -14,7 +14,7 @@ from swarmtrain.coordinator.core.root_cause import in_brief
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.codec import dump
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.from_agent import WorkerEnd, WorkerError, WorkerReport
 from swarmtrain.protocol.journal.remarks import Chosen
 from swarmtrain.protocol.replies import RunReply

@@ -20,7 +20,7 @@ from swarmtrain.agent.sharing.record import Record
 from swarmtrain.agent.sharing.store import Move, Store
 from swarmtrain.agent.sharing.tracker import QUIET, Tracker
 from swarmtrain.agent.sharing.walk import Rules, matches, open_for_writing, walk
-from swarmtrain.protocol.facts import SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 
 def sha(content: bytes) -> str:

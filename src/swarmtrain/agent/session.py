@@ -32,14 +32,13 @@ from swarmtrain.protocol.from_agent import (
     OutputPiece,
 )
 from swarmtrain.protocol.journal.lines import batches
+from swarmtrain.protocol.shared_files import AskShared, BringShared
 from swarmtrain.protocol.to_agent import (
     TO_AGENT,
     Acknowledge,
     AskForCopy,
-    AskShared,
     AskStacks,
     BeatHeard,
-    BringShared,
     JournalPiece,
     PauseWorkers,
     Refuse,

@@ -1,15 +1,12 @@
-"""What events and the status are made of; and what both sides say of the files that workers write.
-
-The files that lie directly in one directory of the working directory are a set; `path` is that directory's, empty for
-the working directory itself. A version of a set is what its files were at one time, on all nodes together.
-"""
+"""What events and the status are made of."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, field
 from enum import Enum
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated
 
-from swarmtrain.protocol.schema import OMITTED, Struct, WireKey
+from swarmtrain.protocol.schema import Struct, WireKey
 
 
 class Outcome(str, Enum):
@@ -61,6 +58,46 @@ class StopOrder(Struct):
     how: str
 
 
+class Failure(Struct):
+    """One thing that went wrong in a generation.
+
+    Attributes:
+        kind: ``exception``, ``exit``, ``signal``, ``memory``, ``node``, ``hang``, ``start`` or ``placement``.
+        node: where; empty where no node is to blame.
+        time: Unix time by the run's clock.
+        summary: one line.
+        rank: of the worker; null where it befell a whole node.
+        traceback: of its exception, or of where it stood.
+        code, signal: with which its process ended.
+        log: the rank's last lines, where there is no traceback.
+        hint: what a person may do about it.
+    """
+
+    kind: str
+    node: str
+    time: float
+    summary: str
+    rank: int | None = None
+    traceback: str = ""
+    code: int | None = None
+    signal: int | None = None
+    log: list[str] = field(default_factory=list)
+    hint: str = ""
+
+    def sentence(self) -> str:
+        """Where it happened, and what."""
+        if not self.node:
+            return self.summary
+        if self.summary.startswith("was lost"):  # of a whole node
+            return f"{self.node} {self.summary}"
+        who = self.node if self.rank is None else f"rank {self.rank} on {self.node}"
+        return f"{who}: {self.summary}"
+
+    def dump(self) -> dict[str, object]:
+        """As it goes into the journal and the status document."""
+        return asdict(self)
+
+
 class Incident(Struct):
     """A generation that ended before its work was done, and that another one goes on from.
 
@@ -104,72 +141,3 @@ class Attempt(Struct):
     def progressed(self) -> bool:
         """Whether it made steps of its own."""
         return self.step is not None and self.step > (self.began or 0)
-
-
-# Where a node has a file: in its place, beside the working directory and ready to be put there, or nowhere.
-Place = Literal["work", "store", ""]
-
-
-class SharedFile(NamedTuple):
-    """A file of a set.
-
-    Attributes:
-        name: without the directory.
-        mtime: Unix time.
-        fence, rank: of the generation in which it was written, and the lowest rank of the node that did; for a file of
-            a version, as only who makes that knows.
-    """
-
-    name: str
-    size: int
-    sha256: str
-    mtime: float
-    fence: int = 0
-    rank: int = -1
-
-
-class SetVersion(Struct):
-    """A version of a set.
-
-    Attributes:
-        fence: of the generation in which it was written; by it, versions are ordered.
-        number: orders those of one fence, and all of one set.
-        files: none where the set was deleted.
-        lost: it has less than the one before, of which no node that is there has all: when one is, that one holds.
-    """
-
-    path: str
-    fence: int
-    number: int
-    files: list[SharedFile]
-    lost: Annotated[bool, OMITTED] = False
-
-
-class HeldVersion(Struct):
-    """A version of a set that a node knows.
-
-    Attributes:
-        places: where this node has each of its files.
-    """
-
-    version: SetVersion
-    places: list[Place]
-
-
-class SetReport(Struct):
-    """How a set stands on one node.
-
-    Attributes:
-        known: its newest version, and the newest that is whole there where that is another one.
-        changed: files in place that are in no version yet.
-        gone: names of files that were in place when a version was noted, and are not any more.
-        extra: names of files that were, and are, and that the newest version does not have.
-        writing: what has changed may be half of what is about to be written, or is never to be.
-    """
-
-    path: str
-    known: list[HeldVersion]
-    changed: list[SharedFile]
-    gone: list[str]
-    extra: list[str]
-    writing: bool

@@ -10,9 +10,9 @@ from dataclasses import field
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
 from swarmtrain.protocol.codec import Family
-from swarmtrain.protocol.facts import SetReport
 from swarmtrain.protocol.replies import NodeReply
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct, WireKey, message
+from swarmtrain.protocol.shared_files import SharedBrought, SharedReport
 
 
 class WorkerError(Struct):
@@ -291,45 +291,6 @@ class CopyPiece(Struct):
     events: Annotated[list[Document], WireKey("copy")] = field(default_factory=list)
     done: bool = False
     age: Annotated[float | None, OMITTED] = None
-
-
-@message("shared", nested=True)
-class SharedReport(Struct):
-    """How the files stand that this node's workers have written.
-
-    Attributes:
-        number: of the question; 0 where nobody has asked.
-        address: where this agent's peers have its files from.
-        fence: of the last generation that this node has begun.
-        sets: those that were asked for, or have come to rest.
-        writing: some set of this node may be half of what is to be written: what was deleted for it may be needed.
-    """
-
-    number: int
-    address: str
-    fence: int
-    sets: list[SetReport]
-    writing: bool = False
-
-
-@message("brought", nested=True)
-class SharedBrought(Struct):
-    """Versions that this node was to have are there.
-
-    Attributes:
-        number: of the order.
-        files, size: that came from others; bytes.
-        aside: paths of files that were in the way, and lie in `directory` beside the working directory now.
-        failed: what could not be brought, in sentences.
-    """
-
-    number: int
-    files: int
-    size: int
-    seconds: float
-    aside: list[str]
-    directory: str
-    failed: list[str]
 
 
 FromAgent = Union[  # noqa: UP007 - a union of messages is an argument of types

@@ -7,8 +7,7 @@ from dataclasses import field
 from typing import Annotated, Any
 
 from swarmtrain.protocol import codec
-from swarmtrain.protocol.facts import MasterAddress
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure, MasterAddress
 from swarmtrain.protocol.schema import OMITTED, Struct, WireKey
 
 ENDED = ("succeeded", "failed", "stopped")

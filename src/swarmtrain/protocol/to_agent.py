@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
 from swarmtrain.protocol.codec import Family
-from swarmtrain.protocol.facts import MasterAddress, SetVersion
+from swarmtrain.protocol.facts import MasterAddress
 from swarmtrain.protocol.requests import SnapshotKey, TerminalInput
 from swarmtrain.protocol.schema import OMITTED, Document, Struct, WireKey, message
+from swarmtrain.protocol.shared_files import AskShared, BringShared
 
 
 class KnownOffset(NamedTuple):
@@ -231,36 +232,6 @@ class NodeCancel(Struct):
     """Nobody waits for a request's answer any more."""
 
     number: Annotated[int, WireKey("cancel")]
-
-
-@message("share", nested=True)
-class AskShared(Struct):
-    """The question of how the files stand that this node's workers have written.
-
-    Attributes:
-        number: in the answer.
-        paths: of the sets; null for all.
-    """
-
-    number: int
-    paths: list[str] | None = None
-
-
-@message("bring", nested=True)
-class BringShared(Struct):
-    """Versions of sets that hold from now on.
-
-    Attributes:
-        number: in the answer.
-        how: ``note`` them, and answer nothing; ``store`` them beside the working directory, whose workers are not
-            disturbed; ``place`` them there, where none runs.
-        sources: where a content is to be had that this node may lack, by its hash.
-    """
-
-    number: int
-    how: Literal["note", "store", "place"]
-    versions: list[SetVersion]
-    sources: dict[str, list[str]]
 
 
 ToAgent = Union[  # noqa: UP007 - a union of messages is an argument of types

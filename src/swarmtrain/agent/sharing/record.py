@@ -12,7 +12,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.walk import FileStamp
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump, load
-from swarmtrain.protocol.facts import SetVersion
+from swarmtrain.protocol.shared_files import SetVersion
 from swarmtrain.wire.disk.storage import write_whole
 
 MOST_DELETED = 500  # sets that are not there any more, of which it is remembered

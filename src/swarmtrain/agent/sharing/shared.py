@@ -22,9 +22,15 @@ from swarmtrain.agent.sharing.store import Store, moves_to
 from swarmtrain.agent.sharing.tracker import Tracker, Unsteady
 from swarmtrain.agent.sharing.walk import Rules
 from swarmtrain.agent.uplink import Background, Uplink
-from swarmtrain.protocol.facts import SetReport, SetVersion, SharedFile
-from swarmtrain.protocol.from_agent import SharedBrought, SharedReport
-from swarmtrain.protocol.to_agent import AskShared, BringShared
+from swarmtrain.protocol.shared_files import (
+    AskShared,
+    BringShared,
+    SetReport,
+    SetVersion,
+    SharedBrought,
+    SharedFile,
+    SharedReport,
+)
 from swarmtrain.wire.machine.processes import descendants
 from swarmtrain.wire.run_spec import RunSpec
 

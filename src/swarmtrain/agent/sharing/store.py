@@ -22,7 +22,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.record import path_of
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump, load
-from swarmtrain.protocol.facts import SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import SetVersion, SharedFile
 from swarmtrain.wire.disk.storage import write_whole
 
 _PIECE = 1 << 20

@@ -18,7 +18,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.formats import whole
 from swarmtrain.agent.sharing.record import InPlace, Record, path_of
 from swarmtrain.agent.sharing.walk import FileStamp, Rules, open_for_writing, walk
-from swarmtrain.protocol.facts import HeldVersion, Place, SetReport, SharedFile
+from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SharedFile
 
 QUIET = 2.0  # seconds
 # Looks in a row that find a set changed and nothing of it open: it is taken as it is between two of its changes.

@@ -6,7 +6,7 @@ import posixpath
 
 from swarmtrain.control.views import view
 from swarmtrain.control.views.format import NOTHING, duration, number, one_line, size, step_time
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.status import SnapshotState, Status
 from swarmtrain.wire.plural import counted, plural
 

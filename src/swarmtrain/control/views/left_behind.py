@@ -12,7 +12,7 @@ from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Run
-    from swarmtrain.protocol.failure import Failure
+    from swarmtrain.protocol.facts import Failure
 
 _MISSING = re.compile(r"""^FileNotFoundError: .*?['"](?P<path>[^'"\n]+)['"]""", re.DOTALL)
 

@@ -29,14 +29,13 @@ from swarmtrain.protocol.from_agent import (
     MetricsPiece,
     NoteReport,
     OutputPiece,
-    SharedBrought,
-    SharedReport,
     StacksReport,
     TroubleReport,
     Warm,
     WorkerReport,
 )
 from swarmtrain.protocol.journal.remarks import StrangerRefused
+from swarmtrain.protocol.shared_files import SharedBrought, SharedReport
 from swarmtrain.protocol.to_agent import Acknowledge, BeatHeard, KnownOffset, Refuse, SendLater, Welcome
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.clock import RunClock

@@ -12,7 +12,7 @@ from swarmtrain.coordinator.core.root_cause import worker_failure
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.coordinator.run.ranks import RankState
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.from_agent import (
     Drained,
     Idle,

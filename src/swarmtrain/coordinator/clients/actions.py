@@ -10,8 +10,7 @@ from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.active_generation import SETTLE
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure, Outcome
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import ResizeAsked, StopAsked, remark
 from swarmtrain.wire.plural import counted, plural

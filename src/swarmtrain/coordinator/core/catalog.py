@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from swarmtrain.protocol.facts import HeldVersion, SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import HeldVersion, SetReport, SetVersion, SharedFile
 
 
 @dataclass(frozen=True)

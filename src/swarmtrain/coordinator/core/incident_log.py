@@ -9,8 +9,7 @@ import re
 from dataclasses import replace
 
 from swarmtrain.coordinator.core.state import RunState
-from swarmtrain.protocol.facts import Attempt, Incident
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Attempt, Failure, Incident
 from swarmtrain.protocol.journal.events import GenerationEnded, Recovered
 from swarmtrain.protocol.schema import Struct
 from swarmtrain.protocol.status import Recovery

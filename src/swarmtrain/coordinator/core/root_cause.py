@@ -14,7 +14,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
 from swarmtrain.wire.plural import counted
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.core.model import Phase
-from swarmtrain.protocol.facts import Attempt, ClockOrigin, Incident, Outcome
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Attempt, ClockOrigin, Failure, Incident, Outcome
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import (
     CoordinatorMoved,

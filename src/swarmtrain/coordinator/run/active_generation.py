@@ -26,8 +26,7 @@ from swarmtrain.coordinator.run.ranks import RankState, ranks_of
 from swarmtrain.coordinator.run.stall import Stall, outlook
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.output import OutputStore
-from swarmtrain.protocol.facts import Attempt, StopOrder
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Attempt, Failure, StopOrder
 from swarmtrain.protocol.journal.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
 from swarmtrain.protocol.journal.remarks import StallSeen, StragglerSeen, Warned
 from swarmtrain.protocol.to_agent import AskStacks, PauseWorkers, StopWorkers

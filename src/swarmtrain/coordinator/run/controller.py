@@ -44,8 +44,7 @@ from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import OutputStore
 from swarmtrain.coordinator.store.run_paths import RunPaths
-from swarmtrain.protocol.facts import Outcome
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure, Outcome
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import VERSION, CoordinatorStarted, Ended, Submitted
 from swarmtrain.protocol.journal.remarks import Chosen, NodeLeftOut, Remark, Warned

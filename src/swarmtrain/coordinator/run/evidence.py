@@ -6,7 +6,7 @@ from collections import deque
 
 from swarmtrain.coordinator.core.root_cause import with_evidence
 from swarmtrain.coordinator.store.output import Filter, OutputStore, Reader
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.replies import Line
 
 _LINES, _LETTERS = 20, 2000  # that are kept of a rank, and of each line

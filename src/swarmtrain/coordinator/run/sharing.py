@@ -14,10 +14,8 @@ from swarmtrain.coordinator.core import catalog
 from swarmtrain.coordinator.core.catalog import NodeFiles, SetDecision, SharingPlan
 from swarmtrain.coordinator.run.members import ConnectedAgent, Members
 from swarmtrain.coordinator.store.journal import Journal
-from swarmtrain.protocol.facts import SetVersion
-from swarmtrain.protocol.from_agent import SharedBrought, SharedReport
 from swarmtrain.protocol.journal.remarks import FilesBrought, FilesShared, Warned
-from swarmtrain.protocol.to_agent import AskShared, BringShared
+from swarmtrain.protocol.shared_files import AskShared, BringShared, SetVersion, SharedBrought, SharedReport
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.run_spec import RunSpec

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from swarmtrain.coordinator.core.hang import Rank, culprit
 from swarmtrain.coordinator.run.heartbeats import Heartbeat
 from swarmtrain.coordinator.run.ranks import RankState
-from swarmtrain.protocol.failure import Failure
+from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.from_agent import StackReport
 
 _RECENT = 25.0  # seconds in which an agent has looked for signs of life twice

@@ -16,13 +16,13 @@ from swarmtrain.protocol import codec
 from swarmtrain.protocol.facts import (
     Attempt,
     ClockOrigin,
+    Failure,
     Incident,
     MasterAddress,
     NodePart,
     Outcome,
     StopOrder,
 )
-from swarmtrain.protocol.failure import Failure
 from swarmtrain.protocol.journal.event import HEAD, Event, UnknownEvent
 from swarmtrain.protocol.journal.remarks import Remark
 from swarmtrain.protocol.schema import OMITTED, fields_of

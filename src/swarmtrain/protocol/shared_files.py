@@ -1,0 +1,148 @@
+"""What coordinator and agents say of the files that workers write, in the working directories of all nodes.
+
+The files that lie directly in one directory of the working directory are a set; `path` is that directory's, empty for
+the working directory itself. A version of a set is what its files were at one time, on all nodes together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+from swarmtrain.protocol.schema import OMITTED, Struct, message
+
+# Where a node has a file: in its place, beside the working directory and ready to be put there, or nowhere.
+Place = Literal["work", "store", ""]
+
+
+class SharedFile(NamedTuple):
+    """A file of a set.
+
+    Attributes:
+        name: without the directory.
+        mtime: Unix time.
+        fence, rank: of the generation in which it was written, and the lowest rank of the node that did; for a file of
+            a version, as only who makes that knows.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    mtime: float
+    fence: int = 0
+    rank: int = -1
+
+
+class SetVersion(Struct):
+    """A version of a set.
+
+    Attributes:
+        fence: of the generation in which it was written; by it, versions are ordered.
+        number: orders those of one fence, and all of one set.
+        files: none where the set was deleted.
+        lost: it has less than the one before, of which no node that is there has all: when one is, that one holds.
+    """
+
+    path: str
+    fence: int
+    number: int
+    files: list[SharedFile]
+    lost: Annotated[bool, OMITTED] = False
+
+
+class HeldVersion(Struct):
+    """A version of a set that a node knows.
+
+    Attributes:
+        places: where this node has each of its files.
+    """
+
+    version: SetVersion
+    places: list[Place]
+
+
+class SetReport(Struct):
+    """How a set stands on one node.
+
+    Attributes:
+        known: its newest version, and the newest that is whole there where that is another one.
+        changed: files in place that are in no version yet.
+        gone: names of files that were in place when a version was noted, and are not any more.
+        extra: names of files that were, and are, and that the newest version does not have.
+        writing: what has changed may be half of what is about to be written, or is never to be.
+    """
+
+    path: str
+    known: list[HeldVersion]
+    changed: list[SharedFile]
+    gone: list[str]
+    extra: list[str]
+    writing: bool
+
+
+@message("share", nested=True)
+class AskShared(Struct):
+    """The question of how the files stand that this node's workers have written.
+
+    Attributes:
+        number: in the answer.
+        paths: of the sets; null for all.
+    """
+
+    number: int
+    paths: list[str] | None = None
+
+
+@message("bring", nested=True)
+class BringShared(Struct):
+    """Versions of sets that hold from now on.
+
+    Attributes:
+        number: in the answer.
+        how: ``note`` them, and answer nothing; ``store`` them beside the working directory, whose workers are not
+            disturbed; ``place`` them there, where none runs.
+        sources: where a content is to be had that this node may lack, by its hash.
+    """
+
+    number: int
+    how: Literal["note", "store", "place"]
+    versions: list[SetVersion]
+    sources: dict[str, list[str]]
+
+
+@message("shared", nested=True)
+class SharedReport(Struct):
+    """How the files stand that this node's workers have written.
+
+    Attributes:
+        number: of the question; 0 where nobody has asked.
+        address: where this agent's peers have its files from.
+        fence: of the last generation that this node has begun.
+        sets: those that were asked for, or have come to rest.
+        writing: some set of this node may be half of what is to be written: what was deleted for it may be needed.
+    """
+
+    number: int
+    address: str
+    fence: int
+    sets: list[SetReport]
+    writing: bool = False
+
+
+@message("brought", nested=True)
+class SharedBrought(Struct):
+    """Versions that this node was to have are there.
+
+    Attributes:
+        number: of the order.
+        files, size: that came from others; bytes.
+        aside: paths of files that were in the way, and lie in `directory` beside the working directory now.
+        failed: what could not be brought, in sentences.
+    """
+
+    number: int
+    files: int
+    size: int
+    seconds: float
+    aside: list[str]
+    directory: str
+    failed: list[str]
