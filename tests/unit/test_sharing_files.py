@@ -10,13 +10,16 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from swarmtrain.agent.sharing import walk as walks
 from swarmtrain.agent.sharing.formats import whole
+from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.record import Record
+from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Move, Store
 from swarmtrain.agent.sharing.tracker import QUIET, Tracker
 from swarmtrain.agent.sharing.walk import Rules, matches, open_for_writing, walk
@@ -48,7 +51,7 @@ def archive(path: Path, content: str = "x", age: float = 0.0) -> Path:
 
 
 def tracker(work: Path, record: Record | None = None, **rules: tuple[str, ...]) -> Tracker:
-    return Tracker(work, record or Record(), Rules(**rules), lambda sha256: False)
+    return Tracker(Sets(work, record or Record(), Rules(**rules), lambda sha256: False))
 
 
 def told(reports: list[SetReport]) -> dict[str, list[str]]:
@@ -108,7 +111,7 @@ def test_a_huge_directory_costs_one_bounded_look(work: Path, monkeypatch: pytest
     first = len(looks)
     watch.look(list)
     assert (first, len(looks)) == (2, 3)
-    assert watch.left_out == {"many": "it has more than 50 files"}
+    assert watch.sets.left_out == {"many": "it has more than 50 files"}
 
 
 def test_what_cannot_be_read_has_not_gone(work: Path, tmp_path: Path) -> None:
@@ -142,12 +145,12 @@ def test_files_that_are_open_for_writing_are_seen(work: Path) -> None:
 
 def note(watch: Tracker, path: str, number: int = 1) -> SetVersion:
     """What was told last becomes a version."""
-    files = [
-        SharedFile(name, stamp.size, digest, 0.0) for name, (stamp, digest) in watch.in_place(path).items()
-    ]
+    sizes = {name: stamp.size for name, stamp in watch.sets.files(path).items()}
+    files = [SharedFile(name, sizes[name], digest, 0.0) for name, digest in watch.sets.in_place(path).items()]
     version = SetVersion(path, 1, number, files)
-    watch.record.of(path).newest = watch.record.of(path).whole = version
-    watch.noted_as_told(path)
+    known = watch.sets.record.of(path)
+    known.newest = known.whole = version
+    watch.noted(path)
     return version
 
 
@@ -185,7 +188,7 @@ def test_a_file_that_is_open_holds_up_its_set_and_a_log_does_not(
     os.utime(work / "c" / "open.bin", (time.time() - 60,) * 2)
     assert look(watch, writer.pid) == {}
     assert look(watch, writer.pid) == {"": ["a.pt"]}
-    assert watch.record.streams == ["train.log"]
+    assert watch.sets.record.streams == ["train.log"]
 
 
 def test_one_file_that_is_written_again_and_again_is_taken_when_it_is_closed(work: Path) -> None:
@@ -233,7 +236,7 @@ def test_what_is_left_by_writers_that_are_gone(
     watch.settle(ended_well=ended_well)
     (found,) = watch.rest()
     assert (found.writing, [each.name for each in found.changed]) == (expected, ["s.pt"])
-    again = tracker(work, watch.record)
+    again = tracker(work, watch.sets.record)
     assert [each.writing for each in again.rest()] == [expected]
 
 
@@ -385,7 +388,80 @@ def test_what_is_not_shared_here_is_not_written_over(work: Path, monkeypatch: py
     monkeypatch.setattr(walks, "MOST_OF_ONE", 1)
     write(work / "c" / "a")
     write(work / "c" / "b")
-    watch = tracker(work)
-    watch.look_again()
-    assert watch.why_not("c") == watch.why_not("c/d") == "it has more than 1 files"
-    assert watch.why_not("") == ""
+    sets = tracker(work).sets
+    sets.look()
+    assert sets.why_not("c") == sets.why_not("c/d") == "it has more than 1 files"
+    assert sets.why_not("") == ""
+
+
+# ---- versions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(work: Path) -> Holdings:
+    """Of a node with a version of one directory, in which a file was changed, another came, and a log grows."""
+    (work / ".swarmtrain-code.json").write_text(json.dumps({"c/sent.py": sha(b"code")}))
+    write(work / "c" / "sent.py", b"code", age=60)
+    for name in ("a", "b"):
+        write(work / "c" / name, b"old", age=60)
+    held = Holdings(work, work.parent / "shared", Rules())
+    for _ in range(2):
+        held.look(list)
+    held.note([version(held, 1, a=b"old", b=b"old")])
+    held.record.fence = 1
+    held.record.streams.append("c/log")
+    write(work / "c" / "a", b"mine")
+    write(work / "c" / "more", b"more")
+    write(work / "c" / "log", b"mine, too")
+    held.sets.look()
+    return held
+
+
+def version(held: Holdings, number: int, **contents: bytes) -> SetVersion:
+    """A version of the directory, of which all is in the store."""
+    files = [stored(held.store, content, name) for name, content in contents.items()]
+    return SetVersion("c", 1, number, files)
+
+
+def test_what_is_missing_of_a_version_is_what_no_look_has_read(held: Holdings) -> None:
+    known, mine = held.record.of("c"), SharedFile("a", 4, sha(b"mine"), 0.0)
+    assert known.newest is known.whole is not None
+    wanted = version(held, 2, b=b"new")
+    wanted.files.append(mine)
+    assert held.missing(wanted) == {mine.sha256: mine}
+    held.tracker.rest()
+    assert held.missing(wanted) == {}
+
+
+def test_what_is_in_the_way_of_a_version_goes_but_for_logs_and_code(work: Path, held: Holdings) -> None:
+    aside = held.place(version(held, 2, a=b"new", log=b"theirs"), "then")
+    assert {path.name: path.read_bytes() for path in (work / "c").iterdir()} == {
+        "a": b"new",
+        "sent.py": b"code",
+        "log": b"mine, too",
+    }
+    assert sorted(aside) == ["c/a", "c/more"], "what was in a version is nobody's loss"
+    assert [each.changed for each in held.tracker.rest()] == [[]]
+
+
+def test_what_others_went_on_without_is_set_aside(held: Holdings) -> None:
+    newer = replace(version(held, 2, a=b"new"), fence=2)
+    assert sorted(held.place(newer, "then")) == ["c/a", "c/b", "c/more"]
+
+
+def test_contents_are_found_in_place_and_in_the_store(work: Path, held: Holdings) -> None:
+    assert held.locate(sha(b"mine")) is None, "nobody has read it yet"
+    held.tracker.rest()
+    assert held.locate(sha(b"mine")) == work / "c" / "a"
+    write(work / "c" / "a", b"anew")
+    assert held.locate(sha(b"mine")) is None
+    assert held.locate(sha(b"old")) == held.store.path(sha(b"old"))
+
+
+def test_contents_stay_for_what_holds_and_for_what_is_on_its_way(held: Holdings) -> None:
+    newest, wanted = version(held, 2, a=b"newest"), version(held, 3, a=b"wanted")
+    held.note([newest])
+    held.keep([wanted])
+    assert [held.store.has(sha(each)) for each in (b"newest", b"wanted")] == [True, True]
+    held.keep([])
+    assert [held.store.has(sha(each)) for each in (b"newest", b"wanted")] == [True, False]

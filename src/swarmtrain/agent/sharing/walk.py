@@ -27,6 +27,15 @@ class FileStamp(NamedTuple):
     inode: int
 
 
+def stamp_of(path: Path) -> FileStamp | None:
+    """That of a file; None where there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 @dataclass(frozen=True)
 class Rules:
     """Which files are shared.

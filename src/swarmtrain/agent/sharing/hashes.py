@@ -1,0 +1,71 @@
+"""The SHA-256 of files in a working directory: a file is read once, and known again by its stamp."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from swarmtrain.agent.sharing.record import Record, directory_of, path_of
+from swarmtrain.agent.sharing.walk import FileStamp, stamp_of
+
+_PIECE = 1 << 20
+
+
+class Unsteady(Exception):
+    """A file has changed while it was read.
+
+    Outside of the tree: the tracker looks closer, or says that its set is being written.
+    """
+
+
+class Hashes:
+    """Those of one working directory.
+
+    Args:
+        record: has those of files that were noted, also before this agent.
+    """
+
+    def __init__(self, work: Path, record: Record) -> None:
+        self._work, self._record = work, record
+        self._read: dict[str, tuple[FileStamp, str]] = {}
+
+    def of(self, path: str, stamp: FileStamp) -> str:
+        """That of a file, which is read where it is not known by this stamp. Raises OSError, Unsteady."""
+        read = self._read.get(path)
+        if read is not None and read[0] == stamp:
+            return read[1]
+        known = self._record.sets.get(directory_of(path))
+        noted = known.in_place.get(path.rpartition("/")[2]) if known is not None else None
+        if noted is not None and noted.stamp == stamp:
+            return noted.sha256
+        digest = hashlib.sha256()
+        with open(os.open(self._work / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+        if stamp_of(self._work / path) != stamp:
+            raise Unsteady(path)
+        self._read[path] = (stamp, digest.hexdigest())
+        return digest.hexdigest()
+
+    def read_last(self, path: str) -> tuple[FileStamp | None, str]:
+        """By what stamp a file was read last, and what it was; None and nothing where it never was."""
+        return self._read.get(path, (None, ""))
+
+    def find(self, sha256: str) -> Path | None:
+        """A file that has a content, and is still as it was then."""
+        for path, stamp in self._with(sha256):
+            if stamp_of(self._work / path) == stamp:
+                return self._work / path
+        return None
+
+    def _with(self, sha256: str) -> list[tuple[str, FileStamp]]:
+        # Of copies: peers ask while a thread looks.
+        found = [(path, stamp) for path, (stamp, digest) in list(self._read.items()) if digest == sha256]
+        for directory, known in list(self._record.sets.items()):
+            found += [
+                (path_of(directory, name), each.stamp)
+                for name, each in list(known.in_place.items())
+                if each.sha256 == sha256
+            ]
+        return found

@@ -1,0 +1,114 @@
+"""The versions that a node holds: what is missing of one, how one comes to its place, and what is kept for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from swarmtrain.agent.sharing.record import Record, order, path_of
+from swarmtrain.agent.sharing.sets import Sets
+from swarmtrain.agent.sharing.store import Store, moves_to
+from swarmtrain.agent.sharing.tracker import Tracker
+from swarmtrain.agent.sharing.walk import Rules
+from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
+
+
+class Holdings:
+    """Those of one node, which are in its working directory and beside it.
+
+    Its methods use the disk: they are called in a thread, one at a time, but for `locate` and `missing`.
+
+    Args:
+        directory: beside the working directory.
+
+    Raises:
+        OSError: what an agent before this one has begun to put in place cannot be completed.
+    """
+
+    def __init__(self, work: Path, directory: Path, rules: Rules) -> None:
+        self._record_path = directory / "record.json"
+        self.record = Record.read(self._record_path)
+        self.store = Store(directory, work)
+        self.sets = Sets(work, self.record, rules, self.store.has)
+        self.tracker = Tracker(self.sets)
+        self.store.complete()
+
+    def look(self, writers: Callable[[], Sequence[int]]) -> list[SetReport]:
+        """What has come to rest while workers run; what they are about to write anew is copied. Raises OSError.
+
+        Args:
+            writers: as in `Tracker.look`.
+        """
+        found = self.tracker.look(writers)
+        for report in found:
+            if self.tracker.is_restless(report.path):
+                for file in report.changed:
+                    self.store.copy(self.sets.work / path_of(report.path, file.name), file)
+        return found
+
+    def note(self, versions: Sequence[SetVersion]) -> None:
+        """Versions hold from now on."""
+        for version in versions:
+            known = self.record.of(version.path)
+            if order(known.newest) > order(version):
+                continue
+            known.newest = version
+            self.tracker.noted(version.path)
+            if all(self.sets.is_at_place(version.path, file) for file in version.files):
+                known.whole = version
+        self.record.forget_the_oldest()
+
+    def missing(self, version: SetVersion) -> dict[str, SharedFile]:
+        """What of a version is neither in place here nor in the store, by its hash."""
+        return {
+            file.sha256: file
+            for file in version.files
+            if not self.sets.is_here(version.path, file) and not self.store.has(file.sha256)
+        }
+
+    def place(self, version: SetVersion, aside: str) -> list[str]:
+        """Put a version in place, of which nothing is missing; what was set aside for it. Raises OSError, Unsteady.
+
+        Args:
+            aside: the name of the directory where that goes.
+        """
+        if why := self.sets.why_not(version.path):
+            raise OSError(f"it is not shared here: {why}")
+        here = self.sets.in_place(version.path)
+        paths = {name: path_of(version.path, name) for name in here}
+        known = self.record.of(version.path)
+        # What others have gone on without, or what was lost in part, is nowhere else.
+        follows = version.fence <= self.record.fence and not version.lost
+        committed = {
+            file.sha256 for each in (*(known.known() if follows else ()), version) for file in each.files
+        }
+        streams = {name for name in here if self.sets.is_stream(paths[name])}
+        sent = {name for name, sha256 in here.items() if self.sets.was_sent(paths[name], sha256)}
+        at_place = {file.name for file in version.files if here.get(file.name) == file.sha256}
+        wanted = {file.name for file in version.files}
+        moves = moves_to(version, list(here), at_place | (streams & wanted), here.keys() - streams - sent)
+        lost = [
+            paths[name]
+            for move in moves
+            if (name := move.path.rpartition("/")[2]) in here
+            if here[name] not in committed and name not in sent
+        ]
+        kept = self.store.place(moves, lost, aside)
+        known.newest = known.whole = version
+        self.sets.placed(version.path)
+        return kept
+
+    def locate(self, sha256: str) -> Path | None:
+        """The file that has a content, by its hash; None where there is none."""
+        return self.store.path(sha256) if self.store.has(sha256) else self.sets.hashes.find(sha256)
+
+    def keep(self, pending: Collection[SetVersion], *, sync: bool = True) -> None:
+        """Keep the record, and of the contents what it speaks of, or what is wanted for versions. Raises OSError.
+
+        Args:
+            pending: versions of which the contents are on their way.
+        """
+        self.record.write(self._record_path, sync=sync)
+        versions = [version for each in self.record.sets.values() for version in each.known()]
+        needed = {file.sha256 for version in (*versions, *pending) for file in version.files}
+        self.store.keep(needed | self.tracker.told())

@@ -1,0 +1,187 @@
+"""The sets of a working directory: as they were at the last look, and against what was noted of them.
+
+Whether a set that has changed is finished, tracker.py says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
+from swarmtrain.agent.sharing.record import InPlace, Record, path_of
+from swarmtrain.agent.sharing.walk import FileStamp, Rules, stamp_of, walk
+from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SharedFile
+
+Stamps = dict[str, FileStamp]  # of a set's files, by name
+
+
+class Sets:
+    """Those of one node. Its methods read the disk: they are called in a thread, one at a time.
+
+    Args:
+        has: whether a content lies beside the working directory, by its hash.
+
+    Attributes:
+        here: the files of each set at the last look.
+        left_out: directories that are not shared, and why.
+    """
+
+    def __init__(self, work: Path, record: Record, rules: Rules, has: Callable[[str], bool]) -> None:
+        self.work, self.record, self._rules, self._has = work, record, rules, has
+        self.hashes = Hashes(work, record)
+        self.here: dict[str, Stamps] = {}
+        self.left_out: dict[str, str] = {}
+        self._sent = _sent_code(work)
+
+    # ---- looks -----------------------------------------------------------------------------------------------
+
+    def look(self) -> dict[str, Stamps]:
+        """Look anew; what was here before."""
+        before, self.here = self.here, {}
+        contents = walk(self.work, self._rules, self.left_out)
+        self.left_out |= contents.left_out
+        for path, stamp in contents.files.items():
+            directory, _, name = path.rpartition("/")
+            if self.is_watched(directory):
+                self.here.setdefault(directory, {})[name] = stamp
+        return before
+
+    def look_closer(self, path: str) -> None:
+        """See how the files of one set are by now."""
+        stamps = {name: stamp_of(self.work / path_of(path, name)) for name in self.files(path)}
+        self.here[path] = {name: stamp for name, stamp in stamps.items() if stamp is not None}
+
+    def files(self, path: str) -> Stamps:
+        """The files of a set at the last look."""
+        return self.here.get(path, {})
+
+    def noted(self, path: str) -> dict[str, InPlace]:
+        """The files of a set when a version of it was noted last."""
+        known = self.record.sets.get(path)
+        return known.in_place if known is not None else {}
+
+    def paths(self) -> list[str]:
+        """All sets, also those of which nothing is left."""
+        return [path for path in sorted({*self.here, *self.record.sets}) if self.is_watched(path)]
+
+    def is_watched(self, path: str) -> bool:
+        """Whether a set and all that it lies in could be read: what is not seen has not gone for that."""
+        return not self.why_not(path)
+
+    def why_not(self, path: str) -> str:
+        """Why a set is not shared here; empty where it is."""
+        return next((self.left_out[each] for each in _above(path) if each in self.left_out), "")
+
+    # ---- what has changed ------------------------------------------------------------------------------------
+
+    def moved(self, path: str) -> list[str]:
+        """The names of what may have changed since the newest version was noted, streams among them, or has gone."""
+        here = self.files(path)
+        changed = [name for name, stamp in here.items() if not self._is_as_noted(path, name, stamp)]
+        return changed + [name for name in self.noted(path) if name not in here]
+
+    def _is_as_noted(self, path: str, name: str, stamp: FileStamp) -> bool:
+        """Whether a file is as it was noted, or as it was sent where it is in no version."""
+        noted = self.noted(path).get(name)
+        if noted is not None:
+            return noted.stamp == stamp
+        full = path_of(path, name)
+        try:
+            return full in self._sent and self.was_sent(full, self.hashes.of(full, stamp))
+        except (Unsteady, OSError):
+            return False
+
+    def changes(self, path: str) -> tuple[list[SharedFile], list[str]]:
+        """What has changed and what has gone since the newest version was noted. Raises Unsteady, OSError."""
+        noted, here, changed = self.noted(path), self.files(path), []
+        for name in self.moved(path):
+            if name not in here:
+                continue
+            digest = self.hashes.of(path_of(path, name), here[name])
+            if name in noted and noted[name].sha256 == digest:
+                noted[name] = InPlace(*here[name], digest)  # touched, or written again as it was
+            else:
+                changed.append(SharedFile(name, here[name].size, digest, here[name].changed / 1e9))
+        return changed, [name for name in noted if name not in here]
+
+    def report(self, path: str, changed: list[SharedFile], gone: list[str], *, writing: bool) -> SetReport:
+        """How a set stands."""
+        known, noted = self.record.sets.get(path), self.noted(path)
+        held = [
+            HeldVersion(version, [self._place(path, file) for file in version.files])
+            for version in (known.known() if known is not None else [])
+        ]
+        wanted = {file.name for file in held[0].version.files} if held else set()
+        extra = [name for name in noted if name not in wanted and name not in gone]
+        return SetReport(path, held, changed, gone, extra, writing)
+
+    def _place(self, path: str, file: SharedFile) -> Place:
+        if self.is_at_place(path, file):
+            return "work"
+        return "store" if self._has(file.sha256) else ""
+
+    # ---- one file --------------------------------------------------------------------------------------------
+
+    def is_stream(self, path: str) -> bool:
+        """Whether a file is written on and on."""
+        return path in self.record.streams
+
+    def was_sent(self, path: str, sha256: str) -> bool:
+        """Whether a file is as it was sent with the code."""
+        return self._sent.get(path) == sha256
+
+    def is_at_place(self, path: str, file: SharedFile) -> bool:
+        """Whether a version's file lies in its place, as it was when that was noted."""
+        each = self.noted(path).get(file.name)
+        return (
+            each is not None and each.sha256 == file.sha256 and each.stamp == self.files(path).get(file.name)
+        )
+
+    def is_here(self, path: str, file: SharedFile) -> bool:
+        """Whether a file of this content lay in its place at the last look, noted or not."""
+        stamp = self.files(path).get(file.name)
+        read = self.hashes.read_last(path_of(path, file.name))
+        return self.is_at_place(path, file) or read == (stamp, file.sha256)
+
+    # ---- versions --------------------------------------------------------------------------------------------
+
+    def in_place(self, path: str) -> dict[str, str]:
+        """The hashes of a set's files as they are now. Raises OSError, Unsteady."""
+        return {name: self.hashes.of(path_of(path, name), stamp) for name, stamp in self.files(path).items()}
+
+    def placed(self, path: str) -> None:
+        """A version was put in place: what lies there now is no change any more. Raises OSError, Unsteady."""
+        self.look()
+        found = {}
+        for name, digest in self.in_place(path).items():
+            if not self.was_sent(path_of(path, name), digest):
+                found[name] = InPlace(*self.files(path)[name], digest)
+        self.record.of(path).in_place = found
+        self.record.finished.pop(path, None)
+
+    def note(self, path: str, told: list[SharedFile], gone: list[str]) -> None:
+        """A version was made of what was told of a set: that is no change any more, and what came since is one."""
+        noted = self.record.of(path).in_place
+        for name in gone:
+            noted.pop(name, None)
+        for file in told:
+            stamp, digest = self.hashes.read_last(path_of(path, file.name))
+            if stamp is not None and digest == file.sha256:
+                noted[file.name] = InPlace(*stamp, digest)
+
+
+def _above(directory: str) -> list[str]:
+    """A directory and all that it lies in."""
+    parts = directory.split("/") if directory else []
+    return ["", *("/".join(parts[:length]) for length in range(1, len(parts) + 1))]
+
+
+def _sent_code(work: Path) -> dict[str, str]:
+    """The hashes of what was sent with the code, by path; see agent/code.py."""
+    try:
+        sent: dict[str, str] = json.loads((work / ".swarmtrain-code.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return sent
