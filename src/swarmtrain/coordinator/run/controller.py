@@ -103,7 +103,7 @@ class RunController:
         self.members = Members(self.journal)
         self.cold_starts = ColdStarts(self.journal)
         self.incidents = Incidents(self.journal, self.progress)
-        self.sharing = Sharing(spec, self.journal, self.members, self._lowest_rank, self.settle)
+        self.sharing = Sharing(spec, self.journal, self.members, lambda: self.current.generation, self.settle)
         again = bool(self.journal.events)
         self.current = ActiveGeneration(self.journal, self.members, self.output)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):
@@ -253,11 +253,6 @@ class RunController:
         self.sharing.formed()
         self.current.start()
 
-    def _lowest_rank(self, node: str) -> int | None:
-        """Of a node in the newest generation; None where it takes no part."""
-        part = self.current.generation.parts.get(node)
-        return min(part.ranks) if part is not None else None
-
     def _capture_stacks(self) -> None:
         """No step for a good while: ask every worker what it does, and report it a moment later."""
         asked = self.current
@@ -306,7 +301,8 @@ class RunController:
             started = self.state.started if self.state.began else None
             self.incidents.close(current, started if started is not None else self.journal.clock.now())
         self.output.finish(before=current.generation.number + 1)
-        self._tell_what_is_not_here()
+        if current.generation.number:
+            self.members.tell_what_is_not_here()
         if unsaved := self.progress.unsaved():
             self.journal.append(Warned(text=unsaved))
         took = self.journal.clock.now() - (self.state.created or 0.0)
@@ -321,13 +317,6 @@ class RunController:
             )
         )
         self.members.post(RunEnded(outcome.value))
-
-    def _tell_what_is_not_here(self) -> None:
-        """Nodes that an end has waited for in vain: what their workers wrote last may be missing."""
-        for node, agent in self.members.connected.items():
-            if self.current.generation.number and not agent.drained:
-                text = f"{node} has not delivered all that its workers wrote: their last lines may be missing here"
-                self.journal.append(Warned(text=text, node=node))
 
     def _advice(self, failure: Failure) -> str:
         agent = self.members.connected.get(failure.node)

@@ -12,7 +12,7 @@ from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.journal.events import NodeJoined
 from swarmtrain.protocol.journal.lines import batches
-from swarmtrain.protocol.journal.remarks import LineDamaged
+from swarmtrain.protocol.journal.remarks import LineDamaged, Warned
 from swarmtrain.protocol.replies import ErrorReply, NodeReply
 from swarmtrain.protocol.to_agent import JournalPiece, ToAgent
 from swarmtrain.wire.channel import Channel
@@ -164,6 +164,13 @@ class Members:
             if agent.node in generation.parts and not agent.idle
             if now >= (agent.heard + lease if agent.gone is None else agent.gone)
         ]
+
+    def tell_what_is_not_here(self) -> None:
+        """Of nodes that an end has waited for in vain: what their workers wrote last may be missing."""
+        for node, agent in self.connected.items():
+            if not agent.drained:
+                text = f"{node} has not delivered all that its workers wrote: their last lines may be missing here"
+                self._journal.append(Warned(text=text, node=node))
 
     def drop_the_silent(self) -> None:
         """Give up the connections on which nothing comes any more."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from swarmtrain.coordinator.core import catalog
 from swarmtrain.coordinator.core.catalog import NodeFiles, SetDecision, SharingPlan
+from swarmtrain.coordinator.core.generation import Generation
 from swarmtrain.coordinator.run.members import ConnectedAgent, Members
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.journal.remarks import FilesBrought, FilesShared, Warned
@@ -55,7 +56,7 @@ class Sharing:
     """The shared files of one run; one instance a coordinator.
 
     Args:
-        rank_of: the lowest rank of a node in the newest generation; None where it has none.
+        newest: the generation that runs now, or ran last.
         go_on: called when a generation may be formed that has waited for its files.
     """
 
@@ -64,11 +65,11 @@ class Sharing:
         spec: RunSpec,
         journal: Journal,
         members: Members,
-        rank_of: Callable[[str], int | None],
+        newest: Callable[[], Generation],
         go_on: Callable[[], object],
     ) -> None:
         self._replicas, self._journal, self._members = spec.replicas, journal, members
-        self._rank_of, self._go_on = rank_of, go_on
+        self._newest, self._go_on = newest, go_on
         self._now = journal.clock.monotonic
         self.is_on = spec.share != "off" and spec.nodes_max > 1
         self._number = 0
@@ -154,9 +155,9 @@ class Sharing:
             current.waiting.add(node)
 
     def _files(self, current: _Round) -> dict[str, NodeFiles]:
-        found = {}
+        found, newest = {}, self._newest()
         for node, said in current.said.items():
-            rank = self._rank_of(node)
+            rank = newest.lowest_rank(node)
             sets = {each.path: each for each in said.sets}
             found[node] = NodeFiles(_NO_RANK if rank is None else rank, said.fence, sets, said.writing)
         return found
