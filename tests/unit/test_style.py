@@ -225,6 +225,20 @@ def test_a_folder_holds_a_dozen_files_at_most() -> None:
     assert full == set()
 
 
+_MOST_LINES = 350
+# Files that are longer, and why they are one thing.
+LONG_FILES = {"job/spec.py": "a table: every key of a job, with all that is ever said of it"}
+
+
+def test_a_file_that_is_long_has_a_reason() -> None:
+    long = {
+        str(file.relative_to(SOURCE))
+        for file in SOURCE.glob("**/*.py")
+        if len(file.read_text(encoding="utf-8").splitlines()) > _MOST_LINES
+    }
+    assert long == set(LONG_FILES), f"over {_MOST_LINES} lines: what in it is a thing of its own?"
+
+
 _BARE = re.compile(r"(?:[Dd]ict|Mapping)\[str, Any\]")
 # Where a dictionary of anything is what is meant, and why.
 BARE_DICTIONARIES = {
