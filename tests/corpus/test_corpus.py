@@ -1,9 +1,8 @@
 """Scripts in the manner of the common frameworks, as torchrun runs them and here: healthy, and with what breaks them.
 
-They heal with the checkpoints that they write themselves, on nodes that share no disk.
-What their ranks tell is compared
-with an undisturbed training under torchrun, on one node. A fault comes between two checkpoints, at a moment that is
-drawn from a seed; `SWARMTRAIN_TEST_SEED` draws others. `make test-corpus` installs the packages.
+They heal with the checkpoints that they write themselves, on nodes that share no disk. What their ranks tell is
+compared with an undisturbed training under torchrun, on one node. A fault comes between two checkpoints, at a moment
+that is drawn from a seed; `SWARMTRAIN_TEST_SEED` draws others. `make test-corpus` installs the packages.
 """
 
 from __future__ import annotations
@@ -37,7 +36,9 @@ Undisturbed = Callable[[str], dict[int, Report]]
 
 def all_fail_but(*names: str, leave_out: tuple[str, ...] = ()) -> pytest.MarkDecorator:
     """Each script; as yet only those that are named pass."""
-    mark = pytest.mark.xfail(strict=True, reason="issue 11: what one node has written, no other has")
+    mark = pytest.mark.xfail(
+        strict=True, reason="without `share: auto`, what one node has written no other has"
+    )
     scripts = [script for script in SCRIPTS if script not in leave_out]
     return pytest.mark.parametrize(
         "script", [pytest.param(script, marks=[] if script in names else mark) for script in scripts]
