@@ -198,6 +198,20 @@ def test_up_repairs_whatever_was_done_to_the_nodes(lab: Lab) -> None:
     lab.engine.run("rm", "--force", lab.node("lab-3").container)
     lab.up()
     assert {(node.machine, node.swarm) for node in lab.status()} == {("running", "Ready")}
+    everyone = {node.address() for node in lab.nodes()}
+    assert [node.peers() for node in lab.nodes()] == [everyone] * 3
+
+
+def test_up_helps_an_engine_that_has_lost_itself(lab: Lab) -> None:
+    """One that is back before its peers saw it go may be told that it went, and takes no part in overlay networks."""
+    for _ in range(2):
+        container = lab.node("lab-3").container
+        lab.engine.run("kill", container)
+        lab.engine.run("start", container)
+        lab.node("lab-3").wait_for_engine()
+    lab.up()
+    everyone = {node.address() for node in lab.nodes()}
+    assert [node.peers() for node in lab.nodes()] == [everyone] * 3
 
 
 @pytest.fixture

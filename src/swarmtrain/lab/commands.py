@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from swarmtrain.errors import RequestError
+from swarmtrain.lab.gossip import DIAGNOSTIC_PORT
 from swarmtrain.lab.names import (
     LABEL_ADDRESS,
     LABEL_ENGINE,
@@ -72,6 +73,8 @@ def daemon_config(names: LabNames, index: int, settings: NodeSettings) -> dict[s
         "storage-driver": "overlay2",
         "log-driver": "json-file",
         "log-opts": {"max-size": "10m", "max-file": "2"},
+        # On the node's loopback: who takes part in the overlay networks' gossip, which the Swarm's own list hides.
+        "network-diagnostic-port": DIAGNOSTIC_PORT,
     }
     if settings.gpus:
         gpus = pretend_gpus(names.lab, index, settings.gpus)

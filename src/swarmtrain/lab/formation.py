@@ -12,15 +12,21 @@ from typing import Any
 
 from swarmtrain.docker.command import DockerFailed
 from swarmtrain.errors import ClusterError
+from swarmtrain.lab import gossip
 from swarmtrain.lab.node import ELECTION_PATIENCE, PATIENCE, LabNode, wait_until
 
 SWARM_PORT = 2377
 # A node that comes back is Ready within a heartbeat or two (5 s each); forming a Swarm anew takes as long.
 READY_SECONDS = 60.0
+# A join takes well under a second, another start of an engine a dozen.
+GATHER_SECONDS = 60.0
 
 
 def form_swarm(nodes: Sequence[LabNode]) -> None:
-    """Make these nodes one Swarm, with the first as its manager and nobody else in it, and wait until all are Ready."""
+    """Make these nodes one Swarm, with the first as its manager and nobody else in it, and wait until it is whole.
+
+    That is: all are Ready, and all take part in the overlay networks' gossip.
+    """
     manager, workers = nodes[0], nodes[1:]
     _ensure_manager(manager)
     address = f"{manager.address()}:{SWARM_PORT}"
@@ -42,6 +48,27 @@ def form_swarm(nodes: Sequence[LabNode]) -> None:
         lambda: all(manager.swarm_states().get(node.name) == "Ready" for node in nodes),
         READY_SECONDS,
         "the Swarm's nodes are not all Ready",
+    )
+    _gather(nodes)
+
+
+def _gather(nodes: Sequence[LabNode]) -> None:
+    """Wait until every engine knows every other in the overlay networks' gossip, and help those that do not."""
+    addresses = {node.address(): node for node in nodes}
+
+    def gathered() -> bool:
+        together = True
+        for address, node in addresses.items():
+            found = node.peers()
+            together &= found.issuperset(addresses)
+            if found and address not in found:
+                node.restart()
+            else:
+                gossip.join(node.exec, set(addresses) - found)
+        return together
+
+    wait_until(
+        gathered, GATHER_SECONDS, "the engines do not know one another in the overlay networks' gossip"
     )
 
 

@@ -5,6 +5,7 @@ Its container is handled through the host's engine; the engine inside is spoken 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -13,13 +14,23 @@ from typing import Any
 
 from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.lab import commands
-from swarmtrain.lab.names import LABEL_ADDRESS, LABEL_ENGINE, LABEL_GPUS, LabNames, hostname
+from swarmtrain.lab import commands, gossip
+from swarmtrain.lab.names import (
+    LABEL_ADDRESS,
+    LABEL_ENGINE,
+    LABEL_GPUS,
+    LABEL_LAB,
+    LABEL_NODE,
+    LabNames,
+    hostname,
+)
 
 # An answer of an engine that shares its CPU with training.
 PATIENCE = 30.0
 # A manager that comes back may keep the others from electing a leader for the best part of a minute.
 ELECTION_PATIENCE = 90.0
+# Peers miss a machine after some seconds: a probe a second, and suspicion for a few.
+FORGOTTEN_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -145,8 +156,11 @@ class LabNode:
     def start(self) -> None:
         """Power on, and wait until the engine answers and the Swarm has the node back.
 
-        While the manager's own machine is off, there is no Swarm to wait for.
+        While the manager's own machine is off, there is no Swarm to wait for. A machine takes longer to boot than its
+        peers take to see that it is gone, so this waits for them first: see `gossip`.
         """
+        with contextlib.suppress(TookTooLong):  # peers of which each is frozen or alone see nothing
+            wait_until(self._is_forgotten, FORGOTTEN_SECONDS, f"{self.name} is still known to its peers")
         self._engine.run("start", self.container)
         self.wait_for_engine()
         manager = LabNode(self._names, 1, self._engine)
@@ -160,6 +174,21 @@ class LabNode:
                 return False
 
         wait_until(is_back, ELECTION_PATIENCE, f"{self.name} is not Ready again")
+
+    def restart(self) -> None:
+        """Shut the machine down in good order and power it on."""
+        self._engine.run("stop", self.container)
+        self.start()
+
+    def peers(self) -> set[str]:
+        """The addresses of the engines that this one knows in the overlay networks' gossip, with its own."""
+        return gossip.peers(self.exec)
+
+    def _is_forgotten(self) -> bool:
+        running = ("--filter", "status=running", "--filter", f"label={LABEL_LAB}={self._names.lab}")
+        shown = self._engine.run("ps", *running, "--format", f'{{{{.Label "{LABEL_NODE}"}}}}')
+        others = [LabNode(self._names, int(index), self._engine) for index in shown.split()]
+        return not any(self.address() in other.peers() for other in others if other.index != self.index)
 
     def unplug(self) -> None:
         """Pull the network cable."""
