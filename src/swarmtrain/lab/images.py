@@ -1,17 +1,21 @@
 """The lab's images: the node, and the ordinary training image that tests and the demo run.
 
 Each is built from a Dockerfile in ``assets`` and labelled with a hash of what it was built from, so that it is
-rebuilt when that changed and otherwise left alone.
+rebuilt when that changed and otherwise left alone. It goes to several engines at once: read once, written to all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError
@@ -26,6 +30,7 @@ PYTHONS = {"bookworm": wheels.PYTHON, "trixie": "3.13"}
 TORCH_IMAGE = f"swarmtrain/torch:{wheels.TORCH}-cpu"
 
 ASSETS = Path(__file__).parent / "assets"
+CHUNK = 1 << 20  # bytes of an image on its way to other engines
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
@@ -127,3 +132,47 @@ def remove_replaced(engine: Docker) -> None:
 def architecture(engine: Docker) -> str:
     """The engine's, as ``uname -m`` says it."""
     return str(engine.json_lines("info")[0]["Architecture"])
+
+
+def fingerprint(engine: Docker, image: str) -> object | None:
+    """What makes an image what it is; None where the engine does not hold it.
+
+    Not its id: engines that store images differently number the same image differently.
+    """
+    try:
+        found: dict[str, Any] = engine.json("image", "inspect", image)[0]
+    except DockerFailed as error:
+        if "no such image" in error.stderr.lower():
+            return None
+        raise
+    config = found["Config"]
+    parts = ("Env", "Entrypoint", "Cmd", "WorkingDir", "User", "Labels")
+    return found["RootFS"]["Layers"], [config.get(part) or None for part in parts]
+
+
+def copy_image(source: Docker, image: str, targets: Sequence[Docker]) -> None:
+    """``docker save`` on one engine, piped into ``docker load`` on every other one."""
+    pipe = subprocess.PIPE
+    save = source.popen("save", image, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    loads = [
+        target.popen("load", "--quiet", stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe)
+        for target in targets
+    ]
+    assert save.stdout
+    inputs = [load.stdin for load in loads if load.stdin]
+    while chunk := save.stdout.read(CHUNK):
+        for end in list(inputs):
+            try:
+                end.write(chunk)
+            except BrokenPipeError:  # this engine gave up, and says why when asked below
+                inputs.remove(end)
+    for load in loads:
+        with contextlib.suppress(BrokenPipeError):
+            if load.stdin:
+                load.stdin.close()
+        load.stdin = None
+    for process in (*loads, save):
+        _, complaint = process.communicate()
+        if process.returncode != 0:
+            assert isinstance(process.args, list)
+            raise DockerFailed(process.args, process.returncode, complaint.decode(errors="replace").strip())

@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 
 from swarmtrain.docker.command import DockerFailed
 from swarmtrain.errors import ClusterError, RequestError
-from swarmtrain.lab import commands, formation, images, releases, transfer
+from swarmtrain.lab import commands, formation, images, releases
 from swarmtrain.lab.base import Say, registry_answers
 from swarmtrain.lab.commands import NodeSettings
 from swarmtrain.lab.host import Found, Host, find_engine
@@ -144,7 +144,7 @@ class Lab:
 
     def training_image(self) -> str:
         """The demo's image, where the manager holds it; empty where it does not."""
-        held = transfer.fingerprint(self.manager.docker, images.TORCH_IMAGE)
+        held = images.fingerprint(self.manager.docker, images.TORCH_IMAGE)
         return images.TORCH_IMAGE if held is not None else ""
 
     def load(self, *tags: str) -> None:
@@ -157,17 +157,17 @@ class Lab:
                 self._load(tag, running)
 
     def _load(self, tag: str, nodes: list[LabNode]) -> None:
-        wanted = transfer.fingerprint(self.engine, tag)
+        wanted = images.fingerprint(self.engine, tag)
         if wanted is None:
             raise RequestError(
                 f"this machine's Docker Engine holds no image {tag}",
                 "build it with docker build, or the demo's image with: swarmtrain lab build",
             )
-        held = _together(lambda node: transfer.fingerprint(node.docker, tag), nodes)
+        held = _together(lambda node: images.fingerprint(node.docker, tag), nodes)
         targets = [node for node, has in zip(nodes, held, strict=True) if has != wanted]
         if targets:
             self._say(f"loading {tag} into {', '.join(node.name for node in targets)}")
-            transfer.copy_image(self.engine, tag, [node.docker for node in targets])
+            images.copy_image(self.engine, tag, [node.docker for node in targets])
             _together(lambda node: images.remove_replaced(node.docker), targets)
 
     def _settings(
