@@ -244,7 +244,7 @@ _BARE = re.compile(r"(?:[Dd]ict|Mapping)\[str, Any\]")
 BARE_DICTIONARIES = {
     **dict.fromkeys(
         (
-            "trainer/data.py",
+            "trainer/dealing.py",
             "trainer/precision.py",
             "trainer/seeding.py",
             "trainer/snapshot.py",
@@ -276,7 +276,9 @@ BARE_DICTIONARIES = {
         ),
         "a Compose file",
     ),
-    **dict.fromkeys(("job/checks.py", "job/flags.py", "ui/job_options.py"), "what a person wrote, unchecked"),
+    **dict.fromkeys(
+        ("job/together.py", "job/flags.py", "ui/job_options.py"), "what a person wrote, unchecked"
+    ),
     "job/made/schema.py": "a JSON Schema",
     "wire/disk/records.py": "a line of a file; workers write what they like into theirs",
     "wire/disk/snapshots.py": "a manifest of any version",

@@ -32,7 +32,8 @@ from swarmtrain.trainer.distributed import World, check_drift, join_world, tenso
 from swarmtrain.trainer.evaluation import Evaluator
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.reports import log
-from swarmtrain.trainer.reports.metrics import Reporter, StepReport
+from swarmtrain.trainer.reports.metrics import Reporter
+from swarmtrain.trainer.reports.step_report import StepReport
 from swarmtrain.trainer.seeding import random_state, restore_random_state, undisturbed
 
 CPU = torch.device("cpu")

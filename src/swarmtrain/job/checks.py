@@ -1,6 +1,6 @@
-"""What a value of a job may look like, names, images, constraints, volumes, variables, and what keys are together.
+"""What a value of a job may look like: names, images, constraints, volumes, variables.
 
-Pure functions. Those of a single value return it, tidied, or raise ValueError with a sentence that goes on from the key
+Pure functions. They return the value, tidied, or raise ValueError with a sentence that goes on from the key
 ("nodes: ..."); `job.spec` hangs them on its fields. The rules are Docker's and Swarm's own.
 """
 
@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from swarmtrain.job.problems import Problem, did_you_mean, shown
+from swarmtrain.job.problems import did_you_mean, shown
 from swarmtrain.wire import names
-from swarmtrain.wire.plural import counted
-
-if TYPE_CHECKING:
-    from swarmtrain.job.spec import Job
-
-TARGETS = ("script", "module", "command")
 
 NAME_LENGTH = 40  # leaves room for a run's number and a service's name in the 63 characters of a DNS label
 MOST = 1000  # nodes, and workers on each: more are a slip of the hand
@@ -302,44 +296,6 @@ def pattern(value: str) -> str:
     if not value.strip() or value.startswith("/") or ".." in value.split("/"):
         raise ValueError(f"{shown(value)} is no pattern of files below the job's directory")
     return value
-
-
-# ---- keys together ---------------------------------------------------------------------------------------------------
-
-
-def target_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """That there is nothing to run, or more than one thing."""
-    given = [key for key in TARGETS if data.get(key) is not None]
-    if not given:
-        yield Problem((), "nothing to run: give script, module or command")
-    elif len(given) > 1:
-        yield Problem(
-            (given[-1],), f"only one of script, module and command can be run, not {' and '.join(given)}"
-        )
-
-
-def derived(data: Mapping[str, Any]) -> dict[str, str]:
-    """The name that a job without one gets: from the script's or the module's."""
-    command = data.get("command")
-    first = command[0] if isinstance(command, (list, tuple)) and command else ""
-    target = data.get("script") or str(data.get("module") or "").rpartition(".")[2] or first
-    return {"name": made_name(posixpath.splitext(posixpath.basename(str(target)))[0])}
-
-
-def contradictions(job: Job) -> Iterator[tuple[set[str | int], Problem]]:
-    """Keys that are right by themselves but not together, with the keys involved."""
-    if job.script is not None:
-        if job.files == () and not job.script.startswith("/"):
-            text = "files is empty, so nothing is sent: give the script's absolute path in the image"
-            yield {"script", "files"}, Problem(("script",), text)
-        if job.files != () and job.script.startswith("/"):
-            text = "an absolute path is a script in the image, which takes files: [] (otherwise give a relative path)"
-            yield {"script", "files"}, Problem(("script",), text)
-    workers, gpus = job.workers_per_node, job.resources.gpus or 0
-    if isinstance(workers, int) and 0 < gpus < workers and job.backend != "gloo":
-        shared = f"{workers} workers cannot share {counted(gpus, 'GPU')} with NCCL"
-        text = f"{shared} (fewer workers, more GPUs, or backend: gloo)"
-        yield {"workers_per_node", "resources", "backend"}, Problem(("workers_per_node",), text)
 
 
 def _twice(values: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from swarmtrain.job.document import Document
 from swarmtrain.job.flags import Override
 from swarmtrain.job.problems import JobError, KeyPath, Problem, unknown_key
 from swarmtrain.job.spec import KEYS, NESTED, Job
+from swarmtrain.job.together import TARGETS
 
 DEFAULT_FILE = "swarmtrain.yaml"
 
@@ -101,7 +102,7 @@ def load(
             notices = [f"{name} is left alone, since it is for {theirs}; -f {name} takes the rest of it"]
         else:
             notices = [f"the job is in {name}, less what belongs to {theirs}: its args and name"]
-            for key in (*checks.TARGETS, "args", "name"):
+            for key in (*TARGETS, "args", "name"):
                 read.values.pop(key, None)
     draft = _Draft(read, home, cwd)
     draft.set_variables(environ)
@@ -119,8 +120,8 @@ def load(
 
 def _replaced_target(overrides: Mapping[str, Override], read: Document, home: Path, cwd: Path) -> str:
     """What the file runs, where the flags name something else; empty where they name nothing, or the same."""
-    target = next((key for key in checks.TARGETS if key in overrides), None)
-    theirs = next((read.values[key] for key in checks.TARGETS if read.values.get(key)), None)
+    target = next((key for key in TARGETS if key in overrides), None)
+    theirs = next((read.values[key] for key in TARGETS if read.values.get(key)), None)
     if target is None or theirs is None:
         return ""
     ours, same = overrides[target].value, read.values.get(target)

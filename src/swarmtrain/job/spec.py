@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from swarmtrain.job import checks, fields, keys
+from swarmtrain.job import checks, fields, keys, together
 from swarmtrain.job.checks import Volume
 from swarmtrain.job.fields import ExistingNetwork, OrWord, Strict
 from swarmtrain.job.keys import Flag, Key, Takes, described
@@ -323,8 +323,8 @@ class Job(Strict):
         """Fill in what follows from other keys; raise every mistake at once, in our words."""
         if not isinstance(data, Mapping):
             return handler(data)
-        problems = list(checks.target_problems(data))
-        data = {**checks.derived(data), **data}
+        problems = list(together.target_problems(data))
+        data = {**together.derived(data), **data}
         if data.get("command") is not None:
             data["start"] = "cold"
         try:
@@ -334,7 +334,11 @@ class Job(Strict):
             wrong = {problem.path[0] for problem in problems if problem.path}
             job = handler({key: value for key, value in data.items() if key not in wrong})
         wrong = {problem.path[0] for problem in problems if problem.path}
-        problems += [problem for keys, problem in checks.contradictions(job) if not keys & wrong]
+        contradictions = (
+            *together.script_and_files(job.script, job.files),
+            *together.workers_and_gpus(job.workers_per_node, job.resources.gpus or 0, job.backend),
+        )
+        problems += [problem for keys, problem in contradictions if not keys & wrong]
         if problems:
             unknown = any(problem.text.startswith("unknown key") for problem in problems)
             raise JobError(

@@ -55,6 +55,7 @@ class Refuse(Struct):
     moved: int = 0
 
 
+# Another word would not be understood by agents of the first typed version, whose journal is asked for, too.
 @message("salvage")
 class AskForCopy(Struct):
     """A coordinator that begins elsewhere asks for the copy of the journal; the agent joins again afterwards."""

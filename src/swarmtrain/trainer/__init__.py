@@ -12,7 +12,7 @@ The standard library and torch are all it needs.
 
 from swarmtrain.errors import DriftError, TrainerError
 from swarmtrain.trainer import snapshot, snapshots
-from swarmtrain.trainer.data import SampleCursor
+from swarmtrain.trainer.dealing import SampleCursor
 from swarmtrain.trainer.options import Every, Options
 from swarmtrain.trainer.seeding import derive_seed, seed_everything
 from swarmtrain.trainer.trainer import Trainer

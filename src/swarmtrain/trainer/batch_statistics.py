@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from swarmtrain.errors import TrainerError
-from swarmtrain.trainer.data import SampleCursor, TrainLoader, inputs_and_targets
-from swarmtrain.trainer.dealing import Dealing, step_sizes
+from swarmtrain.trainer.data import TrainLoader, inputs_and_targets
+from swarmtrain.trainer.dealing import Dealing, SampleCursor, step_sizes
 from swarmtrain.trainer.distributed import World
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import undisturbed

@@ -1,10 +1,6 @@
-"""Which rank trains on which sample, and when.
+"""Loads what of a dataset is dealt out to a rank (``dealing``), so that it depends on nothing but its place in the run.
 
-One cursor for the whole run says how far the epoch has come: ``consumed`` samples of an order that seed and epoch
-decide. Each step takes the next ``batch_size`` samples of that order and deals them out to today's ranks. Nothing
-else is needed to go on exactly where a run stopped, at any world size: no sample twice, none left out.
-
-How a step is dealt out is in ``dealing``.
+Called by the trainer; ``evaluation`` and ``batch_statistics`` share how samples are put on a device.
 """
 
 from __future__ import annotations
@@ -12,76 +8,15 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from swarmtrain.errors import TrainerError
-from swarmtrain.trainer.dealing import Dealing, StepPlan, plan_steps
+from swarmtrain.trainer.dealing import Dealing, SampleCursor, StepPlan, plan_steps
 from swarmtrain.trainer.seeding import derive_seed
-from swarmtrain.wire.plural import counted
-
-
-@dataclass
-class SampleCursor:
-    """How far a run has come in its data.
-
-    Args:
-        size: samples in the dataset.
-        seed: from which, with the epoch, the order of an epoch is derived.
-        shuffle: False keeps the dataset's own order.
-        epoch: the current epoch, from 0.
-        consumed: samples of this epoch that all ranks together have trained on.
-        least: samples that a step must have: fewer at the end of an epoch are left out.
-    """
-
-    size: int
-    seed: int = 0
-    shuffle: bool = field(default=True, kw_only=True)
-    epoch: int = 0
-    consumed: int = 0
-    least: int = 1
-
-    def order(self) -> torch.Tensor:
-        """The indices of this epoch, in order: shape ``[size]``, int64."""
-        if not self.shuffle:
-            return torch.arange(self.size)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
-        return torch.randperm(self.size, generator=generator)
-
-    @property
-    def at_end(self) -> bool:
-        return self.size - self.consumed < self.least
-
-    def advance(self, samples: int) -> None:
-        self.consumed += samples
-        assert self.consumed <= self.size, f"{self.consumed} of {self.size} samples consumed"
-
-    def next_epoch(self) -> None:
-        self.epoch += 1
-        self.consumed = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to the place that ``state`` names.
-
-        Raises:
-            TrainerError: in the middle of an epoch, where the order is no longer the one that was begun.
-        """
-        if state["consumed"]:
-            for name in ("size", "seed", "shuffle"):
-                if state[name] != getattr(self, name):
-                    raise TrainerError(
-                        f"the snapshot stands {counted(state['consumed'], 'sample')} into an epoch of data with {name} "
-                        f"{state[name]}, and now {name} is {getattr(self, name)}",
-                        "train on the same data, or on another directory of snapshots",
-                    )
-        self.epoch = state["epoch"]
-        self.consumed = state["consumed"]
 
 
 @dataclass(frozen=True)

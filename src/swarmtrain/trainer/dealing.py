@@ -1,9 +1,13 @@
-"""How the samples of a step are dealt out to ranks, and in which pieces a rank puts its share through the model.
+"""Which rank trains on which sample, and when.
+
+One cursor for the whole run says how far the epoch has come: ``consumed`` samples of an order that seed and epoch
+decide. Each step takes the next ``batch_size`` samples of that order and deals them out to today's ranks. Nothing
+else is needed to go on exactly where a run stopped, at any world size: no sample twice, none left out.
 
 The shares of a step may differ by one sample, and in the last step of an epoch some ranks may have none: rather none
-than a single one, where a full step never leaves a rank so few. Each piece therefore carries its count, by which the
-trainer weights its gradient, and a rank without samples runs a stand-in of weight zero, so that it still takes part in
-the gradients' all-reduce.
+than a single one, where a full step never leaves a rank so few. A rank puts its share through the model in one piece or
+several, each of which carries its count, by which the trainer weights its gradient; a rank without samples runs a
+stand-in of weight zero, so that it still takes part in the gradients' all-reduce.
 
 Called by ``data``, which loads what is dealt, and ``batch_statistics``, which asks what would be.
 """
@@ -12,13 +16,74 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from swarmtrain.trainer.data import SampleCursor
+from swarmtrain.errors import TrainerError
+from swarmtrain.trainer.seeding import derive_seed
+from swarmtrain.wire.plural import counted
+
+
+@dataclass
+class SampleCursor:
+    """How far a run has come in its data.
+
+    Args:
+        size: samples in the dataset.
+        seed: from which, with the epoch, the order of an epoch is derived.
+        shuffle: False keeps the dataset's own order.
+        epoch: the current epoch, from 0.
+        consumed: samples of this epoch that all ranks together have trained on.
+        least: samples that a step must have: fewer at the end of an epoch are left out.
+    """
+
+    size: int
+    seed: int = 0
+    shuffle: bool = field(default=True, kw_only=True)
+    epoch: int = 0
+    consumed: int = 0
+    least: int = 1
+
+    def order(self) -> torch.Tensor:
+        """The indices of this epoch, in order: shape ``[size]``, int64."""
+        if not self.shuffle:
+            return torch.arange(self.size)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
+        return torch.randperm(self.size, generator=generator)
+
+    @property
+    def at_end(self) -> bool:
+        return self.size - self.consumed < self.least
+
+    def advance(self, samples: int) -> None:
+        self.consumed += samples
+        assert self.consumed <= self.size, f"{self.consumed} of {self.size} samples consumed"
+
+    def next_epoch(self) -> None:
+        self.epoch += 1
+        self.consumed = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to the place that ``state`` names.
+
+        Raises:
+            TrainerError: in the middle of an epoch, where the order is no longer the one that was begun.
+        """
+        if state["consumed"]:
+            for name in ("size", "seed", "shuffle"):
+                if state[name] != getattr(self, name):
+                    raise TrainerError(
+                        f"the snapshot stands {counted(state['consumed'], 'sample')} into an epoch of data with {name} "
+                        f"{state[name]}, and now {name} is {getattr(self, name)}",
+                        "train on the same data, or on another directory of snapshots",
+                    )
+        self.epoch = state["epoch"]
+        self.consumed = state["consumed"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from swarmtrain.errors import TrainerError
-from swarmtrain.trainer.data import SampleCursor
+from swarmtrain.trainer.dealing import SampleCursor
 from swarmtrain.trainer.distributed import World, share_buffers, total
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.seeding import derive_seed, random_state, restore_random_state, seed_everything

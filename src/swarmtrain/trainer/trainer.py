@@ -22,15 +22,16 @@ from torch.utils.data import Dataset
 
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer import batch_statistics
-from swarmtrain.trainer.data import SampleCursor, Step, TrainLoader, checked_size
-from swarmtrain.trainer.dealing import Dealing
+from swarmtrain.trainer.data import Step, TrainLoader, checked_size
+from swarmtrain.trainer.dealing import Dealing, SampleCursor
 from swarmtrain.trainer.distributed import join_world, leave_world, share_buffers
 from swarmtrain.trainer.evaluation import Evaluator, Measure
 from swarmtrain.trainer.options import Options
 from swarmtrain.trainer.precision import Precision
 from swarmtrain.trainer.reports.log import LOG
-from swarmtrain.trainer.reports.metrics import Reporter, StepReport
+from swarmtrain.trainer.reports.metrics import Reporter
 from swarmtrain.trainer.reports.pulse_writer import PulseWriter
+from swarmtrain.trainer.reports.step_report import StepReport
 from swarmtrain.trainer.snapshots.manager import SnapshotManager
 from swarmtrain.trainer.snapshots.schedule import Due, SnapshotSchedule
 from swarmtrain.trainer.snapshots.writer import Stateful

@@ -170,7 +170,7 @@ class View(Struct):
         not_before: when the next generation may form.
         pausing_until: by when the workers should have paused, once they were asked to.
         no_pause_before: when they may be asked to, again.
-        looked: when it was last reported that no step is being made; None: not since the last step.
+        captured: when the workers were last asked for their stacks; None: not since the last step.
         saves: the program takes snapshots that all ranks agree on, so the group can change without a loss.
         wanted: how many nodes a person wants; None: as many as the job allows.
         full: the coordinator's disk takes nothing more of what workers write.
@@ -194,7 +194,7 @@ class View(Struct):
     advance: Advance = field(default_factory=Advance)
     pausing_until: float | None = None
     no_pause_before: float = 0.0
-    looked: float | None = None
+    captured: float | None = None
     saves: bool = False
     wanted: int | None = None
     full: bool = False

@@ -56,7 +56,7 @@ def watch_steps(view: View, policy: Policy, now: float) -> Decision:
     # What was seen long ago says little of why they stand still now; and who works on is told of, too.
     last = max(first, end - _LAST_LOOK if sure else end)
     looks = sorted((first, advance.stepped + limit, last))
-    due = next((moment for moment in looks if view.looked is None or view.looked < moment), None)
+    due = next((moment for moment in looks if view.captured is None or view.captured < moment), None)
     if due is None or (sure and due >= end):
         return Wait(end if sure else None)
     return CaptureStacks() if now >= due else Wait(due)

@@ -185,7 +185,7 @@ class ActiveGeneration:
         """Something failed that it does not survive."""
         self._tell_failed(failure)
         self.look_for_early_ends()
-        if is_timeout(failure) and self.stall.looked is not None:
+        if is_timeout(failure) and self.stall.captured is not None:
             self._blame_for_the_stall()
 
     def _tell_failed(self, failure: Failure) -> None:
@@ -306,7 +306,7 @@ class ActiveGeneration:
 
     def capture_stacks(self) -> None:
         """Ask what every worker does, since no step is made."""
-        self.stall.looked = self._now()
+        self.stall.captured = self._now()
         for node in self.generation.parts:
             self._members.connected[node].post(AskStacks(self.generation.number))
 

@@ -231,7 +231,7 @@ class RunController:
             advance=current.heartbeats.advance(),
             pausing_until=current.pausing.until if current.pausing is not None else None,
             no_pause_before=self._no_pause_before,
-            looked=current.stall.looked,
+            captured=current.stall.captured,
             saves=self.progress.saves,
             wanted=state.wanted,
             full=self._full,
@@ -259,7 +259,7 @@ class RunController:
         asked.capture_stacks()
 
         def report() -> None:
-            if asked is self.current and asked.stall.looked is not None and self.phase is Phase.RUNNING:
+            if asked is self.current and asked.stall.captured is not None and self.phase is Phase.RUNNING:
                 advance = asked.heartbeats.advance()
                 auto = None if self.policy.hang else auto_hang(advance.usual or 0.0, advance.reports_phases)
                 asked.report_stall(auto, self.progress.saves)

@@ -65,10 +65,10 @@ class Stall:
     """What is known of one stand-still.
 
     Attributes:
-        looked: when the workers were last asked what they do, in monotonic time; None: not yet.
+        captured: when the workers were last asked for their stacks, in monotonic time; None: not yet.
     """
 
-    looked: float | None = None
+    captured: float | None = None
     _answers: dict[int, StackReport] = field(default_factory=dict)
 
     def hear(self, answers: Mapping[int, StackReport]) -> None:
@@ -81,7 +81,7 @@ class Stall:
 
     def over(self) -> None:
         """A step was made."""
-        self.looked = None
+        self.captured = None
         self._answers.clear()
 
     def find(self, beats: Mapping[int, Heartbeat], workers: Mapping[int, RankState]) -> Finding:

@@ -152,7 +152,7 @@ class DockerLauncher:
 
     def machines(self, run: Run) -> Machines:
         """Every node is a container of this engine."""
-        return EngineMachines(self, run)
+        return EngineMachines(self.docker, lambda node: self.container(run, node))
 
     def container(self, run: Run, node: str) -> str:
         """The id of a node's container; of the coordinator's for the empty name.

@@ -203,7 +203,7 @@ class LocalLauncher:
 
     def machines(self, run: Run) -> Machines:
         """Every node is a tree of processes."""
-        return LocalMachines(self, run)
+        return LocalMachines(lambda: self.roots(run), lambda node: self.start_node(run, node))
 
     def recover(self, run: Run, node: str) -> None:
         """See Launcher.recover."""

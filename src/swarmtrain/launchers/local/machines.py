@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.wire.machine.processes import descendants, kill_all
 
 if TYPE_CHECKING:
-    from swarmtrain.launchers.base import Act, Run, Undo
-    from swarmtrain.launchers.local import LocalLauncher
+    from swarmtrain.launchers.base import Act, Undo
 
 _SECONDS = 5.0  # in which SIGKILL ends any process that is not stuck in the kernel
 
 
 class LocalMachines:
-    """See `launchers.base.Machines`. No other run's process is below an init of this one."""
+    """See `launchers.base.Machines`. No other run's process is below an init of this one.
+
+    Args:
+        roots: the inits that live, by node.
+        start: starts a node, whose init has gone.
+    """
 
     mix = (
         *("kill-worker", "stop-worker", "kill-container", "kill-coordinator", "freeze", "power-off"),
@@ -27,14 +31,14 @@ class LocalMachines:
     )
     hint = "processes have no cable of their own: try it on a lab, with `swarmtrain lab up`"
 
-    def __init__(self, launcher: LocalLauncher, run: Run) -> None:
-        self._launcher, self._run = launcher, run
+    def __init__(self, roots: Callable[[], Mapping[str, int]], start: Callable[[str], None]) -> None:
+        self._roots, self._start = roots, start
         self.kinds: Mapping[str, Act] = {
             "kill-container": lambda node, rate: self._kill_container(node),
             "kill-coordinator": lambda node, rate: self._kill_container(""),
             "freeze": lambda node, rate: self._freeze(node),
             "power-off": lambda node, rate: self._power_off(node),
-            "power-on": lambda node, rate: self._launcher.start_node(self._run, node),
+            "power-on": lambda node, rate: self._start(node),
         }
 
     def nodes(self, kind: str, nodes: Sequence[str]) -> Sequence[str]:
@@ -45,7 +49,7 @@ class LocalMachines:
         """Nothing here belongs to anybody else."""
 
     def _root(self, node: str) -> int:
-        roots = self._launcher.roots(self._run)
+        roots = self._roots()
         if node not in roots:
             raise ClusterError(f"{node or 'the coordinator'} has no process any more")
         return roots[node]
@@ -65,11 +69,11 @@ class LocalMachines:
         _kill_below(init)
         os.kill(init, signal.SIGKILL)
         deadline = time.monotonic() + _SECONDS
-        while self._launcher.roots(self._run).get(node) == init:
+        while self._roots().get(node) == init:
             if time.monotonic() > deadline:
                 raise ClusterError(f"process {init} cannot be killed")
             time.sleep(0.01)
-        return lambda: self._launcher.start_node(self._run, node)
+        return lambda: self._start(node)
 
     def _freeze(self, node: str) -> Undo:
         """The whole tree, from its root, so that nothing is started that would escape."""
@@ -82,7 +86,7 @@ class LocalMachines:
 
         def thaw() -> None:
             # a number of a process may be another's now
-            if self._launcher.roots(self._run).get(node) == init:
+            if self._roots().get(node) == init:
                 kill_all([*descendants(init), init], signal.SIGCONT)
 
         return thaw

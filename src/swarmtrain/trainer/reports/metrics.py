@@ -11,42 +11,19 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import World
 from swarmtrain.trainer.reports import log
 from swarmtrain.trainer.reports.progress import ProgressBar
 from swarmtrain.trainer.reports.pulse_writer import PulseWriter
+from swarmtrain.trainer.reports.step_report import StepReport
 from swarmtrain.wire import names
 from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.metrics import line_interval
 from swarmtrain.wire.plural import counted
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One step as this rank saw it.
-
-    Attributes:
-        loss: the mean over this rank's samples of the step, a tensor, read only if it is reported; None without any.
-        learning_rate: a number, or a tensor that is read only if it is reported.
-        seconds: from the end of the last step to the end of this one, data included, known phases left out.
-        samples: of all ranks.
-        done: the share of the epoch that is done, 0 to 1.
-    """
-
-    step: int
-    epoch: int
-    loss: torch.Tensor | None
-    learning_rate: float | torch.Tensor
-    seconds: float
-    samples: int
-    done: float
 
 
 class Reporter:

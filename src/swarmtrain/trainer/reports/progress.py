@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from swarmtrain.trainer.reports import log
+from swarmtrain.trainer.reports.step_report import StepReport
 from swarmtrain.wire.clock import MACHINE, Clock
-
-if TYPE_CHECKING:
-    from swarmtrain.trainer.reports.metrics import StepReport
 
 _BAR_INTERVAL = 0.1  # seconds
 _LINE_INTERVAL = 5.0

@@ -1,0 +1,82 @@
+"""No file needs another that needs it, not even for its types: each can be read after those that it imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+# Imports that would close a circle, by who imports whom, and why they stay. They are for types alone.
+CLOSING = {
+    ("control.resize", "control.handle"): "a handle offers what it is asked for, which asks the handle",
+    ("control.snapshots.snapshots", "control.handle"): "the same",
+}
+
+
+def sources() -> dict[str, str]:
+    """The modules' code by their names; a package is called as its directory."""
+    return {
+        ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): file.read_text(
+            encoding="utf-8"
+        )
+        for file in SOURCE.glob("swarmtrain/**/*.py")
+    }
+
+
+def imports(code: str, modules: Iterable[str]) -> set[str]:
+    """Which of these modules the code imports: at once, in a function, or for its types."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= members & set(modules)
+            if not members <= set(modules):
+                found.add(node.module)
+    return found & set(modules)
+
+
+def circle(sources: Mapping[str, str], closing: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """Modules of which each imports the one before, and the first the last; empty where there are none such."""
+    graph = {
+        name: {each for each in imports(code, sources) - {name} if (name, each) not in set(closing)}
+        for name, code in sources.items()
+    }
+    # The package itself imports the public names when they are asked for.
+    graph["swarmtrain"] = set()
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_files_need_each_other() -> None:
+    closing = {(f"swarmtrain.{one}", f"swarmtrain.{other}") for one, other in CLOSING}
+    assert circle(sources(), closing) == []
+
+
+@pytest.mark.parametrize("kept", CLOSING)
+def test_what_is_said_to_close_a_circle_does(kept: tuple[str, str]) -> None:
+    closing = {(f"swarmtrain.{one}", f"swarmtrain.{other}") for one, other in CLOSING if (one, other) != kept}
+    assert circle(sources(), closing) != []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from a import b",
+        "import a.b",
+        "def f():\n    from a.b import B",
+        "if TYPE_CHECKING:\n    from a.b import B",
+    ],
+)
+def test_a_circle_would_be_noticed(code: str) -> None:
+    files = {"swarmtrain": "", "a": "", "a.b": "from a.c import C", "a.c": code}
+    assert set(circle(files)) == {"a.b", "a.c"}
