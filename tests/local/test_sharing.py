@@ -77,6 +77,14 @@ class Scene:
             return []
         return [file[0] for file in known["whole"]["files"]] if known["whole"] is not None else []
 
+    def newest(self, node: str) -> int:
+        """The number of the newest version of the working directory that a node knows."""
+        try:
+            known = json.loads((self.data(node) / "shared" / "record.json").read_text())["sets"][""]
+        except (OSError, KeyError, ValueError):
+            return 0
+        return int(known["newest"]["number"]) if known["newest"] is not None else 0
+
     def finish(self) -> None:
         self.stop.touch()
         assert self.handle.wait(timeout=60).state == "succeeded", story(self.handle)
@@ -167,6 +175,19 @@ def test_half_a_checkpoint_is_never_in_place(scene: Scene) -> None:
     assert begun[0] == begun[1] == {"epoch": 2, "rank": 0}, begun
     (aside,) = scene.data("node0").glob("aside/*/checkpoint-3/model.pt")
     assert not (scene.data("node1") / "work" / "checkpoint-3").exists(), aside
+    scene.finish()
+
+
+def test_a_script_whose_steps_nobody_counts_is_not_given_up_while_its_checkpoints_go_on(scene: Scene) -> None:
+    handle, before = scene.start("once"), -1
+    for generation in range(1, 4):
+        epoch = scene.begun(generation)["epoch"]
+        assert epoch > before
+        before = epoch
+        version = scene.newest("node1")
+        until(lambda version=version: scene.newest("node1") > version, what="a version")  # type: ignore[misc]
+        os.kill(worker_of(handle, 1), signal.SIGKILL)
+    assert scene.begun(4)["epoch"] > before
     scene.finish()
 
 

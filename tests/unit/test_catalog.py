@@ -139,6 +139,86 @@ def test_what_went_with_its_node_holds_again_when_that_is_back_unless_it_was_wri
     assert anew is not None and contents(anew.version) == {"a": "y"}
 
 
+# ---- parts of several ranks ------------------------------------------------------------------------------------------
+
+PARTS = {"__0_0.distcp": "x0", "__1_0.distcp": "x1", ".metadata": "x"}
+WHOLE = SetVersion("c", 1, 1, [file(name, content) for name, content in PARTS.items()])
+
+
+def part(
+    rank: int,
+    wrote: Mapping[str, str],
+    needs: Iterable[str],
+    *known: HeldVersion,
+    at: float = 0.0,
+    ahead: float = 0.0,
+) -> NodeFiles:
+    """What one node has written of a checkpoint at a time, and which files it was written with."""
+    files = [SharedFile(name, 1, content, at + ahead) for name, content in wrote.items()]
+    index = ".metadata" if ".metadata" in wrote else ""
+    report = SetReport("c", list(known), files, [], [], False, list(needs), index)
+    return NodeFiles(rank, 1, {"c": report}, ahead=ahead)
+
+
+def parts_of(epoch: str, *known: HeldVersion, index: bool = True) -> tuple[NodeFiles, NodeFiles]:
+    """The parts of two nodes; the index is the first one's, if it has come to that."""
+    first = {"__0_0.distcp": f"{epoch}0"} | ({".metadata": epoch} if index else {})
+    needs = [".metadata", *([name for name in PARTS if name != ".metadata"] if index else [])]
+    return part(0, first, needs, *known), part(1, {"__1_0.distcp": f"{epoch}1"}, [".metadata"], *known)
+
+
+@pytest.mark.parametrize("ahead", [0.0, -3600.0, 3600.0])
+def test_a_part_that_is_younger_than_the_index_that_names_it_is_one_of_the_next(ahead: float) -> None:
+    needs = [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    first = part(0, {"__0_0.distcp": "x0", ".metadata": "x"}, needs, at=100.0)
+    for at, expected in ((98.0, True), (104.0, False)):
+        second = part(1, {"__1_0.distcp": "x1"}, [".metadata"], at=at, ahead=ahead)
+        assert (commit("c", {"a": first, "b": second}) is not None) is expected, at
+        found = settle("c", {"a": first, "b": second})
+        assert found is not None and bool(found.version.files) is expected, at
+
+
+def test_a_checkpoint_of_parts_is_a_version_when_all_parts_and_their_index_are_there() -> None:
+    first, second = parts_of("x")
+    found = commit("c", {"a": first, "b": second})
+    assert found is not None and contents(found.version) == PARTS
+    first, second = parts_of("x", index=False)
+    assert commit("c", {"a": first, "b": second}) is None, "rank 0 writes its index yet"
+    assert commit("c", {"a": NOTHING, "b": second}) is None, "rank 0 has not begun"
+    assert commit("c", {"a": first, "b": NOTHING}) is None, "rank 1 has not begun"
+
+
+def test_parts_without_the_others_are_none_whoever_is_left() -> None:
+    first, second = parts_of("x")
+    for left in ({"a": first}, {"b": second}):
+        found = settle("c", left)
+        assert found is not None and found.version.files == [] and found.unfinished == tuple(left)
+
+
+def test_parts_that_are_written_over_need_a_new_index_and_that_needs_all_of_them() -> None:
+    there = held(WHOLE, "store", "store", "store")
+    first, second = parts_of("y", there)
+    no_index, _ = parts_of("y", there, index=False)
+    idle = node(1, there, path="c")
+    cases: list[tuple[NodeFiles, NodeFiles, dict[str, str]]] = [
+        (first, second, {"__0_0.distcp": "y0", "__1_0.distcp": "y1", ".metadata": "y"}),
+        (no_index, second, PARTS),
+        (first, idle, PARTS),
+        (idle, second, PARTS),
+    ]
+    for each, other, expected in cases:
+        nodes = {"a": each, "b": other}
+        found, committed = settle("c", nodes), commit("c", nodes)
+        assert found is not None and contents(found.version) == expected
+        assert (committed is not None) is (expected != PARTS)
+
+
+def test_a_part_that_was_written_again_as_it_was_holds_up_nothing_else() -> None:
+    again = part(1, {"__1_0.distcp": "x1"}, [".metadata"], held(WHOLE))
+    found = commit("c", {"a": node(0, held(WHOLE), path="c", log="new"), "b": again})
+    assert found is not None and contents(found.version) == PARTS | {"log": "new"}
+
+
 def test_nodes_that_differ_are_named_once_the_winner_is_known() -> None:
     found = settle("", {"a": node(0, a="x"), "b": node(1, a="y"), "c": node(2, a="x")})
     assert found is not None

@@ -92,6 +92,22 @@ VERDICTS: dict[str, tuple[Sequence[Attempt], RestartPolicy, Again | GiveUp]] = {
         HEAL,
         GiveUp(THRICE.replace("at step 700", "in the same way")),
     ),
+    "the same exception, of which each came later by what was saved between": (
+        [raised(20.0, step=None), raised(50.0, step=None, saved=True), raised(step=None, saved=True)],
+        HEAL,
+        Again(100.0),
+    ),
+    "the same exception three times since something was saved": (
+        [raised(20.0, step=None, saved=True), raised(50.0, step=None), raised(step=None)],
+        HEAL,
+        GiveUp(THRICE.replace("at step 700", "in the same way")),
+    ),
+    "what is saved is no progress where steps are known": (
+        [raised(50.0), raised(began=600, saved=True)],
+        HEAL,
+        GiveUp(TWICE),
+    ),
+    "what is saved before anything has begun": ([raised(step=None, seconds=3.0, saved=True)], HEAL, GiveUp()),
     "the same signal twice at the same step may be chance": (
         [killed(50.0), killed(began=600)],
         HEAL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -16,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.agent.sharing import walk as walks
-from swarmtrain.agent.sharing.formats import whole
+from swarmtrain.agent.sharing.formats import partners, whole
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.record import Record
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Move, Store
 from swarmtrain.agent.sharing.tracker import QUIET, Tracker
-from swarmtrain.agent.sharing.walk import Rules, matches, open_for_writing, walk
+from swarmtrain.agent.sharing.walk import Rules, matches, open_for_writing, remove_hollow, walk
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 
@@ -288,6 +289,44 @@ def test_formats(tmp_path: Path) -> None:
     assert whole(write(tmp_path / "a.json", b"{")) is False
     assert whole(write(tmp_path / "a.bin")) is None
     assert whole(tmp_path / "none") is None
+
+
+def test_parts_of_a_checkpoint_and_their_index_say_what_they_were_written_with(work: Path) -> None:
+    index = pickle.dumps({"storage_data": {"weight": ("__0_0.distcp", 0), "bias": ("__1_0.distcp", 0)}})
+    write(work / "c" / "__0_0.distcp", age=60)
+    watch = tracker(work)
+    look(watch)
+    (found,) = watch.look(list)
+    assert found.needs == [".metadata"]
+    write(work / "c" / ".metadata", index, age=60)
+    look(watch)
+    (found,) = watch.look(list)
+    assert found.needs == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    assert partners(write(work / ".metadata.tmp", index)) == partners(work / "c" / "gone") == []
+
+
+def test_a_part_that_is_written_again_as_it_was_is_told_with_the_others(work: Path) -> None:
+    write(work / "c" / "__0_0.distcp", age=60)
+    write(work / "c" / "log", age=60)
+    watch = tracker(work)
+    look(watch)
+    look(watch)
+    note(watch, "c")
+    write(work / "c" / "__0_0.distcp")
+    write(work / "c" / "log")
+    (found,) = watch.rest()
+    assert [each.name for each in found.changed] == ["__0_0.distcp"]
+
+
+def test_numbered_directories_go_in_which_nothing_was_written_before_a_kill(work: Path) -> None:
+    for name in ("step-1", "step-2/rank-0", "step-3/model", "logs", "step-5", "mine-6"):
+        (work / name).mkdir(parents=True)
+    write(work / "step-3" / "model" / "a")
+    (work / "step-4").symlink_to("step-3")
+    then = time.time() - 60
+    os.utime(work / "step-5", (then, then))
+    assert remove_hollow(work, Rules(never=("mine-*",)), time.time()) == ["step-1", "step-2", "step-2/rank-0"]
+    assert sorted(each.name for each in work.iterdir()) == ["logs", "mine-6", "step-3", "step-4", "step-5"]
 
 
 # ---- putting in place ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import asdict, field
 from enum import Enum
 from typing import Annotated
 
-from swarmtrain.protocol.schema import Struct, WireKey
+from swarmtrain.protocol.schema import OMITTED, Struct, WireKey
 
 
 class Outcome(str, Enum):
@@ -125,6 +125,7 @@ class Attempt(Struct):
         step: the last step it made; None when it made none, or nobody told.
         seconds: from its start to its failure.
         ended: when it failed: Unix time in the journal, monotonic where decisions are made.
+        saved: files that its workers wrote became a version that the next one goes on from.
     """
 
     generation: int
@@ -136,8 +137,14 @@ class Attempt(Struct):
     step: int | None = None
     seconds: float = 0.0
     ended: float = 0.0
+    saved: Annotated[bool, OMITTED] = False
 
     @property
     def progressed(self) -> bool:
         """Whether it made steps of its own."""
         return self.step is not None and self.step > (self.began or 0)
+
+    @property
+    def has_gone_on(self) -> bool:
+        """Whether the next one goes on from further than it did: where nobody counts steps, by what it has saved."""
+        return self.progressed or (self.step is None and self.saved)

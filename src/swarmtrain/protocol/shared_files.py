@@ -6,6 +6,7 @@ the working directory itself. A version of a set is what its files were at one t
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal, NamedTuple
 
 from swarmtrain.protocol.schema import OMITTED, Struct, message
@@ -69,6 +70,9 @@ class SetReport(Struct):
         gone: names of files that were in place when a version was noted, and are not any more.
         extra: names of files that were, and are, and that the newest version does not have.
         writing: what has changed may be half of what is about to be written, or is never to be.
+        needs: names of files that were written with what has changed, by its format: it is whole with them only, on
+            whatever nodes they are.
+        index: the name of the one that names the others, and is written when they all are; empty where it is not here.
     """
 
     path: str
@@ -77,6 +81,8 @@ class SetReport(Struct):
     gone: list[str]
     extra: list[str]
     writing: bool
+    needs: Annotated[list[str], OMITTED] = field(default_factory=list)
+    index: Annotated[str, OMITTED] = ""
 
 
 @message("share", nested=True)
@@ -119,6 +125,7 @@ class SharedReport(Struct):
         fence: of the last generation that this node has begun.
         sets: those that were asked for, or have come to rest.
         writing: some set of this node may be half of what is to be written: what was deleted for it may be needed.
+        clock: Unix time of this machine when this was said, by which times of its files are compared with others'.
     """
 
     number: int
@@ -126,6 +133,7 @@ class SharedReport(Struct):
     fence: int
     sets: list[SetReport]
     writing: bool = False
+    clock: Annotated[float, OMITTED] = 0.0
 
 
 @message("brought", nested=True)

@@ -1,9 +1,10 @@
-"""Whether a file is whole by its own format: the usual ones of checkpoints write last what tells."""
+"""What formats tell of files: whether one is whole, as the usual ones of checkpoints do, and which belong together."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 _END_OF_ZIP = (
@@ -12,6 +13,9 @@ _END_OF_ZIP = (
 _END_BYTES = 22
 _SMALL = 16 << 20  # bytes of a text that is read to see whether it is whole
 _HEADER = 100 << 20  # the most that safetensors allows
+# torch.distributed.checkpoint: every rank writes its parts, and one of them, when all have, names them in this one.
+INDEX, _PART = ".metadata", re.compile(rb"__\d+_\d+\.distcp")
+_INDEX_BYTES = 256 << 20
 
 
 def whole(path: Path) -> bool | None:
@@ -35,6 +39,19 @@ def whole(path: Path) -> bool | None:
     except OSError:
         pass
     return None
+
+
+def partners(path: Path) -> list[str]:
+    """The names of the files beside this one, on whatever node, that were written with it, as its format tells."""
+    if _PART.fullmatch(os.fsencode(path.name)):
+        return [INDEX]
+    if path.name != INDEX:
+        return []
+    try:
+        with path.open("rb") as file:
+            return sorted({os.fsdecode(each) for each in _PART.findall(file.read(_INDEX_BYTES))})
+    except OSError:
+        return []
 
 
 def _data_bytes(header: bytes) -> int:

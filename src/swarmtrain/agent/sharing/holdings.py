@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from swarmtrain.agent.sharing.record import Record, order, path_of
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Store, moves_to
 from swarmtrain.agent.sharing.tracker import Tracker
-from swarmtrain.agent.sharing.walk import Rules
+from swarmtrain.agent.sharing.walk import Rules, remove_hollow
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 
@@ -26,7 +27,7 @@ class Holdings:
     """
 
     def __init__(self, work: Path, directory: Path, rules: Rules) -> None:
-        self._record_path = directory / "record.json"
+        self._record_path, self._rules = directory / "record.json", rules
         self.record = Record.read(self._record_path)
         self.store = Store(directory, work)
         self.sets = Sets(work, self.record, rules, self.store.has)
@@ -45,6 +46,10 @@ class Holdings:
                 for file in report.changed:
                     self.store.copy(self.sets.work / path_of(report.path, file.name), file)
         return found
+
+    def remove_hollow(self) -> list[str]:
+        """The workers were killed just now: remove directories in which they had written nothing yet; which."""
+        return [] if self.record.fresh else remove_hollow(self.sets.work, self._rules, time.time())
 
     def note(self, versions: Sequence[SetVersion]) -> None:
         """Versions hold from now on."""

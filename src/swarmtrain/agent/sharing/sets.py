@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from swarmtrain.agent.sharing.formats import INDEX, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
 from swarmtrain.agent.sharing.record import InPlace, Record, path_of
 from swarmtrain.agent.sharing.walk import FileStamp, Rules, stamp_of, walk
@@ -100,7 +101,8 @@ class Sets:
             if name not in here:
                 continue
             digest = self.hashes.of(path_of(path, name), here[name])
-            if name in noted and noted[name].sha256 == digest:
+            is_same = name in noted and noted[name].sha256 == digest
+            if is_same and not partners(self.work / path_of(path, name)):
                 noted[name] = InPlace(*here[name], digest)  # touched, or written again as it was
             else:
                 changed.append(SharedFile(name, here[name].size, digest, here[name].changed / 1e9))
@@ -115,7 +117,9 @@ class Sets:
         ]
         wanted = {file.name for file in held[0].version.files} if held else set()
         extra = [name for name in noted if name not in wanted and name not in gone]
-        return SetReport(path, held, changed, gone, extra, writing)
+        needs = {name for file in changed for name in partners(self.work / path_of(path, file.name))}
+        index = INDEX if any(file.name == INDEX for file in changed) and needs else ""
+        return SetReport(path, held, changed, gone, extra, writing, sorted(needs), index)
 
     def _place(self, path: str, file: SharedFile) -> Place:
         if self.is_at_place(path, file):

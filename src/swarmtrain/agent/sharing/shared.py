@@ -90,6 +90,7 @@ class SharedFiles:
         async with self._turn:
             try:
                 self._holdings = await asyncio.to_thread(Holdings, work, directory, self._rules)
+                await self._remove_hollow(self._holdings)  # of an agent before this one
             except OSError as error:
                 self._say_once(f"its files are not shared: {error}")
         self._opened.set()  # what is asked of it is answered in any case: a generation waits for that
@@ -127,9 +128,18 @@ class SharedFiles:
             return
         async with self._turn:
             before = dict(held.record.finished)
+            if not well:
+                await self._remove_hollow(held)
             await asyncio.to_thread(held.tracker.settle, ended_well=well)
             if held.record.finished != before:
                 await self._keep(held, sync=False)
+
+    async def _remove_hollow(self, held: Holdings) -> None:
+        """Workers were killed. On one node, files stay as they are."""
+        removed = [] if self._alone else await asyncio.to_thread(held.remove_hollow)
+        if removed:
+            text = f"removed {', '.join(removed)}: nothing was in there yet when the workers were killed"
+            self._uplink.note("shared", text)
 
     async def _watch(self, held: Holdings) -> None:
         """Look while workers run."""
@@ -184,7 +194,7 @@ class SharedFiles:
         except OSError as error:
             self._say_once(f"its files can be had by no other node: {error}")
         fence, writing = (held.record.fence, held.tracker.is_writing) if held is not None else (0, False)
-        await self._say(SharedReport(number, address, fence, found, writing))
+        await self._say(SharedReport(number, address, fence, found, writing, time.time()))
 
     def bring(self, said: BringShared) -> None:
         """Versions hold from now on, and some are to be here."""

@@ -1,9 +1,14 @@
-"""What lies in a working directory, and which of it workers have open: a bounded look that changes nothing."""
+"""What lies in a working directory, and which of it workers have open: bounded looks.
+
+Sets are made of files, so no version tells of directories in which nothing had been written yet when their writers were
+killed: `remove_hollow` is for these.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +18,10 @@ from typing import NamedTuple
 MOST_FILES = 5_000  # of all directories
 MOST_OF_ONE = 1_000  # files in one directory
 MOST_BYTES = 64 << 30  # in one directory
-_MOST_DIRECTORIES = 1_000
+MOST_DIRECTORIES = 1_000
 _DEPTH = 16
-
+_RECENT = 30.0  # seconds before the end of their writers in which directories were made that go with them
+_NUMBERED = re.compile(r"\d")
 _NEVER = ("__pycache__", "lost+found")
 
 
@@ -86,7 +92,7 @@ def walk(work: Path, rules: Rules, known_large: Iterable[str] = ()) -> Contents:
         directories += 1
         if directory in large:
             continue
-        if directories > _MOST_DIRECTORIES or depth > _DEPTH:
+        if directories > MOST_DIRECTORIES or depth > _DEPTH:
             found.left_out[directory] = "there are too many directories"
             continue
         mine: dict[str, FileStamp] = {}
@@ -125,7 +131,7 @@ def _list(work: Path, directory: str, mine: dict[str, FileStamp], rules: Rules) 
             except (OSError, UnicodeEncodeError):
                 continue  # it has gone
             if stat.S_ISDIR(status.st_mode):
-                if not matches(path, rules.never) and len(below) <= _MOST_DIRECTORIES:
+                if not matches(path, rules.never) and len(below) <= MOST_DIRECTORIES:
                     below.append(path)
             elif stat.S_ISREG(status.st_mode) and rules.takes(path):
                 mine[path] = FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
@@ -183,3 +189,41 @@ def _mapped(pid: int) -> Iterator[str]:
                         yield fields[5]
     except OSError:
         return
+
+
+def remove_hollow(work: Path, rules: Rules, ended: float) -> list[str]:
+    """Remove directories in which killed writers had written nothing yet, the least half of a checkpoint; their paths.
+
+    A script that goes on from the newest `checkpoint-*` would take one for that. They go where they are numbered, as
+    those of checkpoints are, and were made only just before: one that is made at the start, and filled later, stays.
+
+    Args:
+        ended: Unix time of their writers' end.
+    """
+    removed = []
+    for path in reversed(list(_numbered(work, rules))):  # what lies in one before it
+        directory = work / path
+        try:
+            if directory.stat().st_mtime > ended - _RECENT:
+                directory.rmdir()
+                removed.append(path)
+        except OSError:
+            continue  # something is in it
+    return sorted(removed)
+
+
+def _numbered(work: Path, rules: Rules) -> Iterator[str]:
+    """Directories that are shared and have a number in their path, each after the one that it lies in."""
+    for looked, (where, names, _) in enumerate(os.walk(work)):
+        if looked >= MOST_DIRECTORIES:
+            return
+        base = os.path.relpath(where, work)
+        paths = {name: name if base == "." else f"{base}/{name}" for name in names}
+        names[:] = [
+            name
+            for name in names
+            if not matches(paths[name], rules.never) and not (work / paths[name]).is_symlink()
+        ]
+        yield from (
+            path for path in map(paths.__getitem__, names) if rules.takes(path) and _NUMBERED.search(path)
+        )

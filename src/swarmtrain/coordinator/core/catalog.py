@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from swarmtrain.protocol.shared_files import HeldVersion, SetReport, SetVersion, SharedFile
 
+_APART = 1.0  # seconds by which what is known of another machine's clock may be wrong
+
 
 @dataclass(frozen=True)
 class NodeFiles:
@@ -23,12 +25,14 @@ class NodeFiles:
         sets: by path.
         writing: some set there is not finished. What was deleted meanwhile is not, as long as somebody has it: scripts
             remove a checkpoint when they take the next one for whole, which it may not be.
+        ahead: seconds by which its clock is ahead of the coordinator's, or less: a message takes its time.
     """
 
     rank: int
     fence: int
     sets: Mapping[str, SetReport]
     writing: bool = False
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,8 @@ def settle(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     if base.lost and not changing:
         return _decide(base, _by_name(whole or base), (), (), lost=whole is None)
     files, conflicts = _merge(base, changing, there)
-    unfinished = tuple(node for node, _, report in changing if report.writing)
+    in_part = _in_part(base, reports)
+    unfinished = tuple(node for node, _, report in changing if report.writing or in_part & _names(report))
     missing = tuple(sorted(name for name, file in files.items() if file.sha256 not in there))
     if not unfinished and not missing:
         return _decide(base, files, changing, conflicts)
@@ -138,7 +143,7 @@ def settle(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     less = bool(missing or base.files or base.lost)
     if path:
         return _decide(base, {}, changing, (), unfinished, missing, lost=less)
-    left = {name: file for name, file in files.items() if name not in missing}
+    left = {name: file for name, file in files.items() if name not in missing and name not in in_part}
     return _decide(base, left, changing, conflicts, (), missing, lost=bool(missing))
 
 
@@ -155,7 +160,7 @@ def commit(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     there = {sha256 for _, _, report in reports for sha256 in _contents(report)}
     changing = _changing(base, reports, there)
     files, conflicts = _merge(base, changing, there)
-    if not changing or any(file.sha256 not in there for file in files.values()):
+    if _in_part(base, reports) or not changing or any(file.sha256 not in there for file in files.values()):
         return None
     decision = _decide(base, files, changing, conflicts)
     return decision if decision.is_new else None
@@ -212,6 +217,37 @@ def _news(base: SetVersion, each: _Report, there: Collection[str]) -> bool:
         or _deleted(base, each, there)
         or (report.writing and not report.changed and not report.gone)
     )
+
+
+def _in_part(base: SetVersion, reports: Iterable[_Report]) -> set[str]:
+    """The names of what was written where more was written together with something of it, and has not come.
+
+    Nor has it come where a part is younger than the index that names it: then it is one of the next ones.
+    """
+    wrote = [each for each in reports if each[1].fence >= base.fence and each[2].changed]
+    there = {name for _, _, report in wrote for name in _names(report)}
+    if all(there.issuperset(each[2].needs) and not _is_overtaken(each, wrote) for each in wrote):
+        return set()
+    known = {file.name: file.sha256 for file in base.files}
+    parts = [file for _, _, report in wrote if report.needs for file in report.changed]
+    is_new = any(known.get(file.name) != file.sha256 for file in parts)
+    return {file.name for file in parts} if is_new else set()
+
+
+def _is_overtaken(index: _Report, wrote: Iterable[_Report]) -> bool:
+    """Whether a part that an index names was written after it."""
+    owner, node, report = index
+    when = next((file.mtime - node.ahead for file in report.changed if file.name == report.index), None)
+    return when is not None and any(
+        file.mtime - other.ahead > when + (0.0 if writer == owner else _APART)
+        for writer, other, its in wrote
+        for file in its.changed
+        if file.name in report.needs and file.name != report.index
+    )
+
+
+def _names(report: SetReport) -> set[str]:
+    return {file.name for file in report.changed}
 
 
 def _deleted(base: SetVersion, each: _Report, there: Collection[str]) -> set[str]:

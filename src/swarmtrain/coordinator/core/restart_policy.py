@@ -93,7 +93,9 @@ def _deterministic(history: Sequence[Attempt]) -> str:
     """Why another attempt would end as the last one did; empty when it may not."""
     last = history[-1]
     same = 1
-    for attempt in reversed(history[:-1]):
+    for attempt, later in zip(reversed(history[:-1]), reversed(history), strict=False):
+        if later.step is None and later.has_gone_on:
+            break  # it went on from where the one before had failed
         if (attempt.kind, attempt.signature, attempt.step) != (last.kind, last.signature, last.step):
             break
         if last.kind not in _PROGRAM and attempt.rank != last.rank:
@@ -112,7 +114,7 @@ def _delay(history: Sequence[Attempt]) -> float:
     """Seconds to wait: longer the more attempts in a row made no step, so that nothing spins."""
     idle = 0
     for attempt in reversed(history):
-        if attempt.progressed or (attempt.step is None and attempt.seconds >= EARLY_SECONDS):
+        if attempt.has_gone_on or (attempt.step is None and attempt.seconds >= EARLY_SECONDS):
             break
         idle += 1
     return _BACKOFF[min(idle, len(_BACKOFF) - 1)]

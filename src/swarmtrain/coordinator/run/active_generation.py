@@ -56,6 +56,7 @@ class ActiveGeneration:
     Attributes:
         workers: by rank.
         stopping_until: monotonic time from which members that do not report their workers' end are left out.
+        has_saved: shared files that its workers wrote became a version while it ran.
     """
 
     def __init__(self, journal: Journal, members: Members, output: OutputStore) -> None:
@@ -66,7 +67,7 @@ class ActiveGeneration:
         self.heartbeats = HeartbeatTracker(len(self.workers))
         self.stall = Stall()
         self.pausing: Pausing | None = None
-        self.stopping_until = 0.0
+        self.stopping_until, self.has_saved = 0.0, False
         if journal.state.stopping is not None:
             self.stopping_until = self._now() + journal.state.stopping.order.grace + SETTLE
         self._slow: set[int] = set()  # ranks that were named as stragglers
@@ -162,6 +163,7 @@ class ActiveGeneration:
             step=self.step(),
             seconds=round(state.failed_at - state.formed, 3),
             ended=state.failed_at,
+            saved=self.has_saved,
         )
 
     # ---- what befalls it -------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ class RunController:
         self.members = Members(self.journal)
         self.cold_starts = ColdStarts(self.journal)
         self.incidents = Incidents(self.journal, self.progress)
-        self.sharing = Sharing(spec, self.journal, self.members, lambda: self.current.generation, self.settle)
+        self.sharing = Sharing(spec, self.journal, self.members, lambda: self.current, self.settle)
         again = bool(self.journal.events)
         self.current = ActiveGeneration(self.journal, self.members, self.output)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from swarmtrain.coordinator.core import catalog
 from swarmtrain.coordinator.core.catalog import NodeFiles, SetDecision, SharingPlan
-from swarmtrain.coordinator.core.generation import Generation
+from swarmtrain.coordinator.run.active_generation import ActiveGeneration
 from swarmtrain.coordinator.run.members import ConnectedAgent, Members
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.journal.remarks import FilesBrought, FilesShared, Warned
@@ -35,6 +35,8 @@ class _Round:
         number: in questions, orders and answers.
         asked: which nodes, by which connections.
         paths: of the sets that it is about; None: all.
+        said: what they have answered.
+        ahead: seconds by which their clocks are ahead of this one.
     """
 
     number: int
@@ -42,10 +44,16 @@ class _Round:
     began: float
     paths: list[str] | None = None
     said: dict[str, SharedReport] = field(default_factory=dict)
+    ahead: dict[str, float] = field(default_factory=dict)
     plan: SharingPlan | None = None
     waiting: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
     is_told: bool = False
+
+    def hear(self, node: str, said: SharedReport, now: float) -> None:
+        """An answer has come at a Unix time."""
+        self.said[node] = said
+        self.ahead[node] = said.clock - now if said.clock else 0.0
 
     def is_of(self, agents: Mapping[str, ConnectedAgent]) -> bool:
         """Whether these agents were asked, on the connections that they have."""
@@ -56,7 +64,7 @@ class Sharing:
     """The shared files of one run; one instance a coordinator.
 
     Args:
-        newest: the generation that runs now, or ran last.
+        current: the generation that runs now, or ran last.
         go_on: called when a generation may be formed that has waited for its files.
     """
 
@@ -65,11 +73,11 @@ class Sharing:
         spec: RunSpec,
         journal: Journal,
         members: Members,
-        newest: Callable[[], Generation],
+        current: Callable[[], ActiveGeneration],
         go_on: Callable[[], object],
     ) -> None:
         self._replicas, self._journal, self._members = spec.replicas, journal, members
-        self._newest, self._go_on = newest, go_on
+        self._current, self._go_on = current, go_on
         self._now = journal.clock.monotonic
         self.is_on = spec.share != "off" and spec.nodes_max > 1
         self._number = 0
@@ -155,11 +163,12 @@ class Sharing:
             current.waiting.add(node)
 
     def _files(self, current: _Round) -> dict[str, NodeFiles]:
-        found, newest = {}, self._newest()
+        found, newest = {}, self._current().generation
         for node, said in current.said.items():
             rank = newest.lowest_rank(node)
             sets = {each.path: each for each in said.sets}
-            found[node] = NodeFiles(_NO_RANK if rank is None else rank, said.fence, sets, said.writing)
+            rank = _NO_RANK if rank is None else rank
+            found[node] = NodeFiles(rank, said.fence, sets, said.writing, current.ahead[node])
         return found
 
     def _order(
@@ -199,6 +208,8 @@ class Sharing:
         decisions = [
             each for path in current.paths or [] if (each := catalog.commit(path, nodes)) is not None
         ]
+        if any(each.version.files for each in decisions):
+            self._current().has_saved = True
         sources = catalog.holders(nodes)
         copies = {v.version.path: catalog.copies(v.version, nodes, self._replicas) for v in decisions}
         for decision in decisions:
@@ -224,10 +235,10 @@ class Sharing:
             return
         gathering, inquiry = self._gathering, self._inquiry
         if gathering is not None and said.number == gathering.number:
-            gathering.said[agent.node] = said
+            gathering.hear(agent.node, said, self._journal.clock.now())
             self._go_on()
         elif inquiry is not None and said.number == inquiry.number:
-            inquiry.said[agent.node] = said
+            inquiry.hear(agent.node, said, self._journal.clock.now())
             if not inquiry.asked.keys() - inquiry.said.keys():
                 self._inquiry = None
                 self._conclude(inquiry)
