@@ -182,6 +182,8 @@ def test_constraints_are_tidied() -> None:
         ({"workers_per_node": 0}, "workers_per_node: must be auto, cpu or a number from 1 up, not 0"),
         ({"workers_per_node": "all"}, "not 'all'"),
         ({"workers_per_node": 2, "resources": {"gpus": 1}}, "2 workers cannot share 1 GPU with NCCL"),
+        ({"share_rate": 10}, "share_rate: 10 is no share (write 10%; a bare number is a fraction"),
+        ({"share_rate": "0%"}, "share_rate: must be at least 1%, not '0%'"),
         ({"backend": "mpi"}, "backend: 'mpi' is not one of auto, nccl, gloo"),
         ({"backend": "ncll"}, "(did you mean nccl?)"),
         ({"timeout": "soon"}, "timeout: 'soon' is no duration (write 90s, 10m or 1h30m"),

@@ -1,4 +1,4 @@
-"""Durations and sizes."""
+"""Durations, sizes and shares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from swarmtrain.job.units import format_duration, format_size, parse_duration, parse_size
+from swarmtrain.job.units import (
+    format_duration,
+    format_share,
+    format_size,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +69,21 @@ def test_sizes_are_read_as_bytes(written: object, size: int) -> None:
 def test_what_is_no_size_is_refused_with_an_example(written: object) -> None:
     with pytest.raises(ValueError, match="write 512m or 8g"):
         parse_size(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "share"),
+    [("10%", 0.1), ("2.5 %", 0.025), ("100%", 1.0), ("0%", 0.0), (0.1, 0.1), (1, 1.0), ("0.1", 0.1)],
+)
+def test_shares_are_read_as_fractions(written: object, share: float) -> None:
+    assert parse_share(written) == share
+    assert parse_share(format_share(share)) == share
+
+
+@pytest.mark.parametrize("written", ["", "%", "some", "-1%", "101%", 10, "10", "nan%", None, True])
+def test_what_is_no_share_is_refused_with_an_example(written: object) -> None:
+    with pytest.raises(ValueError, match="write 10%"):
+        parse_share(written)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.25, 1, 59, 60, 61.5, 3599, 3600, 86400, 90061, 10**8])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from swarmtrain.agent.sharing.peers import PIECE, PeerServer, Rate, pull
+from swarmtrain.agent.sharing.pace import LEAST, Pace
+from swarmtrain.agent.sharing.peers import PIECE, PeerServer, pull
 
 CONTENT = os.urandom(3 * PIECE + 17)
 NAME = hashlib.sha256(CONTENT).hexdigest()
@@ -18,11 +21,25 @@ NAME = hashlib.sha256(CONTENT).hexdigest()
 Act = Callable[[str], Awaitable[None]]
 
 
-def play(source: Path | None, act: Act, token: str = "token") -> None:
+class Counted(Pace):
+    """One without rests. `pieces` are the most bytes of each that it let go."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.pieces: list[int] = []
+
+    @contextlib.asynccontextmanager
+    async def piece(self) -> AsyncIterator[int]:
+        async with super().piece() as most:
+            self.pieces.append(most)
+            yield most
+
+
+def play(source: Path | None, act: Act, *, name: str = NAME, pace: Pace | None = None) -> None:
     """With a peer that has one content, if any."""
 
     async def scene() -> None:
-        server = PeerServer(token, lambda sha256: source if sha256 == NAME else None)
+        server = PeerServer("token", lambda sha256: source if sha256 == name else None, pace or Pace(1.0))
         await server.listen("127.0.0.1")
         try:
             await act(server.address)
@@ -46,24 +63,50 @@ def test_a_content_comes_whole_and_goes_on_from_what_has_come(
     target = tmp_path / "there" / NAME
     target.parent.mkdir()
     (target.parent / f"{NAME}.part").write_bytes(CONTENT[:have])
-    sent: list[int] = []
-
-    class Counted(Rate):
-        async def spend(self, count: int) -> None:
-            sent.append(count)
+    pace = Counted()
 
     async def act(address: str) -> None:
-        await pull("token", [address], NAME, len(CONTENT), target, Counted())
+        await pull("token", [address], NAME, len(CONTENT), target, can_wait=True)
 
-    play(source, act)
+    play(source, act, pace=pace)
     assert target.read_bytes() == CONTENT
-    assert sum(sent) == len(CONTENT) - have
+    assert bool(pace.pieces) == (have < len(CONTENT)) and sum(pace.pieces[:-1]) < len(CONTENT) - have + LEAST
     assert [each.name for each in target.parent.iterdir()] == [NAME]
+
+
+def test_what_a_generation_waits_for_waits_for_no_turn(tmp_path: Path, source: Path) -> None:
+    pace = Counted()
+
+    async def act(address: str) -> None:
+        async with pace.piece():
+            await pull("token", [address], NAME, len(CONTENT), tmp_path / NAME)
+
+    play(source, act, pace=pace)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("can_wait", [True, False])
+def test_of_a_large_file_little_is_in_memory_on_either_side(tmp_path: Path, can_wait: bool) -> None:
+    size, source = 32 << 20, tmp_path / "source"
+    with source.open("wb") as file:
+        file.truncate(size)
+    name = hashlib.sha256(bytes(size)).hexdigest()
+
+    async def act(address: str) -> None:
+        tracemalloc.start()
+        await pull("token", [address], name, size, tmp_path / name, can_wait=can_wait)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    peaks: list[int] = []
+    play(source, act, name=name)
+    assert (tmp_path / name).stat().st_size == size
+    assert peaks[0] < (8 << 20 if can_wait else 16 << 20)
 
 
 def test_a_peer_that_is_gone_or_lacks_it_is_passed_over(tmp_path: Path, source: Path) -> None:
     async def act(address: str) -> None:
-        empty = PeerServer("token", lambda sha256: None)
+        empty = PeerServer("token", lambda sha256: None, Pace(1.0))
         await empty.listen("127.0.0.1")
         peers = ["127.0.0.1:9", empty.address, address]
         await pull("token", peers, NAME, len(CONTENT), tmp_path / NAME)
@@ -114,13 +157,3 @@ def test_a_link_is_not_followed(tmp_path: Path, source: Path) -> None:
             await pull("token", [address], NAME, len(CONTENT), tmp_path / NAME)
 
     play(link, act)
-
-
-def test_a_rate_holds() -> None:
-    async def act() -> float:
-        rate, began = Rate(1000.0), asyncio.get_running_loop().time()
-        for _ in range(4):
-            await rate.spend(100)
-        return asyncio.get_running_loop().time() - began
-
-    assert 0.15 < asyncio.run(act()) < 5

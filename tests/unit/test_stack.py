@@ -152,6 +152,11 @@ def test_the_task_says_how_failures_are_healed(restart: Any, expected: tuple[Any
     assert said == expected
 
 
+def test_the_task_says_what_is_shared() -> None:
+    task = spec_of(job(share=["*.pt"], per_node=["log-*"], replicas="all", share_rate="2.5%"))
+    assert (task.share, task.per_node, task.replicas, task.share_rate) == (("*.pt",), ("log-*",), -1, 0.025)
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_the_text_reads_back_as_the_document(name: str) -> None:
     """But for the ``$`` that Docker takes for a variable, which are doubled."""

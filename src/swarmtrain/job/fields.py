@@ -24,10 +24,18 @@ from pydantic_core import CoreSchema
 from swarmtrain.job import checks
 from swarmtrain.job.keys import Takes
 from swarmtrain.job.problems import shown
-from swarmtrain.job.units import format_duration, format_size, parse_duration, parse_size
+from swarmtrain.job.units import (
+    format_duration,
+    format_share,
+    format_size,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
 
 SMALLEST_MEMORY = 6 << 20  # what Docker lets a container have at least
 SMALLEST_SHM = 1 << 20
+SMALLEST_RATE = 0.01  # of a link's time
 
 
 class Strict(BaseModel):
@@ -138,6 +146,16 @@ def _replicas(value: object) -> int | str:
     raise ValueError(f"must be all or a number from 0 up, not {shown(value)}")
 
 
+def _share_rate(value: object) -> float:
+    try:
+        share = parse_share(value)
+    except ValueError as error:
+        raise ValueError(f"{shown(value)} {error}") from None
+    if share < SMALLEST_RATE:
+        raise ValueError(f"must be at least {format_share(SMALLEST_RATE)}, not {shown(value)}")
+    return share
+
+
 def _network(value: object) -> object:
     if value in ("overlay", "encrypted", "host") or isinstance(value, ExistingNetwork):
         return value
@@ -169,6 +187,7 @@ _SHARE_SCHEMA = WithJsonSchema(
     {"anyOf": [{"enum": ["auto", "off"]}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 )
 _REPLICAS_SCHEMA = WithJsonSchema({"anyOf": [{"const": "all"}, {"type": "integer", "minimum": 0}]})
+_RATE_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["10%", "100%"]})
 _HANG_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["auto", "off", "10m"]})
 _ENV_SCHEMA = WithJsonSchema(
     {"type": "object", "additionalProperties": {"type": [*_TEXT_SCHEMA["type"], "null"]}}
@@ -235,6 +254,9 @@ Patterns = Annotated[
 ]
 Replicas = Annotated[
     int | Literal["all"], PlainValidator(_replicas), _REPLICAS_SCHEMA, Takes("number or `all`", "N|all")
+]
+ShareRate = Annotated[
+    float, PlainValidator(_share_rate), _RATE_SCHEMA, Takes("percentage", "PERCENT", format_share)
 ]
 Constraints = Annotated[
     Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple), Takes("list of text")

@@ -230,6 +230,14 @@ class Job(Strict):
             example="all",
         ),
     ] = 1
+    share_rate: Annotated[
+        fields.ShareRate,
+        Key(
+            "How much of the time copies of files may have a node's link while workers train, from `1%` to `100%`. "
+            "When a generation starts, which waits for its files, there is no limit.",
+            example="2%",
+        ),
+    ] = 0.1
 
     backend: Annotated[
         Literal["auto", "nccl", "gloo"],

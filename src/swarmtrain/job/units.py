@@ -1,6 +1,6 @@
-"""Durations and sizes, as people write them: ``1h30m`` to seconds, ``8g`` to bytes, and back.
+"""Durations, sizes and shares, as people write them: ``1h30m`` to seconds, ``8g`` to bytes, ``10%`` to 0.1, and back.
 
-Pure; called by the job's fields (`job.spec`), by flags and by whatever prints a duration or a size.
+Pure; called by the job's fields (`job.spec`), by flags and by whatever prints one of them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,21 @@ def parse_size(value: object) -> int:
     return round(size)
 
 
+def parse_share(value: object) -> float:
+    """The fraction in ``10%`` or ``2.5%``, or in a bare one such as ``0.1``.
+
+    Raises:
+        ValueError: it is no share, in a sentence that shows one.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        number = _number(text.removesuffix("%"))
+        value = number / 100 if number is not None and text.endswith("%") else number
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise ValueError("is no share (write 10%; a bare number is a fraction, at most 1)")
+
+
 def format_duration(seconds: float) -> str:
     """The shortest text that `parse_duration` reads as ``seconds``: ``1h30m``, ``90.5s``, ``0s``."""
     text, rest = "", seconds
@@ -73,6 +88,11 @@ def format_size(size: int) -> str:
         if size and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
     return str(size)
+
+
+def format_share(share: float) -> str:
+    """The shortest text that `parse_share` reads as ``share``: ``10%``, ``2.5%``."""
+    return f"{100 * share:g}%"
 
 
 def say_size(size: int) -> str:

@@ -47,6 +47,7 @@ def spec_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
         share=_share(job),
         per_node=tuple(job.per_node),
         replicas=-1 if job.replicas == "all" else job.replicas,
+        share_rate=job.share_rate,
     )
 
 

@@ -48,7 +48,7 @@ class RunSpec:
     share: Literal["auto", "off"] | tuple[str, ...] = "off"
     per_node: tuple[str, ...] = ()  # patterns of files that stay on their node
     replicas: int = 1  # how many other nodes have a copy while it trains; less than none: all
-    share_rate: float = 0.0  # bytes a second that such a copy may take; 0: as many as there are
+    share_rate: float = 0.1  # the share of a link's time that such copies may take
 
     def dump(self) -> str:
         """As JSON, the same text for the same spec."""

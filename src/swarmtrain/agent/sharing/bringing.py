@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from swarmtrain.agent.sharing.peers import Rate, pull
+from swarmtrain.agent.sharing.peers import pull
 from swarmtrain.agent.sharing.store import Store
 from swarmtrain.protocol.shared_files import SharedBrought, SharedFile
 
@@ -36,7 +36,8 @@ class Bringing:
         missing: Mapping[str, SharedFile],
         sources: Mapping[str, Sequence[str]],
         store: Store,
-        rate: Rate | None = None,
+        *,
+        can_wait: bool = False,
     ) -> bool:
         """Have contents in the store; whether all of them have come.
 
@@ -44,6 +45,7 @@ class Bringing:
             token: the run's.
             missing: by their hashes.
             sources: the addresses of peers, by the hashes of what they have.
+            can_wait: as in `peers.pull`.
         """
         size = sum(file.size for file in missing.values())
         try:
@@ -55,8 +57,9 @@ class Bringing:
             self.failed.append(f"{size / 1e6:.0f} MB do not fit on the disk, where a tenth stays free")
             return False
         for sha256, file in missing.items():
+            peers, target = sources.get(sha256, []), store.path(sha256)
             try:
-                await pull(token, sources.get(sha256, []), sha256, file.size, store.path(sha256), rate)
+                await pull(token, peers, sha256, file.size, target, can_wait=can_wait)
             except OSError as error:
                 self.failed.append(f"{file.name}: {error}")
                 return False

@@ -1,7 +1,8 @@
 """Contents of files, from one agent to another: asked for by their hash, so that no path ever crosses the wire.
 
 A peer connects, proves itself as towards the coordinator, and asks for a hash from an offset on. What follows is the
-size, and the bytes themselves: who pulls knows by the hash that they are what it asked for.
+size, how many bytes come now, and these: who pulls asks for the next, which says that it has them, and knows by the
+hash that they are what it asked for. What a generation waits for comes at once, what can wait at a pace (pace.py).
 """
 
 from __future__ import annotations
@@ -10,42 +11,25 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from swarmtrain.agent.sharing.pace import Pace
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.door import Door
 from swarmtrain.wire.frames import Message
 
-PIECE = 1 << 20
+PIECE = 1 << 20  # bytes that are read and written at one time
+_AT_ONCE = 4 << 20  # bytes of an answer; they may all be in memory where a disk is slow
+_QUESTION = 4096  # bytes of a question or an answer
 _STILL = 20.0  # seconds without a byte after which a peer is given up
-_ONES = 16  # peers that are served at one time
+_TURN = 600.0  # seconds in which it comes to a piece that can wait: others may be before it
+_ONES = 16  # peers that are served at one time, besides those that can wait
 
 Locate = Callable[[str], "Path | None"]
-
-
-class Rate:
-    """At most so many bytes a second, over some tenths of a second.
-
-    Args:
-        limit: bytes a second; 0: as fast as it goes.
-    """
-
-    def __init__(self, limit: float = 0.0) -> None:
-        self.limit = limit
-        self._due = 0.0
-
-    async def spend(self, count: int) -> None:
-        """Wait until so many bytes may follow those before them."""
-        if self.limit > 0:
-            now = time.monotonic()
-            self._due = max(self._due, now - 0.1) + count / self.limit
-            if self._due > now:
-                await asyncio.sleep(self._due - now)
 
 
 class PeerServer:
@@ -53,10 +37,11 @@ class PeerServer:
 
     Args:
         locate: the file that has a content, by its hash; None where there is none.
+        pace: of what can wait.
     """
 
-    def __init__(self, token: str, locate: Locate) -> None:
-        self._locate = locate
+    def __init__(self, token: str, locate: Locate, pace: Pace) -> None:
+        self._locate, self._pace = locate, pace
         self._door = Door(token)
         self._server: asyncio.Server | None = None
         self._slots = asyncio.Semaphore(_ONES)
@@ -80,31 +65,36 @@ class PeerServer:
         try:
             message: Message | None = await self._door.admit(channel)
             while message is not None:
-                async with self._slots:
-                    await self._answer(channel, message)
-                message = await channel.receive(PIECE)
+                message = await self._answer(channel, _Question.of(message))
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
             self._door.refuse(channel, error)
         finally:
             channel.close()
 
-    async def _answer(self, channel: Channel, message: Message) -> None:
-        content, offset = message.get("content"), message.get("offset")
-        if not isinstance(content, str) or type(offset) is not int or offset < 0:
-            raise ChannelError("a peer asked for what makes no sense")
-        found = self._locate(content)
+    async def _answer(self, channel: Channel, asked: _Question) -> Message | None:
+        """Send what was asked for, or a piece of it; the next message."""
+        if not asked.can_wait:
+            async with self._slots:
+                await self._send(channel, asked, _AT_ONCE)
+            return await channel.receive(_QUESTION)
+        async with self._pace.piece() as most:
+            await self._send(channel, asked, most)
+            return await asyncio.wait_for(channel.receive(_QUESTION), _STILL)
+
+    async def _send(self, channel: Channel, asked: _Question, most: int) -> None:
+        found = self._locate(asked.content)
         try:
             file = await asyncio.to_thread(_open, found) if found is not None else None
         except OSError:
             file = None
         if file is None:
-            await channel.send({"size": -1})
+            await channel.send({"size": -1, "coming": 0})
             return
         with file:
             size = os.fstat(file.fileno()).st_size
-            await channel.send({"size": size})
-            file.seek(offset)
-            left = size - offset
+            left = max(0, min(most, size - asked.offset))
+            await channel.send({"size": size, "coming": left})
+            file.seek(asked.offset)
             while left > 0:
                 piece = await asyncio.to_thread(file.read, min(PIECE, left))
                 if not piece:
@@ -113,13 +103,34 @@ class PeerServer:
                 await asyncio.wait_for(channel.send_bytes(piece), _STILL)
 
 
+class _Question(NamedTuple):
+    """What a peer asks for: some of a content, from an offset on, now or when there is time."""
+
+    content: str
+    offset: int
+    can_wait: bool
+
+    @staticmethod
+    def of(message: Message) -> _Question:
+        """Read one. Raises ChannelError."""
+        content, offset, can_wait = (message.get(key) for key in _Question._fields)
+        if (
+            not isinstance(content, str)
+            or type(offset) is not int
+            or offset < 0
+            or not isinstance(can_wait, bool)
+        ):
+            raise ChannelError("a peer asked for what makes no sense")
+        return _Question(content, offset, can_wait)
+
+
 def _open(path: Path) -> BinaryIO:
     """A file that is none of those that lead elsewhere. Raises OSError."""
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
 
 
 async def pull(
-    token: str, peers: Sequence[str], content: str, size: int, target: Path, rate: Rate | None = None
+    token: str, peers: Sequence[str], content: str, size: int, target: Path, *, can_wait: bool = False
 ) -> None:
     """Have a content as a file, from whichever of the peers has it.
 
@@ -129,6 +140,7 @@ async def pull(
         peers: their addresses, of which the first is asked first.
         content: the SHA-256 of its bytes.
         target: is there whole when this returns.
+        can_wait: others have the link first.
 
     Raises:
         ConnectionError: none of them has it, or it is not what it should be. OSError: the disk does not take it.
@@ -138,7 +150,7 @@ async def pull(
     reasons = []
     for peer in peers:
         try:
-            await _pull(token, peer, content, size, part, rate or Rate())
+            await _pull(token, peer, content, size, part, can_wait=can_wait)
         except (ConnectionError, ChannelError, TimeoutError, asyncio.TimeoutError) as error:
             reasons.append(f"{peer}: {error or 'it has fallen silent'}")
             continue
@@ -147,34 +159,40 @@ async def pull(
     raise ConnectionError("; ".join(reasons) or "nobody has it")
 
 
-async def _pull(token: str, peer: str, content: str, size: int, part: Path, rate: Rate) -> None:
+async def _pull(token: str, peer: str, content: str, size: int, part: Path, *, can_wait: bool) -> None:
     try:
         channel = Channel(*await sockets.dial(peer))
     except OSError as error:
         raise ConnectionError(str(error)) from error
+    channel.keep_alive()
     try:
         await initiate(channel, token)
         with part.open("ab") as file:
             digest = await asyncio.to_thread(_digest_of, part)
-            have = file.tell()
-            if have > size:
+            if file.tell() > size:
                 raise ConnectionError(_torn(part))
-            await channel.send({"content": content, "offset": have})
-            answer = await asyncio.wait_for(channel.receive(), _STILL)
-            if answer is None or answer.get("size") != size:
-                raise ConnectionError("it does not have it any more")
-            while have < size:
-                piece = await asyncio.wait_for(channel.receive_bytes(min(PIECE, size - have)), _STILL)
-                if not piece:
-                    raise ConnectionError("it hung up")
-                have += len(piece)
-                await asyncio.to_thread(_add, file, digest, piece)
-                await rate.spend(len(piece))
+            while (have := file.tell()) < size:
+                await channel.send(_Question(content, have, can_wait)._asdict())
+                answer = await asyncio.wait_for(channel.receive(_QUESTION), _TURN if can_wait else _STILL)
+                coming = answer.get("coming") if answer is not None and answer.get("size") == size else None
+                if not isinstance(coming, int) or not 0 < coming <= size - have:
+                    raise ConnectionError("it does not have it any more")
+                await _take(channel, coming, file, digest)
             await asyncio.to_thread(_flush, file)
         if digest.hexdigest() != content:
             raise ConnectionError(_torn(part))
     finally:
         channel.close()
+
+
+async def _take(channel: Channel, left: int, file: BinaryIO, digest: hashlib._Hash) -> None:
+    """Write down bytes as they come."""
+    while left > 0:
+        piece = await asyncio.wait_for(channel.receive_bytes(min(PIECE, left)), _STILL)
+        if not piece:
+            raise ConnectionError("it hung up")
+        left -= len(piece)
+        await asyncio.to_thread(_add, file, digest, piece)
 
 
 def _torn(part: Path) -> str:

@@ -18,7 +18,8 @@ from typing import TypeVar
 from swarmtrain.agent.sharing.bringing import Bringing
 from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.holdings import Holdings
-from swarmtrain.agent.sharing.peers import PeerServer, Rate
+from swarmtrain.agent.sharing.pace import Pace
+from swarmtrain.agent.sharing.peers import PeerServer
 from swarmtrain.agent.sharing.record import order
 from swarmtrain.agent.sharing.walk import Rules
 from swarmtrain.agent.uplink import Background, Uplink
@@ -47,18 +48,17 @@ class SharedFiles:
     Args:
         token: the run's.
         idle: whether no worker is left, nor about to start.
-        rate: bytes a second that a copy in the background may take; 0: as many as there are.
+        pace: of what other nodes get of it in the background.
 
     Attributes:
         is_off: nothing is looked at, kept or changed.
     """
 
     def __init__(
-        self, token: str, rules: Rules, uplink: Uplink, idle: Callable[[], bool], rate: float = 0.0
+        self, token: str, rules: Rules, uplink: Uplink, idle: Callable[[], bool], pace: Pace
     ) -> None:
         self._token, self._rules, self._uplink, self._idle = token, rules, uplink, idle
-        self._rate = Rate(rate)
-        self._server = PeerServer(token, self._locate)
+        self._server = PeerServer(token, self._locate, pace)
         self._turn = asyncio.Lock()  # for who reads or changes what is known, or what is in place
         self._looker = ThreadPoolExecutor(1, "look", _be_nice)
         self._background = Background(uplink.fail)
@@ -75,7 +75,7 @@ class SharedFiles:
     def of(spec: RunSpec, token: str, uplink: Uplink, idle: Callable[[], bool]) -> SharedFiles:
         """As a job has them."""
         only = spec.share if isinstance(spec.share, tuple) else ()
-        files = SharedFiles(token, Rules(only, spec.per_node), uplink, idle, spec.share_rate)
+        files = SharedFiles(token, Rules(only, spec.per_node), uplink, idle, Pace(spec.share_rate))
         files.is_off, files._alone = spec.share == "off", spec.nodes_max < 2
         return files
 
@@ -224,7 +224,7 @@ class SharedFiles:
             path = next(iter(self._to_store))
             number, version, sources = self._to_store[path]
             done = Bringing(number)
-            if await done.pull(self._token, held.missing(version), sources, held.store, self._rate):
+            if await done.pull(self._token, held.missing(version), sources, held.store, can_wait=True):
                 async with self._turn:
                     known = held.record.of(path)
                     if order(known.whole) < order(version):
