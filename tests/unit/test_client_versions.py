@@ -48,6 +48,14 @@ def test_a_client_that_tells_no_version_is_of_the_first_and_is_understood(stage:
     assert reply["status"]["run"] == "t.1" and reply["done"] == {}
 
 
+def test_a_client_that_tells_no_version_is_refused_once_there_is_a_second(
+    stage: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarmtrain.wire.channel.PROTOCOL_VERSION", 2)
+    refused, _ = answered(stage, {"op": "status"}, {"op": "status", "swarmtrain": 2})
+    assert refused["error"] == "the peer speaks version 1 of the protocol, this side 2"
+
+
 def test_a_client_of_another_version_is_refused_in_a_sentence_and_may_ask_again(stage: Theatre) -> None:
     newer = {"op": "status", "swarmtrain": PROTOCOL_VERSION + 1}
     refused, reply = answered(stage, newer, {"op": "status", "swarmtrain": PROTOCOL_VERSION})

@@ -179,9 +179,9 @@ def main(argv: list[str]) -> int:
 def _run() -> int:
     env = dict(os.environ)
     settings = Settings.of(env)
-    task = RunSpec.load(Path(env[names.ENV_JOB_FILE]))
-    secret = RunSecret.load(Path(env[names.ENV_SECRET_FILE]))
     try:
+        task = RunSpec.load(Path(env[names.ENV_JOB_FILE]))
+        secret = RunSecret.load(Path(env[names.ENV_SECRET_FILE]))
         settings.storage.root.mkdir(parents=True, exist_ok=True)
         return asyncio.run(_lead(task, secret, settings))
     except SwarmtrainError as error:

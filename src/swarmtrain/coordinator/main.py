@@ -24,7 +24,7 @@ from swarmtrain.wire.alive import beat
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.disk.submission import SubmissionMark
 from swarmtrain.wire.machine.init import CHILD_FILE, supervise
-from swarmtrain.wire.run_spec import RunSecret, RunSpec
+from swarmtrain.wire.run_spec import RunSecret, RunSpec, UnreadableRun
 from swarmtrain.wire.sockets import serve, serve_unix
 
 _LOOK_SECONDS = 0.5
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     With ``--leave`` the process ends soon after the run: on this machine the archive needs no process. Nor is there
     anybody else on it who would start the coordinator again when it dies. Elsewhere it stays for some time after the
     end, and then exits with 0, so that Docker lets it rest until somebody starts it to ask. So it does where a newer
-    version has written the journal, which another life would not change.
+    version has written the journal or the run spec, which another life would not change.
     """
     if "--leave" not in argv:
         return _lead(leave=False)
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 def _lead(leave: bool) -> int:
     try:
         return asyncio.run(_coordinate(leave))
-    except NewerJournal as error:
+    except (NewerJournal, UnreadableRun) as error:
         print(error, file=sys.stderr, flush=True)
         return 0
 

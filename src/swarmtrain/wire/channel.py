@@ -17,7 +17,7 @@ import socket
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import frames
 from swarmtrain.wire.frames import Message, Seal
-from swarmtrain.wire.names import PROTOCOL_VERSION
+from swarmtrain.wire.names import FIRST_VERSION, PROTOCOL_VERSION
 
 OPENING_SECONDS = 10.0  # for all that is said until both sides have proved themselves
 _OPENING_BYTES = 4096
@@ -136,13 +136,15 @@ def _field(message: Message | None, name: str) -> str:
 
 
 def check_version(message: Message | None) -> None:
-    """Refuse a side that speaks another version of the protocol than this one, if it says which.
+    """Refuse a side that speaks another version of the protocol than this one; the first version did not say which.
 
     Raises:
         ChannelError: it does.
     """
-    version = (message or {}).get("swarmtrain")
-    if version is not None and version != PROTOCOL_VERSION:
+    if message is None:
+        return
+    version = message.get("swarmtrain", FIRST_VERSION)
+    if version != PROTOCOL_VERSION:
         raise ChannelError(
             f"the peer speaks version {version} of the protocol, this side {PROTOCOL_VERSION}",
             "run client, agents and coordinator from one version of swarmtrain",

@@ -6,6 +6,7 @@ Used by the client, which renders them into a stack, and by what runs in contain
 from __future__ import annotations
 
 PROTOCOL_VERSION = 1
+FIRST_VERSION = 1  # of whoever does not say which
 
 # Environment that a worker finds, besides torchrun's own contract.
 ENV_SNAPSHOTS = "SWARMTRAIN_SNAPSHOTS"  # directory of this node's snapshots

@@ -17,6 +17,10 @@ from typing import Any, Literal, cast
 from swarmtrain.errors import ChannelError
 
 
+class UnreadableRun(ChannelError):
+    """What a run is made of is not of this version, or of none: to begin once more would not change it."""
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """A job as the coordinator and the agents need it. Durations in seconds."""
@@ -56,7 +60,11 @@ class RunSpec:
 
     @staticmethod
     def load(path: Path) -> RunSpec:
-        """Read a spec that :meth:`dump` wrote. Raises ChannelError when it is not one."""
+        """Read a spec that :meth:`dump` wrote.
+
+        Raises:
+            UnreadableRun: it is none, or has keys that this version does not know.
+        """
         return cast(RunSpec, _load(RunSpec, "run spec", path))
 
 
@@ -107,7 +115,7 @@ class RunSecret:
 
     @staticmethod
     def load(path: Path) -> RunSecret:
-        """Read a secret that :meth:`dump` wrote. Raises ChannelError when it is not one."""
+        """Read a secret that :meth:`dump` wrote. Raises UnreadableRun, as :meth:`RunSpec.load`."""
         return cast(RunSecret, _load(RunSecret, "run secret", path))
 
 
@@ -119,8 +127,15 @@ def new_token() -> str:
 def _load(kind: type[Any], what: str, path: Path) -> Any:
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
+        known = {each.name for each in dataclasses.fields(kind)}
+        # A key may say how a run is to train: to leave out what is not understood would train something else.
+        if unknown := sorted(fields.keys() - known):
+            raise UnreadableRun(
+                f"{path} holds a {what} of a newer version of swarmtrain: this one knows no {', '.join(unknown)}",
+                "start and read it with the version that submitted it",
+            )
         return kind(
             **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
         )
-    except (OSError, ValueError, TypeError) as error:
-        raise ChannelError(f"{path} holds no {what} that this version can read: {error}") from error
+    except (AttributeError, OSError, ValueError, TypeError) as error:
+        raise UnreadableRun(f"{path} holds no {what} that this version can read: {error}") from error
