@@ -124,6 +124,8 @@ def test_all_that_is_typed_comes_to_a_command_that_reads_it_late(tmp_path: Path)
         assert services.hear(NodeExec(CommandOrder(["sh", "-c", script], True, 24, 80), 1))
         heard = b""
         while (reply := await asyncio.wait_for(client.receive(), 10)) is not None and "done" not in reply:
+            if "stdout" not in reply:
+                continue
             heard += base64.b64decode(str(reply["stdout"]))
             services.hear(NodeMore(1))
             if heard == b"ready\n":
@@ -138,3 +140,39 @@ def test_all_that_is_typed_comes_to_a_command_that_reads_it_late(tmp_path: Path)
             await each.closed()
 
     asyncio.run(act())
+
+
+def test_what_a_command_has_taken_of_its_input_is_told(tmp_path: Path) -> None:
+    """So that whoever types sends no faster: a command that reads late, and one that reads no more."""
+    piece = TerminalInput(stdin=base64.b64encode(bytes(1 << 16)).decode())
+    script = (
+        "until [ -e go ]; do sleep 0.01; done; head -c 300000 | wc -c; exec 0<&-; touch closed; sleep 600"
+    )
+
+    async def act() -> None:
+        ours, theirs = socket.socketpair()
+        channel, client = [Channel(*await asyncio.open_unix_connection(sock=each)) for each in (ours, theirs)]
+        services = NodeServices(Storage(tmp_path), "alice", channel)
+        assert services.hear(NodeExec(CommandOrder(["sh", "-c", script]), 1))
+        for _ in range(16):
+            services.hear(NodeInput(piece, 1))
+        taken, heard = 0, b""
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            while reply := await asyncio.wait_for(client.receive(), 1.0):
+                taken += int(str(reply["taken"]))
+        # What a pipe and its writer hold; the rest waits, and is not asked for.
+        assert 1 << 16 <= taken <= 4 << 16
+        (Storage(tmp_path).work("", "alice") / "go").touch()
+        while taken < 16 << 16:
+            reply = await asyncio.wait_for(client.receive(), 10) or {}
+            taken += int(str(reply.get("taken", 0)))
+            heard += base64.b64decode(str(reply.get("stdout", "")))
+        assert taken == 16 << 16 and heard == b"300000\n"
+        assert services.hear(NodeCancel(1))
+        while services._tasks:
+            await asyncio.sleep(0.001)
+        for each in (channel, client):
+            each.close()
+            await each.closed()
+
+    asyncio.run(asyncio.wait_for(act(), 60))

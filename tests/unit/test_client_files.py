@@ -8,6 +8,7 @@ import io
 import os
 import resource
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from client_fakes import FakeLauncher, Message, Receive, fixed, status, told
 
 from swarmtrain import ClusterError, RequestError
-from swarmtrain.control import places
+from swarmtrain.control import exec_session, places
 from swarmtrain.control.client import Client
 from swarmtrain.control.exec_session import Streams
 from swarmtrain.control.handle import RunHandle
@@ -304,6 +305,64 @@ def test_a_command_gets_its_input_and_gives_its_output() -> None:
     assert isinstance(streams.stdout, io.BytesIO) and streams.stdout.getvalue() == b"HELLO"
     assert isinstance(streams.stderr, io.BytesIO) and streams.stderr.getvalue() == b"\xff"
     assert coordinator.requests[0] == {"op": "exec", "argv": ["tr", "a-z", "A-Z"], "rank": 1}
+
+
+class Endless(io.BytesIO):
+    """Input of which there is always more, up to some bytes; how much of it was read is known."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left, self.given = most, 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        piece = bytes(min(size or 0, self.left))
+        self.left -= len(piece)
+        self.given += len(piece)
+        return piece
+
+
+def streams_from(source: Endless) -> Streams:
+    return Streams(source, io.BytesIO(), io.BytesIO())
+
+
+def size_of(message: Message | None) -> int:
+    return len(base64.b64decode((message or {})["stdin"]))
+
+
+def test_input_is_sent_no_faster_than_the_command_takes_it() -> None:
+    source, most = Endless(1 << 30), exec_session._AHEAD
+    given, taken = [], []
+
+    def execute(request: Message, receive: Receive) -> Iterator[Message]:
+        for _ in range(3):
+            for _ in range(most // exec_session._PIECE):
+                taken.append(size_of(receive()))
+            time.sleep(0.2)  # in which more would come
+            given.append(source.given - sum(taken))
+            yield {"taken": most}
+        yield {"done": {"exit": 0}}
+
+    coordinator = fixed(status(), exec=execute)
+    assert (
+        run_of(FakeLauncher(digits_1=coordinator)).exec(["sleep"], rank=1, streams=streams_from(source)) == 0
+    )
+    assert given == [exec_session._PIECE] * 3, "one piece was read, and waits"
+
+
+def test_a_node_of_a_version_that_does_not_tell_what_was_taken_is_sent_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exec_session, "_PATIENCE", 0.1)
+    source, got = Endless(3 * exec_session._AHEAD), []
+
+    def execute(request: Message, receive: Receive) -> Iterator[Message]:
+        while "eof" not in (message := receive() or {}):
+            got.append(size_of(message))
+        yield {"done": {"exit": 0}}
+
+    coordinator = fixed(status(), exec=execute)
+    assert run_of(FakeLauncher(digits_1=coordinator)).exec(["cat"], rank=1, streams=streams_from(source)) == 0
+    assert sum(got) == 3 * exec_session._AHEAD
 
 
 def test_a_command_on_an_unknown_node_is_refused() -> None:

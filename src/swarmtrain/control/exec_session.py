@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from swarmtrain.wire.link import Link
 
 _PIECE = 1 << 16
+_AHEAD = 1 << 20  # bytes of input that may be on their way to the command
+_PATIENCE = 5.0  # seconds after which a node that has said nothing of its input is one that never does
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,46 @@ class Streams:
         return Streams(sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer, tty=tty)
 
 
+class _Window:
+    """How much input is on its way: no more is sent than the command takes, or all between here and it must hold it.
+
+    Nodes of the first versions do not tell what was taken: to them it is sent as it comes.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._on_its_way = 0
+        self._told = self._open = False
+
+    def send(self, size: int) -> None:
+        """Wait until so much more may be sent."""
+        with self._changed:
+            while self._on_its_way >= _AHEAD and not self._open:
+                if not self._changed.wait(_PATIENCE):
+                    self._open = not self._told
+            self._on_its_way += size
+
+    def taken(self, size: int) -> None:
+        """So much has come to the command."""
+        with self._changed:
+            self._told = self._told or size > 0
+            self._on_its_way -= size
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Nothing is sent any more: whoever waits need not."""
+        with self._changed:
+            self._open = True
+            self._changed.notify()
+
+
 class ExecSession:
     """One command over one link."""
 
     def __init__(self, link: Link, streams: Streams) -> None:
         self._link = link
         self._streams = streams
+        self._window = _Window()
 
     def run(self, request: ExecRequest) -> int:
         """Run the command of a request; return its exit status."""
@@ -58,11 +94,15 @@ class ExecSession:
         replies = ask(self._link, request)
         with self._terminal():
             self._type()
-            for reply in replies:
-                _write(self._streams.stdout, reply.stdout)
-                _write(self._streams.stderr, reply.stderr)
-                if reply.done is not None and reply.done.exit is not None:
-                    return reply.done.exit
+            try:
+                for reply in replies:
+                    self._window.taken(reply.taken)
+                    _write(self._streams.stdout, reply.stdout)
+                    _write(self._streams.stderr, reply.stderr)
+                    if reply.done is not None and reply.done.exit is not None:
+                        return reply.done.exit
+            finally:
+                self._window.close()
         raise ClusterError("the connection broke, and with it the command")
 
     def _type(self) -> None:
@@ -73,6 +113,7 @@ class ExecSession:
         source = self._streams.stdin
         try:
             while source is not None and (piece := _read(source)):
+                self._window.send(len(piece))
                 self._send(TerminalInput(stdin=base64.b64encode(piece).decode("ascii")))
             self._send(TerminalInput(eof=True))
         except (ClusterError, OSError, ValueError):

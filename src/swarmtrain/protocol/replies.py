@@ -107,6 +107,7 @@ class NodeReply(Struct):
     Attributes:
         nodes: which there are to ask.
         data, stdout, stderr: bytes in base 64.
+        taken: bytes of the input that a command, or the room before it, has taken: so much more may be sent.
         reach: a node whose agent has ended, and to whose files the launcher must open a way first.
     """
 
@@ -117,6 +118,7 @@ class NodeReply(Struct):
     snapshots: Annotated[list[Snapshot] | None, OMITTED] = None
     stdout: Annotated[str, OMITTED] = ""
     stderr: Annotated[str, OMITTED] = ""
+    taken: Annotated[int, OMITTED] = 0
     reach: Annotated[str, OMITTED] = ""
     error: Annotated[ErrorReply | None, INLINE] = None
     done: Annotated[Done | None, OMITTED] = None

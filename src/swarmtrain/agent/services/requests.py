@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import fcntl
 import os
 import pty
@@ -247,17 +248,30 @@ class NodeServices:
             await send(_base64(data))
 
     async def _type(self, number: int, process: asyncio.subprocess.Process, main: int) -> None:
+        """What is typed, as the command takes it; the client hears how much that is, and sends no faster."""
         queue = self._input[number]
         while True:
             typed = await queue.get()
             if typed.resize is not None and main >= 0:
                 _resize(main, *typed.resize)
-            elif typed.stdin and main >= 0:
-                await _write_terminal(main, base64.b64decode(typed.stdin))
-            elif process.stdin is not None and typed.stdin:
-                process.stdin.write(base64.b64decode(typed.stdin))
-            elif process.stdin is not None and typed.eof:
+            elif typed.eof and process.stdin is not None:
                 process.stdin.close()
+            elif typed.stdin:
+                data = base64.b64decode(typed.stdin)
+                if process.stdin is not None:
+                    await _write_pipe(process.stdin, data)
+                else:
+                    await _write_terminal(main, data)
+                with contextlib.suppress(ConnectionError):  # whoever asked has gone
+                    await self._send(number, NodeReply(taken=len(data)))
+
+
+async def _write_pipe(pipe: asyncio.StreamWriter, data: bytes) -> None:
+    """All of it, but for what fits between here and the command; nothing once it reads no more."""
+    with contextlib.suppress(ConnectionError):
+        if not pipe.is_closing():
+            pipe.write(data)
+            await pipe.drain()
 
 
 async def _write_terminal(main: int, data: bytes) -> None:

@@ -143,7 +143,8 @@ class NodeRequests:
                 yield reply
                 if reply.done is not None or reply.error is not None:
                     return
-                agent.post(NodeMore(number))
+                if not reply.taken:  # which is said of what was typed, and fills no part of the way back
+                    agent.post(NodeMore(number))
         finally:
             agent.replies.pop(number, None)
             agent.post(NodeCancel(number))
