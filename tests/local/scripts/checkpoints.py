@@ -185,8 +185,8 @@ def place_of(kind, step):
     return Path("latest") if kind == "latest" else Path(f"sharded/step-{step}")
 
 
-def forget_old_parts():
-    for old in numbered("sharded/step-*")[:-2]:
+def forget_old_parts(keep):
+    for old in numbered("sharded/step-*")[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -195,7 +195,7 @@ def save_together(kind, step):
     (ledger / "go").with_suffix(".new").rename(ledger / "go")
     part(place_of(kind, step), step)
     metadata(kind, place_of(kind, step), step)
-    forget_old_parts()
+    forget_old_parts(2)
 
 
 def follow():
@@ -206,7 +206,7 @@ def follow():
         if told != done and told.endswith(generation):
             kind, step, _ = told.split()
             part(place_of(kind, int(step)), int(step))
-            forget_old_parts()
+            forget_old_parts(3)  # of which the newest is not complete yet
             done = told
         time.sleep(0.02)
 
@@ -215,11 +215,11 @@ def lead():
     """What rank 0 does: one kind after the other, each when it is due."""
     every = {
         "single": 0.5,
-        "raw": 3.0,
+        "raw": 4.0,
         "renamed": 1.0,
         "folders": 3.0,
         "sharded": 4.0,
-        "latest": 4.0,
+        "latest": 8.0,
         "log": 0.2,
     }
     due = {kind: time.time() + draw.random() * pause for kind, pause in every.items()}
@@ -228,7 +228,6 @@ def lead():
         while not stop.exists():
             kind = min(due, key=due.get)
             time.sleep(max(0.0, due[kind] - time.time()))
-            due[kind] = time.time() + every[kind]
             step = now()
             if kind == "log":
                 log.write(f"step {step} .\n")
@@ -241,6 +240,7 @@ def lead():
                 ](step)
             if kind in ("single", "raw", "renamed", "log"):
                 complete(kind, step)
+            due[kind] = time.time() + every[kind]  # what is written over lies there for so long
 
 
 check()
