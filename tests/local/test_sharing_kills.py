@@ -7,6 +7,7 @@ was complete when it was broken, less the moment in which a checkpoint comes to 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -31,7 +32,7 @@ from swarmtrain.wire.machine.processes import descendants, kill_all
 SCRIPT = Path(__file__).parent / "scripts" / "checkpoints.py"
 RUN = 12  # kills of one run, of which the last takes a node with its disk
 # Seconds in which what is complete comes to rest and is known for that; where its disk is lost, has been copied, too.
-RESTS, COPIED = 4.0, 8.0
+RESTS, COPIED = 5.0, 8.0
 
 Found = Mapping[str, int]  # the newest step of each kind
 
@@ -53,13 +54,15 @@ class Ledger:
         paths = (self.directory / "starts").glob(f"{generation}-r*.json")
         return [json.loads(path.read_text()) for path in paths]
 
-    def complete(self, generation: str, until: float) -> dict[str, int]:
-        """The newest step of each kind that was complete at a time."""
-        found = dict(self.floor)
-        for line in (self.directory / "complete").read_text().splitlines():
-            when, kind, step, its = line.split()
-            if its == generation and float(when) <= until:
-                found[kind] = max(found.get(kind, 0), int(step))
+    def complete(self, generation: str, ago: float) -> dict[str, int]:
+        """The newest step of each kind that was complete some time ago, and had not been written over so soon."""
+        found, latest = dict(self.floor), time.time() - ago
+        lines = [line.split() for line in (self.directory / "complete").read_text().splitlines()]
+        mine = [(float(when), kind, int(step)) for when, kind, step, its in lines if its == generation]
+        for number, (when, kind, step) in enumerate(mine):
+            over = next((each for each, its, new in mine[number:] if its == kind and not new), math.inf)
+            if when <= latest and over - when >= ago:
+                found[kind] = max(found.get(kind, 0), step)
         return found
 
     def check(self, generation: str, least: Mapping[str, int], what: str) -> None:
@@ -91,7 +94,7 @@ class Scene:
         """One run, from what the one before it has left, with so many kills."""
         least, again = dict(self.ledger.floor), self.handle is not None
         if again:
-            least = self.ledger.complete(self.last, time.time())
+            least = self.ledger.complete(self.last, 0.0)
         self.stop.unlink(missing_ok=True)
         job = Job(
             name="kills",
@@ -108,9 +111,9 @@ class Scene:
         for number in range(kills + 1):
             self.begun(self.handle, least, what)
             if number < kills:
-                time.sleep(self.draw.uniform(0.0, 7.0))
+                time.sleep(self.draw.uniform(0.0, 10.0))
                 what, slack = self.hit(self.handle, last=number == kills - 1)
-                least = self.ledger.complete(self.last, time.time() - slack)
+                least = self.ledger.complete(self.last, slack)
                 self.killed += 1
         time.sleep(self.draw.uniform(0.0, 3.0))
         self.stop.touch()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmtrain.coordinator.core.catalog import NodeFiles, commit, copies, plan, settle
+from swarmtrain.coordinator.core.catalog import NodeFiles, commit, copies, newest, plan, settle
 from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SetVersion, SharedFile
 
 
@@ -263,6 +263,12 @@ def test_copies_go_to_as_many_others_as_were_asked_for(replicas: int, expected: 
 def test_a_version_of_parts_is_copied_whole_to_two_nodes() -> None:
     both = version(1, a="x", b="y")
     assert copies(both, {"a": node(0, a="x"), "b": node(1, b="y")}, 1) == ["a", "b"]
+
+
+def test_the_newest_version_is_one_of_which_all_is_there() -> None:
+    assert newest("", {"a": node(0, held(V2, ""), a="z"), "b": node(1, held(V1))}) is None
+    assert newest("", {"a": node(0, held(V2, "store"), a="z"), "b": node(1, held(V1))}) == V2
+    assert newest("", {"a": NOTHING}) is None
 
 
 # ---- random histories ------------------------------------------------------------------------------------------------

@@ -204,6 +204,34 @@ def test_one_file_that_is_written_again_and_again_is_taken_when_it_is_closed(wor
     assert look(watch) == {}
 
 
+def test_the_only_file_of_a_set_is_taken_when_it_has_been_written_anew_a_few_times(work: Path) -> None:
+    watch = tracker(work)
+    found = []
+    for written in (True, False, True, False, True):
+        if written:
+            write(work / "c" / "state.bin", os.urandom(8))
+        found.append(look(watch))
+    assert found == [{}, {}, {}, {}, {"c": ["state.bin"]}]
+    note(watch, "c")
+    write(work / "c" / "state.bin", os.urandom(8))
+    assert look(watch) == {"c": ["state.bin"]}, "and from then on each time"
+
+
+def test_what_is_to_be_renamed_when_it_is_whole_is_no_file_yet(work: Path) -> None:
+    temporary = (
+        "state.bin.tmp",
+        ".metadata.tmp",
+        "tmpab12_xyz",
+        "model.pt.tmp-17",
+        "a.part",
+        "a.bin~",
+        ".tmpabcdefgh",
+    )
+    for name in (*temporary, "tmp.pt", "template", "temperature.json", "tmp/a"):
+        write(work / name)
+    assert sorted(walk(work, Rules()).files) == ["temperature.json", "template", "tmp.pt", "tmp/a"]
+
+
 def test_what_was_sent_and_is_unchanged_is_nobodys_news(work: Path) -> None:
     write(work / "train.py", b"code", age=60)
     write(work / "config.json", b"{}", age=60)

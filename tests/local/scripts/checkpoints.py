@@ -1,7 +1,8 @@
 """Writes checkpoints of all kinds, and checks what it finds as it starts. Trains nothing.
 
 argv[1] is the ledger, a directory that no node shares: starts/ has what each rank of each generation has found, and
-complete the time, kind and step of each checkpoint that was complete, as rank 0 knew it. argv[2] is a file at which
+complete the time, kind and step of each checkpoint that was complete, as rank 0 knew it, and step 0 where it began to
+write over one. argv[2] is a file at which
 all ranks end. A step is hundredths of seconds since the ledger was made, so no two checkpoints have the same one.
 
 single     rank 0 writes snapshot.pt anew, again and again: an archive, whose format tells whether it is whole
@@ -215,11 +216,11 @@ def lead():
     """What rank 0 does: one kind after the other, each when it is due."""
     every = {
         "single": 0.5,
-        "raw": 4.0,
+        "raw": 8.0,
         "renamed": 1.0,
         "folders": 3.0,
         "sharded": 4.0,
-        "latest": 8.0,
+        "latest": 9.0,
         "log": 0.2,
     }
     due = {kind: time.time() + draw.random() * pause for kind, pause in every.items()}
@@ -229,6 +230,8 @@ def lead():
             kind = min(due, key=due.get)
             time.sleep(max(0.0, due[kind] - time.time()))
             step = now()
+            if kind in ("raw", "latest"):
+                complete(kind, 0)
             if kind == "log":
                 log.write(f"step {step} .\n")
                 log.flush()

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from swarmtrain.agent.sharing.bringing import Bringing
+from swarmtrain.agent.sharing.bringing import Bringing, Copies, CopyOrder
 from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.pace import Pace
@@ -27,7 +27,6 @@ from swarmtrain.protocol.shared_files import (
     AskShared,
     BringShared,
     SetReport,
-    SetVersion,
     SharedBrought,
     SharedReport,
 )
@@ -62,8 +61,7 @@ class SharedFiles:
         self._turn = asyncio.Lock()  # for who reads or changes what is known, or what is in place
         self._looker = ThreadPoolExecutor(1, "look", _be_nice)
         self._background = Background(uplink.fail)
-        self._storing: asyncio.Task[None] | None = None
-        self._to_store: dict[str, tuple[int, SetVersion, dict[str, list[str]]]] = {}
+        self._copies = Copies(self._background, self._copy, self._ask_for, self._say_late)
         self._watching: asyncio.Task[None] | None = None
         self._said: set[str] = set()
         self.is_off = False
@@ -99,9 +97,9 @@ class SharedFiles:
 
     def close(self) -> None:
         """The agent goes."""
-        for task in (self._watching, self._storing):
-            if task is not None:
-                task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        self._copies.cancel()
         self._server.close()
         self._looker.shutdown(wait=False)
 
@@ -211,35 +209,35 @@ class SharedFiles:
         else:
             async with self._turn:
                 if said.how == "store":
-                    for version in said.versions:
-                        self._to_store[version.path] = (said.number, version, said.sources)
+                    self._copies.order(said)
                 await asyncio.to_thread(held.note, said.versions)
                 await self._keep(held)
-            if said.how == "store" and (self._storing is None or self._storing.done()):
-                self._storing = self._background.run(self._store_all(held))
 
-    async def _store_all(self, held: Holdings) -> None:
-        """Pull in the background what is to be beside the working directory, one set after the other."""
-        while self._to_store:
-            path = next(iter(self._to_store))
-            number, version, sources = self._to_store[path]
-            done = Bringing(number)
-            if await done.pull(self._token, held.missing(version), sources, held.store, can_wait=True):
-                async with self._turn:
-                    known = held.record.of(path)
-                    if order(known.whole) < order(version):
-                        known.whole = version
-                        await self._keep(held)
-            if self._to_store.get(path, (0, None))[1] is version:
-                del self._to_store[path]
-            await self._say(done.told())
+    async def _copy(self, wanted: CopyOrder) -> str:
+        """Have a version beside the working directory; why it failed, or nothing."""
+        held, version, done = self._holdings, wanted.version, Bringing(wanted.number)
+        assert held is not None, "it was ordered of holdings"
+        if await done.pull(self._token, held.missing(version), wanted.sources, held.store, can_wait=True):
+            async with self._turn:
+                known = held.record.of(version.path)
+                if order(known.whole) < order(version):
+                    known.whole = version
+                    await self._keep(held)
+        await self._say(done.told())
+        return "; ".join(done.failed)
+
+    async def _ask_for(self, path: str) -> None:
+        """Have the coordinator look at a set anew."""
+        await self._report(0, [SetReport(path, [], [], [], [], False)])
+
+    def _say_late(self, path: str, why: str) -> None:
+        text = f"a copy of {path or 'the working directory'} has failed, and is tried again: {why}"
+        self._uplink.note("shared", text)
 
     async def _place(self, held: Holdings, said: BringShared) -> None:
         """Bring versions to their places, where no worker runs."""
         done = Bringing(said.number)
-        if self._storing is not None:
-            self._storing.cancel()
-            self._to_store.clear()
+        self._copies.cancel()
         aside = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         async with self._turn:
             await asyncio.to_thread(held.sets.look)
@@ -259,9 +257,8 @@ class SharedFiles:
 
     async def _keep(self, held: Holdings, *, sync: bool = True) -> None:
         """Write down what is known; a disk that does not take it is told of."""
-        pending = [version for _, version, _ in self._to_store.values()]
         try:
-            await asyncio.to_thread(held.keep, pending, sync=sync)
+            await asyncio.to_thread(held.keep, self._copies.pending(), sync=sync)
         except OSError as error:
             self._say_once(f"what is known of its files cannot be kept: {error}")
 

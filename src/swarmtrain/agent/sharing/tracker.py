@@ -19,7 +19,8 @@ from swarmtrain.agent.sharing.walk import FileStamp, open_for_writing
 from swarmtrain.protocol.shared_files import SetReport, SharedFile
 
 QUIET = 2.0  # seconds
-# Looks in a row that find a set changed and nothing of it open: it is taken as it is between two of its changes.
+# Looks in a row that find a set changed and nothing of it open: it is taken as it is between two of its changes. And
+# looks, in a row or not, that find its only file written anew: no other is to come.
 RESTLESS = 3
 _STREAM_SECONDS = 60.0  # for which a small file is open until it counts as one
 _STREAM_BYTES = 64 << 20
@@ -40,6 +41,8 @@ class Tracker:
         self.is_writing = False
         self.spent = 0.0
         self._turns: Counter[str] = Counter()  # looks in a row that found a set changed
+        # times that the only file of a set was found written, until it was taken
+        self._anew: Counter[str] = Counter()
         self._waits: Counter[str] = Counter()  # looks since a set was told of
         self._opened: dict[str, float] = {}  # for writing, at the last look; since when
         self._told: dict[str, tuple[list[SharedFile], list[str]]] = {}
@@ -165,7 +168,9 @@ class Tracker:
             self._turns[path] = 0
             return None
         alone = live[0] if len(live) == 1 and live[0] in here else None
-        if alone is not None and (alone in self.sets.noted(path) or self._turns[path] >= RESTLESS):
+        if alone is not None and before.get(alone) != here[alone]:
+            self._anew[path] += 1
+        if alone is not None and (alone in self.sets.noted(path) or self._anew[path] >= RESTLESS):
             # One file that is written anew again and again: it is whole when it is closed.
             if whole(self.sets.work / path_of(path, alone)) is False:
                 raise Unsteady(alone)
@@ -179,6 +184,7 @@ class Tracker:
         changed = [each for each in changed if not self.sets.is_stream(path_of(path, each.name))]
         gone = [name for name in gone if not self.sets.is_stream(path_of(path, name))]
         self._finish(path)
+        del self._anew[path]
         return self.sets.report(path, changed, gone, writing=False)
 
     def _is_unsettled(self, path: str) -> bool:

@@ -23,6 +23,8 @@ _DEPTH = 16
 _RECENT = 30.0  # seconds before the end of their writers in which directories were made that go with them
 _NUMBERED = re.compile(r"\d")
 _NEVER = ("__pycache__", "lost+found")
+# What is written to be renamed when it is whole, as tempfile and most others call it.
+_TEMPORARY = re.compile(r"\.?tmp[a-z0-9_]{8}|.*\.(tmp|temp|part|partial|incomplete|swp)|.*\.tmp[.-][^.]+|.*~")
 
 
 class FileStamp(NamedTuple):
@@ -124,6 +126,8 @@ def _list(work: Path, directory: str, mine: dict[str, FileStamp], rules: Rules) 
         for entry in entries:
             path = f"{directory}/{entry.name}" if directory else entry.name
             if entry.name in _NEVER or ".swarmtrain" in entry.name or entry.name.endswith(".pyc"):
+                continue
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)

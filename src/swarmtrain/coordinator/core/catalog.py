@@ -166,6 +166,13 @@ def commit(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     return decision if decision.is_new else None
 
 
+def newest(path: str, nodes: Mapping[str, NodeFiles]) -> SetVersion | None:
+    """The newest version of a set, where all of it is there."""
+    there = {sha256 for _, _, report in _reports(path, nodes) for sha256 in _contents(report)}
+    found = next(iter(_versions(path, nodes)), None)
+    return found if found is not None and all(file.sha256 in there for file in found.files) else None
+
+
 def copies(version: SetVersion, nodes: Mapping[str, NodeFiles], replicas: int) -> list[str]:
     """The nodes that are to have all of a version, so that as many copies are left when one is lost.
 

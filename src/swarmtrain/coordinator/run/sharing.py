@@ -203,20 +203,23 @@ class Sharing:
             self._inquiry = self._round(agents, paths)
 
     def _conclude(self, current: _Round) -> None:
-        """All nodes have said how these sets stand: what is finished everywhere becomes a version."""
-        nodes = self._files(current)
-        decisions = [
-            each for path in current.paths or [] if (each := catalog.commit(path, nodes)) is not None
-        ]
+        """All nodes have said how these sets stand: what is finished everywhere becomes a version.
+
+        Of what is none, the newest is ordered again where copies of it have failed.
+        """
+        nodes, paths = self._files(current), current.paths or []
+        decisions = [each for path in paths if (each := catalog.commit(path, nodes)) is not None]
         if any(each.version.files for each in decisions):
             self._current().has_saved = True
-        sources = catalog.holders(nodes)
-        copies = {v.version.path: catalog.copies(v.version, nodes, self._replicas) for v in decisions}
         for decision in decisions:
             self._tell(decision)
-        for node in nodes if decisions else ():
-            mine = [v.version for v in decisions if node in copies[v.version.path]]
-            rest = [v.version for v in decisions if node not in copies[v.version.path]]
+        new = {each.version.path: each.version for each in decisions}
+        old = {path: version for path in paths if (version := catalog.newest(path, nodes)) is not None}
+        versions, sources = old | new, catalog.holders(nodes)
+        copies = {path: catalog.copies(each, nodes, self._replicas) for path, each in versions.items()}
+        for node in nodes:
+            mine = [version for path, version in versions.items() if node in copies[path]]
+            rest = [version for path, version in new.items() if node not in copies[path]]
             if mine:
                 self._order(current, node, "store", mine, sources)
             if rest:
