@@ -191,6 +191,19 @@ def test_a_script_whose_steps_nobody_counts_is_not_given_up_while_its_checkpoint
     scene.finish()
 
 
+def test_a_part_of_a_checkpoint_is_none_when_the_other_has_gone_with_its_node(scene: Scene) -> None:
+    handle = scene.start("parts", pause=4.0, nodes="1..2")
+    until(lambda: handle.status().workers, what="its workers")
+    first, second = (worker.node for worker in handle.status().workers)
+    until(lambda: len(scene.whole(second, "checkpoint-1")) == 2, what="a copy of the first")
+    scene.reach(2, rank=1)
+    lose(scene, first)
+    assert scene.begun(2) == {"epoch": 1, "rank": None}
+    (aside,) = scene.data(second).glob("aside/*/checkpoint-2/part-1.pt")
+    assert aside.stat().st_size > 0
+    scene.finish()
+
+
 def test_a_run_goes_on_with_the_files_of_the_one_before_it_wherever_they_were_written(scene: Scene) -> None:
     scene.start("once")
     scene.reach(4)

@@ -246,6 +246,48 @@ def test_nothing_is_brought_to_who_has_it() -> None:
     assert found.sources == {"x": ["a", "b"]}
 
 
+def written(path: str, *ranks: int, fence: int = 1) -> SetVersion:
+    """A version of which each of some ranks has written a file."""
+    return SetVersion(
+        path, fence, 1, [file(f"of-{rank}", f"{path} {rank}", fence=fence, rank=rank) for rank in ranks]
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "path", "lost", "holds"),
+    [
+        pytest.param([written("c/8", 0, 1)], "c/16", {"a": 0}, False, id="it wrote a part of the one before"),
+        pytest.param([written("c/8", 1)], "c/16", {"a": 0}, True, id="it wrote none"),
+        pytest.param([written("d/8", 1)], "c/16", {"a": 0}, False, id="nobody knows"),
+        pytest.param([written("c/8", 0, 1)], "c/16", {}, True, id="nobody is lost"),
+        pytest.param(
+            [written("c/16", 1), written("c/8", 0)], "c/16", {"a": 0}, True, id="its own version tells"
+        ),
+        pytest.param([written("c/8", 0, 1)], "", {"a": 0}, True, id="the working directory itself"),
+    ],
+)
+def test_parts_of_a_directory_are_none_where_another_may_have_gone_with_its_node(
+    known: list[SetVersion], path: str, lost: dict[str, int], holds: bool
+) -> None:
+    sets = {each.path: SetReport(each.path, [held(each)], [], [], [], False) for each in known}
+    before = [held(each) for each in known if each.path == path]
+    sets[path] = SetReport(path, before, [file("of-1", "new")], [], [], False)
+    found = plan({"b": NodeFiles(1, 1, sets)}, ["b"], lost).decisions[path]
+    assert ("new" in contents(found.version).values()) is holds
+    assert found.unfinished == (() if holds else ("a",))
+
+
+def test_what_a_lost_node_has_of_a_directory_that_was_given_up_is_none_either() -> None:
+    known = held(written("c/8", 0, 1))
+    left = SetReport("c/16", [], [file("of-1", "new")], [], [], False)
+    others = SetReport("c/8", [known], [], [], [], False)
+    given_up = plan({"b": NodeFiles(1, 1, {"c/8": others, "c/16": left})}, ["b"], {"a": 0}).decisions["c/16"]
+    back = NodeFiles(0, 1, {"c/16": SetReport("c/16", [], [file("of-0", "new")], [], [], False)})
+    there = NodeFiles(1, 1, {"c/16": SetReport("c/16", [held(given_up.version)], [], [], [], False)})
+    found = settle("c/16", {"a": back, "b": there})
+    assert found is not None and found.version.files == []
+
+
 def test_what_was_deleted_elsewhere_goes() -> None:
     deleted = held(version(2))
     nodes = {"a": node(0, deleted), "b": node(1, deleted, extra=["a"])}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from swarmtrain.coordinator.core.sharing.lost_parts import writers
 from swarmtrain.protocol.shared_files import HeldVersion, SetReport, SetVersion, SharedFile
 
 _APART = 1.0  # seconds by which what is known of another machine's clock may be wrong
@@ -82,13 +84,17 @@ class SharingPlan:
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def plan(nodes: Mapping[str, NodeFiles], members: Iterable[str]) -> SharingPlan:
+def plan(
+    nodes: Mapping[str, NodeFiles], members: Iterable[str], lost: Mapping[str, int] = MappingProxyType({})
+) -> SharingPlan:
     """What every member is to have before workers start; none runs now.
 
     Args:
         nodes: all that can be asked, also those that take no part.
+        lost: nodes that took part in the last generation and cannot say what they wrote, with their lowest ranks.
     """
-    decisions = {path: settle(path, nodes) for path in paths(nodes)}
+    sets = [each.sets for each in nodes.values()]
+    decisions = {path: settle(path, nodes, writers(path, sets, lost)) for path in paths(nodes)}
     found = {path: decision for path, decision in decisions.items() if decision is not None}
     to_bring: dict[str, list[SetVersion]] = {}
     for node in members:
@@ -116,12 +122,15 @@ def holders(nodes: Mapping[str, NodeFiles]) -> dict[str, list[str]]:
     return found
 
 
-def settle(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
+def settle(path: str, nodes: Mapping[str, NodeFiles], absent: Sequence[str] = ()) -> SetDecision | None:
     """What is to hold of a set of which nobody writes any more; None where there is nothing of it.
 
     Of what was being written when that ended, an earlier version holds. Where there has never been one, half of a
     directory is none; and what lies in the working directory itself is taken as it is, as it would be on a disk
     that all nodes share.
+
+    Args:
+        absent: nodes that may have written parts of it, and cannot be asked: what others have may be half of it.
     """
     versions, reports = _versions(path, nodes), _reports(path, nodes)
     base = versions[0] if versions else SetVersion(path, 0, 0, [])
@@ -136,13 +145,16 @@ def settle(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     in_part = _in_part(base, reports)
     unfinished = tuple(node for node, _, report in changing if report.writing or in_part & _names(report))
     missing = tuple(sorted(name for name, file in files.items() if file.sha256 not in there))
+    fence = 0
+    if path and changing and absent:
+        unfinished, fence = (*unfinished, *absent), 1 + max(each.fence for each in nodes.values())
     if not unfinished and not missing:
         return _decide(base, files, changing, conflicts)
     if whole is not None:
-        return _decide(base, _by_name(whole), changing, (), unfinished, missing)
+        return _decide(base, _by_name(whole), changing, (), unfinished, missing, fence=fence)
     less = bool(missing or base.files or base.lost)
     if path:
-        return _decide(base, {}, changing, (), unfinished, missing, lost=less)
+        return _decide(base, {}, changing, (), unfinished, missing, lost=less, fence=fence)
     left = {name: file for name, file in files.items() if name not in missing and name not in in_part}
     return _decide(base, left, changing, conflicts, (), missing, lost=bool(missing))
 
@@ -303,12 +315,13 @@ def _decide(
     missing: tuple[str, ...] = (),
     *,
     lost: bool = False,
+    fence: int = 0,
 ) -> SetDecision:
-    """The newest version where it holds again, else one after it."""
+    """The newest version where it holds again, and against what was written before a fence, else one after it."""
     same = {f.name: f.sha256 for f in base.files} == {name: f.sha256 for name, f in files.items()}
-    if base.number and same and base.lost == lost:
+    if base.number and same and base.lost == lost and fence <= base.fence:
         return SetDecision(base, False, conflicts, unfinished, missing)
-    fence = max([base.fence, *(each.fence for _, each, _ in changing)])
+    fence = max([fence, base.fence, *(each.fence for _, each, _ in changing)])
     version = SetVersion(base.path, fence, base.number + 1, sorted(files.values()), lost)
     return SetDecision(version, True, conflicts, unfinished, missing)
 

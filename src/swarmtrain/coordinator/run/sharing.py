@@ -155,7 +155,8 @@ class Sharing:
 
     def _carry_out(self, current: _Round) -> None:
         """Everybody has spoken: what is to be done."""
-        current.plan = catalog.plan(self._files(current), current.asked)
+        files = self._files(current)
+        current.plan = catalog.plan(files, current.asked, self._lost(files))
         for decision in current.plan.decisions.values():
             self._tell(decision)
         for node, versions in current.plan.to_bring.items():
@@ -170,6 +171,15 @@ class Sharing:
             rank = _NO_RANK if rank is None else rank
             found[node] = NodeFiles(rank, said.fence, sets, said.writing, current.ahead[node])
         return found
+
+    def _lost(self, files: Mapping[str, NodeFiles]) -> dict[str, int]:
+        """Who took part in the newest generation and is not there, or with nothing of what it had: its lowest rank."""
+        began = max((each.fence for each in files.values()), default=0)
+        return {
+            node: min(part.ranks)
+            for node, part in self._current().generation.parts.items()
+            if node not in files or files[node].fence < began
+        }
 
     def _order(
         self,
@@ -198,6 +208,8 @@ class Sharing:
     def _inquire(self) -> None:
         """Whether what has come to rest on one node has done so on all; who takes no part may have a copy, too."""
         agents = {node: agent for node, agent in self._members.connected.items() if agent.channel is not None}
+        if self._current().generation.parts.keys() - agents.keys():
+            return  # what one of them is about to be lost with may be a part of it
         if self._inquiry is None and self._changed:
             paths, self._changed = sorted(self._changed), set()
             self._inquiry = self._round(agents, paths)

@@ -1,0 +1,1 @@
+"""What is decided of the files that a run's nodes share."""

@@ -1,0 +1,41 @@
+"""Which of the nodes that were lost may have written parts of a set of files, by what they wrote before. Pure.
+
+`core.catalog` asks: what the other nodes have of such a set may be half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from swarmtrain.protocol.shared_files import SetReport, SetVersion
+
+Reports = Mapping[str, SetReport]  # of one node, by the sets' paths
+
+
+def writers(path: str, nodes: Sequence[Reports], lost: Mapping[str, int]) -> list[str]:
+    """Those of the lost nodes that may have written parts of a set.
+
+    None has whose rank wrote nothing of its newest version; where it has none, of those of the directories beside it,
+    as `checkpoint-8/` tells of `checkpoint-16/`.
+
+    Args:
+        nodes: those that are there.
+        lost: the lowest rank of each.
+    """
+    beside = {other for each in nodes for other in each if other and _parent(other) == _parent(path)}
+    wrote = _ranks([path], nodes) or _ranks(beside, nodes)
+    return [node for node, rank in lost.items() if rank in wrote or not wrote]
+
+
+def _ranks(paths: Iterable[str], nodes: Sequence[Reports]) -> set[int]:
+    """Those that wrote what is in the newest versions of sets, each the lowest of its node."""
+    return {file.rank for path in paths for file in _newest(path, nodes).files}
+
+
+def _newest(path: str, nodes: Sequence[Reports]) -> SetVersion:
+    known = [held.version for each in nodes if path in each for held in each[path].known]
+    return max(known, key=lambda each: (each.fence, each.number), default=SetVersion(path, 0, 0, []))
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
