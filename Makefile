@@ -63,6 +63,7 @@ test-pythons: venv ## the unit tests that need no torch, on the Pythons of two D
 	@scripts/test-pythons
 
 test-corpus: venv ## scripts in the manner of the common frameworks, which it installs: as torchrun runs them, and broken
+	@scripts/ensure-docker
 	@scripts/test-corpus
 
 test-gpu: ## tests on this machine's GPU, with processes; they need neither Docker nor a network

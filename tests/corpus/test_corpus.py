@@ -15,34 +15,20 @@ from pathlib import Path
 
 import pytest
 from corpus_harness import Attempt, Report, Swarmtrain, Torchrun, break_between_checkpoints, told
+from corpus_places import Place
 
 SCRIPTS = (
     *("ddp_tutorial", "elastic_imagenet", "fsdp2_dcp", "mingpt", "nanogpt"),
     *("accelerated", "deepspeed_zero", "hf_trainer", "hydra_app", "lightning_fabric", "lightning_trainer"),
 )
-pytestmark = pytest.mark.timeout(900)
-EACH = pytest.mark.parametrize("script", SCRIPTS)
-
-# Each node of these writes all that it needs; the ranks of the first one even agree on whose is the newest.
-AGREE = ("elastic_imagenet",)
-EACH_NODE_WRITES = (*AGREE, "mingpt")
-
 # What ZeRO has written is read by as many ranks as wrote it.
-FIXED_SIZE = ("deepspeed_zero",)
+OF_ANY_SIZE = tuple(script for script in SCRIPTS if script != "deepspeed_zero")
 
+pytestmark = pytest.mark.timeout(1200)  # the first test on a lab also brings it up, with its images
+EACH = pytest.mark.parametrize("script", SCRIPTS)
+HERE = pytest.mark.parametrize("place", ["local"], indirect=True)
 
-Undisturbed = Callable[[str], dict[int, Report]]
-
-
-def all_fail_but(*names: str, leave_out: tuple[str, ...] = ()) -> pytest.MarkDecorator:
-    """Each script; as yet only those that are named pass."""
-    mark = pytest.mark.xfail(
-        strict=True, reason="without `share: auto`, what one node has written no other has"
-    )
-    scripts = [script for script in SCRIPTS if script not in leave_out]
-    return pytest.mark.parametrize(
-        "script", [pytest.param(script, marks=[] if script in names else mark) for script in scripts]
-    )
+Undisturbed = Callable[..., dict[int, Report]]
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +36,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """What the ranks of a script tell under torchrun, on one node and left alone."""
 
     @cache
-    def trained(script: str) -> dict[int, Report]:
-        training = Torchrun(script, tmp_path_factory.mktemp(script), nodes=1, workers=2)
+    def trained(script: str, ranks: int = 2) -> dict[int, Report]:
+        training = Torchrun(script, tmp_path_factory.mktemp(script), nodes=1, workers=ranks)
         training.wait()
         (attempt,) = told(training)
         assert len(attempt.saved) >= 7
@@ -72,10 +58,13 @@ def check_healthy(found: list[Attempt], expected: dict[int, Report]) -> None:
 
 
 def check_resumed(found: list[Attempt], *, late: int = 0) -> Attempt:
-    """The second of two attempts; it went on from the newest checkpoint, or from one up to `late` saves older."""
-    broken, healed = found
+    """The last of several attempts; it went on from the newest checkpoint, or from one up to `late` saves older."""
+    *broken, healed = found
+    newest = [0]
+    for attempt in broken:
+        newest = sorted({*newest, *attempt.saved})[-1 - late :]
     (resumed,) = {report.resumed for report in healed.reports.values()}
-    assert resumed in sorted(broken.saved)[-1 - late :]
+    assert resumed in newest
     assert len({report.weights for report in healed.reports.values()}) == 1
     return healed
 
@@ -101,51 +90,61 @@ def test_torchrun_on_two_nodes_trains_as_on_one(
 def test_torchrun_heals_on_one_node(
     script: str, undisturbed: Undisturbed, tmp_path: Path, chance: random.Random
 ) -> None:
-    training = Torchrun(script, tmp_path, nodes=1, workers=2)
-    break_between_checkpoints(training, chance, partial(training.kill_worker, chance.randrange(2)))
+    counts = [chance.randint(1, 3)]
+    training = Torchrun(script, tmp_path, nodes=1, workers=2, counts=counts)
+    break_between_checkpoints(training, counts, [partial(training.kill_worker, chance.randrange(2))], chance)
     check_exact(check_resumed(told(training)), undisturbed(script))
 
 
 @pytest.mark.parametrize("layout", [(1, 2), (2, 1)], ids=["1x2", "2x1"])
 @EACH
-def test_healthy(script: str, layout: tuple[int, int], undisturbed: Undisturbed, home: Path) -> None:
-    training = Swarmtrain(script, *layout)
+def test_healthy(script: str, layout: tuple[int, int], undisturbed: Undisturbed, place: Place) -> None:
+    nodes, workers = layout
+    training = Swarmtrain(place, script, (nodes, nodes), workers)
     training.wait()
     check_healthy(told(training), undisturbed(script))
 
 
 @EACH
 def test_a_killed_worker_on_one_node(
-    script: str, undisturbed: Undisturbed, home: Path, chance: random.Random
+    script: str, undisturbed: Undisturbed, place: Place, chance: random.Random
 ) -> None:
-    training = Swarmtrain(script, 1, 2)
-    break_between_checkpoints(training, chance, partial(training.kill_worker, chance.randrange(2)))
+    counts = [chance.randint(1, 3)]
+    training = Swarmtrain(place, script, (1, 1), 2, counts=counts)
+    break_between_checkpoints(training, counts, [partial(training.kill_worker, chance.randrange(2))], chance)
     check_exact(check_resumed(told(training)), undisturbed(script))
 
 
-@all_fail_but(*EACH_NODE_WRITES)
-def test_a_killed_worker_on_one_of_two_nodes(
-    script: str, undisturbed: Undisturbed, home: Path, chance: random.Random
+def kill_and_replace(script: str, nodes: int, place: Place, chance: random.Random) -> Attempt:
+    """On several nodes a worker is killed, and when that has healed, the node of rank 0 loses all that it holds."""
+    counts = [chance.randint(1, 3), chance.randint(1, 2)]
+    training = Swarmtrain(place, script, (nodes, nodes), counts=counts)
+    faults = [partial(training.kill_worker, chance.randrange(nodes)), partial(training.replace_node, 0)]
+    break_between_checkpoints(training, counts, faults, chance)
+    return check_resumed(told(training), late=1)
+
+
+@EACH
+def test_on_two_nodes_a_killed_worker_and_then_an_empty_node_for_that_of_rank_0(
+    script: str, undisturbed: Undisturbed, place: Place, chance: random.Random
 ) -> None:
-    training = Swarmtrain(script, 2, 1)
-    break_between_checkpoints(training, chance, partial(training.kill_worker, chance.randrange(2)))
-    check_exact(check_resumed(told(training), late=1), undisturbed(script))
+    check_exact(kill_and_replace(script, 2, place, chance), undisturbed(script))
 
 
-@all_fail_but(*AGREE)
-def test_the_node_of_rank_0_is_replaced_by_an_empty_one(
-    script: str, undisturbed: Undisturbed, home: Path, chance: random.Random
+@HERE
+@EACH
+def test_on_three_nodes_a_killed_worker_and_then_an_empty_node_for_that_of_rank_0(
+    script: str, undisturbed: Undisturbed, place: Place, chance: random.Random
 ) -> None:
-    training = Swarmtrain(script, 2, 1)
-    break_between_checkpoints(training, chance, partial(training.lose_node, 0, replace=True))
-    check_exact(check_resumed(told(training), late=1), undisturbed(script))
+    check_exact(kill_and_replace(script, 3, place, chance), undisturbed(script, 3))
 
 
-@all_fail_but(*EACH_NODE_WRITES, leave_out=FIXED_SIZE)
+@pytest.mark.parametrize("script", OF_ANY_SIZE)
 def test_the_node_of_rank_0_is_lost_and_the_other_goes_on(
-    script: str, home: Path, chance: random.Random
+    script: str, place: Place, chance: random.Random
 ) -> None:
-    training = Swarmtrain(script, "1..2", 1)
-    break_between_checkpoints(training, chance, partial(training.lose_node, 0, replace=False))
+    counts = [chance.randint(1, 3)]
+    training = Swarmtrain(place, script, (1, 2), counts=counts)
+    break_between_checkpoints(training, counts, [partial(training.lose_node, 0)], chance)
     (report,) = check_resumed(told(training), late=1).reports.values()
     assert report.world == 1 and report.losses

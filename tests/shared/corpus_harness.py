@@ -13,24 +13,28 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from healed_local import worker_of
+from corpus_places import Place
 from waiting import until
 from worker_harness import environment, free_port
 
 from swarmtrain import Client, Job
-from swarmtrain.errors import ClusterError
-from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.control.chaos.faults import Fault
+from swarmtrain.control.chaos.sites import place_of
 
 SCRIPTS = Path(__file__).parents[1] / "corpus" / "scripts"
 _BESIDE = ("common.py", "hydra_conf")
-_GOES_ON = 240.0  # seconds that a training may take from its start, and again from a fault, to its end
+_GOES_ON = 300.0  # seconds that a training may take from its start, and again from a fault, to its end
+# Seconds between two checkpoints: more than the first takes to be on another node, also on a machine that is busy.
+_FAR_APART = 6.0 * min(5.0, max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))))
+NAME = "corpus"  # of the runs
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ class Training(Protocol):
 class Torchrun:
     """A training under torchrun: one for each node, in a directory of its own."""
 
-    def __init__(self, script: str, directory: Path, nodes: int, workers: int) -> None:
+    def __init__(
+        self, script: str, directory: Path, nodes: int, workers: int, counts: Sequence[int] = ()
+    ) -> None:
         self._directory, self._ranks = directory, nodes * workers
         address = f"127.0.0.1:{free_port()}"
         self._nodes = []
@@ -92,7 +98,7 @@ class Torchrun:
                     subprocess.Popen(
                         [sys.executable, "-m", "torch.distributed.run", *map(str, words)],
                         cwd=place,
-                        env=environment(),
+                        env=environment() | _variables(counts),
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=output,
@@ -136,50 +142,69 @@ class Torchrun:
 
 
 class Swarmtrain:
-    """A training as a run on this machine. It is started from the current directory."""
+    """A training as a run of swarmtrain. It is started from the current directory.
 
-    def __init__(self, script: str, nodes: int | str, workers: int) -> None:
+    Args:
+        nodes: at least, and at most.
+        counts: after how many checkpoints each of its first attempts is to be broken.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        script: str,
+        nodes: tuple[int, int],
+        workers: int = 1,
+        counts: Sequence[int] = (),
+    ) -> None:
         lay_out(script, Path.cwd())
-        job: dict[str, Any] = {"nodes": nodes, "workers_per_node": workers, "env": {"OMP_NUM_THREADS": "1"}}
+        job: dict[str, Any] = {
+            "workers_per_node": workers,
+            "share": "auto",
+            **place.keys,
+            **place.layout(*nodes),
+        }
         files = (f"{script}.py", "common.py", "hydra_conf/**")
-        self._handle = Client(on="local").run(Job(name="corpus", script=f"{script}.py", files=files, **job))
+        variables = {"OMP_NUM_THREADS": "1", **_variables(counts)}
+        self.place = place
+        self.handle = Client(on=place.on).run(
+            Job(name=NAME, script=f"{script}.py", files=files, env=variables, **job)
+        )
+        self._lines: list[tuple[int, str]] = []
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        for piece in self.handle.logs(follow=True):
+            self._lines += [(line.generation, line.text) for line in piece]
 
     def lines(self) -> Iterable[tuple[int, str]]:
         """See Training.lines."""
-        return [(line.generation, line.text) for piece in self._handle.logs() for line in piece]
+        return list(self._lines)
 
     def kill_worker(self, rank: int) -> None:
         """See Training.kill_worker."""
-        os.kill(worker_of(self._handle, rank), signal.SIGKILL)
+        site = place_of(self.handle, self.place.machines(self.handle))
+        site.inflict(Fault("kill-worker", str(rank)), str(rank), self.handle.status())
 
-    def lose_node(self, rank: int, *, replace: bool) -> None:
-        """Lose a rank's machine for good: all its processes at once, its disk and its memory.
+    def replace_node(self, rank: int) -> None:
+        """A rank's node loses all that it holds, and begins anew."""
+        self.place.replace(self.handle, self._node_of(rank))
 
-        Args:
-            replace: have another machine of the same name, with an empty disk, in its place.
-        """
-        status, storage = self._handle.status(), Storage(Path(os.environ["SWARMTRAIN_HOME"]))
-        node = next(worker.node for worker in status.workers if worker.rank == rank)
-        launcher, run = LocalLauncher(), self._handle.run
-        launcher.machines(run).kinds["power-off"](node, "")
-        shutil.rmtree(storage.run(run.id) / node)
-        shutil.rmtree(storage.work(status.lineage, node).parent)
-        shutil.rmtree(storage.memory(run.id, node), ignore_errors=True)
-        if replace:
-            (storage.run(run.id) / node).mkdir()
-            launcher.start_node(run, node)
+    def lose_node(self, rank: int) -> None:
+        """A rank's node is gone for good."""
+        self.place.lose(self.handle, self._node_of(rank))
+
+    def _node_of(self, rank: int) -> str:
+        return next(worker.node for worker in self.handle.status().workers if worker.rank == rank)
 
     def wait(self) -> None:
         """See Training.wait."""
-        try:
-            result = self._handle.wait(timeout=_GOES_ON)
-        except (TimeoutError, ClusterError):
-            self._handle.kill()
-            raise
+        result = self.handle.wait(timeout=_GOES_ON)
         assert result.state == "succeeded", f"{result.reason}\n{self._story()}"
+        self._lines = [(line.generation, line.text) for piece in self.handle.logs() for line in piece]
 
     def _story(self) -> str:
-        return "\n".join(f"{event.time:.2f} {event.kind}: {event.text}" for event in self._handle.events())
+        return "\n".join(f"{event.time:.2f} {event.kind}: {event.text}" for event in self.handle.events())
 
 
 def lay_out(script: str, directory: Path) -> None:
@@ -204,21 +229,31 @@ def told(training: Training) -> list[Attempt]:
     return [found[number] for number in sorted(found)]
 
 
-def break_between_checkpoints(training: Training, chance: random.Random, fault: Callable[[], object]) -> None:
-    """Break a training after one of its first checkpoints, and well before the next, then wait for its end.
-
-    What is written in place and torn by its end is its script's own loss, under torchrun too.
-    """
-    count = chance.randint(1, 4)
-
-    def are_there() -> bool:
-        found = told(training)
-        return bool(found) and len(found[0].saved) >= count
-
-    until(are_there, _GOES_ON, f"checkpoint {count}")
-    time.sleep(chance.uniform(0.05, 0.4))
-    fault()
+def break_between_checkpoints(
+    training: Training,
+    counts: Sequence[int],
+    faults: Sequence[Callable[[], object]],
+    chance: random.Random,
+) -> None:
+    """Break one attempt of a training after the other, each after so many checkpoints, then wait for its end."""
+    for number, (count, fault) in enumerate(zip(counts, faults, strict=True)):
+        until(
+            partial(_has_saved, training, number, count), _GOES_ON, f"checkpoint {count} of attempt {number}"
+        )
+        time.sleep(chance.uniform(0.5, _FAR_APART))
+        fault()
     training.wait()
+
+
+def _has_saved(training: Training, number: int, count: int) -> bool:
+    found = told(training)
+    return len(found) > number and len(found[number].saved) >= count
+
+
+def _variables(counts: Sequence[int]) -> dict[str, str]:
+    """Have the checkpoint after which an attempt is broken, and the one before it, set apart from the next."""
+    holds = [[0.0] * (count - 2) + [_FAR_APART] * (count > 1) + [2 * _GOES_ON] for count in counts]
+    return {"CORPUS_HOLDS": ";".join(" ".join(map(str, each)) for each in holds)}
 
 
 def _variable(pid: int, name: str) -> str:

@@ -1,32 +1,37 @@
 """What the scripts of the corpus share: a text to learn, a small model of it, and what they tell the test.
 
-`saved` and the `resumed` of a report count in what the script counts its checkpoints in, epochs or steps.
+`saved` and the `resumed` of a report count in what the script counts its checkpoints in, epochs or steps. A test breaks
+a training between two checkpoints, which it sets apart for that by CORPUS_HOLDS: for how many seconds a rank waits when
+it has written its first, its second, ... ("0 6 600"), and, after a semicolon each, the same for later attempts.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import time
+from itertools import chain, repeat
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-# Some of the standard library's source, by its bytes.
-TEXT = torch.frombuffer(bytearray(Path(argparse.__file__).read_bytes()), dtype=torch.uint8).long()
+# This file a few times, by its bytes: the same wherever it runs.
+TEXT = torch.frombuffer(bytearray(Path(__file__).read_bytes() * 4), dtype=torch.uint8).long()
 LENGTH, BATCH, EPOCHS = 32, 8, 8
+
+_attempts = os.environ.get("CORPUS_HOLDS", "").split(";")
+_attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+_holds = chain(map(float, _attempts[_attempt].split() if _attempt < len(_attempts) else ()), repeat(0.0))
 
 
 class Text(Dataset):
-    """Pieces of the text, and the same shifted by a byte. Half of them, as each of two ranks reads, take 0.8 s."""
+    """Pieces of the text, and the same shifted by a byte."""
 
     def __len__(self):
         return 160
 
     def __getitem__(self, index):
-        time.sleep(0.01)
         piece = TEXT[index * LENGTH : (index + 1) * LENGTH + 1]
         return piece[:-1], piece[1:]
 
@@ -50,6 +55,7 @@ def loss_of(logits, targets):
 def saved(mark):
     """The call that writes a checkpoint has returned."""
     print("saved", mark, flush=True)
+    time.sleep(next(_holds))
 
 
 def report(resumed, losses, weights):

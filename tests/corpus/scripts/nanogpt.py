@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from contextlib import nullcontext
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 # ----------------------------------------------------------------------------------------------------------
 out_dir = "out"
 eval_interval = 10
-gradient_accumulation_steps = 4  # of all ranks together
+gradient_accumulation_steps = 6  # of all ranks together
 max_iters, warmup_iters, learning_rate, min_lr = 80, 5, 1e-3, 1e-4
 # ----------------------------------------------------------------------------------------------------------
 init_process_group(backend="gloo")
@@ -27,7 +26,6 @@ torch.manual_seed(1337)
 
 
 def get_batch(number):
-    time.sleep(0.04)
     chance = torch.Generator().manual_seed(number)  # the same pieces also after a resume
     starts = torch.randint(len(TEXT) - LENGTH - 1, (BATCH,), generator=chance)
     pieces = torch.stack([TEXT[start : start + LENGTH + 1] for start in starts])
