@@ -56,7 +56,15 @@ def start(tmp_path: Path, home: Path) -> Start:
     def started(text: str, nodes: int | str | list[str]) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
         env = {"HURRY": str(tmp_path / "hurry")}
-        job = Job(name="grow", script="train.py", nodes=nodes, workers_per_node=1, stop_grace=2.0, env=env)
+        job = Job(
+            name="grow",
+            script="train.py",
+            nodes=nodes,
+            workers_per_node=1,
+            stop_grace=2.0,
+            env=env,
+            per_node=("used",),
+        )
         handle = Client(on="local").run(job)
         until(lambda: (handle.status().step or 0) > 2)
         return handle

@@ -152,6 +152,8 @@ def test_of_what_all_ranks_write_to_one_path_the_lowest_ranks_holds_and_nothing_
     ), told
     assert any(text.startswith("node1: set aside in aside/") for text in told), told
     scene.finish()
+    scene.handle.remove()
+    assert not list(scene.home.glob(f"*/{handle.id}*")), "what was shared goes with the run"
 
 
 def test_what_is_named_per_node_stays_where_it_is(scene: Scene) -> None:

@@ -23,7 +23,8 @@ def start(directory: Path, name: str = "heal", *, resume: bool = False, **wanted
     """Start a run in the current directory; what is no setting of the script is a key of the job."""
     (directory / "train.py").write_text(SCRIPT.read_text())
     keys = {key: wanted.pop(key) for key in list(wanted) if key in Job.model_fields}
-    job: dict[str, Any] = {"nodes": 2, "workers_per_node": 1, "env": {"OMP_NUM_THREADS": "1"}} | keys
+    job: dict[str, Any] = {"nodes": 2, "workers_per_node": 1, "env": {"OMP_NUM_THREADS": "1"}}
+    job |= {"per_node": ("book-*",)} | keys  # they tell what ran on which node
     wanted_job = Job(name=name, script="train.py", files=("train.py",), args=(json.dumps(wanted),), **job)
     return Client(on="local").run(wanted_job, resume=resume)
 

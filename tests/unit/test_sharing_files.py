@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import pickle
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmtrain.agent.sharing import tracker as trackers
 from swarmtrain.agent.sharing import walk as walks
 from swarmtrain.agent.sharing.formats import partners, whole
 from swarmtrain.agent.sharing.holdings import Holdings
@@ -23,7 +27,15 @@ from swarmtrain.agent.sharing.record import Record
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Move, Store
 from swarmtrain.agent.sharing.tracker import QUIET, Tracker
-from swarmtrain.agent.sharing.walk import Rules, matches, open_for_writing, remove_hollow, walk
+from swarmtrain.agent.sharing.walk import (
+    NotShared,
+    Rules,
+    matches,
+    open_for_writing,
+    read_plain,
+    remove_hollow,
+    walk,
+)
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 
@@ -112,7 +124,136 @@ def test_a_huge_directory_costs_one_bounded_look(work: Path, monkeypatch: pytest
     first = len(looks)
     watch.look(list)
     assert (first, len(looks)) == (2, 3)
-    assert watch.sets.left_out == {"many": "it has more than 50 files"}
+    assert watch.sets.left_out == {"many": NotShared("it has more than 50 files")}
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "why"),
+    [
+        pytest.param("MOST_OF_ONE", 5, "it has more than 5 files", id="files"),
+        pytest.param("MOST_BYTES", 5, "it has more than 0 GB", id="bytes"),
+        pytest.param("_MOST_ENTRIES", 5, "it has more than 5 entries", id="entries"),
+        pytest.param("_MOST_WAITING", 1, "there are too many directories", id="directories"),
+        pytest.param("_DEPTH", 0, "there are too many directories", id="depth"),
+    ],
+)
+def test_a_directory_with_too_much_in_it_stays_where_it_is_and_others_do_not(
+    work: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, why: str
+) -> None:
+    monkeypatch.setattr(walks, limit, most)
+    write(work / "a.pt")
+    for number in range(6):
+        write(work / "many" / str(number))
+    for name in ("d", "e"):
+        (work / "many" / name).mkdir()
+    found = walk(work, Rules())
+    assert (list(found.files), found.left_out) == (["a.pt"], {"many": NotShared(why)})
+    assert walk(work, Rules(), found.left_out) == found
+    shutil.rmtree(work / "many")
+    assert walk(work, Rules(), found.left_out).left_out == {}
+
+
+def test_of_too_many_files_the_directories_with_the_most_stay_where_they_are(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walks, "MOST_FILES", 5)
+    for number in range(4):
+        write(work / "data" / "train" / str(number))
+    for number in range(3):
+        write(work / "data" / str(number))
+    write(work / "a.pt")
+    write(work / "runs" / "step-1" / "a.pt")
+    found = walk(work, Rules())
+    assert sorted(found.files) == ["a.pt", "data/0", "data/1", "data/2", "runs/step-1/a.pt"]
+    why = "there are more than 5 files"
+    assert found.left_out == {"data/train": NotShared(why)}
+    assert walk(work, Rules(), found.left_out) == found
+    write(work / "runs" / "step-2" / "a.pt")
+    again = walk(work, Rules(), found.left_out)
+    assert sorted(again.files) == ["a.pt", "runs/step-1/a.pt", "runs/step-2/a.pt"]
+    assert again.left_out == {"data": NotShared(why, below=False), "data/train": NotShared(why)}
+
+
+def test_of_too_many_files_in_the_working_directory_itself_its_directories_are_none_the_less_shared(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walks, "MOST_OF_ONE", 5)
+    for number in range(6):
+        write(work / f"sample-{number}", age=60)
+    write(work / "c" / "a.pt", age=60)
+    watch = tracker(work)
+    look(watch)
+    assert look(watch) == {"c": ["a.pt"]}
+    assert (watch.sets.why_not(""), watch.sets.why_not("c")) == ("it has more than 5 files", "")
+
+
+def test_a_tree_of_any_size_costs_a_bounded_look(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walks, "MOST_DIRECTORIES", 20)
+    for number in range(400):
+        write(work / f"{number % 20}" / f"{number}" / "a")
+    looks: list[Path] = []
+    listed = os.scandir
+
+    def counted(path: Path) -> object:
+        looks.append(path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    watch = tracker(work)
+    watch.look(list)
+    watch.look(list)
+    assert len(looks) == 40
+    assert {left.why for left in watch.sets.left_out.values()} == {"there are too many directories"}
+    assert len(watch.sets.left_out) <= 400
+
+
+def test_a_directory_that_may_not_be_read_is_left_alone(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(work / "a.pt")
+    write(work / "locked" / "b.pt")
+    listed = os.scandir
+
+    def refused(path: Path) -> object:
+        if path.name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    found = walk(work, Rules())
+    assert list(found.files) == ["a.pt"]
+    assert found.left_out == {"locked": NotShared("it cannot be read: Permission denied")}
+
+
+def test_names_of_any_kind_and_what_is_no_file_do_no_harm(work: Path) -> None:
+    for no_text in (b"\xff\xfe", b"\xff-directory/a"):
+        write(work / os.fsdecode(no_text))
+    names = ["n" * 255, "\u00e9" * 127, "new\nline", "*.pt", " ", "-rf"]
+    for name in names:
+        write(work / name, age=60)
+    os.mkfifo(work / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(work)  # the path of a socket has an end
+        try:
+            listener.bind("socket")
+        finally:
+            os.chdir(here)
+        watch = tracker(work)
+        look(watch)
+        assert sorted(look(watch)[""]) == sorted(names)
+    with pytest.raises(OSError, match="no file any more"):
+        read_plain(work / "fifo")
+
+
+def test_names_of_one_file_are_files_and_holes_are_read_as_what_they_stand_for(work: Path) -> None:
+    with write(work / "sparse", age=60).open("r+b") as file:
+        file.truncate(50 << 20)
+    os.utime(work / "sparse", (1.0, 1.0))
+    os.link(work / "sparse", work / "linked")
+    watch = tracker(work)
+    look(watch)
+    (found,) = watch.look(list)
+    assert {(each.name, each.size) for each in found.changed} == {("sparse", 50 << 20), ("linked", 50 << 20)}
+    assert {each.sha256 for each in found.changed} == {sha(b"x" + bytes((50 << 20) - 1))}
 
 
 def test_what_cannot_be_read_has_not_gone(work: Path, tmp_path: Path) -> None:
@@ -171,7 +312,7 @@ def writer(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has two files open: one that it appends to."""
     code = "import sys; a = open('c/open.bin', 'w'); b = open('train.log', 'a'); a.write('x'); a.flush()\n"
     code += "b.write('x'); b.flush(); print('ready', flush=True); sys.stdin.read()"
-    (work / "c").mkdir()
+    (work / "c").mkdir(exist_ok=True)
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=work, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -190,6 +331,39 @@ def test_a_file_that_is_open_holds_up_its_set_and_a_log_does_not(
     assert look(watch, writer.pid) == {}
     assert look(watch, writer.pid) == {"": ["a.pt"]}
     assert watch.sets.record.streams == ["train.log"]
+
+
+@pytest.mark.parametrize(
+    ("grace", "expected"),
+    [
+        pytest.param(0.0, {"c": ["a.pt"], "d": ["b.pt"]}, id="begun long after"),
+        pytest.param(3600.0, {}, id="begun a moment after"),
+    ],
+)
+def test_what_was_deleted_counts_though_something_is_always_being_written(
+    work: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    grace: float,
+    expected: dict[str, list[str]],
+) -> None:
+    monkeypatch.setattr(trackers, "GRACE", grace)
+    watch = tracker(work)
+    for path in ("c/a.pt", "d/b.pt"):
+        write(work / path, age=60)
+    look(watch)
+    look(watch)
+    for path in ("c", "d"):
+        note(watch, path)
+    for path in ("c/a.pt", "d/b.pt"):
+        (work / path).unlink()
+    assert look(watch) == {}, "it has gone since the last look"
+    pid = request.getfixturevalue("writer").pid
+    found = {each.path: each.gone for _ in range(3) for each in watch.look(lambda: [pid])}
+    assert found == expected
+    asked = watch.report(["c", "d"], lambda: [pid])
+    assert {each.path: each.gone for each in asked if each.gone} == expected
+    assert not any(each.changed for each in asked)
 
 
 def test_one_file_that_is_written_again_and_again_is_taken_when_it_is_closed(work: Path) -> None:

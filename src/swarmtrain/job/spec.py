@@ -208,11 +208,11 @@ class Job(Strict):
         Key(
             "Which files that workers write in their working directory every node has when a generation starts, so "
             "that what rank 0 alone saves is there for all: `auto` for all, `off` for none, or those of some patterns.",
-            example="auto",
+            example="off",
             flags=(Flag("--share", parse=keys.share_choice, metavar="auto|off|PATTERN,..."),),
             section="What the nodes share",
         ),
-    ] = "off"
+    ] = "auto"
     per_node: Annotated[
         fields.Patterns,
         Key(

@@ -6,10 +6,19 @@ the working directory itself. A version of a set is what its files were at one t
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Annotated, Literal, NamedTuple
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import field, replace
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
+from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.schema import OMITTED, Struct, message
+
+MOST_OF_ONE = 1_000  # files in one directory that is shared
+# Of sets in one message, or of one set: one of as many files as there may be fits into a frame.
+_PART_BYTES = 512 << 10
+
+T = TypeVar("T")
 
 # Where a node has a file: in its place, beside the working directory and ready to be put there, or nowhere.
 Place = Literal["work", "store", ""]
@@ -107,12 +116,26 @@ class BringShared(Struct):
         how: ``note`` them, and answer nothing; ``store`` them beside the working directory, whose workers are not
             disturbed; ``place`` them there, where none runs.
         sources: where a content is to be had that this node may lack, by its hash.
+        more: others follow, which belong to this order.
     """
 
     number: int
     how: Literal["note", "store", "place"]
     versions: list[SetVersion]
     sources: dict[str, list[str]]
+    more: Annotated[bool, OMITTED] = False
+
+    def parts(self) -> Iterator[BringShared]:
+        """Messages of a bounded size, to be sent in this order."""
+        for versions, more in _in_parts(self.versions):
+            contents = {file.sha256 for version in versions for file in version.files}
+            sources = {sha256: self.sources[sha256] for sha256 in sorted(contents & self.sources.keys())}
+            yield replace(self, versions=versions, sources=sources, more=more)
+
+    def joined(self, last: BringShared) -> BringShared:
+        """With the part of the same order that followed."""
+        versions, sources = [*self.versions, *last.versions], self.sources | last.sources
+        return replace(last, versions=versions, sources=sources)
 
 
 @message("shared", nested=True)
@@ -126,6 +149,7 @@ class SharedReport(Struct):
         sets: those that were asked for, or have come to rest.
         writing: some set of this node may be half of what is to be written: what was deleted for it may be needed.
         clock: Unix time of this machine when this was said, by which times of its files are compared with others'.
+        more: others follow, which belong to this report.
     """
 
     number: int
@@ -134,6 +158,15 @@ class SharedReport(Struct):
     sets: list[SetReport]
     writing: bool = False
     clock: Annotated[float, OMITTED] = 0.0
+    more: Annotated[bool, OMITTED] = False
+
+    def parts(self) -> Iterator[SharedReport]:
+        """Messages of a bounded size, to be sent in this order."""
+        return (replace(self, sets=sets, more=more) for sets, more in _in_parts(self.sets))
+
+    def joined(self, last: SharedReport) -> SharedReport:
+        """With the part of the same report that followed."""
+        return replace(last, sets=[*self.sets, *last.sets])
 
 
 @message("brought", nested=True)
@@ -154,3 +187,16 @@ class SharedBrought(Struct):
     aside: list[str]
     directory: str
     failed: list[str]
+
+
+def _in_parts(sets: Iterable[T]) -> Iterator[tuple[list[T], bool]]:
+    """So many of the sets as fit into one message, and whether more follow; none once where there are none."""
+    part, filled = list[T](), 0
+    for each in sets:
+        taken = len(json.dumps(dump(each)))
+        if part and filled + taken > _PART_BYTES:
+            yield part, True
+            part, filled = [], 0
+        part.append(each)
+        filled += taken
+    yield part, False

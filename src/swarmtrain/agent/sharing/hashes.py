@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from swarmtrain.agent.sharing.record import Record, directory_of, path_of
-from swarmtrain.agent.sharing.walk import FileStamp, stamp_of
+from swarmtrain.agent.sharing.walk import FileStamp, read_plain, stamp_of
 
 _PIECE = 1 << 20
 
@@ -40,7 +39,7 @@ class Hashes:
         if noted is not None and noted.stamp == stamp:
             return noted.sha256
         digest = hashlib.sha256()
-        with open(os.open(self._work / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        with read_plain(self._work / path) as file:
             while piece := file.read(_PIECE):
                 digest.update(piece)
         if stamp_of(self._work / path) != stamp:

@@ -12,7 +12,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.formats import INDEX, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
 from swarmtrain.agent.sharing.record import InPlace, Record, path_of
-from swarmtrain.agent.sharing.walk import FileStamp, Rules, stamp_of, walk
+from swarmtrain.agent.sharing.walk import FileStamp, NotShared, Rules, stamp_of, walk
 from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SharedFile
 
 Stamps = dict[str, FileStamp]  # of a set's files, by name
@@ -26,14 +26,14 @@ class Sets:
 
     Attributes:
         here: the files of each set at the last look.
-        left_out: directories that are not shared, and why.
+        left_out: directories that are not shared.
     """
 
     def __init__(self, work: Path, record: Record, rules: Rules, has: Callable[[str], bool]) -> None:
         self.work, self.record, self._rules, self._has = work, record, rules, has
         self.hashes = Hashes(work, record)
         self.here: dict[str, Stamps] = {}
-        self.left_out: dict[str, str] = {}
+        self.left_out: dict[str, NotShared] = {}
         self._sent = _sent_code(work)
 
     # ---- looks -----------------------------------------------------------------------------------------------
@@ -42,11 +42,10 @@ class Sets:
         """Look anew; what was here before."""
         before, self.here = self.here, {}
         contents = walk(self.work, self._rules, self.left_out)
-        self.left_out |= contents.left_out
+        self.left_out = contents.left_out
         for path, stamp in contents.files.items():
             directory, _, name = path.rpartition("/")
-            if self.is_watched(directory):
-                self.here.setdefault(directory, {})[name] = stamp
+            self.here.setdefault(directory, {})[name] = stamp
         return before
 
     def look_closer(self, path: str) -> None:
@@ -73,7 +72,11 @@ class Sets:
 
     def why_not(self, path: str) -> str:
         """Why a set is not shared here; empty where it is."""
-        return next((self.left_out[each] for each in _above(path) if each in self.left_out), "")
+        for each in _above(path):
+            left = self.left_out.get(each)
+            if left is not None and (left.below or each == path):
+                return left.why
+        return ""
 
     # ---- what has changed ------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,11 +32,13 @@ from swarmtrain.protocol.shared_files import (
     SharedReport,
 )
 from swarmtrain.wire.machine.processes import descendants
+from swarmtrain.wire.plural import counted
 from swarmtrain.wire.run_spec import RunSpec
 
 _LOOK_SECONDS = 1.0  # between two looks, or more:
 _LOOK_SHARE = 0.005  # of a processor that looks may take
 _LOOK_MOST = 60.0
+MOST_SAID = 3  # looks that tell of directories which are not shared, for each reason
 _NICE = 10  # of the thread that looks while workers train
 
 T = TypeVar("T")
@@ -62,8 +65,11 @@ class SharedFiles:
         self._looker = ThreadPoolExecutor(1, "look", _be_nice)
         self._background = Background(uplink.fail)
         self._copies = Copies(self._background, self._copy, self._ask_for, self._say_late)
+        self._part: BringShared | None = None  # what has come of an order of which more follows
         self._watching: asyncio.Task[None] | None = None
         self._said: set[str] = set()
+        self._left_out: set[str] = set()  # directories that were told of
+        self._reasons: Counter[str] = Counter()
         self.is_off = False
         self._alone = False  # no other node will ever take part
         self._opened = asyncio.Event()
@@ -87,8 +93,11 @@ class SharedFiles:
             return
         async with self._turn:
             try:
-                self._holdings = await asyncio.to_thread(Holdings, work, directory, self._rules)
-                await self._remove_hollow(self._holdings)  # of an agent before this one
+                held = await asyncio.to_thread(Holdings, work, directory, self._rules)
+                # Where it is alone, and always was, there is nobody to share with.
+                if not (self._alone and held.record.fresh):
+                    self._holdings = held
+                    await self._remove_hollow(held)  # of an agent before this one
             except OSError as error:
                 self._say_once(f"its files are not shared: {error}")
         self._opened.set()  # what is asked of it is answered in any case: a generation waits for that
@@ -192,11 +201,18 @@ class SharedFiles:
         except OSError as error:
             self._say_once(f"its files can be had by no other node: {error}")
         fence, writing = (held.record.fence, held.tracker.is_writing) if held is not None else (0, False)
-        await self._say(SharedReport(number, address, fence, found, writing, time.time()))
+        for part in SharedReport(number, address, fence, found, writing, time.time()).parts():
+            await self._say(part)
 
     def bring(self, said: BringShared) -> None:
-        """Versions hold from now on, and some are to be here."""
-        self._background.run(self._bring(said))
+        """Versions hold from now on, and some are to be here: begin when all parts of the order have come."""
+        before, self._part = self._part, None
+        if before is not None and (before.number, before.how) == (said.number, said.how):
+            said = before.joined(said)
+        if said.more:
+            self._part = said
+        else:
+            self._background.run(self._bring(said))
 
     async def _bring(self, said: BringShared) -> None:
         await self._opened.wait()
@@ -269,10 +285,17 @@ class SharedFiles:
             pass  # whoever leads asks again
 
     def _say_left_out(self, held: Holdings) -> None:
-        for path, why in held.sets.left_out.items():
-            self._say_once(
-                f"what is in {path or 'its working directory'} is not shared with other nodes: {why}"
-            )
+        """The first directories that are not shared for one reason are named, and how many there are with them."""
+        found: dict[str, list[str]] = {}
+        for path in held.sets.left_out.keys() - self._left_out:
+            found.setdefault(held.sets.left_out[path].why, []).append(path)
+        self._left_out = set(held.sets.left_out)
+        for why, new in found.items():
+            self._reasons[why] += 1
+            if self._reasons[why] <= MOST_SAID:
+                others = f" and {counted(len(new) - 1, 'other directory', 'other directories')}"
+                where = (min(new) or "its working directory") + (others if len(new) > 1 else "")
+                self._uplink.note("shared", f"what is in {where} is not shared with other nodes: {why}")
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:

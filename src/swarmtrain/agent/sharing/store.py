@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmtrain.agent.sharing.record import path_of
+from swarmtrain.agent.sharing.walk import read_plain
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump, load
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
@@ -78,10 +79,7 @@ class Store:
             return
         self._contents.mkdir(parents=True, exist_ok=True)
         part, digest = target.with_name(f"{target.name}.copy"), hashlib.sha256()
-        with (
-            open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as source,
-            part.open("wb") as copied,
-        ):
+        with read_plain(path) as source, part.open("wb") as copied:
             while piece := source.read(_PIECE):
                 digest.update(piece)
                 copied.write(piece)

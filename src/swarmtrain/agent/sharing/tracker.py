@@ -26,13 +26,14 @@ _STREAM_SECONDS = 60.0  # for which a small file is open until it counts as one
 _STREAM_BYTES = 64 << 20
 _AGAIN = 5  # looks after which what nobody has taken up is told again
 _TRIES = 5  # for a file that changes while it is read
+GRACE = 30.0  # seconds after a deletion in which what is begun may be what it was made for
 
 
 class Tracker:
     """Looks at the sets of one node. Its methods read the disk: they are called in a thread, one at a time.
 
     Attributes:
-        is_writing: by the last report, some set is not finished.
+        is_writing: by the last report, some set is not finished for which something was deleted.
         spent: seconds of a processor that the last look took, less what it read of files.
     """
 
@@ -45,6 +46,7 @@ class Tracker:
         self._anew: Counter[str] = Counter()
         self._waits: Counter[str] = Counter()  # looks since a set was told of
         self._opened: dict[str, float] = {}  # for writing, at the last look; since when
+        self._deletions = _Deletions()
         self._told: dict[str, tuple[list[SharedFile], list[str]]] = {}
 
     # ---- looks -----------------------------------------------------------------------------------------------
@@ -60,6 +62,7 @@ class Tracker:
         suspects = [path for path in self.sets.paths() if self.sets.moved(path)]
         pids = writers() if suspects else []
         self._note_open(pids)
+        self._deletions.see(self._gone(suspects))
         self.spent = time.thread_time() - began
         found = []
         for path in suspects:
@@ -80,6 +83,7 @@ class Tracker:
         """
         before, pids = self.sets.look(), writers()
         self._note_open(pids)
+        self._deletions.see(self._gone(self.sets.paths()))
         found = []
         asked = self.sets.paths() if paths is None else [each for each in paths if self.sets.is_watched(each)]
         for path in asked:
@@ -87,7 +91,7 @@ class Tracker:
             if told is not None:
                 self._told[path] = (told.changed, told.gone)
             found.append(told if told is not None else self.sets.report(path, [], [], writing=True))
-        self.is_writing = any(self._is_unsettled(path) for path in self.sets.paths())
+        self.is_writing = False  # deletions that may not hold are not told
         return found
 
     def settle(self, *, ended_well: bool) -> None:
@@ -149,16 +153,56 @@ class Tracker:
         return stamp.size if stamp is not None else 0
 
     def _finished(self, path: str, before: Stamps, pids: Sequence[int]) -> SetReport | None:
-        """How a set stands that is finished, with its workers alive; None of one that is not."""
+        """How a set stands that is finished, with its workers alive; None of one that is not.
+
+        Of a set that is being written, what was deleted from it may be all that counts.
+        """
+        told = None
         for _ in range(_TRIES):
             try:
-                return self._finished_now(path, before)
+                told = self._finished_now(path, before)
             except OSError:
-                return None
+                break
             except Unsteady:  # it is written again and again: look closer
                 self.sets.look_closer(path)
                 self._note_open(pids)
-        return None
+            else:
+                break
+        since = self._writing_since() if told is None and self._gone([path]) else None
+        gone = self._deleted(path, since) if since is not None else []
+        return self.sets.report(path, [], gone, writing=False) if gone else told
+
+    def _gone(self, paths: Iterable[str]) -> list[str]:
+        """The paths of files of some sets that were noted and are not there any more."""
+        return [
+            path_of(path, name)
+            for path in paths
+            for name in self.sets.noted(path)
+            if name not in self.sets.files(path)
+        ]
+
+    def _deleted(self, path: str, since: float | None) -> list[str]:
+        """The names of files of a set of which the deletion counts.
+
+        Args:
+            since: as `_writing_since` gives it.
+        """
+        gone = [full for full in self._gone([path]) if not self.sets.is_stream(full)]
+        return [full.rpartition("/")[2] for full in gone if self._deletions.count(full, since)]
+
+    def _writing_since(self) -> float | None:
+        """When the oldest of what is being written was begun; None where every set is finished."""
+        unsettled = [path for path in self.sets.paths() if self._is_unsettled(path)]
+        if not unsettled:
+            return None
+        now, wall = time.monotonic(), time.time()
+        begun = [since for full, since in self._opened.items() if not self.sets.is_stream(full)]
+        for path in unsettled:
+            for name in set(self.sets.moved(path)) & self.sets.files(path).keys():
+                age = max(0.0, wall - self.sets.files(path)[name].changed / 1e9)
+                if age < QUIET and path_of(path, name) not in self._opened:
+                    begun.append(now - age)
+        return min(begun, default=now)
 
     def _finished_now(self, path: str, before: Stamps) -> SetReport | None:
         """The same. Raises Unsteady, OSError."""
@@ -180,11 +224,11 @@ class Tracker:
                 return None
             if any(before.get(name) != here.get(name) for name in live):
                 return None  # it has changed, or something has gone, since the last look
-        changed, gone = self.sets.changes(path)
+        changed, _ = self.sets.changes(path)
         changed = [each for each in changed if not self.sets.is_stream(path_of(path, each.name))]
-        gone = [name for name in gone if not self.sets.is_stream(path_of(path, name))]
         self._finish(path)
         del self._anew[path]
+        gone = self._deleted(path, self._writing_since()) if self._gone([path]) else []
         return self.sets.report(path, changed, gone, writing=False)
 
     def _is_unsettled(self, path: str) -> bool:
@@ -245,3 +289,29 @@ class Tracker:
         if stamp is None or ended is None or full in self._opened or stamp.changed / 1e9 > ended - QUIET:
             return False
         return whole(self.sets.work / full) is not False
+
+
+class _Deletions:
+    """What workers have deleted, and no version has taken up yet.
+
+    Scripts remove a checkpoint when they take the next one for whole, which it may not be yet, or may never be. So a
+    deletion counts when nothing is being written any more that had been begun before it, or in the moments after it. It
+    need not wait until nothing at all is being written: somewhere, something may always be.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, float] = {}
+
+    def see(self, gone: Iterable[str]) -> None:
+        """A look has found that these files, and no others, have gone, by their paths."""
+        now = time.monotonic()
+        self._seen = {path: self._seen.get(path, now) for path in gone}
+
+    def count(self, path: str, writing_since: float | None) -> bool:
+        """Whether the deletion of a file holds.
+
+        Args:
+            writing_since: when the oldest of what is being written was begun, by the monotonic clock; None where
+                nothing is.
+        """
+        return writing_since is None or self._seen.get(path, time.monotonic()) + GRACE < writing_since

@@ -6,19 +6,25 @@ killed: `remove_hollow` is for these.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import BinaryIO, NamedTuple
+
+from swarmtrain.protocol.shared_files import MOST_OF_ONE
 
 MOST_FILES = 5_000  # of all directories
-MOST_OF_ONE = 1_000  # files in one directory
 MOST_BYTES = 64 << 30  # in one directory
+_MOST_ENTRIES = 20_000  # of whatever kind, in one directory
 MOST_DIRECTORIES = 1_000
+_MOST_WAITING = 4_000  # directories that were found and not looked into yet
 _DEPTH = 16
 _RECENT = 30.0  # seconds before the end of their writers in which directories were made that go with them
 _NUMBERED = re.compile(r"\d")
@@ -42,6 +48,15 @@ def stamp_of(path: Path) -> FileStamp | None:
     except OSError:
         return None
     return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def read_plain(path: Path) -> BinaryIO:
+    """Open a file for reading, which is neither a link nor anything that would have its reader wait. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file any more", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 @dataclass(frozen=True)
@@ -68,80 +83,149 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns for name in named)
 
 
+class NotShared(NamedTuple):
+    """Why a directory is not shared.
+
+    Attributes:
+        below: nor is what lies in the directories in it.
+    """
+
+    why: str
+    below: bool = True
+
+
 @dataclass
 class Contents:
     """What was found.
 
     Attributes:
         files: by path below the working directory.
-        left_out: directories that are not shared, and why.
+        left_out: directories that are not shared.
     """
 
     files: dict[str, FileStamp] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, NotShared] = field(default_factory=dict)
 
 
-def walk(work: Path, rules: Rules, known_large: Iterable[str] = ()) -> Contents:
+class _Listing(NamedTuple):
+    """What lies directly in one directory.
+
+    Attributes:
+        files, directories: their paths below the working directory.
+        is_whole: no entry was passed over because there were so many.
+    """
+
+    files: dict[str, FileStamp]
+    directories: list[str]
+    is_whole: bool
+
+
+def walk(work: Path, rules: Rules, left_out: Mapping[str, NotShared] = MappingProxyType({})) -> Contents:
     """The files of a working directory. Links are not followed, and what is neither file nor directory does not count.
 
     Args:
-        known_large: directories that an earlier look found too large: they are not looked into again.
+        left_out: what an earlier look found: it is not looked into again.
     """
-    found, large = Contents(), set(known_large)
-    waiting, directories = [("", 0)], 0
+    found, kept, waiting, listed = Contents(), _Kept(), deque([("", 0)]), 0
     while waiting:
-        directory, depth = waiting.pop(0)
-        directories += 1
-        if directory in large:
-            continue
-        if directories > MOST_DIRECTORIES or depth > _DEPTH:
-            found.left_out[directory] = "there are too many directories"
-            continue
-        mine: dict[str, FileStamp] = {}
-        try:
-            below = _list(work, directory, mine, rules)
-        except OSError as error:
-            if not directory or not isinstance(error, FileNotFoundError):
-                found.left_out[directory] = f"it cannot be read: {error.strerror}"
-            continue
-        why = ""
-        if len(mine) > MOST_OF_ONE or len(found.files) + len(mine) > MOST_FILES:
-            why = f"it has more than {MOST_OF_ONE} files"
-            if len(mine) <= MOST_OF_ONE:
-                why = f"there are more than {MOST_FILES} files"
-        elif sum(each.size for each in mine.values()) > MOST_BYTES:
-            why = f"it has more than {MOST_BYTES >> 30} GB"
-        if why:
-            found.left_out[directory] = why
+        directory, depth = waiting.popleft()
+        known = left_out.get(directory)
+        if known is None and (listed == MOST_DIRECTORIES or depth > _DEPTH):
+            known = NotShared("there are too many directories")
+        listing = _Listing({}, [], True)
+        if known is None or not known.below:
+            listed += 1
+            try:
+                listing = _list(work, directory, rules, with_files=known is None)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if directory:
+                    continue  # it has gone
+                known = NotShared(f"it cannot be read: {error.strerror}")
+            except OSError as error:
+                known = NotShared(f"it cannot be read: {error.strerror}")
+            else:
+                known = _too_much(directory, listing, len(waiting)) or known
+        if known is None:
+            found.left_out |= kept.add(directory, listing)
         else:
-            found.files |= mine
-        waiting += [(each, depth + 1) for each in below]
+            found.left_out[directory] = known
+        if known is None or not known.below:
+            waiting.extend((each, depth + 1) for each in listing.directories)
+    found.files = kept.files()
     return found
 
 
-def _list(work: Path, directory: str, mine: dict[str, FileStamp], rules: Rules) -> list[str]:
-    """Put a directory's files where they belong, some more than are shared at most; its directories. Raises OSError."""
-    below: list[str] = []
+class _Kept:
+    """Directories with not more files in all than are shared: of more, the directory with the most files goes.
+
+    What is many and small, as data are, is left out before checkpoints are, wherever they lie.
+    """
+
+    def __init__(self) -> None:
+        self._listings: dict[str, _Listing] = {}
+        self._count = 0
+
+    def add(self, directory: str, listing: _Listing) -> dict[str, NotShared]:
+        """Another directory; those that are left out for it."""
+        self._listings[directory] = listing
+        self._count += len(listing.files)
+        left_out = {}
+        while self._count > MOST_FILES:
+            largest = max(self._listings, key=lambda each: len(self._listings[each].files))
+            gone = self._listings.pop(largest)
+            self._count -= len(gone.files)
+            # Nothing is in it but files: it need not be looked into again.
+            below = bool(largest) and not gone.directories
+            left_out[largest] = NotShared(f"there are more than {MOST_FILES} files", below)
+        return left_out
+
+    def files(self) -> dict[str, FileStamp]:
+        """All of their files, by path."""
+        return {path: stamp for each in self._listings.values() for path, stamp in each.files.items()}
+
+
+def _too_much(directory: str, listing: _Listing, waiting: int) -> NotShared | None:
+    """Why a directory is not shared, for what is in it; the directories in the working directory itself may be.
+
+    Args:
+        waiting: directories that are still to be looked into.
+    """
+    if not listing.is_whole:
+        return NotShared(f"it has more than {_MOST_ENTRIES} entries")
+    if waiting + len(listing.directories) > _MOST_WAITING:
+        return NotShared("there are too many directories")
+    below = bool(directory)
+    if len(listing.files) > MOST_OF_ONE:
+        return NotShared(f"it has more than {MOST_OF_ONE} files", below)
+    if sum(each.size for each in listing.files.values()) > MOST_BYTES:
+        return NotShared(f"it has more than {MOST_BYTES >> 30} GB", below)
+    return None
+
+
+def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Listing:
+    """What lies in a directory; of its files, some more than are shared at most. Raises OSError."""
+    files, directories = dict[str, FileStamp](), list[str]()
     with os.scandir(work / directory) as entries:
-        for entry in entries:
+        for number, entry in enumerate(entries):
+            if number == _MOST_ENTRIES:
+                return _Listing(files, directories, False)
             path = f"{directory}/{entry.name}" if directory else entry.name
             if entry.name in _NEVER or ".swarmtrain" in entry.name or entry.name.endswith(".pyc"):
                 continue
             if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 continue
             try:
-                status = entry.stat(follow_symlinks=False)
                 path.encode()  # a name that is no text could not be told
+                if entry.is_dir(follow_symlinks=False):
+                    if not matches(path, rules.never):
+                        directories.append(path)
+                elif with_files and len(files) <= MOST_OF_ONE and rules.takes(path):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        files[path] = FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
             except (OSError, UnicodeEncodeError):
                 continue  # it has gone
-            if stat.S_ISDIR(status.st_mode):
-                if not matches(path, rules.never) and len(below) <= MOST_DIRECTORIES:
-                    below.append(path)
-            elif stat.S_ISREG(status.st_mode) and rules.takes(path):
-                mine[path] = FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
-                if len(mine) > MOST_OF_ONE:
-                    break
-    return sorted(below)
+    return _Listing(files, sorted(directories), True)
 
 
 class OpenFile(NamedTuple):

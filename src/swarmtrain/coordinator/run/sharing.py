@@ -8,7 +8,7 @@ Nothing of this is kept here: agents remember, and tell again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from swarmtrain.coordinator.core import catalog
 from swarmtrain.coordinator.core.catalog import NodeFiles, SetDecision, SharingPlan
@@ -16,7 +16,14 @@ from swarmtrain.coordinator.run.active_generation import ActiveGeneration
 from swarmtrain.coordinator.run.members import ConnectedAgent, Members
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.protocol.journal.remarks import FilesBrought, FilesShared, Warned
-from swarmtrain.protocol.shared_files import AskShared, BringShared, SetVersion, SharedBrought, SharedReport
+from swarmtrain.protocol.shared_files import (
+    MOST_OF_ONE,
+    AskShared,
+    BringShared,
+    SetVersion,
+    SharedBrought,
+    SharedReport,
+)
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.plural import counted
 from swarmtrain.wire.run_spec import RunSpec
@@ -25,6 +32,8 @@ _ROUNDS = 3  # in which what could not be brought is planned anew
 _BYSTANDERS = 3.0  # seconds in which nodes without a part say what they have
 _LONG = 20.0  # seconds after which a wait is told of
 _NO_RANK = 1 << 30
+_AT_ONCE = 200  # sets about which one inquiry is
+_SOURCES = 4  # nodes that are named for one content
 
 
 @dataclass
@@ -45,15 +54,19 @@ class _Round:
     paths: list[str] | None = None
     said: dict[str, SharedReport] = field(default_factory=dict)
     ahead: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, SharedReport] = field(default_factory=dict)  # of which more follows
     plan: SharingPlan | None = None
     waiting: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
     is_told: bool = False
 
-    def hear(self, node: str, said: SharedReport, now: float) -> None:
-        """An answer has come at a Unix time."""
-        self.said[node] = said
+    def hear(self, node: str, said: SharedReport, now: float) -> bool:
+        """Take a part of a node's answer, which has come at a Unix time; whether that was all of it."""
+        before = self.parts.pop(node, None)
+        whole = before.joined(said) if before is not None else said
+        (self.parts if whole.more else self.said)[node] = whole
         self.ahead[node] = said.clock - now if said.clock else 0.0
+        return not whole.more
 
     def is_of(self, agents: Mapping[str, ConnectedAgent]) -> bool:
         """Whether these agents were asked, on the connections that they have."""
@@ -85,7 +98,7 @@ class Sharing:
         self._tries = 0
         self._inquiry: _Round | None = None
         self._changed: set[str] = set()  # sets about which an inquiry is to come
-        self._told: set[str] = set()  # paths on which nodes were said to differ
+        self._told: set[str] = set()  # paths of files on which nodes differ, and of sets that are too large
 
     # ---- before a generation ---------------------------------------------------------------------------------
 
@@ -170,6 +183,12 @@ class Sharing:
             sets = {each.path: each for each in said.sets}
             rank = _NO_RANK if rank is None else rank
             found[node] = NodeFiles(rank, said.fence, sets, said.writing, current.ahead[node])
+        if large := catalog.too_large(found):
+            self._tell_of_large(large)
+            return {
+                node: replace(each, sets={p: its for p, its in each.sets.items() if p not in large})
+                for node, each in found.items()
+            }
         return found
 
     def _lost(self, files: Mapping[str, NodeFiles]) -> dict[str, int]:
@@ -180,6 +199,13 @@ class Sharing:
             for node, part in self._current().generation.parts.items()
             if node not in files or files[node].fence < began
         }
+
+    def _tell_of_large(self, paths: Iterable[str]) -> None:
+        for path in set(paths) - self._told:
+            self._told.add(path)
+            where = path or "the working directory"
+            text = f"what is in {where} stays where it is: the nodes have more than {MOST_OF_ONE} files there"
+            self._journal.append(FilesShared(text=text))
 
     def _order(
         self,
@@ -196,12 +222,13 @@ class Sharing:
                 current.said[peer].address
                 for peer in sources[sha256]
                 if peer != node and current.said[peer].address
-            ]
+            ][:_SOURCES]
             for sha256 in contents & sources.keys()
         }
         agent = self._members.connected.get(node)
         if agent is not None:
-            agent.post(BringShared(current.number, how, wanted, addresses))  # type: ignore[arg-type]
+            for part in BringShared(current.number, how, wanted, addresses).parts():  # type: ignore[arg-type]
+                agent.post(part)
 
     # ---- while it trains -------------------------------------------------------------------------------------
 
@@ -211,7 +238,8 @@ class Sharing:
         if self._current().generation.parts.keys() - agents.keys():
             return  # what one of them is about to be lost with may be a part of it
         if self._inquiry is None and self._changed:
-            paths, self._changed = sorted(self._changed), set()
+            paths = sorted(self._changed)[:_AT_ONCE]
+            self._changed -= set(paths)
             self._inquiry = self._round(agents, paths)
 
     def _conclude(self, current: _Round) -> None:
@@ -250,8 +278,8 @@ class Sharing:
             return
         gathering, inquiry = self._gathering, self._inquiry
         if gathering is not None and said.number == gathering.number:
-            gathering.hear(agent.node, said, self._journal.clock.now())
-            self._go_on()
+            if gathering.hear(agent.node, said, self._journal.clock.now()):
+                self._go_on()
         elif inquiry is not None and said.number == inquiry.number:
             inquiry.hear(agent.node, said, self._journal.clock.now())
             if not inquiry.asked.keys() - inquiry.said.keys():

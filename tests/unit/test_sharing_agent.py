@@ -1,0 +1,135 @@
+"""What an agent does for its node's shared files, without a coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from swarmtrain.agent.network import Choice
+from swarmtrain.agent.sharing import shared as shareds
+from swarmtrain.agent.sharing import walk as walks
+from swarmtrain.agent.sharing.shared import SharedFiles
+from swarmtrain.agent.uplink import Uplink
+from swarmtrain.protocol.from_agent import FromAgent, NoteReport
+from swarmtrain.protocol.shared_files import (
+    AskShared,
+    BringShared,
+    SetVersion,
+    SharedBrought,
+    SharedFile,
+    SharedReport,
+)
+from swarmtrain.wire.run_spec import RunSpec
+
+
+class Told(Uplink):
+    """Keeps what an agent says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choice = Choice("lo", "127.0.0.1", "")
+        self.said: list[FromAgent] = []
+
+    async def send(self, message: FromAgent) -> None:
+        self.said.append(message)
+
+    def note(self, kind: str, text: str) -> None:
+        self.said.append(NoteReport(kind, text))
+
+
+def play(
+    directory: Path, act: Callable[[SharedFiles, Told], Awaitable[None]], nodes: int = 2
+) -> list[FromAgent]:
+    """What an agent says whose workers are not there."""
+    (directory / "work").mkdir(exist_ok=True)
+    spec = RunSpec("t", "script", "train.py", nodes_min=1, nodes_max=nodes, share="auto")
+
+    async def scene() -> list[FromAgent]:
+        uplink = Told()
+        files = SharedFiles.of(spec, "token", uplink, lambda: True)
+        await files.open(directory / "work", directory / "shared")
+        try:
+            await act(files, uplink)
+        finally:
+            files.close()
+        return uplink.said
+
+    return asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+async def heard(uplink: Told, kind: type[FromAgent]) -> None:
+    while not any(isinstance(each, kind) for each in uplink.said):
+        await asyncio.sleep(0.01)
+
+
+async def generation(files: SharedFiles, uplink: Told) -> None:
+    await files.begin(1)
+    await files.ended(well=True)
+
+
+def test_on_one_node_nothing_is_kept_unless_there_were_several_before(tmp_path: Path) -> None:
+    play(tmp_path, generation, nodes=1)
+    assert [each.name for each in tmp_path.iterdir()] == ["work"]
+    play(tmp_path, generation, nodes=2)
+    (tmp_path / "work" / "a.pt").write_bytes(b"x")
+    before = (tmp_path / "shared" / "record.json").read_bytes()
+    play(tmp_path, generation, nodes=1)
+    assert (tmp_path / "shared" / "record.json").read_bytes() != before
+
+
+async def ask_twice(files: SharedFiles, uplink: Told) -> None:
+    for number in (1, 2):
+        uplink.said = [each for each in uplink.said if not isinstance(each, SharedReport)]
+        files.answer(AskShared(number))
+        await heard(uplink, SharedReport)
+
+
+def test_directories_that_stay_where_they_are_are_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walks, "MOST_OF_ONE", 1)
+    for number in range(200):
+        (tmp_path / "work" / f"{number:03}").mkdir(parents=True)
+        for name in ("a", "b"):
+            (tmp_path / "work" / f"{number:03}" / name).touch()
+    notes = [each.text for each in play(tmp_path, ask_twice) if isinstance(each, NoteReport)]
+    assert notes == [
+        "what is in 000 and 199 other directories is not shared with other nodes: it has more than 1 files"
+    ]
+
+
+def test_nobody_is_told_of_one_reason_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walks, "MOST_OF_ONE", 1)
+
+    async def act(files: SharedFiles, uplink: Told) -> None:
+        for number in range(3 * shareds.MOST_SAID):
+            (tmp_path / "work" / f"{number}").mkdir()
+            for name in ("a", "b"):
+                (tmp_path / "work" / f"{number}" / name).touch()
+            await ask_twice(files, uplink)
+
+    assert len([each for each in play(tmp_path, act) if isinstance(each, NoteReport)]) == shareds.MOST_SAID
+
+
+def test_an_order_in_parts_is_carried_out_when_all_of_it_is_there(tmp_path: Path) -> None:
+    order = BringShared(
+        3, "place", [SetVersion(f"c{n}", 1, 1, [SharedFile("a", 1, "0", 0.0)]) for n in (1, 2)], {}
+    )
+    parts = [
+        BringShared(2, "place", order.versions[:1], {}, more=True),  # of an order that nobody completes
+        BringShared(3, "place", order.versions[:1], {}, more=True),
+        BringShared(3, "place", order.versions[1:], {}),
+    ]
+
+    async def act(files: SharedFiles, uplink: Told) -> None:
+        for part in parts:
+            files.bring(part)
+        await heard(uplink, SharedBrought)
+
+    (done,) = [each for each in play(tmp_path, act) if isinstance(each, SharedBrought)]
+    assert (done.number, len(done.failed)) == (3, 2), "nobody has either of them"
