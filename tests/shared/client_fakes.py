@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, BinaryIO, cast
 
-from swarmtrain.errors import ClusterError
+from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.job import LoadedJob
 from swarmtrain.launchers.base import Act, Checked, Machines, Notice, Run, no_stack
 from swarmtrain.payload.code import Code
@@ -142,8 +142,8 @@ class Coordinator:
                 try:
                     header = source.read(4)
                     return frames.unpack(source.read(frames.length(header))) if len(header) == 4 else None
-                except OSError:
-                    return None
+                except (OSError, ChannelError):
+                    return None  # the client has hung up, maybe in the middle of a message
 
             while (request := receive()) is not None:
                 if "op" not in request:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
-from swarmtrain.coordinator.core import catalog
-from swarmtrain.coordinator.core.catalog import NodeFiles
+from swarmtrain.coordinator.core.sharing.large import too_large
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.shared_files import (
     MOST_OF_ONE,
@@ -64,9 +63,15 @@ def test_what_is_small_is_one_message_and_so_is_nothing() -> None:
 def test_a_set_that_nodes_have_made_too_large_together_is_named() -> None:
     half = MOST_OF_ONE // 2
 
-    def node(prefix: str, count: int) -> NodeFiles:
-        return NodeFiles(0, 1, {"c": SetReport("c", [], files(count, prefix), [], [], False)})
+    def node(prefix: str, count: int) -> list[SetReport]:
+        return [SetReport("c", [], files(count, prefix), [], [], False)]
 
-    assert catalog.too_large({"a": node("a", half), "b": node("b", half)}) == []
-    assert catalog.too_large({"a": node("a", half), "b": node("a", half + 1)}) == []
-    assert catalog.too_large({"a": node("a", half), "b": node("b", half + 1)}) == ["c"]
+    assert too_large([node("a", half), node("b", half)]) == []
+    assert too_large([node("a", half), node("a", half + 1)]) == []
+    assert too_large([node("a", half), node("b", half + 1)]) == ["c"]
+
+
+def test_files_of_an_older_version_make_no_set_too_large() -> None:
+    versions = [SetVersion("c", 1, number, files(600, f"{number}")) for number in (1, 2)]
+    reports = [[SetReport("c", [HeldVersion(each, ["work"] * 600)], [], [], [], False)] for each in versions]
+    assert too_large(reports) == []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from swarmtrain.coordinator.core.sharing.lost_parts import writers
-from swarmtrain.protocol.shared_files import MOST_OF_ONE, HeldVersion, SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import HeldVersion, SetReport, SetVersion, SharedFile
 
 _APART = 1.0  # seconds by which what is known of another machine's clock may be wrong
 
@@ -109,11 +109,6 @@ def plan(
 def paths(nodes: Mapping[str, NodeFiles]) -> list[str]:
     """The paths of all sets."""
     return sorted({path for each in nodes.values() for path in each.sets})
-
-
-def too_large(nodes: Mapping[str, NodeFiles]) -> list[str]:
-    """The paths of sets that have more files than one may have, on all nodes together."""
-    return [path for path in paths(nodes) if len(_merged(path, nodes)) > MOST_OF_ONE]
 
 
 def holders(nodes: Mapping[str, NodeFiles]) -> dict[str, list[str]]:
@@ -217,14 +212,6 @@ _Report = tuple[str, NodeFiles, SetReport]
 
 def _reports(path: str, nodes: Mapping[str, NodeFiles]) -> list[_Report]:
     return [(node, each, each.sets[path]) for node, each in nodes.items() if path in each.sets]
-
-
-def _merged(path: str, nodes: Mapping[str, NodeFiles]) -> set[str]:
-    """The names of all files that are in a set, or would come to it."""
-    versions, reports = _versions(path, nodes), _reports(path, nodes)
-    known = {file.name for version in versions[:1] for file in version.files}
-    gone = {name for _, _, report in reports for name in report.gone}
-    return known - gone | {file.name for _, _, report in reports for file in report.changed}
 
 
 def _versions(path: str, nodes: Mapping[str, NodeFiles]) -> list[SetVersion]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from swarmtrain.coordinator.core import catalog
 from swarmtrain.coordinator.core.catalog import NodeFiles, SetDecision, SharingPlan
+from swarmtrain.coordinator.core.sharing.large import too_large
 from swarmtrain.coordinator.run.active_generation import ActiveGeneration
 from swarmtrain.coordinator.run.members import ConnectedAgent, Members
 from swarmtrain.coordinator.store.journal import Journal
@@ -183,7 +184,7 @@ class Sharing:
             sets = {each.path: each for each in said.sets}
             rank = _NO_RANK if rank is None else rank
             found[node] = NodeFiles(rank, said.fence, sets, said.writing, current.ahead[node])
-        if large := catalog.too_large(found):
+        if large := too_large(each.sets.values() for each in found.values()):
             self._tell_of_large(large)
             return {
                 node: replace(each, sets={p: its for p, its in each.sets.items() if p not in large})
