@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from healed import events, story
-from healed_local import agent_of, worker_of
+from healed_local import agent_of, lose, worker_of
 from waiting import check_nothing_left, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
-from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.wire.disk.storage import Storage
-from swarmtrain.wire.machine.processes import descendants, kill_all
 
 SCRIPT = Path(__file__).parent / "scripts" / "saver.py"
 
@@ -96,14 +92,6 @@ def scene(tmp_path: Path, home: Path) -> Scene:
     return Scene(tmp_path, home)
 
 
-def lose(scene: Scene, node: str) -> None:
-    """A machine is gone, with its disk and its memory."""
-    root = LocalLauncher().roots(scene.handle.run)[node]
-    kill_all([root, *descendants(root)])
-    shutil.rmtree(scene.data(node))
-    shutil.rmtree(Storage(scene.home).memory(scene.handle.id, node))
-
-
 def test_what_rank_0_alone_has_saved_all_ranks_go_on_from(scene: Scene) -> None:
     handle = scene.start("once")
     scene.reach(4)
@@ -124,7 +112,7 @@ def test_when_the_node_of_rank_0_is_lost_with_its_disk_another_goes_on_from_its_
     until(lambda: scene.whole("node1" if writer == "node0" else "node0"), what="a copy")
     reached = max(int(line.split()[1]) for line in scene.output(1, 0) if line.startswith("epoch"))
     scene.reach(reached + 8)
-    lose(scene, writer)
+    lose(scene.home, handle, writer)
     assert scene.begun(2)["epoch"] >= reached + 1, scene.begun(2)
     scene.finish()
 

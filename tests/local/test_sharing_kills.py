@@ -10,7 +10,6 @@ import json
 import math
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -20,18 +19,18 @@ from typing import Any
 
 import pytest
 from healed import story
-from healed_local import agent_of
+from healed_local import agent_of, lose
 from waiting import check_nothing_left, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
-from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.machine.processes import descendants, kill_all
 
 SCRIPT = Path(__file__).parent / "scripts" / "checkpoints.py"
 RUN = 12  # kills of one run, of which the last takes a node with its disk
 # Seconds in which what is complete comes to rest and is known for that; where its disk is lost, has been copied, too.
+# More on a machine that has more to do than it can.
 RESTS, COPIED = 5.0, 8.0
 
 Found = Mapping[str, int]  # the newest step of each kind
@@ -113,7 +112,8 @@ class Scene:
             if number < kills:
                 time.sleep(self.draw.uniform(0.0, 10.0))
                 what, slack = self.hit(self.handle, last=number == kills - 1)
-                least = self.ledger.complete(self.last, slack)
+                crowd = min(6.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+                least = self.ledger.complete(self.last, slack * crowd)
                 self.killed += 1
         time.sleep(self.draw.uniform(0.0, 3.0))
         self.stop.touch()
@@ -141,7 +141,8 @@ class Scene:
         """Break something; in words, and in what time what is complete survives it."""
         workers = handle.status().workers
         if last:
-            return self.lose(handle, workers[0].node), COPIED
+            lose(self.home, handle, workers[0].node)
+            return f"the loss of {workers[0].node}", COPIED
         victim = self.draw.choice(workers)
         how = self.draw.choice(["worker", "worker", "agent", "node", "coordinator and worker"])
         if how == "agent":
@@ -154,15 +155,6 @@ class Scene:
             assert victim.pid is not None
             os.kill(victim.pid, signal.SIGKILL)
         return f"the kill of {how}, of rank {victim.rank}", RESTS
-
-    def lose(self, handle: RunHandle, node: str) -> str:
-        """A machine is gone, with its disk and its memory."""
-        root = LocalLauncher().roots(handle.run)[node]
-        kill_all([root, *descendants(root)])
-        (data,) = (self.home / "data").glob("*/" + node)
-        shutil.rmtree(data)
-        shutil.rmtree(Storage(self.home).memory(handle.id, node))
-        return f"the loss of {node}"
 
 
 @pytest.mark.parametrize(

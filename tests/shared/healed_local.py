@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from difflib import unified_diff
@@ -17,6 +18,7 @@ from swarmtrain.control.handle import RunHandle
 from swarmtrain.launchers.local import LocalLauncher
 from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable, kill_trees
 from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.machine.processes import descendants, kill_all
 
 
 def start(directory: Path, name: str = "heal", *, resume: bool = False, **wanted: Any) -> RunHandle:
@@ -69,6 +71,14 @@ def worker_of(handle: RunHandle, rank: int) -> int:
     pid = next(each.pid for each in handle.status().workers if each.rank == rank)
     assert pid is not None, f"rank {rank} does not run"
     return pid
+
+
+def lose(home: Path, handle: RunHandle, node: str) -> None:
+    """A machine is gone, with its disk and its memory."""
+    root = LocalLauncher().roots(handle.run)[node]
+    kill_all([root, *descendants(root)])
+    shutil.rmtree(home / "data" / Storage(home).lineage(handle.id) / node)
+    shutil.rmtree(Storage(home).memory(handle.id, node))
 
 
 def restart_coordinator(

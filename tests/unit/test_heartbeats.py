@@ -15,6 +15,37 @@ def take(heartbeats: HeartbeatTracker, now: float, rank: int, step: int, **field
     return heartbeats.take(PulseReport(*pulse(rank, step, **fields)), now)  # type: ignore[arg-type]
 
 
+def begin(*began: tuple[int | None, int | None]) -> HeartbeatTracker:
+    """A generation whose ranks have begun with these epochs, and these steps by their optimizers' own count."""
+    heartbeats = HeartbeatTracker(len(began))
+    for rank, (epoch, counted) in enumerate(began):
+        told = PulseReport(*pulse(rank, 1))._replace(epoch=epoch, counted=counted)
+        heartbeats.take(told, 10.0)
+    return heartbeats
+
+
+@pytest.mark.parametrize(
+    ("began", "expected"),
+    [
+        pytest.param([(48, 1), (48, 1)], "", id="the same"),
+        pytest.param(
+            [(48, None), (0, None)], "rank 0 began at epoch 48, rank 1 began at epoch 0", id="epochs"
+        ),
+        pytest.param(
+            [(None, 701), (None, 1), (None, 1)],
+            "rank 0 began at step 701, rank 1 began at step 1",
+            id="steps",
+        ),
+        pytest.param([(3, None), (None, None)], "", id="one that does not tell"),
+        pytest.param([(None, None), (None, None)], "", id="nobody tells"),
+    ],
+)
+def test_ranks_that_begin_at_different_points_are_named(
+    began: list[tuple[int | None, int | None]], expected: str
+) -> None:
+    assert begin(*began).different_starts() == expected
+
+
 def test_before_the_first_pulse_nothing_is_known() -> None:
     heartbeats = HeartbeatTracker(2)
     assert heartbeats.advance() == Advance(busy=True)

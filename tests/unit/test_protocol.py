@@ -64,6 +64,8 @@ def test_a_recorded_message_is_read_and_written_as_it_was(version: str, directio
             says = written.get(tag, {})
             for key in keys:
                 (says if isinstance(says, dict) else written).pop(key, None)
+        for pulse, told in zip(written.get("pulses", []), message.get("pulses", []), strict=True):
+            del pulse[len(told) :]
         assert written == message
 
 

@@ -20,6 +20,8 @@ FIELDS = [
     "stepped_ns",
     "first_ns",
     "resumed",
+    "epoch",
+    "counted",
     "ended",
     "pause",
 ]

@@ -391,19 +391,34 @@ def test_the_only_file_of_a_set_is_taken_when_it_has_been_written_anew_a_few_tim
     assert look(watch) == {"c": ["state.bin"]}, "and from then on each time"
 
 
-def test_what_is_to_be_renamed_when_it_is_whole_is_no_file_yet(work: Path) -> None:
-    temporary = (
-        "state.bin.tmp",
-        ".metadata.tmp",
-        "tmpab12_xyz",
-        "model.pt.tmp-17",
-        "a.part",
-        "a.bin~",
-        ".tmpabcdefgh",
-    )
-    for name in (*temporary, "tmp.pt", "template", "temperature.json", "tmp/a"):
-        write(work / name)
-    assert sorted(walk(work, Rules()).files) == ["temperature.json", "template", "tmp.pt", "tmp/a"]
+def test_what_is_to_be_renamed_when_it_is_whole_is_shared_with_nobody(work: Path) -> None:
+    temporary = ("state.bin.tmp", ".metadata.tmp", "tmpab12_xyz", "model.pt.tmp-17", "a.part", "a.bin~")
+    lasting = ["temperature.json", "template", "tmp.pt"]
+    for name in (*temporary, *lasting):
+        write(work / name, age=60)
+    watch = tracker(work)
+    look(watch)
+    assert sorted(look(watch)[""]) == lasting
+    assert [sorted(each.name for each in found.changed) for found in watch.rest()] == [lasting]
+
+
+def test_a_temporary_file_that_is_open_holds_up_a_set_unless_that_is_one_file_again_and_again(
+    work: Path,
+) -> None:
+    code = "import sys; a = open('c/b.pt.tmp', 'w'); a.write('x'); a.flush()\n"
+    code += "print('ready', flush=True); sys.stdin.read()"
+    write(work / "c" / "a.pt", age=60)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=work, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        watch = tracker(work)
+        assert [look(watch, process.pid) for _ in range(3)] == [{}, {}, {}]
+        for number in range(2):
+            write(work / "c" / "a.pt", str(number).encode())
+            found = look(watch, process.pid)
+        process.communicate()
+    assert found == {"c": ["a.pt"]}
 
 
 def test_what_was_sent_and_is_unchanged_is_nobodys_news(work: Path) -> None:

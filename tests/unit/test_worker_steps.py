@@ -236,3 +236,15 @@ def test_without_a_file_the_pulse_is_kept_and_without_a_pulse_the_file(tmp_path:
     script.step()
     script.steps.finish()
     assert [line["kind"] for line in script.lines()] == ["start", "step"]
+
+
+def test_the_epoch_of_the_first_step_is_told_whatever_was_tested_before_or_comes_later(
+    script: Script,
+) -> None:
+    script.steps.begins_epoch(0)  # of a test
+    script.steps.begins_epoch(48)
+    script.forward()
+    script.steps.counts(701)
+    script.step()
+    script.steps.begins_epoch(49)
+    assert (script.pulse.epoch, script.pulse.counted) == (49, 701), "the epoch plus 1"

@@ -86,6 +86,8 @@ class PulseReport(NamedTuple):
     first_ago: float | None
     lived_ago: float | None = None
     sign: str = ""
+    epoch: int | None = None
+    counted: int | None = None
 
 
 class CopyState(Struct):

@@ -19,7 +19,7 @@ from pathlib import Path
 from swarmtrain.wire import names
 from swarmtrain.wire.disk import private
 
-_VERSION = 2
+_VERSION = 3
 
 # A realtime signal, to which a worker answers with its Python stacks, in the file of SWARMTRAIN_STACK.
 STACK_SIGNAL = 44
@@ -61,6 +61,9 @@ class Pulse(ctypes.Structure):
         stepped_ns: CLOCK_MONOTONIC of the last step's end; 0 before the first.
         first_ns: CLOCK_MONOTONIC of the first step in this process; 0 before it.
         resumed: the step that this worker went on from; 0 for a fresh start.
+        epoch: the one that the script has told a sampler of before its first step in this process, plus 1; 0: none.
+        counted: the steps of the whole training by the optimizer's own count, when it had made the first one in this
+            process; 0 where it keeps none.
         ended: 1 once the script has left its last line of code with exit status 0. What is left is the interpreter's
             own ending: threads, atexit handlers, finalizers. Never taken back, whatever `activity` says.
         pause: set by the agent: save and leave as soon as all ranks can.
@@ -76,6 +79,8 @@ class Pulse(ctypes.Structure):
     stepped_ns: int
     first_ns: int
     resumed: int
+    epoch: int
+    counted: int
     ended: int
     pause: int
 
@@ -83,7 +88,7 @@ class Pulse(ctypes.Structure):
         (name, ctypes.c_int64)
         for name in (
             *("version", "step", "mark", "activity", "source", "paused"),
-            *("busy_ns", "stepped_ns", "first_ns", "resumed", "ended", "pause"),
+            *("busy_ns", "stepped_ns", "first_ns", "resumed", "epoch", "counted", "ended", "pause"),
         )
     ]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.formats import INDEX, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
 from swarmtrain.agent.sharing.record import InPlace, Record, path_of
-from swarmtrain.agent.sharing.walk import FileStamp, NotShared, Rules, stamp_of, walk
+from swarmtrain.agent.sharing.walk import FileStamp, NotShared, Rules, is_temporary, stamp_of, walk
 from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SharedFile
 
 Stamps = dict[str, FileStamp]  # of a set's files, by name
@@ -98,10 +98,13 @@ class Sets:
             return False
 
     def changes(self, path: str) -> tuple[list[SharedFile], list[str]]:
-        """What has changed and what has gone since the newest version was noted. Raises Unsteady, OSError."""
+        """What has changed and what has gone since the newest version was noted, but for temporary files.
+
+        Raises Unsteady, OSError.
+        """
         noted, here, changed = self.noted(path), self.files(path), []
         for name in self.moved(path):
-            if name not in here:
+            if name not in here or is_temporary(name):
                 continue
             digest = self.hashes.of(path_of(path, name), here[name])
             is_same = name in noted and noted[name].sha256 == digest

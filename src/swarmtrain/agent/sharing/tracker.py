@@ -15,7 +15,7 @@ from swarmtrain.agent.sharing.formats import whole
 from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.record import directory_of, path_of
 from swarmtrain.agent.sharing.sets import Sets, Stamps
-from swarmtrain.agent.sharing.walk import FileStamp, open_for_writing
+from swarmtrain.agent.sharing.walk import FileStamp, is_temporary, open_for_writing
 from swarmtrain.protocol.shared_files import SetReport, SharedFile
 
 QUIET = 2.0  # seconds
@@ -208,13 +208,15 @@ class Tracker:
         """The same. Raises Unsteady, OSError."""
         here, moved = self.sets.files(path), self.sets.moved(path)
         live = [name for name in moved if not self.sets.is_stream(path_of(path, name))]
-        if any(path_of(path, name) in self._opened for name in live):
-            self._turns[path] = 0
-            return None
-        alone = live[0] if len(live) == 1 and live[0] in here else None
+        lasting = [name for name in live if not is_temporary(name)]
+        alone = lasting[0] if len(lasting) == 1 and lasting[0] in here else None
         if alone is not None and before.get(alone) != here[alone]:
             self._anew[path] += 1
-        if alone is not None and (alone in self.sets.noted(path) or self._anew[path] >= RESTLESS):
+        again = alone is not None and (alone in self.sets.noted(path) or self._anew[path] >= RESTLESS)
+        if any(path_of(path, name) in self._opened for name in (lasting if again else live)):
+            self._turns[path] = 0
+            return None
+        if alone is not None and again:
             # One file that is written anew again and again: it is whole when it is closed.
             if whole(self.sets.work / path_of(path, alone)) is False:
                 raise Unsteady(alone)

@@ -29,7 +29,7 @@ _DEPTH = 16
 _RECENT = 30.0  # seconds before the end of their writers in which directories were made that go with them
 _NUMBERED = re.compile(r"\d")
 _NEVER = ("__pycache__", "lost+found")
-# What is written to be renamed when it is whole, as tempfile and most others call it.
+# As tempfile and most others call what is written to be renamed.
 _TEMPORARY = re.compile(r"\.?tmp[a-z0-9_]{8}|.*\.(tmp|temp|part|partial|incomplete|swp)|.*\.tmp[.-][^.]+|.*~")
 
 
@@ -212,8 +212,6 @@ def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Lis
             path = f"{directory}/{entry.name}" if directory else entry.name
             if entry.name in _NEVER or ".swarmtrain" in entry.name or entry.name.endswith(".pyc"):
                 continue
-            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                continue
             try:
                 path.encode()  # a name that is no text could not be told
                 if entry.is_dir(follow_symlinks=False):
@@ -226,6 +224,11 @@ def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Lis
             except (OSError, UnicodeEncodeError):
                 continue  # it has gone
     return _Listing(files, sorted(directories), True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is to be renamed when it is whole, by its name: until then its set is not finished."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 class OpenFile(NamedTuple):

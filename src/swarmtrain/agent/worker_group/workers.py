@@ -156,6 +156,8 @@ class Workers:
             PulseReport(
                 *(self.generation, rank, pulse.step, pulse.mark, pulse.doing(), pulse.source, pulse.paused),
                 *(pulse.busy_ns / 1e9, pulse.resumed, _ago(now, pulse.stepped_ns), _ago(now, pulse.first_ns)),
+                epoch=pulse.epoch - 1 if pulse.epoch else None,
+                counted=pulse.counted or None,
             )
             for rank, pulse in self._pulses.items()
         ]

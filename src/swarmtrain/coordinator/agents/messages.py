@@ -183,6 +183,7 @@ class AgentMessages:
         if moved:
             current.moved(now)
         self._run.incidents.look_for_steps(current)
+        self._run.incidents.look_for_different_starts(current)
 
     def leaving(self, agent: ConnectedAgent) -> None:
         """An agent is told to go: by Swarm, by `docker service scale`, by a drained node."""

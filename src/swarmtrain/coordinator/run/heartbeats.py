@@ -33,6 +33,8 @@ class Heartbeat:
     first: float | None  # when it made its first step of this generation
     lived: float | None = None  # when it last showed another sign of life, while it made no steps
     sign: str = ""  # which
+    epoch: int | None = None  # that its script began with
+    counted: int | None = None  # its first step in this generation, by its optimizer's own count
 
 
 class HeartbeatTracker:
@@ -55,7 +57,7 @@ class HeartbeatTracker:
             Whether the rank has made a step since its last pulse.
         """
         _, rank, step, mark, activity, source, paused, busy, resumed, quiet, first_ago, lived_ago, sign = (
-            pulse
+            pulse[:13]
         )
         known = self.beats.get(rank)
         stepped = None if quiet is None else now - quiet
@@ -74,6 +76,8 @@ class HeartbeatTracker:
             first=None if first_ago is None else (known and known.first) or now - first_ago,
             lived=None if lived_ago is None else now - lived_ago,
             sign=sign,
+            epoch=pulse.epoch,
+            counted=pulse.counted,
         )
         last = known.stepped if known is not None else None
         if (
@@ -124,6 +128,19 @@ class HeartbeatTracker:
         if len(firsts) < self._ranks or any(first is None for first in firsts):
             return None
         return max((first for first in firsts if first is not None), default=None)
+
+    def different_starts(self) -> str:
+        """Where its ranks began, in words, if that was not at the same point; all of them have made a step."""
+        epochs = {rank: beat.epoch for rank, beat in sorted(self.beats.items())}
+        counts = {rank: beat.counted for rank, beat in sorted(self.beats.items())}
+        for what, told in (("epoch", epochs), ("step", counts)):
+            first: dict[int, int] = {}
+            for rank, began in told.items():
+                if began is not None:
+                    first.setdefault(began, rank)
+            if len(first) > 1:
+                return ", ".join(f"rank {rank} began at {what} {began}" for began, rank in first.items())
+        return ""
 
     def usual(self) -> float | None:
         """Median seconds of a step, of late; None before the second.

@@ -8,6 +8,12 @@ from swarmtrain.coordinator.run.active_generation import ActiveGeneration
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.protocol.facts import Incident
+from swarmtrain.protocol.journal.remarks import Warned
+
+_ONE_STATE = (
+    "Its ranks have loaded different checkpoints, or some of them none: `share: auto` brings what one rank has saved "
+    "to every node, but for what is in `per_node`"
+)
 
 
 class Incidents:
@@ -15,6 +21,7 @@ class Incidents:
 
     def __init__(self, journal: Journal, progress: MetricsStore) -> None:
         self._journal, self._progress = journal, progress
+        self._compared = 0  # the newest generation of which it is known whether its ranks began at one point
 
     def generation_ended(self, current: ActiveGeneration, lease: float, wait: float) -> None:
         """A generation is over, and another one is to come.
@@ -50,6 +57,17 @@ class Incidents:
         begun = current.trains_since()
         if begun is not None:
             self.close(current, self._journal.clock.unix(begun))
+
+    def look_for_different_starts(self, current: ActiveGeneration) -> None:
+        """Whether ranks have gone on from different states of their script's own, once each has made a step."""
+        number = current.generation.number
+        if self._compared == number or current.heartbeats.begun() is None:
+            return
+        self._compared = number
+        if found := current.heartbeats.different_starts():
+            text = f"generation {number} trains out of step: {found}. {_ONE_STATE}"
+            if all(text != event.text for event in self._journal.events):
+                self._journal.append(Warned(text=text))
 
     def close(self, current: ActiveGeneration, moment: float) -> None:
         """The run trains again since ``moment``, Unix time, if anything had befallen it."""

@@ -131,6 +131,16 @@ class Steps:
         self._step()
         self._work_since, self._waited = self._last_step, 0
 
+    def begins_epoch(self, epoch: int) -> None:
+        """The script tells a sampler which epoch it begins. That of its first step counts: a test may have its own."""
+        if self._pulse is not None and not self.steps and isinstance(epoch, int):
+            self._pulse.epoch = epoch + 1
+
+    def counts(self, steps: int) -> None:
+        """An optimizer is about to tell of the first step here: by its own count, how many the whole training has."""
+        if self._pulse is not None:
+            self._pulse.counted = steps
+
     def switches(self, module: object, training: bool) -> None:
         """A module is put in training mode, or in evaluation mode."""
         if self.steps == 0 or self.first is None or module is not self.first() or self._can_pause():

@@ -58,6 +58,7 @@ _ACTIONS: dict[str, Action] = {
     "torch.nn.parallel.distributed": _set_up_parallel,
     "torch.distributed.fsdp._fully_shard._fsdp_state": watch.watch_sharded,
     "torch.distributed._composable.fsdp._fsdp_state": watch.watch_sharded,  # the same in torch 2.4 and 2.5
+    "torch.utils.data.distributed": watch.watch_samplers,
     "torch._dynamo.trace_rules": watch.hide_from_compiler,
     "torch._dynamo.callback": watch.watch_compiler,
 }

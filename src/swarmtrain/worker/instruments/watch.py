@@ -1,4 +1,4 @@
-"""Where torch tells of a script's steps: DistributedDataParallel, fully_shard, optimizers, the compiler.
+"""Where torch tells of a script's steps: DistributedDataParallel, fully_shard, optimizers, samplers, the compiler.
 
 Methods are not wrapped. DistributedDataParallel.forward looks its parts up by name (``self._pre_forward`` and so on)
 as it comes to them, and a descriptor in their place tells of the look-up, and then gives out torch's own method. So no
@@ -113,6 +113,20 @@ def watch_compiler(module: ModuleType, steps: Steps) -> None:
     module.callback_handler.register_end_callback(lambda *_: compiles(False))
 
 
+@_watching
+def watch_samplers(module: ModuleType, steps: Steps) -> None:
+    """Watch ``torch.utils.data.distributed``: which epoch a script begins with tells whether its ranks agree."""
+    kind = module.DistributedSampler
+    set_epoch, begins = kind.set_epoch, _safely(steps, steps.begins_epoch)
+
+    @functools.wraps(set_epoch)
+    def told(self: Any, epoch: int) -> Any:
+        begins(epoch)
+        return set_epoch(self, epoch)
+
+    kind.set_epoch = told
+
+
 class _Told:
     """A method of torch's that tells when it is looked up on an object, which is when it is called."""
 
@@ -157,11 +171,22 @@ def _watch_optimizers(steps: Steps) -> None:
     def after_step(optimizer: object, args: object, kwargs: object) -> None:
         if steps.on:
             try:
+                if not steps.steps:
+                    steps.counts(_own_count(optimizer))
                 steps.steps_made(optimizer)
             except Exception as error:
                 steps.give_up(error)
 
     sys.modules["torch.optim.optimizer"].register_optimizer_step_post_hook(after_step)
+
+
+def _own_count(optimizer: Any) -> int:
+    """How many steps an optimizer has made of the whole training, as Adam counts; 0 where it keeps no such count."""
+    counts = [
+        state["step"] for state in optimizer.state.values() if isinstance(state, dict) and "step" in state
+    ]
+    # Of those that lie on an accelerator nothing is asked: its queue would have to come to its end.
+    return max((int(each) for each in counts if getattr(each, "is_cpu", True)), default=0)
 
 
 def _torch() -> Any:
