@@ -127,6 +127,23 @@ def test_what_has_changed_is_not_taken_for_what_was_asked_for(tmp_path: Path, so
     assert [each.name for each in tmp_path.iterdir()] == ["source"]
 
 
+def test_a_file_that_is_replaced_while_it_is_copied_comes_as_it_was(tmp_path: Path, source: Path) -> None:
+    class Replacing(Pace):
+        @contextlib.asynccontextmanager
+        async def piece(self) -> AsyncIterator[int]:
+            async with super().piece() as most:
+                yield most
+            newer = tmp_path / "newer"
+            newer.write_bytes(bytes(len(CONTENT)))
+            newer.replace(source)
+
+    async def act(address: str) -> None:
+        await pull("token", [address], NAME, len(CONTENT), tmp_path / NAME, can_wait=True)
+
+    play(source, act, pace=Replacing(1.0))
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
 def test_a_part_of_something_else_costs_one_try(tmp_path: Path, source: Path) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(b"something else")
 

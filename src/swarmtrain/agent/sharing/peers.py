@@ -1,8 +1,9 @@
 """Contents of files, from one agent to another: asked for by their hash, so that no path ever crosses the wire.
 
-A peer connects, proves itself as towards the coordinator, and asks for a hash from an offset on. What follows is the
-size, how many bytes come now, and these: who pulls asks for the next, which says that it has them, and knows by the
-hash that they are what it asked for. What a generation waits for comes at once, what can wait at a pace (pace.py).
+A peer connects for one of them, proves itself as towards the coordinator, and asks for its hash from an offset on. What
+follows is the size, how many bytes come now, and these: who pulls asks for the next, which says that it has them, and
+knows by the hash that they are what it asked for. What a generation waits for comes at once, what can wait at a pace
+(pace.py).
 """
 
 from __future__ import annotations
@@ -63,44 +64,51 @@ class PeerServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel = Channel(reader, writer)
         try:
-            message: Message | None = await self._door.admit(channel)
-            while message is not None:
-                message = await self._answer(channel, _Question.of(message))
+            asked = _Question.of(await self._door.admit(channel))
+            file = await asyncio.to_thread(self._open, asked.content)
+            if file is None:
+                await channel.send({"size": -1, "coming": 0})
+                return
+            with file:  # held open: it may be replaced while it is sent
+                while (message := await self._answer(channel, file, asked)) is not None:
+                    asked = _Question.of(message)
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
             self._door.refuse(channel, error)
         finally:
             channel.close()
 
-    async def _answer(self, channel: Channel, asked: _Question) -> Message | None:
+    async def _answer(self, channel: Channel, file: BinaryIO, asked: _Question) -> Message | None:
         """Send what was asked for, or a piece of it; the next message."""
         if not asked.can_wait:
             async with self._slots:
-                await self._send(channel, asked, _AT_ONCE)
+                await _send(channel, file, asked.offset, _AT_ONCE)
             return await channel.receive(_QUESTION)
         async with self._pace.piece() as most:
-            await self._send(channel, asked, most)
+            await _send(channel, file, asked.offset, most)
             return await asyncio.wait_for(channel.receive(_QUESTION), _STILL)
 
-    async def _send(self, channel: Channel, asked: _Question, most: int) -> None:
-        found = self._locate(asked.content)
+    def _open(self, content: str) -> BinaryIO | None:
+        """The file that has it, unless that is a link."""
+        path = self._locate(content)
+        if path is None:
+            return None
         try:
-            file = await asyncio.to_thread(_open, found) if found is not None else None
+            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
         except OSError:
-            file = None
-        if file is None:
-            await channel.send({"size": -1, "coming": 0})
-            return
-        with file:
-            size = os.fstat(file.fileno()).st_size
-            left = max(0, min(most, size - asked.offset))
-            await channel.send({"size": size, "coming": left})
-            file.seek(asked.offset)
-            while left > 0:
-                piece = await asyncio.to_thread(file.read, min(PIECE, left))
-                if not piece:
-                    raise ConnectionError(f"{found} has become shorter while it was sent")
-                left -= len(piece)
-                await asyncio.wait_for(channel.send_bytes(piece), _STILL)
+            return None
+
+
+async def _send(channel: Channel, file: BinaryIO, offset: int, most: int) -> None:
+    size = os.fstat(file.fileno()).st_size
+    left = max(0, min(most, size - offset))
+    await channel.send({"size": size, "coming": left})
+    file.seek(offset)
+    while left > 0:
+        piece = await asyncio.to_thread(file.read, min(PIECE, left))
+        if not piece:
+            raise ConnectionError(f"{file.name} has become shorter while it was sent")
+        left -= len(piece)
+        await asyncio.wait_for(channel.send_bytes(piece), _STILL)
 
 
 class _Question(NamedTuple):
@@ -122,11 +130,6 @@ class _Question(NamedTuple):
         ):
             raise ChannelError("a peer asked for what makes no sense")
         return _Question(content, offset, can_wait)
-
-
-def _open(path: Path) -> BinaryIO:
-    """A file that is none of those that lead elsewhere. Raises OSError."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
 
 
 async def pull(
