@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -45,7 +46,7 @@ class Bench:
     """The lab, and what is on it."""
 
     def __init__(self) -> None:
-        self.lab = Lab()
+        self.lab = Lab(os.environ.get("SWARMTRAIN_LAB"))
         self.lab.up(NODES)
         self.image = ensure_torch_image(self.lab.engine, print)
         self.lab.load(self.image)
