@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-LEAST, MOST = 16 << 10, 1 << 20  # bytes of a piece
-BRIEF, LONG = 0.01, 0.04  # seconds that a piece takes: below the one they grow, above the other they shrink
+# Bytes. Much less would not get on: where gradients fill a link's queue, even a byte waits for a tenth of a second.
+PIECE = 1 << 20
 
 
 class Pace:
@@ -23,18 +23,12 @@ class Pace:
     def __init__(self, share: float) -> None:
         self._share = share
         self._one = asyncio.Lock()
-        self._most = LEAST
 
     @contextlib.asynccontextmanager
-    async def piece(self) -> AsyncIterator[int]:
-        """The most bytes that may go now, within the block: it ends when the peer has them."""
+    async def piece(self) -> AsyncIterator[None]:
+        """At most `PIECE` bytes may go, within the block: it ends when the peer has them."""
         loop = asyncio.get_running_loop()
         async with self._one:
             began = loop.time()
-            yield self._most
-            took = loop.time() - began
-            if took < BRIEF:
-                self._most = min(2 * self._most, MOST)
-            elif took > LONG:
-                self._most = max(self._most // 2, LEAST)
-            await asyncio.sleep(took * (1 / self._share - 1))
+            yield
+            await asyncio.sleep((loop.time() - began) * (1 / self._share - 1))

@@ -16,14 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from swarmtrain.agent.sharing.pace import Pace
+from swarmtrain.agent.sharing.pace import PIECE, Pace
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.door import Door
 from swarmtrain.wire.frames import Message
 
-PIECE = 1 << 20  # bytes that are read and written at one time
 _AT_ONCE = 4 << 20  # bytes of an answer; they may all be in memory where a disk is slow
 _QUESTION = 4096  # bytes of a question or an answer
 _STILL = 20.0  # seconds without a byte after which a peer is given up
@@ -83,8 +82,8 @@ class PeerServer:
             async with self._slots:
                 await _send(channel, file, asked.offset, _AT_ONCE)
             return await channel.receive(_QUESTION)
-        async with self._pace.piece() as most:
-            await _send(channel, file, asked.offset, most)
+        async with self._pace.piece():
+            await _send(channel, file, asked.offset, PIECE)
             return await asyncio.wait_for(channel.receive(_QUESTION), _STILL)
 
     def _open(self, content: str) -> BinaryIO | None:
