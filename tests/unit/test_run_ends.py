@@ -54,6 +54,20 @@ def gone(run: RunController, agents: Agents, g: int = 1) -> None:
         WireMessages(run).drained(peer, g)
 
 
+def test_no_rank_of_a_run_that_was_killed_goes_on_running(stage: Theatre) -> None:
+    """As `docker kill` leaves it: whoever looks first writes down the end, and nobody tells of the workers."""
+    run = stage.make()
+    stage.play(lambda: trained(stage, run))
+    stage.forget()
+    found = stage.make()
+    assert {worker.state for worker in status(found).workers} == {"running"}
+    stage.play(lambda: actions.conclude(found, Outcome.STOPPED, "killed by a person"))
+    told = [(worker.state, worker.exit) for worker in status(found).workers]
+    assert told == [("killed", "killed with its run")] * 2
+    stage.forget()
+    assert status(stage.make()).workers == status(found).workers, "also for who reads the archive"
+
+
 @pytest.mark.parametrize("first", ["the end", "the echo"])
 def test_a_rank_that_ends_with_0_while_others_go_on_is_the_cause_and_not_tried_for_ever(
     stage: Theatre, first: str

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.errors import ChannelError
-from swarmtrain.wire import names
+from swarmtrain.wire import frames, names
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 from swarmtrain.wire.sockets import UNIX
 
@@ -54,6 +54,21 @@ def test_a_run_of_a_newer_version_is_refused_in_a_sentence(
         "",
         "hint: start and read it with the version that submitted it",
     ]
+
+
+def test_an_archive_of_a_newer_version_says_so_to_whoever_asks(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    place = tmp_path / "runs" / "t.1" / "coordinator"
+    place.mkdir(parents=True)
+    (tmp_path / "job.json").rename(place / "job.json")
+    (tmp_path / "secret").rename(place / names.SECRET_ON_LOCAL)
+    asked = frames.pack({"op": "status", "swarmtrain": names.PROTOCOL_VERSION})
+    argv = [sys.executable, "-m", "swarmtrain.inside", "connect", str(place)]
+    done = subprocess.run(argv, input=asked, capture_output=True, timeout=60)
+    reply = frames.unpack(done.stdout[4:])
+    assert REFUSED in str(reply["error"]) and "with the version that submitted it" in str(reply["hint"])
+    assert (reply["exit"], done.returncode, done.stderr) == (3, 0, b"")
 
 
 def test_a_spec_of_a_version_that_had_fewer_keys_is_read(tmp_path: Path) -> None:

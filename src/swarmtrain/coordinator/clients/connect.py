@@ -16,7 +16,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 
-from swarmtrain.errors import ChannelError, ClusterError
+from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.frames import MAX_FRAME
@@ -72,7 +72,7 @@ async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.Str
     from swarmtrain.coordinator.run.controller import RunController
     from swarmtrain.coordinator.store.run_paths import RunPaths
     from swarmtrain.wire.disk.storage import Storage
-    from swarmtrain.wire.run_spec import RunSecret, RunSpec
+    from swarmtrain.wire.run_spec import RunSecret, RunSpec, UnreadableRun
 
     storage = Storage(path.parent.parent.parent)
     directory = path.parent.name
@@ -80,13 +80,13 @@ async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.Str
     try:
         secret = RunSecret.load(path / names.SECRET_ON_LOCAL)
         run = RunController(RunSpec.load(path / "job.json"), secret, place, archive=True)
-    except ClusterError as error:
+    except (ClusterError, UnreadableRun) as error:
         await _refuse(Channel(reader, writer), error)
         return
     await ClientRequests(run).serve(reader, writer)
 
 
-async def _refuse(client: Channel, error: ClusterError) -> None:
+async def _refuse(client: Channel, error: SwarmtrainError) -> None:
     """Answer whatever is asked with why this archive cannot be read."""
     from swarmtrain.protocol.codec import dump
     from swarmtrain.protocol.replies import ErrorReply, RunReply

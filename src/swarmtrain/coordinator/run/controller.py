@@ -305,6 +305,8 @@ class RunController:
             self.members.tell_what_is_not_here()
         if unsaved := self.progress.unsaved():
             self.journal.append(Warned(text=unsaved))
+        for worker in current.workers.values():
+            worker.end_with_run()
         took = self.journal.clock.now() - (self.state.created or 0.0)
         self.journal.append(
             Ended(

@@ -57,6 +57,11 @@ class RankState:
         """
         self.state, self.exit, self.ended = "killed", "lost with its node", ended
 
+    def end_with_run(self) -> None:
+        """The run is over. What nobody has seen end by then was killed with it, and will tell no more."""
+        if not self.over:
+            self.state, self.exit = "killed", "killed with its run"
+
     def told(self) -> Worker:
         """As clients are told of it, and as the end of the run leaves it."""
         return Worker(**vars(self))
