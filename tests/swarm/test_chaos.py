@@ -94,14 +94,14 @@ def test_machines_freeze_and_slow_down_and_containers_die(lab: Lab, machines: La
     assert "chaos: lab-2 goes on" in told
 
 
-def test_a_machine_that_another_run_is_on_is_left_alone(machines: Lab, handle: RunHandle) -> None:
+def test_of_a_swarm_that_is_no_lab_or_not_ones_own_only_what_is_the_runs_own_is_hit(
+    machines: Lab, handle: RunHandle
+) -> None:
     shared = LabMachines(machines, handle.run, lambda: [handle.run])  # itself in the part of the other
     with pytest.raises(ClusterError, match=r"lab-2 is also a machine of chaos\.1"):
         Chaos(handle, place_of(handle, shared), FaultPlan((Fault("freeze", "lab-2", seconds=1.0),))).run()
     assert machines.node(2).machine() == "running"
 
-
-def test_a_swarm_that_is_no_lab_offers_what_agents_and_one_engine_can_do(lab: Lab, handle: RunHandle) -> None:
     plain = place_of(handle)
     assert {"kill-worker", "fill-disk", "corrupt-snapshot", "kill-container"} <= set(plain.kinds)
     with pytest.raises(ClusterError, match="freeze does not work on swarm here"):

@@ -1,4 +1,4 @@
-"""Faults of all kinds, for minutes, on a training on three machines: nothing is lost, nothing left, nothing grows.
+"""Faults of all kinds on a training on three machines: nothing is lost, nothing left, nothing grows.
 
 The short ones are for every day, the long ones for `make test-all`. The same seed draws the same faults.
 """
@@ -84,7 +84,7 @@ def check(machines: Lab, handle: RunHandle) -> None:
 
 
 LENGTHS = [
-    pytest.param(2.0, id="2 minutes"),
+    pytest.param(1.0, id="a minute"),
     pytest.param(15.0, id="15 minutes", marks=pytest.mark.long),
 ]
 

@@ -23,6 +23,7 @@ def test_the_guide_s_stack_starts_its_script_on_three_nodes_and_lets_none_start_
     stack = YAML(typ="safe", pure=True).load((EXAMPLES / "guide" / "docker-compose.yml").read_text())
     nodes = [stack["services"][f"node{number}"] for number in range(3)]
     assert stack["version"] == "3.8"
+    assert stack["services"]["rendezvous"]["init"], "or its end takes the ten seconds until SIGKILL"
     for number, node in enumerate(nodes):
         assert "training_code.py 20 5" in node["command"] and "--nnodes=3" in node["command"]
         assert node["deploy"]["placement"]["constraints"] == [

@@ -21,6 +21,7 @@ _ORDER = (
         "user",
         "entrypoint",
         "command",
+        "init",
         "working_dir",
         "environment",
         "networks",

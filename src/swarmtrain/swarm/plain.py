@@ -132,6 +132,7 @@ def _store(job: Job, placement: Placement) -> Document:
         "image": job.image,
         "entrypoint": [job.python, "-c", program],
         "command": [],
+        "init": True,  # a program that is the first process of its container does not heed SIGTERM
         "environment": dict(NO_GPU),
         "networks": [network_key(job)],
         "healthcheck": {"disable": True},
