@@ -7,11 +7,13 @@ as recorded and by libraries by their prefixes, and with where each module is fo
 process executes Python anew, with the program from its beginning.
 
 That is invisible only as long as nothing that others could see has been done. So whatever the program does before it
-imports torch that leaves the process (it writes, to its output or to a file; it connects; it starts a process) ends the
-trial, too, just before it is done. A guess from the source could be wrong in both ways; this costs a cold start at
-worst, and the reason is in the journal. What is seen of a program are the audit events of Python (PEP 578), the writes
-to its standard streams, and those functions of ``os`` of whose effects Python says nothing. What none of these shows,
-such as output of the C library, is taken back.
+imports torch that leaves the process (it writes, to its output or to a file; it connects; it starts a process) ends
+the trial, too, just before it is done. A guess from the source could be wrong in both ways; this costs a cold start at
+worst, and the reason is in the journal. Output is not kept back until the import either, to be let go or taken back
+then: a program may work for minutes before it, and what it prints is to be seen at once, also where it never gets
+there. What is seen of a program are the audit events of Python (PEP 578), the writes to its standard streams, and
+those functions of ``os`` of whose effects Python says nothing. What none of these shows, such as output of the C
+library, is taken back.
 
 What the program sets after it has imported torch still counts for parts of torch that it imports later (the compiler).
 By then it is too late to start anew, so a program that names such a variable is started cold as it imports torch.
