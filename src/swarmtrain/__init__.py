@@ -12,12 +12,12 @@ TYPE_CHECKING = False  # not typing's, whose import takes a health check longer 
 if TYPE_CHECKING:
     from swarmtrain.control.client import Client, Submission
     from swarmtrain.control.exec_session import Streams
+    from swarmtrain.control.files.transfer import Fetched
     from swarmtrain.control.follow import Update
     from swarmtrain.control.handle import RunHandle
     from swarmtrain.control.result import RunResult
     from swarmtrain.control.snapshots.retention import Wanted
     from swarmtrain.control.snapshots.snapshots import Found, Pulled, Snapshots
-    from swarmtrain.control.transfer import Fetched
     from swarmtrain.control.views.logs import Selection
     from swarmtrain.errors import (
         ChannelError,
@@ -86,7 +86,7 @@ _HOMES = {
     "swarmtrain.control.snapshots.retention": ("Wanted",),
     "swarmtrain.control.exec_session": ("Streams",),
     "swarmtrain.control.snapshots.snapshots": ("Found", "Pulled", "Snapshots"),
-    "swarmtrain.control.transfer": ("Fetched",),
+    "swarmtrain.control.files.transfer": ("Fetched",),
     "swarmtrain.errors": (
         *("ChannelError", "ClusterError", "DriftError", "RequestError", "Stopped", "SwarmtrainError"),
         *("TrainerError", "TrainingError"),

@@ -41,9 +41,13 @@ def sent(data: bytes, name: str = "snapshot.pt", directory: bool = False, digest
     return [{"file": head}, *pieces, {"done": {"bytes": len(data), "sha256": digest}}]
 
 
+# A coordinator of an earlier version, which does not list the files of several nodes: the transfer alone is tried.
+UNLISTED = {"snapshots": told({"nodes": ["lab-1"], "done": {}}), "list": told({"entries": [], "done": {}})}
+
+
 def fetching(*replies: Message | NodeReply) -> FakeLauncher:
     said = [dump(reply) if isinstance(reply, NodeReply) else reply for reply in replies]
-    return FakeLauncher(digits_1=fixed(status(), fetch=told(*said)))
+    return FakeLauncher(digits_1=fixed(status(), fetch=told(*said), **UNLISTED))
 
 
 def test_a_file_arrives_whole(tmp_path: Path) -> None:
@@ -281,7 +285,9 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_node_whose_agent_has_ended_is_reached_first(tmp_path: Path) -> None:
     answers = iter([[{"reach": "lab-2", "done": {}}], sent(b"weights")])
-    coordinator = fixed(status(state="failed"), fetch=lambda request, receive: iter(next(answers)))
+    coordinator = fixed(
+        status(state="failed"), fetch=lambda request, receive: iter(next(answers)), **UNLISTED
+    )
     launcher = FakeLauncher(digits_1=coordinator)
     run_of(launcher).fetch("snapshot.pt", tmp_path)
     assert launcher.calls == [("reach", "digits.1", "lab-2")]

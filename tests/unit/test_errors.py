@@ -12,8 +12,8 @@ import pytest
 
 import swarmtrain
 from swarmtrain.control.chaos.plan_file import PlanError
+from swarmtrain.control.files.transfer import OutOfReach
 from swarmtrain.control.startup import CannotStart
-from swarmtrain.control.transfer import OutOfReach
 from swarmtrain.docker.command import DockerFailed
 from swarmtrain.errors import (
     ChannelError,

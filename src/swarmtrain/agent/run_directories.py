@@ -9,6 +9,7 @@ from pathlib import Path
 
 from swarmtrain.agent import code
 from swarmtrain.agent.worker_group import memory
+from swarmtrain.files import copies
 from swarmtrain.wire.disk.storage import Storage
 
 
@@ -42,7 +43,7 @@ class RunDirectories:
     @property
     def shared(self) -> Path:
         """What is remembered and kept of the files that workers write."""
-        return self.work.parent / "shared"
+        return self.work.parent / copies.SHARED
 
     @property
     def memory(self) -> Path:

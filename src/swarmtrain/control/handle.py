@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
 from swarmtrain.control.exec_session import ExecSession, Streams
+from swarmtrain.control.files.run_files import RunFiles
+from swarmtrain.control.files.transfer import Fetched
 from swarmtrain.control.follow import Follower, Update
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stopping import status_over, stop
-from swarmtrain.control.transfer import Fetched, fetch, reaching
 from swarmtrain.control.views.left_behind import explained
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
@@ -278,23 +279,23 @@ class RunHandle:
     def fetch(
         self, path: str, to: Path | None = None, *, node: str | None = None, overwrite: bool = False
     ) -> Fetched:
-        """Bring a file or directory of a node here; also after the run has ended.
+        """Bring a file or directory here; also after the run has ended.
 
         Args:
             path: relative to the workers' working directory, or ``snapshots/...``.
             to: the file or directory it becomes; its own name in the current directory by default.
-            node: the node that holds it; that of rank 0 by default.
+            node: as this one has it; by default the newest of each file, from whichever nodes have it.
             overwrite: replace what is there already.
 
         Raises:
-            RequestError: the node has no such file, or ``to`` is taken.
+            RequestError: no node has it, or ``to`` is taken.
         """
-        return reaching(
-            self.launcher,
-            self.run,
-            node,
-            lambda link, where: fetch(link, path, to, where, overwrite=overwrite),
-        )
+        return self.files.fetch(path, to, node=node, overwrite=overwrite)
+
+    @property
+    def files(self) -> RunFiles:
+        """The files on all of its nodes; also after the run has ended."""
+        return RunFiles(self)
 
     @property
     def snapshots(self) -> Snapshots:

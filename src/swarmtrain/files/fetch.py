@@ -1,4 +1,4 @@
-"""Files and directories of a node: the replies to `fetch` and `list`."""
+"""Files and directories of a node: where they are, and the replies to `fetch`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO, cast
 
 from swarmtrain.errors import RequestError
-from swarmtrain.protocol.replies import DirectoryEntry, Done, FileHeader, NodeReply
+from swarmtrain.protocol.replies import Done, FileHeader, NodeReply
+from swarmtrain.wire.disk import in_place
 from swarmtrain.wire.disk.storage import Storage
 
 _PIECE = 1 << 20
-_ENTRIES = 10_000
 
 
 def locate(storage: Storage, lineage: str, node: str, path: str) -> Path:
@@ -27,6 +27,11 @@ def locate(storage: Storage, lineage: str, node: str, path: str) -> Path:
     work = storage.work(lineage, node)
     for base in (work, work.parent):
         candidate = base / path
+        if str(candidate.readlink() if candidate.is_symlink() else "") in in_place.links(work):
+            raise RequestError(
+                f"{path} was not copied to {node}: it is used where it lies, at {candidate.readlink()}",
+                "take it from there",
+            )
         if not candidate.resolve().is_relative_to(work.parent.resolve()):
             raise RequestError(
                 f"{path} lies outside of the run's directories",
@@ -73,14 +78,6 @@ def _pack(archive: tarfile.TarFile, path: Path, name: str) -> None:
     except FileNotFoundError:
         return
     for each in below:
+        if each.name == in_place.RECORD:
+            continue
         _pack(archive, each, f"{name}/{each.name}")
-
-
-def listing(path: Path, node: str) -> Iterator[NodeReply]:
-    """The reply to `list`: a file, or what is in a directory, at most 10,000 entries. Raises OSError."""
-    found = sorted(path.iterdir()) if path.is_dir() else [path]
-    rows = []
-    for entry in found[:_ENTRIES]:
-        status = entry.lstat()
-        rows.append(DirectoryEntry(node, entry.name, status.st_size, entry.is_dir(), status.st_mtime))
-    yield NodeReply(entries=rows, done=Done())

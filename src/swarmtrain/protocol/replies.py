@@ -88,10 +88,14 @@ class FileHeader(Struct):
 
 
 class DirectoryEntry(Struct):
-    """What lies in a directory.
+    """What lies in a directory, or the directory itself.
 
     Attributes:
+        path: below the one that was asked for, which is ``.`` itself.
         mtime: Unix time.
+        link: where it leads, if it is a link.
+        sha256: of its content, where that is known.
+        at: where this node has it, if that is not in its place: it keeps a copy of another node's file.
     """
 
     node: str
@@ -99,6 +103,9 @@ class DirectoryEntry(Struct):
     bytes: int
     directory: bool
     mtime: float
+    link: Annotated[str, OMITTED] = ""
+    sha256: Annotated[str, OMITTED] = ""
+    at: Annotated[str, OMITTED] = ""
 
 
 class NodeReply(Struct):

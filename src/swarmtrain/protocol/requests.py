@@ -177,10 +177,15 @@ class FetchRequest(NodeRequest):
 
 @message("list", by="op")
 class ListRequest(NodeRequest):
-    """What lies in a directory. Reply: `entries`."""
+    """What lies in a directory. Replies: `entries`, that of the directory itself first.
+
+    Attributes:
+        recursive: also what lies in the directories in it.
+    """
 
     path: str = "."
     node: Annotated[str, OMITTED] = ""
+    recursive: Annotated[bool, OMITTED] = False
 
 
 class SnapshotKey(NamedTuple):

@@ -167,6 +167,13 @@ class PathOrder(Struct):
     path: str
 
 
+class ListOrder(Struct):
+    """What to list: as in the client's `list`."""
+
+    path: str
+    recursive: Annotated[bool, OMITTED] = False
+
+
 class SnapshotsOrder(Struct):
     """What to do with a node's snapshots; as in the client's `snapshots`.
 
@@ -201,7 +208,7 @@ class NodeFetch(Struct):
 class NodeList(Struct):
     """List a directory."""
 
-    order: Annotated[PathOrder, WireKey("list")]
+    order: Annotated[ListOrder, WireKey("list")]
     number: Annotated[int, WireKey("id")]
 
 

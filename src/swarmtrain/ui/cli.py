@@ -54,11 +54,12 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "logs": CommandEntry("output", "logs", "Print what the workers of a run wrote."),
         "events": CommandEntry("output", "events", "Print what happened to a run."),
         "attach": CommandEntry("run", "attach", "Watch a run that was started before."),
+        "ls": CommandEntry("files", "ls", "List the files on a run's nodes."),
         "wait": CommandEntry("read", "wait", "Wait for the end of a run."),
     },
     "Act": {
         "exec": CommandEntry("act", "exec_", "Run a command on a node of a run."),
-        "fetch": CommandEntry("act", "fetch", "Bring a file or directory from a run's nodes."),
+        "fetch": CommandEntry("files", "fetch", "Bring a file or directory from a run's nodes."),
         "snapshots": CommandEntry(
             "snapshots", "snapshots", "List, check, fetch and remove the snapshots of a run."
         ),

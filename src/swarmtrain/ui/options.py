@@ -28,10 +28,12 @@ def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def client(on: str | None) -> Client:
-    """The client of a command, which warns on the standard error."""
+def client(on: str | None, *, silent: bool = False) -> Client:
+    """The client of a command, which warns on the standard error; silent for a shell that completes words."""
     from swarmtrain.control.client import Client
 
+    if silent:
+        return Client(on)
     return Client(on, warn=terminal.warn, say=terminal.say)
 
 

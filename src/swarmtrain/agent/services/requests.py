@@ -13,11 +13,11 @@ import struct
 import termios
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from swarmtrain.errors import SwarmtrainError
 from swarmtrain.files import fetch, snapshots
+from swarmtrain.files.listing import listing
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.from_agent import Answer
 from swarmtrain.protocol.replies import Done, ErrorReply, NodeReply
@@ -70,9 +70,11 @@ class NodeServices:
                 self._input[number] = asyncio.Queue()
                 self._begin(number, self._exec(number, order))
             case NodeFetch(order, number):
-                self._read(number, self._reply_file(number, order.path, fetch.send))
+                self._read(number, self._send_file(number, order.path))
             case NodeList(order, number):
-                self._read(number, self._reply_file(number, order.path, fetch.listing))
+                self._read(
+                    number, self._reply(number, listing(self._storage, self.lineage, self.node, order))
+                )
             case NodeSnapshots(order, number):
                 replies = snapshots.answer(self._storage, self.lineage, self.node, order)
                 self._read(number, self._reply(number, replies))
@@ -141,11 +143,9 @@ class NodeServices:
         gone = ErrorReply(f"the agent on {self.node} is about to go", gone=True)
         await self._send(number, NodeReply(error=gone))
 
-    async def _reply_file(
-        self, number: int, path: str, answer: Callable[[Path, str], Iterator[NodeReply]]
-    ) -> None:
+    async def _send_file(self, number: int, path: str) -> None:
         found = fetch.locate(self._storage, self.lineage, self.node, path)
-        await self._reply(number, answer(found, self.node))
+        await self._reply(number, fetch.send(found, self.node))
 
     async def _reply(self, number: int, replies: Iterator[NodeReply]) -> None:
         """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""

@@ -11,6 +11,7 @@ from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Store, moves_to
 from swarmtrain.agent.sharing.tracker import Tracker
 from swarmtrain.agent.sharing.walk import Rules, remove_hollow
+from swarmtrain.files import copies
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 
@@ -27,7 +28,7 @@ class Holdings:
     """
 
     def __init__(self, work: Path, directory: Path, rules: Rules) -> None:
-        self._record_path, self._rules = directory / "record.json", rules
+        self._record_path, self._rules = directory / copies.RECORD, rules
         self.record = Record.read(self._record_path)
         self.store = Store(directory, work)
         self.sets = Sets(work, self.record, rules, self.store.has)

@@ -22,6 +22,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.record import path_of
 from swarmtrain.agent.sharing.walk import read_plain
 from swarmtrain.errors import ChannelError
+from swarmtrain.files import copies
 from swarmtrain.protocol.codec import dump, load
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
 from swarmtrain.wire.disk.storage import write_whole
@@ -61,7 +62,7 @@ class Store:
     """
 
     def __init__(self, directory: Path, work: Path) -> None:
-        self._contents, self._intent = directory / "contents", directory / "intent.json"
+        self._contents, self._intent = directory / copies.CONTENTS, directory / "intent.json"
         self._work, self.aside = work, work.parent / "aside"
 
     def path(self, sha256: str) -> Path:

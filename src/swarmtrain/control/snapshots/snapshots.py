@@ -10,13 +10,13 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swarmtrain.control.files.everywhere import everywhere, on_node
+from swarmtrain.control.files.transfer import receive
 from swarmtrain.control.snapshots.retention import Key, Wanted, choose, complete
-from swarmtrain.control.transfer import OutOfReach, reaching, receive
 from swarmtrain.control.views import format
 from swarmtrain.errors import ChannelError, ClusterError, RequestError, SwarmtrainError, in_short
 from swarmtrain.protocol.ask import ask
@@ -26,11 +26,8 @@ from swarmtrain.protocol.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
-    from swarmtrain.wire.link import Link
 
 Progress = Callable[[int, int], None]  # bytes that have come, of how many
-
-_AT_ONCE = 8  # nodes asked at a time
 
 
 @dataclass(frozen=True)
@@ -162,50 +159,18 @@ class Snapshots:
 
     def _stream(self, request: SnapshotsRequest) -> Iterator[NodeReply]:
         """The replies of a node, as they come, over a link of their own."""
-        self._on(SnapshotsRequest("list", request.node), live=self._is_live())
+        on_node(self._handle, SnapshotsRequest("list", request.node), live=self._is_live())
         with self._handle.launcher.connect(self._handle.run) as link:
             yield from ask(link, request)
 
     def _everywhere(self, request: SnapshotsRequest) -> Found:
-        with self._handle.launcher.connect(self._handle.run) as link:
-            (reply,) = ask(link, SnapshotsRequest("nodes"))
-        found = Found()
-        live = self._is_live()
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = {
-                node: pool.submit(self._on, replace(request, node=node), live=live)
-                for node in reply.nodes or ()
-            }
-        for node, answer in answers.items():
-            try:
-                found.snapshots.extend(answer.result())
-            except SwarmtrainError as error:
-                found.silent[node] = in_short(error)
-        found.snapshots.sort(key=lambda each: (-each.fence, -each.step, each.node, each.tier))
-        return found
-
-    def _on(self, request: SnapshotsRequest, *, live: bool) -> list[Snapshot]:
-        if live:  # its agent, or nobody: helpers serve files once the agents have gone
-            try:
-                with self._handle.launcher.connect(self._handle.run) as link:
-                    return _ask(link, request)
-            except OutOfReach as error:
-                raise ClusterError("its agent is not there") from error
-        return reaching(
-            self._handle.launcher, self._handle.run, request.node, lambda link, _: _ask(link, request)
-        )
+        answered, silent = everywhere(self._handle, request)
+        found = [each for replies in answered.values() for reply in replies for each in reply.snapshots or ()]
+        found.sort(key=lambda each: (-each.fence, -each.step, each.node, each.tier))
+        return Found(found, {node: in_short(error) for node, error in silent.items()})
 
     def _is_live(self) -> bool:
         return not self._handle.status().has_ended
-
-
-def _ask(link: Link, request: SnapshotsRequest) -> list[Snapshot]:
-    found: list[Snapshot] = []
-    for reply in ask(link, request):
-        if reply.reach:
-            raise OutOfReach(reply.reach)
-        found += reply.snapshots or ()
-    return found
 
 
 def _none(run: str, found: Found, step: int | None) -> tuple[str, str]:

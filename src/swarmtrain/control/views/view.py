@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swarmtrain.control.views.format import NOTHING, age, duration, number, one_line, ranks, size, step_time
+from swarmtrain.control.files.union import FileVersion
+from swarmtrain.control.views.format import (
+    NOTHING,
+    age,
+    duration,
+    name,
+    number,
+    one_line,
+    ranks,
+    size,
+    step_time,
+)
 from swarmtrain.control.views.logs import clock_time
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import NodeJoined
@@ -191,6 +202,33 @@ def workers(status: Status) -> Table:
 def _generation(snapshot: Snapshot) -> str:
     """Which generation a snapshot is of, and of which run, as far as it tells."""
     return f"{snapshot.generation} of {snapshot.run}" if snapshot.run else number(snapshot.generation)
+
+
+def files(found: Sequence[FileVersion], *, recursive: bool) -> Table:
+    """The files of all nodes; directories only where what lies in them is not there, too."""
+    filled = {parent for each in found for parent in _parents(each.path)} if recursive else set[str]()
+    table = Table(("SIZE", "CHANGED", "NODES", "PATH"))
+    for each in found:
+        if each.path in filled:
+            continue
+        nodes = [*map(name, each.nodes), *(f"+ {name(node)}" for node in each.kept)]
+        older = "" if each.newest else "  (older)"
+        leads = f" -> {name(each.link)}" if each.link else ""
+        table.rows.append(
+            (
+                NOTHING if each.directory or each.link else size(each.bytes),
+                clock_time(each.mtime),
+                ", ".join(nodes),
+                f"{name(each.path)}{'/' * each.directory}{leads}{older}",
+            )
+        )
+    return table
+
+
+def _parents(path: str) -> list[str]:
+    """The directories that a path lies in."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: index + 1]) for index in range(len(parts))]
 
 
 def snapshots(found: Sequence[Snapshot]) -> Table:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import SILENCE, ConnectedAgent
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.files import fetch, snapshots
+from swarmtrain.files.listing import listing
 from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.replies import Done, NodeReply
 from swarmtrain.protocol.requests import (
@@ -27,6 +27,7 @@ from swarmtrain.protocol.requests import (
 )
 from swarmtrain.protocol.to_agent import (
     CommandOrder,
+    ListOrder,
     NodeCancel,
     NodeExec,
     NodeFetch,
@@ -68,13 +69,25 @@ class NodeRequests:
 
     def fetch(self, request: FetchRequest) -> AsyncIterator[NodeReply]:
         """A file or a directory of a node, whole."""
-        order = PathOrder(request.path)
-        return self._files(request, lambda number: NodeFetch(order, number), fetch.send)
+        order, node, place = PathOrder(request.path), self._holder(request.node), self._run.place
+        return self._on(
+            node,
+            lambda number: NodeFetch(order, number),
+            lambda: fetch.send(fetch.locate(place.storage, place.lineage, node, request.path), node),
+        )
 
     def list(self, request: ListRequest) -> AsyncIterator[NodeReply]:
         """What lies in a directory of a node."""
-        order = PathOrder(request.path)
-        return self._files(request, lambda number: NodeList(order, number), fetch.listing)
+        order, node, place = (
+            ListOrder(request.path, request.recursive),
+            self._holder(request.node),
+            self._run.place,
+        )
+        return self._on(
+            node,
+            lambda number: NodeList(order, number),
+            lambda: listing(place.storage, place.lineage, node, order),
+        )
 
     def snapshots(self, request: SnapshotsRequest) -> AsyncIterator[NodeReply]:
         """A node's copies of snapshots, and what `files.snapshots` does with them; or which nodes there are to ask."""
@@ -86,19 +99,6 @@ class NodeRequests:
             node,
             lambda number: NodeSnapshots(order, number),
             lambda: snapshots.answer(place.storage, place.lineage, node, order),
-        )
-
-    def _files(
-        self,
-        request: FetchRequest | ListRequest,
-        ask: Ask,
-        answer: Callable[[Path, str], Iterator[NodeReply]],
-    ) -> AsyncIterator[NodeReply]:
-        node, place = self._holder(request.node), self._run.place
-        return self._on(
-            node,
-            ask,
-            lambda: answer(fetch.locate(place.storage, place.lineage, node, request.path), node),
         )
 
     async def _on(

@@ -1,15 +1,13 @@
-"""The commands that act on a run: stop, rm, exec, fetch."""
+"""The commands that act on a run: stop, rm, exec."""
 
 from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import click
 
 from swarmtrain.control.exec_session import Streams
-from swarmtrain.control.views import format
 from swarmtrain.ui import options, terminal
 from swarmtrain.ui.errors import Misused
 
@@ -81,30 +79,3 @@ def exec_(ctx: click.Context, name: str, on: str | None, where: str, argv: tuple
     if re.fullmatch(r"\d{1,6}", where):
         return handle.exec(command, rank=int(where), streams=streams)
     return handle.exec(command, node=where, streams=streams)
-
-
-@click.command(short_help="Bring a file or directory from a run's nodes.")
-@click.option("--node", help="The node that has it; that of rank 0 by default.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="What it becomes, or a directory for it."
-)
-@click.option("--force", is_flag=True, help="Replace what is there; of a directory, the files that come.")
-@options.on
-@options.run_name
-@click.argument("path")
-def fetch(name: str, path: str, on: str | None, node: str | None, output: Path | None, force: bool) -> None:
-    """Bring a file or directory from a run's nodes, also after the run has ended.
-
-    PATH is relative to the workers' working directory, or snapshots/... It arrives whole or not at all. Of a directory,
-    links and what is no file are left out, with a word.
-
-    \b
-      swarmtrain fetch train snapshot.pt
-      swarmtrain fetch train snapshots --node lab-2 -o /tmp
-    """
-    fetched = options.client(on).get(name).fetch(path, output, node=node, overwrite=force)
-    for each in fetched.left_out:
-        terminal.warn(f"left out: {each}")
-    terminal.words(
-        f"{format.name(fetched.path)} from {format.name(fetched.node)} ({format.size(fetched.bytes)})"
-    )

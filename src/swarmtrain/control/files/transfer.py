@@ -7,16 +7,16 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from swarmtrain.control.unpack import unpack
+from swarmtrain.control.files.unpack import unpack
 from swarmtrain.control.views import format
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask
-from swarmtrain.protocol.replies import NodeReply
+from swarmtrain.protocol.replies import FileHeader, NodeReply
 from swarmtrain.protocol.requests import FetchRequest
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ class Fetched:
     """What arrived."""
 
     path: Path  # where it is now
-    node: str  # where it came from
+    node: str  # where it came from; several, with commas between, where it came from several
     bytes: int  # what was transferred
     directory: bool = field(default=False, kw_only=True)
     left_out: tuple[str, ...] = ()  # of a directory, with the reasons
+    silent: Mapping[str, str] = field(default_factory=dict)  # nodes that could not be asked, and why
 
 
 class OutOfReach(ClusterError):
@@ -69,13 +70,16 @@ def reaching(launcher: Launcher, run: Run, node: str | None, ask: Callable[[Link
         time.sleep(0.2)
 
 
-def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite: bool = False) -> Fetched:
+def fetch(
+    link: Link, path: str, to: Path | None, node: str | None, *, overwrite: bool = False, name: str = ""
+) -> Fetched:
     """Ask for ``path`` and put it at ``to`` once all of it is here and its checksum is right.
 
     Args:
         to: the file or directory it becomes, or an existing directory it is put into; its own name in the current
             directory by default.
         overwrite: replace files that are there already; others in a directory that is there stay.
+        name: what it is called here; as the node calls it by default.
 
     Raises:
         RequestError: nothing is named, there is nothing of that name there, or something of that name here; or it
@@ -83,22 +87,12 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
         OutOfReach: nobody on that node answers.
         ChannelError: what arrived is not what was sent.
     """
-    if not path.strip():
-        raise RequestError("an empty path names no file", "`.` is the whole working directory")
-    replies = ask(link, FetchRequest(path, node or ""))
-    first = next(replies)
-    if first.reach:
-        raise OutOfReach(first.reach)
-    if (header := first.file) is None:
-        raise ChannelError("the node sent no file", "try again")
-    name = Path(header.name).name
+    header, replies = _asked(link, path, node)
+    name = name or Path(header.name).name
     if name in ("", ".."):  # the node's word, which must not lead elsewhere
         name = "files"
-    target = _target(name, to)
-    if os.path.lexists(target) and not overwrite:
-        raise RequestError(
-            f"{format.name(target)} exists already", "give another place with -o, or --force to replace it"
-        )
+    target = place_for(name, to)
+    check_free(target, overwrite=overwrite)
     left_out: list[str] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,10 +112,41 @@ def fetch(link: Link, path: str, to: Path | None, node: str | None, *, overwrite
     return Fetched(target, header.node, size, directory=header.directory, left_out=tuple(left_out))
 
 
-def _target(name: str, to: Path | None) -> Path:
+def bring(link: Link, path: str, node: str | None, place: Path) -> int:
+    """Write what a node sends of a file, or a directory as a tar, into a file that nobody uses yet; return its size.
+
+    Raises:
+        RequestError, OutOfReach, ChannelError: as `fetch`. OSError: it cannot be written here.
+    """
+    _, replies = _asked(link, path, node)
+    with place.open("wb") as file:
+        return receive(replies, file)
+
+
+def place_for(name: str, to: Path | None) -> Path:
+    """What something of that name becomes here."""
     if to is None:
         return Path(name)
     return to / name if to.is_dir() else to
+
+
+def check_free(target: Path, *, overwrite: bool) -> None:
+    """Refuse to replace what nobody has asked to. Raises RequestError."""
+    if os.path.lexists(target) and not overwrite:
+        raise RequestError(
+            f"{format.name(target)} exists already", "give another place with -o, or --force to replace it"
+        )
+
+
+def _asked(link: Link, path: str, node: str | None) -> tuple[FileHeader, Iterator[NodeReply]]:
+    """What a node says that comes, and the replies that bring it."""
+    replies = ask(link, FetchRequest(path, node or ""))
+    first = next(replies)
+    if first.reach:
+        raise OutOfReach(first.reach)
+    if first.file is None:
+        raise ChannelError("the node sent no file", "try again")
+    return first.file, replies
 
 
 def receive(

@@ -1,6 +1,6 @@
 """A directory that came as a tar, brought to its place: unpacked aside, then moved; whole, or not at all.
 
-`control.transfer` calls it. The checks are our own: what Python has for them (`tarfile`'s filters) is missing in 3.10
+`files.transfer` calls it. The checks are our own: what Python has for them (`tarfile`'s filters) is missing in 3.10
 before 3.10.12 and in 3.11 before 3.11.4, and ends at the first link. Whoever controls a node controls the archive, so
 nothing in it is believed: it makes plain files and directories below one that is new, and nothing else.
 """
@@ -41,11 +41,20 @@ def unpack(archive: Path, target: Path) -> list[str]:
                 left_out = list(_extract(tar, aside))
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise ChannelError(f"the directory that arrived cannot be unpacked: {error}") from error
-        if not os.path.lexists(target):
-            aside.rename(target)
-        else:
-            _merge(aside, target)
+        put(aside, target)
     return left_out
+
+
+def put(aside: Path, target: Path) -> None:
+    """Move a directory to its place; what is in a directory that is there is kept or replaced.
+
+    Raises:
+        RequestError: something else than a directory is in the way. OSError: the disk says no.
+    """
+    if not os.path.lexists(target):
+        aside.rename(target)
+    else:
+        _merge(aside, target)
 
 
 def _extract(tar: tarfile.TarFile, root: Path) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""The files on the nodes of a run: what there is, and some of it brought here."""
