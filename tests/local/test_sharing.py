@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,27 @@ def test_a_run_goes_on_with_the_files_of_the_one_before_it_wherever_they_were_wr
     begun = [scene.begun(1, rank) for rank in (0, 1)]
     assert begun[0] == begun[1] and begun[0]["epoch"] >= 4, begun
     scene.finish()
+
+
+def test_it_goes_on_where_other_nodes_take_part_than_before(scene: Scene) -> None:
+    scene.start("once", nodes=("a", "b"))
+    until(lambda: scene.whole("b"), what="a copy")
+    reached = max(int(line.split()[1]) for line in scene.output(1, 0) if line.startswith("epoch"))
+    scene.finish()
+    scene.start("once", nodes=("b", "c"), resume=True)
+    begun = [scene.begun(1, rank) for rank in (0, 1)]
+    assert begun[0] == begun[1] and begun[0]["epoch"] >= reached - 1, begun
+    scene.finish()
+
+
+def test_after_the_end_what_a_lost_node_has_written_is_fetched_from_the_copy_of_another(scene: Scene) -> None:
+    handle = scene.start("once")
+    until(lambda: scene.whole("node1"), what="a copy")
+    scene.finish()
+    (newest,) = handle.files.listing("snapshot.pt").versions[:1]
+    assert newest.nodes == ("node0",)
+    shutil.rmtree(scene.data("node0"))
+    fetched = handle.fetch("snapshot.pt", scene.directory / "here.pt")
+    assert fetched.node == "node1" and list(fetched.silent) == ["node0"]
+    state = json.loads(zipfile.ZipFile(fetched.path).read("state"))
+    assert state["rank"] == 0 and state["epoch"] >= 1

@@ -195,7 +195,8 @@ class LocalLauncher:
         return Obstacle()
 
     def reach(self, run: Run, node: str) -> None:
-        """Every node's files are on this machine; there is nothing to do."""
+        """Every node's files are on this machine: one whose files are not has lost them."""
+        raise ClusterError(f"its files are not on this machine any more ({self._storage.root})")
 
     def program(self, run: Run) -> list[str]:
         """See Launcher.program."""
