@@ -24,10 +24,14 @@ def job(tmp_path: Path) -> Path:
     return tmp_path / "job"
 
 
-def hint(job: Path, summary: str, on: str = "swarm", host: str = "", known: str = "") -> str:
+def hint(
+    job: Path, summary: str, on: str = "swarm", host: str = "", known: str = "", traceback: str = ""
+) -> str:
     origin = Origin.of(LoadedJob(Job(script="train.py"), job))
     origin = Origin(host or origin.host, origin.directory, origin.cwd)
-    cause = Cause(kind="exception", node="lab-1", time=0.0, summary=summary, rank=0, hint=known)
+    cause = Cause(
+        kind="exception", node="lab-1", time=0.0, summary=summary, rank=0, hint=known, traceback=traceback
+    )
     directories = {"lab-1": Directories(WORK, "")}
     status = Status(
         run="train.1", job="train", target="train.py", state="failed", cause=cause, directories=directories
@@ -44,7 +48,6 @@ def hint(job: Path, summary: str, on: str = "swarm", host: str = "", known: str 
         ("../data/train.csv", "data/train.csv"),
         (f"{WORK}/data/../data/train.bin", "job/data/train.bin"),
         (f"{WORK}/../data/train.csv", "data/train.csv"),
-        ("HERE/job/data/train.bin", "job/data/train.bin"),
         ("HERE/data/train.csv", "data/train.csv"),
     ],
 )
@@ -65,10 +68,44 @@ def test_a_file_that_lies_here_is_named_with_what_to_do(job: Path, path: str, pl
     assert local.endswith("or give the script its absolute path")
 
 
-def test_other_libraries_words_are_understood(job: Path) -> None:
-    h5py = "FileNotFoundError: [Errno 2] Unable to open file (unable to open file: name = 'data/train.bin', errno = 2)"
-    for summary in (h5py, f'{NOT_FOUND}"data/train.bin"', f"{NOT_FOUND}'data/train.bin' -> 'x'"):
-        assert "data/train.bin is here" in hint(job, summary)
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "FileNotFoundError: [Errno 2] Unable to open file (unable to open file: name = 'data/train.bin', errno = 2)",
+        f'{NOT_FOUND}"data/train.bin"',
+        f"{NOT_FOUND}'data/train.bin' -> 'x'",
+        "NotADirectoryError: [Errno 20] Not a directory: 'data/train.bin'",
+        "FileNotFoundError: data/train.bin not found.",  # numpy.loadtxt
+        "FileNotFoundError: data/train.bin",  # pyarrow.parquet
+        "FileNotFoundError: No such file or directory (os error 2): data/train.bin",  # polars
+        'OSError: Not found: "data/train.bin": No such file or directory Error #2',  # sentencepiece
+        "soundfile.LibsndfileError: Error opening 'data/train.bin': System error.",
+        "lmdb.Error: data/train.bin: No such file or directory",
+        "RuntimeError: Dataset not found at data/train.bin. You can use download=True to download it",
+        "OSError: data/train.bin is not a local folder and is not a valid model identifier",
+        "SystemExit: cannot read data/train.bin",
+    ],
+)
+def test_other_libraries_words_are_understood(job: Path, summary: str) -> None:
+    assert f"{job}/data/train.bin is here" in hint(job, summary)
+
+
+def test_a_file_that_a_process_lacks_which_loads_data_is_named(job: Path) -> None:
+    summary = "FileNotFoundError: Caught FileNotFoundError in DataLoader worker process 0."
+    traceback = f"""\
+Traceback (most recent call last):
+  File "train.py", line 9, in <module>
+{summary}
+Original Traceback (most recent call last):
+  File "data/train.bin", line 3, in __getitem__
+{NOT_FOUND}'../data/train.csv'
+"""
+    assert f"{job.parent}/data/train.csv is here" in hint(job, summary, traceback=traceback)
+
+
+def test_a_path_of_this_machine_is_no_path_of_a_node(job: Path) -> None:
+    said = hint(job, f"{NOT_FOUND}'{job}/data/train.bin'")
+    assert f"{job}/data/train.bin is a path of this machine" in said and "name it by data/train.bin" in said
 
 
 @pytest.mark.parametrize(
@@ -78,11 +115,13 @@ def test_other_libraries_words_are_understood(job: Path) -> None:
         (f"{NOT_FOUND}'data/train.bin'", {"host": "elsewhere"}),
         ("ValueError: no 'data/train.bin'", {}),
         ("FileNotFoundError: nothing", {}),
+        (f"{NOT_FOUND}'HERE'", {}),
+        (f"{NOT_FOUND}'../..'", {}),
         (f"{NOT_FOUND}'data/\0'", {}),
     ],
 )
 def test_where_nothing_is_known_nothing_is_said(job: Path, summary: str, more: dict[str, str]) -> None:
-    assert hint(job, summary, **more) == ""
+    assert hint(job, summary.replace("HERE", str(job)), **more) == ""
 
 
 def test_a_hint_of_the_coordinator_stays(job: Path) -> None:
