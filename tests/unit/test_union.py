@@ -184,7 +184,8 @@ def test_a_directory_has_the_newest_of_each_file_from_all_nodes(nodes: Nodes, tm
         "empty": None,
     }
     assert (fetched.path / "log").stat().st_mtime == 200
-    with pytest.raises(RequestError, match="exists already"):
+    nodes.handle.fetch("ckpt", tmp_path / "here")  # into the directory that is there
+    with pytest.raises(RequestError, match="here/ckpt exists already"):
         nodes.handle.fetch("ckpt", tmp_path / "here")
     assert nodes.handle.fetch("ckpt", tmp_path / "one", node="lab-1").node == "lab-1"
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["__0_0.distcp", "log"]

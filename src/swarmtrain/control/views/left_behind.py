@@ -22,11 +22,11 @@ _MISSING = re.compile(
     r"error opening",
     re.IGNORECASE,
 )
-_RAISED = re.compile(
-    r"[\w.]*(?:Error|Exception|Exit)\b.*"
-)  # the last line of a traceback, also of one that is quoted
+# The last line of a traceback, also of one that is quoted.
+_RAISED = re.compile(r"[\w.]*(?:Error|Exception|Exit)\b.*")
 _QUOTED = re.compile(r"""'([^'\n]+)'|"([^"\n]+)"|`([^`\n]+)`""")
-_BARE = re.compile(r"[^\s'\"`,;:()<>=]*[/.][^\s'\"`,;:()<>=]*[^\s'\"`,;:()<>=.]")  # with a slash, or a suffix
+# A word with a slash, or a suffix.
+_BARE = re.compile(r"[^\s'\"`,;:()<>=]*[/.][^\s'\"`,;:()<>=]*[^\s'\"`,;:()<>=.]")
 
 
 def explained(status: Status, run: Run) -> Status:
