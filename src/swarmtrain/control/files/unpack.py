@@ -1,8 +1,8 @@
 """A directory that came as a tar, brought to its place: unpacked aside, then moved; whole, or not at all.
 
 `control.files.transfer` calls it. The checks are our own: what Python has for them (`tarfile`'s filters) is missing in
-3.10 before 3.10.12 and in 3.11 before 3.11.4, and ends at the first link. Whoever controls a node controls the archive, so
-nothing in it is believed: it makes plain files and directories below one that is new, and nothing else.
+3.10 before 3.10.12 and in 3.11 before 3.11.4, and ends at the first link. Whoever controls a node controls the archive,
+so nothing in it is believed: it makes plain files and directories below one that is new, and nothing else.
 """
 
 from __future__ import annotations
