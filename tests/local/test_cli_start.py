@@ -110,7 +110,7 @@ def test_keys_and_links_out_stay_where_they_are_and_empty_directories_arrive(
     for said in (
         ".ssh/, .env.local, service.pem (12 B); such files usually hold keys",
         "outside (",
-        "best.pt",
+        "checkpoints/",
     ):
         assert dry.stderr.count(said) == 1
     assert "list.1 was not started" in dry.stderr and "list.1" not in run("--dry-run", *line).stdout

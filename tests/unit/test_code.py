@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -162,6 +163,31 @@ def test_a_checkpoint_is_never_half_sent(tmp_path: Path, kind: str) -> None:
     assert f"left out of the code: {directory}/ ({2 * len(names)} B); model files and checkpoints" in notice
     whole = code.collect(tmp_path, ["*.py", directory])
     assert set(whole.names) == {"train.py", *(f"{directory}/{name}" for name in names)}
+
+
+@pytest.mark.parametrize("directory", ["checkpoints", "out/ckpt", "out/my-checkpoints"])
+def test_where_checkpoints_are_put_is_there_and_empty(tmp_path: Path, directory: str) -> None:
+    written = ("epoch1.pt", "epoch1.json", "best/meta.json")
+    tree(tmp_path, {"train.py": "", **{f"{directory}/{name}": "xx" for name in written}})
+    found = code.collect(tmp_path, "auto")
+    assert (found.names, found.directories) == (("train.py",), (f"{directory}/",))
+    assert f"left out of the code: {directory}/ (6 B)" in found.notices[0]
+    assert set(code.collect(tmp_path, ["*.py", directory]).names) == {
+        "train.py",
+        *(f"{directory}/{name}" for name in written),
+    }
+
+
+def test_no_more_than_one_copy_of_the_archive_is_in_memory(tmp_path: Path) -> None:
+    tree(tmp_path, {f"{number}.bin": os.urandom(7_000_000) for number in range(4)})
+    code.collect(tmp_path, "auto", None)  # what is made once for all
+    tracemalloc.start()
+    try:
+        found = code.collect(tmp_path, "auto", None)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.archive) > 28_000_000 and most < 1.3 * len(found.archive)
 
 
 def test_what_points_to_a_checkpoint_and_what_lies_in_it_stays_with_it(tmp_path: Path) -> None:
@@ -482,7 +508,7 @@ def test_code_too_large_names_the_largest_files_and_the_ways_out(tmp_path: Path)
     lines = caught.value.message.splitlines()
     assert "too large" in lines[0]
     assert [line.split()[-1] for line in lines[1:]] == ["large.bin", "small.bin", "train.py"]
-    for way in (".dockerignore", "files:", "image"):
+    for way in (".dockerignore", "files:", "image", "volumes: mounts it"):
         assert way in caught.value.hint
 
 

@@ -171,6 +171,8 @@ def _automatic(
             kept.append(entry)
         elif checkpoint:
             checkpoint_bytes[checkpoint] = checkpoint_bytes.get(checkpoint, 0) + entry.size
+            if entry.name == checkpoint and models.is_collection(checkpoint):
+                kept.append(entry)
         elif not entry.is_directory and models.is_model(entry.name):
             left_out.append(LeftOut(entry.name, tree.MODELS, entry.size))
         else:

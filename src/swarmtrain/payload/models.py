@@ -23,6 +23,8 @@ _DESCRIPTIONS = frozenset(
 )
 # checkpoint-60, global_step10, epoch=3
 _NUMBERED = re.compile(r".*(?:checkpoint|ckpt|step|epoch|iter).*\d", re.IGNORECASE)
+# checkpoints/, ckpts/, my-checkpoints/: of several, and of what is written about them
+_COLLECTION = re.compile(r"(?:.*[-_])?(?:checkpoint|ckpt)s?", re.IGNORECASE)
 _POINTERS = frozenset(["latest", "latest_checkpointed_iteration.txt"])  # DeepSpeed, Megatron
 _WITH_CHECKPOINTS = frozenset(["zero_to_fp32.py"])  # code that DeepSpeed puts there
 
@@ -55,6 +57,11 @@ def checkpoints(files: Iterable[str]) -> frozenset[str]:
     return frozenset({f"{directory}/" for directory in found} | pointers)
 
 
+def is_collection(directory: str) -> bool:
+    """Whether a directory is where checkpoints are put, by its name: a script expects it, also with nothing in it."""
+    return _COLLECTION.fullmatch(posixpath.basename(directory.rstrip("/"))) is not None
+
+
 def outermost(path: str, checkpoints: frozenset[str]) -> str:
     """The checkpoint that a path lies in, or is; the outermost, if one holds another; empty where there is none.
 
@@ -79,4 +86,5 @@ def _is_checkpoint(directory: str, names: set[str]) -> bool:
         or any(each.endswith((".index.json", ".distcp")) for each in names)
         or name.endswith(_SUFFIXES)
         or _NUMBERED.fullmatch(name)
+        or is_collection(name)
     )

@@ -145,6 +145,6 @@ def _too_large(size: int, limit: int, how: str, sizes: list[tuple[int, str]]) ->
     return RequestError(
         f"the code is too large to be sent: {say_size(size)}{how}, at most {say_size(limit)}; "
         f"the largest files are{listing}",
-        "leave data out by .dockerignore, name what is needed under files:, put data on the nodes (volumes:), "
-        "or build an image that holds the code (files: [])",
+        "leave data out by .dockerignore, name what is needed under files:, or build an image that holds the code "
+        "(files: []); data goes to every node as files go to machines (rsync, scp), and volumes: mounts it",
     )
