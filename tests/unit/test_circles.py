@@ -14,6 +14,8 @@ SOURCE = Path(__file__).parents[2] / "src"
 # Imports that would close a circle, by who imports whom, and why they stay. They are for types alone.
 CLOSING = {
     ("control.resize", "control.handle"): "a handle offers what it is asked for, which asks the handle",
+    ("control.files.everywhere", "control.handle"): "the same",
+    ("control.files.run_files", "control.handle"): "the same",
     ("control.snapshots.snapshots", "control.handle"): "the same",
 }
 
