@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import zipfile
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_a_part_of_a_checkpoint_is_none_when_the_other_has_gone_with_its_node(sc
     first, second = (worker.node for worker in handle.status().workers)
     until(lambda: len(scene.whole(second, "checkpoint-1")) == 2, what="a copy of the first")
     scene.reach(2, rank=1)
-    lose(scene, first)
+    lose(scene.home, handle, first)
     assert scene.begun(2) == {"epoch": 1, "rank": None}
     (aside,) = scene.data(second).glob("aside/*/checkpoint-2/part-1.pt")
     assert aside.stat().st_size > 0

@@ -233,7 +233,8 @@ def test_nothing_is_imported_from_where_a_run_is_asked_for(tmp_path: Path, impor
     place = tmp_path / "runs" / "digits.1" / "coordinator"
     place.mkdir(parents=True)
     with links.archive(place) as link:
-        assert link.receive() is None, "there is nothing in it to tell of"
+        link.send({"op": "status"})
+        assert "error" in (link.receive() or {}), "there is nothing in it to tell of"
     assert not imported.exists()
 
 
