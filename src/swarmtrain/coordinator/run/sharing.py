@@ -336,6 +336,8 @@ class Sharing:
             self._journal.append(FilesShared(text=text))
         if decision.missing:
             text = f"{', '.join(decision.missing[:3])} of {where} went with the node that had written it"
+            if decision.version.files and not decision.version.lost:
+                text = f"the newest {text}: what was whole before holds"
             self._journal.append(Warned(text=text))
 
 
