@@ -27,9 +27,10 @@ def locate(storage: Storage, lineage: str, node: str, path: str) -> Path:
     work = storage.work(lineage, node)
     for base in (work, work.parent):
         candidate = base / path
-        if str(candidate.readlink() if candidate.is_symlink() else "") in in_place.links(work):
+        leads = str(candidate.readlink()) if candidate.is_symlink() else ""
+        if leads in in_place.links(work):
             raise RequestError(
-                f"{path} was not copied to {node}: it is used where it lies, at {candidate.readlink()}",
+                f"{path} was not copied to {node}: it is used where it lies, at {leads}",
                 "take it from there",
             )
         if not candidate.resolve().is_relative_to(work.parent.resolve()):

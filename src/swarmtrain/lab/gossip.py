@@ -2,7 +2,7 @@
 
 A Swarm has two planes, and ``docker node ls`` shows one of them. Which task has which address travels between the
 engines themselves (moby's NetworkDB). While that is broken all nodes are Ready, and tasks on different nodes do not
-find one another. Seen with the engines of four Debian releases after machines lost power, cable or time:
+find one another. Seen with Docker 20.10 after machines lost power, cable or time:
 
 - An engine joins once as it starts and again once a minute: one that is up before its manager is alone till then.
 - An engine that is back before its peers saw it go is told of its former self, which has its address. It takes itself

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from swarmtrain.agent.sharing.pace import PIECE, Pace
+from swarmtrain.agent.sharing.walk import read_plain
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
@@ -92,7 +93,7 @@ class PeerServer:
         if path is None:
             return None
         try:
-            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+            return read_plain(path)
         except OSError:
             return None
 

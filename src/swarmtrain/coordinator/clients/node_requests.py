@@ -78,11 +78,8 @@ class NodeRequests:
 
     def list(self, request: ListRequest) -> AsyncIterator[NodeReply]:
         """What lies in a directory of a node."""
-        order, node, place = (
-            ListOrder(request.path, request.recursive),
-            self._holder(request.node),
-            self._run.place,
-        )
+        order = ListOrder(request.path, request.recursive)
+        node, place = self._holder(request.node), self._run.place
         return self._on(
             node,
             lambda number: NodeList(order, number),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from swarmtrain.coordinator.core.sharing.lost_parts import newest
 from swarmtrain.protocol.shared_files import MOST_OF_ONE, SetReport
 
 
@@ -22,8 +23,7 @@ def too_large(nodes: Iterable[Collection[SetReport]]) -> list[str]:
 
 def _names(reports: Sequence[SetReport]) -> set[str]:
     """The names of all files that are in a set, or would come to it."""
-    known = [held.version for each in reports for held in each.known]
-    newest = max(known, key=lambda version: (version.fence, version.number), default=None)
+    version = newest(reports)
     gone = {name for each in reports for name in each.gone}
-    kept = {file.name for file in newest.files} - gone if newest is not None else set()
+    kept = {file.name for file in version.files} - gone if version is not None else set()
     return kept | {file.name for each in reports for file in each.changed}

@@ -29,12 +29,14 @@ def writers(path: str, nodes: Sequence[Reports], lost: Mapping[str, int]) -> lis
 
 def _ranks(paths: Iterable[str], nodes: Sequence[Reports]) -> set[int]:
     """Those that wrote what is in the newest versions of sets, each the lowest of its node."""
-    return {file.rank for path in paths for file in _newest(path, nodes).files}
+    versions = (newest(each[path] for each in nodes if path in each) for path in paths)
+    return {file.rank for version in versions if version is not None for file in version.files}
 
 
-def _newest(path: str, nodes: Sequence[Reports]) -> SetVersion:
-    known = [held.version for each in nodes if path in each for held in each[path].known]
-    return max(known, key=lambda each: (each.fence, each.number), default=SetVersion(path, 0, 0, []))
+def newest(reports: Iterable[SetReport]) -> SetVersion | None:
+    """The newest version that is known of one set, by what nodes say of it."""
+    known = [held.version for each in reports for held in each.known]
+    return max(known, key=lambda version: (version.fence, version.number), default=None)
 
 
 def _parent(path: str) -> str:
