@@ -127,6 +127,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def main() -> int:
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 25
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and nothing that stands still is left behind
     bare = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
     ranks = [([sys.executable], bare | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(RANKS)]
     run = [str(BIN / "swarmtrain"), "run", "--on", "local", "-j", "1x2"]

@@ -22,14 +22,31 @@ _PARTS = {  # the module, whose main is run unless a function is named
     "alive": "swarmtrain.wire.alive",
 }
 
+_TALKING = ("agent", "coordinator", "connect", "relay", "files")
+
 
 def main() -> None:
     """Run the part that the first argument names with the arguments that follow."""
     if len(sys.argv) < 2 or sys.argv[1] not in _PARTS:
         sys.exit(f"usage: bundle.zip {'|'.join(_PARTS)} [ARGUMENTS]")
+    if sys.argv[1] in _TALKING:
+        _import_asyncio()
     module, _, function = _PARTS[sys.argv[1]].partition(":")
     part = getattr(importlib.import_module(module), function or "main")
     sys.exit(part(sys.argv[2:]))
+
+
+def _import_asyncio() -> None:
+    """Import asyncio as a Python without OpenSSL does: no part speaks TLS, and half of the import is `ssl`.
+
+    Not where a script of the user's may run, who is to find asyncio whole.
+    """
+    # importlib's own mark of a module that is not to be found
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("asyncio")
+    finally:
+        del sys.modules["ssl"]
 
 
 if __name__ == "__main__":

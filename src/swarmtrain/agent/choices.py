@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarmtrain.agent import machine
@@ -13,10 +12,10 @@ from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.machine.gpus import VISIBLE
 from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.run_spec import RunSpec
+from swarmtrain.wire.struct import Struct
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct):
     """What the launcher says of this node, in the environment."""
 
     coordinator: str
@@ -41,8 +40,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True)
-class Choices:
+class Choices(Struct):
     """What holds for all generations on this node.
 
     Attributes:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from swarmtrain.wire import names
 from swarmtrain.wire.run_spec import RunSpec
+from swarmtrain.wire.struct import Struct
 
 _OURS = "SWARMTRAIN_"
 
 
-@dataclass(frozen=True)
-class WorkerAssignment:
+class WorkerAssignment(Struct):
     """One worker's part in a generation, as the coordinator gave it out."""
 
     generation: int
@@ -27,8 +26,7 @@ class WorkerAssignment:
     master_port: int
 
 
-@dataclass(frozen=True)
-class NodeEnvironment:
+class NodeEnvironment(Struct):
     """What does not change between the workers of one node."""
 
     run: str

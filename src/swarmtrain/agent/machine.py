@@ -6,10 +6,10 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarmtrain.wire.machine.gpus import VISIBLE, Card, cards, usable, visible
+from swarmtrain.wire.struct import Struct
 
 _CGROUPS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
@@ -26,8 +26,7 @@ def gpus(env: Mapping[str, str]) -> int:
     return 0 if named == "" else usable(visible(named, cards()))
 
 
-@dataclass(frozen=True)
-class GpuUse:
+class GpuUse(Struct):
     """How much of the last second a GPU was in use, in percent: by any kernel, and of its memory's time."""
 
     kernels: int

@@ -13,9 +13,9 @@ import random
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from swarmtrain.errors import ClusterError
+from swarmtrain.wire.struct import Struct
 
 _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B
@@ -24,8 +24,7 @@ _DEAD_ENDS = ("docker_gwbridge", "docker0")
 _MASTER_PORTS = range(20_000, 32_000)
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(Struct):
     """A network interface with its IPv4 address."""
 
     name: str
@@ -38,8 +37,7 @@ class Interface:
         return ipaddress.ip_address(address) in network
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Struct):
     """The interface that was chosen, and the reason in words."""
 
     interface: str

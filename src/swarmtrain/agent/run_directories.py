@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarmtrain.agent import code
 from swarmtrain.agent.worker_group import memory
 from swarmtrain.files import copies
 from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.struct import Struct
 
 
-@dataclass(frozen=True)
-class RunDirectories:
+class RunDirectories(Struct):
     """The directories of a run on one node; what they hold is said in docs/architecture.md.
 
     Attributes:

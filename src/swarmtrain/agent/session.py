@@ -11,12 +11,12 @@ import secrets
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swarmtrain.agent import network
 from swarmtrain.agent.choices import Choices, Settings
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.run_directories import RunDirectories
-from swarmtrain.agent.services.requests import NodeServices
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.agent.worker_group.group import WorkerGroup
 from swarmtrain.agent.worker_group.tails import Key
@@ -52,6 +52,9 @@ from swarmtrain.protocol.to_agent import (
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 from swarmtrain.wire.run_spec import RunSecret
+
+if TYPE_CHECKING:
+    from swarmtrain.agent.services.requests import NodeServices
 
 _WELCOME = 30.0  # seconds in which a coordinator answers an agent that joins
 _TAKEN_OVER = 330.0  # and in which one that begins elsewhere has heard from whom it can
@@ -208,6 +211,8 @@ class CoordinatorSession:
 
     def _answering(self, welcome: Welcome, channel: Channel) -> NodeServices:
         """What answers those who look in through this connection."""
+        from swarmtrain.agent.services.requests import NodeServices  # needed only once it has joined
+
         services = NodeServices(self._settings.storage, welcome.node, channel)
         services.lineage, services.env = welcome.lineage, self._choices.env
         return services

@@ -15,94 +15,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, FrozenInstanceError, dataclass, field
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
-from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
-if TYPE_CHECKING:
-    from typing_extensions import dataclass_transform
-else:  # a word for type checkers alone, which Python itself has since 3.11
-
-    def dataclass_transform(**_):  # noqa: D103
-        return lambda kind: kind
-
+from swarmtrain.wire.struct import Struct as Struct
+from swarmtrain.wire.struct import default_of
 
 T = TypeVar("T")
 
 Document = dict[str, object]  # a JSON object
-
-
-class _Arguments:
-    """The arguments of a struct, for `inspect.signature`."""
-
-    def __get__(self, value: object, kind: type[Struct]) -> Signature:
-        either, named = Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
-        found = []
-        for each in dataclasses.fields(cast(Any, kind)):
-            defaults = (it for it in (each.default, each.default_factory) if it is not MISSING)
-            how = named if each.kw_only else either
-            found.append(
-                Parameter(each.name, how, default=next(defaults, Parameter.empty), annotation=each.type)
-            )
-        return Signature(sorted(found, key=lambda parameter: parameter.kind))
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(field,))
-class Struct:
-    """A frozen dataclass, in a tenth of the time: what `dataclass` compiles for each class anew stands here once.
-
-    Every process makes some ninety of them as it starts.
-    """
-
-    _defaults: ClassVar[Mapping[str, Callable[[], Any] | None]] = {}  # by field; None: it must be given
-    _positional: ClassVar[tuple[str, ...]] = ()
-    __signature__ = _Arguments()
-
-    def __init_subclass__(cls, *, kw_only: bool = False) -> None:
-        super().__init_subclass__()
-        dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
-        fields = dataclasses.fields(cast(Any, cls))
-        cls._defaults = {each.name: _default(each) for each in fields}
-        cls._positional = tuple(each.name for each in fields if not each.kw_only)
-
-    def __init__(self, *values: Any, **named: Any) -> None:
-        own = vars(self)
-        own.update(zip(self._positional, values), **named)  # noqa: B905 - is looked at below
-        once = len(own) == len(values) + len(named)
-        if len(own) < len(self._defaults):
-            for name, make in self._defaults.items():
-                if make is not None and name not in own:
-                    own[name] = make()
-        if not once or own.keys() != self._defaults.keys():
-            inspect.signature(type(self)).bind(*values, **named)  # raises a TypeError that says what is wrong
-
-    def __eq__(self, other: object) -> bool:
-        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self._defaults))
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._defaults)
-        return f"{type(self).__qualname__}({shown})"
-
-    if not TYPE_CHECKING:  # which has no such attribute anyway
-
-        def __setattr__(self, name: str, value: object) -> None:
-            raise FrozenInstanceError(f"cannot assign to field {name!r}")
-
-        def __delattr__(self, name: str) -> None:
-            raise FrozenInstanceError(f"cannot delete field {name!r}")
-
-
-def _default(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
-    """What makes a field's default; None where it has none."""
-    if field.default_factory is not MISSING:
-        return field.default_factory
-    return None if field.default is MISSING else lambda: field.default
 
 
 class WireKey(Struct):
@@ -175,5 +98,5 @@ def fields_of(kind: type) -> tuple[Field, ...]:
         if typing.get_origin(hint) is Annotated:
             hint, *marks = typing.get_args(hint)
         key = next((mark.name for mark in marks if isinstance(mark, WireKey)), each.name)
-        found.append(Field(each.name, key, hint, OMITTED in marks, INLINE in marks, _default(each)))
+        found.append(Field(each.name, key, hint, OMITTED in marks, INLINE in marks, default_of(each)))
     return tuple(found)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from swarmtrain.wire.struct import Struct
 
 
 class Clock(Protocol):
@@ -53,8 +54,7 @@ class MachineClock:
 MACHINE: Clock = MachineClock()
 
 
-@dataclass(frozen=True)
-class RunClock:
+class RunClock(Struct):
     """The time of one run, which nobody sets.
 
     Args:

@@ -10,19 +10,19 @@ import dataclasses
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from swarmtrain.errors import ChannelError
+from swarmtrain.wire.struct import Struct
 
 
 class UnreadableRun(ChannelError):
     """What a run is made of is not of this version, or of none: to begin once more would not change it."""
 
 
-@dataclass(frozen=True)
-class RunSpec:
+class RunSpec(Struct):
     """A job as the coordinator and the agents need it. Durations in seconds."""
 
     name: str
@@ -71,8 +71,7 @@ class RunSpec:
 GENERATIONS = 10_000  # more than any run has
 
 
-@dataclass(frozen=True)
-class Resumption:
+class Resumption(Struct):
     """What a run goes on from: an earlier one, and the directories that it works in, as `Storage.lineage` has them.
 
     The coordinator of the next run may be on another machine, whose disk knows nothing of the earlier one.
@@ -83,8 +82,7 @@ class Resumption:
     lineage_owner: str = ""
 
 
-@dataclass(frozen=True)
-class RunSecret:
+class RunSecret(Struct):
     """What one submission adds to the spec, and what nobody else may read."""
 
     run: str  # "digits.3"

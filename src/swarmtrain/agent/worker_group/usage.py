@@ -6,18 +6,17 @@ Asked by signs.py of workers, and by spawner.py of the process that starts them.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarmtrain.wire.machine.processes import descendants
+from swarmtrain.wire.struct import Struct
 
 # Shares of a processor. A main thread that waits with a time limit, as a data loader's does, takes 0.003 %; one that
 # looks twice a second at something, or computes anything at all, more than 0.05 %. gloo's own thread takes 0.3 %.
 _MAIN, _OTHER = 0.0001, 0.02
 
 
-@dataclass(frozen=True)
-class ProcessUsage:
+class ProcessUsage(Struct):
     """What a process has used so far.
 
     Attributes:

@@ -18,16 +18,15 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarmtrain.wire.disk import private, segments
+from swarmtrain.wire.struct import Struct
 
 _SHARED = Path("/dev/shm")
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(Struct):
     """The storage root of one node."""
 
     root: Path

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from swarmtrain.wire.struct import Struct
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -19,8 +20,7 @@ _CARD = re.compile(r"GPU (\d+): .*?(?:\(UUID: (GPU-[^)]+)\))?$")
 _INSTANCE = re.compile(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)$")
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(Struct):
     """One GPU.
 
     Args:
