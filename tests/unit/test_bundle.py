@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmtrain import inside
 from swarmtrain.payload import bundle
 
 
@@ -102,3 +103,22 @@ def test_where_the_client_is_not_its_names_are_no_attributes(name: str, tmp_path
         [sys.executable, "-S", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_a_part_that_talks_has_asyncio_without_tls_and_leaves_ssl_where_it_is() -> None:
+    code = """
+import sys
+from swarmtrain import inside
+inside._import_asyncio()
+assert "ssl" not in sys.modules, "half of asyncio's import"
+import asyncio, ssl
+asyncio.run(asyncio.sleep(0))
+assert ssl.create_default_context()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("part", ["spawner", "start"])
+def test_where_a_users_script_may_run_asyncio_is_whole(part: str) -> None:
+    assert part not in inside._TALKING

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import shared
+from swarmtrain.structs import Struct
 from swarmtrain.wire import names
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.machine.gpus import VISIBLE
 from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.run_spec import RunSpec
-from swarmtrain.wire.struct import Struct
 
 
 class Settings(Struct):

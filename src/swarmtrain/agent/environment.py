@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from swarmtrain.structs import Struct
 from swarmtrain.wire import names
 from swarmtrain.wire.run_spec import RunSpec
-from swarmtrain.wire.struct import Struct
 
 _OURS = "SWARMTRAIN_"
 

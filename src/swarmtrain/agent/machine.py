@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from swarmtrain.structs import Struct
 from swarmtrain.wire.machine.gpus import VISIBLE, Card, cards, usable, visible
-from swarmtrain.wire.struct import Struct
 
 _CGROUPS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 
 from swarmtrain.errors import ClusterError
-from swarmtrain.wire.struct import Struct
+from swarmtrain.structs import Struct
 
 _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B

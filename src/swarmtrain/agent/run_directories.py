@@ -9,8 +9,8 @@ from pathlib import Path
 from swarmtrain.agent import code
 from swarmtrain.agent.worker_group import memory
 from swarmtrain.files import copies
+from swarmtrain.structs import Struct
 from swarmtrain.wire.disk.storage import Storage
-from swarmtrain.wire.struct import Struct
 
 
 class RunDirectories(Struct):

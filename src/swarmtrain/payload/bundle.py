@@ -18,6 +18,7 @@ from swarmtrain.wire.disk import private
 
 PARTS = (
     "errors",
+    "structs",
     "inside",
     "wire",
     "protocol",

@@ -20,8 +20,8 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, TypeVar, cast
 
-from swarmtrain.wire.struct import Struct as Struct
-from swarmtrain.wire.struct import default_of
+from swarmtrain.structs import Struct as Struct
+from swarmtrain.structs import default_of
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from swarmtrain.wire.struct import Struct
+from swarmtrain.structs import Struct
 
 
 class Clock(Protocol):

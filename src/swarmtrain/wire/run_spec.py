@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from swarmtrain.errors import ChannelError
-from swarmtrain.wire.struct import Struct
+from swarmtrain.structs import Struct
 
 
 class UnreadableRun(ChannelError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from swarmtrain.structs import Struct
 from swarmtrain.wire.machine.processes import descendants
-from swarmtrain.wire.struct import Struct
 
 # Shares of a processor. A main thread that waits with a time limit, as a data loader's does, takes 0.003 %; one that
 # looks twice a second at something, or computes anything at all, more than 0.05 %. gloo's own thread takes 0.3 %.

@@ -20,8 +20,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from swarmtrain.structs import Struct
 from swarmtrain.wire.disk import private, segments
-from swarmtrain.wire.struct import Struct
 
 _SHARED = Path("/dev/shm")
 

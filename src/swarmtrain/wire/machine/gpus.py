@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from swarmtrain.wire.struct import Struct
+from swarmtrain.structs import Struct
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
