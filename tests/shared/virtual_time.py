@@ -1,14 +1,17 @@
 """A loop in which waiting takes no time: whenever nothing is to be read or written, its clock jumps to the next timer.
 
-For tests of deadlines between sockets of one process: how loaded the machine is changes nothing. Threads are not waited
-for, and the ``time`` module goes on as ever.
+For tests of deadlines between sockets of one process: how loaded the machine is changes nothing. While a thread works
+for the loop its clock goes as others do, so that no deadline passes in the moment that a file takes. The ``time``
+module goes on as ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,8 +21,14 @@ _ON_ITS_WAY = 0.001  # real seconds in which what was sent by loopback is there 
 
 class _Selector(selectors.DefaultSelector):
     waited = 0.0
+    threads = 0  # at work for the loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.threads:
+            began = time.monotonic()
+            ready = super().select(timeout)
+            self.waited += time.monotonic() - began
+            return ready
         ready = super().select(_ON_ITS_WAY if timeout is None or timeout > 0 else 0)
         if not ready and timeout is not None:
             self.waited += max(0.0, timeout)
@@ -33,6 +42,17 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.waited
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        self._clock.threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, _: object) -> None:
+        self._clock.threads -= 1
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
