@@ -45,7 +45,9 @@ def burnt(lab: Lab, handle: RunHandle) -> dict[str, int]:
     for node in lab.nodes():
         docker = Docker(host=lab.names.host(node.index))
         for each in docker.run("ps", "--quiet", "--filter", f"name={handle.run.stack}_").split():
-            taken[each] = ticks(docker.run("exec", each, "cat", "/proc/1/stat"))
+            # of all of its processes: what burns may be below an init
+            stats = docker.run("exec", each, "sh", "-c", "cat /proc/[0-9]*/stat")
+            taken[each] = sum(map(ticks, stats.splitlines()))
     return taken
 
 

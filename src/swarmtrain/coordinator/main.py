@@ -35,16 +35,16 @@ _LAST_SECONDS, _LAST_LOOKS = 0.1, 50  # for clients that came as it was about to
 
 
 def main(argv: list[str]) -> int:
-    """Coordinate the run that the environment names.
+    """Coordinate the run that the environment names, below an init that wakes the coordinator where it was stopped.
 
     With ``--leave`` the process ends soon after the run: on this machine the archive needs no process. Nor is there
-    anybody else on it who would start the coordinator again when it dies. Elsewhere it stays for some time after the
-    end, and then exits with 0, so that Docker lets it rest until somebody starts it to ask. So it does where a newer
-    version has written the journal or the run spec, which another life would not change.
+    anybody else on it who would start the coordinator again when it dies, so its init does. Elsewhere Docker or Swarm
+    do; it stays for some time after the end, and then exits with 0, so that Docker lets it rest until somebody starts
+    it to ask. So it does where a newer version has written the journal or the run spec, which another life would not
+    change.
     """
-    if "--leave" not in argv:
-        return _lead(leave=False)
-    return supervise(partial(_lead, leave=True), again=True, note=CHILD_FILE)
+    leave = "--leave" in argv
+    return supervise(partial(_lead, leave), again=leave, note=CHILD_FILE if leave else None)
 
 
 def _lead(leave: bool) -> int:

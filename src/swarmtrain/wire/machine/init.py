@@ -1,9 +1,10 @@
 """A node's init, as tini is elsewhere: no orphan is left whatever dies, and what dies is started again.
 
-It is the container's process 1, or on local the process that everything of a node descends from. Orphans of its child,
-of the workers or of the workers' own children come to it, since it is their subreaper; when the child ends, however it
-ends, the init kills what is left of the tree. In a container it then passes the exit code on, and Docker starts the
-container again; on local there is nobody else to do that. A child that was stopped nobody else would wake anywhere.
+It is the container's process 1, or on local the process that everything of a node descends from; a coordinator has one,
+too. Orphans of its child, of the workers or of the workers' own children come to it, since it is their subreaper; when
+the child ends, however it ends, the init kills what is left of the tree. In a container it then passes the exit code
+on, and Docker starts the container again; on local there is nobody else to do that. A child that was stopped nobody
+else would wake anywhere.
 
 In a container everything ends with its process 1. On local a child whose init is killed goes on, since nothing is
 wrong with it; the init has written down which it is, so that the launcher finds it.
