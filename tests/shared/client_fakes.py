@@ -204,6 +204,7 @@ class FakeLauncher:
         self.calls: list[tuple[Any, ...]] = []
         self.jobs: list[LoadedJob] = []  # those of the submissions
         self.troubles = ""
+        self.silent = False  # whether nodes were never heard
         self.passes = 0.0  # seconds that they may take to pass
         self.documents: dict[str, dict[str, Any]] = {}  # of runs that rest
         self.next: Coordinator | None = None  # of the run that is submitted next
@@ -236,6 +237,9 @@ class FakeLauncher:
 
     def trouble(self, run: Run) -> Obstacle:
         return Obstacle(self.troubles, self.passes)
+
+    def unheard(self, run: Run, heard: Collection[str]) -> str:
+        return f"never heard but for {', '.join(heard)}" if self.silent else ""
 
     def reach(self, run: Run, node: str) -> None:
         self.calls.append(("reach", run.id, node))

@@ -31,6 +31,16 @@ for step in range(2400):
     time.sleep(0.05)
 """
 
+# What is below the init of a container is stopped, and not the container.
+STOP = """
+import os, signal
+stats = [open(f"/proc/{each}/stat").read() for each in os.listdir("/proc") if each.isdigit()]
+below = [int(each.split()[0]) for each in stats if each.rpartition(")")[2].split()[1] == "1"]
+for each in below:
+    os.kill(each, signal.SIGSTOP)
+print(len(below))
+"""
+
 Start = Callable[..., RunHandle]
 
 
@@ -104,6 +114,41 @@ def test_commands_and_files_reach_every_node_also_after_the_end(
         fetched = handle.fetch(f"stepping-{rank}", to=tmp_path / f"fetched-{rank}", node=node)
         assert (fetched.node, fetched.path.read_text()) == (node, "content")
     assert any("stopped" in event.text for event in handle.events())
+
+
+@pytest.mark.parametrize("on", ["docker", pytest.param("swarm", marks=pytest.mark.long)])
+def test_a_coordinator_that_was_stopped_is_woken_by_its_init(
+    machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["python3", "-c", "import time; time.sleep(5)"]
+    handle = Client(on).run(Job(command=command, name="woken", image=torch_image, nodes=2))
+    try:
+        wait_for(handle, "started")
+        docker = Docker(host=machines.host)
+        (coordinator,) = docker.run("ps", "--quiet", "--filter", "name=woken-1.coordinator").split()
+        assert docker.run("exec", coordinator, "python3", "-c", STOP).strip() == "1"
+        assert handle.wait(timeout=60).state == "succeeded"
+        said = docker.completed("logs", coordinator)
+        assert b"was stopped; it goes on" in said.stdout + said.stderr
+        assert docker.run("inspect", "--format", "{{.RestartCount}}", coordinator).strip() == "0"
+    finally:
+        handle.remove(force=True)
+
+
+def test_a_node_that_the_runs_network_does_not_reach_is_named_with_what_to_look_at(
+    start: Start, lab: Lab
+) -> None:
+    rule = ("INPUT", "--protocol", "udp", "--dport", "4789", "--jump", "DROP")
+    lab.node(3).exec("iptables", "--insert", *rule)
+    try:
+        result = start("deaf", "print('x')", start="cold", join_deadline="12s").wait(timeout=90)
+    finally:
+        lab.node(3).exec("iptables", "--delete", *rule)
+    assert result.state == "failed"
+    assert result.reason.startswith(
+        "2 of 3 nodes joined (lab-1, lab-2); Swarm has started the agent on lab-3, but it was never heard"
+    )
 
 
 def test_what_never_starts_is_not_tried_for_ever_where_nobody_is_there_to_end_it(

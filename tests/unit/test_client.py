@@ -239,6 +239,24 @@ def test_trouble_while_starting_ends_the_watch_and_the_run() -> None:
     assert launcher.calls[-1] == ("refuse", "digits.1", "no such image: nothing:latest")
 
 
+def test_nodes_that_were_never_heard_are_told_with_the_end_of_a_run_that_never_began() -> None:
+    reason = "1 of 2 nodes joined (lab-1)"
+    here, silent = status()["members"]
+    members = [here, {**silent, "address": None}]
+    document = status(state="failed", reason=reason, generation=0, members=members)
+    launcher = FakeLauncher(digits_1=fixed(document))
+    assert run_of(launcher).wait().reason == reason
+    launcher.silent = True
+    told = f"{reason}; never heard but for lab-1"
+    assert (run_of(launcher).wait().reason, run_of(launcher).status().reason) == (told, told)
+
+
+def test_a_run_that_had_begun_fails_for_another_reason_than_nodes_that_were_never_heard() -> None:
+    launcher = FakeLauncher(digits_1=fixed(status(state="failed", reason="1 of 2 nodes joined within 60 s")))
+    launcher.silent = True
+    assert run_of(launcher).status().reason == "1 of 2 nodes joined within 60 s"
+
+
 def test_trouble_after_the_start_is_the_coordinators_business() -> None:
     def watch(request: Message, receive: Receive) -> Iterator[Message]:
         yield {"status": status()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from swarmtrain.swarm.cluster import Node
-from swarmtrain.swarm.tasks import Task, seconds
+from swarmtrain.swarm.tasks import Task, seconds, unheard
 from swarmtrain.swarm.tasks import explain as obstacle
 
 NOW = 1000.0
@@ -227,6 +227,42 @@ def test_the_same_trouble_on_many_nodes_is_said_once() -> None:
 def test_of_many_troubles_three_are_told() -> None:
     many = [task("rejected", f"trouble {slot}", slot=slot) for slot in range(9)]
     assert explain(many, NOW).count("did not start") == 3
+
+
+PORTS = (
+    "Between all nodes 7946/tcp, 7946/udp and 4789/udp must be open; docs/troubleshooting.md has more, under "
+    '"Nodes do not find each other"'
+)
+
+
+def on(number: int, state: str = "running", **facts: object) -> Task:
+    """The agent of a node."""
+    return task(state, **{"node": Node(f"id{number}", f"lab-{number}"), "slot": number, **facts})  # type: ignore[arg-type]
+
+
+def test_nodes_that_were_started_and_never_heard_are_named_with_what_to_look_at() -> None:
+    assert unheard([on(1), on(2), on(3)], ["lab-1", "lab-2"]) == (
+        "Swarm has started the agent on lab-3, but it was never heard: "
+        f"the run's network may not reach lab-3. {PORTS}"
+    )
+    assert unheard([on(1), on(2), on(3, "complete")], ["lab-1"]).startswith(
+        "Swarm has started the agents on lab-2 and lab-3, but they were never heard"
+    )
+    assert "the coordinator's port must be open" in unheard([on(2)], [], has_overlay=False)
+
+
+def test_nodes_of_which_something_else_is_known_are_not_called_unheard() -> None:
+    away = Node("id3", "lab-3", state="down")
+    others = [
+        task("running", node=away),
+        on(2, "preparing"),
+        on(2, "failed", exit_code=1),
+        on(2, role="coordinator"),
+        on(2, role="helper"),
+        task("pending", node=None),
+        on(1),
+    ]
+    assert unheard(others, ["lab-1"]) == ""
 
 
 @pytest.mark.parametrize(

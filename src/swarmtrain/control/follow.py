@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from swarmtrain.control.startup import CannotStart, StartupWatch
+from swarmtrain.control.startup import CannotStart, StartupWatch, explained
 from swarmtrain.control.stopping import status_over
-from swarmtrain.control.views.left_behind import explained
 from swarmtrain.control.views.logs import Cursor
 from swarmtrain.errors import ClusterError, Refused, in_short
 from swarmtrain.protocol.ask import ask, event_of
@@ -158,7 +157,7 @@ class Follower:
             yield Update(unfinished=reply.unfinished)
         if (status := reply.status) is not None:
             self._begun = self._begun or _has_begun(status)
-            yield Update(status=explained(status, self._run))
+            yield Update(status=explained(self._launcher, self._run, status))
 
 
 def _has_begun(status: Status) -> bool:

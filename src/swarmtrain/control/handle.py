@@ -21,7 +21,6 @@ from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stopping import status_over, stop
-from swarmtrain.control.views.left_behind import explained
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
@@ -70,7 +69,7 @@ class RunHandle:
         """
         try:
             with self.launcher.connect(self.run) as link:
-                return explained(status_over(link), self.run)
+                return startup.explained(self.launcher, self.run, status_over(link))
         except ClusterError:
             if (known := startup.end_of(self.launcher, self.run)) is None:
                 raise

@@ -9,12 +9,15 @@ with that reason instead of waiting for its join deadline.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from swarmtrain.control.result import killed, never_started
+from swarmtrain.control.views import left_behind
 from swarmtrain.errors import ClusterError, in_short
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
@@ -116,6 +119,19 @@ def end_of(launcher: Launcher, run: Run) -> Status | None:
         return killed(run.id, run.job, run.killed, run.created, run.ended)
     trouble = trouble_of(launcher, run)
     return never_started(run.id, run.job, trouble.text, run.created) if trouble else None
+
+
+def explained(launcher: Launcher, run: Run, status: Status) -> Status:
+    """The same status, with what only a client can add to its end.
+
+    That is a file which lies here and did not travel, and what is known of nodes that have not joined.
+    """
+    if status.state == "failed" and not status.generation and status.cause is None:
+        with contextlib.suppress(ClusterError):  # Docker does not answer, and what is known stays said
+            heard = [member.node for member in status.members if member.address]
+            if why := launcher.unheard(run, heard):
+                return dataclasses.replace(status, reason=f"{status.reason}; {why}")
+    return left_behind.explained(status, run)
 
 
 def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patience: float) -> None:

@@ -159,6 +159,14 @@ class Launcher(Protocol):
         """What keeps the run's processes from their place, if anything does."""
         ...
 
+    def unheard(self, run: Run, heard: Collection[str]) -> str:
+        """Why nodes whose agents are started may never have joined, in a sentence; empty where nothing is known.
+
+        Args:
+            heard: the nodes that have joined.
+        """
+        ...
+
     def reach(self, run: Run, node: str) -> None:
         """Make a node's files reachable through the coordinator after its agent has ended (for ``fetch``)."""
         ...

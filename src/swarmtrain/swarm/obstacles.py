@@ -140,6 +140,23 @@ def meaning_of(error: str, facts: Mapping[str, str]) -> Obstacle:
     return Obstacle()
 
 
+def never_heard(nodes: str, many: bool, *, has_overlay: bool = True) -> str:
+    """Why agents that Swarm has started may not have reached the coordinator, in a sentence.
+
+    Args:
+        nodes: where they are, in words.
+        many: whether these are several.
+        has_overlay: whether the run's network is one of Swarm's, and not the machines' own.
+    """
+    ports = "7946/tcp, 7946/udp and 4789/udp" if has_overlay else "the coordinator's port"
+    was = "they were" if many else "it was"
+    return (
+        f"Swarm has started the {'agents' if many else 'agent'} on {nodes}, but {was} never heard: "
+        f"the run's network may not reach {nodes}. Between all nodes {ports} must be open; "
+        'docs/troubleshooting.md has more, under "Nodes do not find each other"'
+    )
+
+
 def has_not_started(error: str) -> bool:
     """Whether an error means that a container was made but its process could not be started."""
     return _NO_START in error

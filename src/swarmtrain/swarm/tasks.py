@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from swarmtrain.docker.command import Docker
 from swarmtrain.swarm.cluster import SECONDS, Node, Service, inspect, node_of, read_services
-from swarmtrain.swarm.obstacles import VERBS, WHO, Obstacle, has_not_started, meaning_of
+from swarmtrain.swarm.obstacles import VERBS, WHO, Obstacle, has_not_started, meaning_of, never_heard
 from swarmtrain.swarm.stack import LABEL_LEAST
 from swarmtrain.wire import names
 from swarmtrain.wire.plural import plural
@@ -148,6 +148,24 @@ def explain(tasks: Iterable[Task], now: float) -> Obstacle:
         for what, who in sorted(found.items(), key=lambda each: each[0].passes)
     ]
     return Obstacle("; ".join(sentences[:_MOST_SENTENCES]), passes)
+
+
+def unheard(tasks: Iterable[Task], heard: Collection[str], *, has_overlay: bool = True) -> str:
+    """Why nodes that Swarm has started an agent on may have kept silent, in a sentence; empty where none has.
+
+    Args:
+        heard: the nodes whose agents have joined.
+        has_overlay: see never_heard.
+    """
+    silent = {
+        task.node.hostname
+        for task in tasks
+        if task.role == names.AGENT_SERVICE
+        and task.state in ("running", "complete")
+        and task.node is not None
+        if task.node.state == "ready" and task.node.hostname not in heard
+    }
+    return never_heard(_and(sorted(silent)), len(silent) > 1, has_overlay=has_overlay) if silent else ""
 
 
 class _Trouble(NamedTuple):

@@ -140,6 +140,10 @@ class DockerLauncher:
             troubles = ["the client that submitted it went before it had started all of it"]
         return Obstacle("; ".join(troubles))
 
+    def unheard(self, run: Run, heard: Collection[str]) -> str:
+        """Of processes on one machine there is nothing to tell."""
+        return ""
+
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files from the coordinator's container."""
         container = self._coordinator(run)

@@ -194,6 +194,10 @@ class LocalLauncher:
                 return Obstacle(f"{who} ended: {links.last_words(place / 'log')}")
         return Obstacle()
 
+    def unheard(self, run: Run, heard: Collection[str]) -> str:
+        """Of processes on one machine there is nothing to tell."""
+        return ""
+
     def reach(self, run: Run, node: str) -> None:
         """Every node's files are on this machine: one whose files are not has lost them."""
         raise ClusterError(f"its files are not on this machine any more ({self._storage.root})")

@@ -7,7 +7,7 @@ node or serve its files, are services in the run's own stack.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,6 +147,11 @@ class SwarmLauncher:
         found = tasks.read(self.docker, run.stack)
         return tasks.explain(found, self._now() if found else 0.0)
 
+    def unheard(self, run: Run, heard: Collection[str]) -> str:
+        """Which nodes Swarm has started an agent on that has never been heard, and what to look at."""
+        on_host = _is_on_host(self._stack(run).model(names.AGENT_SERVICE)["Spec"])
+        return tasks.unheard(tasks.read(self.docker, run.stack), heard, has_overlay=not on_host)
+
     def reach(self, run: Run, node: str) -> None:
         """Serve a node's files by a helper on it."""
         model = self._stack(run).model(names.AGENT_SERVICE)
@@ -194,7 +199,7 @@ class SwarmLauncher:
                     "it is started again by itself; a machine that has gone is noticed after about 15 s",
                 )
         model = self._stack(run).model(names.COORDINATOR_SERVICE)["Spec"]
-        if any(network["Target"] == "host" for network in model["TaskTemplate"].get("Networks") or ()):
+        if _is_on_host(model):
             raise ClusterError(
                 f"{run.id} uses the host's network: its agents know the coordinator by its machine's address",
                 f"stop it, and go on from the snapshots: swarmtrain stop {run.id}; swarmtrain run --resume ...",
@@ -307,6 +312,11 @@ def _run(job: str, number: int, services: Sequence[Service], resting: Collection
             filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None
         ),
     )
+
+
+def _is_on_host(service: Mapping[str, Any]) -> bool:
+    """Whether a service, by its spec, uses the network of its machines."""
+    return any(each["Target"] == "host" for each in service["TaskTemplate"].get("Networks") or ())
 
 
 def _toolkit_notices(job: LoadedJob, cluster: facts.Cluster) -> list[str]:
