@@ -98,6 +98,24 @@ def test_a_child_that_was_stopped_is_woken_as_often_as_it_is(tmp_path: Path) -> 
     assert finish(process) == (5, "was stopped; it goes on\n" * 2)
 
 
+COORDINATOR = """
+from swarmtrain.coordinator import main
+def lead(leave):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return 5
+main._lead = lead
+sys.exit(main.main([]))
+"""
+
+
+def test_a_coordinator_has_an_init_in_a_container_too(tmp_path: Path) -> None:
+    program = HEAD.format(pause=0.01, short=5.0, stopped=0.05) + COORDINATOR
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "lives")], stderr=subprocess.PIPE, text=True
+    )
+    assert finish(process) == (5, "was stopped; it goes on\n")
+
+
 def test_a_child_that_is_killed_while_it_is_stopped_is_started_again(tmp_path: Path) -> None:
     work = "if begin() > 1:\n    return 0\nos.kill(os.getpid(), signal.SIGSTOP)"
     process, lives = start(tmp_path, work, again=True, stopped=60.0)
