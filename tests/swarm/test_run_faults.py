@@ -126,7 +126,9 @@ def test_a_coordinator_that_was_stopped_is_woken_by_its_init(
     try:
         wait_for(handle, "started")
         docker = Docker(host=machines.host)
-        (coordinator,) = docker.run("ps", "--quiet", "--filter", "name=woken-1.coordinator").split()
+        (coordinator,) = docker.run(
+            "ps", "--quiet", "--filter", f"name={handle.run.stack}.coordinator"
+        ).split()
         assert docker.run("exec", coordinator, "python3", "-c", STOP).strip() == "1"
         assert handle.wait(timeout=60).state == "succeeded"
         said = docker.completed("logs", coordinator)
