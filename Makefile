@@ -6,6 +6,10 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 OTHER_ENGINES := bookworm sid
 # local or swarm; by default what there is
 ON ?=
+# By how many processes tests run beside each other. Those of tests/local wait more than they compute, but each of them
+# trains with several processes; those on the lab have it one after the other.
+UNIT_AT_ONCE := --numprocesses auto --maxprocesses 8 --dist worksteal
+LOCAL_AT_ONCE := --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-system test-pythons test-corpus test-gpu release clean
@@ -40,7 +44,7 @@ check: venv ## style, types, the direction of imports, and that all of it is the
 	.venv/bin/vermin --quiet --target=3.10- --violations --no-tips src/swarmtrain
 
 test-unit: venv ## tests that run in seconds and need nothing
-	$(PY) -m pytest tests/unit
+	$(PY) -m pytest $(UNIT_AT_ONCE) tests/unit
 
 coverage: venv ## the same, and that they reach as much of the code as they have to
 	@mkdir -p .cache
@@ -48,7 +52,8 @@ coverage: venv ## the same, and that they reach as much of the code as they have
 	$(PY) -m coverage report
 
 test-local: venv ## tests that train with processes on this machine
-	$(PY) -m pytest tests/local -m "not long"
+	$(PY) -m pytest $(LOCAL_AT_ONCE) tests/local -m "not long and not alone"
+	$(PY) -m pytest tests/local -m "not long and alone"
 
 test-swarm: venv ## tests on a real Swarm: a lab of three engines, brought up where it is not
 	@scripts/ensure-docker
@@ -56,7 +61,7 @@ test-swarm: venv ## tests on a real Swarm: a lab of three engines, brought up wh
 
 test-system: ## the unit tests with the distribution's own Python, in .venv-system
 	@PYTHON=$(SYSTEM_PYTHON) VENV=.venv-system scripts/ensure-venv
-	.venv-system/bin/python -m pytest tests/unit
+	.venv-system/bin/python -m pytest $(UNIT_AT_ONCE) tests/unit
 
 test-pythons: venv ## the unit tests that need no torch, on the Pythons of two Debian releases, in containers
 	@scripts/ensure-docker

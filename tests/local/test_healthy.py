@@ -47,9 +47,17 @@ PATIENT = {
     "after_training": "340",
 }
 
+# Of these, with each rank on a node of its own: files are shared then, and looked at while nothing else goes on.
+ON_TWO_NODES = ("sleeping_evaluation", "subprocess_evaluation", "slow_first_step", "silent", "after_training")
 
-def run(script: Path, directory: Path, arguments: str | None = None) -> str:
-    """Run it as a person would; what was wrong, or nothing."""
+
+def run(script: Path, directory: Path, arguments: str | None = None, shape: str = "") -> str:
+    """Run it as a person would; what was wrong, or nothing.
+
+    Args:
+        arguments: its own by default.
+        shape: the one that it names by default, with as many ranks.
+    """
     header = _HEADER.search(script.read_text())
     assert header is not None, f"{script} does not say how it is run"
     name = script.stem.replace("_", "-")
@@ -60,7 +68,7 @@ def run(script: Path, directory: Path, arguments: str | None = None) -> str:
         shutil.copy(script, work)
         target = [script.name]
     words = shlex.split(arguments if arguments is not None else header["args"] or "")
-    shape = f"{header['nodes']}x{header['workers']}"
+    shape = shape or f"{header['nodes']}x{header['workers']}"
     command = [str(Path(sys.executable).with_name("swarmtrain")), "run", "--on", "local", "--name", name]
     done = subprocess.run(
         [*command, "-j", shape, *target, *words], cwd=work, capture_output=True, check=False, timeout=1500
@@ -85,15 +93,17 @@ def run(script: Path, directory: Path, arguments: str | None = None) -> str:
     return f"{name}: {'; '.join(wrong)}\n{output[-2000:]}" if wrong else ""
 
 
-def check(scripts: Iterable[tuple[Path, str | None]], directory: Path, at_once: int) -> None:
+def check(scripts: Iterable[tuple[Path, str | None]], directory: Path, at_once: int, shape: str = "") -> None:
     with ThreadPoolExecutor(at_once) as pool:
-        wrong = [each for each in pool.map(lambda one: run(one[0], directory, one[1]), scripts) if each]
+        wrong = [
+            each for each in pool.map(lambda one: run(one[0], directory, one[1], shape), scripts) if each
+        ]
     assert not wrong, "\n\n".join(wrong)
 
 
 def test_there_are_fifty_of_many_styles() -> None:
     assert len(SCRIPTS) >= 50
-    assert {*QUICK, *PATIENT} <= {script.stem for script in SCRIPTS}
+    assert {*QUICK, *PATIENT} <= {script.stem for script in SCRIPTS} and {*ON_TWO_NODES} <= {*PATIENT}
 
 
 def test_healthy_scripts_run_through(home: Path, tmp_path: Path) -> None:
@@ -112,3 +122,12 @@ def test_every_healthy_script_runs_through(home: Path, tmp_path: Path) -> None:
 def test_healthy_scripts_that_are_silent_for_minutes_run_through(home: Path, tmp_path: Path) -> None:
     chosen = [(script, PATIENT[script.stem]) for script in SCRIPTS if script.stem in PATIENT]
     check(chosen, tmp_path, len(chosen))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_healthy_scripts_that_are_silent_for_minutes_run_through_on_nodes_that_share_files(
+    home: Path, tmp_path: Path
+) -> None:
+    chosen = [(script, PATIENT[script.stem]) for script in SCRIPTS if script.stem in ON_TWO_NODES]
+    check(chosen, tmp_path, len(chosen), shape="2x1")

@@ -36,6 +36,7 @@ for step in range(100_000):
 """
 
 
+@pytest.mark.alone
 def test_what_leads_a_run_leaves_the_processors_to_its_workers(home: Path, tmp_path: Path) -> None:
     """At 50 ms a step, client, coordinator, agents and spawners together take about 1 % of a processor.
 
@@ -79,6 +80,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.alone
 @pytest.mark.long
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_to_watch_many_files_takes_an_agent_half_a_percent_of_a_processor_and_on_one_node_nothing(

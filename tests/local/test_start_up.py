@@ -34,6 +34,7 @@ def least(turns: int, **commands: Callable[[], float]) -> Mapping[str, float]:
     return {name: min(turn[name] for turn in taken) for name in commands}
 
 
+@pytest.mark.alone
 def test_help_answers_at_once() -> None:
     """5 times an empty Python and 1.4 times click alone, as it was measured."""
     took = least(
@@ -46,6 +47,7 @@ def test_help_answers_at_once() -> None:
     assert took["help"] < 2.5 * took["click"], took
 
 
+@pytest.mark.alone
 def test_what_runs_on_every_node_starts_lightly() -> None:
     """14 and 17 times an empty Python, most of it asyncio's, as it was measured."""
     took = least(

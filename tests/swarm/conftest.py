@@ -39,8 +39,19 @@ def whole_lab() -> Lab:
 @pytest.fixture
 def lab(whole_lab: Lab) -> Iterator[Lab]:
     """The lab with its three nodes; whatever a test does to them is repaired after it."""
+    before = _machines(whole_lab)
     yield whole_lab
-    whole_lab.up()
+    if _machines(whole_lab) != before:
+        whole_lab.up()
+
+
+def _machines(lab: Lab) -> str:
+    """What the nodes are, since when they run, and where they are plugged in."""
+    ours = lab.engine.run(
+        "ps", "--all", "--quiet", "--filter", f"label=swarmtrain.lab={lab.names.lab}"
+    ).split()
+    form = "{{.Id}} {{.State.StartedAt}} {{.State.Status}} {{json .NetworkSettings.Networks}}"
+    return lab.engine.run("inspect", "--format", form, *sorted(ours))
 
 
 @pytest.fixture

@@ -232,20 +232,16 @@ def remains(lab: Lab) -> list[str]:
     return [each for each in found if each]
 
 
-def test_node_that_lost_its_disk_joins_anew(small_lab: Lab) -> None:
-    small_lab.up(nodes=2, cpus=0.5, engines=ENGINES[:1])
-    container = small_lab.node("lab-2").container
-    small_lab.engine.run("rm", "--force", container)
-    small_lab.engine.run("volume", "rm", container)
-    small_lab.up(nodes=2, cpus=0.5, engines=ENGINES[:1])
-    members = small_lab.manager.docker.json_lines("node", "ls")
-    assert sorted(row["Hostname"] for row in members) == ["lab-1", "lab-2"]
-
-
-def test_lab_grows_shrinks_and_leaves_nothing(small_lab: Lab) -> None:
+def test_lab_grows_mends_a_node_that_lost_its_disk_shrinks_and_leaves_nothing(small_lab: Lab) -> None:
     small_lab.up(nodes=1, cpus=0.5, gpus=0, engines=ENGINES[:1])
     small_lab.up(nodes=2, cpus=0.5, gpus=0)
     assert sorted(small_lab.manager.swarm_states()) == ["lab-1", "lab-2"]
+    container = small_lab.node("lab-2").container
+    small_lab.engine.run("rm", "--force", container)
+    small_lab.engine.run("volume", "rm", container)
+    small_lab.up(nodes=2, cpus=0.5, gpus=0)
+    members = small_lab.manager.docker.json_lines("node", "ls")
+    assert sorted(row["Hostname"] for row in members) == ["lab-1", "lab-2"]
     small_lab.up(nodes=1, cpus=0.5, gpus=1)
     assert list(small_lab.manager.swarm_states()) == ["lab-1"]
     assert small_lab.status()[0].gpus == 1

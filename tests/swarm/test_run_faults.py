@@ -98,7 +98,7 @@ def test_running_out_of_memory_is_recognised(start: Start) -> None:
     assert "out of memory" in result.reason
 
 
-def test_commands_and_files_reach_every_node_also_after_the_end(
+def test_commands_and_files_reach_every_node_also_after_the_end_until_rm_leaves_nothing(
     start: Start, tmp_path: Path, lab: Lab
 ) -> None:
     handle = start("reach", STEPPING.replace("HUNGRY", "False"))
@@ -114,6 +114,8 @@ def test_commands_and_files_reach_every_node_also_after_the_end(
         fetched = handle.fetch(f"stepping-{rank}", to=tmp_path / f"fetched-{rank}", node=node)
         assert (fetched.node, fetched.path.read_text()) == (node, "content")
     assert any("stopped" in event.text for event in handle.events())
+    handle.remove()
+    assert objects_of(lab, "reach-1") == [] and files_on_nodes(lab, "reach") == []
 
 
 @pytest.mark.parametrize("on", ["docker", pytest.param("swarm", marks=pytest.mark.long)])
@@ -181,22 +183,6 @@ def given_up(docker: Docker, name: str) -> bool:
     return tried and before == {each.created for each in found}
 
 
-def test_rm_leaves_nothing_on_any_node(start: Start, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    handle = start("gone", "print('done')", start="cold")
-    assert handle.wait(timeout=120).state == "succeeded"
-    assert [text for batch in handle.logs() for *_, text in batch] == ["done"] * 3
-    handle.remove()
-    manager = lab.node(1).docker
-    for what in ("service", "config", "secret"):
-        assert "gone-1" not in manager.run(what, "ls", "--format", "{{.Name}}")
-    assert "gone-1" not in manager.run("network", "ls", "--format", "{{.Name}}")
-    with monkeypatch.context() as outside:
-        outside.delenv("DOCKER_HOST")  # the nodes are containers of the host's engine
-        for node in lab.nodes():
-            (volume,) = node.docker.json("volume", "inspect", "swarmtrain")
-            assert node.exec("find", volume["Mountpoint"], "-name", "gone*") == ""
-
-
 def test_a_run_that_was_refused_leaves_its_record_and_nothing_else(
     start: Start, lab: Lab, torch_image: str
 ) -> None:
@@ -230,12 +216,19 @@ def objects_of(lab: Lab, stack: str) -> list[str]:
 
 def left_on_nodes(lab: Lab, job: str) -> list[str]:
     """Containers and files of a job on the lab's machines."""
-    left = []
+    left = files_on_nodes(lab, job)
     for node in lab.nodes():
         left += node.docker.run("ps", "--all", "--quiet", "--filter", f"name={job}-").split()
-        (volume,) = node.docker.json("volume", "inspect", "swarmtrain")
-        left += node.exec("find", volume["Mountpoint"], "-name", f"{job}.*").split()
     return left
+
+
+def files_on_nodes(lab: Lab, job: str) -> list[str]:
+    """What the lab's machines have on their disks of a job's runs."""
+    found = []
+    for node in lab.nodes():
+        (volume,) = node.docker.json("volume", "inspect", "swarmtrain")
+        found += node.exec("find", volume["Mountpoint"], "-name", f"{job}.*").split()
+    return found
 
 
 def test_addresses_that_a_removed_network_still_holds_are_waited_for(start: Start, lab: Lab) -> None:
