@@ -32,6 +32,7 @@ class SharedFile(NamedTuple):
         mtime: Unix time.
         fence, rank: of the generation in which it was written, and the lowest rank of the node that did; for a file of
             a version, as only who makes that knows.
+        mode: its permissions: what nobody else may read, or what is a program, is so everywhere.
     """
 
     name: str
@@ -40,6 +41,7 @@ class SharedFile(NamedTuple):
     mtime: float
     fence: int = 0
     rank: int = -1
+    mode: int = 0o644
 
 
 class SetVersion(Struct):

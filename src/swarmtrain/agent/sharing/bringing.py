@@ -66,9 +66,9 @@ class Bringing:
             self.failed.append(f"{size / 1e6:.0f} MB do not fit on the disk, where a tenth stays free")
             return False
         for sha256, file in missing.items():
-            peers, target = sources.get(sha256, []), store.path(sha256)
+            peers = sources.get(sha256, [])
             try:
-                await pull(token, peers, sha256, file.size, target, can_wait=can_wait)
+                await pull(token, peers, sha256, file.size, store.path(sha256), can_wait=can_wait)
             except OSError as error:
                 self.failed.append(f"{file.name}: {error}")
                 return False

@@ -81,7 +81,7 @@ class Record:
 
     def write(self, path: Path, *, sync: bool = True) -> None:
         """Keep it. Raises OSError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
         write_whole(path, json.dumps(dump(self)).encode(), mode=0o600, sync=sync)
 
     def of(self, path: str) -> KnownSet:

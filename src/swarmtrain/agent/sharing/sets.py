@@ -6,6 +6,7 @@ Whether a set that has changed is finished, tracker.py says.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +112,8 @@ class Sets:
             if is_same and not partners(self.work / path_of(path, name)):
                 noted[name] = InPlace(*here[name], digest)  # touched, or written again as it was
             else:
-                changed.append(SharedFile(name, here[name].size, digest, here[name].changed / 1e9))
+                mode = stat.S_IMODE((self.work / path_of(path, name)).stat().st_mode)
+                changed.append(SharedFile(name, here[name].size, digest, here[name].changed / 1e9, mode=mode))
         return changed, [name for name in noted if name not in here]
 
     def report(self, path: str, changed: list[SharedFile], gone: list[str], *, writing: bool) -> SetReport:

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable
@@ -25,10 +26,12 @@ from swarmtrain.errors import ChannelError
 from swarmtrain.files import copies
 from swarmtrain.protocol.codec import dump, load
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
+from swarmtrain.wire.disk import in_place
 from swarmtrain.wire.disk.storage import write_whole
 
 _PIECE = 1 << 20
 MOST_ASIDE = 8  # times that something was set aside; of more, the oldest goes
+_HASH = re.compile(r"[0-9a-f]{64}")
 _COPY_BYTES = 256 << 20  # of a file that is copied, should it be written anew before a peer has it
 
 
@@ -66,19 +69,21 @@ class Store:
         self._work, self.aside = work, work.parent / "aside"
 
     def path(self, sha256: str) -> Path:
-        """Where a content is, or would be."""
+        """Where a content is, or would be. Raises OSError for what is no hash: a peer may say anything."""
+        if _HASH.fullmatch(sha256) is None:
+            raise OSError(f"{sha256[:80]!r} is no SHA-256")
         return self._contents / sha256
 
     def has(self, sha256: str) -> bool:
         """Whether a content is there."""
-        return self.path(sha256).is_file()
+        return _HASH.fullmatch(sha256) is not None and self.path(sha256).is_file()
 
     def copy(self, path: Path, file: SharedFile) -> None:
         """Keep a copy of a file that is about to be written anew, unless it is large or was already. Raises OSError."""
         target = self.path(file.sha256)
         if file.size > _COPY_BYTES or target.exists():
             return
-        self._contents.mkdir(parents=True, exist_ok=True)
+        self._make()
         part, digest = target.with_name(f"{target.name}.copy"), hashlib.sha256()
         with read_plain(path) as source, part.open("wb") as copied:
             while piece := source.read(_PIECE):
@@ -98,7 +103,7 @@ class Store:
 
     def room(self) -> int:
         """Bytes that may be added: a tenth of the disk stays free."""
-        self._contents.mkdir(parents=True, exist_ok=True)
+        self._make()
         disk = os.statvfs(self._contents)
         return max(0, disk.f_frsize * (disk.f_bavail - disk.f_blocks // 10))
 
@@ -120,7 +125,7 @@ class Store:
             if not self.has(sha256):
                 raise FileNotFoundError(f"{sha256} is not in the store")
         if intent.moves or intent.kept:
-            self._intent.parent.mkdir(parents=True, exist_ok=True)
+            self._make()
             write_whole(self._intent, json.dumps(dump(intent)).encode(), mode=0o600)
             self.complete()
         return intent.kept
@@ -153,6 +158,11 @@ class Store:
         self._intent.unlink()
         return True
 
+    def _make(self) -> None:
+        """Nobody else looks in: what only its owner may read may be there."""
+        self._contents.parent.mkdir(0o700, parents=True, exist_ok=True)
+        self._contents.mkdir(exist_ok=True)
+
     def _put(self, path: str, file: SharedFile, *, last: bool) -> None:
         """A content goes to its place; the store keeps it only for another one."""
         source, target = self.path(file.sha256), self._work / path
@@ -164,7 +174,7 @@ class Store:
             shutil.copyfile(source, copied)
             source = copied
         os.utime(source, (file.mtime, file.mtime))
-        source.chmod(0o644)
+        source.chmod(file.mode & 0o777)
         source.replace(target)
 
     def _check(self, path: str) -> None:
@@ -178,7 +188,10 @@ class Store:
                 mode = each.lstat().st_mode
             except FileNotFoundError:
                 return
-            if not (stat.S_ISDIR(mode) if length < len(parts) else stat.S_ISREG(mode)):
+            is_last = length == len(parts)
+            if is_last and stat.S_ISLNK(mode) and str(each.readlink()) in in_place.links(self._work):
+                continue  # a large file of the project, of which a worker elsewhere has made a copy and changed it
+            if not (stat.S_ISREG(mode) if is_last else stat.S_ISDIR(mode)):
                 raise OSError(f"{'/'.join(parts[:length])} is in the way")
 
     def _remove_empty(self, directory: str) -> None:

@@ -309,6 +309,8 @@ def _numbered(work: Path, rules: Rules) -> Iterator[str]:
         if looked >= MOST_DIRECTORIES:
             return
         base = os.path.relpath(where, work)
+        if base.count("/") >= _DEPTH:
+            names.clear()  # each level is a call in a call
         paths = {name: name if base == "." else f"{base}/{name}" for name in names}
         names[:] = [
             name
