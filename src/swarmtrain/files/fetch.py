@@ -71,14 +71,14 @@ def send(path: Path, node: str) -> Iterator[NodeReply]:
         yield NodeReply(done=Done(bytes=source.tell(), sha256=digest.hexdigest()))
 
 
-def _pack(archive: tarfile.TarFile, path: Path, name: str) -> None:
+def _pack(archive: tarfile.TarFile, root: Path, name: str) -> None:
     """Add a file or a directory, less what has gone since it was listed. Links are added as links. Raises OSError."""
-    try:
-        archive.add(path, arcname=name, recursive=False)
-        below = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else []
-    except FileNotFoundError:
-        return
-    for each in below:
-        if each.name == in_place.RECORD:
+    waiting = [(root, name)]
+    while waiting:  # not by calls in calls, however deep it is
+        path, its = waiting.pop()
+        try:
+            archive.add(path, arcname=its, recursive=False)
+            below = sorted(path.iterdir(), reverse=True) if path.is_dir() and not path.is_symlink() else []
+        except FileNotFoundError:
             continue
-        _pack(archive, each, f"{name}/{each.name}")
+        waiting += [(each, f"{its}/{each.name}") for each in below if each.name != in_place.RECORD]

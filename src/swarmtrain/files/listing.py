@@ -61,25 +61,30 @@ def listing(storage: Storage, lineage: str, node: str, order: ListOrder) -> Iter
 def _walk(root: Path, node: str, *, recursive: bool) -> Iterator[DirectoryEntry]:
     """A file or a directory, and what lies in it. Raises OSError."""
     yield _entry(root, node, ".", follow=True)
-    if root.is_dir():
-        yield from _inside(root, node, "", recursive=recursive)
+    waiting = [""] if root.is_dir() else []
+    while (
+        waiting
+    ):  # not by calls in calls: a script may have made a thousand directories, each in the one before
+        below = waiting.pop()
+        for entry in _inside(root / below, node, below):
+            yield entry
+            if recursive and entry.directory:
+                waiting.append(f"{entry.path}/")
 
 
-def _inside(directory: Path, node: str, prefix: str, *, recursive: bool) -> Iterator[DirectoryEntry]:
+def _inside(directory: Path, node: str, prefix: str) -> Iterator[DirectoryEntry]:
+    """What lies directly in a directory, less what has gone: a run may be at work here."""
     try:
         found = sorted(directory.iterdir())
     except FileNotFoundError:
-        return  # a run may be at work here
+        return
     for path in found:
         if path.name == in_place.RECORD:
             continue
         try:
-            entry = _entry(path, node, prefix + path.name)
+            yield _entry(path, node, prefix + path.name)
         except FileNotFoundError:
             continue
-        yield entry
-        if recursive and entry.directory:
-            yield from _inside(path, node, f"{entry.path}/", recursive=True)
 
 
 def _entry(path: Path, node: str, name: str, *, follow: bool = False) -> DirectoryEntry:

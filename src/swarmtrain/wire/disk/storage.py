@@ -22,6 +22,7 @@ from pathlib import Path
 
 from swarmtrain.structs import Struct
 from swarmtrain.wire.disk import private, segments
+from swarmtrain.wire.disk.trees import remove_tree
 
 _SHARED = Path("/dev/shm")
 
@@ -129,7 +130,7 @@ class Storage(Struct):
         for lineage in {run, *map(self.lineage, mine)} - needed:
             data = self.root / "data" / lineage
             if data.is_dir():
-                shutil.rmtree(data)
+                remove_tree(data)
         for name in sorted(mine, key=lambda name: name == run):
             self.clear_memory(name)
             aside = self.run(f".{name}.gone")
@@ -154,7 +155,7 @@ def _remove_with_others(directory: Path) -> None:
     """Remove it, while whoever submits another run may sweep away what looks left behind. Raises OSError."""
     while directory.exists():
         with contextlib.suppress(FileNotFoundError):  # they were quicker with a file of it
-            shutil.rmtree(directory)
+            remove_tree(directory)
 
 
 def _own(place: Path, owner: str, stale: Iterable[Path]) -> None:
@@ -163,7 +164,7 @@ def _own(place: Path, owner: str, stale: Iterable[Path]) -> None:
         return
     for each in stale:
         if each.exists():
-            shutil.rmtree(each)
+            remove_tree(each)
     place.mkdir(parents=True, exist_ok=True)
     write_whole(place / ".owner", owner.encode())
 
