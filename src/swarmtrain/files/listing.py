@@ -62,9 +62,8 @@ def _walk(root: Path, node: str, *, recursive: bool) -> Iterator[DirectoryEntry]
     """A file or a directory, and what lies in it. Raises OSError."""
     yield _entry(root, node, ".", follow=True)
     waiting = [""] if root.is_dir() else []
-    while (
-        waiting
-    ):  # not by calls in calls: a script may have made a thousand directories, each in the one before
+    # Not by calls in calls: a script may have made a thousand directories, each in the one before.
+    while waiting:
         below = waiting.pop()
         for entry in _inside(root / below, node, below):
             yield entry
