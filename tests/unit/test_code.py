@@ -147,6 +147,12 @@ CHECKPOINTS = {
     "accelerate": ("state/checkpoint_0", ["optimizer.bin", "random_states_0.pkl"]),
     "dcp": ("dcp", ["__0_0.distcp", "__1_0.distcp", ".metadata"]),
     "lightning": ("epoch=1-step=20.ckpt", [".metadata", "__0_0.distcp", "meta.pt"]),
+    "a run's own": ("runs/exp", ["weights.pt", "args.json"]),
+    "with its logs": (
+        "runs/a",
+        ["best.pth", "hparams.yaml", "metrics.csv", "events.out.tfevents.1.host.2.0"],
+    ),
+    "exported": ("export", ["model.onnx", "model.onnx.data", "labels.json"]),
     "deepspeed": ("ds/global_step10", ["mp_rank_00_model_states.pt", "zero_to_fp32.py", "notes.txt"]),
 }
 
@@ -196,6 +202,22 @@ def test_what_points_to_a_checkpoint_and_what_lies_in_it_stays_with_it(tmp_path:
     found = code.collect(tmp_path, "auto")
     assert found.names == ("ds/log.txt", "latest", "train.py")
     assert "ds/global_step5/, ds/latest" in found.notices[0]
+
+
+@pytest.mark.parametrize(
+    "path", ["data/labels.json", "configs/large.yaml", "words/corpus.txt", "exp/src/net.py", "exp/args.json"]
+)
+def test_what_lies_beside_weights_and_was_not_written_with_them_is_sent(tmp_path: Path, path: str) -> None:
+    beside = {f"{path.split('/')[0]}/start.pt": "x", "exp/src/other.py": ""}
+    tree(tmp_path, {"train.py": "", path: "", **beside})
+    assert set(code.collect(tmp_path, "auto").names) == {"train.py", path, "exp/src/other.py"}
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.onnx_data", "net.gguf", "tf_model.h5", "exported.pt2"])
+def test_models_of_other_kinds_stay_here_too(tmp_path: Path, name: str) -> None:
+    tree(tmp_path, {"train.py": "", name: "x"})
+    found = code.collect(tmp_path, "auto")
+    assert found.names == ("train.py",) and f"left out of the code: {name} (1 B)" in found.notices[0]
 
 
 def test_code_beside_weights_is_sent_and_so_is_what_lies_with_it(tmp_path: Path) -> None:

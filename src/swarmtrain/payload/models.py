@@ -13,13 +13,27 @@ from collections.abc import Iterable
 
 from swarmtrain.payload.patterns import with_parents
 
-_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".distcp")
+_SUFFIXES = (
+    *(".pt", ".pth", ".pt2", ".ckpt", ".safetensors", ".distcp"),
+    *(".onnx", ".gguf", ".tflite", ".keras"),
+)
 _FILE = re.compile(
-    r".+\.(?:safetensors|bin)\.index\.json|(?:pytorch_model|adapter_model)[^/]*\.bin|(?:optimizer|scheduler)\.bin"
+    r".+\.(?:safetensors|bin)\.index\.json|(?:pytorch_model|adapter_model)[^/]*\.bin|(?:optimizer|scheduler)\.bin|"
+    r".+\.onnx[._]data|flax_model[^/]*\.msgpack|tf_model[^/]*\.h5"
 )
 # What stands beside weights in a directory of one model: transformers, peft, diffusers, torch.distributed.checkpoint.
 _DESCRIPTIONS = frozenset(
     ["config.json", "adapter_config.json", "model_index.json", "trainer_state.json", ".metadata"]
+)
+# What a run writes beside its weights, wherever they are: its arguments, what it has measured, how it went. Without the
+# weights it is half of a result, unless the directory is for something else, too.
+_WRITTEN = re.compile(
+    r".+\.(?:json|ya?ml|toml|ini|cfg|md|log)|events\.out\.tfevents\..+|"
+    r"(?:args|hparams|params|options?|config|logs?|metrics|results|history|summary)\.(?:txt|csv|jsonl|pkl)",
+    re.IGNORECASE,
+)
+_OF_SEVERAL_THINGS = re.compile(
+    r"(?:.*[-_])?(?:conf(?:ig)?s?|cfgs?|data|datasets?|assets|resources|tests?|fixtures)", re.IGNORECASE
 )
 # checkpoint-60, global_step10, epoch=3
 _NUMBERED = re.compile(r".*(?:checkpoint|ckpt|step|epoch|iter).*\d", re.IGNORECASE)
@@ -38,7 +52,7 @@ def is_model(path: str) -> bool:
 def checkpoints(files: Iterable[str]) -> frozenset[str]:
     """The directories that are each one checkpoint, with a slash at the end, and the files that point to one of them.
 
-    A directory with code of its own is none: what it holds besides weights is the program's.
+    A directory with code in it, or below it, is none: what it holds besides weights is the program's.
 
     Args:
         files: paths below the job's directory, which itself is never one.
@@ -47,7 +61,8 @@ def checkpoints(files: Iterable[str]) -> frozenset[str]:
     for path in files:
         directory, _, name = path.rpartition("/")
         held.setdefault(directory, set()).add(name)
-    found = {directory for directory, names in held.items() if directory and _is_checkpoint(directory, names)}
+    with_code = {parent for each, names in held.items() if _has_code(names) for parent in with_parents(each)}
+    found = {each for each in held.keys() - with_code if each and _is_checkpoint(each, held[each])}
     beside = {posixpath.dirname(directory) for directory in found}
     pointers = {
         posixpath.join(directory, name)
@@ -75,10 +90,13 @@ def outermost(path: str, checkpoints: frozenset[str]) -> str:
     return inside
 
 
+def _has_code(names: set[str]) -> bool:
+    return any(name.endswith(".py") for name in names - _WITH_CHECKPOINTS)
+
+
 def _is_checkpoint(directory: str, names: set[str]) -> bool:
-    if not any(map(is_model, names)):
-        return False
-    if any(name.endswith(".py") for name in names - _WITH_CHECKPOINTS):
+    others = {name for name in names if not is_model(name)}
+    if len(others) == len(names):
         return False
     name = posixpath.basename(directory)
     return bool(
@@ -87,4 +105,5 @@ def _is_checkpoint(directory: str, names: set[str]) -> bool:
         or name.endswith(_SUFFIXES)
         or _NUMBERED.fullmatch(name)
         or is_collection(name)
+        or (others and all(map(_WRITTEN.fullmatch, others)) and not _OF_SEVERAL_THINGS.fullmatch(name))
     )
