@@ -56,38 +56,36 @@ class HeartbeatTracker:
         Returns:
             Whether the rank has made a step since its last pulse.
         """
-        _, rank, step, mark, activity, source, paused, busy, resumed, quiet, first_ago, lived_ago, sign = (
-            pulse[:13]
-        )
-        known = self.beats.get(rank)
-        stepped = None if quiet is None else now - quiet
-        moved = known is None or known.stepped is None or step > known.step
+        known = self.beats.get(pulse.rank)
+        stepped = None if pulse.stepped_ago is None else now - pulse.stepped_ago
+        first = None if pulse.first_ago is None else now - pulse.first_ago
+        moved = known is None or known.stepped is None or pulse.step > known.step
         if not moved and known is not None and known.stepped is not None and stepped is not None:
             stepped = min(stepped, known.stepped)  # the same step: what came with less delay is nearer to it
-        self.beats[rank] = Heartbeat(
-            step=step,
-            mark=mark,
-            activity=Activity(activity) if activity in set(Activity) else Activity.NONE,
-            source=Source(source) if source in set(Source) else Source.NOBODY,
-            paused=bool(paused),
-            busy=busy,
-            resumed=resumed,
+        self.beats[pulse.rank] = Heartbeat(
+            step=pulse.step,
+            mark=pulse.mark,
+            activity=Activity(pulse.activity) if pulse.activity in set(Activity) else Activity.NONE,
+            source=Source(pulse.source) if pulse.source in set(Source) else Source.NOBODY,
+            paused=bool(pulse.paused),
+            busy=pulse.busy,
+            resumed=pulse.resumed,
             stepped=stepped,
-            first=None if first_ago is None else (known and known.first) or now - first_ago,
-            lived=None if lived_ago is None else now - lived_ago,
-            sign=sign,
+            first=known.first if first is not None and known is not None and known.first else first,
+            lived=None if pulse.lived_ago is None else now - pulse.lived_ago,
+            sign=pulse.sign,
             epoch=pulse.epoch,
             counted=pulse.counted,
         )
         last = known.stepped if known is not None else None
         if (
             known is not None
-            and step > known.step
+            and pulse.step > known.step
             and stepped is not None
             and last is not None
             and stepped > last
         ):
-            self._times.append((stepped - last) / (step - known.step))
+            self._times.append((stepped - last) / (pulse.step - known.step))
         return moved and stepped is not None
 
     def slept(self, seconds: float) -> None:
