@@ -23,7 +23,6 @@ from swarmtrain.agent.sharing import tracker as trackers
 from swarmtrain.agent.sharing import walk as walks
 from swarmtrain.agent.sharing.formats import partners, whole
 from swarmtrain.agent.sharing.holdings import Holdings
-from swarmtrain.agent.sharing.record import Record
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Move, Store
 from swarmtrain.agent.sharing.tracker import QUIET, Tracker
@@ -36,6 +35,7 @@ from swarmtrain.agent.sharing.walk import (
     remove_hollow,
     walk,
 )
+from swarmtrain.files.record import Record
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 

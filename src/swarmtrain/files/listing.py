@@ -17,6 +17,7 @@ from pathlib import Path
 from swarmtrain.errors import RequestError
 from swarmtrain.files import copies
 from swarmtrain.files.fetch import locate
+from swarmtrain.files.record import InPlace, stamp_of
 from swarmtrain.protocol.replies import DirectoryEntry, Done, NodeReply
 from swarmtrain.protocol.to_agent import ListOrder
 from swarmtrain.wire.disk import in_place
@@ -112,7 +113,7 @@ def _below(kept: Mapping[str, copies.Copy], order: ListOrder, node: str) -> list
 
 
 def _with_hashes(
-    found: Iterable[DirectoryEntry], root: Path, work: Path, known: Mapping[str, copies.Hashed]
+    found: Iterable[DirectoryEntry], root: Path, work: Path, known: Mapping[str, InPlace]
 ) -> list[DirectoryEntry]:
     """The same entries, with the hashes that are known, and those of files that are small enough to be read."""
     left = _HASHED_IN_ALL
@@ -122,7 +123,7 @@ def _with_hashes(
             continue
         path = root if each.path == "." else root / each.path
         noted = known.get(os.path.relpath(path, work))
-        if noted is not None and noted.is_still(path):
+        if noted is not None and noted.stamp == stamp_of(path):
             hashes[each.path] = noted.sha256
         elif each.bytes <= min(_HASHED_FILE, left):
             left -= each.bytes

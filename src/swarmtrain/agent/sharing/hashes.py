@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from swarmtrain.agent.sharing.record import Record, directory_of, path_of
-from swarmtrain.agent.sharing.walk import FileStamp, read_plain, stamp_of
+from swarmtrain.agent.sharing.walk import read_plain
+from swarmtrain.files.record import FileStamp, Record, directory_of, path_of, stamp_of
 
 _PIECE = 1 << 20
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from swarmtrain.agent.sharing.record import Record, order, path_of
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Store, moves_to
 from swarmtrain.agent.sharing.tracker import Tracker
 from swarmtrain.agent.sharing.walk import Rules, remove_hollow
 from swarmtrain.files import copies
+from swarmtrain.files.record import Record, order, path_of
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from swarmtrain.agent.sharing.formats import INDEX, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
-from swarmtrain.agent.sharing.record import InPlace, Record, path_of
-from swarmtrain.agent.sharing.walk import FileStamp, NotShared, Rules, is_temporary, stamp_of, walk
+from swarmtrain.agent.sharing.walk import NotShared, Rules, is_temporary, walk
+from swarmtrain.files.record import FileStamp, InPlace, Record, path_of, stamp_of
 from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SharedFile
 
 Stamps = dict[str, FileStamp]  # of a set's files, by name

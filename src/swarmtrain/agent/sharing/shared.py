@@ -21,9 +21,9 @@ from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.pace import Pace
 from swarmtrain.agent.sharing.peers import PeerServer
-from swarmtrain.agent.sharing.record import order
 from swarmtrain.agent.sharing.walk import Rules
 from swarmtrain.agent.uplink import Background, Uplink
+from swarmtrain.files.record import order
 from swarmtrain.protocol.shared_files import (
     AskShared,
     BringShared,

@@ -20,10 +20,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarmtrain.agent.sharing.record import path_of
 from swarmtrain.agent.sharing.walk import read_plain
 from swarmtrain.errors import ChannelError
 from swarmtrain.files import copies
+from swarmtrain.files.record import path_of
 from swarmtrain.protocol.codec import dump, load
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
 from swarmtrain.wire.disk import in_place

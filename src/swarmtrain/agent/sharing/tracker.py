@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from swarmtrain.agent.sharing.formats import whole
 from swarmtrain.agent.sharing.hashes import Unsteady
-from swarmtrain.agent.sharing.record import directory_of, path_of
 from swarmtrain.agent.sharing.sets import Sets, Stamps
-from swarmtrain.agent.sharing.walk import FileStamp, is_temporary, open_for_writing
+from swarmtrain.agent.sharing.walk import is_temporary, open_for_writing
+from swarmtrain.files.record import FileStamp, directory_of, path_of
 from swarmtrain.protocol.shared_files import SetReport, SharedFile
 
 QUIET = 2.0  # seconds

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
+from swarmtrain.files.record import FileStamp
 from swarmtrain.protocol.shared_files import MOST_OF_ONE
 
 MOST_FILES = 5_000  # of all directories
@@ -31,23 +32,6 @@ _NUMBERED = re.compile(r"\d")
 _NEVER = ("__pycache__", "lost+found")
 # As tempfile and most others call what is written to be renamed.
 _TEMPORARY = re.compile(r"\.?tmp[a-z0-9_]{8}|.*\.(tmp|temp|part|partial|incomplete|swp)|.*\.tmp[.-][^.]+|.*~")
-
-
-class FileStamp(NamedTuple):
-    """By what a file that was not touched is known again."""
-
-    size: int
-    changed: int  # mtime in nanoseconds
-    inode: int
-
-
-def stamp_of(path: Path) -> FileStamp | None:
-    """That of a file; None where there is none."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def read_plain(path: Path) -> BinaryIO:

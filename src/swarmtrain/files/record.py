@@ -8,14 +8,31 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from swarmtrain.agent.sharing.walk import FileStamp
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump, load
 from swarmtrain.protocol.shared_files import SetVersion
 from swarmtrain.wire.disk.storage import write_whole
 
 MOST_DELETED = 500  # sets that are not there any more, of which it is remembered
+
+
+class FileStamp(NamedTuple):
+    """By what a file that was not touched is known again."""
+
+    size: int
+    changed: int  # mtime in nanoseconds
+    inode: int
+
+
+def stamp_of(path: Path) -> FileStamp | None:
+    """That of a file; None where there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 @dataclass
