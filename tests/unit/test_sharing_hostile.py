@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from swarmtrain.agent.sharing import forgetting
 from swarmtrain.agent.sharing.bringing import Bringing
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.store import Move, Store
 from swarmtrain.agent.sharing.walk import Rules, remove_hollow
 from swarmtrain.files import fetch
 from swarmtrain.files.listing import listing
-from swarmtrain.protocol.shared_files import SharedFile
+from swarmtrain.protocol.shared_files import SetVersion, SharedFile
 from swarmtrain.protocol.to_agent import ListOrder
 from swarmtrain.wire.disk import in_place
 from swarmtrain.wire.disk.storage import Storage
@@ -153,3 +155,29 @@ def test_a_run_goes_however_deep_its_directories_are_and_whoever_may_write_there
     (deep / "link").symlink_to("/etc")
     storage.remove("t.1")
     assert not list(storage.root.glob("*/*"))
+
+
+def test_of_what_a_long_run_has_written_and_deleted_little_is_remembered(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "UNUSED_SECONDS", -1.0)
+    held = Holdings(work, work.parent / "shared", Rules())
+    sizes = []
+    for number in range(1, 41):
+        (work / f"step-{number}").mkdir()
+        for name in (f"step-{number}/model.pt", f"log-{number}"):
+            (work / name).write_text(str(number))
+            os.utime(work / name, (1000.0, 1000.0))
+        held.record.streams.append(f"log-{number}")
+        if number > 2:
+            shutil.rmtree(work / f"step-{number - 2}")
+            (work / f"log-{number - 2}").unlink()
+        for report in [each for _ in range(2) for each in held.look(list)]:
+            left = [each for each in report.changed if each.name not in report.gone]
+            held.note([SetVersion(report.path, 1, number, left)])
+        held.record.sets = {path: each for path, each in held.record.sets.items() if held.sets.files(path)}
+        held.keep([])
+        names = held.tracker.remembered() | held.sets.hashes.remembered() | set(held.record.streams)
+        sizes.append((len(names), len(held.record.finished), len(list(work.parent.glob("shared/**/*")))))
+    assert sizes[-1] == sizes[10], "it is the same after ten checkpoints and after forty"
+    assert held.tracker.remembered() >= {"step-40"}

@@ -51,6 +51,14 @@ class Hashes:
         """By what stamp a file was read last, and what it was; None and nothing where it never was."""
         return self._read.get(path, (None, ""))
 
+    def remembered(self) -> set[str]:
+        """The paths of files that were read."""
+        return set(self._read)
+
+    def forget(self, path: str) -> None:
+        """A file has gone for good."""
+        self._read.pop(path, None)
+
     def find(self, sha256: str) -> Path | None:
         """A file that has a content, and is still as it was then."""
         for path, stamp in self._with(sha256):

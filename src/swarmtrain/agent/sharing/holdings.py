@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from swarmtrain.agent.sharing.forgetting import Forgetting
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Store, moves_to
 from swarmtrain.agent.sharing.tracker import Tracker
@@ -33,6 +34,7 @@ class Holdings:
         self.store = Store(directory, work)
         self.sets = Sets(work, self.record, rules, self.store.has)
         self.tracker = Tracker(self.sets)
+        self._sets_gone, self._files_gone = Forgetting(), Forgetting()
         self.store.complete()
 
     def look(self, writers: Callable[[], Sequence[int]]) -> list[SetReport]:
@@ -46,7 +48,21 @@ class Holdings:
             if self.tracker.is_restless(report.path):
                 for file in report.changed:
                     self.store.copy(self.sets.work / path_of(report.path, file.name), file)
+        self._forget()
         return found
+
+    def _forget(self) -> None:
+        """What was known of sets and files that are neither here nor in what was noted."""
+        sets, finished, hashes = self.sets, self.record.finished, self.sets.hashes
+        known = self.tracker.remembered() | finished.keys()
+        for path in self._sets_gone.overdue(p for p in known if not sets.files(p) and not sets.noted(p)):
+            self.tracker.forget(path)
+            finished.pop(path, None)
+        files = hashes.remembered() | set(self.record.streams)
+        for path in self._files_gone.overdue(file for file in files if not sets.knows(file)):
+            hashes.forget(path)
+            if path in self.record.streams:
+                self.record.streams.remove(path)
 
     def remove_hollow(self) -> list[str]:
         """The workers were killed just now: remove directories in which they had written nothing yet; which."""

@@ -63,6 +63,11 @@ class Sets:
         known = self.record.sets.get(path)
         return known.in_place if known is not None else {}
 
+    def knows(self, path: str) -> bool:
+        """Whether a file is here, or was when a version of its set was noted."""
+        directory, _, name = path.rpartition("/")
+        return name in self.files(directory) or name in self.noted(directory)
+
     def paths(self) -> list[str]:
         """All sets, also those of which nothing is left."""
         return [path for path in sorted({*self.here, *self.record.sets}) if self.is_watched(path)]

@@ -132,6 +132,15 @@ class Tracker:
         """What was told last of a set is a version."""
         self.sets.note(path, *self._told.get(path, ([], [])))
 
+    def remembered(self) -> set[str]:
+        """The sets of which something was told or counted."""
+        return {*self._told, *self._turns, *self._anew, *self._waits}
+
+    def forget(self, path: str) -> None:
+        """A set has gone for good."""
+        for each in (self._told, self._turns, self._anew, self._waits):
+            each.pop(path, None)
+
     def is_restless(self, path: str) -> bool:
         """Whether a set is written anew about as often as it is looked at."""
         return self._turns[path] > 1
