@@ -66,7 +66,7 @@ def test_a_bar_wider_than_the_terminal_is_cut_and_too_many_are_counted(screen: S
 
 def test_what_a_worker_writes_moves_no_cursor_there() -> None:
     line = "\x1b[31m 5%\x1b[0m\x1b[2K\x1b[A\x07 a\tb \x1b]0;title\x07c \x1b[1;1H\x9b2J日本"
-    assert fitted(line, 40) == " 5% a   b c 2J日本"
+    assert fitted(line, 40) == " 5% a   b c 日本"
     assert fitted("日本日本", 5) == "日本"
     assert fitted("", 5) == ""
     assert below.fitted("x" * 9, 4) == "xxxx"

@@ -10,10 +10,10 @@ from swarmtrain.coordinator.core.root_cause import (
     advice,
     describe_exit,
     early_end,
-    is_consequence,
     root_cause,
     with_evidence,
 )
+from swarmtrain.diagnosis.echoes import is_consequence
 from swarmtrain.protocol.facts import Failure
 
 GLOO = (

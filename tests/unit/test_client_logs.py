@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from run_fakes import Theatre
 
 from swarmtrain.control.views.logs import (
     Cursor,
+    Look,
     Search,
     Selection,
     parse_ranks,
@@ -140,7 +142,11 @@ def test_an_age_is_counted_back_by_the_coordinator(stage: Theatre) -> None:
 def test_what_a_worker_wrote_comes_out_byte_for_byte() -> None:
     written = b"caf\xc3\xa9 \xff\xfe [red]x[/red] \x1b[1mbold\x1b[0m 10%\r20%"
     text = written.decode("utf-8", "surrogateescape")
-    assert render([Line(0.0, 1, 3, "lab-1", text)]) == b"[3] " + written + b"\n"
+    line = Line(0.0, 1, 3, "lab-1", text)
+    assert render([line], Look(raw=True)) == b"[3] " + written + b"\n"
+    cleaned = written.replace(b"\r", b"")
+    assert render([line]) == b"[3] " + cleaned + b"\n"
+    assert render([line], Look(plain=True)) == b"[3] " + re.sub(rb"\x1b\[\d+m", b"", cleaned) + b"\n"
 
 
 def test_a_long_line_is_not_wrapped() -> None:
@@ -148,7 +154,7 @@ def test_a_long_line_is_not_wrapped() -> None:
 
 
 def test_colour_is_on_the_rank_only_and_differs_between_ranks() -> None:
-    shown = [render([Line(0.0, 1, rank, "lab-1", "hi")], colour=True) for rank in range(4)]
+    shown = [render([Line(0.0, 1, rank, "lab-1", "hi")], Look(colour=True)) for rank in range(4)]
     assert len(set(shown)) == 4
     assert shown[0] == b"\x1b[36m[0]\x1b[0m hi\n"
 
@@ -156,7 +162,7 @@ def test_colour_is_on_the_rank_only_and_differs_between_ranks() -> None:
 def test_time_and_node_are_shown_on_request() -> None:
     moment = datetime.datetime(2026, 1, 31, 9, 30).timestamp()
     line = Line(moment, 1, 0, "lab-1", "hi")
-    assert render([line], times=True, nodes=True) == b"2026-01-31 09:30:00 [0 lab-1] hi\n"
+    assert render([line], Look(times=True, nodes=True)) == b"2026-01-31 09:30:00 [0 lab-1] hi\n"
 
 
 def lines(*texts: str, time: float = 1.0, rank: int = 0) -> list[Line]:

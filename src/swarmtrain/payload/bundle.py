@@ -23,6 +23,7 @@ PARTS = (
     "wire",
     "protocol",
     "files",
+    "diagnosis",
     "coordinator",
     "agent",
     "worker",

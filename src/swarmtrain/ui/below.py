@@ -6,14 +6,10 @@ Used by terminal.py, on a terminal only. Pipes and files get each line once, whe
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 
+from swarmtrain.control.views.clean import clean
 from swarmtrain.wire.plural import counted, plural
-
-# Sequences that colour text or move a cursor, and characters that would move it: they mean a place that is not here.
-_SEQUENCES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 
 
 class Below:
@@ -49,5 +45,5 @@ def fitted(line: str, columns: int) -> str:
     """A line that takes at most so many columns and moves no cursor."""
     from rich.cells import cell_len, set_cell_size
 
-    plain = _CONTROLS.sub("", _SEQUENCES.sub("", line)).expandtabs(8)
+    plain = clean(line, colour=False).expandtabs(8)
     return plain if cell_len(plain) <= columns else set_cell_size(plain, columns).rstrip()

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from swarmtrain.control.follow import Update
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.views import ending, logs
+from swarmtrain.control.views.folding import RootCauses
 from swarmtrain.control.views.narration import Narration
 from swarmtrain.errors import ClusterError, SwarmtrainError, TrainingError, in_short
 from swarmtrain.protocol.status import Status
 from swarmtrain.ui import terminal
+from swarmtrain.ui.quiet import QuietLines
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -34,13 +36,18 @@ def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int
     Raises:
         SwarmtrainError: the run does not get to its place, or is out of reach.
     """
+    causes = RootCauses()
+    lines = QuietLines(handle.id, causes.spares, logs.Look(colour=terminal.is_colourful(sys.stdout)))
     narration = Narration()
     status: Status | None = None
     try:
         interrupt.starting = False
-        for update in handle.watch(after=after, tail=tail, unfinished=terminal.can_redraw()):
-            show(update, narration)
-            status = update.status or status
+        with lines:
+            for update in handle.watch(after=after, tail=tail, unfinished=terminal.can_redraw()):
+                if update.event is not None:
+                    causes.hear(update.event)
+                show(update, narration, lines)
+                status = update.status or status
     except KeyboardInterrupt:
         terminal.below([])
         interrupt.leave()
@@ -58,12 +65,12 @@ def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int
     return interrupt.exit_code if interrupt.pressed else code
 
 
-def show(update: Update, narration: Narration) -> None:
+def show(update: Update, narration: Narration, lines: QuietLines) -> None:
     """One update on the screen: output to one stream, words to the other."""
     if update.event is not None and (said := narration.tell(update.event)):
         terminal.say(said.text, terminal.TONES[said.tone] or terminal.DIM)
     if update.lines:
-        terminal.data(logs.render(update.lines, colour=terminal.is_colourful(sys.stdout)))
+        lines.write(update.lines)
     if update.unfinished is not None:
         terminal.below([logs.labelled(line) for line in update.unfinished])
     if update.note:

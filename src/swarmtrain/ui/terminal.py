@@ -1,7 +1,7 @@
 """Where words and data go: data to the standard output, words to the standard error.
 
-Colour is used on a terminal only, and not where NO_COLOR is set. Nothing here interprets what a worker wrote: its
-bytes pass through unchanged.
+Colour is used on a terminal only, and not where NO_COLOR is set. Whatever strangers put into a sentence, a row or a
+line, nothing of it drives the terminal: all but `data` goes through `views.clean`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import os
 import shutil
 import stat
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from swarmtrain.control.views.clean import clean, clean_lines
 from swarmtrain.ui.below import Below
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from swarmtrain.errors import SwarmtrainError
 
 _BELOW = Below()  # there is one bottom of the screen
+_turn = threading.RLock()  # held by whoever writes: output that was held back comes from a thread of its own
 _writes = 0  # that are on their way
 _later: list[str] = []  # what is said when they are done
 BOLD, DIM, RED, GREEN, CYAN, YELLOW = "1", "2", "1;31", "1;32", "36", "33"
@@ -45,6 +48,11 @@ def hang_up() -> None:
     os.close(nowhere)
 
 
+def keeps_colour(stream: IO[Any]) -> bool:
+    """Whether colours that workers print stay: everywhere but where somebody has said, or shown, that they hurt."""
+    return is_colourful(stream) or not (is_terminal(stream) or os.environ.get("NO_COLOR"))
+
+
 def is_terminal(stream: IO[Any]) -> bool:
     """Whether a person looks at it."""
     try:
@@ -60,7 +68,7 @@ def paint(text: str, style: str, stream: IO[Any]) -> str:
 
 def words(text: str, style: str = "") -> None:
     """A sentence for the person, on the standard error; after everything that was put out before."""
-    line = paint(text, style, sys.stderr) + "\n"
+    line = paint(clean_lines(text), style, sys.stderr) + "\n"
     with _above():
         with contextlib.suppress(BrokenPipeError):  # what nobody reads any more is in nobody's way
             sys.stdout.flush()
@@ -109,15 +117,16 @@ def below(lines: Sequence[str]) -> None:
 def _above() -> Iterator[None]:
     """Make room for something, and put the lines that go on below it again; then say what had to wait for that."""
     global _writes
-    _writes += 1
-    try:
-        _raw(_BELOW.erase())
+    with _turn:
+        _writes += 1
         try:
-            yield
+            _raw(_BELOW.erase())
+            try:
+                yield
+            finally:
+                _raw(_BELOW.draw())
         finally:
-            _raw(_BELOW.draw())
-    finally:
-        _writes -= 1
+            _writes -= 1
     while _later and not _writes:
         say(_later.pop(0))
 
@@ -130,7 +139,7 @@ def _raw(text: str) -> None:
 
 def lines(texts: Iterable[str]) -> None:
     """Lines on the standard output."""
-    data("".join(f"{text}\n" for text in texts).encode("utf-8", "surrogateescape"))
+    data("".join(f"{clean(text)}\n" for text in texts).encode("utf-8", "surrogateescape"))
 
 
 def document(value: Any) -> None:
@@ -160,7 +169,7 @@ def table(content: Table) -> None:
     for heading in content.columns:
         drawn.add_column(heading, no_wrap=True, overflow="ignore")
     for row in content.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(clean(cell, colour=False)) for cell in row))
     with console.capture() as capture:
         console.print(drawn)
     lines(line.rstrip() for line in capture.get().splitlines())

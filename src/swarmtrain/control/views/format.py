@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from swarmtrain.control.views.clean import clean
 from swarmtrain.job.units import say_size
 
 NOTHING = "-"
@@ -72,5 +73,5 @@ def ranks(values: Sequence[int]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text of several lines, such as an exception's, as one."""
-    return " / ".join(filter(None, map(str.strip, text.splitlines())))
+    """Text of several lines, such as an exception's, as one; it drives no terminal."""
+    return " / ".join(clean(part, colour=False) for part in map(str.strip, text.splitlines()) if part)

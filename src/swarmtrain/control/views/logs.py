@@ -2,7 +2,8 @@
 
 The coordinator keeps and orders the lines; here a flag becomes a request, a pattern is looked for, and a reply becomes
 bytes. A pattern may take for ever, so nobody but the one who wrote it waits for it.
-Text stays exactly what the worker wrote: it travels with ``surrogateescape`` and is written as bytes.
+Text travels exactly as the worker wrote it, with ``surrogateescape``, and is written as bytes: as they are where
+somebody wants them raw, else less what would drive a terminal (`clean`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from swarmtrain.control.views.format import duration
+from swarmtrain.control.views.clean import clean
+from swarmtrain.control.views.format import duration, name
 from swarmtrain.errors import RequestError
 from swarmtrain.protocol.replies import Line, RunReply
 from swarmtrain.protocol.requests import LogsRequest
@@ -127,24 +130,40 @@ def parse_regex(text: str) -> str:
     return text
 
 
-def render(lines: Sequence[Line], *, colour: bool = False, times: bool = False, nodes: bool = False) -> bytes:
-    """Lines as bytes for a terminal or a file, each with its rank in front and a newline at its end.
+class Look(NamedTuple):
+    """How lines are shown.
 
-    Args:
+    Attributes:
         colour: paint the rank, one colour a rank.
-        times: begin with the local time. nodes: name the node beside the rank.
+        times: begin with the local time.
+        nodes: name the node beside the rank.
+        raw: the text as the worker wrote it, whatever it does to a terminal.
+        plain: leave out the worker's colours.
     """
-    parts = (labelled(line, colour=colour, times=times, nodes=nodes) + "\n" for line in lines)
-    return frames.raw("".join(parts))
+
+    colour: bool = False
+    times: bool = False
+    nodes: bool = False
+    raw: bool = False
+    plain: bool = False
 
 
-def labelled(line: Line, *, colour: bool = False, times: bool = False, nodes: bool = False) -> str:
+_USUAL = Look()
+
+
+def render(lines: Sequence[Line], look: Look = _USUAL) -> bytes:
+    """Lines as bytes for a terminal or a file, each with its rank in front and a newline at its end."""
+    return frames.raw("".join(labelled(line, look) + "\n" for line in lines))
+
+
+def labelled(line: Line, look: Look = _USUAL) -> str:
     """One line with its rank in front, as :func:`render` has it."""
-    label = f"[{line.rank} {line.node}]" if nodes else f"[{line.rank}]"
-    if colour:
+    label = f"[{line.rank} {name(line.node)}]" if look.nodes else f"[{line.rank}]"
+    if look.colour:
         label = f"\x1b[{_COLOURS[line.rank % len(_COLOURS)]}m{label}\x1b[0m"
-    clock = f"{clock_time(line.time)} " if times else ""
-    return f"{clock}{label} {line.text}"
+    clock = f"{clock_time(line.time)} " if look.times else ""
+    text = line.text if look.raw else clean(line.text, colour=not look.plain)
+    return f"{clock}{label} {text}"
 
 
 def as_json(line: Line) -> dict[str, object]:

@@ -3,7 +3,7 @@
 When one rank dies the others follow: their collectives break a moment later, and their tracebacks are longer and
 louder than the one that matters. So a failure that only says "the peer is gone" ranks behind one that does not, and
 among equals the earliest wins. Between the two is a rank that ended well too early: it breaks its peers, and nothing
-about it looks like a failure. Words that name a mistake are never taken for an echo, however they came to be said.
+about it looks like a failure. What is an echo, diagnosis/echoes.py knows by its words.
 """
 
 from __future__ import annotations
@@ -14,32 +14,11 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
+from swarmtrain.diagnosis.echoes import is_consequence
 from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
 from swarmtrain.wire.plural import counted
 
-# What gloo, NCCL and the store say when somebody else has gone (torch 2.4 to 2.13).
-_CONSEQUENCE = re.compile(
-    r"Connection (?:closed|reset) by peer|Connection was (?:likely )?closed|Broken pipe|Socket (?:Timeout|closed)"
-    r"|recvValue failed|sendBytes failed|failed to (?:recv|send), (?:got|sent) 0 bytes|NCCL error|ncclRemoteError"
-    r"|ncclSystemError|NCCL communicator was aborted|DistBackendError|DistNetworkError|DistStoreError"
-    r"|Rank \d+ successfully reached monitoredBarrier|Timed out waiting \d+ms for (?:recv|send) operation"
-    r"|Application timeout caused pair closure|gloo.*(?:EnforceNotMet|IoException)|Watchdog caught"
-    r"|Gloo connectFullMesh failed",
-    re.IGNORECASE,
-)
-# What they, CUDA and the system say of something that this rank, or all of them, do wrong.
-_MISTAKE = re.compile(
-    r"collective mismatch|mismatch between collectives|op\.preamble\.length <= op\.nbytes|Duplicate GPU detected"
-    r"|ncclInvalidUsage|ncclInvalidArgument|ncclUnhandledCudaError|out of memory|No space left on device"
-    r"|device-side assert|illegal memory access|invalid device ordinal|no kernel image is available",
-    re.IGNORECASE,
-)
-_TIMEOUT = re.compile(r"Timed out waiting \d+ms for|Watchdog caught|Application timeout", re.IGNORECASE)
-# Python's own words for a connection or a pipe that is not torch's: the script's affair.
-_THE_SCRIPTS = re.compile(
-    r"^(?:ConnectionError|Connection\w+Error|BrokenPipeError|OSError|TimeoutError|EOFError):"
-)
 # What torch says where there is no GPU (2.4 to 2.13).
 _WANTS_GPU = re.compile(
     r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|No CUDA GPUs are available|no GPUs found"
@@ -91,21 +70,6 @@ def early_end(rank: int, node: str, time: float, steps: int | None) -> Failure:
     """
     after = "" if steps is None else f" after {counted(steps, 'step')}"
     return Failure("exit", node, time, f"ended with 0{after} while the others went on", rank, code=0)
-
-
-def is_consequence(failure: Failure) -> bool:
-    """Whether this failure only reports that another rank has gone."""
-    if failure.signal != signal.SIGABRT and failure.kind not in ("exception", "exit"):
-        return False
-    said = failure.summary if failure.kind == "exception" else "\n".join((failure.summary, *failure.log))
-    if _MISTAKE.search(said) or (failure.kind == "exception" and _THE_SCRIPTS.search(said)):
-        return False
-    return bool(_CONSEQUENCE.search(said))
-
-
-def is_timeout(failure: Failure) -> bool:
-    """Whether a rank has waited for another for as long as its process group lets it."""
-    return is_consequence(failure) and bool(_TIMEOUT.search(failure.summary))
 
 
 def root_cause(failures: Sequence[Failure]) -> list[Failure]:

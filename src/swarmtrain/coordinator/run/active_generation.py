@@ -13,12 +13,7 @@ from typing import NamedTuple
 from swarmtrain.coordinator.core.incident_log import signature
 from swarmtrain.coordinator.core.model import Stop
 from swarmtrain.coordinator.core.restart_policy import EARLY_SECONDS
-from swarmtrain.coordinator.core.root_cause import (
-    early_end,
-    is_consequence,
-    is_timeout,
-    root_cause,
-)
+from swarmtrain.coordinator.core.root_cause import early_end, root_cause
 from swarmtrain.coordinator.run.evidence import Evidence
 from swarmtrain.coordinator.run.heartbeats import HeartbeatTracker
 from swarmtrain.coordinator.run.members import ConnectedAgent, Members
@@ -26,6 +21,7 @@ from swarmtrain.coordinator.run.ranks import RankState, ranks_of
 from swarmtrain.coordinator.run.stall import Stall, outlook
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.output import OutputStore
+from swarmtrain.diagnosis.echoes import is_consequence, is_timeout
 from swarmtrain.protocol.facts import Attempt, Failure, StopOrder
 from swarmtrain.protocol.journal.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
 from swarmtrain.protocol.journal.remarks import StallSeen, StragglerSeen, Warned

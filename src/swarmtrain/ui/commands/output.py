@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,9 +12,11 @@ import click
 
 from swarmtrain.control.views import logs as lines
 from swarmtrain.control.views import narration, view
-from swarmtrain.errors import RequestError
+from swarmtrain.control.views.folding import RootCauses
+from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.protocol.replies import Line
 from swarmtrain.ui import options, terminal
+from swarmtrain.ui.quiet import QuietLines
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 @click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time.")
+@click.option("-a", "--all", "whole", is_flag=True, help="Also what only echoes another rank's failure.")
+@click.option("--raw", is_flag=True, help="All of it, and each byte as it was written.")
 @options.as_json
 @options.on
 @options.run_name
@@ -40,12 +45,16 @@ def logs(
     tail: int | None,
     follow: bool,
     timestamps: bool,
+    whole: bool,
+    raw: bool,
     as_json: bool,
 ) -> None:
     """Print what the workers of a run wrote, in the order of time, each line with its rank in front.
 
     Of a line that is drawn again and again, as progress bars are, the last drawing is kept; with -f it moves on a
-    terminal, and pipes and --json get it when it has ended.
+    terminal, and pipes and --json get it when it has ended. A traceback that only says that another rank has failed is
+    left out, with a word, unless --all or --regex asks for it. Sequences that would drive a terminal are left out, but
+    for colours, in pipes, too: --raw and --json have every byte.
 
     \b
       swarmtrain logs train --rank 0 -f
@@ -58,30 +67,57 @@ def logs(
         since=lines.parse_since(since) if since is not None else 0.0,
         tail=tail,
     )
-    colour = terminal.is_colourful(sys.stdout)
+    look = lines.Look(colour=terminal.is_colourful(sys.stdout), times=timestamps, raw=raw)
     handle = options.client(on).get(name)
     if follow:
         _expect(handle, selection)
     is_empty = True
     shown: Callable[[Sequence[Line]], None] | None = None
     if follow and not as_json and terminal.can_redraw():
-        shown = partial(_show_below, times=timestamps)
-    for batch in handle.logs(selection, follow=follow, unfinished=shown):
-        is_empty = False
-        if as_json:
-            for line in batch:
-                terminal.record(lines.as_json(line))
-        else:
-            terminal.data(lines.render(batch, colour=colour, times=timestamps))
+        shown = partial(_show_below, look=look._replace(colour=False))
+    with contextlib.ExitStack() as stack:
+        write: Callable[[Sequence[Line]], None]
+        write = _write_json if as_json else partial(_write_all, look=look)
+        if not (as_json or whole or raw or regex):
+            spares = _SparedRanks(handle)
+            write = stack.enter_context(QuietLines(handle.id, spares, look, live=follow)).write
+        for batch in handle.logs(selection, follow=follow, unfinished=shown):
+            is_empty = False
+            write(batch)
     if shown is not None:
         terminal.below([])
     if is_empty and tail != 0:
         _explain_nothing(handle, selection)
 
 
-def _show_below(unfinished: Sequence[Line], *, times: bool) -> None:
+class _SparedRanks:
+    """Whose echoes are all that there is of a failure: the journal is read when an echo of a generation comes."""
+
+    def __init__(self, handle: RunHandle) -> None:
+        self._handle = handle
+        self._causes = RootCauses()
+
+    def __call__(self, generation: int, rank: int) -> bool:
+        if not self._causes.knows(generation):
+            try:
+                self._causes = RootCauses(self._handle.events())
+            except ClusterError:
+                return True  # nobody can say, so it is shown
+        return self._causes.spares(generation, rank)
+
+
+def _write_json(batch: Sequence[Line]) -> None:
+    for line in batch:
+        terminal.record(lines.as_json(line))
+
+
+def _write_all(batch: Sequence[Line], *, look: lines.Look) -> None:
+    terminal.data(lines.render(batch, look._replace(plain=not terminal.keeps_colour(sys.stdout))))
+
+
+def _show_below(unfinished: Sequence[Line], *, look: lines.Look) -> None:
     """Draw the lines that go on."""
-    terminal.below([lines.labelled(line, times=times) for line in unfinished])
+    terminal.below([lines.labelled(line, look) for line in unfinished])
 
 
 def _expect(handle: RunHandle, selection: lines.Selection) -> None:
