@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swarmtrain.control.result import RunResult
     from swarmtrain.control.snapshots.retention import Wanted
     from swarmtrain.control.snapshots.snapshots import Found, Pulled, Snapshots
+    from swarmtrain.control.stacks import RunStacks
     from swarmtrain.control.views.logs import Selection
     from swarmtrain.errors import (
         ChannelError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from swarmtrain.launchers.base import Notice, Run
     from swarmtrain.protocol.journal.event import Event
     from swarmtrain.protocol.replies import Line
+    from swarmtrain.protocol.seen.evidence import FlightFinding, RankStacks, StackGroup
     from swarmtrain.protocol.snapshots import Snapshot
     from swarmtrain.protocol.status import Member, Status, Worker
     from swarmtrain.swarm.plan import Plan
@@ -46,6 +48,7 @@ __all__ = [
     "DriftError",
     "Event",
     "Fetched",
+    "FlightFinding",
     "Found",
     "Job",
     "JobError",
@@ -56,13 +59,16 @@ __all__ = [
     "Plan",
     "Problem",
     "Pulled",
+    "RankStacks",
     "RequestError",
     "Run",
     "RunHandle",
     "RunResult",
+    "RunStacks",
     "Selection",
     "Snapshot",
     "Snapshots",
+    "StackGroup",
     "Status",
     "Stopped",
     "Streams",
@@ -86,6 +92,7 @@ _HOMES = {
     "swarmtrain.control.snapshots.retention": ("Wanted",),
     "swarmtrain.control.exec_session": ("Streams",),
     "swarmtrain.control.snapshots.snapshots": ("Found", "Pulled", "Snapshots"),
+    "swarmtrain.control.stacks": ("RunStacks",),
     "swarmtrain.control.files.transfer": ("Fetched",),
     "swarmtrain.errors": (
         *("ChannelError", "ClusterError", "DriftError", "RequestError", "Stopped", "SwarmtrainError"),
@@ -94,6 +101,7 @@ _HOMES = {
     "swarmtrain.job": ("Job", "JobError", "LoadedJob", "Problem", "load"),
     "swarmtrain.launchers.base": ("Notice", "Run"),
     "swarmtrain.swarm.plan": ("Plan",),
+    "swarmtrain.protocol.seen.evidence": ("FlightFinding", "RankStacks", "StackGroup"),
     "swarmtrain.protocol.journal.event": ("Event",),
     "swarmtrain.protocol.replies": ("Line",),
     "swarmtrain.protocol.snapshots": ("Snapshot",),

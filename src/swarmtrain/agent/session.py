@@ -245,8 +245,8 @@ class CoordinatorSession:
                 self._group.stop(generation, grace, how)
             case PauseWorkers(generation, on):
                 self._group.pause(generation, on)
-            case AskStacks(generation):
-                self._group.look(generation)
+            case AskStacks():
+                self._group.look(message)
             case RunEnded():
                 self._background.run(self._end())
             case JournalPiece(events):

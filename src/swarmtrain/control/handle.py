@@ -20,6 +20,7 @@ from swarmtrain.control.follow import Follower, Update
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.snapshots.snapshots import Snapshots
+from swarmtrain.control.stacks import RunStacks, ask_for_stacks
 from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
@@ -141,6 +142,10 @@ class RunHandle:
                     yield lines
                 if unfinished is not None and (going_on := search.unfinished(reply)) is not None:
                     unfinished(going_on)
+
+    def stacks(self) -> RunStacks:
+        """What every rank does now: its stacks, and its last collectives. Raises ClusterError if no worker runs."""
+        return ask_for_stacks(self.launcher, self.run)
 
     # ---- following
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple, Union, get_args
 from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.replies import NodeReply
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct, WireKey, message
+from swarmtrain.protocol.seen.evidence import StackReport as StackReport
 from swarmtrain.protocol.shared_files import SharedBrought, SharedReport
 
 
@@ -229,20 +230,6 @@ class Leaving(Struct):
     """This agent is told to go."""
 
     leaving: Literal[True] = True
-
-
-class StackReport(Struct):
-    """What a worker does.
-
-    Attributes:
-        stack: of all its threads, the main thread last; empty where it does not answer.
-        stopped: whether it is stopped or frozen; null when it has gone.
-        halted: it is stopped by a signal.
-    """
-
-    stack: str = ""
-    stopped: bool | None = None
-    halted: bool = False
 
 
 @message("stacks", nested=True)

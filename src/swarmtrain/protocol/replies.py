@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct
+from swarmtrain.protocol.seen.evidence import RankStacks
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 
@@ -61,6 +62,7 @@ class RunReply(Struct):
         lines: of the workers' output.
         unfinished: the lines that go on, in place of those that were told before.
         caught_up: all lines have come that were there when they were asked for; said once.
+        stacks: of the ranks of one node.
         metrics: as the workers wrote them, with ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time).
     """
 
@@ -69,6 +71,7 @@ class RunReply(Struct):
     lines: Annotated[list[Line] | None, OMITTED] = None
     unfinished: Annotated[list[Line] | None, OMITTED] = None
     metrics: Annotated[list[Document] | None, OMITTED] = None
+    stacks: Annotated[list[RankStacks] | None, OMITTED] = None
     caught_up: Annotated[bool, OMITTED] = False
     error: Annotated[ErrorReply | None, INLINE] = None
     done: Annotated[Done | None, OMITTED] = None

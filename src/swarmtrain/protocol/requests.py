@@ -104,6 +104,17 @@ class MetricsRequest(RunRequest):
     follow: bool = False
 
 
+@message("stacks", by="op")
+class StacksRequest(RunRequest):
+    """What do the workers do now? Replies: `stacks`, of each node. Refused while no worker runs.
+
+    Attributes:
+        children: also the processes that they have forked.
+    """
+
+    children: Annotated[bool, OMITTED] = False
+
+
 @message("stop", by="op")
 class StopRequest(RunRequest):
     """Stop the run. Reply: `status`, when it has ended.
@@ -218,6 +229,7 @@ ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of ty
     LogsRequest,
     WatchRequest,
     MetricsRequest,
+    StacksRequest,
     StopRequest,
     ConcludeRequest,
     ResizeRequest,

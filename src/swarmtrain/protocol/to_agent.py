@@ -106,9 +106,14 @@ class PauseWorkers(Struct):
 
 @message("stacks", nested=True)
 class AskStacks(Struct):
-    """The question of what the workers of a generation do."""
+    """The question of what the workers of a generation do.
+
+    Attributes:
+        children: also the processes that they have forked, which takes a moment more.
+    """
 
     generation: Annotated[int, WireKey("g")]
+    children: Annotated[bool, OMITTED] = False
 
 
 @message("end", nested=True)

@@ -53,6 +53,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "status": CommandEntry("read", "status", "Show a run: its state, nodes and ranks."),
         "logs": CommandEntry("output", "logs", "Print what the workers of a run wrote."),
         "events": CommandEntry("output", "events", "Print what happened to a run."),
+        "stacks": CommandEntry("output", "stacks", "Show where every rank of a run is now."),
         "attach": CommandEntry("run", "attach", "Watch a run that was started before."),
         "ls": CommandEntry("files", "ls", "List the files on a run's nodes."),
         "wait": CommandEntry("read", "wait", "Wait for the end of a run."),

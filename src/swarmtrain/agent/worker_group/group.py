@@ -23,13 +23,12 @@ from swarmtrain.agent.worker_group.delivery import Delivery
 from swarmtrain.agent.worker_group.segments import Segments
 from swarmtrain.agent.worker_group.signs import Signs
 from swarmtrain.agent.worker_group.spawner import Life, SpawnerProcess
-from swarmtrain.agent.worker_group.stacks import stopped
+from swarmtrain.agent.worker_group.stacks import fitting
 from swarmtrain.agent.worker_group.tails import Key
 from swarmtrain.agent.worker_group.workers import Workers, in_brief
 from swarmtrain.errors import SwarmtrainError, in_short
-from swarmtrain.protocol.from_agent import Drained, Idle, StackReport, StacksReport, Warm, WorkerReport
-from swarmtrain.protocol.to_agent import StartWorkers
-from swarmtrain.wire.machine.processes import halted
+from swarmtrain.protocol.from_agent import Drained, Idle, StacksReport, Warm, WorkerReport
+from swarmtrain.protocol.to_agent import AskStacks, StartWorkers
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 # seconds that a run that is over waits for a disk on which its directories are still being made
@@ -283,19 +282,17 @@ class WorkerGroup:
         if generation == self.generation:
             self._workers.pause(on)
 
-    def look(self, generation: int) -> None:
-        """Find out what the workers of a generation are doing, for a coordinator that sees no progress."""
-        if generation == self.generation:
-            self._background.run(self._answer_stacks(self._workers, self._signs))
+    def look(self, question: AskStacks) -> None:
+        """Find out what the workers of a generation are doing, for a coordinator or a person that sees no progress."""
+        if question.generation == self.generation:
+            self._background.run(self._answer_stacks(self._workers, self._signs, question.children))
 
-    async def _answer_stacks(self, workers: Workers, signs: Signs) -> None:
+    async def _answer_stacks(self, workers: Workers, signs: Signs, children: bool) -> None:
         pids = workers.pids()
-        found = {
-            rank: StackReport(text[-_STACKS // len(pids) :], stopped(pids[rank]), halted(pids[rank]))
-            for rank, text in (await signs.stacks(pids)).items()
-        }
+        found = await signs.evidence(pids, below=children)
+        answer = StacksReport(workers.generation, fitting(found, _STACKS))
         with suppress(ConnectionError):  # nobody waits for it any more
-            await self._uplink.send(StacksReport(workers.generation, found))
+            await self._uplink.send(answer)
 
     async def end(self) -> None:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""

@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from swarmtrain.agent.machine import GpuUse
-from swarmtrain.agent.worker_group.stacks import stacks
+from swarmtrain.agent.worker_group.flight import flights
+from swarmtrain.agent.worker_group.stacks import children, stacks, stopped
 from swarmtrain.agent.worker_group.usage import Tree, sign, tree
 from swarmtrain.agent.worker_group.workers import Workers
+from swarmtrain.protocol.seen.evidence import StackReport
+from swarmtrain.wire.machine.processes import halted
 
 WINDOW = 10.0  # seconds between two looks
 # seconds between looks at the stacks where nothing else moves; and without a step before the first
@@ -121,6 +124,25 @@ class Signs:
             found = await stacks(pids, self._workers.stack_files())
         self._trees.clear()
         return found
+
+    async def evidence(self, pids: Mapping[int, int], *, below: bool) -> dict[int, StackReport]:
+        """What workers do, and what torch has recorded of them.
+
+        Args:
+            below: also the processes that they have forked.
+        """
+        files = self._workers.stack_files()
+        async with self._asking:
+            dumps, recorded = await asyncio.gather(stacks(pids, files), flights(pids, files))
+            forked = dict.fromkeys(pids, (dict[int, str](), 0))
+            if below:
+                asked = await asyncio.gather(*(children(pid, files.get(rank)) for rank, pid in pids.items()))
+                forked = dict(zip(pids, asked, strict=True))
+        self._trees.clear()
+        return {
+            rank: StackReport(dumps[rank], stopped(pid), halted(pid), recorded[rank], *forked[rank])
+            for rank, pid in pids.items()
+        }
 
     async def _look_at_stacks(self, pids: Mapping[int, int]) -> None:
         self._dumped = time.monotonic()

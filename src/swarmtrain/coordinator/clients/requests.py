@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.node_requests import NodeRequests
+from swarmtrain.coordinator.clients.stacks import stacks
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
@@ -36,6 +37,7 @@ from swarmtrain.protocol.requests import (
     NoteRequest,
     ResizeRequest,
     SnapshotsRequest,
+    StacksRequest,
     StatusRequest,
     StopRequest,
     WatchRequest,
@@ -101,6 +103,8 @@ class ClientRequests:
                 return self._logs(request, channel)
             case WatchRequest():
                 return self._watch(request, channel)
+            case StacksRequest():
+                return stacks(self._run, request)
             case StopRequest():
                 return self._stop(request, channel)
             case ConcludeRequest():

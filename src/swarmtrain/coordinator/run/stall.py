@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from swarmtrain.coordinator.core.hang import Rank, culprit
+from swarmtrain.coordinator.core.hang import Rank, Verdict, culprit
+from swarmtrain.coordinator.core.stack_dumps import MainThread, place
 from swarmtrain.coordinator.run.heartbeats import Heartbeat
 from swarmtrain.coordinator.run.ranks import RankState
+from swarmtrain.diagnosis.flight import analyse
 from swarmtrain.protocol.facts import Failure
-from swarmtrain.protocol.from_agent import StackReport
+from swarmtrain.protocol.seen.evidence import FlightFinding, StackReport
+
+Listener = Callable[[Mapping[int, StackReport]], None]
 
 _RECENT = 25.0  # seconds in which an agent has looked for signs of life twice
 _WAYS_OUT = "The process group's own timeout ends it, or `hang_timeout`, or `swarmtrain stop`"
+_SAID = re.compile(r" \(it [^()]*\)$")  # what the rank itself says that it does
 PATIENCE = 2.3  # seconds until every worker that can answer has
 
 
@@ -60,20 +66,43 @@ def outlook(
     return f"; no rank shows a sign of life. {why}. {_WAYS_OUT}"
 
 
+def named(verdict: Verdict, recorded: FlightFinding | None, places: Mapping[int, MainThread]) -> Verdict:
+    """The verdict of pulses and stacks with that of the flight records, which know the collective.
+
+    A process that does not run is to blame whatever it has begun before. Of ranks that stacks name, records say what
+    they are missing from; where stacks name others, or nobody, the records are believed: all ranks have part in them.
+    """
+    if recorded is None or recorded.kind not in ("missing", "mismatch", "circle"):
+        return verdict
+    if verdict.ranks and "does not run" in verdict.reason:
+        return verdict
+    at = places.get(recorded.ranks[0])
+    where = ""
+    if recorded.kind == "missing" and at is not None:
+        where = f": {'they' if len(recorded.ranks) > 1 else 'it'} {at.of(len(recorded.ranks) > 1)}"
+    said = _SAID.search(verdict.reason) if verdict.ranks == tuple(recorded.ranks) else None
+    extract = str(at.user) if at is not None and at.user is not None else verdict.extract
+    return Verdict(tuple(recorded.ranks), f"{recorded.text}{where}{said[0] if said else ''}", extract)
+
+
 @dataclass
 class Stall:
     """What is known of one stand-still.
 
     Attributes:
         captured: when the workers were last asked for their stacks, in monotonic time; None: not yet.
+        listeners: people who have asked, and are told of every answer.
     """
 
     captured: float | None = None
+    listeners: list[Listener] = field(default_factory=list)
     _answers: dict[int, StackReport] = field(default_factory=dict)
 
     def hear(self, answers: Mapping[int, StackReport]) -> None:
         """What a node's agent found out, by rank."""
         self._answers |= answers
+        for listener in self.listeners:
+            listener(answers)
 
     def halted(self) -> bool:
         """Whether a process is stopped by a signal, and will do nothing by itself."""
@@ -85,9 +114,9 @@ class Stall:
         self._answers.clear()
 
     def find(self, beats: Mapping[int, Heartbeat], workers: Mapping[int, RankState]) -> Finding:
-        """Whom the others wait for, by their pulses and by what they answered."""
+        """Whom the others wait for, by their pulses, by what they answered, and by what torch has recorded of them."""
         group = [self._rank(rank, beat) for rank, beat in sorted(beats.items())]
-        verdict = culprit(group)
+        verdict = named(culprit(group), self._recorded(), self._places())
         first = verdict.ranks[0] if verdict.ranks else None
         if first is None:
             return Finding(verdict.reason)
@@ -96,6 +125,15 @@ class Stall:
             reason = reason.replace(f"rank {first} ", f"rank {first} on {node} ", 1)
         answer = self._answers.get(first)
         return Finding(reason, first, node, answer.stack if answer is not None else "")
+
+    def _recorded(self) -> FlightFinding | None:
+        """What the flight records of all ranks say, if they lead to somebody."""
+        flights = {rank: answer.flight for rank, answer in self._answers.items() if answer.flight is not None}
+        return next((finding for finding in analyse(flights) if finding.ranks), None)
+
+    def _places(self) -> dict[int, MainThread]:
+        found = {rank: place(answer.stack) for rank, answer in self._answers.items()}
+        return {rank: at for rank, at in found.items() if at is not None}
 
     def _rank(self, rank: int, beat: Heartbeat) -> Rank:
         answer = self._answers.get(rank)

@@ -1,4 +1,4 @@
-"""The commands that print what was written and what happened: logs, events."""
+"""The commands that print what was written, what happened, and what is done now: logs, events, stacks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from swarmtrain.control.views import logs as lines
 from swarmtrain.control.views import narration, view
+from swarmtrain.control.views import stacks as words
 from swarmtrain.control.views.folding import RootCauses
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.protocol.replies import Line
@@ -160,3 +161,34 @@ def events(name: str, on: str | None, follow: bool, as_json: bool) -> None:
         else:
             line = f"{lines.clock_time(event.time)} {narration.entry(event)}"
             terminal.lines([terminal.paint(line, terminal.TONES[narration.tone(event)], sys.stdout)])
+
+
+@click.command(short_help="Show where every rank of a run is now.")
+@click.option("--rank", metavar="RANKS", help="Only these ranks: 0 or 0,2-3.")
+@click.option("-a", "--all", "whole", is_flag=True, help="With every frame of libraries, and every thread.")
+@options.as_json
+@options.on
+@options.run_name
+def stacks(name: str, on: str | None, rank: str | None, whole: bool, as_json: bool) -> None:
+    """Show where every rank of a live run is now: its Python stacks, and who is missing from which collective.
+
+    Ranks at the same place stand together, the odd ones first; a line of your own code is marked with >, frames of
+    libraries are left out. Nothing stops for it. It works while ranks hang, and in any image.
+
+    \b
+      swarmtrain stacks train
+      swarmtrain stacks train.3 --rank 1 --all
+    """
+    wanted = lines.parse_ranks(rank) if rank is not None else ()
+    handle = options.client(on).get(name)
+    found = handle.stacks()
+    if wanted:
+        found = found.of(wanted)
+        if not found.ranks:
+            raise RequestError(
+                view.missing_ranks(handle.status(), wanted) or "those ranks do not run any more"
+            )
+    if as_json:
+        terminal.document(found.dump())
+    else:
+        terminal.lines(words.lines(found, whole=whole))

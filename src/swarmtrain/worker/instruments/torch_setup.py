@@ -16,7 +16,7 @@ from datetime import timedelta
 from types import ModuleType
 
 from swarmtrain.wire.names import ENV_TIMEOUT
-from swarmtrain.worker.instruments import groups, store, watch
+from swarmtrain.worker.instruments import flight, groups, store, watch
 
 Action = Callable[[ModuleType], None]
 
@@ -47,13 +47,18 @@ def set_process_group_timeout(c10d: ModuleType) -> None:
             setattr(c10d, name, timeout)
 
 
+def _set_up_groups(module: ModuleType) -> None:
+    set_process_group_timeout(module)
+    flight.record(module)
+
+
 def _set_up_parallel(module: ModuleType) -> None:
     groups.outlive_reducers(module)
     watch.watch_parallel(module)
 
 
 _ACTIONS: dict[str, Action] = {
-    "torch.distributed.distributed_c10d": set_process_group_timeout,
+    "torch.distributed.distributed_c10d": _set_up_groups,
     "torch.distributed.rendezvous": store.wait_for_the_store,
     "torch.nn.parallel.distributed": _set_up_parallel,
     "torch.distributed.fsdp._fully_shard._fsdp_state": watch.watch_sharded,

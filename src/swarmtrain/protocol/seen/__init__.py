@@ -1,0 +1,1 @@
+"""What is seen of a run from inside: stacks and records of collectives."""
