@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from worker_harness import Spawner, Worker, spawner, wait_for
 
-from swarmtrain.agent.worker_group.stacks import stacks
+from swarmtrain.agent.worker_group.flight import flights
+from swarmtrain.agent.worker_group.stacks import children, stacks
+from swarmtrain.protocol.seen.evidence import FlightReport
+from swarmtrain.wire.machine.processes import state
 
 
 @pytest.fixture(scope="module", params=["warm", "cold"])
@@ -115,6 +118,73 @@ def test_children_are_unharmed_and_threads_are_told(agent: Spawner, tmp_path: Pa
     wait_for(lambda: "in in_main" in (tmp_path / "own").read_text(), "the dump that the script asked for")
     for pid in (child, program):
         os.kill(pid, 0)
+    end(agent, worker)
+
+
+ALONE = """
+import os, time
+import torch, torch.distributed as dist
+dist.init_process_group("gloo", init_method="file://" + os.path.abspath("store"), rank=0, world_size=1)
+def reduces():
+    dist.all_reduce(torch.ones(2, 3))
+for _ in range(60):
+    reduces()
+def hold():
+    print("there")
+    BODY
+hold()
+"""
+
+
+def flight(worker: Worker, file: Path) -> FlightReport:
+    return asyncio.run(flights({0: worker.pid}, {0: file}, 1.0))[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "place"),
+    [("", ""), ("import torch._inductor\n", "program.py:7 in reduces")],
+    ids=["plain", "lines"],
+)
+def test_a_worker_tells_the_last_collectives_as_often_as_it_is_asked(
+    agent: Spawner, tmp_path: Path, first: str, place: str
+) -> None:
+    """With their lines only where torch has what it needs for them: it would import 800 modules into the script."""
+    worker, file = begin(agent, tmp_path, first + ALONE.replace("BODY", "time.sleep(1000)"))
+    for _ in range(2):
+        told = flight(worker, file)
+        assert (told.reason, told.groups) == ("", {"0": [0]})
+        assert [record.seq for record in told.records] == list(range(11, 61))
+        newest = told.records[-1]
+        assert (newest.op, newest.sizes, newest.dtypes) == ("all_reduce", [[2, 3]], ["Float"])
+        assert newest.place == place
+    end(agent, worker)
+
+
+def test_one_that_keeps_the_interpreters_lock_says_so_by_its_silence(agent: Spawner, tmp_path: Path) -> None:
+    worker, file = begin(agent, tmp_path, ALONE.replace("BODY", "sum(range(10**15))"))
+    assert flight(worker, file).reason == "it does not answer: something in it keeps Python's lock"
+    assert "in hold" in ask(worker, file)
+    end(agent, worker)
+
+
+def test_a_script_without_a_process_group_has_no_thread_and_no_records(
+    agent: Spawner, tmp_path: Path
+) -> None:
+    worker, file = begin(agent, tmp_path, "import torch, torch.distributed\n" + SLEEPS)
+    assert flight(worker, file).reason == "it has made no process group"
+    assert ask(worker, file).count("(most recent call first)") == 1
+    os.kill(worker.pid, signal.SIGSTOP)
+    wait_for(lambda: state(worker.pid) == "T", "it is stopped")
+    assert flight(worker, file).reason == "its process does not run, or not Python"
+    end(agent, worker)
+
+
+def test_what_a_worker_has_forked_is_asked_one_after_the_other(agent: Spawner, tmp_path: Path) -> None:
+    worker, file = begin(agent, tmp_path, CHILDREN)
+    child = int(worker.text.split()[0])
+    told, unseen = asyncio.run(children(worker.pid, file))
+    assert told.keys() == {child} and "in in_child" in told[child] and "in in_main" not in told[child]
+    assert unseen == 1  # sleep(1)
     end(agent, worker)
 
 

@@ -11,8 +11,8 @@ from swarmtrain.agent.worker_group.flight import read
 from swarmtrain.coordinator.core.hang import Verdict
 from swarmtrain.coordinator.core.stack_dumps import Frame, MainThread
 from swarmtrain.coordinator.run.stall import named
-from swarmtrain.diagnosis.flight import analyse, last
-from swarmtrain.protocol.seen.evidence import FlightFinding, FlightRecord, FlightReport
+from swarmtrain.diagnosis.flight import analyse, last, with_places
+from swarmtrain.protocol.seen.evidence import FlightFinding, FlightRecord, FlightReport, StackReport
 from swarmtrain.worker.instruments import flight
 
 WORLD = {"0": [0, 1, 2]}
@@ -160,6 +160,17 @@ def test_sends_and_receives_are_left_out_and_still_tell_that_a_rank_waits() -> N
     reports = [report(record(1), waits(2)), report(record(1), waits(2)), report(record(1), receives)]
     assert [kind for kind, *_ in found(*reports)] == ["circle"]
     assert last(reports[2]) == record(1)
+
+
+def test_where_records_have_no_lines_the_stack_of_who_waits_has() -> None:
+    stack = 'Current thread 0x01 (most recent call first):\n  File "/w/train.py", line 41 in step\n'
+    bare = report(record(1), record(2, done=False))
+    placed = with_places(
+        {0: StackReport(stack, flight=bare), 1: StackReport(stack, flight=report(record(1)))}
+    )
+    assert [each.place for each in placed[0].records] == ["", "train.py:41 in step"]
+    assert [each.place for each in placed[1].records] == [""]
+    assert with_places({0: StackReport(stack)}) == {}
 
 
 # ---- as torch writes it ----------------------------------------------------------------------------------------------

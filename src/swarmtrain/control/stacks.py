@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from swarmtrain.diagnosis import stacks
-from swarmtrain.diagnosis.flight import analyse
+from swarmtrain.diagnosis.flight import analyse, with_places
 from swarmtrain.protocol import codec
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import StacksRequest
@@ -50,10 +50,8 @@ def ask_for_stacks(launcher: Launcher, run: Run) -> RunStacks:
         for reply in ask(link, StacksRequest(children=True)):
             found += reply.stacks or ()
     found.sort(key=lambda each: each.rank)
-    flights = {each.rank: each.report.flight for each in found if each.report is not None}
-    return laid_together(
-        found, analyse({rank: flight for rank, flight in flights.items() if flight is not None})
-    )
+    reports = {each.rank: each.report for each in found if each.report is not None}
+    return laid_together(found, analyse(with_places(reports)))
 
 
 def laid_together(ranks: list[RankStacks], findings: list[FlightFinding]) -> RunStacks:

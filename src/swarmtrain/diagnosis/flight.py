@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from swarmtrain.protocol.seen.evidence import FlightFinding, FlightRecord, FlightReport
+from swarmtrain.diagnosis.frames import place
+from swarmtrain.protocol.seen.evidence import FlightFinding, FlightRecord, FlightReport, StackReport
 from swarmtrain.wire.plural import plural
 
 # Collectives whose input has the same size on every rank; of others only the operation is compared. "Coalesced" ones
@@ -55,6 +57,20 @@ def analyse(reports: Mapping[int, FlightReport]) -> list[FlightFinding]:
         elif (together := _together(group, records, _everybody(told, group))) is not None:
             others.append(together)
     return [*mismatches, *_with_circles(others)]
+
+
+def with_places(reports: Mapping[int, StackReport]) -> dict[int, FlightReport]:
+    """The flight records in what workers answered; of an operation that a rank waits in, its stack knows the line."""
+    found: dict[int, FlightReport] = {}
+    for rank, report in reports.items():
+        if (flight := report.flight) is None:
+            continue
+        waited = _waits_in(flight)
+        if waited is not None and not waited.place and (at := place(report.stack)):
+            placed = replace(waited, place=at)
+            flight = replace(flight, records=[placed if each is waited else each for each in flight.records])
+        found[rank] = flight
+    return found
 
 
 def last(report: FlightReport) -> FlightRecord | None:

@@ -10,7 +10,7 @@ from swarmtrain.coordinator.core.hang import Rank, Verdict, culprit
 from swarmtrain.coordinator.core.stack_dumps import MainThread, place
 from swarmtrain.coordinator.run.heartbeats import Heartbeat
 from swarmtrain.coordinator.run.ranks import RankState
-from swarmtrain.diagnosis.flight import analyse
+from swarmtrain.diagnosis.flight import analyse, with_places
 from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.seen.evidence import FlightFinding, StackReport
 
@@ -128,8 +128,7 @@ class Stall:
 
     def _recorded(self) -> FlightFinding | None:
         """What the flight records of all ranks say, if they lead to somebody."""
-        flights = {rank: answer.flight for rank, answer in self._answers.items() if answer.flight is not None}
-        return next((finding for finding in analyse(flights) if finding.ranks), None)
+        return next((finding for finding in analyse(with_places(self._answers)) if finding.ranks), None)
 
     def _places(self) -> dict[int, MainThread]:
         found = {rank: place(answer.stack) for rank, answer in self._answers.items()}

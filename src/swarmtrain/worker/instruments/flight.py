@@ -4,7 +4,8 @@ A thread waits for a byte in a pipe that has a name beside the file of the stack
 It begins with the first process group, so a script without one has no thread of ours. It needs the interpreter's lock,
 which a rank that waits in a collective has let go of; one that keeps it does not answer, and its stack says where.
 
-The recorder is on by itself from torch 2.13 on gloo, and on NCCL since 2.6 (`agent/environment.py` has it on before).
+The recorder is on by itself: on gloo seen with torch 2.13, on NCCL read of 2.6 and later. Before that it needs a size,
+which is set here where nobody has (read, not tried).
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ _KEPT = 50  # newest records of each process group
 _FRAMES = 60  # innermost ones of each record
 # gloo's (and that of all backends but NCCL), then NCCL's, under its name since 2.3
 _DUMPS = ("_dump_fr_trace", "_dump_nccl_trace")
+# What torch imports, with 800 modules more, as it writes the lines of source into a dump (2.13). Whoever has a
+# DistributedDataParallel or an optimizer has it; where it is missing the lines are left out.
+_LINES_NEED = "torch._inductor"
+_SIZES, _SIZE = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"), "2000"
+_ON_SINCE = (2, 6)
 
 
 def record(c10d: ModuleType) -> None:
@@ -37,6 +43,8 @@ def record(c10d: ModuleType) -> None:
     if not path or not callable(update):
         return
     stack = path
+    if _version() < _ON_SINCE and not any(name in os.environ for name in _SIZES):
+        os.environ[_SIZES[-1]] = _SIZE
 
     @functools.wraps(update)
     def told(group: object) -> None:
@@ -45,6 +53,12 @@ def record(c10d: ModuleType) -> None:
             _answer(stack)
 
     c10d._update_default_pg = told  # type: ignore[attr-defined]
+
+
+def _version() -> tuple[int, ...]:
+    """Of torch, which is being imported; one that does not say is taken for a new one."""
+    parts = str(getattr(sys.modules.get("torch"), "__version__", "")).split(".")[:2]
+    return tuple(map(int, parts)) if all(map(str.isdigit, parts)) else _ON_SINCE
 
 
 @functools.cache
@@ -82,7 +96,8 @@ def _recorded(loads: Callable[[bytes], dict[str, Any]]) -> dict[str, object]:
     found = [dump for name in _DUMPS if callable(dump := getattr(parts, name, None))]
     if not found:
         return {"reason": f"torch {sys.modules['torch'].__version__} has no flight recorder for this backend"}
-    entries = [entry for dump in found for entry in loads(dump()).get("entries", ())]
+    with_lines = _LINES_NEED in sys.modules
+    entries = [entry for dump in found for entry in loads(dump(True, with_lines, False)).get("entries", ())]
     entries.sort(key=lambda entry: entry.get("time_created_ns", 0))
     return {"records": [_record(entry) for entry in _newest(entries)], "groups": _groups()}
 
