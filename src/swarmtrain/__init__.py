@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from swarmtrain.job import Job, JobError, LoadedJob, Problem, load
     from swarmtrain.launchers.base import Notice, Run
+    from swarmtrain.protocol.evidence.diagnosis import Diagnosis, Observation, Remedy
     from swarmtrain.protocol.journal.event import Event
     from swarmtrain.protocol.replies import Line
     from swarmtrain.protocol.seen.evidence import FlightFinding, RankStacks, StackGroup
@@ -45,6 +46,7 @@ __all__ = [
     "ChannelError",
     "Client",
     "ClusterError",
+    "Diagnosis",
     "DriftError",
     "Event",
     "Fetched",
@@ -56,10 +58,12 @@ __all__ = [
     "LoadedJob",
     "Member",
     "Notice",
+    "Observation",
     "Plan",
     "Problem",
     "Pulled",
     "RankStacks",
+    "Remedy",
     "RequestError",
     "Run",
     "RunHandle",
@@ -102,6 +106,7 @@ _HOMES = {
     "swarmtrain.launchers.base": ("Notice", "Run"),
     "swarmtrain.swarm.plan": ("Plan",),
     "swarmtrain.protocol.seen.evidence": ("FlightFinding", "RankStacks", "StackGroup"),
+    "swarmtrain.protocol.evidence.diagnosis": ("Diagnosis", "Observation", "Remedy"),
     "swarmtrain.protocol.journal.event": ("Event",),
     "swarmtrain.protocol.replies": ("Line",),
     "swarmtrain.protocol.snapshots": ("Snapshot",),

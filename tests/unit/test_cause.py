@@ -7,7 +7,6 @@ import signal
 import pytest
 
 from swarmtrain.coordinator.core.root_cause import (
-    advice,
     describe_exit,
     early_end,
     root_cause,
@@ -147,22 +146,3 @@ def test_a_rank_that_ended_too_early_is_the_cause_of_echoes_and_of_nothing_else(
     assert root_cause([crashed, early])[0] is crashed
     planted = failure("exception", 2, 12.0, "ValueError: planted")
     assert root_cause([echo, early, planted]) == [planted, early, echo]
-
-
-@pytest.mark.parametrize(
-    ("words", "gpus", "advised"),
-    [
-        ("RuntimeError: Found no NVIDIA driver on your system.", 0, True),
-        ("AssertionError: Torch not compiled with CUDA enabled", 0, True),
-        ("ValueError: ProcessGroupNCCL is only supported with GPUs, no GPUs found!", 0, True),
-        ("RuntimeError: Found no NVIDIA driver on your system.", 1, False),
-        ("RuntimeError: Found no NVIDIA driver on your system.", None, False),
-        ("ValueError: planted", 0, False),
-    ],
-)
-def test_a_script_that_wants_a_gpu_where_there_is_none_gets_that_as_the_hint(
-    words: str, gpus: int | None, advised: bool
-) -> None:
-    hint = advice(failure("exception", 1, 1.0, words), gpus)
-    assert bool(hint) is advised
-    assert hint.startswith("lab-1 shows no GPU, and the script asks for one.") is advised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from typing import Any
 
@@ -11,6 +12,7 @@ from run_fakes import Ear, Theatre, WireMessages, exited, join, phase, pulse
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.views import ending
 from swarmtrain.coordinator.clients import actions
+from swarmtrain.coordinator.clients.explain import explain
 from swarmtrain.coordinator.clients.status import status
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
@@ -361,7 +363,7 @@ def test_an_agent_that_dies_when_the_work_is_done_takes_nothing_from_the_run(sta
     assert "after its work was done" in run.journal.all(Warned)[0].text
 
 
-def test_a_node_without_a_gpu_gets_that_as_the_hint(stage: Theatre) -> None:
+def test_what_a_node_has_is_known_when_the_run_is_explained(stage: Theatre) -> None:
     run = stage.make()
 
     def scene() -> None:
@@ -371,7 +373,9 @@ def test_a_node_without_a_gpu_gets_that_as_the_hint(stage: Theatre) -> None:
         gone(run, agents)
 
     stage.play(scene)
-    assert "b shows no GPU, and the script asks for one." in str(status(run).cause)
+    found = asyncio.run(explain(run))
+    assert (found.code, found.rank, found.node, found.sure) == ("no-gpu", 1, "b", "certain")
+    assert found.cause.startswith("b shows its workers no GPU")
 
 
 def test_a_run_whose_last_snapshot_nobody_could_write_says_so_at_its_end(stage: Theatre) -> None:

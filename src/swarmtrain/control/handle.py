@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
 from swarmtrain.control.exec_session import ExecSession, Streams
+from swarmtrain.control.explaining import ask_why
 from swarmtrain.control.files.run_files import RunFiles
 from swarmtrain.control.files.transfer import Fetched
 from swarmtrain.control.follow import Follower, Update
@@ -25,6 +26,7 @@ from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
+from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.replies import Line
 from swarmtrain.protocol.requests import EventsRequest, ExecRequest
@@ -75,6 +77,10 @@ class RunHandle:
             if (known := startup.end_of(self.launcher, self.run)) is None:
                 raise
             return known
+
+    def explain(self) -> Diagnosis:
+        """What is wrong with it and what to do, or that nothing is wrong that can be seen. Raises as :meth:`status`."""
+        return ask_why(self.launcher, self.run).diagnosis
 
     def glance(self) -> Status | None:
         """The status document as far as it can be had without starting anything: for lists of many runs.

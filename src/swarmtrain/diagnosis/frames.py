@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from swarmtrain.protocol.schema import Struct
 
@@ -15,11 +16,16 @@ _NOT_THE_USERS = re.compile(
 
 
 class SourceLine(Struct):
-    """Where a thread was."""
+    """Where a thread was.
+
+    Attributes:
+        code: the line itself, where a traceback shows it.
+    """
 
     file: str
     line: int
     function: str
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.file.rpartition('/')[2]}:{self.line} in {self.function}"
@@ -34,14 +40,20 @@ def frames(text: str) -> list[SourceLine]:
     """The main thread's frames, innermost first, of a traceback or of a dump of all threads."""
     found: list[SourceLine] = []
     is_dump = False
-    for line in text.splitlines():
+    for line, below in pairwise([*text.splitlines(), ""]):
         if _THREAD.match(line):
             found, is_dump = [], True  # the main thread is the last
         elif match := _FRAME.match(line):
-            found.append(SourceLine(match["file"], int(match["line"]), match["function"]))
+            code = below.strip() if below.startswith("    ") else ""
+            found.append(SourceLine(match["file"], int(match["line"]), match["function"], code))
     return found if is_dump else found[::-1]
 
 
+def own(text: str) -> SourceLine | None:
+    """The innermost line of the user's own code; None where there is none."""
+    return next((each for each in frames(text) if each.is_users), None)
+
+
 def place(text: str) -> str:
-    """The innermost line of the user's own code, ``train.py:57 in step``; empty where there is none."""
-    return next((str(each) for each in frames(text) if each.is_users), "")
+    """The same in words, ``train.py:57 in step``; empty where there is none."""
+    return str(own(text) or "")

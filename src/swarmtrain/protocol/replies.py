@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
+from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct
 from swarmtrain.protocol.seen.evidence import RankStacks
 from swarmtrain.protocol.snapshots import Snapshot
@@ -63,10 +64,12 @@ class RunReply(Struct):
         unfinished: the lines that go on, in place of those that were told before.
         caught_up: all lines have come that were there when they were asked for; said once.
         stacks: of the ranks of one node.
+        diagnosis: what is wrong with it.
         metrics: as the workers wrote them, with ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time).
     """
 
     status: Annotated[Status | None, OMITTED] = None
+    diagnosis: Annotated[Diagnosis | None, OMITTED] = None
     event: Annotated[Document | None, OMITTED] = None
     lines: Annotated[list[Line] | None, OMITTED] = None
     unfinished: Annotated[list[Line] | None, OMITTED] = None

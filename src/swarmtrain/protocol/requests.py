@@ -41,6 +41,11 @@ class StatusRequest(RunRequest):
     """How is the run? Reply: `status`."""
 
 
+@message("explain", by="op")
+class ExplainRequest(RunRequest):
+    """What is wrong with the run? Reply: `diagnosis`."""
+
+
 @message("events", by="op")
 class EventsRequest(RunRequest):
     """What has happened? Replies: `event`, each.
@@ -225,6 +230,7 @@ class SnapshotsRequest(NodeRequest):
 
 ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of types
     StatusRequest,
+    ExplainRequest,
     EventsRequest,
     LogsRequest,
     WatchRequest,

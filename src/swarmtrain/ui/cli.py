@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Look": {
         "ps": CommandEntry("read", "ps", "List the runs."),
         "status": CommandEntry("read", "status", "Show a run: its state, nodes and ranks."),
+        "explain": CommandEntry("explain", "explain", "Say what is wrong with a run, why, and what to do."),
         "logs": CommandEntry("output", "logs", "Print what the workers of a run wrote."),
         "events": CommandEntry("output", "events", "Print what happened to a run."),
         "stacks": CommandEntry("output", "stacks", "Show where every rank of a run is now."),
@@ -64,8 +65,8 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "snapshots": CommandEntry(
             "snapshots", "snapshots", "List, check, fetch and remove the snapshots of a run."
         ),
-        "recover": CommandEntry("recover", "recover", "Move a run's coordinator off a machine that is gone."),
-        "resize": CommandEntry("resize", "resize", "Go on with more nodes, or with fewer."),
+        "recover": CommandEntry("nodes", "recover", "Move a run's coordinator off a machine that is gone."),
+        "resize": CommandEntry("nodes", "resize", "Go on with more nodes, or with fewer."),
         "stop": CommandEntry("act", "stop", "Stop a run; its files are kept."),
         "rm": CommandEntry("act", "rm", "Remove a run with its files on every node."),
     },

@@ -17,6 +17,7 @@ from swarmtrain.control.views import ending, logs
 from swarmtrain.control.views.folding import RootCauses
 from swarmtrain.control.views.narration import Narration
 from swarmtrain.errors import ClusterError, SwarmtrainError, TrainingError, in_short
+from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.status import Status
 from swarmtrain.ui import terminal
 from swarmtrain.ui.quiet import QuietLines
@@ -61,7 +62,7 @@ def follow(handle: RunHandle, interrupt: Interrupt, *, after: int = 0, tail: int
         raise ClusterError(f"{handle.id} was lost sight of", f"`swarmtrain status {handle.id}` asks again")
     terminal.below([])
     terminal.words("")
-    code = conclude(status)
+    code = conclude(status, diagnosis_of(handle, status))
     return interrupt.exit_code if interrupt.pressed else code
 
 
@@ -77,10 +78,20 @@ def show(update: Update, narration: Narration, lines: QuietLines) -> None:
         terminal.say(update.note)
 
 
-def conclude(status: Status) -> int:
+def diagnosis_of(handle: RunHandle, status: Status) -> Diagnosis | None:
+    """What is wrong with a run that has failed, where that can be asked: the end is told in any case."""
+    if status.state != "failed":
+        return None
+    try:
+        return handle.explain()
+    except SwarmtrainError:
+        return None
+
+
+def conclude(status: Status, diagnosis: Diagnosis | None = None) -> int:
     """Say how a run ended; return the exit code."""
     if status.state == "failed":
-        first, *rest = ending.failure(status)
+        first, *rest = ending.failure(status, diagnosis)
         rest_is = ending.where_the_rest_is(status)
         hint = f"{rest_is} has the whole output" if rest_is else ""
         terminal.error(TrainingError("\n".join([first, *rest]), hint))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import posixpath
 
-from swarmtrain.control.views import view
+from swarmtrain.control.views import explanation, view
 from swarmtrain.control.views.format import NOTHING, duration, number, one_line, size, step_time
+from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.status import SnapshotState, Status
 from swarmtrain.wire.plural import counted, plural
@@ -35,26 +36,31 @@ def summary(status: Status, now: float) -> list[str]:
     return lines
 
 
-def failure(status: Status) -> list[str]:
-    """Why a run failed, and is not tried again; the evidence whole, what followed, and what had been healed before."""
+def failure(status: Status, diagnosis: Diagnosis | None = None) -> list[str]:
+    """Why a run failed, and is not tried again; the evidence whole, what followed, and what had been healed before.
+
+    Args:
+        diagnosis: what is wrong, where it could be asked: its cause, and what to try, come last.
+    """
     cause = status.cause
     before = view.cost(status)
     healed = (
         ["", f"before that: {before}", *(f"  {each}" for each in view.recoveries(status))] if before else []
     )
+    advice = explanation.advice(diagnosis) if diagnosis is not None else []
     if cause is None:
-        return [f"{status.run} failed: {status.reason or 'no reason is known'}", *healed]
+        return [f"{status.run} failed: {status.reason or 'no reason is known'}", *healed, *advice]
     sentence, reason = _sentence(cause), one_line(status.reason)
     lines = [f"{status.run} failed: {reason if reason.startswith(sentence) else sentence}"]
     if evidence := cause.traceback.rstrip("\n"):
         lines += ["", *evidence.split("\n")]
     elif cause.log:
         lines += ["", "its last lines:", *cause.log]
-    if cause.hint:
+    if cause.hint and diagnosis is None:
         lines += ["", f"hint: {cause.hint}"]
     if cause.others:
         lines += ["", "what followed:", *(f"  {_sentence(other)}" for other in cause.others)]
-    return lines + healed
+    return lines + healed + advice
 
 
 def where_the_rest_is(status: Status) -> str:

@@ -30,6 +30,7 @@ from swarmtrain.protocol.requests import (
     ConcludeRequest,
     EventsRequest,
     ExecRequest,
+    ExplainRequest,
     FetchRequest,
     ListRequest,
     LogsRequest,
@@ -95,6 +96,8 @@ class ClientRequests:
         match request:
             case StatusRequest():
                 return self._status()
+            case ExplainRequest():
+                return self._explain()
             case EventsRequest():
                 return self._events(request, channel)
             case MetricsRequest():
@@ -130,6 +133,12 @@ class ClientRequests:
     def _last(self) -> RunReply:
         """How the run is, as the last word."""
         return RunReply(status=status(self._run), done=Done())
+
+    async def _explain(self) -> AsyncIterator[RunReply]:
+        # Imported here: most runs are never asked.
+        from swarmtrain.coordinator.clients.explain import explain
+
+        yield RunReply(diagnosis=await explain(self._run), done=Done())
 
     async def _events(self, request: EventsRequest, channel: Channel) -> AsyncIterator[RunReply]:
         seen = request.after

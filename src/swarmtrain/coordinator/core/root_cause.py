@@ -19,13 +19,6 @@ from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.from_agent import WorkerEnd, WorkerReport
 from swarmtrain.wire.plural import counted
 
-# What torch says where there is no GPU (2.4 to 2.13).
-_WANTS_GPU = re.compile(
-    r"Found no NVIDIA driver|Torch not compiled with CUDA enabled|No CUDA GPUs are available|no GPUs found"
-    r"|no CUDA-capable device|torch\.cuda\.is_available\(\) is False|Cannot access accelerator device"
-    r"|doesn't have NCCL built in",
-    re.IGNORECASE,
-)
 _SUMMARY = 2_000
 # Failures whose tracebacks and last lines the end of a run keeps, and their size.
 _TOLD, _TOLD_BYTES = 8, 1 << 20
@@ -99,21 +92,6 @@ def with_evidence(failure: Failure, log: list[str]) -> Failure:
         return told
     aborts = [match[1] for line in log if (match := _ABORTED.match(line))]
     return replace(told, summary=f"{failure.summary}: {aborts[-1]}"[:_SUMMARY]) if aborts else told
-
-
-def advice(failure: Failure, gpus: int | None) -> str:
-    """What a person may do about a failure that many meet; empty where nothing is known.
-
-    Args:
-        gpus: that its node has; None where that is not known.
-    """
-    if gpus != 0 or not _WANTS_GPU.search(failure.summary):
-        return ""
-    return (
-        f"{failure.node} shows no GPU, and the script asks for one. Let it choose: "
-        'torch.device("cuda" if torch.cuda.is_available() else "cpu"), and init_process_group() without a backend. '
-        "How a node shows its GPUs: docs/troubleshooting.md, GPUs"
-    )
 
 
 def _distance(failure: Failure) -> int:

@@ -29,7 +29,7 @@ from swarmtrain.coordinator.core.model import (
     Wait,
 )
 from swarmtrain.coordinator.core.restart_policy import left_out
-from swarmtrain.coordinator.core.root_cause import advice, in_brief
+from swarmtrain.coordinator.core.root_cause import in_brief
 from swarmtrain.coordinator.core.standstill import auto_hang
 from swarmtrain.coordinator.core.state import RunState
 from swarmtrain.coordinator.run import stall
@@ -289,11 +289,11 @@ class RunController:
 
     def end(self, outcome: Outcome, reason: str) -> None:
         """The run is over."""
-        current, causes = self.current, list[Failure]()
+        current = self.current
+        causes = list[Failure]()
         if current.failures:
             current.mark_missing_lost(self.policy.lease)
-            first, *others = current.causes()
-            causes = in_brief([replace(first, hint=self._advice(first)), *others])
+            causes = in_brief(current.causes())
             sentence = causes[0].sentence()
             reason = f"{sentence} ({reason})" if reason else sentence
         if outcome is Outcome.SUCCEEDED:
@@ -319,10 +319,6 @@ class RunController:
             )
         )
         self.members.post(RunEnded(outcome.value))
-
-    def _advice(self, failure: Failure) -> str:
-        agent = self.members.connected.get(failure.node)
-        return advice(failure, agent.gpus if agent is not None else None)
 
     # ---- time ------------------------------------------------------------------------------------------------
 

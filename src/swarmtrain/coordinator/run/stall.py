@@ -104,6 +104,11 @@ class Stall:
         for listener in self.listeners:
             listener(answers)
 
+    @property
+    def stacks(self) -> Mapping[int, str]:
+        """By rank, as far as its agent could get it."""
+        return {rank: answer.stack for rank, answer in self._answers.items() if answer.stack}
+
     def halted(self) -> bool:
         """Whether a process is stopped by a signal, and will do nothing by itself."""
         return any(answer.halted for answer in self._answers.values())

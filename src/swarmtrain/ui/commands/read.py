@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swarmtrain.control.views import ending, view
+from swarmtrain.control.explaining import ask_why
+from swarmtrain.control.views import ending, explanation, view
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.protocol.journal.events import NodeJoined
 from swarmtrain.protocol.status import Status
@@ -70,13 +71,15 @@ def _entry(handle: RunHandle, status: Status) -> dict[str, object]:
 def status(name: str, on: str | None, as_json: bool) -> None:
     """Show a run: its state, its nodes and its ranks."""
     handle = options.client(on).get(name)
-    found = handle.status()
     if as_json:
-        terminal.document(_entry(handle, found))
+        terminal.document(_entry(handle, handle.status()))
         return
+    found, why = ask_why(handle.launcher, handle.run)
     now = time.time()
     failed = found.state == "failed"
     terminal.lines([view.headline(replace(found, reason="") if failed else found, now)])
+    if news := explanation.news(why, found):
+        terminal.lines([f"verdict: {news}", f"more: swarmtrain explain {handle.id}"])
     for table in (view.members(found, _joined(handle, found)), view.workers(found)):
         if table.rows:
             terminal.lines([""])
@@ -87,7 +90,7 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         if healed := view.recoveries(found):
             terminal.lines(["", *healed, f"in all: {view.cost(found)}"])
     if failed:
-        terminal.lines(["", *ending.failure(found)])
+        terminal.lines(["", *ending.failure(found, why)])
         if rest := ending.where_the_rest_is(found):
             terminal.lines(["", f"whole output: {rest}"])
     elif found.has_ended:
@@ -116,4 +119,4 @@ def wait(name: str, on: str | None, timeout: str | None, as_json: bool) -> int:
     if as_json:
         terminal.document(_entry(handle, result.status))
         return result.exit_code
-    return screen.conclude(result.status)
+    return screen.conclude(result.status, screen.diagnosis_of(handle, result.status))

@@ -8,6 +8,7 @@ from pathlib import Path
 from swarmtrain.job.made.example import init_text
 from swarmtrain.job.made.page import with_tables
 from swarmtrain.job.made.schema import schema_text
+from swarmtrain.ui.made.diagnosis import kinds
 from swarmtrain.ui.made.protocol import with_protocol
 from swarmtrain.ui.made.reference import reference
 
@@ -15,6 +16,7 @@ from swarmtrain.ui.made.reference import reference
 PAGES: dict[str, Callable[[str], str]] = {
     "architecture.md": with_protocol,
     "commands.md": lambda _: reference(),
+    "diagnosis.md": lambda _: kinds(),
     "job-file.md": with_tables,
     "job.schema.json": lambda _: schema_text(),
     "swarmtrain.yaml": lambda _: init_text(),

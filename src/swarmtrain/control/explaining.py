@@ -1,0 +1,69 @@
+"""Asking what is wrong with a run: of its coordinator, or of what is left where there is none.
+
+Some things only the client can see: that a file lies here and did not travel, and why a run never got to its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from swarmtrain.control import startup
+from swarmtrain.control.stopping import status_over
+from swarmtrain.control.views.left_behind import explained
+from swarmtrain.errors import ChannelError, ClusterError, Refused
+from swarmtrain.protocol.ask import ask, event_of
+from swarmtrain.protocol.evidence.diagnosis import Diagnosis
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.requests import EventsRequest, ExplainRequest
+from swarmtrain.protocol.status import Status
+
+if TYPE_CHECKING:
+    from swarmtrain.launchers.base import Launcher, Run
+    from swarmtrain.wire.link import Link
+
+
+class Explained(NamedTuple):
+    """A run, and what is wrong with it."""
+
+    status: Status
+    diagnosis: Diagnosis
+
+
+def ask_why(launcher: Launcher, run: Run) -> Explained:
+    """How a run is, and what is wrong with it.
+
+    Raises:
+        ClusterError: neither coordinator nor archive answers, and its launcher knows of no reason.
+    """
+    try:
+        with launcher.connect(run) as link:
+            status = explained(status_over(link), run)
+            return Explained(status, _of_coordinator(link, status))
+    except ClusterError:
+        if (known := startup.end_of(launcher, run)) is None:
+            raise
+        return Explained(known, _of_client(known, ()))
+
+
+def _of_coordinator(link: Link, status: Status) -> Diagnosis:
+    if status.cause is None or not status.cause.hint:  # else it is this client that knows more
+        try:
+            found = [reply.diagnosis for reply in ask(link, ExplainRequest()) if reply.diagnosis is not None]
+            return found[0]
+        except (Refused, ChannelError, IndexError):
+            pass  # it is of a version that was never asked so
+    return _of_client(status, _events(link))
+
+
+def _of_client(status: Status, events: Iterator[Event] | tuple[()]) -> Diagnosis:
+    from swarmtrain.diagnosis.case import Case
+    from swarmtrain.diagnosis.diagnose import diagnose
+
+    return diagnose(Case.of(status, list(events)))
+
+
+def _events(link: Link) -> Iterator[Event]:
+    for reply in ask(link, EventsRequest()):
+        if (event := event_of(reply)) is not None:
+            yield event

@@ -1,0 +1,1 @@
+"""What was seen of a fault, and what follows from it."""

@@ -1,0 +1,476 @@
+"""What is said of faults: of such as were really produced, as they were recorded, and of such as were read of."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_fakes import seen
+from recorded_faults import RECORDED, read
+
+from swarmtrain.control.views import explanation
+from swarmtrain.diagnosis.case import Case, Collective, NodeMeasures
+from swarmtrain.diagnosis.diagnose import diagnose
+from swarmtrain.diagnosis.frames import place
+from swarmtrain.diagnosis.table import BY_CODE, RULES
+from swarmtrain.protocol import codec
+from swarmtrain.protocol.evidence.diagnosis import Diagnosis
+from swarmtrain.protocol.facts import Failure, MasterAddress
+from swarmtrain.protocol.journal.event import Event
+from swarmtrain.protocol.journal.events import GenerationFailed, GenerationFormed, NodeJoined
+from swarmtrain.protocol.journal.remarks import ChaosCaused, NodeLeaving, StallSeen, StragglerSeen
+from swarmtrain.swarm.obstacles import MEANINGS, VERBS, WHO
+
+GLOO = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:34538"
+
+
+def failed(*failures: Failure, events: tuple[Event, ...] = (), **more: Any) -> Case:
+    """A run that failed of these, the root cause first."""
+    status = seen(state="failed", reason=failures[0].sentence() if failures else "", step=187, **more)
+    return Case(status=status, causes=failures, events=events)
+
+
+def failure(summary: str, rank: int = 1, kind: str = "exception", **more: Any) -> Failure:
+    return Failure(kind, f"lab-{rank + 1}", 1009.0 + rank / 10, summary, rank, **more)
+
+
+def said(found: Diagnosis) -> str:
+    return "\n".join(explanation.render(found))
+
+
+# ---- as they were recorded -------------------------------------------------------------------------------------------
+
+EXPECTED = {path.stem: path for path in sorted(RECORDED.glob("*.json"))}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_fault_that_was_produced_is_named_with_its_rank_its_node_and_its_cause(name: str) -> None:
+    from faults import BY_NAME, wrong
+
+    assert wrong(BY_NAME[name], diagnose(read(EXPECTED[name]))) == []
+
+
+def test_every_fault_that_rules_name_is_recorded() -> None:
+    from faults import FAULTS
+
+    assert {each.how for each in FAULTS} == {each for rule in RULES for each in rule.produced}
+    assert {each.name for each in FAULTS} == set(EXPECTED)
+
+
+def test_every_rule_is_held_by_a_fault_or_by_a_test() -> None:
+    held = {rule.code for rule in RULES if rule.produced or callable(globals().get(rule.test))}
+    assert held == set(BY_CODE)
+
+
+# ---- GPUs and NCCL: words that were read -----------------------------------------------------------------------------
+
+OOM = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {wanted}. GPU 0 has a total capacity of 79.11 GiB "
+    "of which 12.94 MiB is free. {others}Including non-PyTorch memory, this process has {own} memory in use. Of the "
+    "allocated memory {used} is allocated by PyTorch, and {idle} is reserved by PyTorch but unallocated."
+)
+OTHERS = "Process 4711 has 70.00 GiB memory in use. "
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (
+            {
+                "wanted": "2.00 GiB",
+                "others": OTHERS,
+                "own": "9.00 GiB",
+                "used": "8.50 GiB",
+                "idle": "100.00 MiB",
+            },
+            "other processes (4711) hold 70.0 GiB of the GPU's 79.1 GiB",
+        ),
+        (
+            {
+                "wanted": "2.00 GiB",
+                "others": "",
+                "own": "79.00 GiB",
+                "used": "60.00 GiB",
+                "idle": "18.00 GiB",
+            },
+            "torch holds 18.0 GiB that it does not use, in pieces that are too small for 2.0 GiB",
+        ),
+        (
+            {
+                "wanted": "20.00 GiB",
+                "others": "",
+                "own": "79.00 GiB",
+                "used": "78.00 GiB",
+                "idle": "200.00 MiB",
+            },
+            "does not fit into its GPU",
+        ),
+    ],
+)
+def test_a_gpu_without_memory_is_told_with_what_held_it(words: Mapping[str, str], cause: str) -> None:
+    found = diagnose(failed(failure(OOM.format(**words)), failure(GLOO, 0)))
+    assert (found.code, found.rank, found.node) == ("oom-gpu", 1, "lab-2")
+    assert cause in found.cause
+
+
+ASSERTION = (
+    "../aten/src/ATen/native/cuda/Loss.cu:245: nll_loss_forward_reduce_cuda_kernel_2d: block: [0,0,0], thread: [4,0,0] "
+    "Assertion `t >= 0 && t < n_classes` failed."
+)
+ASSERTED = "RuntimeError: CUDA error: device-side assert triggered"
+
+
+def test_a_device_side_assert_is_told_apart_from_its_echo() -> None:
+    echo = failure(
+        "torch.distributed.DistBackendError: NCCL error: unhandled cuda error, device-side assert", 0
+    )
+    found = diagnose(replace(failed(echo, failure(ASSERTED)), lines={1: ["epoch 3", ASSERTION]}))
+    assert (found.code, found.rank, found.sure) == ("device-assert", 1, "likely")
+    assert "t >= 0 && t < n_classes" in said(found) and "CUDA_LAUNCH_BLOCKING=1" in said(found)
+
+
+DUPLICATE = (
+    "torch.distributed.DistBackendError: NCCL error in: x.cpp:3690, invalid usage, ncclInvalidUsage: ...\n"
+    "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (DUPLICATE, "duplicate-gpu"),
+        ("RuntimeError: CUDA error: invalid device ordinal", "few-gpus"),
+        ("swarmtrain.errors.TrainerError: local rank 1 has no GPU of its own", "few-gpus"),
+        (
+            "RuntimeError: The NVIDIA driver on your system is too old (found version 11040). Please update",
+            "driver-mismatch",
+        ),
+        (
+            "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+            "driver-mismatch",
+        ),
+        ("RuntimeError: CUDA error: uncorrectable ECC error encountered", "gpu-lost"),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", "gpu-address"),
+        ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "gpu-address"),
+    ],
+)
+def test_what_torch_cuda_and_nccl_say_of_gpus_is_known(words: str, code: str) -> None:
+    found = diagnose(failed(failure(words), failure(GLOO, 0)))
+    assert (found.code, found.rank) == (code, 1)
+
+
+@pytest.mark.parametrize(("gpus", "words"), [(0, "shows its workers no GPU"), (2, "built without CUDA")])
+def test_why_a_script_gets_no_gpu_depends_on_what_its_node_shows(gpus: int, words: str) -> None:
+    case = failed(failure("AssertionError: Torch not compiled with CUDA enabled"))
+    members = [replace(each, gpus=gpus) for each in case.status.members]
+    found = diagnose(replace(case, status=replace(case.status, members=members)))
+    assert found.code == "no-gpu" and words in found.cause
+
+
+WATCHDOG = (
+    "torch.distributed.DistBackendError: [Rank {rank}] Watchdog caught collective operation timeout: WorkNCCL(SeqNum="
+    "7, OpType=ALLREDUCE, NumelIn=1024, NumelOut=1024, Timeout(ms)=600000) ran for 600028 milliseconds before timing."
+)
+
+
+def test_the_rank_that_did_not_come_is_named_by_the_flight_records_of_all() -> None:
+    done, open_ = (
+        Collective(6, "all_reduce [4]", True),
+        Collective(7, "all_reduce [1024]", False, "train.py:57 in step"),
+    )
+    case = failed(*(failure(WATCHDOG.format(rank=rank), rank) for rank in (0, 1, 2)))
+    status = replace(case.status, workers=[replace(case.status.workers[0], rank=rank) for rank in (0, 1, 2)])
+    flights = {0: [done, open_], 1: [done], 2: [done, open_]}
+    found = diagnose(replace(case, status=status, flights=flights))
+    assert (found.code, found.rank, found.sure) == ("collective-timeout", 1, "likely")
+    assert "train.py:57" in said(found)
+    assert diagnose(replace(case, status=status)).rank is None, "without them nobody knows"
+
+
+# ---- what does not start ---------------------------------------------------------------------------------------------
+
+
+def sentences() -> list[str]:
+    """Every sentence that swarm/obstacles.py knows, with its blanks filled in."""
+    facts = {blank.strip("{}"): one for blank, (one, _) in VERBS.items()}
+    facts |= {"node": WHO, "image": "lab/train:1", "role": "agent", "error": "nvidia: x", "what": "/data"}
+    return [each.sentence.format(**facts).replace(WHO, "bob") for each in MEANINGS]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *sentences(),
+        "Swarm finds no node for agent train-1_agent.2 (insufficient resources); docker service ls",
+        "bob is down",
+        "the agent on bob was killed, perhaps for want of memory (exit code 137)",
+        "the agent on bob ended with exit code 1, 3 times; docker service logs train-1_agent shows what it said",
+        "train-1-node0 did not start: exec format error",
+        "2 of 3 nodes joined (alice, bob) within 900 s",
+        "carol did not join",
+        "the agent of node1 ended: Killed",
+    ],
+)
+def test_a_run_that_did_not_get_to_its_place_is_explained(reason: str) -> None:
+    found = diagnose(Case.of(seen(state="failed", reason=reason, generation=0, workers=[], members=[]), ()))
+    assert found.code in BY_CODE and found.code not in ("unknown", "refused"), reason
+    assert reason in found.verdict
+    assert found.remedies and found.cause and found.rank is None
+
+
+def test_what_is_missing_is_named_in_the_command_to_copy() -> None:
+    reason = "bob has no image lab/train:1 and cannot pull it; push it, or: docker save lab/train:1"
+    found = diagnose(Case.of(seen(state="failed", reason=reason, generation=0), ()))
+    assert (found.code, found.remedies[0].command) == ("image-missing", "docker push lab/train:1")
+
+
+# ---- nodes, people, memory -------------------------------------------------------------------------------------------
+
+LOST = Failure(
+    "node", "lab-2", 1009.0, "was lost with rank 1: its connection closed and it did not come back"
+)
+SIGKILLED = failure("killed by SIGKILL", kind="signal", signal=int(signal.SIGKILL), log=["epoch 1"])
+
+
+def joined(incarnation: str, time: float) -> NodeJoined:
+    machine: dict[str, Any] = {"node": "lab-2", "node_id": "m2", "address": "", "interface": "", "gpus": 0}
+    return NodeJoined(text="lab-2 joined", time=time, incarnation=incarnation, **machine)
+
+
+TOLD = NodeLeaving(text="lab-2 is told to leave", node="lab-2", time=1008.0)
+SILENT = replace(LOST, summary="was lost with rank 1: it stopped answering (no power, frozen, or cut off)")
+CUT_OFF = replace(LOST, summary="stopped by its own agent, which was cut off or told to leave")
+NO_MEMORY = replace(
+    SIGKILLED, kind="memory", summary="killed by SIGKILL: out of memory (the kernel's OOM killer)"
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "events", "code"),
+    [
+        (LOST, (), "node-lost"),
+        (LOST, (joined("a", 1001.0), joined("b", 1010.0)), "node-restarted"),
+        (LOST, (joined("a", 1001.0), TOLD), "node-told-to-leave"),
+        (LOST, (ChaosCaused(text="chaos: kills lab-2", time=1008.5),), "chaos"),
+        (LOST, (ChaosCaused(text="chaos: kills lab-1", time=1008.5),), "node-lost"),
+        (SILENT, (), "node-silent"),
+        (CUT_OFF, (), "node-trouble"),
+        (SIGKILLED, (), "killed"),
+        (SIGKILLED, (ChaosCaused(text="chaos: kills rank 1", time=1008.5),), "chaos"),
+        (SIGKILLED, (ChaosCaused(text="chaos: kills rank 1", time=900.0),), "killed"),
+        (NO_MEMORY, (), "oom-host"),
+    ],
+)
+def test_what_came_from_outside_is_told_apart(what: Failure, events: tuple[Event, ...], code: str) -> None:
+    found = diagnose(failed(what, events=events))
+    assert (found.code, found.node) == (code, "lab-2")
+
+
+def test_what_was_measured_on_a_node_is_evidence() -> None:
+    case = replace(failed(NO_MEMORY), measures={"lab-2": NodeMeasures(memory_free=64 << 20)})
+    assert "64 MiB of memory were free on lab-2" in said(diagnose(case))
+
+
+# ---- live ------------------------------------------------------------------------------------------------------------
+
+GONE = "coordinator-gone"
+STALL = StallSeen(
+    text="no step for 30 s: rank 1 on lab-2 is at train.py:9 in train, while the others wait", rank=1
+)
+SLOW = StragglerSeen(
+    text="lab-2: rank 1 takes 30 ms a step for its own work, 3.0 times as long", rank=1, node="lab-2"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "events", "stands", "code"),
+    [
+        ({"step": 12}, (), False, "healthy"),
+        ({"step": 12}, (STALL,), False, "healthy"),
+        ({"step": 12}, (STALL,), True, "stuck-code"),
+        ({"step": 12}, (SLOW,), False, "slow-rank"),
+        ({"step": 12, "loss": float("nan")}, (), False, "nan-loss-live"),
+        ({"snapshots_failing": {"lab-2": "no space left"}}, (), False, "snapshots-failing"),
+        ({"state": "starting", "generation": 0}, (), False, "starting"),
+        ({"state": "succeeded"}, (), False, "succeeded"),
+        (
+            {"state": "failed", "reason": "its coordinator was killed, so nobody knows how it ended"},
+            (),
+            False,
+            GONE,
+        ),
+    ],
+)
+def test_a_run_that_lives_is_explained(
+    status: dict[str, Any], events: tuple[Event, ...], stands: bool, code: str
+) -> None:
+    assert diagnose(replace(Case.of(seen(**status), events), stands=stands)).code == code
+
+
+def test_a_run_that_heals_is_explained_by_what_befell_it() -> None:
+    fell = GenerationFailed(text="rank 1 on lab-2: killed by SIGKILL", time=1009.0, failure=SIGKILLED)
+    echo = GenerationFailed(text="rank 0 lost touch", time=1009.1, failure=failure(GLOO, 0))
+    formed = GenerationFormed(
+        text="generation 2", generation=2, parts={}, backend="gloo", master=MasterAddress("lab-1", "", 1)
+    )
+    healing = seen(step=12, healing="rank 1 on lab-2: killed by SIGKILL")
+    for events in ((echo, fell), (echo, fell, formed)):
+        found = diagnose(Case.of(healing, events))
+        assert (found.code, found.rank, found.node) == ("killed", 1, "lab-2")
+    assert diagnose(Case.of(replace(healing, healing=None), (echo, fell, formed))).code == "healthy"
+
+
+def test_of_a_healthy_run_it_is_said_what_was_looked_at_and_nothing_else() -> None:
+    found = diagnose(Case.of(seen(step=12), ()))
+    assert found.verdict == "digits.1 is running, and nothing is wrong that can be seen"
+    assert "2 ranks on 2 nodes" in said(found) and "the newest step is 12" in said(found)
+    assert not found.remedies and not explanation.is_trouble(found)
+
+
+DUMP = """Current thread 0x00007f00 (most recent call first):
+  File "{innermost}", line 7 in wait
+  File "/home/ada/train.py", line 9 in train
+"""
+IS_AT = (
+    "no step for 60 s: it is at train.py:9 in train, while the others wait in backward (train.py:41 in train)"
+)
+NOBODY = "no step for 60 s: all ranks wait in backward (train.py:41 in train)"
+
+
+@pytest.mark.parametrize(
+    ("innermost", "code"),
+    [
+        ("/usr/lib/python3.11/threading.py", "stuck-lock"),
+        ("/usr/lib/python3.11/pathlib.py", "stuck-files"),
+        ("/usr/lib/python3.11/ssl.py", "stuck-network"),
+        ("/usr/lib/python3.11/site-packages/torch/utils/data/dataloader.py", "stuck-data"),
+        ("/home/ada/helper.py", "stuck-code"),
+    ],
+)
+def test_who_stands_still_where_is_told(innermost: str, code: str) -> None:
+    hang = failure(IS_AT, kind="hang", traceback=DUMP.format(innermost=innermost))
+    found = diagnose(failed(hang))
+    assert (found.code, found.rank, found.node) == (code, 1, "lab-2")
+    assert found.verdict.startswith("rank 1 on lab-2 is at train.py:9 in train, while the others wait")
+    assert diagnose(failed(Failure("hang", "", 1009.0, NOBODY))).code == "stall"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("RuntimeError: can't start new thread", "no-processes"),
+        ("OSError: [Errno 5] Input/output error: '/data/x'", "disk-error"),
+        ("OSError: [Errno 116] Stale file handle", "disk-error"),
+    ],
+)
+def test_what_python_and_the_system_say_is_known(words: str, code: str) -> None:
+    assert diagnose(failed(failure(words))).code == code
+
+
+def test_a_file_that_only_the_client_sees_is_told_of() -> None:
+    missing = failure("FileNotFoundError: [Errno 2] No such file or directory: 'data.bin'")
+    assert diagnose(failed(missing)).code == "missing-file"
+    found = diagnose(failed(replace(missing, hint="/home/ada/data.bin is here, but it was not sent: ...")))
+    assert (found.code, found.sure) == ("file-not-sent", "certain")
+    assert "is here, but it was not sent" in found.cause
+
+
+# ---- what nobody foresaw ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        (failure("ValueError: no space left in the schedule"), "exception"),
+        (failure("app.Oops: out of memory of our users"), "exception"),
+        (failure("RuntimeError: the port is in use by the other team"), "exception"),
+        (failure("ConnectionResetError: [Errno 104] Connection reset by peer"), "exception"),
+        (failure("exited with code 77", kind="exit", code=77, log=["out of memory? no"]), "exit-code"),
+        (failure("exited with code 2", kind="exit", code=2, log=["two"]), "exit-code"),
+        (failure("killed by SIGUSR1", kind="signal", signal=int(signal.SIGUSR1)), "exit-code"),
+        (failure("KeyError: 'nan'"), "exception"),
+        (failure("CalledProcessError: Command ['x', 'No space left on device'] returned 9"), "exception"),
+        (failure("ValueError: CUDA out of memory is what we handle"), "exception"),
+        (failure("ValueError: shape of GPU is lost in translation"), "exception"),
+    ],
+)
+def test_what_only_sounds_like_something_else_is_not_taken_for_it(what: Failure, code: str) -> None:
+    assert diagnose(failed(what)).code == code
+
+
+def test_what_no_rule_knows_stays_unknown_with_the_evidence() -> None:
+    found = diagnose(failed(failure("fell into a hole", kind="of a later version")))
+    assert (found.code, found.sure) == ("unknown", "unknown")
+    assert "fell into a hole" in said(found)
+
+
+def test_echoes_alone_name_nobody() -> None:
+    found = diagnose(failed(failure(GLOO, 1), failure(GLOO, 0)))
+    assert (found.code, found.rank, found.sure) == ("lost-touch", None, "unknown")
+    assert "What began it" in said(found)
+
+
+# ---- its shape -------------------------------------------------------------------------------------------------------
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/home/ada/train.py", line 57, in <module>
+    main()
+  File "/home/ada/train.py", line 41, in main
+    step(model)
+  File "/usr/lib/python3.11/site-packages/torch/nn/modules/module.py", line 1, in _call
+    return f()
+ValueError: shard 7 is damaged
+"""
+
+
+def test_a_diagnosis_says_who_what_where_when_why_and_what_to_do() -> None:
+    first = failure("ValueError: shard 7 is damaged", traceback=TRACEBACK)
+    text = said(diagnose(failed(first, failure(GLOO, 0))))
+    assert text.splitlines()[0] == "rank 1 on lab-2 raised ValueError: shard 7 is damaged"
+    assert re.search(r"^  since [-\d ]*\d\d:\d\d:\d\d, at step 187$", text, re.MULTILINE)
+    assert re.search(r"^  rank 1 on lab-2  [-\d ]*\d\d:\d\d:\d\d  train.py:41 in main$", text, re.MULTILINE)
+    assert "rank 0 lost touch with another rank" in text
+    assert "cause: an exception that nobody caught, at train.py:41 in main (certain)" in text
+    assert "       swarmtrain logs digits.1 --rank 1 --tail 50" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_commands_are_never_broken() -> None:
+    found = diagnose(failed(failure("AssertionError: Torch not compiled with CUDA enabled")))
+    lines = explanation.render(found, 40)
+    assert all(f"       {each.command}" in lines for each in found.remedies if each.command)
+
+
+def test_a_diagnosis_travels_whole() -> None:
+    found = diagnose(failed(failure("ValueError: x", traceback=TRACEBACK)))
+    assert codec.load(Diagnosis, found.dump()) == found
+
+
+def test_the_innermost_line_of_the_users_own_code_is_the_place() -> None:
+    assert place(TRACEBACK) == "train.py:41 in main"
+    assert place("no traceback") == ""
+
+
+def test_kinds_have_one_name_each_and_say_enough() -> None:
+    assert len(BY_CODE) == len(RULES)
+    for rule in RULES:
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.code)
+        assert not rule.title.endswith(".") and rule.about.endswith("."), rule.code
+        assert len(rule.about) > 20, rule.code
+
+
+def test_commands_of_remedies_are_commands_that_exist() -> None:
+    from swarmtrain.ui.cli import COMMANDS
+
+    source = Path(diagnose.__code__.co_filename).parent
+    named = {
+        word
+        for path in source.glob("**/*.py")
+        for word in re.findall(r"\"swarmtrain (\w+)", path.read_text())
+    }
+    assert named and named <= set(COMMANDS)
