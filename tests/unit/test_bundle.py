@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import swarmtrain
 from swarmtrain import inside
 from swarmtrain.payload import bundle
 
@@ -25,6 +27,31 @@ def test_same_content_gives_the_same_bytes() -> None:
     bundle.build.cache_clear()
     assert bundle.build() == first
     assert first.digest == bundle.digest(first.data)
+
+
+def test_its_code_is_that_of_the_package_line_by_line_without_comments_and_docstrings() -> None:
+    """Compiled, both are the same but for the docstrings, and so are the lines that a traceback names."""
+    package = Path(swarmtrain.__file__).parent.parent
+    with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
+        for name in modules():
+            bare = archive.read(name).decode()
+            assert "#" not in "".join(re.findall(r"^\s*#.*", bare, re.MULTILINE))
+            if name != "__main__.py":
+                source = (package / name).read_text()
+                assert _without_docstrings(bare) == _without_docstrings(source), name
+
+
+def _without_docstrings(source: str) -> str:
+    """The tree of a module with the lines of its statements, and empty docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body[0] = ast.Pass(lineno=node.body[0].lineno, col_offset=0)
+    told = [(type(each).__name__, getattr(each, "lineno", 0)) for each in ast.walk(tree)]
+    return f"{told} {ast.dump(tree)}"
 
 
 def test_it_holds_what_runs_in_containers_and_nothing_of_the_client() -> None:
@@ -77,9 +104,10 @@ def test_it_is_cached_as_a_file_and_mended_when_damaged(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = bundle.on_disk()
-    assert path == tmp_path / "swarmtrain" / f"bundle-{bundle.build().digest}.zip"
-    path.write_bytes(b"damaged")
-    assert bundle.on_disk().read_bytes() == bundle.build().data
+    assert path.read_bytes() == bundle.build().data
+    for damaged in (b"damaged", path.read_bytes()[:-1000], path.read_bytes().replace(b"PK", b"KP", 3), b""):
+        path.write_bytes(damaged)
+        assert bundle.on_disk() == path and path.read_bytes() == bundle.build().data
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -108,6 +136,7 @@ def test_where_the_client_is_not_its_names_are_no_attributes(name: str, tmp_path
 def test_a_part_that_talks_has_asyncio_without_tls_and_leaves_ssl_where_it_is() -> None:
     code = """
 import sys
+import swarmtrain
 from swarmtrain import inside
 inside._import_asyncio()
 assert "ssl" not in sys.modules, "half of asyncio's import"

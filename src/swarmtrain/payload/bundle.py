@@ -1,6 +1,7 @@
 """The bundle: the packages that run in containers, as one reproducible zip that Python can execute.
 
 Launchers deliver it to every node; there ``python3 bundle.zip WHAT`` is the only command (see `swarmtrain.inside`).
+Comments and docstrings stay here, since it has to fit into a config of the Swarm.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarmtrain.payload import zips
+from swarmtrain.payload.bare import bare
 from swarmtrain.wire.disk import private
 
 PARTS = (
@@ -46,8 +48,10 @@ class Bundle(NamedTuple):
 @functools.cache
 def build() -> Bundle:
     """The bundle of this very version of swarmtrain."""
-    data = zips.pack(_members())
-    assert len(data) < MAX_BYTES, f"the bundle of {len(data)} bytes does not fit into a config"
+    try:
+        data = on_disk().read_bytes()
+    except OSError:  # nothing may be kept here: the run goes on without
+        data = _pack()
     return Bundle(data, digest(data))
 
 
@@ -65,16 +69,20 @@ def cache_directory() -> Path:
 def on_disk() -> Path:
     """The bundle as a file, for launchers that start processes from it; made when it is not there.
 
+    To make it takes a second, so its name says what it is made of.
+
     Raises:
         OSError: it cannot be made, or others could put another one in its place.
     """
-    bundle = build()
-    path = cache_directory() / f"bundle-{bundle.digest}.zip"
+    made_of = hashlib.sha256()
+    for member in _members():
+        made_of.update(f"{member.name} {len(member.data)}\n".encode() + member.data)
+    path = cache_directory() / f"bundle-{made_of.hexdigest()[:DIGEST_LENGTH]}.zip"
     private.make(path.parent)
-    if path.is_file() and path.read_bytes() == bundle.data:
+    if zips.is_whole(path):
         return path
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".bundle-", delete=False) as aside:
-        aside.write(bundle.data)
+        aside.write(_pack())
     try:
         Path(aside.name).chmod(0o644)
         Path(aside.name).replace(path)
@@ -84,7 +92,14 @@ def on_disk() -> Path:
     return path
 
 
+def _pack() -> bytes:
+    data = zips.pack(member._replace(data=bare(member.data)) for member in _members())
+    assert len(data) < MAX_BYTES, f"the bundle of {len(data)} bytes does not fit into a config"
+    return data
+
+
 def _members() -> Iterator[zips.ZipMember]:
+    """Its files, as they stand in the package."""
     yield zips.ZipMember("__main__.py", _MAIN)
     yield zips.ZipMember("swarmtrain/__init__.py", (_PACKAGE / "__init__.py").read_bytes())
     for part in PARTS:

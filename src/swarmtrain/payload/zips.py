@@ -6,7 +6,9 @@ import io
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can hold
@@ -68,6 +70,15 @@ def pack(members: Iterable[ZipMember]) -> bytes:
     for member in sorted(members):
         writer.add(member.name, [member.data], executable=member.executable, size=len(member.data))
     return writer.finish()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is an archive whose files all match their checksums."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            return opened.testzip() is None
+    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile):
+        return False
 
 
 def compressed_sizes(archive: bytes) -> dict[str, int]:
