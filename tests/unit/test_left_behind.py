@@ -68,25 +68,30 @@ def test_a_file_that_lies_here_is_named_with_what_to_do(job: Path, path: str, pl
     assert local.endswith("or give the script its absolute path")
 
 
+# What libraries said of data/train.bin, which was not there: each line was printed by the version that it names.
+SEEN = [
+    line.split("\t")
+    for line in (Path(__file__).parent / "fixtures" / "missing_files.tsv").read_text().splitlines()
+]
+
+
+@pytest.mark.parametrize("summary", [words for _, words in SEEN], ids=[library for library, _ in SEEN])
+def test_the_words_of_libraries_are_understood(job: Path, summary: str) -> None:
+    assert f"{job}/data/train.bin is here" in hint(job, summary.replace("WORK", WORK))
+
+
 @pytest.mark.parametrize(
     "summary",
     [
-        "FileNotFoundError: [Errno 2] Unable to open file (unable to open file: name = 'data/train.bin', errno = 2)",
         f'{NOT_FOUND}"data/train.bin"',
         f"{NOT_FOUND}'data/train.bin' -> 'x'",
         "NotADirectoryError: [Errno 20] Not a directory: 'data/train.bin'",
-        "FileNotFoundError: data/train.bin not found.",  # numpy.loadtxt
-        "FileNotFoundError: data/train.bin",  # pyarrow.parquet
-        "FileNotFoundError: No such file or directory (os error 2): data/train.bin",  # polars
-        'OSError: Not found: "data/train.bin": No such file or directory Error #2',  # sentencepiece
-        "soundfile.LibsndfileError: Error opening 'data/train.bin': System error.",
-        "lmdb.Error: data/train.bin: No such file or directory",
-        "RuntimeError: Dataset not found at data/train.bin. You can use download=True to download it",
+        "RuntimeError: data not found at data/train.bin. Set download=True",
         "OSError: data/train.bin is not a local folder and is not a valid model identifier",
         "SystemExit: cannot read data/train.bin",
     ],
 )
-def test_other_libraries_words_are_understood(job: Path, summary: str) -> None:
+def test_and_so_are_those_of_scripts(job: Path, summary: str) -> None:
     assert f"{job}/data/train.bin is here" in hint(job, summary)
 
 

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from swarmtrain.launchers.base import Run
     from swarmtrain.protocol.facts import Failure
 
-# The words of Python, numpy, h5py, pandas, pyarrow, safetensors, transformers, soundfile, sentencepiece and others.
+# The words of Python and of libraries: tests/unit/fixtures/missing_files.tsv has what was seen. The last two are those
+# of Hugging Face: a directory that is not there is taken for the name of a download, or for an empty one.
 _MISSING = re.compile(
     r"FileNotFoundError|NotADirectoryError|no such file|not found|does(?:n't| not) exist|not a local folder|"
     r"(?:unable|failed) to (?:\w+ )?(?:open|find)|(?:could|can)(?:n't| ?not) (?:be )?(?:open|find|found|read)|"
-    r"error opening",
+    r"error opening|repo id must be in the form|doesn't contain any data files",
     re.IGNORECASE,
 )
 # The last line of a traceback, also of one that is quoted.
