@@ -173,7 +173,7 @@ def test_twenty_gigabytes_beside_the_script_cost_nothing_and_stay_as_they_are(tm
     (tmp_path / "write.py").write_text(WRITES_TO_ITS_DATA)
     line = ("run", "-j", "2x1", "--start", "cold", "write.py")
     argv = [sys.executable, "-c", MEASURED, SWARMTRAIN, *line]
-    took = []
+    took = list[float]()
     while not took or (min(took) >= 3 and len(took) < 3):  # others may work on this machine
         done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
