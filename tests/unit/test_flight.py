@@ -62,6 +62,12 @@ def test_several_may_be_missing() -> None:
     )
 
 
+def test_many_ranks_are_named_in_short() -> None:
+    gone = report(record(1))
+    text = found(*[gone] * 3, *[report(record(1), waits(2))] * 60, gone)[0][2]
+    assert text.startswith("ranks 0, 1, 2 and 63 are not in") and "in which ranks 3 to 62 wait" in text
+
+
 @pytest.mark.parametrize(
     ("odd", "usual", "how"),
     [

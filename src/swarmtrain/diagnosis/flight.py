@@ -34,6 +34,7 @@ _SAME_SIZES = frozenset(
     }
     | {"reduce_scatter", "_reduce_scatter_base", "barrier", "allreduce_coalesced", "all_reduce_barrier"}
 )
+_RUN = 4  # ranks that follow each other, from which on only the first and the last are named
 _Records = Mapping[int, Mapping[int, FlightRecord]]  # by rank and number
 
 
@@ -217,5 +218,15 @@ def _of_group(group: str) -> str:
 
 
 def _ranks(ranks: Sequence[int]) -> str:
-    *first, end = map(str, ranks)
-    return f"ranks {', '.join(first)} and {end}" if first else f"rank {end}"
+    """``rank 1``, ``ranks 0 and 2``, ``ranks 0 to 63 and 70``."""
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    parts = [
+        part for run in runs for part in (map(str, run) if len(run) < _RUN else [f"{run[0]} to {run[-1]}"])
+    ]
+    *first, end = parts
+    return f"{plural(len(ranks), 'rank')} {', '.join(first)}{' and ' if first else ''}{end}"
