@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +135,13 @@ def test_lines_of_long_ago_go_by_their_own_time() -> None:
         *lines(["tick"], 1, 1.0 + HOLD),
         Folded((2,), len(ECHO), SAID),
     ]
+
+
+def test_a_million_lines_cost_little_more_than_to_look_at_them() -> None:
+    given = lines(["loss 0.123 at step 12345, 120 samples a second"] * 100_000)
+    began = time.process_time()
+    assert sum(1 for _ in Folding(lambda generation, rank: False).take(given, 1.0)) == len(given)
+    assert time.process_time() - began < 1.0
 
 
 _SOME = st.sampled_from([*CAUSE, *ECHO, *DURING, "loss 0.1", "frame #0: x", "  what():  Broken pipe"])

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from swarmtrain.control.views import logs
 from swarmtrain.control.views.folding import Folded, Folding
+from swarmtrain.errors import SwarmtrainError
 from swarmtrain.protocol.replies import Line
 from swarmtrain.ui import terminal
 
@@ -48,7 +49,7 @@ class QuietLines:
         with self._turn:
             if self._timer is not None:
                 self._timer.cancel()
-            if kind is None or not issubclass(kind, BrokenPipeError):
+            if kind is None or issubclass(kind, SwarmtrainError):  # a person who leaves waits for no output
                 self._show(self._folding.rest())
 
     def write(self, lines: Sequence[Line]) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from swarmtrain.errors import SwarmtrainError
 
 _BELOW = Below()  # there is one bottom of the screen
+_PATIENCE = 2.0  # seconds
 _turn = threading.RLock()  # held by whoever writes: output that was held back comes from a thread of its own
 _writes = 0  # that are on their way
 _later: list[str] = []  # what is said when they are done
@@ -117,7 +118,7 @@ def below(lines: Sequence[str]) -> None:
 def _above() -> Iterator[None]:
     """Make room for something, and put the lines that go on below it again; then say what had to wait for that."""
     global _writes
-    with _turn:
+    with _alone():
         _writes += 1
         try:
             _raw(_BELOW.erase())
@@ -129,6 +130,17 @@ def _above() -> Iterator[None]:
             _writes -= 1
     while _later and not _writes:
         say(_later.pop(0))
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """While no other thread writes; one that waits for a reader that does not read is not waited for."""
+    is_mine = _turn.acquire(timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        if is_mine:
+            _turn.release()
 
 
 def _raw(text: str) -> None:

@@ -37,6 +37,7 @@ _CHAINED = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
 )
+_MAY_BEGIN = re.compile(r"Traceback|terminate|exception")
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?::\s.*)?$")
 _ABORTS = re.compile(r"terminate called after throwing an instance of '")
 _WHAT = re.compile(r"\s+what\(\):\s*(?P<said>.+)$")
@@ -138,6 +139,9 @@ class Folding:
             now: in seconds; None: lines of long ago come all at once, and what counts is their own time.
         """
         for line in lines:
+            if not (self._blocks or self._echoes or self._shown or _MAY_BEGIN.search(line.text)):
+                yield line  # as nearly all are
+                continue
             moment = line.time if now is None else now
             yield from self.settle(moment)
             yield from self._take(line, moment)
