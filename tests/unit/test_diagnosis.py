@@ -155,6 +155,7 @@ DUPLICATE = (
             "driver-mismatch",
         ),
         ("RuntimeError: CUDA error: uncorrectable ECC error encountered", "gpu-lost"),
+        ("RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable", "gpu-busy"),
         ("RuntimeError: CUDA error: an illegal memory access was encountered", "gpu-address"),
         ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "gpu-address"),
     ],
@@ -394,6 +395,11 @@ def test_a_file_that_only_the_client_sees_is_told_of() -> None:
         (failure("exited with code 2", kind="exit", code=2, log=["two"]), "exit-code"),
         (failure("killed by SIGUSR1", kind="signal", signal=int(signal.SIGUSR1)), "exit-code"),
         (failure("KeyError: 'nan'"), "exception"),
+        (failure("ValueError: loss 'infonce' is unknown"), "exception"),
+        (failure("ImportError: Using the `Trainer` requires `accelerate`"), "exception"),
+        (failure("ConnectionRefusedError: [Errno 111] Connection refused"), "exception"),
+        (failure("BlockingIOError: [Errno 11] Resource temporarily unavailable"), "exception"),
+        (failure("exited with code 2", kind="exit", code=2, log=["gcc: error: no input files"]), "exit-code"),
         (failure("CalledProcessError: Command ['x', 'No space left on device'] returned 9"), "exception"),
         (failure("ValueError: CUDA out of memory is what we handle"), "exception"),
         (failure("ValueError: shape of GPU is lost in translation"), "exception"),
@@ -401,6 +407,14 @@ def test_a_file_that_only_the_client_sees_is_told_of() -> None:
 )
 def test_what_only_sounds_like_something_else_is_not_taken_for_it(what: Failure, code: str) -> None:
     assert diagnose(failed(what)).code == code
+
+
+def test_what_broke_in_a_collective_is_not_taken_for_a_rank_that_failed_by_itself() -> None:
+    deep = TRACEBACK.replace("torch/nn/modules/module.py", "torch/distributed/distributed_c10d.py")
+    own = failure("ValueError: shard 7 is damaged", traceback=TRACEBACK)
+    strange = failure("RuntimeError: words of a later torch", 0, traceback=deep)
+    assert diagnose(failed(own, strange)).code == "exception"
+    assert diagnose(failed(own, replace(strange, traceback=TRACEBACK))).code == "different-exceptions"
 
 
 def test_what_no_rule_knows_stays_unknown_with_the_evidence() -> None:

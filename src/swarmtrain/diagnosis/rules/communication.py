@@ -302,9 +302,8 @@ RULES = (
         "no-connection",
         "A rank cannot reach another",
         Words(
-            pattern=r"(?:timed out after \d+ms while trying to connect to|failed to connect to any network "
-            r"address of) \(?(?P<to>[\w.:-]+(?:, \d+)?)|connectFullMesh failed|Connection refused[^\n]*|No "
-            r"route to host |Network is unreachable",
+            pattern=r"(?:timed out after \d+ms while trying to connect to|failed to connect to any network address of) "
+            r"\(?(?P<to>[\w.:-]+(?:, \d+)?)|connectFullMesh failed",
             verdict="{who} could not reach {to}",
             cause="nobody listens there, or a firewall or the network is between them",
             sure="likely",

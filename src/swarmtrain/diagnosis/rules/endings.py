@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 
 from swarmtrain.diagnosis.case import Case, last_words
-from swarmtrain.diagnosis.frames import place
+from swarmtrain.diagnosis.frames import frames, place
 from swarmtrain.diagnosis.rule import Conclusion, Rule, logs_of, seen_at, who
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
 from swarmtrain.protocol.facts import Failure
@@ -33,6 +33,8 @@ _DONE: Mapping[int, str] = {
     signal.SIGFPE: "code that is not Python divided by zero",
     signal.SIGABRT: "a library found that something is wrong, and ended the process itself",
 }
+# Where ranks meet: the innermost lines of a rank that lost another.
+_MEETS = re.compile(r"/torch/(?:distributed|autograd|nn/parallel)/")
 _FATAL = re.compile(
     r"Fatal Python error: (?P<what>.+)|^\s*what\(\):\s*(?P<why>.+)$|(?P<check>double free|corruption.*)", re.M
 )
@@ -49,6 +51,8 @@ def again(case: Case) -> Observation | None:
 def _different(case: Case) -> Conclusion | None:
     """Ranks that failed by themselves, each of something else."""
     own = [each for each in case.own if each.kind == "exception" and each.rank is not None]
+    if any(_MEETS.search(line.file) for each in own for line in frames(each.traceback)[:3]):
+        return None  # what broke in a collective may be an echo, in words that nobody knows
     kinds = {re.sub(r"\d+", "#", each.summary) for each in own}
     if len(own) < 2 or len(kinds) < 2 or own[0] is not case.first:
         return None

@@ -237,11 +237,25 @@ RULES = (
         test="test_what_torch_cuda_and_nccl_say_of_gpus_is_known",
     ),
     by_words(
+        "gpu-busy",
+        "A GPU takes no further process",
+        Words(
+            pattern=r"devices? (?:is|are|\(s\) is/are) busy or unavailable",
+            verdict="{who} was not let onto its GPU",
+            cause="another process has it for itself (compute mode exclusive), or one that has ended still holds it",
+            sure="likely",
+            anyone=True,
+            help=(Help("Who has it, and in which mode?", "{there}nvidia-smi -q -d COMPUTE,PIDS"),),
+        ),
+        "`nvidia-smi -c 0` lets several processes onto a GPU again.",
+        test="test_what_torch_cuda_and_nccl_say_of_gpus_is_known",
+    ),
+    by_words(
         "gpu-lost",
         "A GPU is broken or gone",
         Words(
             pattern=r"(?:CUDA error|NVML|handle for GPU)[^\n]*GPU is lost|fallen off the bus|uncorrectable ECC"
-            r"|CUDA error: unknown error|devices? (?:is|are) busy or unavailable|CUDA error: hardware stack error",
+            r"|CUDA error: hardware stack error",
             verdict="{who}: its GPU does not answer as it should",
             cause="the driver reports a fault of the GPU itself: heat, power, its slot, or its memory",
             sure="likely",

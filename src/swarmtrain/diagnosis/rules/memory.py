@@ -130,8 +130,7 @@ RULES = (
         "no-processes",
         "No further process or thread can be made",
         Words(
-            pattern=r"can't start new thread|Resource temporarily unavailable[^\n]*(?:fork|thread|process)?"
-            r"|no process can be made for it",
+            pattern=r"can't start new thread|no process can be made for it",
             verdict="{who} cannot start another process or thread",
             cause="a limit of processes is reached: the container's (pids), the user's (ulimit -u), or the "
             "machine's",

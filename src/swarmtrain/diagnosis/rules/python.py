@@ -8,7 +8,7 @@ from swarmtrain.diagnosis.case import Case
 from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
 
-_USAGE = re.compile(r"^usage: ", re.MULTILINE)
+_USAGE = re.compile(r"^usage: ", re.MULTILINE | re.IGNORECASE)
 _WRONG = re.compile(r"^(?P<program>\S+): error: (?P<what>.+)$", re.MULTILINE)
 
 
@@ -18,8 +18,8 @@ def _usage(case: Case) -> Conclusion | None:
         return None
     lines = "\n".join(failure.log or case.lines.get(failure.rank or 0, ()))
     error = _WRONG.search(lines)
-    if error is None and not _USAGE.search(lines):
-        return None
+    if not _USAGE.search(lines):
+        return None  # others end with 2, too
     what = error["what"] if error else "it printed its usage"
     script = f"{case.status.target} {' '.join(case.status.args)}".strip()
     return Conclusion(
@@ -69,7 +69,8 @@ RULES = (
         "broken-import",
         "An import fails",
         Words(
-            pattern=r"ImportError: (?P<what>[^\n]+)|undefined symbol|version `GLIBC[^\n]+ not found",
+            pattern=r"ImportError: (?P<what>cannot import name [^\n]+"
+            r"|[^\n]*(?:undefined symbol|shared object file|GLIBC)[^\n]*)",
             verdict="{who} could not import: {what}",
             cause="the module is there, and is of another version than the script expects, or is built for "
             "another system",
@@ -115,9 +116,8 @@ RULES = (
         "nan-loss",
         "The loss is not a number",
         Words(
-            pattern=r"\bloss\b[^\n]{0,40}\b(?:is |was |became |=+ ?)?(?:nan|inf|non-finite|not finite)\b"
-            r"|\b(?:nan|non-finite|not finite) (?:\w+ )?loss\b|returned nan values in "
-            r"its|FloatingPointError[^\n]*\bnan\b",
+            pattern=r"\bloss\b(?: at step \d+)?(?: is| was| became|:| ?=)*\s*(?:nan|[-+]?inf|not finite|non-finite)\b"
+            r"|\b(?:nan|non-finite|not finite) (?:\w+ )?loss\b|returned nan values in its",
             verdict="{who} stopped because its loss, or a gradient, is no number",
             cause="training has diverged, or a batch holds values that are no numbers",
             sure="likely",
