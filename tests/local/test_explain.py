@@ -108,7 +108,7 @@ def test_a_file_that_did_not_travel_is_told_apart_from_one_that_is_nowhere(home:
 
 def test_of_a_run_that_is_well_it_is_said_so_and_of_one_that_hangs_who_it_is(home: Path) -> None:
     wanted = BY_NAME["stuck-in-code"]
-    patient = {"nodes": 3, "restart": {"max": 0, "hang_timeout": "40s"}}
+    patient = {"nodes": 3, "restart": {"max": 0, "hang_timeout": "20s"}}
     handle = begin(type(wanted)(**{**vars(wanted), "job": patient}))
     assert handle.explain().code in ("healthy", "starting")
     until(lambda: handle.explain().code == "stuck-code", 60, "the stall")

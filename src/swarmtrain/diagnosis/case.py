@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import TypeVar
 
 from swarmtrain.diagnosis.echoes import is_consequence
+from swarmtrain.diagnosis.frames import MOST
 from swarmtrain.protocol.facts import Attempt, Failure
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import GenerationEnded, GenerationFailed, GenerationFormed
@@ -115,7 +116,7 @@ def said(failure: Failure) -> str:
     """
     if _COMMAND.match(failure.summary):
         return failure.summary.partition(":")[0]
-    return "\n".join([failure.summary, *_RAISED.findall(failure.traceback), last_words(failure)])
+    return "\n".join([failure.summary, *_RAISED.findall(failure.traceback[-MOST:]), last_words(failure)])
 
 
 def last_words(failure: Failure) -> str:

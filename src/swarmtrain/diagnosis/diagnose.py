@@ -8,7 +8,7 @@ from swarmtrain.diagnosis.case import Case, last_words
 from swarmtrain.diagnosis.echoes import is_consequence
 from swarmtrain.diagnosis.frames import place
 from swarmtrain.diagnosis.rule import Conclusion, Rule, seen_at
-from swarmtrain.diagnosis.rules.communication import names
+from swarmtrain.diagnosis.rules.collectives import names
 from swarmtrain.diagnosis.rules.endings import again
 from swarmtrain.diagnosis.table import RULES
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis, Observation

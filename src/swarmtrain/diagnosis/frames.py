@@ -15,6 +15,9 @@ _NOT_THE_USERS = re.compile(
 )
 
 
+MOST = 1 << 16  # letters of a traceback, or of a dump, that are looked at: its innermost lines are its last
+
+
 class SourceLine(Struct):
     """Where a thread was.
 
@@ -40,7 +43,7 @@ def frames(text: str) -> list[SourceLine]:
     """The main thread's frames, innermost first, of a traceback or of a dump of all threads."""
     found: list[SourceLine] = []
     is_dump = False
-    for line, below in pairwise([*text.splitlines(), ""]):
+    for line, below in pairwise([*text[-MOST:].splitlines(), ""]):
         if _THREAD.match(line):
             found, is_dump = [], True  # the main thread is the last
         elif match := _FRAME.match(line):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from swarmtrain.diagnosis.rule import Rule
 from swarmtrain.diagnosis.rules import (
+    collectives,
     communication,
     endings,
     files,
@@ -32,7 +33,7 @@ FAMILIES: Mapping[str, tuple[Rule, ...]] = {
     "GPUs": gpu.RULES,
     "Files, disks and data": files.RULES,
     "The program": python.RULES,
-    "Communication": communication.RULES,
+    "Communication": (*communication.RULES, *collectives.RULES),
     "Nodes": nodes.RULES,
     "Standing still": standstill.RULES,
     "The program, in general": endings.RULES,

@@ -20,8 +20,9 @@ _RANKS, _LINES = 8, 100  # whose last lines are read, and how many of each: a tr
 
 async def explain(run: RunController) -> Diagnosis:
     """The diagnosis of this moment."""
-    # In a thread: the output of a long run takes a while to read.
-    return diagnose(await asyncio.to_thread(_with_lines, _case(run), run.output.path))
+    case, path = _case(run), run.output.path
+    # In a thread: the output of a long run takes a while to read, and long tracebacks to look through.
+    return await asyncio.to_thread(lambda: diagnose(_with_lines(case, path)))
 
 
 def whole_case(run: RunController) -> Case:

@@ -6,45 +6,7 @@ import re
 
 from swarmtrain.diagnosis.case import Case
 from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words, who
-from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
-from swarmtrain.wire.plural import counted
-
-EARLY = "while the others went on"  # how coordinator/core/root_cause.py has the end of a rank that others still need
-
-
-def _uneven(case: Case) -> Conclusion | None:
-    failure = case.first
-    if failure is None or failure.code != 0 or EARLY not in failure.summary:
-        return None
-    broken = [each for each in case.echoes if each.rank is not None]
-    seen = (
-        [
-            Observation(
-                f"{counted(len(broken), 'rank')} went on, and failed for want of it", time=broken[0].time
-            )
-        ]
-        if broken
-        else []
-    )
-    return Conclusion(
-        verdict=f"{who(failure)} {failure.summary}",
-        cause="it had less to do than the others: fewer batches, or it left its loop for a reason of its own",
-        sure="certain" if broken else "likely",
-        failure=failure,
-        seen=seen,
-        remedies=[
-            Remedy("Give every rank as many steps: DistributedSampler does, and drop_last=True."),
-            Remedy(
-                "Where the numbers must differ: `with Join([model]):` around the loop "
-                "(torch.distributed.algorithms)."
-            ),
-            Remedy(
-                "What did it write last?",
-                f"swarmtrain logs {case.status.run} --rank {failure.rank} --tail 20",
-            ),
-        ],
-        unseen=["Why it ended sooner: an exit code of 0 tells nothing."],
-    )
+from swarmtrain.protocol.evidence.diagnosis import Remedy
 
 
 def _not_sent(case: Case) -> Conclusion | None:
@@ -192,16 +154,6 @@ RULES: tuple[Rule, ...] = (
         "In containers workers are who the image says (USER). What is mounted from a machine keeps its "
         "owners' numbers.",
         ("not_permitted",),
-    ),
-    Rule(
-        code="uneven-inputs",
-        title="A rank ended before the others",
-        about="In data-parallel training every rank takes part in every step. A rank that ends well, but "
-        "sooner, leaves the others in a collective that never completes; what they say then is about a closed "
-        "connection. Data that is divided without padding, a filter, an early stop that each rank decides "
-        "alone.",
-        look=_uneven,
-        produced=("uneven_inputs",),
     ),
     by_words(
         "pickling",

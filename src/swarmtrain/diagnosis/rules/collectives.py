@@ -1,0 +1,233 @@
+"""Collectives in which ranks do not do the same together, or wait for one that does not come."""
+
+from __future__ import annotations
+
+import re
+
+from swarmtrain.diagnosis.case import Case, said
+from swarmtrain.diagnosis.echoes import is_timeout
+from swarmtrain.diagnosis.frames import place
+from swarmtrain.diagnosis.rule import Conclusion, Rule, logs_of, seen_at, who
+from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
+from swarmtrain.protocol.facts import Failure
+from swarmtrain.wire.plural import counted, plural
+
+EARLY = "while the others went on"  # how coordinator/core/root_cause.py has the end of a rank that others still need
+_MISMATCH = re.compile(
+    r"collective mismatch|mismatch between collectives|op\.preamble\.length <= op\.nbytes|Received data size "
+    r"doesn't match"
+)
+_WAITED = re.compile(r"Timed out waiting (?P<ms>\d+)ms|Timeout\(ms\)=(?P<nccl>\d+)")
+
+
+def names(ranks: list[int]) -> str:
+    """``rank 1``, ``ranks 0 and 2``."""
+    *first, last = map(str, ranks)
+    return f"ranks {', '.join(first)} and {last}" if first else f"rank {last}"
+
+
+def _uneven(case: Case) -> Conclusion | None:
+    failure = case.first
+    if failure is None or failure.code != 0 or EARLY not in failure.summary:
+        return None
+    broken = [each for each in case.echoes if each.rank is not None]
+    seen = (
+        [
+            Observation(
+                f"{counted(len(broken), 'rank')} went on, and failed for want of it", time=broken[0].time
+            )
+        ]
+        if broken
+        else []
+    )
+    return Conclusion(
+        verdict=f"{who(failure)} {failure.summary}",
+        cause="it had less to do than the others: fewer batches, or it left its loop for a reason of its own",
+        sure="certain" if broken else "likely",
+        failure=failure,
+        seen=seen,
+        remedies=[
+            Remedy("Give every rank as many steps: DistributedSampler does, and drop_last=True."),
+            Remedy(
+                "Where the numbers must differ: `with Join([model]):` around the loop "
+                "(torch.distributed.algorithms)."
+            ),
+            Remedy(
+                "What did it write last?",
+                f"swarmtrain logs {case.status.run} --rank {failure.rank} --tail 20",
+            ),
+        ],
+        unseen=["Why it ended sooner: an exit code of 0 tells nothing."],
+    )
+
+
+def _mismatch(case: Case) -> Conclusion | None:
+    """Ranks that met in collectives that are not the same, or wait for each other at different lines."""
+    hit = [each for each in case.causes if _MISMATCH.search("\n".join([said(each), *each.log]))]
+    places = [
+        seen_at(each, "is in a collective")
+        for each in case.causes
+        if each.rank is not None and place(each.traceback)
+    ]
+    apart = len({each.place for each in places}) > 1
+    all_wait = len(places) == len(case.status.workers) and not case.own and any(map(is_timeout, case.causes))
+    if not hit and not (all_wait and apart):
+        return None
+    return Conclusion(
+        verdict="the ranks met in collectives that are not the same"
+        if hit
+        else "each rank waits in a collective for the others, at different lines",
+        cause="they are at different lines, so one has taken a way that others have not"
+        if apart
+        else "they call different collectives, in another order, or with tensors of different sizes",
+        sure="likely",
+        failure=case.first,
+        seen=[*places, *_flights(case)],
+        remedies=[
+            Remedy(
+                "Compare the lines: is one inside of `if rank == 0`, or are shapes made of a rank's own data?"
+            ),
+            Remedy(
+                "Let torch compare every collective (slow, and not with DDP on gloo).",
+                "swarmtrain run -e TORCH_DISTRIBUTED_DEBUG=DETAIL ...",
+            ),
+        ],
+        unseen=[] if case.flights else ["Which rank left the way of the others: no flight record was kept."],
+        knows_who=False,
+    )
+
+
+def _flights(case: Case) -> list[Observation]:
+    """The newest collective of each rank, where they are recorded."""
+    return [
+        Observation(f"its newest collective is number {last.number}, {last.what}", rank, place=last.place)
+        for rank, kept in sorted(case.flights.items())
+        if (last := max(kept, key=lambda each: each.number, default=None)) is not None
+    ]
+
+
+def missing_rank(case: Case) -> int | None:
+    """The rank whose newest collective is behind that of all others, by their flight records."""
+    newest = {rank: max((each.number for each in kept), default=0) for rank, kept in case.flights.items()}
+    least = min(newest.values(), default=0)
+    behind = [rank for rank, number in newest.items() if number == least]
+    return behind[0] if len(behind) == 1 and len(newest) > 1 else None
+
+
+def _timeout(case: Case) -> Conclusion | None:
+    """Those that waited are told; whoever is not among them is the one that they waited for."""
+    if not case.causes or not all(is_timeout(each) or each in case.echoes for each in case.causes):
+        return None
+    waited = [each for each in case.causes if is_timeout(each)]
+    if not waited:
+        return None
+    first = waited[0]
+    failed = {each.rank for each in case.causes}
+    others = [each for each in case.status.workers if each.rank not in failed]
+    known = missing_rank(case)
+    lost = next((each for each in case.status.workers if each.rank == known), None)
+    if lost is None and len(others) == 1:
+        lost = others[0]
+    match = _WAITED.search(first.summary)
+    seconds = int(match["ms"] or match["nccl"]) / 1000 if match else 0.0
+    after = f" for {seconds:g} s" if seconds else ""
+    ranks = sorted(each.rank for each in waited if each.rank is not None)
+    at = next(filter(None, (place(each.traceback) for each in waited)), "")
+    seen = [seen_at(each, f"waited{after} in a collective") for each in waited]
+    remedies = [
+        Remedy(
+            "Let the tool look sooner than the group's timeout, and name who stands still where.",
+            "swarmtrain run --hang-timeout 1m ...",
+        ),
+        Remedy(
+            "If a rank may really take so long (it saves, it tests), give the others more patience: "
+            "init_process_group(timeout=timedelta(hours=1))."
+        ),
+    ]
+    if lost is None:
+        return Conclusion(
+            verdict=f"{names(ranks)} waited in a collective{after} for a rank that did not come",
+            cause="a rank stood still, took another way, or could not be reached",
+            sure="unknown",
+            failure=first,
+            seen=seen,
+            remedies=remedies,
+            unseen=["Which rank did not come: more than one is not among those that waited, or none."],
+            knows_who=False,
+        )
+    gone = Failure("hang", lost.node, first.time, "", lost.rank)
+    line = f" ({at})" if at else ""
+    return Conclusion(
+        verdict=f"{who(gone)} did not come to a collective in which {names(ranks)} waited{after}{line}",
+        cause="it did something else, or stood still: it is the one rank that neither waited nor failed"
+        if known is None
+        else "its flight record ends before those of all others",
+        sure="likely",
+        failure=gone,
+        seen=[*seen, *_flights(case)],
+        remedies=[logs_of(case, gone), *remedies],
+        unseen=[]
+        if lost.rank in case.stacks
+        else [f"Where rank {lost.rank} was meanwhile: it was not asked."],
+    )
+
+
+def _lost_touch(case: Case) -> Conclusion | None:
+    """Only echoes: nobody saw what began it."""
+    first = case.first
+    if first is None or case.own or first.rank is None:
+        return None
+    ranks = sorted({each.rank for each in case.causes if each.rank is not None})
+    return Conclusion(
+        verdict=f"{names(ranks)} lost touch with {plural(len(ranks), 'another rank', 'other ranks')}",
+        cause="a connection between workers broke, and no rank was seen to fail before",
+        sure="unknown",
+        failure=first,
+        remedies=[
+            Remedy("Do the nodes reach each other?", f"swarmtrain status {case.status.run}"),
+            Remedy("Which rank wrote last?", f"swarmtrain logs {case.status.run} --tail 50 -t"),
+        ],
+        unseen=["What began it: every failure that was heard of is the echo of another."],
+        knows_who=False,
+    )
+
+
+RULES = (
+    Rule(
+        code="uneven-inputs",
+        title="A rank ended before the others",
+        about="In data-parallel training every rank takes part in every step. A rank that ends well, but "
+        "sooner, leaves the others in a collective that never completes; what they say then is about a closed "
+        "connection. Data that is divided without padding, a filter, an early stop that each rank decides "
+        "alone.",
+        look=_uneven,
+        produced=("uneven_inputs",),
+    ),
+    Rule(
+        code="collective-mismatch",
+        title="Ranks met in collectives that are not the same",
+        about="Every rank must call the same collectives, in the same order, with tensors of the same size. "
+        "On gloo a difference in size is noticed at once; a difference in kind may pass, give wrong numbers, "
+        "and fail later; on NCCL it usually hangs.",
+        look=_mismatch,
+        produced=("mismatched_shape", "mismatched_order"),
+    ),
+    Rule(
+        code="collective-timeout",
+        title="Ranks waited in a collective for one that did not come",
+        about="gloo's and NCCL's timeouts are raised on the innocent ones, and name nobody. Whoever is not "
+        "among those that waited is the one that they waited for. With steps that can be counted "
+        "(DistributedDataParallel, the Trainer) a rank that stands still is found sooner, and with its line: "
+        "`--hang-timeout`.",
+        look=_timeout,
+        produced=("gloo_timeout",),
+    ),
+    Rule(
+        code="lost-touch",
+        title="Ranks lost each other, and nobody saw why",
+        about="Every failure that was heard of says that somebody else has gone. Either the one that went "
+        "first could not tell, or the network broke between workers that live.",
+        look=_lost_touch,
+        test="test_echoes_alone_name_nobody",
+    ),
+)
