@@ -203,7 +203,8 @@ def test_a_file_that_did_not_travel_is_named_when_the_script_fails_for_it(
     monkeypatch.chdir(tmp_path / "job")
     done = run("--start", "cold", "--max-restarts", "0", "read.py")
     assert done.returncode == 1
-    assert f"hint: {tmp_path}/data/train.csv is here, but it lies outside of {tmp_path}/job" in done.stderr
+    told = " ".join(done.stderr.split())
+    assert f"cause: {tmp_path}/data/train.csv is here, but it lies outside of {tmp_path}/job" in told
     shown = subprocess.run(
         [SWARMTRAIN, "status", "--json", "read"], capture_output=True, text=True, check=True
     )

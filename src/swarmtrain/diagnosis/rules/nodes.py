@@ -122,7 +122,7 @@ def _closed(case: Case) -> Conclusion | None:
         seen=_heard(case, failure),
         remedies=_looks(
             case,
-            Remedy("What has become of its container?", f"docker service ps --no-trunc {_stack(case)}_agent"),
+            Remedy("What has become of its container?", f"docker stack ps --no-trunc {_stack(case)}"),
             Remedy("How is the machine?", "docker node ls"),
         ),
         unseen=[f"Why it ended: the journal of {failure.node} ends with its agent."],
