@@ -119,6 +119,22 @@ def test_when_the_node_of_rank_0_is_lost_with_its_disk_another_goes_on_from_its_
     scene.finish()
 
 
+@pytest.mark.parametrize(("how", "first"), [("rotate", "checkpoint-1"), ("pointer", "step-1")])
+def test_a_copy_outlives_what_a_script_deletes_for_a_checkpoint_of_which_there_is_no_copy_yet(
+    scene: Scene, how: str, first: str
+) -> None:
+    handle = scene.start(how, pause=3.0, nodes="1..2", share_rate=0.01)
+    until(lambda: handle.status().workers, what="its workers")
+    writer = handle.status().workers[0].node
+    other = "node1" if writer == "node0" else "node0"
+    until(lambda: len(scene.whole(other, first)) == 3, seconds=90, what="a copy of the first")
+    (scene.directory / "go").touch()
+    scene.reach(4)
+    lose(scene.home, handle, writer)
+    assert scene.begun(2)["epoch"] >= 1
+    scene.finish()
+
+
 def test_an_agent_that_comes_back_brings_what_only_it_has(scene: Scene) -> None:
     handle = scene.start("once", replicas=0)
     scene.reach(4)
@@ -206,14 +222,40 @@ def test_a_run_goes_on_with_the_files_of_the_one_before_it_wherever_they_were_wr
     scene.finish()
 
 
-def test_it_goes_on_where_other_nodes_take_part_than_before(scene: Scene) -> None:
-    scene.start("once", nodes=("a", "b"))
-    until(lambda: scene.whole("b"), what="a copy")
-    reached = max(int(line.split()[1]) for line in scene.output(1, 0) if line.startswith("epoch"))
+@pytest.mark.parametrize("how", ["once", "folders"])
+def test_it_goes_on_from_the_very_last_where_other_nodes_take_part_than_before(
+    scene: Scene, how: str
+) -> None:
+    scene.start(how, nodes=("a", "b"))
+    scene.reach(2)
     scene.finish()
-    scene.start("once", nodes=("b", "c"), resume=True)
+    reached = max(int(line.split()[1]) for line in scene.output(1, 0) if line.startswith("epoch"))
+    scene.start(how, nodes=("b", "c"), resume=True)
     begun = [scene.begun(1, rank) for rank in (0, 1)]
-    assert begun[0] == begun[1] and begun[0]["epoch"] >= reached - 1, begun
+    assert begun[0] == begun[1] and begun[0]["epoch"] == reached, begun
+    scene.finish()
+
+
+def test_what_is_written_after_later_runs_were_removed_is_newer_than_what_they_wrote(scene: Scene) -> None:
+    """Their numbers are used again, and node c knows nothing of them."""
+    scene.start("once", nodes=("a", "b"))
+    scene.reach(2)
+    scene.finish()
+    removed = []
+    for _ in range(2):
+        removed.append(scene.start("once", nodes=("a", "b"), resume=True))
+        scene.begun(1)
+        scene.finish()
+    for handle in reversed(removed):
+        handle.remove()
+    handle = scene.start("once", nodes=("c", "b"), resume=True)
+    before = scene.begun(1)["epoch"]
+    version = scene.newest("c")
+    until(lambda: scene.newest("c") > version + 1, what="new versions")
+    scene.reach(before + 8)
+    os.kill(worker_of(handle, 1), signal.SIGKILL)
+    begun = [scene.begun(2, rank) for rank in (0, 1)]
+    assert begun[0] == begun[1] and begun[0]["epoch"] >= before + 1, (before, begun)
     scene.finish()
 
 

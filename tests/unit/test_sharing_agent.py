@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -28,8 +29,9 @@ from swarmtrain.wire.run_spec import RunSpec
 class Told(Uplink):
     """Keeps what an agent says."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: str) -> None:
         super().__init__()
+        self.work = work
         self.choice = Choice("lo", "127.0.0.1", "")
         self.said: list[FromAgent] = []
 
@@ -41,14 +43,17 @@ class Told(Uplink):
 
 
 def play(
-    directory: Path, act: Callable[[SharedFiles, Told], Awaitable[None]], nodes: int = 2
+    directory: Path,
+    act: Callable[[SharedFiles, Told], Awaitable[None]],
+    nodes: int = 2,
+    share: Literal["auto", "off"] = "auto",
 ) -> list[FromAgent]:
     """What an agent says whose workers are not there."""
     (directory / "work").mkdir(exist_ok=True)
-    spec = RunSpec("t", "script", "train.py", nodes_min=1, nodes_max=nodes, share="auto")
+    spec = RunSpec("t", "script", "train.py", nodes_min=1, nodes_max=nodes, share=share)
 
     async def scene() -> list[FromAgent]:
-        uplink = Told()
+        uplink = Told(str(directory / "work"))
         files = SharedFiles.of(spec, "token", uplink, lambda: True)
         await files.open(directory / "work", directory / "shared")
         try:
@@ -78,6 +83,34 @@ def test_on_one_node_nothing_is_kept_unless_there_were_several_before(tmp_path: 
     before = (tmp_path / "shared" / "record.json").read_bytes()
     play(tmp_path, generation, nodes=1)
     assert (tmp_path / "shared" / "record.json").read_bytes() != before
+
+
+async def write(files: SharedFiles, uplink: Told) -> None:
+    await files.begin(2)
+    (Path(uplink.work) / "checkpoint-1").mkdir()
+    for name in ("model.bin", "optimizer.bin"):
+        (Path(uplink.work) / "checkpoint-1" / name).touch()
+    await files.ended(well=True)
+
+
+async def ask(files: SharedFiles, uplink: Told) -> None:
+    files.answer(AskShared(1))
+    await heard(uplink, SharedReport)
+
+
+def test_what_was_written_while_nothing_was_shared_is_not_taken_for_half_of_something_later(
+    tmp_path: Path,
+) -> None:
+    play(tmp_path, generation)
+    play(tmp_path, write, share="off")
+    (found,) = [each for each in play(tmp_path, ask) if isinstance(each, SharedReport)]
+    assert [(each.path, each.writing) for each in found.sets] == [("checkpoint-1", False)]
+    assert found.fence == 2
+
+
+def test_where_nothing_was_ever_shared_and_is_not_nothing_is_kept(tmp_path: Path) -> None:
+    play(tmp_path, write, share="off")
+    assert [each.name for each in tmp_path.iterdir()] == ["work"]
 
 
 async def ask_twice(files: SharedFiles, uplink: Told) -> None:
@@ -133,3 +166,21 @@ def test_an_order_in_parts_is_carried_out_when_all_of_it_is_there(tmp_path: Path
 
     (done,) = [each for each in play(tmp_path, act) if isinstance(each, SharedBrought)]
     assert (done.number, len(done.failed)) == (3, 2), "nobody has either of them"
+
+
+def test_a_generation_begins_with_the_fence_that_its_coordinator_has_found(tmp_path: Path) -> None:
+    async def act(files: SharedFiles, uplink: Told) -> None:
+        files.bring(BringShared(1, "note", [], {}, fence=70))
+        await files.begin(2)
+        await files.ended(well=True)
+        await ask(files, uplink)
+
+    (said,) = [each for each in play(tmp_path, act) if isinstance(each, SharedReport)]
+    assert said.fence == 70
+
+
+def test_a_link_to_a_checkpoint_is_told_of_once(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "last").symlink_to("checkpoint-60")
+    notes = [each.text for each in play(tmp_path, ask_twice) if isinstance(each, NoteReport)]
+    assert notes == ["last is a link, and no other node has it: who goes on from it finds nothing there"]

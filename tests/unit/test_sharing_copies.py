@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import virtual_time
 
-from swarmtrain.agent.sharing.bringing import Copies, CopyOrder
+from swarmtrain.agent.sharing.bringing import LATER, Copies, CopyOrder
 from swarmtrain.agent.uplink import Background
 from swarmtrain.protocol.shared_files import BringShared, SetVersion
 
@@ -102,3 +102,72 @@ def test_one_that_fails_keeps_no_other_waiting() -> None:
 
     virtual_time.run(main())
     assert done == ["a", "b", "c"] and not scene.asked, "what was cancelled is not asked for"
+
+
+def test_what_the_end_of_a_run_waits_for_is_copied_at_once_whatever_is_under_way_or_has_failed() -> None:
+    tried: list[tuple[str, bool]] = []
+
+    async def copy(order: CopyOrder) -> str:
+        tried.append((order.version.path, order.can_wait))
+        if order.version.path == "slow" and order.can_wait:
+            await asyncio.sleep(1000)
+        return "no peer" if order.can_wait else ""
+
+    async def nobody(path: str) -> None:
+        raise AssertionError("nothing is asked for any more")
+
+    def order(*paths: str, urgent: bool = False) -> BringShared:
+        return BringShared(1, "store", [SetVersion(path, 1, 1, []) for path in paths], {}, urgent=urgent)
+
+    async def main() -> None:
+        scene = Scene([])
+        copies = Copies(Background(scene.fail), copy, nobody, lambda *said: None)
+        copies.order(order("failed", "slow"))
+        await asyncio.sleep(0.5)
+        copies.order(order("failed", "slow", urgent=True))
+        await asyncio.sleep(1000)
+        assert not copies.pending()
+
+    virtual_time.run(main())
+    assert tried == [("failed", True), ("slow", True), ("failed", False), ("slow", False)]
+
+
+def test_nobody_asks_for_a_copy_of_what_was_deleted() -> None:
+    scene = Scene(["it does not have it any more"], deaf=1000)
+
+    async def main() -> None:
+        scene.order()
+        await asyncio.sleep(0.5)
+        assert scene.copies.coming() == {"c"}
+        scene.copies.forget("c")
+        assert not scene.copies.coming()
+        await asyncio.sleep(1000)
+
+    virtual_time.run(main())
+    assert not scene.asked
+
+
+def test_a_copy_that_names_another_comes_after_it_and_if_that_fails_is_tried_again() -> None:
+    done: list[str] = []
+
+    async def copy(order: CopyOrder) -> str:
+        path = order.version.path
+        if path == "" and "step-2" not in done:
+            return f"{LATER}, since it names step-2"
+        done.append(path)
+        return ""
+
+    async def main(paths: Sequence[str]) -> int:
+        done.clear()
+        scene = Scene([])
+        copies = Copies(Background(scene.fail), copy, scene.ask, lambda *said: None)
+        copies.order(BringShared(1, "store", [SetVersion(path, 1, 1, []) for path in paths], {}))
+        await asyncio.sleep(0.5)
+        copies.cancel()
+        return len(done)
+
+    async def both() -> None:
+        assert await main(["", "step-2", "step-1"]) == 3 and done[-1] == ""
+        assert await main(["", "step-1"]) == 1, "it does not turn round and round"
+
+    virtual_time.run(both())

@@ -13,19 +13,23 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from swarmtrain.agent.code import unpack
+from swarmtrain.agent.sharing import hashes as hashings
 from swarmtrain.agent.sharing import tracker as trackers
 from swarmtrain.agent.sharing import walk as walks
-from swarmtrain.agent.sharing.formats import partners, whole
+from swarmtrain.agent.sharing.formats import Pointers, named, partners, whole
 from swarmtrain.agent.sharing.holdings import Holdings
+from swarmtrain.agent.sharing.leftovers import QUIET
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Move, Store
-from swarmtrain.agent.sharing.tracker import QUIET, Tracker
+from swarmtrain.agent.sharing.tracker import Tracker
 from swarmtrain.agent.sharing.walk import (
     NotShared,
     Rules,
@@ -35,7 +39,7 @@ from swarmtrain.agent.sharing.walk import (
     remove_hollow,
     walk,
 )
-from swarmtrain.files.record import Record
+from swarmtrain.files.record import Record, stamp_of
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 
@@ -64,7 +68,7 @@ def archive(path: Path, content: str = "x", age: float = 0.0) -> Path:
 
 
 def tracker(work: Path, record: Record | None = None, **rules: tuple[str, ...]) -> Tracker:
-    return Tracker(Sets(work, record or Record(), Rules(**rules), lambda sha256: False))
+    return Tracker(Sets(work, record or Record(), Rules(**rules), lambda sha256: None))
 
 
 def told(reports: list[SetReport]) -> dict[str, list[str]]:
@@ -85,8 +89,10 @@ def test_only_files_of_the_workers_are_found(work: Path) -> None:
     write(work / ".swarmtrain-code.json", b"{}")
     (work / "link").symlink_to("a.pt")
     (work / "elsewhere").symlink_to("/etc")
+    (work / "c" / "last").symlink_to("checkpoint-60")
     os.mkfifo(work / "pipe")
     assert sorted(walk(work, Rules()).files) == ["a.pt", "c/.metadata"]
+    assert walk(work, Rules()).links == ["c/last"], "what a script may go by, as by a checkpoint's name"
     assert sorted(walk(work, Rules(never=("c",))).files) == ["a.pt"]
     assert sorted(walk(work, Rules(only=("*.pt",))).files) == ["a.pt"]
 
@@ -207,9 +213,11 @@ def test_a_tree_of_any_size_costs_a_bounded_look(work: Path, monkeypatch: pytest
     assert len(watch.sets.left_out) <= 400
 
 
-def test_a_directory_that_may_not_be_read_is_left_alone(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(work / "a.pt")
-    write(work / "locked" / "b.pt")
+def test_a_directory_that_may_not_be_read_is_left_alone_until_it_may(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(work / "a.pt", age=60)
+    write(work / "locked" / "b.pt", age=60)
     listed = os.scandir
 
     def refused(path: Path) -> object:
@@ -217,10 +225,50 @@ def test_a_directory_that_may_not_be_read_is_left_alone(work: Path, monkeypatch:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return listed(path)
 
-    monkeypatch.setattr(os, "scandir", refused)
-    found = walk(work, Rules())
-    assert list(found.files) == ["a.pt"]
-    assert found.left_out == {"locked": NotShared("it cannot be read: Permission denied")}
+    watch = tracker(work)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refused)
+        look(watch)
+        assert look(watch) == {"": ["a.pt"]}
+        assert watch.sets.why_not("locked") == "it cannot be read: Permission denied"
+    look(watch)
+    assert look(watch) == {"locked": ["b.pt"]} and not watch.sets.left_out
+
+
+def test_a_file_that_may_not_be_read_keeps_no_other_from_being_shared(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.pt", "secret"):
+        write(work / name, age=60)
+
+    def refused(path: Path) -> object:
+        if path.name == "secret":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return read_plain(path)
+
+    monkeypatch.setattr(hashings, "read_plain", refused)
+    watch = tracker(work)
+    look(watch)
+    assert look(watch) == {"": ["a.pt"]}
+    note(watch, "")
+    (found,) = watch.rest()
+    assert not found.changed and watch.sets.unreadable == {"secret"}
+
+
+def test_a_file_is_read_when_another_write_would_stamp_it_anew(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clocks of file systems tick slowly: written twice within one tick, it has one stamp."""
+    ages: list[int] = []
+
+    def read(path: Path) -> BinaryIO:
+        ages.append(time.time_ns() - path.stat().st_mtime_ns)
+        return read_plain(path)
+
+    monkeypatch.setattr(hashings, "read_plain", read)
+    stamp = stamp_of(write(work / "a.pt"))
+    assert stamp is not None and tracker(work).sets.hashes.of("a.pt", stamp) == sha(b"x")
+    assert ages[0] >= 10_000_000
 
 
 def test_names_of_any_kind_and_what_is_no_file_do_no_harm(work: Path) -> None:
@@ -286,7 +334,9 @@ def test_files_that_are_open_for_writing_are_seen(work: Path) -> None:
 
 
 def note(watch: Tracker, path: str, number: int = 1) -> SetVersion:
-    """What was told last becomes a version."""
+    """What is told becomes a version."""
+    (answer,) = watch.report([path], list)
+    assert not answer.writing, "no version would come of it"
     sizes = {name: stamp.size for name, stamp in watch.sets.files(path).items()}
     files = [SharedFile(name, sizes[name], digest, 0.0) for name, digest in watch.sets.in_place(path).items()]
     version = SetVersion(path, 1, number, files)
@@ -458,6 +508,36 @@ def test_what_is_left_by_writers_that_are_gone(
     assert [each.writing for each in again.rest()] == [expected]
 
 
+def in_place(path: Path) -> None:
+    path.write_bytes(b"ne")
+    path.chmod(0o600)
+
+
+def created_anew(path: Path) -> None:
+    path.rename(path.with_name("before"))  # which keeps its inode from being used again
+    path.write_bytes(b"ne")
+
+
+def renamed(path: Path) -> None:
+    made = write(path.with_name("made.tmp"), b"new", age=0.1)  # written, and a moment later:
+    made.replace(path)
+
+
+@pytest.mark.parametrize(("how", "expected"), [(in_place, True), (created_anew, True), (renamed, False)])
+def test_a_file_of_which_the_format_tells_nothing_is_whole_where_it_was_renamed_to_its_place(
+    work: Path, how: Callable[[Path], None], expected: bool
+) -> None:
+    watch = tracker(work, never=("before",))
+    write(work / "state.bin", b"old", age=60)
+    look(watch)
+    look(watch)
+    note(watch, "")
+    how(work / "state.bin")
+    watch.settle(ended_well=False)
+    (found,) = watch.rest()
+    assert (found.writing, [each.name for each in found.changed]) == (expected, ["state.bin"])
+
+
 def test_half_of_a_directory_is_not_finished(work: Path) -> None:
     watch = tracker(work)
     (work / "c").mkdir()
@@ -479,6 +559,16 @@ def test_a_directory_is_finished_when_its_writer_has_gone_on_to_the_next(
     found = {each.path: each.writing for each in watch.rest()}
     assert found == {"step-1": not expected, name: True}
     assert watch.is_writing
+
+
+def test_half_of_a_directory_whose_files_keep_the_times_of_others_is_not_finished(work: Path) -> None:
+    watch = tracker(work)
+    for name in ("model.bin", "optimizer.bin"):
+        write(work.parent / "made" / name, age=3600)
+    (work / "checkpoint-1").mkdir()
+    shutil.copy2(work.parent / "made" / "model.bin", work / "checkpoint-1")
+    watch.settle(ended_well=False)
+    assert [each.writing for each in watch.rest()] == [True]
 
 
 def test_what_nobody_has_taken_up_is_told_again(work: Path) -> None:
@@ -546,6 +636,16 @@ def test_numbered_directories_go_in_which_nothing_was_written_before_a_kill(work
     assert sorted(each.name for each in work.iterdir()) == ["logs", "mine-6", "step-3", "step-4", "step-5"]
 
 
+def test_an_empty_directory_that_was_sent_is_none_in_which_workers_had_written_nothing_yet(
+    work: Path,
+) -> None:
+    with zipfile.ZipFile(work.parent / "code.zip", "w") as code:
+        code.writestr("runs/v1/", "")
+    unpack([work.parent / "code.zip"], work)
+    assert remove_hollow(work, Rules(), time.time()) == []
+    assert (work / "runs" / "v1").is_dir()
+
+
 # ---- putting in place ------------------------------------------------------------------------------------------------
 
 
@@ -578,6 +678,29 @@ def test_a_set_is_put_in_place_and_what_is_in_no_version_is_set_aside(work: Path
     assert store.place(*scene(work, store), "then") == ["c/a"]
     check(work, store)
     assert not store.complete()
+
+
+def test_a_disk_that_is_full_or_may_not_be_written_leaves_what_was_in_place(
+    work: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves, kept = scene(work, store)
+    before = {path.name: path.read_bytes() for path in (work / "c").iterdir()}
+
+    def full(*paths: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            store.place(moves, kept, "then")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: Path(path).name != "c")
+        with pytest.raises(PermissionError, match="c may not be written"):
+            store.place(moves, kept, "then")
+    assert {path.name: path.read_bytes() for path in (work / "c").iterdir()} == before
+    assert not Store(work.parent / "shared", work).complete(), "nothing was begun"
+    store.place(moves, kept, "then")
+    check(work, store)
 
 
 class Killed(BaseException):
@@ -663,6 +786,7 @@ def held(work: Path) -> Holdings:
     held = Holdings(work, work.parent / "shared", Rules())
     for _ in range(2):
         held.look(list)
+    held.tracker.report(["c"], list)
     held.note([version(held, 1, a=b"old", b=b"old")])
     held.record.fence = 1
     held.record.streams.append("c/log")
@@ -705,6 +829,37 @@ def test_what_others_went_on_without_is_set_aside(held: Holdings) -> None:
     assert sorted(held.place(newer, "then")) == ["c/a", "c/b", "c/more"]
 
 
+def told_of(held: Holdings) -> SetReport:
+    """What it tells of the directory when that has come to rest."""
+    for name in ("a", "more", "log"):
+        os.utime(held.sets.work / "c" / name, (time.time() - 60,) * 2)
+    for _ in range(2):
+        held.look(list)
+    (told,) = held.tracker.report(["c"], list)
+    return told
+
+
+def test_a_version_that_comes_late_takes_up_only_what_it_was_made_of(work: Path, held: Holdings) -> None:
+    made = SetVersion("c", 1, 2, told_of(held).changed)
+    write(work / "c" / "a", b"newer, while others have not answered yet", age=30)
+    for _ in range(4):
+        held.look(list)
+    held.note([made])
+    (after,) = held.tracker.rest()
+    assert "a" in [each.name for each in after.changed], "it is in no version"
+
+
+def test_a_version_that_is_ordered_again_takes_up_nothing_that_came_after_it(held: Holdings) -> None:
+    newest = held.record.of("c").newest
+    assert newest is not None
+    assert told_of(held).changed
+    held.note([newest])
+    (after,) = held.tracker.rest()
+    assert sorted(each.name for each in after.changed) == ["a", "log", "more"], (
+        "nobody has made a version of it"
+    )
+
+
 def test_contents_are_found_in_place_and_in_the_store(work: Path, held: Holdings) -> None:
     assert held.locate(sha(b"mine")) is None, "nobody has read it yet"
     held.tracker.rest()
@@ -721,3 +876,84 @@ def test_contents_stay_for_what_holds_and_for_what_is_on_its_way(held: Holdings)
     assert [held.store.has(sha(each)) for each in (b"newest", b"wanted")] == [True, True]
     held.keep([])
     assert [held.store.has(sha(each)) for each in (b"newest", b"wanted")] == [True, False]
+
+
+def test_a_copy_of_what_was_deleted_stays_while_others_are_on_their_way(held: Holdings) -> None:
+    old, deleted = replace(version(held, 1, m=b"m"), path="d"), SetVersion("d", 1, 2, [])
+    held.note([old])
+    held.record.of("d").whole = old  # it was copied
+    held.note([deleted], behind=True)
+    held.keep([])
+    assert held.store.has(sha(b"m"))
+    assert [each.version for each in held.sets.report("d", [], [], writing=False).known] == [deleted, old]
+    held.note([version(held, 2, a=b"newer")])
+    held.keep([])
+    assert not held.store.has(sha(b"m"))
+
+
+# ---- what names a checkpoint -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("global_step60", ["global_step60"]),
+        ("out/global_step60/model.pt\n", ["global_step60"]),
+        ('{"last": "checkpoint-60", "best": "checkpoint-50"}', ["out/checkpoint-50", "out/checkpoint-60"]),
+        ("60\n", ["global_step60", "out/checkpoint-60"]),
+        ("step 60 of 100", []),
+        ("data", []),
+        ("\xff", []),
+    ],
+)
+def test_a_small_file_names_checkpoints(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = write(tmp_path / "latest", text.encode("latin-1"))
+    known = ["", "data", "global_step60", "out/checkpoint-50", "out/checkpoint-60"]
+    assert sorted(named(Pointers().words("x", len(text), path), known)) == expected
+    assert not Pointers().words("x", 5000, path) and not Pointers().words("x", 5, None)
+
+
+def pointing(work: Path, watch: Tracker, content: bytes = b'["checkpoint-1"]') -> None:
+    """A checkpoint was written, and a file that names it."""
+    for name in ("model.bin", "optimizer.bin"):
+        write(work / "checkpoint-1" / name)
+    write(work / "latest.json", content)
+    look(watch)
+
+
+def test_what_names_a_checkpoint_waits_until_there_is_a_version_of_that(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = tracker(work)
+    write(work / "latest.json", b"{}", age=60)
+    look(watch)
+    look(watch)
+    note(watch, "")
+    pointing(work, watch)
+    assert look(watch) == {}, "one file that is written anew is taken at once else"
+    (found,) = watch.report([""], list)
+    assert found.writing
+    monkeypatch.setattr(trackers, "GRACE", 0.0)
+    assert look(watch) == {"": ["latest.json"]}, "it does not wait for ever"
+    monkeypatch.setattr(trackers, "GRACE", 30.0)
+    for name in ("model.bin", "optimizer.bin"):
+        os.utime(work / "checkpoint-1" / name, (time.time() - 60,) * 2)
+    look(watch)
+    look(watch)
+    note(watch, "checkpoint-1")
+    write(work / "latest.json", b'{"last": "checkpoint-1"}')
+    assert look(watch) == {"": ["latest.json"]}
+
+
+def test_what_names_a_checkpoint_that_is_not_finished_is_not_either(work: Path) -> None:
+    watch = tracker(work)
+    pointing(work, watch, b'{"last": "checkpoint-1"}')
+    watch.settle(ended_well=False)
+    assert {each.path: each.writing for each in watch.rest()} == {"": True, "checkpoint-1": True}
+
+
+def test_a_copy_of_what_names_a_checkpoint_is_complete_when_that_is(held: Holdings) -> None:
+    held.record.of("step-2").newest = replace(version(held, 1, m=b"m"), path="step-2")
+    pointer = SetVersion("", 1, 1, [stored(held.store, b"step-2", "latest")])
+    assert held.waits_for(pointer, {"step-2", "step-3"}) == "step-2"
+    assert held.waits_for(pointer, {"step-3"}) == "", "it is here, or never to be here"

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import virtual_time
 
-from swarmtrain.agent.sharing.pace import PIECE, Pace
+from swarmtrain.agent.sharing.transfer.pace import PIECE, Pace
 
 PIECES = 150
 Speed = Callable[[float], float]  # bytes a second that a link has left, by the time

@@ -7,18 +7,28 @@ import contextlib
 import hashlib
 import os
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from swarmtrain.agent.sharing.pace import PIECE, Pace
-from swarmtrain.agent.sharing.peers import PeerServer, pull
+from swarmtrain.agent.sharing.transfer import pulling
+from swarmtrain.agent.sharing.transfer.pace import PIECE, Pace
+from swarmtrain.agent.sharing.transfer.peers import PeerServer
+from swarmtrain.agent.sharing.transfer.pulling import WantedContent
+from swarmtrain.wire import sockets
 
 CONTENT = os.urandom(3 * PIECE + 17)
 NAME = hashlib.sha256(CONTENT).hexdigest()
 
 Act = Callable[[str], Awaitable[None]]
+
+
+async def pull(
+    token: str, peers: list[str], content: str, size: int, target: Path, *, can_wait: bool = False
+) -> None:
+    """One content."""
+    await pulling.pull(token, [WantedContent(content, size, target, peers)], can_wait=can_wait)
 
 
 class Counted(Pace):
@@ -174,3 +184,146 @@ def test_a_link_is_not_followed(tmp_path: Path, source: Path) -> None:
             await pull("token", [address], NAME, len(CONTENT), tmp_path / NAME)
 
     play(link, act)
+
+
+# ---- many ------------------------------------------------------------------------------------------------------------
+
+
+class Peers:
+    """Agents that hold contents, each some of them, and count who connects and what goes at one time."""
+
+    def __init__(self, directory: Path, **held: Iterable[bytes]) -> None:
+        self.directory, self.pace = directory, Counted()
+        self.addresses: dict[str, str] = {}
+        self._servers: list[PeerServer] = []
+        self._held = {name: list(contents) for name, contents in held.items()}
+
+    async def __aenter__(self) -> Peers:
+        for name, contents in self._held.items():
+            files = {}
+            for content in contents:
+                path = self.directory / name / hashlib.sha256(content).hexdigest()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+                files[path.name] = path
+            server = PeerServer("token", files.get, self.pace)
+            await server.listen("127.0.0.1")
+            self._servers.append(server)
+            self.addresses[name] = server.address
+        return self
+
+    async def __aexit__(self, *ended: object) -> None:
+        for server in self._servers:
+            server.close()
+
+    def wanted(self, contents: Iterable[bytes], *peers: str) -> list[WantedContent]:
+        found = []
+        for content in contents:
+            name = hashlib.sha256(content).hexdigest()
+            target = self.directory / "here" / name
+            found.append(WantedContent(name, len(content), target, [self.addresses[peer] for peer in peers]))
+        return found
+
+    def here(self) -> set[bytes]:
+        return {path.read_bytes() for path in (self.directory / "here").iterdir()}
+
+
+SMALL = [f"small {number}".encode() for number in range(250)]
+
+
+def test_many_small_contents_come_on_one_connection_and_a_hundred_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled: list[str] = []
+    dial = sockets.dial
+
+    async def counted(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        dialled.append(address)
+        return await dial(address)
+
+    monkeypatch.setattr(sockets, "dial", counted)
+    contents = [*SMALL, b"", CONTENT]
+
+    async def scene() -> int:
+        async with Peers(tmp_path, a=contents) as peers:
+            await pulling.pull("token", peers.wanted(contents, "a"), can_wait=True)
+            assert peers.here() == set(contents)
+            return peers.pace.pieces
+
+    pieces = asyncio.run(asyncio.wait_for(scene(), 30))
+    assert (len(dialled), pieces) == (1, 3 + 3), (
+        "the last of the small ones with the beginning of the large one"
+    )
+
+
+def test_each_content_comes_from_who_has_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Peers(tmp_path, a=SMALL[::2], b=[*SMALL[1::2], CONTENT]) as peers:
+            await pulling.pull("token", peers.wanted([*SMALL, CONTENT], "a", "b"))
+            assert peers.here() == {*SMALL, CONTENT}
+            lost = WantedContent("0" * 64, 5, tmp_path / "here" / "lost", list(peers.addresses.values()))
+            with pytest.raises(ConnectionError, match=r"not have it any more.*; .*not have it any more"):
+                await pulling.pull("token", [lost])
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_of_many_that_come_the_one_that_has_changed_is_not_taken_and_the_others_are(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Peers(tmp_path, a=SMALL, b=SMALL) as peers:
+            (tmp_path / "a" / hashlib.sha256(SMALL[7]).hexdigest()).write_bytes(b"SMALL 7")
+            with pytest.raises(ConnectionError, match="changed while it was copied"):
+                await pulling.pull("token", peers.wanted(SMALL, "a"))
+            assert peers.here() == {*SMALL} - {SMALL[7]}
+            await pulling.pull("token", peers.wanted(SMALL[7:8], "a", "b"))
+            assert peers.here() == {*SMALL}
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_what_lies_in_its_place_the_disk_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    replaced: list[tuple[str, bool]] = []
+    replace = Path.replace
+
+    def sync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def placed(self: Path, target: Path) -> Path:
+        replaced.append((target.name, self.name in synced))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", placed)
+
+    async def scene() -> None:
+        async with Peers(tmp_path, a=[*SMALL, CONTENT]) as peers:
+            await pulling.pull("token", peers.wanted([*SMALL, CONTENT], "a"))
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+    assert len(replaced) == len(SMALL) + 1 and all(was_synced for _, was_synced in replaced)
+
+
+def test_who_is_cut_off_in_the_middle_goes_on_from_what_has_come(tmp_path: Path) -> None:
+    class Ending(Counted):
+        @contextlib.asynccontextmanager
+        async def piece(self) -> AsyncIterator[None]:
+            async with super().piece():
+                if self.pieces == 2:
+                    raise ConnectionError("the peer dies")
+                yield
+
+    async def scene() -> None:
+        async with Peers(tmp_path, a=SMALL) as peers:
+            ending = Ending()
+            dying = PeerServer("token", lambda name: tmp_path / "a" / name, ending)
+            await dying.listen("127.0.0.1")
+            peers.addresses["dying"] = dying.address
+            with pytest.raises(ConnectionError, match="hung up"):
+                await pulling.pull("token", peers.wanted(SMALL, "dying"), can_wait=True)
+            dying.close()
+            assert len(peers.here()) == 100
+            await pulling.pull("token", peers.wanted(SMALL[100:], "a"))
+            assert peers.here() == {*SMALL}
+
+    asyncio.run(asyncio.wait_for(scene(), 30))

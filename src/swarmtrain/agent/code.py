@@ -64,6 +64,10 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
             kept.append(info.filename)
             continue
         if info.is_dir():
+            if not any(target.iterdir()):
+                os.utime(
+                    target, (0.0, 0.0)
+                )  # no worker has made it: see agent/sharing/walk.py, remove_hollow
             continue
         data = archive.read(info)
         is_link = stat.S_ISLNK(mode)

@@ -66,10 +66,12 @@ class HeldVersion(Struct):
 
     Attributes:
         places: where this node has each of its files.
+        names: paths of other sets, which its files name as the checkpoints to go on from.
     """
 
     version: SetVersion
     places: list[Place]
+    names: Annotated[list[str], OMITTED] = field(default_factory=list)
 
 
 class SetReport(Struct):
@@ -84,6 +86,7 @@ class SetReport(Struct):
         needs: names of files that were written with what has changed, by its format: it is whole with them only, on
             whatever nodes they are.
         index: the name of the one that names the others, and is written when they all are; empty where it is not here.
+        names: as in `HeldVersion`, of what has changed.
     """
 
     path: str
@@ -94,6 +97,7 @@ class SetReport(Struct):
     writing: bool
     needs: Annotated[list[str], OMITTED] = field(default_factory=list)
     index: Annotated[str, OMITTED] = ""
+    names: Annotated[list[str], OMITTED] = field(default_factory=list)
 
 
 @message("share", nested=True)
@@ -119,6 +123,8 @@ class BringShared(Struct):
             disturbed; ``place`` them there, where none runs.
         sources: where a content is to be had that this node may lack, by its hash.
         more: others follow, which belong to this order.
+        urgent: the run waits for it before it ends.
+        fence: the least one of the generation that begins next, where nodes know of higher ones than its own; else 0.
     """
 
     number: int
@@ -126,6 +132,8 @@ class BringShared(Struct):
     versions: list[SetVersion]
     sources: dict[str, list[str]]
     more: Annotated[bool, OMITTED] = False
+    urgent: Annotated[bool, OMITTED] = False
+    fence: Annotated[int, OMITTED] = 0
 
     def parts(self) -> Iterator[BringShared]:
         """Messages of a bounded size, to be sent in this order."""
@@ -166,6 +174,11 @@ class SharedReport(Struct):
         """Messages of a bounded size, to be sent in this order."""
         return (replace(self, sets=sets, more=more) for sets, more in _in_parts(self.sets))
 
+    def newest_fence(self) -> int:
+        """The highest that this node knows of, by itself or by what is here of others."""
+        versions = (held.version.fence for each in self.sets for held in each.known)
+        return max([self.fence, *versions])
+
     def joined(self, last: SharedReport) -> SharedReport:
         """With the part of the same report that followed."""
         return replace(last, sets=[*self.sets, *last.sets])
@@ -180,6 +193,7 @@ class SharedBrought(Struct):
         files, size: that came from others; bytes.
         aside: paths of files that were in the way, and lie in `directory` beside the working directory now.
         failed: what could not be brought, in sentences.
+        path: of the set, where it is one that was to be beside the working directory.
     """
 
     number: int
@@ -189,6 +203,7 @@ class SharedBrought(Struct):
     aside: list[str]
     directory: str
     failed: list[str]
+    path: Annotated[str, OMITTED] = ""
 
 
 def _in_parts(sets: Iterable[T]) -> Iterator[tuple[list[T], bool]]:

@@ -3,6 +3,9 @@
 once      rank 0 alone writes snapshot.pt anew
 all       every rank writes its own to the same path
 folders   rank 0 writes checkpoint-N/, two files with a moment between them, and removes all but the last two
+rotate    rank 0 writes checkpoint-N/, of 40 MB after the first, and removes the one before
+pointer   rank 0 writes step-N/, the same, and its name into `latest`, from which all go on; removes the one before
+          rotate and pointer wait after the first for a file "go" beside the file at which all end
 parts     of two ranks each writes a file of its own in checkpoint-N/
 """
 
@@ -31,10 +34,24 @@ def folders():
     return sorted(Path().glob("checkpoint-*"), key=lambda each: int(each.name.partition("-")[2]))
 
 
+def save_large(place, epoch):
+    place.mkdir()
+    save(place / "model.pt", epoch)
+    (place / "large.bin").write_bytes(os.urandom((40 if epoch > 1 else 1) << 20))
+    save(place / "optimizer.pt", epoch)
+
+
+def wait_after_the_first(epoch):
+    while epoch == 1 and not stop.with_name("go").exists():
+        time.sleep(0.1)
+
+
 start = {"epoch": 0, "rank": None}
-if how == "folders" and folders():
+if how in ("folders", "rotate") and folders():
     start = load(folders()[-1] / "model.pt")
     assert load(folders()[-1] / "optimizer.pt") == start, "half a checkpoint"
+elif how == "pointer" and Path("latest").exists():
+    start = load(Path(Path("latest").read_text()) / "model.pt")
 elif how == "parts" and folders():
     parts = [load(folders()[-1] / f"part-{each}.pt") for each in (0, 1)]
     start = parts[0] | {"rank": None}
@@ -55,6 +72,17 @@ while not stop.exists():
         save(place / "optimizer.pt", epoch)
         for old in folders()[:-2]:
             shutil.rmtree(old)
+    elif how == "rotate" and rank == 0:
+        save_large(Path(f"checkpoint-{epoch}"), epoch)
+        for old in folders()[:-1]:
+            shutil.rmtree(old)
+        wait_after_the_first(epoch)
+    elif how == "pointer" and rank == 0:
+        save_large(Path(f"step-{epoch}"), epoch)
+        Path("latest.tmp").write_text(f"step-{epoch}")
+        Path("latest.tmp").replace("latest")
+        shutil.rmtree(f"step-{epoch - 1}", ignore_errors=True)
+        wait_after_the_first(epoch)
     elif how == "parts":
         place = Path(f"checkpoint-{epoch}")
         place.mkdir(exist_ok=True)

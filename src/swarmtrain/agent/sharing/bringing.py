@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from swarmtrain.agent.sharing.peers import pull
 from swarmtrain.agent.sharing.store import Store
+from swarmtrain.agent.sharing.transfer.pulling import WantedContent, pull
 from swarmtrain.agent.uplink import Background
 from swarmtrain.protocol.shared_files import BringShared, SetVersion, SharedBrought, SharedFile
 
@@ -27,9 +27,11 @@ class Bringing:
 
     Attributes:
         number: the order's.
+        path: of the set, where it is one.
         files, size: that came from others; bytes.
         aside: paths of files that were in the way.
         failed: what could not be brought, in sentences.
+        lacks_room: the disk is too full for it.
     """
 
     number: int
@@ -37,6 +39,8 @@ class Bringing:
     size: int = 0
     aside: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    path: str = ""
+    lacks_room: bool = False
     _began: float = field(default_factory=time.monotonic)
 
     async def pull(
@@ -54,7 +58,7 @@ class Bringing:
             token: the run's.
             missing: by their hashes.
             sources: the addresses of peers, by the hashes of what they have.
-            can_wait: as in `peers.pull`.
+            can_wait: as in `pulling.pull`.
         """
         size = sum(file.size for file in missing.values())
         try:
@@ -63,18 +67,24 @@ class Bringing:
             self.failed.append(str(error))
             return False
         if size > room:
+            self.lacks_room = True
             self.failed.append(f"{size / 1e6:.0f} MB do not fit on the disk, where a tenth stays free")
             return False
-        for sha256, file in missing.items():
-            peers = sources.get(sha256, [])
-            try:
-                await pull(token, peers, sha256, file.size, store.path(sha256), can_wait=can_wait)
-            except OSError as error:
-                self.failed.append(f"{file.name}: {error}")
-                return False
-            self.files += 1
-            self.size += file.size
+        try:
+            wanted = [
+                WantedContent(sha256, file.size, store.path(sha256), list(sources.get(sha256, [])))
+                for sha256, file in missing.items()
+            ]
+            await pull(token, wanted, can_wait=can_wait, came=self._came)
+        except OSError as error:
+            named = (file.name for file in missing.values() if not store.has(file.sha256))
+            self.failed.append(f"{next(named, 'what has come')}: {error}")
+            return False
         return True
+
+    def _came(self, each: WantedContent) -> None:
+        self.files += 1
+        self.size += each.size
 
     def told(self, directory: str = "") -> SharedBrought:
         """For the coordinator.
@@ -84,7 +94,11 @@ class Bringing:
         """
         seconds = round(time.monotonic() - self._began, 3)
         directory = directory if self.aside else ""
-        return SharedBrought(self.number, self.files, self.size, seconds, self.aside, directory, self.failed)
+        counts = (self.number, self.files, self.size, seconds)
+        return SharedBrought(*counts, self.aside, directory, self.failed, self.path)
+
+
+LATER = "later"  # why a copy is not complete: one that was ordered, too, is to come first
 
 
 class CopyOrder(NamedTuple):
@@ -93,11 +107,13 @@ class CopyOrder(NamedTuple):
     Attributes:
         number: the order's.
         sources: the addresses of peers, by the hashes of what they have.
+        can_wait: others have the link first.
     """
 
     number: int
     version: SetVersion
     sources: Mapping[str, Sequence[str]]
+    can_wait: bool = True
 
 
 class Copies:
@@ -107,7 +123,7 @@ class Copies:
     found elsewhere by then, or have something newer.
 
     Args:
-        copy: carry out an order; why it failed, or nothing.
+        copy: carry out an order; why it failed, or nothing. It begins with `LATER` where another one is to come first.
         ask: for an order of the newest version of a set, by its path; it may be lost.
         say: that a set's copies fail, and why; once for each time that they begin to.
     """
@@ -125,31 +141,63 @@ class Copies:
         self._resting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._copying: asyncio.Task[None] | None = None
+        self._cancelled: asyncio.Task[None] | None = None  # which may not have ended yet
 
     def pending(self) -> list[SetVersion]:
         """The versions that are on their way."""
         return [each.version for each in self._orders.values()]
 
     def order(self, said: BringShared) -> None:
-        """Have these, too."""
+        """Have these, too; what is urgent at once, whatever has failed or is being copied slowly."""
+        if said.urgent:
+            self.cancel()
         for version in said.versions:
             if version.path not in self._resting:
-                self._orders[version.path] = CopyOrder(said.number, version, said.sources)
+                order = CopyOrder(said.number, version, said.sources, can_wait=not said.urgent)
+                self._orders[version.path] = order
         if self._orders and (self._copying is None or self._copying.done()):
-            self._copying = self._background.run(self._copy_all())
+            before, self._cancelled = self._cancelled, None
+            self._copying = self._background.run(self._copy_all(before))
+
+    def coming(self) -> set[str]:
+        """The paths of the sets of which copies are on their way, or have failed and are to be tried again."""
+        return {*self._orders, *self._failed}
+
+    def forget(self, path: str) -> None:
+        """A set was deleted: nobody asks for a copy of it any more."""
+        self._orders.pop(path, None)
+        self._failed.pop(path, None)
+        self._resting.discard(path)
 
     def cancel(self) -> None:
         """Forget all of them."""
-        for task in (*self._tasks, self._copying):
+        if self._copying is not None and not self._copying.done():
+            self._cancelled, self._copying = self._copying, None
+        for task in (*self._tasks, self._cancelled):
             if task is not None:
                 task.cancel()
         for forgotten in (self._tasks, self._orders, self._failed, self._resting):
             forgotten.clear()
 
-    async def _copy_all(self) -> None:
+    async def cancelled(self) -> None:
+        """The same, and wait until nothing is written any more."""
+        self.cancel()
+        if self._cancelled is not None:
+            await asyncio.wait([self._cancelled])
+
+    async def _copy_all(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:  # it was cancelled, and may still write
+            await asyncio.wait([before])
+        put_off = set[str]()
         while self._orders:
             path, order = next(iter(self._orders.items()))
             why = await self._copy(order)
+            if why.startswith(LATER) and self._orders.keys() - put_off - {path}:
+                put_off.add(path)
+                if path in self._orders:
+                    self._orders[path] = self._orders.pop(path)
+                continue
+            put_off.clear()
             if not why:
                 self._failed.pop(path, None)
             elif path not in self._failed:

@@ -1,11 +1,18 @@
-"""What formats tell of files: whether one is whole, as the usual ones of checkpoints do, and which belong together."""
+"""What contents tell of files: whether one is whole, which belong together, and which checkpoints one names.
+
+A small file that names a checkpoint, as `latest` does, holds with that, and not before. A directory is named by a word
+that is its name, or by its number where that is all that the file says.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
+
+from swarmtrain.agent.sharing.walk import read_plain
 
 _END_OF_ZIP = (
     b"PK\x05\x06"  # its record's beginning; 22 bytes, and a comment, which torch and numpy do not write
@@ -16,6 +23,10 @@ _HEADER = 100 << 20  # the most that safetensors allows
 # torch.distributed.checkpoint: every rank writes its parts, and one of them, when all have, names them in this one.
 INDEX, _PART = ".metadata", re.compile(rb"__\d+_\d+\.distcp")
 _INDEX_BYTES = 256 << 20
+_MOST_BYTES = 4096  # of such a file
+_MOST_KEPT = 5_000  # contents of which is kept what they say
+_WORD = re.compile(r"[^\s\"'=:,;(){}\[\]<>]+")
+_NUMBER = re.compile(r"\d+")
 
 
 def whole(path: Path) -> bool | None:
@@ -69,3 +80,51 @@ def _is_json(text: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+# ---- what names checkpoints ------------------------------------------------------------------------------------------
+
+
+class Pointers:
+    """What contents say, each of which is read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, frozenset[str]] = {}
+
+    def words(self, sha256: str, size: int, path: Path | None) -> frozenset[str]:
+        """Those of a content that may be names of checkpoints, the parts of paths among them.
+
+        Args:
+            path: where it is to be read; None where it is not here.
+        """
+        if size > _MOST_BYTES or path is None:
+            return frozenset()
+        if sha256 not in self._read:
+            if len(self._read) >= _MOST_KEPT:
+                self._read.clear()
+            self._read[sha256] = _words(path)
+        return self._read[sha256]
+
+
+def _words(path: Path) -> frozenset[str]:
+    try:
+        with read_plain(path) as file:
+            text = file.read(_MOST_BYTES).decode()
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    parts = (part for word in _WORD.findall(text) for part in word.split("/"))
+    return frozenset(part for part in parts if _NUMBER.search(part))
+
+
+def named(words: Collection[str], directories: Collection[str]) -> set[str]:
+    """The numbered ones of some directories, by path, that are named by the words of a file."""
+    if not words:
+        return set()
+    (only,) = words if len(words) == 1 else ("",)
+    found = set[str]()
+    for path in directories:
+        name = path.rpartition("/")[2]
+        numbers = _NUMBER.findall(name)
+        if numbers and (name in words or (only.isdecimal() and int(only) == int(numbers[-1]))):
+            found.add(path)
+    return found

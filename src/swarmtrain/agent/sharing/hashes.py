@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 from swarmtrain.agent.sharing.walk import read_plain
 from swarmtrain.files.record import FileStamp, Record, directory_of, path_of, stamp_of
 
 _PIECE = 1 << 20
+# Of the clocks that file systems stamp files by: within one, a file may be written twice and have one stamp.
+_TICK = 20_000_000  # nanoseconds
 
 
 class Unsteady(Exception):
@@ -38,6 +41,8 @@ class Hashes:
         noted = known.in_place.get(path.rpartition("/")[2]) if known is not None else None
         if noted is not None and noted.stamp == stamp:
             return noted.sha256
+        if 0 <= time.time_ns() - stamp.changed < _TICK:
+            time.sleep(_TICK / 1e9)
         digest = hashlib.sha256()
         with read_plain(self._work / path) as file:
             while piece := file.read(_PIECE):

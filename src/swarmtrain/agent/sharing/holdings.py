@@ -32,7 +32,7 @@ class Holdings:
         self._record_path, self._rules = directory / copies.RECORD, rules
         self.record = Record.read(self._record_path)
         self.store = Store(directory, work)
-        self.sets = Sets(work, self.record, rules, self.store.has)
+        self.sets = Sets(work, self.record, rules, lambda sha256: self._stored(sha256))
         self.tracker = Tracker(self.sets)
         self._sets_gone, self._files_gone = Forgetting(), Forgetting()
         self.store.complete()
@@ -68,17 +68,37 @@ class Holdings:
         """The workers were killed just now: remove directories in which they had written nothing yet; which."""
         return [] if self.record.fresh else remove_hollow(self.sets.work, self._rules, time.time())
 
-    def note(self, versions: Sequence[SetVersion]) -> None:
-        """Versions hold from now on."""
+    def note(self, versions: Sequence[SetVersion], *, behind: bool = False) -> None:
+        """Versions hold from now on.
+
+        Args:
+            behind: copies are on their way here. What was deleted meanwhile, since one of them is newer, is kept here
+                until they have come: their only owner may be lost first.
+        """
+        if not behind:
+            self.catch_up()
         for version in versions:
             known = self.record.of(version.path)
             if order(known.newest) > order(version):
                 continue
+            if order(known.newest) < order(version):
+                self.tracker.noted(version.path)
             known.newest = version
-            self.tracker.noted(version.path)
-            if all(self.sets.is_at_place(version.path, file) for file in version.files):
+            is_kept = behind and not version.files and known.whole is not None
+            if not is_kept and all(self.sets.is_at_place(version.path, file) for file in version.files):
                 known.whole = version
         self.record.forget_the_oldest()
+
+    def catch_up(self) -> None:
+        """All copies that were ordered have come: what was deleted is not needed any more."""
+        for known in self.record.sets.values():
+            if known.newest is not None and not known.newest.files:
+                known.whole = known.newest
+
+    def is_overtaken(self, version: SetVersion) -> bool:
+        """Whether there is a newer one, and so nothing is lost if this one does not come."""
+        known = self.record.sets.get(version.path)
+        return known is not None and order(known.newest) > order(version)
 
     def missing(self, version: SetVersion) -> dict[str, SharedFile]:
         """What of a version is neither in place here nor in the store, by its hash."""
@@ -119,6 +139,19 @@ class Holdings:
         known.newest = known.whole = version
         self.sets.placed(version.path)
         return kept
+
+    def _stored(self, sha256: str) -> Path | None:
+        return self.store.path(sha256) if self.store.has(sha256) else None
+
+    def waits_for(self, version: SetVersion, coming: Collection[str]) -> str:
+        """A checkpoint that a version names, of which a copy is to be here first; empty where there is none.
+
+        Args:
+            coming: the paths of the sets of which copies are to come here.
+        """
+        return next(
+            (path for path in sorted(self.sets.names(version.path, version.files)) if path in coming), ""
+        )
 
     def locate(self, sha256: str) -> Path | None:
         """The file that has a content, by its hash; None where there is none."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from swarmtrain.agent.sharing.formats import INDEX, partners
+from swarmtrain.agent.sharing.formats import INDEX, Pointers, named, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
 from swarmtrain.agent.sharing.walk import NotShared, Rules, is_temporary, walk
 from swarmtrain.files.record import FileStamp, InPlace, Record, path_of, stamp_of
@@ -23,18 +23,25 @@ class Sets:
     """Those of one node. Its methods read the disk: they are called in a thread, one at a time.
 
     Args:
-        has: whether a content lies beside the working directory, by its hash.
+        stored: where a content lies beside the working directory, by its hash; None where it does not.
 
     Attributes:
         here: the files of each set at the last look.
         left_out: directories that are not shared.
+        unreadable: paths of files that are not, since they may not be read.
+        links: of links that are not; see `Contents`.
     """
 
-    def __init__(self, work: Path, record: Record, rules: Rules, has: Callable[[str], bool]) -> None:
-        self.work, self.record, self._rules, self._has = work, record, rules, has
+    def __init__(
+        self, work: Path, record: Record, rules: Rules, stored: Callable[[str], Path | None]
+    ) -> None:
+        self.work, self.record, self._rules, self._stored = work, record, rules, stored
         self.hashes = Hashes(work, record)
         self.here: dict[str, Stamps] = {}
         self.left_out: dict[str, NotShared] = {}
+        self.unreadable: set[str] = set()
+        self.links: list[str] = []
+        self._pointers = Pointers()
         self._sent = _sent_code(work)
 
     # ---- looks -----------------------------------------------------------------------------------------------
@@ -43,7 +50,7 @@ class Sets:
         """Look anew; what was here before."""
         before, self.here = self.here, {}
         contents = walk(self.work, self._rules, self.left_out)
-        self.left_out = contents.left_out
+        self.left_out, self.links = contents.left_out, contents.links
         for path, stamp in contents.files.items():
             directory, _, name = path.rpartition("/")
             self.here.setdefault(directory, {})[name] = stamp
@@ -112,7 +119,8 @@ class Sets:
         for name in self.moved(path):
             if name not in here or is_temporary(name):
                 continue
-            digest = self.hashes.of(path_of(path, name), here[name])
+            if (digest := self._readable(path_of(path, name), here[name])) is None:
+                continue
             is_same = name in noted and noted[name].sha256 == digest
             if is_same and not partners(self.work / path_of(path, name)):
                 noted[name] = InPlace(*here[name], digest)  # touched, or written again as it was
@@ -125,19 +133,34 @@ class Sets:
         """How a set stands."""
         known, noted = self.record.sets.get(path), self.noted(path)
         held = [
-            HeldVersion(version, [self._place(path, file) for file in version.files])
+            HeldVersion(
+                version,
+                [self._place(path, file) for file in version.files],
+                sorted(self.names(path, version.files)),
+            )
             for version in (known.known() if known is not None else [])
         ]
         wanted = {file.name for file in held[0].version.files} if held else set()
         extra = [name for name in noted if name not in wanted and name not in gone]
         needs = {name for file in changed for name in partners(self.work / path_of(path, file.name))}
         index = INDEX if any(file.name == INDEX for file in changed) and needs else ""
-        return SetReport(path, held, changed, gone, extra, writing, sorted(needs), index)
+        names = sorted(self.names(path, changed))
+        return SetReport(path, held, changed, gone, extra, writing, sorted(needs), index, names)
 
     def _place(self, path: str, file: SharedFile) -> Place:
         if self.is_at_place(path, file):
             return "work"
-        return "store" if self._has(file.sha256) else ""
+        return "store" if self._stored(file.sha256) is not None else ""
+
+    def names(self, path: str, files: Iterable[SharedFile]) -> set[str]:
+        """The checkpoints that files of a set name, by the paths of their sets; see formats.py."""
+        found, others = set[str](), {*self.here, *self.record.sets} - {path}
+        for file in files:
+            at = self._stored(file.sha256)
+            if at is None and self.is_here(path, file):
+                at = self.work / path_of(path, file.name)
+            found |= named(self._pointers.words(file.sha256, file.size, at), others)
+        return found
 
     # ---- one file --------------------------------------------------------------------------------------------
 
@@ -166,7 +189,18 @@ class Sets:
 
     def in_place(self, path: str) -> dict[str, str]:
         """The hashes of a set's files as they are now. Raises OSError, Unsteady."""
-        return {name: self.hashes.of(path_of(path, name), stamp) for name, stamp in self.files(path).items()}
+        found = {name: self._readable(path_of(path, name), stamp) for name, stamp in self.files(path).items()}
+        return {name: digest for name, digest in found.items() if digest is not None}
+
+    def _readable(self, path: str, stamp: FileStamp) -> str | None:
+        """The hash of a file; None where it may not be read. Raises OSError, Unsteady."""
+        try:
+            digest = self.hashes.of(path, stamp)
+        except PermissionError:
+            self.unreadable.add(path)
+            return None
+        self.unreadable.discard(path)
+        return digest
 
     def placed(self, path: str) -> None:
         """A version was put in place: what lies there now is no change any more. Raises OSError, Unsteady."""

@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from swarmtrain.agent.sharing.bringing import Bringing, Copies, CopyOrder
+from swarmtrain.agent.sharing.bringing import LATER, Bringing, Copies, CopyOrder
 from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.holdings import Holdings
-from swarmtrain.agent.sharing.pace import Pace
-from swarmtrain.agent.sharing.peers import PeerServer
+from swarmtrain.agent.sharing.transfer.pace import Pace
+from swarmtrain.agent.sharing.transfer.peers import PeerServer
 from swarmtrain.agent.sharing.walk import Rules
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.files.record import order
@@ -51,9 +51,6 @@ class SharedFiles:
         token: the run's.
         idle: whether no worker is left, nor about to start.
         pace: of what other nodes get of it in the background.
-
-    Attributes:
-        is_off: nothing is looked at, kept or changed.
     """
 
     def __init__(
@@ -66,12 +63,12 @@ class SharedFiles:
         self._background = Background(uplink.fail)
         self._copies = Copies(self._background, self._copy, self._ask_for, self._say_late)
         self._part: BringShared | None = None  # what has come of an order of which more follows
+        self._least_fence = 0  # of the next generation, as the coordinator says
         self._watching: asyncio.Task[None] | None = None
         self._said: set[str] = set()
         self._left_out: set[str] = set()  # directories that were told of
         self._reasons: Counter[str] = Counter()
-        self.is_off = False
-        self._alone = False  # no other node will ever take part
+        self._alone = False  # no other node is to have any of it
         self._opened = asyncio.Event()
         self._holdings: Holdings | None = None  # where files are shared
 
@@ -80,7 +77,7 @@ class SharedFiles:
         """As a job has them."""
         only = spec.share if isinstance(spec.share, tuple) else ()
         files = SharedFiles(token, Rules(only, spec.per_node), uplink, idle, Pace(spec.share_rate))
-        files.is_off, files._alone = spec.share == "off", spec.nodes_max < 2
+        files._alone = spec.share == "off" or spec.nodes_max < 2
         return files
 
     async def open(self, work: Path, directory: Path) -> None:
@@ -89,12 +86,14 @@ class SharedFiles:
         Args:
             directory: beside it.
         """
-        if self.is_off:
+        if self._alone and not directory.exists():
+            self._opened.set()
             return
         async with self._turn:
             try:
                 held = await asyncio.to_thread(Holdings, work, directory, self._rules)
-                # Where it is alone, and always was, there is nobody to share with.
+                # Where it is alone, and always was, there is nobody to share with. If it was not, a later run is to
+                # know of what is finished.
                 if not (self._alone and held.record.fresh):
                     self._holdings = held
                     await self._remove_hollow(held)  # of an agent before this one
@@ -120,7 +119,7 @@ class SharedFiles:
         if held is None:
             return
         async with self._turn:
-            held.record.fence = max(held.record.fence, fence)
+            held.record.fence = max(held.record.fence, fence, self._least_fence)
             held.record.fresh = False
             await self._keep(held, sync=False)
 
@@ -174,6 +173,7 @@ class SharedFiles:
 
     def answer(self, ask: AskShared) -> None:
         """Say how the shared files stand."""
+        self._part = None  # of an order that a coordinator before this one has not completed
         self._background.run(self._answer(ask))
 
     async def _answer(self, ask: AskShared) -> None:
@@ -206,6 +206,7 @@ class SharedFiles:
 
     def bring(self, said: BringShared) -> None:
         """Versions hold from now on, and some are to be here: begin when all parts of the order have come."""
+        self._least_fence = max(self._least_fence, said.fence)
         before, self._part = self._part, None
         if before is not None and (before.number, before.how) == (said.number, said.how):
             said = before.joined(said)
@@ -226,21 +227,32 @@ class SharedFiles:
             async with self._turn:
                 if said.how == "store":
                     self._copies.order(said)
-                await asyncio.to_thread(held.note, said.versions)
+                for version in said.versions:
+                    if not version.files:
+                        self._copies.forget(version.path)
+                await asyncio.to_thread(held.note, said.versions, behind=bool(self._copies.coming()))
                 await self._keep(held)
 
     async def _copy(self, wanted: CopyOrder) -> str:
         """Have a version beside the working directory; why it failed, or nothing."""
-        held, version, done = self._holdings, wanted.version, Bringing(wanted.number)
+        held, version = self._holdings, wanted.version
+        done = Bringing(wanted.number, path=version.path)
         assert held is not None, "it was ordered of holdings"
-        if await done.pull(self._token, held.missing(version), wanted.sources, held.store, can_wait=True):
+        missing, can_wait = held.missing(version), wanted.can_wait
+        if await done.pull(self._token, missing, wanted.sources, held.store, can_wait=can_wait):
             async with self._turn:
+                if first := held.waits_for(version, self._copies.coming() - {version.path}):
+                    return f"{LATER}, since it names {first}, of which there is no copy here yet"
                 known = held.record.of(version.path)
                 if order(known.whole) < order(version):
                     known.whole = version
                     await self._keep(held)
+        if done.lacks_room:  # the next try has that of what was deleted
+            async with self._turn:
+                held.catch_up()
+                await self._keep(held)
         await self._say(done.told())
-        return "; ".join(done.failed)
+        return "" if held.is_overtaken(version) else "; ".join(done.failed)
 
     async def _ask_for(self, path: str) -> None:
         """Have the coordinator look at a set anew."""
@@ -253,7 +265,7 @@ class SharedFiles:
     async def _place(self, held: Holdings, said: BringShared) -> None:
         """Bring versions to their places, where no worker runs."""
         done = Bringing(said.number)
-        self._copies.cancel()
+        await self._copies.cancelled()
         aside = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         async with self._turn:
             await asyncio.to_thread(held.sets.look)
@@ -263,6 +275,8 @@ class SharedFiles:
                         done.aside += await asyncio.to_thread(held.place, version, aside)
                     except (OSError, Unsteady) as error:
                         done.failed.append(f"{version.path or 'the working directory'}: {error}")
+            if not done.failed:
+                held.catch_up()
             await self._keep(held)
         await self._say(done.told(f"aside/{aside}"))
 
@@ -290,6 +304,12 @@ class SharedFiles:
         for path in held.sets.left_out.keys() - self._left_out:
             found.setdefault(held.sets.left_out[path].why, []).append(path)
         self._left_out = set(held.sets.left_out)
+        for path in sorted(held.sets.unreadable):
+            self._say_once(f"{path} is not shared with other nodes: it may not be read")
+        for path in held.sets.links[:MOST_SAID]:
+            self._say_once(
+                f"{path} is a link, and no other node has it: who goes on from it finds nothing there"
+            )
         for why, new in found.items():
             self._reasons[why] += 1
             if self._reasons[why] <= MOST_SAID:

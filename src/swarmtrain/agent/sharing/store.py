@@ -37,10 +37,15 @@ _COPY_BYTES = 256 << 20  # of a file that is copied, should it be written anew b
 
 @dataclass
 class Move:
-    """A content that goes to its place; None: the file that is there goes."""
+    """A content that goes to its place; None: the file that is there goes.
+
+    Attributes:
+        source: the name of a copy in the store, where the content goes to several places; empty: it goes itself.
+    """
 
     path: str
     file: SharedFile | None
+    source: str = ""
 
 
 @dataclass
@@ -124,11 +129,23 @@ class Store:
         for sha256 in {move.file.sha256 for move in intent.moves if move.file is not None}:
             if not self.has(sha256):
                 raise FileNotFoundError(f"{sha256} is not in the store")
+        self._make_copies(intent.moves)
         if intent.moves or intent.kept:
             self._make()
             write_whole(self._intent, json.dumps(dump(intent)).encode(), mode=0o600)
             self.complete()
         return intent.kept
+
+    def _make_copies(self, moves: Iterable[Move]) -> None:
+        """A content that goes to several places is there as often, before any of them is touched. Raises OSError."""
+        seen = set[str]()
+        for number, move in enumerate(moves):
+            if move.file is not None and move.file.sha256 in seen:
+                move.source = f"{move.file.sha256}.{number}"
+                shutil.copyfile(self.path(move.file.sha256), self._contents / move.source)
+                _sync(self._contents / move.source)
+            elif move.file is not None:
+                seen.add(move.file.sha256)
 
     def complete(self) -> bool:
         """Do what is left of what was intended; whether anything was. Raises OSError."""
@@ -143,14 +160,12 @@ class Store:
             if not os.path.lexists(target) and os.path.lexists(self._work / path):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self._work / path).rename(target)
-        left = [move.file.sha256 for move in intent.moves if move.file is not None]
         for move in intent.moves:
             if move.file is None:
                 if move.path not in intent.kept:
                     (self._work / move.path).unlink(missing_ok=True)
                 continue
-            left.remove(move.file.sha256)
-            self._put(move.path, move.file, last=move.file.sha256 not in left)
+            self._put(move.path, move.file, self._contents / (move.source or move.file.sha256))
         for directory in {os.path.dirname(move.path) for move in intent.moves if move.file is None}:  # noqa: PTH120
             self._remove_empty(directory)
         self._forget_the_oldest()
@@ -163,30 +178,32 @@ class Store:
         self._contents.parent.mkdir(0o700, parents=True, exist_ok=True)
         self._contents.mkdir(exist_ok=True)
 
-    def _put(self, path: str, file: SharedFile, *, last: bool) -> None:
-        """A content goes to its place; the store keeps it only for another one."""
-        source, target = self.path(file.sha256), self._work / path
+    def _put(self, path: str, file: SharedFile, source: Path) -> None:
+        """A content goes to its place."""
+        target = self._work / path
         if not source.exists():
             return  # an agent before this one has done it
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not last:
-            copied = source.with_name(f"{source.name}.copy")
-            shutil.copyfile(source, copied)
-            source = copied
         os.utime(source, (file.mtime, file.mtime))
         source.chmod(file.mode & 0o777)
         source.replace(target)
 
     def _check(self, path: str) -> None:
-        """Refuse a path that leads out of the working directory, or through what is no directory. Raises OSError."""
+        """Refuse a path that leads out of the working directory, through what is no directory, or where it cannot go.
+
+        Raises OSError.
+        """
         parts = path.split("/")
         if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") for part in parts):
             raise OSError(f"{path!r} leads out of the working directory")
         for length in range(1, len(parts) + 1):
-            each = self._work.joinpath(*parts[:length])
-            try:
+            parent, each = self._work.joinpath(*parts[: length - 1]), self._work.joinpath(*parts[:length])
+            mode: int | None = None
+            with contextlib.suppress(FileNotFoundError):
                 mode = each.lstat().st_mode
-            except FileNotFoundError:
+            if (mode is None or length == len(parts)) and not os.access(parent, os.W_OK | os.X_OK):
+                raise PermissionError(f"{'/'.join(parts[: length - 1]) or self._work} may not be written")
+            if mode is None:
                 return
             is_last = length == len(parts)
             if is_last and stat.S_ISLNK(mode) and str(each.readlink()) in in_place.links(self._work):
@@ -230,10 +247,10 @@ def moves_to(
     ]
 
 
-def _sync(directory: Path) -> None:
-    """Have renames last, also when the power goes."""
+def _sync(path: Path) -> None:
+    """Have a file, or what was renamed in a directory, last, also when the power goes."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -1,24 +1,26 @@
 """What workers have written in the working directory: which of the sets that have changed are finished.
 
-A set is finished when nobody has a file of it open for writing and it has been quiet for a moment. What lies there
-when its writers have been killed is finished if it was so before, if all writers ended well, or if the only file that
-has changed since is whole by its own format. A stream, such as a log, holds up no set.
+A set is finished when nobody has a file of it open for writing and it has been quiet for a moment; of what lies there
+when its writers have gone, leftovers.py says that. A stream, such as a log, holds up no set.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from typing import Any
 
 from swarmtrain.agent.sharing.formats import whole
 from swarmtrain.agent.sharing.hashes import Unsteady
+from swarmtrain.agent.sharing.leftovers import QUIET, Leftovers
 from swarmtrain.agent.sharing.sets import Sets, Stamps
 from swarmtrain.agent.sharing.walk import is_temporary, open_for_writing
-from swarmtrain.files.record import FileStamp, directory_of, path_of
+from swarmtrain.files.record import directory_of, path_of
 from swarmtrain.protocol.shared_files import SetReport, SharedFile
 
-QUIET = 2.0  # seconds
+_Told = tuple[list[SharedFile], list[str]]  # what has changed in a set, and the names of what has gone
+
 # Looks in a row that find a set changed and nothing of it open: it is taken as it is between two of its changes. And
 # looks, in a row or not, that find its only file written anew: no other is to come.
 RESTLESS = 3
@@ -46,8 +48,10 @@ class Tracker:
         self._anew: Counter[str] = Counter()
         self._waits: Counter[str] = Counter()  # looks since a set was told of
         self._opened: dict[str, float] = {}  # for writing, at the last look; since when
+        self._waiting: dict[str, float] = {}  # sets for the checkpoints that their files name; since when
         self._deletions = _Deletions()
-        self._told: dict[str, tuple[list[SharedFile], list[str]]] = {}
+        self._told: dict[str, _Told] = {}  # by looks
+        self._answered: dict[str, _Told] = {}  # last, to whom it may make a version of it
 
     # ---- looks -----------------------------------------------------------------------------------------------
 
@@ -88,8 +92,9 @@ class Tracker:
         asked = self.sets.paths() if paths is None else [each for each in paths if self.sets.is_watched(each)]
         for path in asked:
             told = self._finished(path, before.get(path, {}), pids)
+            self._answered.pop(path, None)
             if told is not None:
-                self._told[path] = (told.changed, told.gone)
+                self._told[path] = self._answered[path] = (told.changed, told.gone)
             found.append(told if told is not None else self.sets.report(path, [], [], writing=True))
         self.is_writing = False  # deletions that may not hold are not told
         return found
@@ -100,23 +105,24 @@ class Tracker:
         Args:
             ended_well: each of them by itself, with all that it wanted to write.
         """
-        ended = time.time()
         self.sets.look()
+        left = Leftovers(self.sets, self._opened, time.time())
         for path in self.sets.paths():
-            if self.sets.moved(path) and (ended_well or self._is_finished(path, ended)):
+            if self.sets.moved(path) and (ended_well or left.is_finished(path)):
                 self._finish(path)
 
     def rest(self) -> list[SetReport]:
         """How all sets stand while no worker runs."""
         self.sets.look()
-        found = []
+        left, found = Leftovers(self.sets, self._opened), []
         for path in self.sets.paths():
-            writing = not (self._record.fresh or self._is_finished(path))
+            writing = not (self._record.fresh or left.is_finished(path))
             try:
                 changed, gone = self.sets.changes(path)
             except (Unsteady, OSError):
                 continue  # somebody else writes there: it is not ours to judge
             told = self.sets.report(path, changed, gone, writing=writing and bool(changed or gone))
+            self._answered[path] = (changed, gone)
             if told.known or changed or gone:
                 found.append(told)
         self.is_writing = any(each.writing for each in found)
@@ -126,20 +132,25 @@ class Tracker:
 
     def told(self) -> set[str]:
         """The hashes of what was told last of each set."""
-        return {file.sha256 for changed, _ in self._told.values() for file in changed}
+        told = (*self._told.values(), *self._answered.values())
+        return {file.sha256 for changed, _ in told for file in changed}
 
     def noted(self, path: str) -> None:
-        """What was told last of a set is a version."""
-        self.sets.note(path, *self._told.get(path, ([], [])))
+        """What was answered last of a set is a version; what looks have found since then is not."""
+        self.sets.note(path, *self._answered.pop(path, ([], [])))
+        del self._anew[path]
 
     def remembered(self) -> set[str]:
         """The sets of which something was told or counted."""
-        return {*self._told, *self._turns, *self._anew, *self._waits}
+        return set().union(*self._by_set())
 
     def forget(self, path: str) -> None:
         """A set has gone for good."""
-        for each in (self._told, self._turns, self._anew, self._waits):
+        for each in self._by_set():
             each.pop(path, None)
+
+    def _by_set(self) -> Sequence[MutableMapping[str, Any]]:
+        return (self._told, self._answered, self._turns, self._anew, self._waits, self._waiting)
 
     def is_restless(self, path: str) -> bool:
         """Whether a set is written anew about as often as it is looked at."""
@@ -237,10 +248,26 @@ class Tracker:
                 return None  # it has changed, or something has gone, since the last look
         changed, _ = self.sets.changes(path)
         changed = [each for each in changed if not self.sets.is_stream(path_of(path, each.name))]
+        if self._waits_for_others(path, changed):
+            return None
         self._finish(path)
-        del self._anew[path]
         gone = self._deleted(path, self._writing_since()) if self._gone([path]) else []
         return self.sets.report(path, changed, gone, writing=False)
+
+    def _waits_for_others(self, path: str, changed: list[SharedFile]) -> bool:
+        """Whether a file names a checkpoint of which there is no version yet; not for ever, as it may be none."""
+        if not any(self._is_news(other) for other in self.sets.names(path, changed)):
+            self._waiting.pop(path, None)
+            return False
+        return time.monotonic() < self._waiting.setdefault(path, time.monotonic()) + GRACE
+
+    def _is_news(self, path: str) -> bool:
+        """Whether files of a set were written of which there is no version yet."""
+        here = self.sets.files(path)
+        return self.sets.is_watched(path) and any(
+            name in here and not is_temporary(name) and not self.sets.is_stream(path_of(path, name))
+            for name in self.sets.moved(path)
+        )
 
     def _is_unsettled(self, path: str) -> bool:
         """Whether files of a set were written since it was last found finished; that some have gone does not count."""
@@ -255,51 +282,6 @@ class Tracker:
 
     def _finish(self, path: str) -> None:
         self._record.finished[path] = {name: list(stamp) for name, stamp in self.sets.files(path).items()}
-
-    def _is_finished(self, path: str, ended: float | None = None) -> bool:
-        """Whether a set is finished whose writers have gone, in whatever way.
-
-        Args:
-            ended: Unix time of their end; None where nobody knows it any more.
-        """
-        here = self.sets.files(path)
-        good = {name: each.stamp for name, each in self.sets.noted(path).items()}
-        if path in self._record.finished:
-            good = {name: FileStamp(*stamp) for name, stamp in self._record.finished[path].items()}
-        moved = self.sets.moved(path)
-        differing = [name for name in {*moved, *good} if here.get(name) != good.get(name)]
-        late = []
-        for name in differing:
-            full = path_of(path, name)
-            if self.sets.is_stream(full):
-                if name in here and whole(self.sets.work / full) is False:
-                    return False
-            elif name in good and name not in moved:
-                pass  # it is as it was noted
-            elif not self._is_old(path, name, ended):
-                late.append(name)
-        if len(late) == 1 and late[0] in here and (good or not path):
-            return whole(self.sets.work / path_of(path, late[0])) is True
-        return not late or self._was_followed(path, late)
-
-    def _was_followed(self, path: str, late: Sequence[str]) -> bool:
-        """Whether files are whole by their formats, and their writer had gone on to a directory beside theirs."""
-        here = self.sets.files(path)
-        if not path or not all(name in here and whole(self.sets.work / path_of(path, name)) for name in late):
-            return False
-        ended = max(stamp.changed for stamp in here.values())
-        return any(
-            min(stamp.changed for stamp in stamps.values()) > ended
-            for other, stamps in self.sets.here.items()
-            if other != path and stamps and directory_of(other) == directory_of(path) and other
-        )
-
-    def _is_old(self, path: str, name: str, ended: float | None) -> bool:
-        """Whether a file was left alone for a moment before its writers' end, and is not known to be torn."""
-        stamp, full = self.sets.files(path).get(name), path_of(path, name)
-        if stamp is None or ended is None or full in self._opened or stamp.changed / 1e9 > ended - QUIET:
-            return False
-        return whole(self.sets.work / full) is not False
 
 
 class _Deletions:

@@ -72,10 +72,12 @@ class NotShared(NamedTuple):
 
     Attributes:
         below: nor is what lies in the directories in it.
+        passes: it may be otherwise at the next look.
     """
 
     why: str
     below: bool = True
+    passes: bool = False
 
 
 @dataclass
@@ -85,9 +87,11 @@ class Contents:
     Attributes:
         files: by path below the working directory.
         left_out: directories that are not shared.
+        links: paths of links to what is numbered, as `last` is to `checkpoint-60`, which are not shared either.
     """
 
     files: dict[str, FileStamp] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
     left_out: dict[str, NotShared] = field(default_factory=dict)
 
 
@@ -96,11 +100,13 @@ class _Listing(NamedTuple):
 
     Attributes:
         files, directories: their paths below the working directory.
+        links: of those that lead to what is numbered.
         is_whole: no entry was passed over because there were so many.
     """
 
     files: dict[str, FileStamp]
     directories: list[str]
+    links: list[str]
     is_whole: bool
 
 
@@ -108,15 +114,16 @@ def walk(work: Path, rules: Rules, left_out: Mapping[str, NotShared] = MappingPr
     """The files of a working directory. Links are not followed, and what is neither file nor directory does not count.
 
     Args:
-        left_out: what an earlier look found: it is not looked into again.
+        left_out: what an earlier look found: it is not looked into again, unless that passes.
     """
     found, kept, waiting, listed = Contents(), _Kept(), deque([("", 0)]), 0
     while waiting:
         directory, depth = waiting.popleft()
         known = left_out.get(directory)
+        known = None if known is not None and known.passes else known
         if known is None and (listed == MOST_DIRECTORIES or depth > _DEPTH):
             known = NotShared("there are too many directories")
-        listing = _Listing({}, [], True)
+        listing = _Listing({}, [], [], True)
         if known is None or not known.below:
             listed += 1
             try:
@@ -124,12 +131,13 @@ def walk(work: Path, rules: Rules, left_out: Mapping[str, NotShared] = MappingPr
             except (FileNotFoundError, NotADirectoryError) as error:
                 if directory:
                     continue  # it has gone
-                known = NotShared(f"it cannot be read: {error.strerror}")
+                known = NotShared(f"it cannot be read: {error.strerror}", passes=True)
             except OSError as error:
-                known = NotShared(f"it cannot be read: {error.strerror}")
+                known = NotShared(f"it cannot be read: {error.strerror}", passes=True)
             else:
                 known = _too_much(directory, listing, len(waiting)) or known
         if known is None:
+            found.links += listing.links
             found.left_out |= kept.add(directory, listing)
         else:
             found.left_out[directory] = known
@@ -188,11 +196,11 @@ def _too_much(directory: str, listing: _Listing, waiting: int) -> NotShared | No
 
 def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Listing:
     """What lies in a directory; of its files, some more than are shared at most. Raises OSError."""
-    files, directories = dict[str, FileStamp](), list[str]()
+    files, directories, links = dict[str, FileStamp](), list[str](), list[str]()
     with os.scandir(work / directory) as entries:
         for number, entry in enumerate(entries):
             if number == _MOST_ENTRIES:
-                return _Listing(files, directories, False)
+                return _Listing(files, directories, links, False)
             path = f"{directory}/{entry.name}" if directory else entry.name
             if entry.name in _NEVER or ".swarmtrain" in entry.name or entry.name.endswith(".pyc"):
                 continue
@@ -201,13 +209,21 @@ def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Lis
                 if entry.is_dir(follow_symlinks=False):
                     if not matches(path, rules.never):
                         directories.append(path)
+                elif entry.is_symlink():
+                    if rules.takes(path) and _leads_to_a_number(entry):
+                        links.append(path)
                 elif with_files and len(files) <= MOST_OF_ONE and rules.takes(path):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
                         files[path] = FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
             except (OSError, UnicodeEncodeError):
                 continue  # it has gone
-    return _Listing(files, sorted(directories), True)
+    return _Listing(files, sorted(directories), links, True)
+
+
+def _leads_to_a_number(link: os.DirEntry[str]) -> bool:
+    target = os.readlink(link.path)  # noqa: PTH115 - the text is all that is wanted
+    return not target.startswith("/") and _NUMBERED.search(target) is not None
 
 
 def is_temporary(name: str) -> bool:

@@ -33,6 +33,7 @@ from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 # seconds that a run that is over waits for a disk on which its directories are still being made
 _PREPARING = 10.0
+_SETTLING = 60.0  # and for what is said of the files that its workers have left: a later run goes by that
 _STACKS = 1 << 20  # characters of all stacks together: what a message has room for
 _LOOK_AGAIN = 1.0  # seconds between two looks of an agent that leaves at how its workers end
 
@@ -67,6 +68,7 @@ class WorkerGroup:
         self.directories: RunDirectories | None = None
         self._prepared = asyncio.Event()  # the directories and the code are there
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
+        self._settling: asyncio.Task[None] | None = None  # the files of a generation that has ended
 
     async def open(self) -> None:
         """Start the spawner, which begins to import what workers need."""
@@ -252,7 +254,7 @@ class WorkerGroup:
     async def _finish(self, workers: Workers) -> None:
         """When all workers of a generation are gone, say so."""
         await workers.done.wait()
-        self._background.run(self.files.ended(well=workers.ended_well()))
+        self._settling = self._background.run(self.files.ended(well=workers.ended_well()))
         self.segments.clear(all_of_them=False)
         if self._uplink.channel is not None:  # else the coordinator learns of it when this agent joins again
             self._say_idle(workers.generation)
@@ -298,6 +300,9 @@ class WorkerGroup:
         """The run is over: end the workers, and leave nothing of it on this node but its files."""
         self._workers.stop(0.0, "kill")
         await self._workers.done.wait()
+        await asyncio.sleep(0)  # until _finish has gone on
+        if self._settling is not None:
+            await asyncio.wait([self._settling], timeout=_SETTLING)
         await self.clear()
 
     async def clear(self) -> None:

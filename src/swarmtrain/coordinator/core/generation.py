@@ -58,11 +58,6 @@ class Generation(Struct):
         """All ranks together."""
         return sum(len(part.ranks) for part in self.parts.values())
 
-    def lowest_rank(self, node: str) -> int | None:
-        """Of a node's ranks; None where it takes no part."""
-        part = self.parts.get(node)
-        return min(part.ranks) if part is not None else None
-
     def sentence(self) -> str:
         """The generation in words."""
         assert self.master is not None, "there are no words for the time before the first generation"

@@ -39,7 +39,7 @@ from swarmtrain.coordinator.run.cold_starts import ColdStarts
 from swarmtrain.coordinator.run.incidents import Incidents
 from swarmtrain.coordinator.run.members import Members
 from swarmtrain.coordinator.run.notifier import Notifier
-from swarmtrain.coordinator.run.sharing import Sharing
+from swarmtrain.coordinator.run.sharing.sharing import Sharing
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.metrics import MetricsStore
 from swarmtrain.coordinator.store.output import OutputStore
@@ -103,7 +103,9 @@ class RunController:
         self.members = Members(self.journal)
         self.cold_starts = ColdStarts(self.journal)
         self.incidents = Incidents(self.journal, self.progress)
-        self.sharing = Sharing(spec, self.journal, self.members, lambda: self.current, self.settle)
+        self.sharing = Sharing(
+            spec, secret.fence, self.journal, self.members, lambda: self.current, self.settle
+        )
         again = bool(self.journal.events)
         self.current = ActiveGeneration(self.journal, self.members, self.output)
         if self.phase in (Phase.RUNNING, Phase.STOPPING):
@@ -113,6 +115,7 @@ class RunController:
         self.deadline = self._now() + spec.join_deadline
         self._submission, self._cut_off = submission or SubmissionMark(), False
         self._no_pause_before = 0.0
+        self._ending: End | None = None  # which waits for copies
         self._alarm = Alarm(self._now, self.settle)
         if not again and not archive:
             self.begin()
@@ -136,14 +139,13 @@ class RunController:
 
     def begin(self) -> None:
         """The first words of the journal."""
-        spec, secret = self.spec, self.secret
-        nodes = ", ".join(spec.node_names) or _count(spec.nodes_min, spec.nodes_max)
+        spec, secret, low, high = self.spec, self.secret, self.spec.nodes_min, self.spec.nodes_max
+        count = f"{low} to {high} nodes" if low < high else counted(low, "node")
+        nodes = ", ".join(spec.node_names) or count
         origin = f", going on from {secret.resume}" if secret.resume else ""
         text = f"{secret.run} submitted: {spec.target} on {nodes}{origin}"
-        clock = self.journal.origin()
-        self.journal.append(
-            Submitted(text=text, run=secret.run, resume=secret.resume, clock=clock, version=VERSION)
-        )
+        clock, run, resume = self.journal.origin(), secret.run, secret.resume
+        self.journal.append(Submitted(text=text, run=run, resume=resume, clock=clock, version=VERSION))
 
     def _published(self, event: Event) -> None:
         """Something is in the journal: everybody who follows it learns of it."""
@@ -177,7 +179,7 @@ class RunController:
         self._look_at_submission()
         self.members.drop_the_silent()
         while True:
-            decision = decide(self._view(), self.policy, self._now())
+            decision = self._ending or decide(self._view(), self.policy, self._now())
             match decision:
                 case Wait(until):
                     self._alarm.set(until)
@@ -204,6 +206,11 @@ class RunController:
                 case Reform(not_before):
                     self._reform(not_before)
                 case End(outcome, reason):
+                    self._ending = decision  # whatever comes while it waits
+                    if (until := self.sharing.waits_at_the_end(stopped=self.state.stop_asked)) is not None:
+                        self._alarm.set(until)
+                        return
+                    self._ending = None
                     self.end(outcome, reason)
 
     def _view(self) -> View:
@@ -337,7 +344,3 @@ class RunController:
             self.members.slept(asleep)
             self.current.slept(asleep)
             self.deadline += asleep
-
-
-def _count(low: int, high: int) -> str:
-    return counted(low, "node") if low == high else f"{low} to {high} nodes"

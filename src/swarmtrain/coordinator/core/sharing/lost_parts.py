@@ -1,6 +1,6 @@
 """Which of the nodes that were lost may have written parts of a set of files, by what they wrote before. Pure.
 
-`core.catalog` asks: what the other nodes have of such a set may be half of it.
+catalog.py asks: what the other nodes have of such a set may be half of it.
 """
 
 from __future__ import annotations

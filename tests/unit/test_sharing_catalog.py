@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmtrain.coordinator.core.catalog import NodeFiles, commit, copies, newest, plan, settle
+from swarmtrain.coordinator.core.sharing.catalog import commit, copies, newest, plan, settle
+from swarmtrain.coordinator.core.sharing.decisions import NodeFiles
 from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SetVersion, SharedFile
 
 
@@ -286,6 +287,56 @@ def test_what_a_lost_node_has_of_a_directory_that_was_given_up_is_none_either() 
     there = NodeFiles(1, 1, {"c/16": SetReport("c/16", [held(given_up.version)], [], [], [], False)})
     found = settle("c/16", {"a": back, "b": there})
     assert found is not None and found.version.files == []
+
+
+@pytest.mark.parametrize(
+    ("newer", "expected"),
+    [
+        pytest.param("", {"of-0": "c/8 0"}, id="which went with its node"),
+        pytest.param("store", {}, id="which is there"),
+    ],
+)
+def test_what_was_deleted_for_a_newer_one_is_back_where_that_is_not_there(
+    newer: Place, expected: dict[str, str]
+) -> None:
+    old, deleted, new = written("c/8", 0), version(2, path="c/8"), written("c/16", 0)
+    before = SetReport("c/8", [held(deleted), held(old, "store")], [], [], [], False)
+    after = SetReport("c/16", [held(new, newer)], [], [], [], False)
+    found = plan({"b": NodeFiles(1, 1, {"c/8": before, "c/16": after})}, ["b"])
+    back = found.decisions["c/8"]
+    assert contents(back.version) == expected and back.is_back is bool(expected)
+    assert (back.version in found.to_bring["b"]) is bool(expected)
+    again = held(back.version)
+    nodes = {"b": NodeFiles(1, 2, {"c/8": SetReport("c/8", [again], [], [], [], False)})}
+    assert contents(plan(nodes, ["b"]).decisions["c/8"].version) == expected, "and stays"
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        pytest.param("", "c/8", id="which went with its node"),
+        pytest.param("store", "c/16", id="which is there"),
+    ],
+)
+def test_what_names_a_checkpoint_holds_where_that_is_there(
+    place: Place, expected: str, is_committed: bool
+) -> None:
+    old, new = written("c/8", 0), written("c/16", 0)
+    before, after = version(1, latest="c/8"), version(2, latest="c/16")
+    known = [HeldVersion(before, ["store"], ["c/8"])]
+    pointer = SetReport("", known, [file("latest", "c/16")], [], [], False, names=["c/16"])
+    if is_committed:
+        pointer = SetReport("", [HeldVersion(after, ["store"], ["c/16"]), *known], [], [], [], False)
+    sets = {
+        "": pointer,
+        "c/8": SetReport("c/8", [held(old, "store")], [], [], [], False),
+        "c/16": SetReport("c/16", [held(new, place)], [], [], [], False),
+    }
+    found = plan({"b": NodeFiles(1, 1, sets)}, ["b"]).decisions[""]
+    assert contents(found.version) == {"latest": expected}
+    assert found.named == (("c/16",) if expected == "c/8" else ())
+    assert found.version.number > before.number
 
 
 def test_what_was_deleted_elsewhere_goes() -> None:

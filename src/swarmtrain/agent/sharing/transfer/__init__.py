@@ -1,0 +1,1 @@
+"""Contents of files, from one agent to another."""
