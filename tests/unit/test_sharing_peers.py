@@ -327,3 +327,29 @@ def test_who_is_cut_off_in_the_middle_goes_on_from_what_has_come(tmp_path: Path)
             assert peers.here() == {*SMALL}
 
     asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_few_files_are_open_however_many_are_asked_for(tmp_path: Path) -> None:
+    """Containers may have few of these."""
+    contents = [*SMALL, *(os.urandom(100_000) for _ in range(20))]
+
+    async def scene() -> int:
+        async with Peers(tmp_path, a=contents) as peers:
+            task = asyncio.ensure_future(pulling.pull("token", peers.wanted(contents, "a")))
+            most = 0
+            while not task.done():
+                links = list(Path("/proc/self/fd").iterdir())
+                most = max(most, sum(_leads_to(each, str(tmp_path / "a")) for each in links))
+                await asyncio.sleep(0)
+            await task
+            assert peers.here() == {*contents}
+            return most
+
+    assert asyncio.run(asyncio.wait_for(scene(), 60)) <= 3
+
+
+def _leads_to(link: Path, directory: str) -> bool:
+    try:
+        return str(link.readlink()).startswith(directory)
+    except OSError:
+        return False

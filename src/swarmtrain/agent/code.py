@@ -65,9 +65,8 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
             continue
         if info.is_dir():
             if not any(target.iterdir()):
-                os.utime(
-                    target, (0.0, 0.0)
-                )  # no worker has made it: see agent/sharing/walk.py, remove_hollow
+                # No worker has made it: see agent/sharing/walk.py, remove_hollow.
+                os.utime(target, (0.0, 0.0))
             continue
         data = archive.read(info)
         is_link = stat.S_ISLNK(mode)

@@ -128,6 +128,8 @@ class Holdings:
         sent = {name for name, sha256 in here.items() if self.sets.was_sent(paths[name], sha256)}
         at_place = {file.name for file in version.files if here.get(file.name) == file.sha256}
         wanted = {file.name for file in version.files}
+        if hidden := sorted(wanted & (self.sets.files(version.path).keys() - here.keys())):
+            raise OSError(f"{hidden[0]} is in the way, and may not be read")
         moves = moves_to(version, list(here), at_place | (streams & wanted), here.keys() - streams - sent)
         lost = [
             paths[name]

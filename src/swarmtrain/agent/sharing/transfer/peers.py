@@ -26,7 +26,7 @@ AT_ONCE = 4 << 20  # bytes of an answer; they may all be in memory where a disk 
 MOST_ASKED = 100  # contents in one question
 QUESTION = 16 << 10  # bytes of a question or an answer
 STILL = 20.0  # seconds without a byte after which a peer is given up
-_SMALL = 64 << 10  # bytes of a file that is read and sent with others
+SMALL = 64 << 10  # bytes of a file that is read and sent with others
 _ONES = 16  # peers that are served at one time, besides those that can wait
 
 Locate = Callable[[str], "Path | None"]
@@ -61,62 +61,73 @@ class PeerServer:
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        channel, files = Channel(reader, writer), _OpenFiles(self._locate)
+        channel, contents = Channel(reader, writer), _Contents(self._locate)
         try:
             message: Message | None = await self._door.admit(channel)
             while message is not None:
-                message = await self._answer(channel, files, Question.of(message))
-        except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:
+                message = await self._answer(channel, contents, Question.of(message))
+        except (ChannelError, OSError, TimeoutError, asyncio.TimeoutError) as error:
             self._door.refuse(channel, error)
         finally:
-            files.close()
+            contents.close()
             channel.close()
 
-    async def _answer(self, channel: Channel, files: _OpenFiles, asked: Question) -> Message | None:
+    async def _answer(self, channel: Channel, contents: _Contents, asked: Question) -> Message | None:
         """Send what was asked for, or a piece of it; the next message."""
         if not asked.can_wait:
             async with self._slots:
-                await _send(channel, files, asked, AT_ONCE)
+                await _send(channel, contents, asked, AT_ONCE)
             return await channel.receive(QUESTION)
         async with self._pace.piece():
-            await _send(channel, files, asked, PIECE)
+            await _send(channel, contents, asked, PIECE)
             return await asyncio.wait_for(channel.receive(QUESTION), STILL)
 
 
 class _Part(NamedTuple):
-    """Bytes of a file that go now; it is None where there is none, or nothing of it is to go."""
+    """What goes now of a file.
 
-    file: BinaryIO | None
+    Attributes:
+        size: the file's; -1 where there is none.
+        coming: how many bytes.
+        content: these, where the file is small.
+        file, offset: where they are, where it is not.
+    """
+
     size: int
-    offset: int
     coming: int
+    content: bytes = b""
+    file: BinaryIO | None = None
+    offset: int = 0
 
 
-class _OpenFiles:
-    """The one of which a peer has a part stays open between its questions: it may be replaced meanwhile."""
+class _Contents:
+    """What one peer has: a file of which it has a part stays open between its questions, as it may be replaced."""
 
     def __init__(self, locate: Locate) -> None:
         self._locate = locate
         self._held: tuple[str, BinaryIO] | None = None
 
     def parts(self, asked: Question, most: int) -> list[_Part]:
-        """What goes now of what was asked for: all that fits, of the last one perhaps a part; in a thread."""
+        """What goes now of what was asked for: small files while they fit, and one that is not, or as much as fits.
+
+        In a thread. No more than one file stays open. Raises OSError.
+        """
         parts, offset = list[_Part](), asked.offset
         for content in asked.contents:
             file = self._open(content)
             if file is None:
-                parts.append(_Part(None, -1, 0, 0))
-            else:
-                size = os.fstat(file.fileno()).st_size
+                parts.append(_Part(-1, 0))
+                continue
+            size = os.fstat(file.fileno()).st_size
+            if offset or size > min(most, SMALL):
+                self._hold(content, file)
                 coming = max(0, min(most, size - offset))
-                parts.append(_Part(file, size, offset, coming))
-                most -= coming
-                if offset + coming < size:
-                    self._hold(content, file)
-                    break
-            offset = 0
-            if most <= 0:
+                if coming or not parts:
+                    parts.append(_Part(size, coming, file=file, offset=offset))
                 break
+            with file:
+                parts.append(_Part(size, size, _read(file, 0, size)))
+            most -= size
         return parts
 
     def _open(self, content: str) -> BinaryIO | None:
@@ -134,35 +145,21 @@ class _OpenFiles:
             self._held[1].close()
         self._held = (content, file)
 
-    def done(self, part: _Part) -> None:
-        """All of it was sent, or nothing more will be of this answer."""
-        if part.file is not None and (self._held is None or part.file is not self._held[1]):
-            part.file.close()
-
     def close(self) -> None:
         """The peer has gone."""
         if self._held is not None:
             self._held[1].close()
 
 
-async def _send(channel: Channel, files: _OpenFiles, asked: Question, most: int) -> None:
-    parts = await asyncio.to_thread(files.parts, asked, most)
-    try:
-        await channel.send({"files": [[part.size, part.coming] for part in parts]})
-        if all(part.coming <= _SMALL for part in parts):
-            await _send_bytes(channel, await asyncio.to_thread(_read_all, parts))
-        else:
-            for part in parts:
-                await _send_part(channel, part)
-    finally:
-        for part in parts:
-            files.done(part)
-
-
-async def _send_part(channel: Channel, part: _Part) -> None:
-    left = part.coming
-    while left > 0 and part.file is not None:
-        piece = await asyncio.to_thread(_read, part.file, part.offset + part.coming - left, min(PIECE, left))
+async def _send(channel: Channel, contents: _Contents, asked: Question, most: int) -> None:
+    parts = await asyncio.to_thread(contents.parts, asked, most)
+    await channel.send({"files": [[part.size, part.coming] for part in parts]})
+    await _send_bytes(channel, b"".join(part.content for part in parts))
+    last = parts[-1]
+    left = last.coming if last.file is not None else 0
+    while left > 0 and last.file is not None:
+        at = last.offset + last.coming - left
+        piece = await asyncio.to_thread(_read, last.file, at, min(PIECE, left))
         left -= len(piece)
         await _send_bytes(channel, piece)
 
@@ -171,12 +168,8 @@ async def _send_bytes(channel: Channel, data: bytes) -> None:
     await asyncio.wait_for(channel.send_bytes(data), STILL)
 
 
-def _read_all(parts: list[_Part]) -> bytes:
-    return b"".join(_read(part.file, part.offset, part.coming) for part in parts if part.file and part.coming)
-
-
 def _read(file: BinaryIO, offset: int, most: int) -> bytes:
-    """So many bytes of a file, or fewer than that. Raises ConnectionError."""
+    """So many bytes of a file. Raises ConnectionError: it has fewer."""
     file.seek(offset)
     piece = file.read(most)
     if len(piece) < most:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from swarmtrain.agent.sharing.transfer.pace import PIECE
-from swarmtrain.agent.sharing.transfer.peers import MOST_ASKED, QUESTION, STILL, Question
+from swarmtrain.agent.sharing.transfer.peers import MOST_ASKED, QUESTION, SMALL, STILL, Question
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel, initiate
 
 _TURN = 600.0  # seconds in which it comes to a piece that can wait: others may be before it
 _SYNCED_AT_ONCE = 500  # contents that the disk is asked to have, and the most that are lost by a power cut
-_SMALL = 64 << 10  # bytes of a content that is written at once, with others that came with it
 _CHANGED = "it has changed while it was copied"
 _SYNCING = 16  # at one time: a disk that has a journal writes it once for all of them
 
@@ -168,7 +167,7 @@ class _PeerConnection:
             del wanted[each.sha256]
             if size != each.size:
                 each.reasons.append(f"{self._peer}: it does not have it any more")
-            elif coming == size <= _SMALL:
+            elif coming == size <= SMALL:
                 whole.append((each, await self._receive(channel, size)))
             else:
                 async with _Incoming(each) as incoming:
