@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from swarmtrain.control.follow import Update
     from swarmtrain.control.handle import RunHandle
     from swarmtrain.control.result import RunResult
+    from swarmtrain.control.series import SeriesRange
     from swarmtrain.control.snapshots.retention import Wanted
     from swarmtrain.control.snapshots.snapshots import Found, Pulled, Snapshots
     from swarmtrain.control.stacks import RunStacks
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from swarmtrain.protocol.journal.event import Event
     from swarmtrain.protocol.replies import Line
     from swarmtrain.protocol.seen.evidence import FlightFinding, RankStacks, StackGroup
+    from swarmtrain.protocol.series.points import Series, SeriesPoint
     from swarmtrain.protocol.snapshots import Snapshot
     from swarmtrain.protocol.status import Member, Status, Worker
     from swarmtrain.swarm.plan import Plan
@@ -70,6 +72,9 @@ __all__ = [
     "RunResult",
     "RunStacks",
     "Selection",
+    "Series",
+    "SeriesPoint",
+    "SeriesRange",
     "Snapshot",
     "Snapshots",
     "StackGroup",
@@ -93,6 +98,7 @@ _HOMES = {
     "swarmtrain.control.handle": ("RunHandle",),
     "swarmtrain.control.views.logs": ("Selection",),
     "swarmtrain.control.result": ("RunResult",),
+    "swarmtrain.control.series": ("SeriesRange",),
     "swarmtrain.control.snapshots.retention": ("Wanted",),
     "swarmtrain.control.exec_session": ("Streams",),
     "swarmtrain.control.snapshots.snapshots": ("Found", "Pulled", "Snapshots"),
@@ -109,6 +115,7 @@ _HOMES = {
     "swarmtrain.protocol.evidence.diagnosis": ("Diagnosis", "Observation", "Remedy"),
     "swarmtrain.protocol.journal.event": ("Event",),
     "swarmtrain.protocol.replies": ("Line",),
+    "swarmtrain.protocol.series.points": ("Series", "SeriesPoint"),
     "swarmtrain.protocol.snapshots": ("Snapshot",),
     "swarmtrain.protocol.status": ("Member", "Status", "Worker"),
 }

@@ -30,6 +30,7 @@ INTERNAL = {
     "KeyPath": "a tuple of keys and indices",
     "Launcher": "for launchers that come with swarmtrain, and stand-ins for them in tests",
     "LogsRequest": "what a selection is on the wire",
+    "SeriesRequest": "what a range is on the wire",
     "Measure": "a function of outputs and targets",
     "Origin": "where a command line was typed",
     "Override": "a flag's words, for the command line",

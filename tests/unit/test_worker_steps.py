@@ -248,3 +248,72 @@ def test_the_epoch_of_the_first_step_is_told_whatever_was_tested_before_or_comes
     script.step()
     script.steps.begins_epoch(49)
     assert (script.pulse.epoch, script.pulse.counted) == (49, 701), "the epoch plus 1"
+
+
+class Logging(Thing):
+    """A DistributedDataParallel that has sampled its own times, in nanoseconds."""
+
+    def __init__(self, travel: int = 0, beside: int = 0) -> None:
+        self._told = {"backward_comm_time": travel, "backward_compute_comm_overlap_time": beside}
+
+    def _get_ddp_logging_data(self) -> dict[str, int]:
+        return self._told if self._told["backward_comm_time"] else {}
+
+
+def play(script: Script, times: int) -> None:
+    for _ in range(times):
+        script.ms += 3  # loads its batch
+        script.forward(wait=2, work=4)
+        script.ms += 9  # the backward pass
+        script.steps.steps_begin()
+        script.ms += 2
+        script.step()
+
+
+def test_where_the_time_of_a_step_goes_is_told(script: Script) -> None:
+    play(script, 100)
+    script.steps.finish()
+    last = script.lines()[-1]
+    parts = {
+        key: last[key] for key in ("data_s", "forward_s", "backward_s", "optimizer_s", "step_s", "steps")
+    }
+    assert parts == {
+        "data_s": 0.003,
+        "forward_s": 0.006,
+        "backward_s": 0.009,
+        "optimizer_s": 0.002,
+        "step_s": 0.02,
+        "steps": 3,
+    }
+    assert "communication_s" not in last
+
+
+def test_what_of_the_backward_pass_is_communication_alone_ddp_tells(script: Script) -> None:
+    script.model = Logging(travel=8_000_000, beside=3_000_000)
+    play(script, 10)
+    script.steps.finish()
+    last = script.lines()[-1]
+    assert (last["backward_s"], last["communication_s"]) == (0.004, 0.005)
+
+
+def test_an_evaluation_is_no_part_of_a_step(script: Script) -> None:
+    play(script, 3)
+    script.ms += 1
+    script.forward(evaluation=True, work=5000)
+    play(script, 40)
+    script.steps.finish()
+    assert max(float(str(line.get("data_s", 0))) for line in script.lines()) < 0.01
+
+
+def test_on_an_accelerator_the_scripts_thread_knows_nothing_of_phases(tmp_path: Path) -> None:
+    script = Script(tmp_path, "cuda")
+    play(script, 10)
+    script.steps.finish()
+    assert not [key for key in script.lines()[-1] if key in ("data_s", "forward_s", "backward_s")]
+
+
+def test_an_optimizer_that_counts_tells_the_step_of_the_whole_training(script: Script) -> None:
+    script.steps.counts(201)
+    play(script, 5)
+    script.steps.finish()
+    assert [(line["step"], line["whole_step"]) for line in script.lines()[1:]][-1] == (5, 205)

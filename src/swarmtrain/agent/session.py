@@ -19,7 +19,7 @@ from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.agent.worker_group.group import WorkerGroup
-from swarmtrain.agent.worker_group.tails import Key
+from swarmtrain.agent.worker_group.tails import Key, Piece
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.from_agent import (
@@ -28,8 +28,6 @@ from swarmtrain.protocol.from_agent import (
     Join,
     Joiner,
     Leaving,
-    MetricsPiece,
-    OutputPiece,
 )
 from swarmtrain.protocol.journal.lines import batches
 from swarmtrain.protocol.shared_files import AskShared, BringShared
@@ -146,7 +144,7 @@ class CoordinatorSession:
         self._group.say_again()
         self._say_leaving()
 
-        async def carry(piece: OutputPiece | MetricsPiece) -> None:
+        async def carry(piece: Piece) -> None:
             await channel.send(dump(piece))
 
         carrying = asyncio.ensure_future(self._group.delivery.tails.run(carry))

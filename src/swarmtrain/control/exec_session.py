@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
@@ -43,6 +43,24 @@ class Streams:
     def standard(*, tty: bool = False) -> Streams:
         """Those of this process."""
         return Streams(sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer, tty=tty)
+
+
+@contextmanager
+def ended(is_live: Callable[[], bool], run: str) -> Iterator[None]:
+    """Say of a run that has ended why nothing can be done beside its workers.
+
+    Raises:
+        ClusterError: as what is done inside; of a run that has ended, with what can be done instead.
+    """
+    try:
+        yield
+    except ClusterError as error:
+        if is_live():
+            raise
+        raise ClusterError(
+            f"{run} has ended, and no process is left beside which a command could run",
+            f"`swarmtrain fetch {run} PATH` brings its files, `swarmtrain logs {run}` its output",
+        ) from error
 
 
 class _Window:

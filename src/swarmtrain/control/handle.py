@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
-from swarmtrain.control.exec_session import ExecSession, Streams
+from swarmtrain.control.exec_session import ExecSession, Streams, ended
 from swarmtrain.control.explaining import ask_why
 from swarmtrain.control.files.run_files import RunFiles
 from swarmtrain.control.files.transfer import Fetched
 from swarmtrain.control.follow import Follower, Update
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import RunResult
+from swarmtrain.control.series import SeriesRange
 from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stacks import RunStacks, ask_for_stacks
 from swarmtrain.control.stopping import status_over, stop
@@ -30,6 +31,7 @@ from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.replies import Line
 from swarmtrain.protocol.requests import EventsRequest, ExecRequest
+from swarmtrain.protocol.series.points import Series
 from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
@@ -153,6 +155,18 @@ class RunHandle:
         """What every rank does now: its stacks, and its last collectives. Raises ClusterError if no worker runs."""
         return ask_for_stacks(self.launcher, self.run)
 
+    def series(self, *names: str, within: SeriesRange | None = None, points: bool = True) -> list[Series]:
+        """What was measured, in the order of names, also after the end; `docs/metrics.md` lists what there is.
+
+        Args:
+            names: patterns as a shell has them (``train/*``); all by default.
+            within: which of their points; by default all, at most a thousand of each.
+            points: without them, only what each series is now.
+        """
+        with self.launcher.connect(self.run) as link:
+            replies = ask(link, (within or SeriesRange()).request(names, points=points))
+            return [reply.series for reply in replies if reply.series is not None]
+
     # ---- following
 
     def started(self) -> None:
@@ -275,16 +289,8 @@ class RunHandle:
                 "a command runs beside a rank or on a node", "give exec rank= or node=, one of them"
             )
         request = ExecRequest(tuple(argv), node or "", rank)
-        try:
-            with self.launcher.connect(self.run) as link:
-                return ExecSession(link, streams or Streams.standard()).run(request)
-        except ClusterError as error:
-            if self.is_live():
-                raise
-            raise ClusterError(
-                f"{self.id} has ended, and no process is left beside which a command could run",
-                f"`swarmtrain fetch {self.id} PATH` brings its files, `swarmtrain logs {self.id}` its output",
-            ) from error
+        with ended(self.is_live, self.id), self.launcher.connect(self.run) as link:
+            return ExecSession(link, streams or Streams.standard()).run(request)
 
     def fetch(
         self, path: str, to: Path | None = None, *, node: str | None = None, overwrite: bool = False

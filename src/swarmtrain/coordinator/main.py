@@ -93,6 +93,7 @@ async def _coordinate(leave: bool) -> int:
         await _vanish(place.path / "socket", clients)
     for server in servers:
         server.close()
+    run.progress.series.close()  # sealed, they are read at once
     (place.path / "socket").unlink(missing_ok=True)
     for each in tasks:
         each.cancel()

@@ -191,12 +191,32 @@ class OutputPiece(Struct):
 
 @message("metrics", nested=True)
 class MetricsPiece(Struct):
-    """Whole lines of a rank's metrics, with their offset in its file."""
+    """Whole lines of a rank's metrics, with their offset in its file.
+
+    Attributes:
+        boot: as in `measured`; 0 where an agent does not tell it.
+    """
 
     generation: Annotated[int, WireKey("g")]
     rank: Annotated[int, WireKey("r")]
     offset: Annotated[int, WireKey("o")]
     text: Annotated[str, WireKey("d")]
+    boot: Annotated[float, OMITTED] = 0.0
+
+
+@message("measured", nested=True)
+class MeasuredPiece(Struct):
+    """Whole lines of what a node has measured of itself, with their offset in one of its files.
+
+    Attributes:
+        number: of the file.
+        boot: the Unix time at which this node's monotonic time was 0, by which its Unix times become the run's.
+    """
+
+    number: int
+    offset: Annotated[int, WireKey("o")]
+    text: Annotated[str, WireKey("d")]
+    boot: float
 
 
 @message("idle", nested=True)
@@ -287,6 +307,7 @@ FromAgent = Union[  # noqa: UP007 - a union of messages is an argument of types
     Beat,
     OutputPiece,
     MetricsPiece,
+    MeasuredPiece,
     WorkerReport,
     Idle,
     Drained,

@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct
 from swarmtrain.protocol.seen.evidence import RankStacks
+from swarmtrain.protocol.series.points import Series
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 
@@ -75,6 +76,7 @@ class RunReply(Struct):
     unfinished: Annotated[list[Line] | None, OMITTED] = None
     metrics: Annotated[list[Document] | None, OMITTED] = None
     stacks: Annotated[list[RankStacks] | None, OMITTED] = None
+    series: Annotated[Series | None, OMITTED] = None
     caught_up: Annotated[bool, OMITTED] = False
     error: Annotated[ErrorReply | None, INLINE] = None
     done: Annotated[Done | None, OMITTED] = None

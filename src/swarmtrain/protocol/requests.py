@@ -6,6 +6,7 @@ until one of them is done or an error; requests on one connection are served one
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Generic, Literal, NamedTuple, TypeVar, Union, get_args
 
 from swarmtrain.protocol.codec import Family
@@ -118,6 +119,35 @@ class StacksRequest(RunRequest):
     """
 
     children: Annotated[bool, OMITTED] = False
+
+
+@message("series", by="op")
+class SeriesRequest(RunRequest):
+    """What was measured? Replies: `series`, one at a time, in the order of their names; none where nothing fits.
+
+    Attributes:
+        names: patterns as a shell has them (``train/*``), of names, or of names with their labels; all by default.
+        ranks, nodes: of these alone.
+        labels: patterns of the values of labels.
+        points: tell the points, too, not only the newest.
+        x: where a point stands: Unix time, the training's steps, or the samples that it has had.
+        start, end: of the range on that axis; negative times: so many seconds ago, by the run's clock.
+        most: points of a series, at most: what lies close together becomes one. 0: all that are kept.
+        every: how far apart they are to be on the axis, in place of `most`.
+        repeated: also the steps that were made again later, by another generation.
+    """
+
+    names: Annotated[tuple[str, ...], OMITTED] = ()
+    ranks: Annotated[tuple[int, ...], OMITTED] = ()
+    nodes: Annotated[tuple[str, ...], OMITTED] = ()
+    labels: Annotated[dict[str, str], OMITTED] = field(default_factory=dict)
+    points: bool = True
+    x: Literal["time", "step", "samples"] = "time"
+    start: Annotated[float | None, OMITTED] = None
+    end: Annotated[float | None, OMITTED] = None
+    most: int = 1000
+    every: Annotated[float, OMITTED] = 0.0
+    repeated: Annotated[bool, OMITTED] = False
 
 
 @message("stop", by="op")
@@ -236,6 +266,7 @@ ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of ty
     WatchRequest,
     MetricsRequest,
     StacksRequest,
+    SeriesRequest,
     StopRequest,
     ConcludeRequest,
     ResizeRequest,

@@ -124,6 +124,36 @@ class Recovery(Struct):
     planned: bool
 
 
+class Goodput(Struct, kw_only=True):
+    """Where a run's time went, in seconds.
+
+    Attributes:
+        total: since its submission.
+        steps: in steps that counted, without the waiting for data.
+        start: until the first step was made.
+        lost: in steps that were made again, or are to be.
+        recovering: between the last step before a failure, or a change of the group, and the first one after it.
+        evaluation, snapshot: in which no steps were made, as the training told.
+        data: waiting for samples.
+        other: all the rest: what a script does beside its steps.
+    """
+
+    total: float
+    steps: float
+    start: float
+    lost: float
+    recovering: float
+    evaluation: float
+    snapshot: float
+    data: float
+    other: float
+
+    @property
+    def ratio(self) -> float:
+        """The share of the steps that counted, from 0 to 1."""
+        return self.steps / self.total if self.total > 0 else 0.0
+
+
 class Status(Struct, kw_only=True):
     """A run, now. What nobody knows, or not yet, is null.
 
@@ -145,6 +175,7 @@ class Status(Struct, kw_only=True):
         restarts: after failures.
         lost_seconds, lost_steps: by failures and changes of the group.
         healing: what it is recovering from now.
+        goodput: where its time went; missing where nothing is known of its steps.
     """
 
     run: str
@@ -188,6 +219,7 @@ class Status(Struct, kw_only=True):
     lost_steps: int = 0
     recoveries: list[Recovery] = field(default_factory=list)
     healing: str | None = None
+    goodput: Annotated[Goodput | None, OMITTED] = None
 
     @property
     def has_ended(self) -> bool:

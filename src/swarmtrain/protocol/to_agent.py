@@ -139,9 +139,13 @@ class BeatHeard(Struct):
 
 @message("ack", nested=True)
 class Acknowledge(Struct):
-    """A rank's output or metrics are known up to an offset."""
+    """A rank's output or metrics are known up to an offset, or a node's measurements.
 
-    kind: Literal["output", "metrics"]
+    Attributes:
+        generation: of measurements the number of their file, whose rank is -1; so it is in `later` and in `welcome`.
+    """
+
+    kind: Literal["output", "metrics", "measured"]
     generation: Annotated[int, WireKey("g")]
     rank: Annotated[int, WireKey("r")]
     offset: Annotated[int, WireKey("o")]
@@ -151,7 +155,7 @@ class Acknowledge(Struct):
 class SendLater(Struct):
     """The coordinator's disk is full: what follows the last acknowledged offset is to come again, after a while."""
 
-    kind: Literal["output", "metrics"]
+    kind: Literal["output", "metrics", "measured"]
     generation: Annotated[int, WireKey("g")]
     rank: Annotated[int, WireKey("r")]
 

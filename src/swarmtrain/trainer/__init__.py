@@ -14,6 +14,7 @@ from swarmtrain.errors import DriftError, TrainerError
 from swarmtrain.trainer import snapshot, snapshots
 from swarmtrain.trainer.dealing import SampleCursor
 from swarmtrain.trainer.options import Every, Options
+from swarmtrain.trainer.reports.report import report
 from swarmtrain.trainer.seeding import derive_seed, seed_everything
 from swarmtrain.trainer.trainer import Trainer
 
@@ -25,6 +26,7 @@ __all__ = [
     "Trainer",
     "TrainerError",
     "derive_seed",
+    "report",
     "seed_everything",
     "snapshot",
     "snapshots",

@@ -25,6 +25,7 @@ class Precision:
     def __init__(self, name: PrecisionName, device: torch.device) -> None:
         self._device = device.type
         self._type = _TYPES.get(name)
+        self.gradient_norm: torch.Tensor | None = None  # of the last step, where gradients are clipped
         self._scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -44,17 +45,20 @@ class Precision:
             tell: the caller wants to know, which in fp16 waits for the GPU; else True is returned.
         """
         if self._scaler is None:
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            self._clip(model, clip_norm)
             optimizer.step()
             return True
         if clip_norm is not None:
             self._scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            self._clip(model, clip_norm)
         before = self._scaler.get_scale() if tell else 0.0
         self._scaler.step(optimizer)
         self._scaler.update()
         return bool(self._scaler.get_scale() >= before) if tell else True
+
+    def _clip(self, model: nn.Module, norm: float | None) -> None:
+        if norm is not None:
+            self.gradient_norm = nn.utils.clip_grad_norm_(model.parameters(), norm)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._scaler is None else self._scaler.state_dict()

@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from swarmtrain.trainer.data import Step, inputs_and_targets
+from swarmtrain.trainer.data import LoadedPiece, Step, inputs_and_targets
 from swarmtrain.trainer.distributed import World, settle_buckets
 from swarmtrain.trainer.evaluation import Measure
 from swarmtrain.trainer.options import Options
 from swarmtrain.trainer.precision import Precision
-from swarmtrain.trainer.reports.pulse_writer import PulseWriter
+from swarmtrain.trainer.reports.metrics import Reporter
 
 
 class Stepped(NamedTuple):
@@ -47,13 +47,16 @@ class TrainStep:
         optimizer: Optimizer,
         loss: Measure,
         precision: Precision,
-        pulse_writer: PulseWriter,
+        reporter: Reporter,
         options: Options,
     ) -> None:
         self._world, self._model, self._optimizer = world, model, optimizer
-        self._loss, self._precision, self._pulse_writer = loss, precision, pulse_writer
+        self._loss, self._precision = loss, precision
+        self._pulse_writer, self._phases = reporter.pulse_writer, reporter.phases
         self._clip_norm = options.clip_norm
         self._parallel = model if world.size == 1 else _in_parallel(world, model, options)
+        if world.size > 1:
+            self._phases.watch_gradients(model)
         # DistributedDataParallel shares buffers when a forward pass begins: there the ranks meet first.
         self._meets_in_forward = any(True for _ in model.buffers())
 
@@ -68,19 +71,32 @@ class TrainStep:
         """
         self._optimizer.zero_grad(set_to_none=True)
         loss_sum, samples = torch.zeros((), dtype=torch.float64, device=self._world.device), 0
-        for microbatch in step.microbatches:
-            inputs, targets = inputs_and_targets(microbatch.batch, self._world.device)
+        phases = self._phases
+        for microbatch in self._loaded(step):
+            with phases.data:
+                inputs, targets = inputs_and_targets(microbatch.batch, self._world.device)
             with self._communicating(last=microbatch.last):
-                with self._meeting(last=microbatch.last), self._precision.autocast():
+                with phases.forward, self._meeting(last=microbatch.last), self._precision.autocast():
                     loss = self._loss(self._parallel(inputs), targets)
                 # Ranks' gradients are averaged. This weight makes the average that of the whole batch's samples.
-                self._precision.backward(loss * (microbatch.samples * self._world.size / step.samples))
+                with phases.backward:
+                    self._precision.backward(loss * (microbatch.samples * self._world.size / step.samples))
             if microbatch.samples:
                 loss_sum += loss.detach() * microbatch.samples
                 samples += microbatch.samples
         self._pulse_writer.passed()
-        applied = self._precision.update(self._optimizer, self._model, self._clip_norm, tell=tell)
+        with phases.optimizer:
+            applied = self._precision.update(self._optimizer, self._model, self._clip_norm, tell=tell)
         return Stepped(loss_sum, samples, applied)
+
+    def _loaded(self, step: Step) -> Iterator[LoadedPiece]:
+        """The pieces of a step; that they are waited for is a phase of it."""
+        while True:
+            with self._phases.data:
+                microbatch = next(step.microbatches, None)
+            if microbatch is None:
+                return
+            yield microbatch
 
     @contextmanager
     def _meeting(self, *, last: bool) -> Iterator[None]:

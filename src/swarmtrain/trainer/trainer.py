@@ -93,7 +93,7 @@ class Trainer:
             optimizer.load_state_dict(optimizer.state_dict())
         self._scheduler = scheduler
         self._precision = Precision(options.precision, world.device)
-        self._train = TrainStep(world, model, optimizer, loss, self._precision, self._pulse_writer, options)
+        self._train = TrainStep(world, model, optimizer, loss, self._precision, self.reporter, options)
         self._state = TrainingState(
             world, model, optimizer, scheduler, self._precision, self.cursor, options.seed
         )
@@ -313,6 +313,8 @@ class Trainer:
                 seconds=seconds,
                 samples=step.samples,
                 done=self.cursor.consumed / self.cursor.size,
+                seen=self.cursor.epoch * self.cursor.size + self.cursor.consumed,
+                gradient_norm=self._precision.gradient_norm,
             )
         )
 

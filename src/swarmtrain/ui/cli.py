@@ -55,6 +55,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "logs": CommandEntry("output", "logs", "Print what the workers of a run wrote."),
         "events": CommandEntry("output", "events", "Print what happened to a run."),
         "stacks": CommandEntry("output", "stacks", "Show where every rank of a run is now."),
+        "metrics": CommandEntry("look.metrics", "metrics", "Print or plot what was measured of a run."),
         "attach": CommandEntry("run", "attach", "Watch a run that was started before."),
         "ls": CommandEntry("files", "ls", "List the files on a run's nodes."),
         "wait": CommandEntry("read", "wait", "Wait for the end of a run."),

@@ -7,8 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from swarmtrain.agent.measure import files as measurements
 from swarmtrain.agent.uplink import Background
-from swarmtrain.agent.worker_group.tails import Key, Tails
+from swarmtrain.agent.worker_group.tails import Key, Tails, measured_key
 
 _SECONDS = 5.0  # in which an agent that is about to go delivers what its workers wrote
 
@@ -46,6 +47,8 @@ class Delivery:
             if kind is None or not generation.isdecimal() or not rank.isdecimal():
                 continue
             self.tails.resume((kind, int(generation), int(rank)), path)
+        for number in measurements.numbers(output):
+            self.tails.resume(measured_key(number), measurements.file_of(output, number))
         self.tails.rewind(self._known)
         self.past.set()
 

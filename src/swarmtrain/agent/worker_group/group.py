@@ -15,6 +15,7 @@ from typing import Any
 from swarmtrain.agent import machine
 from swarmtrain.agent.choices import Choices, Settings
 from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment
+from swarmtrain.agent.measure.measuring import NodeMeasuring
 from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.sharing.shared import SharedFiles
 from swarmtrain.agent.uplink import Background, Uplink
@@ -53,7 +54,8 @@ class WorkerGroup:
     def __init__(
         self, task: RunSpec, secret: RunSecret, settings: Settings, choices: Choices, uplink: Uplink
     ) -> None:
-        self._secret, self._settings, self._uplink = secret, settings, uplink
+        self._secret, self._settings, self._uplink, self._choices = secret, settings, uplink, choices
+        self._measuring: asyncio.Task[None] | None = None
         self._background = Background(uplink.fail)
         start = "cold" if task.kind == "command" else task.start
         self.spawner = SpawnerProcess(start, choices.env, uplink.note, uplink.trouble, self._background)
@@ -82,6 +84,8 @@ class WorkerGroup:
         self.files.close()
         await self.spawner.close()
         self._watching.cancel()
+        if self._measuring is not None:
+            self._measuring.cancel()
         self.segments.clear(all_of_them=False)  # what the spawner itself held until now
 
     async def _warm_up(self) -> None:
@@ -189,6 +193,10 @@ class WorkerGroup:
         self.delivery.resume(directories.output)
         await self.files.open(directories.work, directories.shared)
         self._prepared.set()
+        measuring = NodeMeasuring(
+            directories.output, self._settings.storage.root, self.delivery.tails, self._choices
+        )
+        self._measuring = self._background.run(measuring.run())
 
     # ---- one generation --------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
 
-from swarmtrain.protocol.from_agent import MetricsPiece, OutputPiece
+from swarmtrain.protocol.from_agent import MeasuredPiece, MetricsPiece, OutputPiece
 from swarmtrain.wire import frames
 
 PIECE = 1 << 20  # bytes of a piece; a line that is longer is sent in several
@@ -21,11 +22,17 @@ _WINDOW = 4 * PIECE  # bytes that may be on their way unconfirmed
 # Every look, and every message with its answer, takes processor time from the workers of a full machine: people read
 # output as it comes, but metrics can wait for each other. benchmarks/step_overhead.py holds what it costs.
 _INTERVAL = 0.2  # seconds between two looks at the files
-_GATHER = {"output": 0.0, "metrics": 1.0}  # seconds between two pieces of a file
+_GATHER = {"output": 0.0, "metrics": 1.0, "measured": 1.0}  # seconds between two pieces of a file
 _LATER = 5.0  # seconds until the coordinator, whose disk is full, is sent anything of a file again
 _SHOW_SECONDS = 0.4  # between two looks at a line that goes on, such as a progress bar
 
-Key = tuple[str, int, int]  # "output" or "metrics", generation, rank
+Key = tuple[str, int, int]  # "output" or "metrics", generation, rank; or as `measured_key` makes it
+Piece = Union[OutputPiece, MetricsPiece, MeasuredPiece]  # noqa: UP007 - a value
+
+
+def measured_key(number: int) -> Key:
+    """That of a file of what the node measures of itself, which is no worker's."""
+    return "measured", number, -1
 
 
 @dataclass
@@ -94,6 +101,14 @@ class Tails:
             tail.sent = tail.whole = tail.confirmed
             tail.put_off = time.monotonic() + _LATER
 
+    def let_go(self, key: Key) -> bool:
+        """Carry a file no longer of which everything has come; whether it has."""
+        tail = self._tails.get(key)
+        if tail is None or (tail.closed and tail.confirmed >= _size(tail.path)):
+            self._tails.pop(key, None)
+            return True
+        return False
+
     def rewind(self, offsets: dict[Key, int]) -> None:
         """A new connection: go on from what the coordinator has."""
         for key, tail in self._tails.items():
@@ -101,8 +116,12 @@ class Tails:
         self._moved.set()
 
     def written(self) -> int:
-        """Bytes in all files together: it grows as long as workers write."""
-        return sum(_size(tail.path) for tail in self._tails.values())
+        """Bytes in all files of workers together: it grows as long as they write."""
+        return sum(_size(tail.path) for tail in self._of_workers())
+
+    def _of_workers(self) -> list[_Tail]:
+        """What nodes measure goes on for ever: nobody waits for its end."""
+        return [tail for (kind, *_), tail in self._tails.items() if kind != "measured"]
 
     async def drained(self) -> None:
         """Wait until everything is confirmed that is there."""
@@ -110,7 +129,7 @@ class Tails:
             self._moved.clear()
             await self._moved.wait()
 
-    async def run(self, send: Callable[[OutputPiece | MetricsPiece], Awaitable[None]]) -> None:
+    async def run(self, send: Callable[[Piece], Awaitable[None]]) -> None:
         """Send pieces for as long as the connection lives.
 
         Args:
@@ -137,9 +156,9 @@ class Tails:
     def _behind(self) -> bool:
         """Whether anything is not confirmed; files of which everything is, and all there will be, are let go of."""
         for key, tail in list(self._tails.items()):
-            if tail.closed and tail.confirmed >= _size(tail.path):
+            if key[0] != "measured" and tail.closed and tail.confirmed >= _size(tail.path):
                 del self._tails[key]
-        return any(tail.confirmed < _size(tail.path) for tail in self._tails.values())
+        return any(tail.confirmed < _size(tail.path) for tail in self._of_workers())
 
 
 def _end(pause: asyncio.Future[None] | None) -> None:
@@ -154,7 +173,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _next(key: Key, tail: _Tail) -> OutputPiece | MetricsPiece | None:
+def _next(key: Key, tail: _Tail) -> Piece | None:
     """The next piece of a file, or None when there is nothing to send now.
 
     Whole lines are sent at once. What is there of one that goes on follows, a few times a second; of metrics, whose
@@ -180,5 +199,12 @@ def _next(key: Key, tail: _Tail) -> OutputPiece | MetricsPiece | None:
     offset, text = tail.sent, frames.text(data[:cut])
     tail.sent += cut
     if kind == "metrics":
-        return MetricsPiece(generation, rank, offset, text)
+        return MetricsPiece(generation, rank, offset, text, _boot())
+    if kind == "measured":
+        return MeasuredPiece(generation, offset, text, _boot())
     return OutputPiece(generation, rank, offset, text, last)
+
+
+def _boot() -> float:
+    """The Unix time at which monotonic time was 0, as this machine's clock has it now."""
+    return round(time.time() - time.monotonic(), 3)

@@ -27,6 +27,7 @@ from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status
 from swarmtrain.wire.plural import counted, plural
 
+_WORTH_SAYING = 0.01  # of the time of a run
 UNREACHABLE = "unreachable"
 AT_REST = "ended"  # how, it would have to be started to say
 
@@ -249,3 +250,25 @@ def snapshots(found: Sequence[Snapshot]) -> Table:
             )
         )
     return table
+
+
+def time_spent(status: Status) -> str:
+    """Where a run's time went, in a sentence; empty where nobody knows."""
+    spent = status.goodput
+    if spent is None or spent.total <= 0:
+        return ""
+    words = {
+        "start": "start",
+        "lost": "steps made again",
+        "recovering": "recovering",
+        "evaluation": "evaluation",
+        "snapshot": "snapshots",
+        "data": "waiting for data",
+        "other": "what else the script does",
+    }
+    parts = {word: getattr(spent, name) for name, word in words.items()}
+    shown = [
+        f"{word} {duration(each)}" for word, each in parts.items() if each >= _WORTH_SAYING * spent.total
+    ]
+    rest = f"; besides: {', '.join(shown)}" if shown else ""
+    return f"{spent.ratio:.0%} of {duration(spent.total)} went into steps that counted{rest}"

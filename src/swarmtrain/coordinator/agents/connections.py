@@ -26,6 +26,7 @@ from swarmtrain.protocol.from_agent import (
     Join,
     Joiner,
     Leaving,
+    MeasuredPiece,
     MetricsPiece,
     NoteReport,
     OutputPiece,
@@ -126,6 +127,10 @@ class AgentConnections:
                 KnownOffset("metrics", *key, offset)
                 for key, offset in run.progress.offsets_of(agent.node).items()
             ),
+            *(
+                KnownOffset("measured", number, -1, offset)
+                for number, offset in run.progress.series.offsets_of(agent.node).items()
+            ),
         ]
         place = run.place
         welcome = Welcome(
@@ -155,10 +160,13 @@ class AgentConnections:
                 if not run.output.full():
                     run.output.append(key, agent.node, now, offset, text, last=last)
                 self._acknowledge(agent, "output", key, run.output)
-            case MetricsPiece(generation, rank, offset, text):
+            case MetricsPiece(generation, rank, offset, text, boot):
                 if not run.progress.full():
-                    run.progress.append(generation, rank, agent.node, offset, text)
+                    shift = agent.clock - boot if boot else None
+                    run.progress.append(generation, rank, agent.node, offset, text, shift)
                 self._acknowledge(agent, "metrics", (generation, rank), run.progress)
+            case MeasuredPiece():
+                self._take_measured(agent, message)
             case WorkerReport():
                 messages.worker(agent, message)
             case Idle():
@@ -186,6 +194,14 @@ class AgentConnections:
                     queue.put_nowait(reply)
             case _:
                 raise ChannelError("what has no place here")
+
+    def _take_measured(self, agent: ConnectedAgent, piece: MeasuredPiece) -> None:
+        series, key = self._run.progress.series, (piece.number, -1)
+        if series.full():
+            agent.post(SendLater("measured", *key))
+            return
+        known = series.append(agent.node, piece.number, piece.offset, piece.text, agent.clock - piece.boot)
+        agent.post(Acknowledge("measured", *key, known))
 
     def _acknowledge(
         self,

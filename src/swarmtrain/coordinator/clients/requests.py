@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
 
 from swarmtrain.coordinator.clients import actions
 from swarmtrain.coordinator.clients.node_requests import NodeRequests
@@ -37,6 +38,7 @@ from swarmtrain.protocol.requests import (
     MetricsRequest,
     NoteRequest,
     ResizeRequest,
+    SeriesRequest,
     SnapshotsRequest,
     StacksRequest,
     StatusRequest,
@@ -46,6 +48,8 @@ from swarmtrain.protocol.requests import (
 from swarmtrain.wire.channel import Channel, check_version
 from swarmtrain.wire.disk.records import RecordsReader
 from swarmtrain.wire.frames import Message
+
+T = TypeVar("T")
 
 _BATCH_BYTES = 512 * 1024
 _LONG = 1 << 20  # bytes of a file that take a while to read
@@ -102,6 +106,8 @@ class ClientRequests:
                 return self._events(request, channel)
             case MetricsRequest():
                 return self._metrics(request, channel)
+            case SeriesRequest():
+                return self._series(request)
             case LogsRequest():
                 return self._logs(request, channel)
             case WatchRequest():
@@ -155,6 +161,14 @@ class ClientRequests:
             while fresh := await asyncio.to_thread(reader.read, 1000):
                 yield RunReply(metrics=fresh)
         yield RunReply(done=Done(after=reader.after))
+
+    async def _series(self, request: SeriesRequest) -> AsyncIterator[RunReply]:
+        from swarmtrain.coordinator.store.series.query import Query
+
+        answers = Query(self._run.progress.series.store(), request, self._run.journal.clock.now()).answers()
+        async for series in _beside(answers):
+            yield RunReply(series=series)
+        yield RunReply(done=Done())
 
     async def _logs(self, request: LogsRequest, channel: Channel) -> AsyncIterator[RunReply]:
         output = self._run.output
@@ -290,7 +304,7 @@ async def _fresh(reader: Reader) -> AsyncIterator[list[Line]]:
         yield lines
 
 
-async def _beside(batches: Iterator[list[Line]]) -> AsyncIterator[list[Line]]:
+async def _beside(batches: Iterator[T]) -> AsyncIterator[T]:
     """Read a file that may be long in a thread: leases are kept, and others answered, meanwhile."""
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         yield batch

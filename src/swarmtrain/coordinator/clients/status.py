@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from swarmtrain.coordinator.core import incident_log
+from swarmtrain.coordinator.core.measure.goodput import goodput
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
@@ -16,6 +17,7 @@ from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.status import (
     Cause,
     Directories,
+    Goodput,
     Member,
     NodeRange,
     Status,
@@ -83,7 +85,16 @@ def status(run: RunController) -> Status:
         lost_steps=past.lost_steps,
         recoveries=past.recoveries,
         healing=past.healing,
+        goodput=_goodput(run, past),
     )
+
+
+def _goodput(run: RunController, past: incident_log.Summary) -> Goodput | None:
+    state, told = run.state, run.progress.time_told
+    if state.created is None or not told.steps:
+        return None
+    until = run.journal.clock.now() if state.ended is None else state.ended
+    return goodput(state.created, until, past, told)
 
 
 def _cause(causes: Sequence[Failure]) -> Cause | None:

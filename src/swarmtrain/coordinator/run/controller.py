@@ -95,7 +95,10 @@ class RunController:
         self.journal = Journal(place.path / "journal.jsonl", clock, self._published, archive=archive)
         self.output = OutputStore(place.path / "output.jsonl")
         self.progress = MetricsStore(
-            place.path / "metrics.jsonl", self.journal.clock.now, self._trouble_with_snapshots
+            place.path / "metrics.jsonl",
+            self.journal.clock.now,
+            self._trouble_with_snapshots,
+            archive=archive,
         )
         self._loading = False
         self._full = False  # the disk takes nothing more of what workers write

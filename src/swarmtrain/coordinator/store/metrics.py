@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from swarmtrain.coordinator.core.measure.goodput import TimeTold
+from swarmtrain.coordinator.store.compaction import compact
+from swarmtrain.coordinator.store.series.feed import SeriesFeed
 from swarmtrain.protocol.journal.remarks import Remark, SnapshotFailed, SnapshotsAgain, SnapshotSkipped
 from swarmtrain.protocol.schema import Struct
 from swarmtrain.protocol.status import Resumed, SnapshotState
 from swarmtrain.wire.disk.records import Record, Records, parse
+from swarmtrain.wire.metrics import as_heard
 from swarmtrain.wire.plural import counted
 
 Metric = Record
+_MOST_BYTES = 16 << 20  # of the file, after which it is written anew, in less than a second
 
 T = TypeVar("T", int, str)
 
@@ -43,12 +49,14 @@ class TrainingReport(Struct):
 class MetricsStore:
     """Metrics of all ranks: kept in a file as JSON lines, and summed up for the status document.
 
-    A metric is what a worker wrote plus ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time at which
-    it came). See wire/names.py, ENV_METRICS, and the Trainer for the kinds.
+    A metric is what a worker wrote plus ``g`` (generation), ``r`` (rank), ``n`` (node), ``at`` (Unix time at which it
+    came) and ``when`` (Unix time at which it was written), both by the run's clock. See wire/names.py,
+    ENV_METRICS, and the Trainer for the kinds.
 
     Args:
         path: the file; what it already holds is read.
         now: Unix time by the run's clock.
+        archive: nobody leads the run any more.
         on_trouble: called with a kind of event, a node and a sentence when a node's snapshots fail, and when they no
             longer do.
     """
@@ -58,8 +66,11 @@ class MetricsStore:
         path: Path,
         now: Callable[[], float],
         on_trouble: Callable[[type[Remark], str, str], None] = lambda *_: None,
+        *,
+        archive: bool = False,
     ) -> None:
         self._now, self._on_trouble = now, on_trouble
+        self.series = SeriesFeed(path, now, archive=archive)
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
         self._skipped: dict[str, int] = {}  # those where the disk was too slow, and for which step
         # By node: the newest step that this generation could not save, and why.
@@ -76,13 +87,21 @@ class MetricsStore:
         self._resumed: Resumed | None = None
         self._weights: dict[int, str] = {}
         self._rank_steps: dict[int, int] = {}
+        self.time_told = TimeTold()  # by rank 0
         self.saves = False  # snapshots that all ranks agree on have been taken
         self.stepped: float | None = None  # Unix time at which the newest step was heard of
-        self._records = Records(path, lambda record, _: self._take(record))
+        self._records = Records(path, lambda record, _: self._replay(record))
         self.damage = self._records.damage
+        self._written = path.stat().st_size if path.exists() else 0
 
-    def append(self, generation: int, rank: int, node: str, offset: int, text: str) -> int:
-        """Take whole lines of a rank's metrics file from ``offset``; return how far it is known now."""
+    def append(
+        self, generation: int, rank: int, node: str, offset: int, text: str, shift: float | None = None
+    ) -> int:
+        """Take whole lines of a rank's metrics file from ``offset``; return how far it is known now.
+
+        Args:
+            shift: what to add to the node's Unix time to have the run's; None where that is not known.
+        """
         known = self.offsets.get((generation, rank), 0)
         if offset > known:
             return known
@@ -92,13 +111,20 @@ class MetricsStore:
             metric = parse(line)
             if metric is None:
                 continue  # not a JSON object: a worker's own affair
-            metric.update(g=generation, r=rank, n=node, o=known, at=round(self._now(), 3))
+            now, written = self._now(), as_heard(metric.get("t"))
+            when = now if shift is None or written is None else min(written + shift, now)
+            place = {"g": generation, "r": rank, "n": node, "o": known}
+            metric.update(place, at=round(now, 3), when=round(when, 3))
             try:
                 self._take(metric)
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
                 continue  # nor is what makes no sense
             metrics.append(metric)
         self._records.append(*metrics)
+        self.series.take(metrics)
+        self._written += sum(map(len, text.splitlines()))
+        if self._written > _MOST_BYTES:
+            self._compact()
         self.offsets[generation, rank], self._nodes[generation, rank] = known, node
         return known
 
@@ -108,7 +134,7 @@ class MetricsStore:
 
     def full(self) -> bool:
         """Whether the disk does not take what was appended: nothing more is to be, until it does."""
-        return self._records.full()
+        return self._records.full() or self.series.full()
 
     def step_of(self, rank: int, generation: int) -> int | None:
         """The newest step of a rank in a generation."""
@@ -173,11 +199,31 @@ class MetricsStore:
                 self._on_trouble(SnapshotsAgain, node, "snapshots can be written again")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._records.close()
+        self.series.close()
+
+    def _compact(self) -> None:
+        """Keep what the lines come to. On a disk that does not take that they stay, and it is tried again later."""
+        self._written = 0
+        if self._records.full():
+            return
+        try:
+            compact(self.path)
+        except OSError as error:
+            print(f"{self.path.name} stays as long as it is: {error}", file=sys.stderr, flush=True)
+            return
+        self._records.close()
+        self._records = Records(self.path, lambda *_: None)
+
+    def _replay(self, metric: Metric) -> None:
+        self._take(metric)
+        self.series.take([metric])
 
     def _take(self, metric: Metric) -> None:
         kind, rank = metric.get("kind"), metric["r"]
+        if rank == 0:
+            self.time_told = self.time_told.and_line(metric)
         self.offsets[metric["g"], rank], self._nodes[metric["g"], rank] = metric["o"], metric["n"]
         if metric["g"] < self._generation:
             return  # it was on its way for long; others have gone on since
@@ -209,14 +255,20 @@ class MetricsStore:
             )
         if rank != 0:
             return
-        if kind in ("step", "end", "resume"):
-            told: dict[str, Any] = {"step": _of(int, metric.get("step"))}
-            told |= {key: _number(metric.get(key)) for key in ("epoch", "loss", "lr", "samples")}
+        if kind in ("step", "end", "resume", "report"):
+            said = metric.get("values") if kind == "report" else metric
+            said = said if isinstance(said, dict) else {}
+            told: dict[str, Any] = (
+                {"step": _of(int, metric["step"])} if metric.get("step") is not None else {}
+            )
+            told |= {key: _number(said.get(key)) for key in ("epoch", "loss", "lr", "samples") if key in said}
             self._position = replace(
-                self._position, **{key: told[key] for key in told if metric.get(key) is not None}
+                self._position, **{key: each for key, each in told.items() if said.get(key, 0) is not None}
             )
         if kind == "step":
-            self._position = replace(self._position, step_seconds=_number(metric.get("step_s")))
+            self._position = replace(
+                self._position, step_seconds=_number(metric.get("step_s_now", metric.get("step_s")))
+            )
         if kind == "eval" or (kind == "end" and metric.get("metrics")):
             self._eval = metric["metrics"] if isinstance(metric.get("metrics"), dict) else None
         if kind == "resume":

@@ -7,7 +7,6 @@ Every rank appends to a file of its own. Steps come as often as wire/metrics.py 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,12 +16,13 @@ from typing import Any
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer.distributed import World
 from swarmtrain.trainer.reports import log
+from swarmtrain.trainer.reports.phases import phases_on
 from swarmtrain.trainer.reports.progress import ProgressBar
 from swarmtrain.trainer.reports.pulse_writer import PulseWriter
 from swarmtrain.trainer.reports.step_report import StepReport
 from swarmtrain.wire import names
 from swarmtrain.wire.clock import MACHINE, Clock
-from swarmtrain.wire.metrics import line_interval
+from swarmtrain.wire.metrics import as_told, line_interval
 from swarmtrain.wire.plural import counted
 
 
@@ -40,7 +40,8 @@ class Reporter:
         clock: Clock = MACHINE,
     ) -> None:
         self._world, self._clock = world, clock
-        self._pulse_writer = pulse_writer or PulseWriter()
+        self.pulse_writer = pulse_writer or PulseWriter()
+        self.phases = phases_on(world.device)
         path = os.environ.get(names.ENV_METRICS)
         # Unbuffered and appended: a line is there, whole, as soon as it is written.
         self._file = open(path, "ab", buffering=0) if path else None  # noqa: SIM115
@@ -49,14 +50,14 @@ class Reporter:
         log.speak()
         # the newest step, if its line is not written yet
         self._waiting: tuple[float, StepReport] | None = None
-        self._unreported = (0, 0.0)  # steps and their seconds since the last line
+        self._unreported = (0, 0.0, 0)  # steps, their seconds and their samples since the last line
         self._started = self._next_line = self._clock.monotonic()
         if started:  # else it is told by whoever else watches this script
             self._write("start", rank=world.rank, world=world.size, device=str(world.device))
 
     def step(self, report: StepReport) -> None:
-        steps, seconds = self._unreported
-        self._unreported = (steps + 1, seconds + report.seconds)
+        steps, seconds, samples = self._unreported
+        self._unreported = (steps + 1, seconds + report.seconds, samples + report.samples)
         self._waiting = (self._clock.unix(), report)
         if self._clock.monotonic() >= self._next_line:
             self._write_step()
@@ -100,11 +101,12 @@ class Reporter:
     def phase(self, name: str) -> Iterator[None]:
         """Say that no steps are made inside, and why."""
         self._write("phase", name=name, on=True)
+        began = self._clock.monotonic()
         try:
-            with self._pulse_writer.doing(name):
+            with self.pulse_writer.doing(name):
                 yield
         finally:
-            self._write("phase", name=name, on=False)
+            self._write("phase", name=name, on=False, seconds=round(self._clock.monotonic() - began, 6))
 
     def say(self, line: str) -> None:
         """A line for a person, on rank 0."""
@@ -123,23 +125,30 @@ class Reporter:
     def _write_step(self) -> None:
         if self._waiting is None:
             return
-        (moment, report), (steps, seconds) = self._waiting, self._unreported
-        self._waiting, self._unreported = None, (0, 0.0)
+        (moment, report), (steps, seconds, samples) = self._waiting, self._unreported
+        self._waiting, self._unreported = None, (0, 0.0, 0)
         now = self._clock.monotonic()
         self._next_line = now + line_interval(now - self._started)
         if self._file is None and self._board is None:
             return  # nobody listens: do not make a GPU wait for its loss
         loss = None if report.loss is None else float(report.loss)
         rate = float(report.learning_rate)
+        phases = {f"{name}_s": round(each, 6) for name, each in self.phases.taken(steps).items()}
+        norm = {} if report.gradient_norm is None else {"grad_norm": float(report.gradient_norm)}
         self._append(
             "step",
             t=round(moment, 3),
             step=report.step,
+            steps=steps,
             epoch=report.epoch,
             loss=loss,
             lr=rate,
             step_s=round(seconds / steps, 6),
             samples=report.samples,
+            samples_s=round(samples / seconds, 3) if seconds else None,
+            seen=report.seen,
+            **phases,
+            **norm,
         )
         scalars = {"lr": rate, "step_s": seconds / steps}
         self._scalars("train", scalars if loss is None else {"loss": loss, **scalars}, report.step)
@@ -150,7 +159,8 @@ class Reporter:
 
     def _append(self, kind: str, **fields: Any) -> None:
         if self._file is not None:
-            line = json.dumps(_without_nan({"kind": kind, **fields}), separators=(",", ":"))
+            told = {"kind": kind, "t": round(self._clock.unix(), 3), **fields}
+            line = json.dumps(_in_words(told), separators=(",", ":"))
             with suppress(OSError):  # a disk that is full costs the line, not the training
                 self._file.write(line.encode() + b"\n")
 
@@ -160,12 +170,12 @@ class Reporter:
                 self._board.add_scalar(f"{group}/{name}", value, step)
 
 
-def _without_nan(value: Any) -> Any:
-    """``value`` with None for numbers that JSON has no word for: NaN and the infinities."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def _in_words(value: Any) -> Any:
+    """``value`` with words for numbers that JSON cannot write: NaN and the infinities."""
+    if isinstance(value, float):
+        return as_told(value)
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: _in_words(each) for key, each in value.items()}
     return value
 
 

@@ -17,6 +17,8 @@ class StepReport:
         seconds: from the end of the last step to the end of this one, data included, known phases left out.
         samples: of all ranks.
         done: the share of the epoch that is done, 0 to 1.
+        seen: samples of all ranks since the training began.
+        gradient_norm: of all gradients before they were clipped, read only if it is reported; None where they are not.
     """
 
     step: int
@@ -26,3 +28,5 @@ class StepReport:
     seconds: float
     samples: int
     done: float
+    seen: int = 0
+    gradient_norm: torch.Tensor | None = None

@@ -84,6 +84,8 @@ def status(name: str, on: str | None, as_json: bool) -> None:
         if table.rows:
             terminal.lines([""])
             terminal.table(table)
+    if spent := view.time_spent(found):
+        terminal.lines(["", spent])
     if not found.has_ended:
         if troubles := view.troubles(found):
             terminal.lines(["", *troubles])

@@ -11,12 +11,14 @@ from swarmtrain.job.made.schema import schema_text
 from swarmtrain.ui.made.diagnosis import kinds
 from swarmtrain.ui.made.protocol import with_protocol
 from swarmtrain.ui.made.reference import reference
+from swarmtrain.ui.made.series import with_series
 
 # By the name of a file in docs/: its text as it should be, made of its text as it is.
 PAGES: dict[str, Callable[[str], str]] = {
     "architecture.md": with_protocol,
     "commands.md": lambda _: reference(),
     "diagnosis.md": lambda _: kinds(),
+    "metrics.md": with_series,
     "job-file.md": with_tables,
     "job.schema.json": lambda _: schema_text(),
     "swarmtrain.yaml": lambda _: init_text(),

@@ -23,6 +23,12 @@ from swarmtrain.wire.pulse import Activity, Pulse, Source, opened
 _SILENCE = 32
 
 _LABEL = {"source": "ddp"}  # tells these lines from the Trainer's
+_PHASES = ("data", "forward", "backward", "optimizer")
+_BETWEEN = {  # two events, and what lies between them; between all others lies the backward pass
+    ("steps", "enters"): "data",
+    ("enters", "leaves"): "forward",
+    ("updates", "steps"): "optimizer",
+}
 _PLACE = (("RANK", "0"), ("WORLD_SIZE", "1"))
 
 
@@ -60,9 +66,13 @@ class Steps:
         self._waited = 0
         self._busy = 0
         self._times_work = False
+        # Where the time of a step goes, on the CPU: by what has happened last, and since when.
+        self._phases = dict.fromkeys(_PHASES, 0)
+        self._last_event, self._since = "", 0
         # Whose steps are counted.
         self._optimizer: weakref.ref[object] | None = None
         self._silence = 0
+        self._before_these = 0  # steps of the whole training, by the optimizer's own count
         # Since the last line.
         self._last_step = 0
         self._unreported = (0, 0)  # steps, and the nanoseconds that they took
@@ -90,6 +100,7 @@ class Steps:
         if self.first is None:
             self._begin(module, device)
         self._entered = self._now() - self._left_out
+        self._comes("enters", self._entered)
         if step:
             if self._optimizer is None:
                 self._pass_in_place_of_a_step(module)
@@ -108,6 +119,7 @@ class Steps:
         if module is not self._inside:
             return
         self._inside = None
+        self._comes("leaves", self._clock())
         if self._in_step:
             self._in_step = False
             if self._pulse is not None:
@@ -116,6 +128,11 @@ class Steps:
                     self._pulse.busy_ns = self._busy
                 self._pulse.passed()
             self._work_since = None
+
+    def steps_begin(self) -> None:
+        """An optimizer is about to make a step."""
+        if self._last_event == "leaves":
+            self._comes("updates", self._clock())
 
     def steps_made(self, optimizer: object) -> None:
         """An optimizer has made a step."""
@@ -138,6 +155,7 @@ class Steps:
 
     def counts(self, steps: int) -> None:
         """An optimizer is about to tell of the first step here: by its own count, how many the whole training has."""
+        self._before_these = max(0, steps - 1)
         if self._pulse is not None:
             self._pulse.counted = steps
 
@@ -219,6 +237,7 @@ class Steps:
                 self._pulse.activity = Activity.NONE
         steps, taken = self._unreported
         self._unreported = (steps + 1, taken + now - self._last_step)
+        self._comes("steps", now)
         self._last_step = now
         if now >= self._line_due:
             self._line_due = now + round(1e9 * line_interval((now - self._started) / 1e9))
@@ -227,7 +246,35 @@ class Steps:
     def _write_step(self) -> None:
         steps, taken = self._unreported
         self._unreported = (0, 0)
-        self._write("step", t=round(time.time(), 3), step=self.steps, step_s=round(taken / steps / 1e9, 6))
+        told = {f"{name}_s": round(each / steps / 1e9, 6) for name, each in self._shares(steps).items()}
+        if self._before_these:
+            told["whole_step"] = self.steps + self._before_these
+        step_s = round(taken / steps / 1e9, 6)
+        self._write("step", t=round(time.time(), 3), step=self.steps, steps=steps, step_s=step_s, **told)
+
+    def _comes(self, event: str, now: int) -> None:
+        """Something happens: the time since the last event went into what lies between the two."""
+        if self._times_work and self._last_event:
+            self._phases[_BETWEEN.get((self._last_event, event), "backward")] += now - self._since
+        self._last_event, self._since = event, now
+
+    def _shares(self, steps: int) -> dict[str, float]:
+        """Nanoseconds of each phase since the last line, where they are known."""
+        phases: dict[str, float] = dict(self._phases)
+        self._phases = dict.fromkeys(_PHASES, 0)
+        if not self._times_work:
+            return {}
+        if (waited := self._exposed()) is not None:
+            phases["communication"] = min(waited * steps, phases["backward"])
+            phases["backward"] -= phases["communication"]
+        return phases
+
+    def _exposed(self) -> float | None:
+        """Nanoseconds in which a step's gradients travel and nothing is computed, as DDP itself has sampled it last."""
+        log = getattr(self.first() if self.first is not None else None, "_get_ddp_logging_data", None)
+        told = log() if callable(log) else {}
+        travel, beside = told.get("backward_comm_time"), told.get("backward_compute_comm_overlap_time")
+        return max(0, travel - beside) if travel and beside is not None else None
 
     def _write(self, kind: str, **fields: object) -> None:
         if self._file is not None:

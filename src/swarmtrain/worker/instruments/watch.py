@@ -177,7 +177,13 @@ def _watch_optimizers(steps: Steps) -> None:
             except Exception as error:
                 steps.give_up(error)
 
-    sys.modules["torch.optim.optimizer"].register_optimizer_step_post_hook(after_step)
+    def before_step(optimizer: object, args: object, kwargs: object) -> None:
+        if steps.on:
+            steps.steps_begin()
+
+    optimizers = sys.modules["torch.optim.optimizer"]
+    optimizers.register_optimizer_step_pre_hook(before_step)
+    optimizers.register_optimizer_step_post_hook(after_step)
 
 
 def _own_count(optimizer: Any) -> int:
