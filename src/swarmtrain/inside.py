@@ -20,6 +20,7 @@ _PARTS = {  # the module, whose main is run unless a function is named
     "clean": "swarmtrain.agent.services.clean",
     "sabotage": "swarmtrain.agent.services.sabotage",
     "alive": "swarmtrain.wire.alive",
+    "probe": "swarmtrain.probe.main",
 }
 
 _TALKING = ("agent", "coordinator", "connect", "relay", "files")

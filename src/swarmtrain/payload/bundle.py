@@ -27,6 +27,7 @@ PARTS = (
     "files",
     "diagnosis",
     "coordinator",
+    "probe",
     "agent",
     "worker",
     "trainer",

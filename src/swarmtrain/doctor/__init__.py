@@ -1,0 +1,1 @@
+"""What is wrong with a stack file, a cluster or this machine before anything runs there."""

@@ -1,0 +1,1 @@
+"""`doctor --on local`: this machine, before runs on it."""

@@ -1,0 +1,1 @@
+"""The command doctor, and how its findings look."""
