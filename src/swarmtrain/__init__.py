@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from swarmtrain.job import Job, JobError, LoadedJob, Problem, load
     from swarmtrain.launchers.base import Notice, Run
     from swarmtrain.protocol.evidence.diagnosis import Diagnosis, Observation, Remedy
+    from swarmtrain.protocol.evidence.seen import FlightFinding, RankStacks, StackGroup
     from swarmtrain.protocol.journal.event import Event
     from swarmtrain.protocol.replies import Line
-    from swarmtrain.protocol.seen.evidence import FlightFinding, RankStacks, StackGroup
     from swarmtrain.protocol.series.points import Series, SeriesPoint
     from swarmtrain.protocol.snapshots import Snapshot
     from swarmtrain.protocol.status import Member, Status, Worker
@@ -111,7 +111,7 @@ _HOMES = {
     "swarmtrain.job": ("Job", "JobError", "LoadedJob", "Problem", "load"),
     "swarmtrain.launchers.base": ("Notice", "Run"),
     "swarmtrain.swarm.plan": ("Plan",),
-    "swarmtrain.protocol.seen.evidence": ("FlightFinding", "RankStacks", "StackGroup"),
+    "swarmtrain.protocol.evidence.seen": ("FlightFinding", "RankStacks", "StackGroup"),
     "swarmtrain.protocol.evidence.diagnosis": ("Diagnosis", "Observation", "Remedy"),
     "swarmtrain.protocol.journal.event": ("Event",),
     "swarmtrain.protocol.replies": ("Line",),

@@ -14,7 +14,7 @@ from worker_harness import Spawner, Worker, spawner, wait_for
 
 from swarmtrain.agent.worker_group.flight import flights
 from swarmtrain.agent.worker_group.stacks import children, stacks
-from swarmtrain.protocol.seen.evidence import FlightReport
+from swarmtrain.protocol.evidence.seen import FlightReport
 from swarmtrain.wire.machine.processes import state
 
 

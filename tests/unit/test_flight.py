@@ -12,7 +12,7 @@ from swarmtrain.coordinator.core.hang import Verdict
 from swarmtrain.coordinator.core.stack_dumps import Frame, MainThread
 from swarmtrain.coordinator.run.stall import named
 from swarmtrain.diagnosis.flight import analyse, last, with_places
-from swarmtrain.protocol.seen.evidence import FlightFinding, FlightRecord, FlightReport, StackReport
+from swarmtrain.protocol.evidence.seen import FlightFinding, FlightRecord, FlightReport, StackReport
 from swarmtrain.worker.instruments import flight
 
 WORLD = {"0": [0, 1, 2]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from swarmtrain.control.stacks import laid_together
 from swarmtrain.control.views.stacks import lines
 from swarmtrain.diagnosis.stacks import group
-from swarmtrain.protocol.seen.evidence import FlightFinding, FlightReport, RankStacks, StackReport
+from swarmtrain.protocol.evidence.seen import FlightFinding, FlightReport, RankStacks, StackReport
 
 LIBRARY = "/usr/lib/python3.11/site-packages/torch"
 

@@ -9,9 +9,9 @@ from swarmtrain.diagnosis import stacks
 from swarmtrain.diagnosis.flight import analyse, with_places
 from swarmtrain.protocol import codec
 from swarmtrain.protocol.ask import ask
+from swarmtrain.protocol.evidence.seen import FlightFinding, RankStacks, StackGroup
 from swarmtrain.protocol.requests import StacksRequest
 from swarmtrain.protocol.schema import Struct
-from swarmtrain.protocol.seen.evidence import FlightFinding, RankStacks, StackGroup
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run

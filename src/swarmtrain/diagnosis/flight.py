@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from swarmtrain.diagnosis.frames import place
-from swarmtrain.protocol.seen.evidence import FlightFinding, FlightRecord, FlightReport, StackReport
+from swarmtrain.protocol.evidence.seen import FlightFinding, FlightRecord, FlightReport, StackReport
 from swarmtrain.wire.plural import plural
 
 # Collectives whose input has the same size on every rank; of others only the operation is compared. "Coalesced" ones

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from swarmtrain.diagnosis.frames import SourceLine
-from swarmtrain.protocol.seen.evidence import StackFrame, StackGroup, StackReport
+from swarmtrain.protocol.evidence.seen import StackFrame, StackGroup, StackReport
 
 # faulthandler's format, Python 3.10 to 3.14; since 3.14 with the name of the thread.
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$")

@@ -10,9 +10,9 @@ from dataclasses import field
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
 from swarmtrain.protocol.codec import Family
+from swarmtrain.protocol.evidence.seen import StackReport as StackReport
 from swarmtrain.protocol.replies import NodeReply
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct, WireKey, message
-from swarmtrain.protocol.seen.evidence import StackReport as StackReport
 from swarmtrain.protocol.shared_files import SharedBrought, SharedReport
 
 

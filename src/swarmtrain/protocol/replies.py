@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
+from swarmtrain.protocol.evidence.seen import RankStacks
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct
-from swarmtrain.protocol.seen.evidence import RankStacks
 from swarmtrain.protocol.series.points import Series
 from swarmtrain.protocol.snapshots import Snapshot
 from swarmtrain.protocol.status import Status

@@ -12,7 +12,7 @@ from typing import Any
 
 from swarmtrain.agent.worker_group.stacks import answers
 from swarmtrain.diagnosis.frames import SourceLine
-from swarmtrain.protocol.seen.evidence import FlightRecord, FlightReport
+from swarmtrain.protocol.evidence.seen import FlightRecord, FlightReport
 from swarmtrain.wire.names import FLIGHT_ASK, FLIGHT_FILE
 
 _LOOK = 0.02  # seconds between looks for the answer

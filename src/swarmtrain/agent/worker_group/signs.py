@@ -16,7 +16,7 @@ from swarmtrain.agent.worker_group.flight import flights
 from swarmtrain.agent.worker_group.stacks import children, stacks, stopped
 from swarmtrain.agent.worker_group.usage import Tree, sign, tree
 from swarmtrain.agent.worker_group.workers import Workers
-from swarmtrain.protocol.seen.evidence import StackReport
+from swarmtrain.protocol.evidence.seen import StackReport
 from swarmtrain.wire.machine.processes import halted
 
 WINDOW = 10.0  # seconds between two looks

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from swarmtrain.protocol.seen.evidence import StackReport
+from swarmtrain.protocol.evidence.seen import StackReport
 from swarmtrain.wire.machine.processes import descendants, state
 from swarmtrain.wire.pulse import STACK_SIGNAL
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from swarmtrain.control.stacks import RunStacks
 from swarmtrain.control.views.format import name
 from swarmtrain.control.views.format import ranks as in_short
-from swarmtrain.protocol.seen.evidence import RankStacks, StackFrame, StackGroup
+from swarmtrain.protocol.evidence.seen import RankStacks, StackFrame, StackGroup
 from swarmtrain.wire.plural import counted, plural
 
 _USERS, _LIBRARYS = "> ", "  "

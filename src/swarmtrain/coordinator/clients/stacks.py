@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from swarmtrain.coordinator.core.model import Phase
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.errors import ClusterError
+from swarmtrain.protocol.evidence.seen import RankStacks, StackReport
 from swarmtrain.protocol.replies import Done, RunReply
 from swarmtrain.protocol.requests import StacksRequest
-from swarmtrain.protocol.seen.evidence import RankStacks, StackReport
 from swarmtrain.protocol.to_agent import AskStacks
 
 _PATIENCE = 6.0  # seconds until every agent that can answer has: its workers have two, and what they forked three more

@@ -11,8 +11,8 @@ from swarmtrain.coordinator.core.stack_dumps import MainThread, place
 from swarmtrain.coordinator.run.heartbeats import Heartbeat
 from swarmtrain.coordinator.run.ranks import RankState
 from swarmtrain.diagnosis.flight import analyse, with_places
+from swarmtrain.protocol.evidence.seen import FlightFinding, StackReport
 from swarmtrain.protocol.facts import Failure
-from swarmtrain.protocol.seen.evidence import FlightFinding, StackReport
 
 Listener = Callable[[Mapping[int, StackReport]], None]
 

@@ -1,1 +1,0 @@
-"""What is seen of a run from inside: stacks and records of collectives."""
