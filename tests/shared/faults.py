@@ -123,7 +123,7 @@ FAULTS = (
     fault("mismatched_shape", "collective-mismatch", rank=None, node=""),
     fault("mismatched_order", "collective-mismatch", rank=None, node=""),
     fault("uneven_inputs", "uneven-inputs", **THREE),
-    fault("no_such_host", "no-such-host", "no-connection", **EVERYWHERE, says=("node-that-is-not.invalid",)),
+    fault("no_such_host", "no-such-host", **EVERYWHERE, says=("node-that-is-not.invalid",)),
     fault("refused", "no-connection", says=("127.0.0.1",)),
     fault("not_all_joined", "not-all-joined", rank=0, node="node0", **THREE),
     fault("wrong_interface", "wrong-interface", **EVERYWHERE, says=("eth7",)),
