@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests" / "shared"))
 
 from blameless import HEALTHY, UNFORESEEN, false_of, healthy, unforeseen  # noqa: E402
-from faults import FAULTS, MOUNTS, Fault, begin, wrong  # noqa: E402
+from faults import FAULTS, MOUNTS, Fault, begin, clear, wrong  # noqa: E402
 from recorded_faults import RECORDED, case_at_rest, write  # noqa: E402
 
 from swarmtrain.protocol.journal.events import GenerationFailed  # noqa: E402
@@ -63,6 +63,7 @@ def produce(fault: Fault, home: Path, *, record: bool) -> Found:
     late = ended - max(failures[:1], default=ended) + answered
     if record:
         write(RECORDED / f"{fault.name}.json", case_at_rest(home, handle.id), home.parent)
+    clear(home, handle)
     return Found(fault.name, found.code, wrong(fault, found), answered, late)
 
 

@@ -6,6 +6,7 @@ of each is kept in tests/unit/fixtures/diagnosis, where tests/unit/test_diagnosi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from waiting import until
 
 from swarmtrain import Client, Diagnosis, Job, RunHandle
 from swarmtrain.launchers.local import LocalLauncher
+from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.machine.processes import descendants
 
 SCRIPT = Path(__file__).parents[1] / "local" / "scripts" / "faulty.py"
@@ -161,6 +163,19 @@ def begin(wanted: Fault) -> RunHandle:
         until(lambda: (handle.status().step or 0) >= 10, 60, "step 10")
         wanted.act(handle)
     return handle
+
+
+def clear(home: Path, handle: RunHandle) -> None:
+    """Take away what a fault leaves that no run could: processes that stand still, and a lost node's memory."""
+    handle.kill()
+    for root in LocalLauncher().roots(handle.run).values():
+        for pid in [root, *descendants(root)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    memory = Storage(home).memory(handle.id, "node1").parent
+    shutil.rmtree(memory, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        memory.parent.rmdir()  # other runs of this home may have theirs beside it
 
 
 def wrong(wanted: Fault, found: Diagnosis) -> list[str]:
