@@ -181,3 +181,12 @@ def test_of_what_a_long_run_has_written_and_deleted_little_is_remembered(
         sizes.append((len(names), len(held.record.finished), len(list(work.parent.glob("shared/**/*")))))
     assert sizes[-1] == sizes[10], "it is the same after ten checkpoints and after forty"
     assert held.tracker.remembered() >= {"step-40"}
+
+
+def test_half_of_a_copy_goes_that_a_killed_agent_has_left(store: Store) -> None:
+    """And what has come from a peer stays: another try goes on from there."""
+    content = store.path(stored(store, b"new").sha256)
+    for suffix in (".copy", ".part"):
+        content.with_suffix(suffix).write_bytes(b"n")
+    store.keep({content.name})
+    assert sorted(each.name for each in content.parent.iterdir()) == [content.name, f"{content.name}.part"]

@@ -31,6 +31,7 @@ from swarmtrain.wire.disk.storage import write_whole
 
 _PIECE = 1 << 20
 MOST_ASIDE = 8  # times that something was set aside; of more, the oldest goes
+_COPY = ".copy"  # of a content that is being copied
 _HASH = re.compile(r"[0-9a-f]{64}")
 _COPY_BYTES = 256 << 20  # of a file that is copied, should it be written anew before a peer has it
 
@@ -89,7 +90,7 @@ class Store:
         if file.size > _COPY_BYTES or target.exists():
             return
         self._make()
-        part, digest = target.with_name(f"{target.name}.copy"), hashlib.sha256()
+        part, digest = target.with_suffix(_COPY), hashlib.sha256()
         with read_plain(path) as source, part.open("wb") as copied:
             while piece := source.read(_PIECE):
                 digest.update(piece)
@@ -100,10 +101,10 @@ class Store:
             part.unlink()
 
     def keep(self, needed: Collection[str]) -> None:
-        """Remove the contents that no version needs."""
+        """Remove the contents that no version needs, and what an agent that was killed had copied of one."""
         with contextlib.suppress(OSError):
             for each in self._contents.iterdir():
-                if each.name.partition(".")[0] not in needed:
+                if each.suffix == _COPY or each.name.partition(".")[0] not in needed:
                     each.unlink(missing_ok=True)
 
     def room(self) -> int:
