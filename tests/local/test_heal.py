@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
                 patch.setenv("SWARMTRAIN_HOME", str(directory / "home"))
                 patch.chdir(directory)
                 handle = start(directory, pause=0.0, **settings)
-                handle.wait(timeout=60)
+                handle.wait(timeout=150)
                 known[key] = weights(handle), account(directory / "home", handle).losses()
                 check_nothing_left(directory, directory / "home")
         return known[key]
@@ -65,7 +65,7 @@ def test_a_killed_worker_costs_steps_and_seconds_that_are_told_and_nothing_else(
     handle = start(tmp_path)
     reach(handle, 33)
     os.kill(worker_of(handle, 1), signal.SIGKILL)
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     assert weights(handle) == undisturbed()[0]
     told = recovery(handle)
     sentence = re.fullmatch(
@@ -90,7 +90,7 @@ def test_a_killed_agent_is_started_again_and_its_node_takes_part_again(
     handle = start(tmp_path)
     reach(handle, 33)
     os.kill(agent_of(handle, "node1"), signal.SIGKILL)
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     assert weights(handle) == undisturbed()[0]
     assert str(recovery(handle)["text"]).startswith("node1 was lost with rank 1: ")
     check_whole(home, handle)
@@ -106,7 +106,7 @@ def test_a_killed_coordinator_is_started_again_and_the_training_does_not_notice(
     until(lambda: events(handle, "coordinator"), what="another coordinator")
     reach(handle, 60)
     until(lambda: [each.pid for each in handle.status().workers] == pids, what="the same workers")
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     status = handle.status()
     assert (status.generation, status.restarts, status.lost_seconds) == (1, 0, 0)
     assert weights(handle) == undisturbed()[0]
@@ -139,7 +139,7 @@ def test_a_rank_that_hangs_is_named_with_its_line_and_restarted(
     tmp_path: Path, home: Path, undisturbed: Reference
 ) -> None:
     handle = start(tmp_path, fault="hang", restart={"hang_timeout": 3.0})
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     assert weights(handle) == undisturbed()[0]
     (failure,) = events(handle, "failure")
     line = 1 + (tmp_path / "train.py").read_text().splitlines().index(
@@ -158,7 +158,7 @@ def test_a_worker_that_does_not_run_is_named_and_replaced(
     handle = start(tmp_path, restart={"hang_timeout": 3.0})
     reach(handle, 33)
     os.kill(worker_of(handle, 1), signal.SIGSTOP)
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     assert weights(handle) == undisturbed()[0]
     (failure,) = events(handle, "failure")
     assert "it does not run: its process is stopped" in failure["text"]
@@ -167,7 +167,7 @@ def test_a_worker_that_does_not_run_is_named_and_replaced(
 
 def test_an_error_that_comes_again_at_the_same_step_ends_the_run_with_its_traceback(tmp_path: Path) -> None:
     handle = start(tmp_path, fault="raise", always=True)
-    result = handle.wait(timeout=60)
+    result = handle.wait(timeout=150)
     assert result.state == "failed", story(handle)
     assert result.reason.startswith(
         "rank 1 on node1: ValueError: planted (it failed at step 39 2 times in a row"
@@ -184,7 +184,7 @@ def test_an_error_that_does_not_come_again_is_survived(
     tmp_path: Path, home: Path, undisturbed: Reference
 ) -> None:
     handle = start(tmp_path, fault="raise")
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     assert weights(handle) == undisturbed()[0]
     assert str(recovery(handle)["text"]).startswith("rank 1 on node1: ValueError: planted at step 39; ")
     check_whole(home, handle)
@@ -194,7 +194,7 @@ def test_never_is_one_attempt(tmp_path: Path) -> None:
     handle = start(tmp_path, restart="never")
     reach(handle, 10)
     os.kill(worker_of(handle, 0), signal.SIGKILL)
-    result = handle.wait(timeout=60)
+    result = handle.wait(timeout=150)
     assert (result.state, result.reason) == ("failed", "rank 0 on node0: killed by SIGKILL")
     assert handle.status().generation == 1
 
@@ -215,7 +215,7 @@ def test_a_run_with_fewer_nodes_goes_on_at_once_and_grows_again(
     assert power is not None
     power()
     until(lambda: handle.status().world_size == 3, what="going on with three nodes")
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     lost, grown = events(handle, "recovered")
     assert str(lost["text"]).startswith("node1 was lost with rank 1: ")
     assert "; continued on 2 nodes from step " in lost["text"]
@@ -239,7 +239,7 @@ def test_a_stopped_run_saves_its_last_step_and_resume_goes_on_there(
     assert status.snapshot is not None and status.step == status.snapshot.step
     assert (status.snapshot.step or 0) < STEPS
     second = start(tmp_path, resume=True)
-    assert second.wait(timeout=60).state == "succeeded", story(second)
+    assert second.wait(timeout=150).state == "succeeded", story(second)
     assert origins(second) == {1: (1, status.step)}
     assert weights(second) == undisturbed()[0]
     entries = [line.text for handle in (first, second) for line in lines(handle) if line.rank == 1]
@@ -254,7 +254,7 @@ def test_a_node_that_is_told_to_leave_costs_no_step(
     handle = start(tmp_path, nodes="2..3", random=False)
     reach(handle, 20)
     os.kill(agent_of(handle, "node2"), signal.SIGTERM)
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     (left, *back) = events(handle, "recovered")
     assert left["planned"] and "node2 was told to leave" in left["text"]
     assert left["at_step"] == left["from_step"]

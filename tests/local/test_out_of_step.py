@@ -63,5 +63,5 @@ def test_ranks_that_begin_at_different_epochs_or_steps_are_told_of(
     else:
         assert not found, story(handle)
     (tmp_path / "stop").touch()
-    assert handle.wait(timeout=60).state == "succeeded", story(handle)
+    assert handle.wait(timeout=150).state == "succeeded", story(handle)
     check_nothing_left(tmp_path, home)

@@ -49,7 +49,7 @@ def test_snapshots_are_listed_live_checked_pulled_and_removed(tmp_path: Path, ho
         snapshots.remove(Wanted(steps=(max(each.step for each in snapshots.listing().snapshots),)))
     assert steps
 
-    assert handle.wait(timeout=60).state == "succeeded"
+    assert handle.wait(timeout=150).state == "succeeded"
     found = snapshots.verify()
     assert (found.damaged, found.silent) == ([], {})
     newest = found.snapshots[0]
@@ -75,7 +75,7 @@ def test_a_run_whose_last_snapshot_nobody_could_write_says_so_when_it_has_succee
     blocked += "shutil.rmtree(place, ignore_errors=True)\nopen(place, 'w').close()\n"
     (tmp_path / "train.py").write_text(blocked + TRAINING.replace("return 400", "return 40"))
     handle = Client(on="local").run(Job(name="kept", script="train.py", nodes=2, workers_per_node=1))
-    result = handle.wait(timeout=60)
+    result = handle.wait(timeout=150)
     assert (result.state, result.step) == ("succeeded", 10)
     assert result.unsaved.startswith("no node could write the snapshot of step 10 (node")
     assert result.unsaved.endswith("): there is none of this training")

@@ -255,7 +255,7 @@ def test_a_number_that_rm_has_freed_loses_nothing(tmp_path: Path, home: Path) ->
     def run(to: int, dies: int = 0) -> Any:
         job = Submitted(name="freed", script="train.py", args=[str(to), str(dies)], nodes=1)
         handle = client.run(job, resume=to > 40)
-        result = handle.wait(timeout=60)
+        result = handle.wait(timeout=150)
         assert result.state == "succeeded", result.reason
         return handle, handle.status()
 

@@ -70,5 +70,5 @@ def test_a_run_goes_on_from_one_that_the_version_before_has_made(
     stopped = first.status()
     assert (stopped.state, stopped.step) == ("stopped", step_of(first))
     second = start(tmp_path, "resumed", resume=True, pause=0.0)
-    assert second.wait(timeout=60).state == "succeeded", story(second)
+    assert second.wait(timeout=150).state == "succeeded", story(second)
     assert origins(second) == {1: (1, stopped.step)}
