@@ -138,7 +138,7 @@ class Signs:
             if below:
                 asked = await asyncio.gather(*(children(pid, files.get(rank)) for rank, pid in pids.items()))
                 forked = dict(zip(pids, asked, strict=True))
-        self._trees.clear()
+        self._trees = await self._sample(pids)  # a person may ask again and again
         return {
             rank: StackReport(dumps[rank], stopped(pid), halted(pid), recorded[rank], *forked[rank])
             for rank, pid in pids.items()
