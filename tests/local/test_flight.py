@@ -102,6 +102,18 @@ def test_the_rank_and_its_line_are_named_as_it_is_noticed(
         assert part.replace("SEQ", number) in text, text
 
 
+def test_nobody_is_named_in_a_run_that_gets_on(tmp_path: Path) -> None:
+    handle = start(tmp_path, "well")
+    try:
+        until(lambda: any(each.step and each.step >= 3 for each in handle.status().workers), 60, "steps")
+        for _ in range(5):
+            found = handle.stacks()
+            assert not found.findings
+            assert [each.rank for each in found.ranks if each.report and each.report.flight] == [0, 1, 2]
+    finally:
+        handle.stop()
+
+
 def test_a_person_sees_all_ranks_while_they_hang(tmp_path: Path) -> None:
     handle = start(tmp_path, "loader")
     try:

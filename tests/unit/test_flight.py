@@ -115,9 +115,7 @@ def test_what_is_over_everywhere_was_no_mismatch() -> None:
 def test_all_in_the_same_collective_are_told_so_and_nobody_is_blamed() -> None:
     (kind, ranks, text) = found(*[report(record(6), waits(7))] * 3)[0]
     assert (kind, ranks) == ("together", [])
-    assert text == (
-        "all ranks are in all_reduce #7 of Float [4] (train.py:41 in step): what they send does not arrive"
-    )
+    assert text == ("all ranks are in all_reduce #7 of Float [4] (train.py:41 in step): nobody is missing")
 
 
 def test_a_rank_of_which_nothing_is_known_is_named_as_such() -> None:

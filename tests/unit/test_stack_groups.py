@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from swarmtrain.control.stacks import laid_together
+import contextlib
+from collections.abc import Iterator
+
+from swarmtrain.control.stacks import ask_for_stacks, laid_together
 from swarmtrain.control.views.stacks import lines
 from swarmtrain.diagnosis.stacks import group
-from swarmtrain.protocol.evidence.seen import FlightFinding, FlightReport, RankStacks, StackReport
+from swarmtrain.protocol.codec import dump as dump_message
+from swarmtrain.protocol.evidence.seen import (
+    FlightFinding,
+    FlightRecord,
+    FlightReport,
+    RankStacks,
+    StackReport,
+)
+from swarmtrain.protocol.replies import Done, RunReply
+from swarmtrain.wire.frames import Message
 
 LIBRARY = "/usr/lib/python3.11/site-packages/torch"
 
@@ -93,6 +105,46 @@ def test_threads_in_libraries_alone_are_counted_and_shown_with_all() -> None:
     short, whole = lines(found), lines(found, whole=True)
     assert short[-1] == "(1 group of threads and processes in libraries alone: --all shows it)"
     assert whole[-2:] == ["rank 0 on a: 1 other thread", f"    {LIBRARY}/utils/pin.py:3 in run"]
+
+
+class Coordinator:
+    """A link to one that answers, at each question, what its ranks do next."""
+
+    def __init__(self, *answers: list[RankStacks]) -> None:
+        self._answers = iter(answers)
+        self._replies: list[Message] = []
+        self.asked: list[object] = []
+
+    @contextlib.contextmanager
+    def connect(self, run: object) -> Iterator[Coordinator]:
+        yield self
+
+    def send(self, message: Message) -> None:
+        self.asked.append(message.get("children", False))
+        self._replies = [dump_message(RunReply(stacks=next(self._answers), done=Done()))]
+
+    def receive(self) -> Message | None:
+        return self._replies.pop(0) if self._replies else None
+
+
+def in_step(seq: int, *, behind: int) -> list[RankStacks]:
+    """Ranks in their collective of that number, but one that is behind by so many."""
+    reports = []
+    for rank in range(3):
+        begun = seq - behind * (rank == 1)
+        records = [FlightRecord("0", each, "all_reduce", done=each < seq) for each in range(1, begun + 1)]
+        reports.append(
+            RankStacks(rank, "a", StackReport(SLEEPS, flight=FlightReport(records, {"0": [0, 1, 2]})))
+        )
+    return reports
+
+
+def test_what_records_say_counts_if_they_say_it_again() -> None:
+    hung = Coordinator(in_step(4, behind=1), in_step(4, behind=1))
+    assert [each.ranks for each in ask_for_stacks(hung, None).findings] == [[1]]  # type: ignore[arg-type]
+    assert hung.asked == [True, False]
+    well = Coordinator(in_step(4, behind=1), in_step(5, behind=1))
+    assert ask_for_stacks(well, None).findings == []  # type: ignore[arg-type]
 
 
 def test_one_rank_alone_is_shown_when_it_is_asked_for() -> None:

@@ -15,6 +15,7 @@ from swarmtrain.protocol.schema import Struct
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
+    from swarmtrain.wire.link import Link
 
 
 class RunStacks(Struct):
@@ -42,16 +43,28 @@ class RunStacks(Struct):
 def ask_for_stacks(launcher: Launcher, run: Run) -> RunStacks:
     """Ask every worker of a run.
 
+    A run that gets on is always somewhere between two collectives, and its ranks are not asked at the very same moment.
+    So what their records say counts only if they say the same a moment later.
+
     Raises:
         ClusterError: none runs.
     """
-    found: list[RankStacks] = []
     with launcher.connect(run) as link:
-        for reply in ask(link, StacksRequest(children=True)):
-            found += reply.stacks or ()
-    found.sort(key=lambda each: each.rank)
-    reports = {each.rank: each.report for each in found if each.report is not None}
-    return laid_together(found, analyse(with_places(reports)))
+        ranks = _answers(link, children=True)
+        findings = _findings(ranks)
+        if findings:
+            later = _findings(_answers(link, children=False))
+            findings = [finding for finding in findings if finding in later]
+    return laid_together(ranks, findings)
+
+
+def _answers(link: Link, *, children: bool) -> list[RankStacks]:
+    found = [each for reply in ask(link, StacksRequest(children)) for each in reply.stacks or ()]
+    return sorted(found, key=lambda each: each.rank)
+
+
+def _findings(ranks: Sequence[RankStacks]) -> list[FlightFinding]:
+    return analyse(with_places({each.rank: each.report for each in ranks if each.report is not None}))
 
 
 def laid_together(ranks: list[RankStacks], findings: list[FlightFinding]) -> RunStacks:

@@ -190,7 +190,7 @@ def _together(group: str, records: _Records, everybody: Sequence[int]) -> Flight
     if unheard:
         text = f"nothing is known of {_ranks(unheard)}; all others are in {_shown(awaited)}{_of_group(group)}"
     else:
-        text = f"all ranks are in {_shown(awaited)}{_of_group(group)}: what they send does not arrive"
+        text = f"all ranks are in {_shown(awaited)}{_of_group(group)}: nobody is missing"
     return FlightFinding("together", unheard, group, seq, awaited.op, text)
 
 

@@ -17,7 +17,7 @@ from swarmtrain.wire.names import FLIGHT_ASK, FLIGHT_FILE
 
 _LOOK = 0.02  # seconds between looks for the answer
 _MOST = 4 << 20  # bytes of an answer
-_LETTERS = 200  # of a name
+_RECORDS, _LETTERS = 400, 200  # of a rank that travel, and of a name
 _NONSENSE = FlightReport(reason="its answer is no answer")
 _numbers = itertools.count(1)
 
@@ -79,7 +79,7 @@ def read(answer: object) -> FlightReport:
     try:
         if answer.get("reason"):
             return FlightReport(reason=str(answer["reason"])[:_LETTERS])
-        records = [_record(each) for each in answer["records"]]
+        records = [_record(each) for each in answer["records"][-_RECORDS:]]
         groups = {str(name): [int(rank) for rank in ranks] for name, ranks in answer["groups"].items()}
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         return _NONSENSE
