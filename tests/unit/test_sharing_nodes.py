@@ -18,13 +18,15 @@ import pytest
 from run_fakes import Ear, Theatre, WireMessages, join
 
 from swarmtrain.agent.network import Choice
-from swarmtrain.agent.sharing import leftovers, tracker
+from swarmtrain.agent.sharing import bringing, leftovers, tracker
 from swarmtrain.agent.sharing import shared as shareds
 from swarmtrain.agent.sharing.shared import SharedFiles
+from swarmtrain.agent.sharing.store import Store
 from swarmtrain.agent.uplink import Uplink
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.from_agent import FromAgent
+from swarmtrain.protocol.journal.remarks import Warned
 from swarmtrain.protocol.shared_files import AskShared, BringShared, SharedBrought, SharedReport
 from swarmtrain.protocol.to_agent import TO_AGENT
 
@@ -207,3 +209,43 @@ def test_what_names_a_checkpoint_is_there_with_it_when_both_were_copied(
         assert found(other) == ["latest", "step-1", "step-2"]
 
     play(act, 1.0)
+
+
+def test_what_was_deleted_makes_room_for_the_next_where_there_is_none_else(
+    play: Callable[[Act, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringing, "_PAUSE", 0.1)
+    monkeypatch.setattr(
+        Store, "room", lambda store: 0 if len(list(store.path("").iterdir())) > 1 else 1 << 30
+    )
+
+    async def act(writer: Node, other: Node) -> None:
+        (other.work.parent / "shared" / "contents").mkdir(parents=True, exist_ok=True)
+        checkpoint(writer, 1)
+        await until(lambda: other.kept().get("step-1") == WHOLE)
+        checkpoint(writer, 2)
+        await until(lambda: "step-2" in other.kept())
+        await asyncio.sleep(0.5)
+        assert other.kept()["step-2"] == [] and other.kept()["step-1"] == WHOLE
+        shutil.rmtree(writer.work / "step-1")
+        await until(lambda: other.kept()["step-2"] == WHOLE)
+
+    play(act, 1.0)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_at_an_end_what_has_come_to_rest_nowhere_yet_is_copied(
+    play: Callable[[Act, float], None], is_slow: bool
+) -> None:
+    async def act(writer: Node, other: Node) -> None:
+        run = writer.run
+        checkpoint(writer, 1, 20 << 20)
+        if is_slow:
+            await until(lambda: "step-1" in other.kept())
+        for node in (writer, other):
+            node.idle = True
+            await node.files.ended(well=True)
+        await until(lambda: run.sharing.waits_at_the_end(stopped=False) is None)
+        assert other.kept()["step-1"] == WHOLE and not run.journal.all(Warned)
+
+    play(act, 0.01)
