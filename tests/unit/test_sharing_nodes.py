@@ -245,7 +245,8 @@ def test_at_an_end_what_has_come_to_rest_nowhere_yet_is_copied(
         for node in (writer, other):
             node.idle = True
             await node.files.ended(well=True)
-        await until(lambda: run.sharing.waits_at_the_end(stopped=False) is None)
+        copied = until(lambda: run.sharing.waits_at_the_end(stopped=False) is None)
+        await asyncio.wait_for(copied, 15)  # as slowly as while it trains, that would take a minute
         assert other.kept()["step-1"] == WHOLE and not run.journal.all(Warned)
 
     play(act, 0.01)
