@@ -46,6 +46,7 @@ TRAINING = (
     SeriesKind("eval/*", "", "an evaluation's loss and metrics"),
     SeriesKind("eval/seconds", "s", "that an evaluation took"),
     SeriesKind("snapshot/seconds", "s", "that a snapshot took to be written to the disk"),
+    SeriesKind("snapshot/wait_seconds", "s", "in which no steps were made for the sake of a snapshot"),
     SeriesKind("snapshot/bytes", "B", "the size of a snapshot on the disk"),
     SeriesKind("snapshot/memory_seconds", "s", "that a snapshot took that stays in memory"),
     SeriesKind("snapshot/memory_bytes", "B", "the size of a snapshot that stays in memory"),

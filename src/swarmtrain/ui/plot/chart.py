@@ -123,6 +123,8 @@ def said(value: float | None, unit: str) -> str:
         return f"{value * 100:.3g} %"
     if unit in ("", "°C", "samples"):
         return _short(value)
+    if unit in ("1/s", "samples/s"):
+        return f"{_short(value)}{unit.removeprefix('1') if unit == '1/s' else f' {unit}'}"
     size = abs(value)
     for factor, prefix in _PREFIXES:
         if size >= factor and (factor >= 1 or unit in _SMALL_ONES):
