@@ -12,6 +12,7 @@ from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.diagnosis.case import Case
 from swarmtrain.protocol.codec import dump, load
+from swarmtrain.protocol.evidence.seen import FlightReport
 from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.journal import events
 from swarmtrain.protocol.status import Status
@@ -36,6 +37,8 @@ def write(path: Path, case: Case, directory: Path) -> None:
         "causes": [dump(each) for each in case.causes],
         "lines": {str(rank): list(lines) for rank, lines in case.lines.items()},
         "stacks": {str(rank): stack for rank, stack in case.stacks.items()},
+        "flights": {str(rank): dump(each) for rank, each in case.flights.items()},
+        "looked": case.looked,
         "stands": case.stands,
     }
     text = json.dumps(document, indent=1)
@@ -55,6 +58,8 @@ def read(path: Path) -> Case:
         causes=[load(Failure, each) for each in document["causes"]],
         lines={int(rank): lines for rank, lines in document["lines"].items()},
         stacks={int(rank): stack for rank, stack in document["stacks"].items()},
+        flights={int(rank): load(FlightReport, each) for rank, each in document.get("flights", {}).items()},
+        looked=document.get("looked", 0.0),
         stands=document["stands"],
     )
 

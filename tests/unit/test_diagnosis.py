@@ -14,12 +14,13 @@ from client_fakes import seen
 from recorded_faults import RECORDED, read
 
 from swarmtrain.control.views import explanation
-from swarmtrain.diagnosis.case import Case, Collective, NodeMeasures
+from swarmtrain.diagnosis.case import Case, NodeMeasures
 from swarmtrain.diagnosis.diagnose import diagnose
 from swarmtrain.diagnosis.frames import place
 from swarmtrain.diagnosis.table import BY_CODE, RULES
 from swarmtrain.protocol import codec
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
+from swarmtrain.protocol.evidence.seen import FlightRecord, FlightReport
 from swarmtrain.protocol.facts import Failure, MasterAddress
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import GenerationFailed, GenerationFormed, NodeJoined
@@ -179,18 +180,55 @@ WATCHDOG = (
 )
 
 
+DONE = FlightRecord("0", 6, "all_reduce", [[4]], ["Float"], done=True)
+OPEN = FlightRecord("0", 7, "all_reduce", [[1024]], ["Float"], place="train.py:57 in step")
+
+
+def flights_of(records: list[list[FlightRecord]]) -> dict[int, FlightReport]:
+    return {rank: FlightReport(each, {"0": [0, 1, 2]}) for rank, each in enumerate(records)}
+
+
+def waited(words: str, records: list[list[FlightRecord]]) -> Case:
+    """Three ranks that say that they have waited in vain; what was captured meanwhile."""
+    case = failed(*(failure(words.format(rank=rank), rank) for rank in (0, 1, 2)))
+    worker = case.status.workers[0]
+    workers = [replace(worker, rank=rank, node=f"lab-{rank + 1}") for rank in (0, 1, 2)]
+    stacks = {1: DUMP.format(innermost="/home/ada/helper.py")}
+    status = replace(case.status, workers=workers)
+    return replace(case, status=status, flights=flights_of(records), stacks=stacks, looked=1008.0)
+
+
 def test_the_rank_that_did_not_come_is_named_by_the_flight_records_of_all() -> None:
-    done, open_ = (
-        Collective(6, "all_reduce [4]", True),
-        Collective(7, "all_reduce [1024]", False, "train.py:57 in step"),
-    )
-    case = failed(*(failure(WATCHDOG.format(rank=rank), rank) for rank in (0, 1, 2)))
-    status = replace(case.status, workers=[replace(case.status.workers[0], rank=rank) for rank in (0, 1, 2)])
-    flights = {0: [done, open_], 1: [done], 2: [done, open_]}
-    found = diagnose(replace(case, status=status, flights=flights))
+    case = waited(WATCHDOG, [[DONE, OPEN], [DONE], [DONE, OPEN]])
+    found = diagnose(case)
     assert (found.code, found.rank, found.sure) == ("collective-timeout", 1, "likely")
-    assert "train.py:57" in said(found)
-    assert diagnose(replace(case, status=status)).rank is None, "without them nobody knows"
+    assert found.verdict == (
+        "rank 1 on lab-2 did not come to all_reduce #7, in which ranks 0 and 2 waited for 600 s: it was at "
+        "helper.py:7 in wait"
+    )
+    assert "rank 1 is not in all_reduce #7 of Float [1024] (train.py:57 in step)" in found.evidence[0].text
+    assert diagnose(replace(case, flights={})).rank is None, "without them nobody knows"
+    before = diagnose(replace(case, looked=1009.0 - 601))
+    assert before.rank is None, "they were taken before the others began to wait"
+
+
+def test_the_rank_that_a_process_group_of_a_plain_script_missed_is_named_with_its_line() -> None:
+    case = waited("RuntimeError: [gloo] Timed out waiting {rank}4000ms for recv operation to complete", [])
+    causes = [each for each in case.causes if each.rank != 1]
+    seen_then = replace(case, causes=causes, flights=flights_of([[DONE, OPEN], [DONE], [DONE, OPEN]]))
+    found = diagnose(seen_then)
+    assert (found.code, found.rank) == ("collective-timeout", 1) and "it was at helper.py:7" in found.verdict
+    assert "helper.py" not in said(diagnose(replace(seen_then, looked=900.0)))
+
+
+def test_the_first_collective_that_is_not_the_same_everywhere_is_named() -> None:
+    other = FlightRecord("0", 7, "broadcast", [[8]], ["Float"], place="train.py:61 in step")
+    found = diagnose(waited(WATCHDOG, [[DONE, OPEN], [DONE, other], [DONE, OPEN]]))
+    assert (found.code, found.rank) == ("collective-mismatch", 1)
+    assert found.verdict.startswith(
+        "rank 1 is in broadcast #7 of Float [8] (train.py:61 in step), ranks 0 and 2"
+    )
+    assert found.cause == "not all ranks call the same collectives"
 
 
 # ---- what does not start ---------------------------------------------------------------------------------------------

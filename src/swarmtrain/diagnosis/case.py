@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from swarmtrain.diagnosis.echoes import is_consequence
 from swarmtrain.diagnosis.frames import MOST
+from swarmtrain.protocol.evidence.seen import FlightReport
 from swarmtrain.protocol.facts import Attempt, Failure
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import GenerationEnded, GenerationFailed, GenerationFormed
@@ -26,22 +27,6 @@ _RAISED = re.compile(
     r"^(?:\[rank\d+\]: ?)?[\w.]*(?:Error|Exception|Exit|Interrupt|Warning)\b.*", re.MULTILINE
 )
 _COMMAND = re.compile(r"(?:subprocess\.)?(?:CalledProcessError|TimeoutExpired): ")
-
-
-class Collective(Struct):
-    """One collective of a rank's flight record.
-
-    Attributes:
-        number: of its process group's, from 1; the same on all ranks that do the same.
-        what: its name and shape: ``all_reduce [1024] float32``.
-        is_done: it has ended on this rank.
-        place: the line of the user's source that called it.
-    """
-
-    number: int
-    what: str
-    is_done: bool
-    place: str = ""
 
 
 class NodeMeasures(Struct):
@@ -61,7 +46,8 @@ class Case(Struct, kw_only=True):
         causes: what it fails of, the root cause first; empty where nothing has failed.
         lines: by rank, the last that it wrote.
         stacks: by rank, a dump of its threads, as far as it was asked for.
-        flights: by rank, the newest collectives that it has begun; empty where nobody records them.
+        flights: by rank, the newest collectives that it has begun; empty where nobody asked for them.
+        looked: when the newest of these stacks and records were taken, Unix time.
         measures: by node.
         stands: no step is made now although all members are there.
     """
@@ -71,7 +57,8 @@ class Case(Struct, kw_only=True):
     causes: Sequence[Failure] = ()
     lines: Mapping[int, Sequence[str]] = field(default_factory=dict)
     stacks: Mapping[int, str] = field(default_factory=dict)
-    flights: Mapping[int, Sequence[Collective]] = field(default_factory=dict)
+    flights: Mapping[int, FlightReport] = field(default_factory=dict)
+    looked: float = 0.0
     measures: Mapping[str, NodeMeasures] = field(default_factory=dict)
     stands: bool = False
 

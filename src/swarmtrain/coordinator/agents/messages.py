@@ -202,7 +202,7 @@ class AgentMessages:
         """What the workers of a node are doing, as was asked."""
         current = self._run.current
         if answer.generation == current.generation.number:
-            current.stall.hear(answer.ranks)
+            current.stall.hear(answer.ranks, self._run.journal.clock.monotonic())
 
     def trouble(self, agent: ConnectedAgent, said: TroubleReport) -> None:
         """An agent cannot do its part at all. A run that has begun goes on without it, where that will do."""

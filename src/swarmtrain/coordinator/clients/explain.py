@@ -37,7 +37,8 @@ def _case(run: RunController) -> Case:
     if run.phase is not Phase.ENDED and current.failures:
         case = replace(case, causes=current.causes())
     stands = run.phase is Phase.RUNNING and stall.captured is not None
-    return replace(case, stacks=stall.stacks, stands=stands)
+    looked = run.journal.clock.unix(stall.heard) if stall.heard is not None else 0.0
+    return replace(case, stacks=stall.stacks, flights=stall.flights, looked=looked, stands=stands)
 
 
 def _with_lines(case: Case, path: Path) -> Case:

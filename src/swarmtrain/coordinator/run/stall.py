@@ -11,7 +11,7 @@ from swarmtrain.coordinator.core.stack_dumps import MainThread, place
 from swarmtrain.coordinator.run.heartbeats import Heartbeat
 from swarmtrain.coordinator.run.ranks import RankState
 from swarmtrain.diagnosis.flight import analyse, with_places
-from swarmtrain.protocol.evidence.seen import FlightFinding, StackReport
+from swarmtrain.protocol.evidence.seen import FlightFinding, FlightReport, StackReport
 from swarmtrain.protocol.facts import Failure
 
 Listener = Callable[[Mapping[int, StackReport]], None]
@@ -91,15 +91,18 @@ class Stall:
 
     Attributes:
         captured: when the workers were last asked for their stacks, in monotonic time; None: not yet.
+        heard: when the newest answer came, whoever has asked, in monotonic time.
         listeners: people who have asked, and are told of every answer.
     """
 
     captured: float | None = None
+    heard: float | None = None
     listeners: list[Listener] = field(default_factory=list)
     _answers: dict[int, StackReport] = field(default_factory=dict)
 
-    def hear(self, answers: Mapping[int, StackReport]) -> None:
+    def hear(self, answers: Mapping[int, StackReport], now: float) -> None:
         """What a node's agent found out, by rank."""
+        self.heard = now
         self._answers |= answers
         for listener in self.listeners:
             listener(answers)
@@ -109,13 +112,18 @@ class Stall:
         """By rank, as far as its agent could get it."""
         return {rank: answer.stack for rank, answer in self._answers.items() if answer.stack}
 
+    @property
+    def flights(self) -> Mapping[int, FlightReport]:
+        """By rank, the collectives that it has begun, as far as torch has recorded them."""
+        return with_places(self._answers)
+
     def halted(self) -> bool:
         """Whether a process is stopped by a signal, and will do nothing by itself."""
         return any(answer.halted for answer in self._answers.values())
 
     def over(self) -> None:
         """A step was made."""
-        self.captured = None
+        self.captured = self.heard = None
         self._answers.clear()
 
     def find(self, beats: Mapping[int, Heartbeat], workers: Mapping[int, RankState]) -> Finding:
@@ -133,7 +141,7 @@ class Stall:
 
     def _recorded(self) -> FlightFinding | None:
         """What the flight records of all ranks say, if they lead to somebody."""
-        return next((finding for finding in analyse(with_places(self._answers)) if finding.ranks), None)
+        return next((finding for finding in analyse(self.flights) if finding.ranks), None)
 
     def _places(self) -> dict[int, MainThread]:
         found = {rank: place(answer.stack) for rank, answer in self._answers.items()}

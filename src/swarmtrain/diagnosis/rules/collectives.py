@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from swarmtrain.diagnosis.case import Case, said
 from swarmtrain.diagnosis.echoes import is_timeout
+from swarmtrain.diagnosis.flight import analyse
 from swarmtrain.diagnosis.frames import place
 from swarmtrain.diagnosis.rule import Conclusion, Rule, logs_of, seen_at, who
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
+from swarmtrain.protocol.evidence.seen import FlightFinding
 from swarmtrain.protocol.facts import Failure
 from swarmtrain.wire.plural import counted, plural
 
@@ -16,6 +19,13 @@ EARLY = "while the others went on"  # how coordinator/core/root_cause.py has the
 _MISMATCH = re.compile(
     r"collective mismatch|mismatch between collectives|op\.preamble\.length <= op\.nbytes|Received data size "
     r"doesn't match"
+)
+_COMPARE = (
+    Remedy("Compare the lines: is one inside of `if rank == 0`, or are shapes made of a rank's own data?"),
+    Remedy(
+        "Let torch compare every collective (slow, and not with DDP on gloo).",
+        "swarmtrain run -e TORCH_DISTRIBUTED_DEBUG=DETAIL ...",
+    ),
 )
 _WAITED = re.compile(r"Timed out waiting (?P<ms>\d+)ms|Timeout\(ms\)=(?P<nccl>\d+)")
 
@@ -71,8 +81,12 @@ def _mismatch(case: Case) -> Conclusion | None:
     ]
     apart = len({each.place for each in places}) > 1
     all_wait = len(places) == len(case.status.workers) and not case.own and any(map(is_timeout, case.causes))
-    if not hit and not (all_wait and apart):
+    recorded = recorded_meanwhile(case)
+    differs = recorded is not None and recorded.kind == "mismatch"
+    if not hit and not (all_wait and apart) and not differs:
         return None
+    if recorded is not None and differs:
+        return _differs(case, recorded, places)
     return Conclusion(
         verdict="the ranks met in collectives that are not the same"
         if hit
@@ -82,36 +96,43 @@ def _mismatch(case: Case) -> Conclusion | None:
         else "they call different collectives, in another order, or with tensors of different sizes",
         sure="likely",
         failure=case.first,
-        seen=[*places, *_flights(case)],
-        remedies=[
-            Remedy(
-                "Compare the lines: is one inside of `if rank == 0`, or are shapes made of a rank's own data?"
-            ),
-            Remedy(
-                "Let torch compare every collective (slow, and not with DDP on gloo).",
-                "swarmtrain run -e TORCH_DISTRIBUTED_DEBUG=DETAIL ...",
-            ),
-        ],
-        unseen=[] if case.flights else ["Which rank left the way of the others: no flight record was kept."],
+        seen=places,
+        remedies=_COMPARE,
+        unseen=["Which rank left the way of the others: no flight record was kept."],
         knows_who=False,
     )
 
 
-def _flights(case: Case) -> list[Observation]:
-    """The newest collective of each rank, where they are recorded."""
-    return [
-        Observation(f"its newest collective is number {last.number}, {last.what}", rank, place=last.place)
-        for rank, kept in sorted(case.flights.items())
-        if (last := max(kept, key=lambda each: each.number, default=None)) is not None
-    ]
+def _differs(case: Case, recorded: FlightFinding, places: list[Observation]) -> Conclusion:
+    """Flight records show the first collective that is not the same everywhere, and on which rank."""
+    rank = recorded.ranks[0]
+    node = next((each.node for each in case.status.workers if each.rank == rank), "")
+    what, _, how = recorded.text.rpartition(": ")
+    return Conclusion(
+        verdict=what,
+        cause=how,
+        sure="likely",
+        failure=Failure("hang", node, case.looked, what, rank),
+        seen=[Observation(recorded.text, time=case.looked), *places],
+        remedies=_COMPARE,
+        knows_who=len(recorded.ranks) == 1,
+    )
 
 
-def missing_rank(case: Case) -> int | None:
-    """The rank whose newest collective is behind that of all others, by their flight records."""
-    newest = {rank: max((each.number for each in kept), default=0) for rank, kept in case.flights.items()}
-    least = min(newest.values(), default=0)
-    behind = [rank for rank, number in newest.items() if number == least]
-    return behind[0] if len(behind) == 1 and len(newest) > 1 else None
+def recorded_meanwhile(case: Case) -> FlightFinding | None:
+    """What flight records say of the wait that has failed; None where they were taken before it, or say nothing.
+
+    A rank that is in no collective at a moment is what every rank is now and then.
+    """
+    waited = [(each.time, match) for each in case.causes if (match := _WAITED.search(each.summary))]
+    if not any(case.looked >= time - _seconds(match) for time, match in waited):
+        return None
+    told = (finding for finding in analyse(case.flights) if finding.ranks and finding.kind != "together")
+    return next(told, None)
+
+
+def _seconds(waited: re.Match[str]) -> float:
+    return int(waited["ms"] or waited["nccl"]) / 1000
 
 
 def _timeout(case: Case) -> Conclusion | None:
@@ -124,12 +145,13 @@ def _timeout(case: Case) -> Conclusion | None:
     first = waited[0]
     failed = {each.rank for each in case.causes}
     others = [each for each in case.status.workers if each.rank not in failed]
-    known = missing_rank(case)
+    recorded = recorded_meanwhile(case)
+    known = recorded.ranks[0] if recorded is not None and len(recorded.ranks) == 1 else None
     lost = next((each for each in case.status.workers if each.rank == known), None)
     if lost is None and len(others) == 1:
         lost = others[0]
     match = _WAITED.search(first.summary)
-    seconds = int(match["ms"] or match["nccl"]) / 1000 if match else 0.0
+    seconds = _seconds(match) if match else 0.0
     after = f" for {seconds:g} s" if seconds else ""
     ranks = sorted(each.rank for each in waited if each.rank is not None)
     at = next(filter(None, (place(each.traceback) for each in waited)), "")
@@ -157,19 +179,33 @@ def _timeout(case: Case) -> Conclusion | None:
         )
     gone = Failure("hang", lost.node, first.time, "", lost.rank)
     line = f" ({at})" if at else ""
+    if lost.rank in ranks:
+        ranks.remove(lost.rank)  # NCCL's watchdog speaks on every rank
+    what = f"{recorded.op} #{recorded.seq}" if recorded is not None and known is not None else "a collective"
+    stack = case.stacks.get(lost.rank, "") if known is not None else ""
+    stood = place(stack)
     return Conclusion(
-        verdict=f"{who(gone)} did not come to a collective in which {names(ranks)} waited{after}{line}",
+        verdict=f"{who(gone)} did not come to {what}, in which {names(ranks)} waited{after}{line}"
+        + (f": it was at {stood}" if stood else ""),
         cause="it did something else, or stood still: it is the one rank that neither waited nor failed"
         if known is None
         else "its flight record ends before those of all others",
         sure="likely",
         failure=gone,
-        seen=[*seen, *_flights(case)],
+        seen=[*_meanwhile(recorded, gone, stood, case.looked), *seen],
         remedies=[logs_of(case, gone), *remedies],
-        unseen=[]
-        if lost.rank in case.stacks
-        else [f"Where rank {lost.rank} was meanwhile: it was not asked."],
+        unseen=[] if stood else [f"Where rank {lost.rank} was meanwhile: it was not asked."],
     )
+
+
+def _meanwhile(
+    recorded: FlightFinding | None, gone: Failure, stood: str, looked: float
+) -> Iterator[Observation]:
+    """What was captured while the others waited."""
+    if recorded is not None:
+        yield Observation(recorded.text, time=looked)
+    if stood:
+        yield Observation("was there while the others waited", gone.rank, gone.node, looked, stood)
 
 
 def _lost_touch(case: Case) -> Conclusion | None:

@@ -21,7 +21,11 @@ Look = Callable[[Case], Conclusion | None]
 
 _NO_STEP = re.compile(r"(?P<no_step>no step for [^:]+): (?P<what>.+)", re.DOTALL)
 _STOPPED = re.compile(r"its process is stopped")
-_APART = re.compile(r"not all ranks call the same collectives")
+_APART = re.compile(
+    r"not all ranks call the same collectives|: (?:the order differs|a call was (?:left out|added)"
+    r"|the (?:shapes|types) differ)\b"
+)
+_MEETS = re.compile(r"/torch/distributed/(?!optim/|tensor/|checkpoint/)")
 _LOADER = re.compile(r"/torch/utils/data/|in the data loader")
 _LOCK = re.compile(
     r"/(?:threading|queue|selectors|subprocess|concurrent/futures/\w+|asyncio/\w+|multiprocessing/(?:connection|queues"
@@ -133,7 +137,12 @@ def _stopped(case: Case) -> Conclusion | None:
 
 def _apart(case: Case) -> Conclusion | None:
     failure = _standing(case)
-    if failure is None or not _APART.search(failure.summary):
+    if failure is None:
+        return None
+    between = _innermost(
+        case
+    )  # of a rank that others wait for: it waits itself, in another group or another call
+    if not _APART.search(failure.summary) and not (between and _MEETS.search(between[0].file)):
         return None
     return _rank_stands(
         case,
