@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from swarmtrain.control.files.transfer import Fetched
     from swarmtrain.control.follow import Update
     from swarmtrain.control.handle import RunHandle
+    from swarmtrain.control.look.series import SeriesRange
+    from swarmtrain.control.look.stacks import RunStacks
     from swarmtrain.control.result import RunResult
-    from swarmtrain.control.series import SeriesRange
     from swarmtrain.control.snapshots.retention import Wanted
     from swarmtrain.control.snapshots.snapshots import Found, Pulled, Snapshots
-    from swarmtrain.control.stacks import RunStacks
     from swarmtrain.control.views.logs import Selection
     from swarmtrain.errors import (
         ChannelError,
@@ -98,11 +98,11 @@ _HOMES = {
     "swarmtrain.control.handle": ("RunHandle",),
     "swarmtrain.control.views.logs": ("Selection",),
     "swarmtrain.control.result": ("RunResult",),
-    "swarmtrain.control.series": ("SeriesRange",),
+    "swarmtrain.control.look.series": ("SeriesRange",),
     "swarmtrain.control.snapshots.retention": ("Wanted",),
     "swarmtrain.control.exec_session": ("Streams",),
     "swarmtrain.control.snapshots.snapshots": ("Found", "Pulled", "Snapshots"),
-    "swarmtrain.control.stacks": ("RunStacks",),
+    "swarmtrain.control.look.stacks": ("RunStacks",),
     "swarmtrain.control.files.transfer": ("Fetched",),
     "swarmtrain.errors": (
         *("ChannelError", "ClusterError", "DriftError", "RequestError", "Stopped", "SwarmtrainError"),

@@ -21,7 +21,7 @@ from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis, Observation, Remedy
 from swarmtrain.ui import screen
 from swarmtrain.ui.cli import cli
-from swarmtrain.ui.commands.explain import explain
+from swarmtrain.ui.commands.look.explain import explain
 
 Run = Callable[..., Result]
 CAUSE: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from swarmtrain.control.stacks import ask_for_stacks, laid_together
+from swarmtrain.control.look.stacks import ask_for_stacks, laid_together
 from swarmtrain.control.views.stacks import lines
 from swarmtrain.diagnosis.stacks import group
 from swarmtrain.protocol.codec import dump as dump_message

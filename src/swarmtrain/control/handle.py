@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
 from swarmtrain.control.exec_session import ExecSession, Streams, ended
-from swarmtrain.control.explaining import ask_why
 from swarmtrain.control.files.run_files import RunFiles
 from swarmtrain.control.files.transfer import Fetched
 from swarmtrain.control.follow import Follower, Update
+from swarmtrain.control.look.explaining import ask_why
+from swarmtrain.control.look.series import SeriesRange
+from swarmtrain.control.look.stacks import RunStacks, ask_for_stacks
 from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import RunResult
-from swarmtrain.control.series import SeriesRange
 from swarmtrain.control.snapshots.snapshots import Snapshots
-from swarmtrain.control.stacks import RunStacks, ask_for_stacks
 from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError

@@ -52,7 +52,9 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Look": {
         "ps": CommandEntry("read", "ps", "List the runs."),
         "status": CommandEntry("read", "status", "Show a run: its state, nodes and ranks."),
-        "explain": CommandEntry("explain", "explain", "Say what is wrong with a run, why, and what to do."),
+        "explain": CommandEntry(
+            "look.explain", "explain", "Say what is wrong with a run, why, and what to do."
+        ),
         "logs": CommandEntry("output", "logs", "Print what the workers of a run wrote."),
         "events": CommandEntry("output", "events", "Print what happened to a run."),
         "stacks": CommandEntry("output", "stacks", "Show where every rank of a run is now."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from swarmtrain.control.stacks import RunStacks
+from swarmtrain.control.look.stacks import RunStacks
 from swarmtrain.control.views.format import name
 from swarmtrain.control.views.format import ranks as in_short
 from swarmtrain.protocol.evidence.seen import RankStacks, StackFrame, StackGroup

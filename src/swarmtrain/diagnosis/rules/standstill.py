@@ -139,9 +139,8 @@ def _apart(case: Case) -> Conclusion | None:
     failure = _standing(case)
     if failure is None:
         return None
-    between = _innermost(
-        case
-    )  # of a rank that others wait for: it waits itself, in another group or another call
+    # Of a rank that others wait for: it waits itself, in another group or another call.
+    between = _innermost(case)
     if not _APART.search(failure.summary) and not (between and _MEETS.search(between[0].file)):
         return None
     return _rank_stands(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swarmtrain.control.explaining import ask_why
+from swarmtrain.control.look.explaining import ask_why
 from swarmtrain.control.views import ending, explanation, view
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.protocol.journal.events import NodeJoined

@@ -61,7 +61,7 @@ class PeerServer:
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        channel, contents = Channel(reader, writer), _Contents(self._locate)
+        channel, contents = Channel(reader, writer), _OpenContents(self._locate)
         try:
             message: Message | None = await self._door.admit(channel)
             while message is not None:
@@ -72,7 +72,7 @@ class PeerServer:
             contents.close()
             channel.close()
 
-    async def _answer(self, channel: Channel, contents: _Contents, asked: Question) -> Message | None:
+    async def _answer(self, channel: Channel, contents: _OpenContents, asked: Question) -> Message | None:
         """Send what was asked for, or a piece of it; the next message."""
         if not asked.can_wait:
             async with self._slots:
@@ -100,7 +100,7 @@ class _Part(NamedTuple):
     offset: int = 0
 
 
-class _Contents:
+class _OpenContents:
     """What one peer has: a file of which it has a part stays open between its questions, as it may be replaced."""
 
     def __init__(self, locate: Locate) -> None:
@@ -151,7 +151,7 @@ class _Contents:
             self._held[1].close()
 
 
-async def _send(channel: Channel, contents: _Contents, asked: Question, most: int) -> None:
+async def _send(channel: Channel, contents: _OpenContents, asked: Question, most: int) -> None:
     parts = await asyncio.to_thread(contents.parts, asked, most)
     await channel.send({"files": [[part.size, part.coming] for part in parts]})
     await _send_bytes(channel, b"".join(part.content for part in parts))

@@ -44,7 +44,7 @@ class SeriesLimits:
 
 
 @dataclass(frozen=True)
-class _Contents:
+class _KeptSeries:
     """What there is at one moment; never changed, so that any thread may read it.
 
     Attributes:
@@ -95,7 +95,7 @@ class SeriesStore:
         self._number = max((int(each.path.stem) for each in heads), default=sealed + 1)
         if not heads:
             heads = [Head(log_path(directory, self._number), {}, archive=archive)]
-        self._kept = _Contents(tuple(segments), tuple(heads), _found(segments))
+        self._kept = _KeptSeries(tuple(segments), tuple(heads), _found(segments))
         if len(heads) > 1:
             self._tend()
 
@@ -217,10 +217,10 @@ class SeriesStore:
         name = SegmentName(number, number, 0)
         made = segment.write(self._directory, name, list(head.streams.items()))
 
-        def sealed(kept: _Contents) -> _Contents:
+        def sealed(kept: _KeptSeries) -> _KeptSeries:
             segments = (*kept.segments, *([made] if made else []))
             heads = tuple(each for each in kept.heads if each is not head)
-            return _Contents(segments, heads, _found(segments))
+            return _KeptSeries(segments, heads, _found(segments))
 
         self._change(sealed)
         head.close()
@@ -256,16 +256,16 @@ class SeriesStore:
         return segment.write(self._directory, name, streams())
 
     def _replace(self, older: list[SeriesSegment], made: SeriesSegment | None) -> None:
-        def replaced(kept: _Contents) -> _Contents:
+        def replaced(kept: _KeptSeries) -> _KeptSeries:
             rest = [each for each in kept.segments if each not in older]
             segments = tuple(sorted([*rest, *([made] if made else [])], key=lambda each: each.name))
-            return _Contents(segments, kept.heads, _found(segments))
+            return _KeptSeries(segments, kept.heads, _found(segments))
 
         self._change(replaced)
         for each in older:
             each.path.unlink(missing_ok=True)
 
-    def _change(self, change: Callable[[_Contents], _Contents]) -> None:
+    def _change(self, change: Callable[[_KeptSeries], _KeptSeries]) -> None:
         with self._lock:
             self._kept = change(self._kept)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 from click.shell_completion import CompletionItem
 
-from swarmtrain.control.series import SeriesRange
+from swarmtrain.control.look.series import SeriesRange
 from swarmtrain.control.views import logs as lines
 from swarmtrain.control.views.format import duration
 from swarmtrain.control.views.view import Table
