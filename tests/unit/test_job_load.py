@@ -68,6 +68,11 @@ env:
     }
 
 
+def test_folded_text_holds_nothing_of_its_folds(home: Path) -> None:
+    job = read(home, "script: train.py\nargs:\n  - >-\n    one\n    two\n\n    three\n").job
+    assert list(job.args) == ["one two\nthree"]
+
+
 def test_every_mistake_has_its_line_or_its_flag(home: Path) -> None:
     text = """
 script: tran.py

@@ -192,6 +192,8 @@ def _sequence(node: SequenceNode, path: KeyPath, document: Document) -> list[Any
 def _scalar(node: Node, as_written: bool) -> str | int | float | bool | None:
     """A scalar by YAML 1.2's core schema; text where it is none of that."""
     text: str = node.value
+    if isinstance(node, ScalarNode) and node.style == ">":
+        text = text.replace("\a", "")  # with which ruamel marks where it has folded
     kind = str(node.tag).removeprefix(_TAG)
     if kind == "null":
         return None
