@@ -14,9 +14,10 @@ from client_fakes import seen
 from recorded_faults import RECORDED, read
 
 from swarmtrain.control.views import explanation
-from swarmtrain.diagnosis.case import Case, NodeMeasures
+from swarmtrain.diagnosis.case import Case
 from swarmtrain.diagnosis.diagnose import diagnose
 from swarmtrain.diagnosis.frames import place
+from swarmtrain.diagnosis.measures import NodeMeasures
 from swarmtrain.diagnosis.table import BY_CODE, RULES
 from swarmtrain.protocol import codec
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
@@ -310,9 +311,34 @@ def test_what_came_from_outside_is_told_apart(what: Failure, events: tuple[Event
     assert (found.code, found.node) == (code, "lab-2")
 
 
-def test_what_was_measured_on_a_node_is_evidence() -> None:
-    case = replace(failed(NO_MEMORY), measures={"lab-2": NodeMeasures(memory_free=64 << 20)})
-    assert "64 MiB of memory were free on lab-2" in said(diagnose(case))
+FULL = {
+    "node/memory_available_bytes": 0.2e9,
+    "node/memory_used_ratio": 0.975,
+    "node/disk_free_bytes": 1e9,
+    "node/disk_used_ratio": 0.99,
+}
+HOT = {"gpu/memory_used_bytes": 79e9, "gpu/memory_total_bytes": 80e9, "gpu/temperature_celsius": 91.0}
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (NO_MEMORY, "node lab-2 had 0.2 of 8.0 GB of memory free 3 s before"),
+        (
+            failure("OSError: [Errno 28] No space left on device: 'x'"),
+            "node lab-2 had 1.0 of 100.0 GB free where the run keeps its files 3 s before",
+        ),
+        (
+            failure(OOM.format(wanted="2.00 GiB", others="", own="", used="1.00 GiB", idle="1.00 MiB")),
+            "GPU 0 of lab-2 held 79.0 of 80.0 GB of memory and was at 91 °C 3 s before",
+        ),
+    ],
+)
+def test_what_was_measured_on_a_node_is_evidence(what: Failure, words: str) -> None:
+    measured = NodeMeasures(time=what.time - 3, values=FULL, gpus={"0": HOT})
+    case = replace(failed(what), measures={"lab-2": measured})
+    assert words in [each.text for each in diagnose(case).evidence]
+    assert words not in said(diagnose(replace(case, measures={"lab-1": measured}))), "of another node"
 
 
 # ---- live ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from swarmtrain.diagnosis.echoes import is_consequence
 from swarmtrain.diagnosis.frames import MOST
+from swarmtrain.diagnosis.measures import NodeMeasures, RankPace
 from swarmtrain.protocol.evidence.seen import FlightReport
 from swarmtrain.protocol.facts import Attempt, Failure
 from swarmtrain.protocol.journal.event import Event
@@ -29,14 +30,6 @@ _RAISED = re.compile(
 _COMMAND = re.compile(r"(?:subprocess\.)?(?:CalledProcessError|TimeoutExpired): ")
 
 
-class NodeMeasures(Struct):
-    """What was measured on a node just before the failure; None: was not."""
-
-    memory_free: int | None = None  # bytes
-    disk_free: int | None = None  # bytes
-    pressure: float | None = None  # share of the time in which processes waited for memory
-
-
 class Case(Struct, kw_only=True):
     """A run that is to be explained.
 
@@ -48,7 +41,8 @@ class Case(Struct, kw_only=True):
         stacks: by rank, a dump of its threads, as far as it was asked for.
         flights: by rank, the newest collectives that it has begun; empty where nobody asked for them.
         looked: when the newest of these stacks and records were taken, Unix time.
-        measures: by node.
+        measures: by node, the newest before the failure, or until now.
+        paces: by rank, where the time of its steps goes; of a run that lives.
         stands: no step is made now although all members are there.
     """
 
@@ -60,6 +54,7 @@ class Case(Struct, kw_only=True):
     flights: Mapping[int, FlightReport] = field(default_factory=dict)
     looked: float = 0.0
     measures: Mapping[str, NodeMeasures] = field(default_factory=dict)
+    paces: Mapping[int, RankPace] = field(default_factory=dict)
     stands: bool = False
 
     @staticmethod

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 
 from swarmtrain.diagnosis.case import Case, said, written
 from swarmtrain.diagnosis.frames import own
+from swarmtrain.diagnosis.measures import Measures
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy, Sureness
 from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.schema import Struct
@@ -78,6 +79,7 @@ class Words(Struct, kw_only=True):
         in_lines: it counts in the last lines of a rank that has no traceback, too, where it is less sure.
         sure: of the cause, where the failure itself says it.
         anyone: the failure of any rank counts, not only the first.
+        measured: what of the measurements of its node is evidence.
     """
 
     pattern: str
@@ -87,6 +89,7 @@ class Words(Struct, kw_only=True):
     in_lines: bool = False
     sure: Sureness = "certain"
     anyone: bool = False
+    measured: Callable[[Measures, Failure], Iterable[Observation]] | None = None
     help: Sequence[Help] = ()
     unseen: Sequence[str] = field(default_factory=tuple)
 
@@ -112,7 +115,10 @@ def by_words(
                     cause=words.cause.format_map(facts),
                     sure=sure,
                     failure=failure,
-                    seen=[Observation(line, failure.rank, failure.node)] if line else [],
+                    seen=[
+                        *([Observation(line, failure.rank, failure.node)] if line else []),
+                        *(words.measured(case.measures, failure) if words.measured is not None else ()),
+                    ],
                     remedies=[each.filled(facts) for each in words.help],
                     unseen=[each.format_map(facts) for each in words.unseen],
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from swarmtrain.diagnosis import measures
 from swarmtrain.diagnosis.case import Case
 from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words, who
 from swarmtrain.protocol.evidence.diagnosis import Remedy
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = (
             verdict="{who} could not write: the disk is full",
             cause="the file system that it writes to has no room, or no quota, left",
             in_lines=True,
+            measured=measures.disk,
             help=(
                 Help("What is full?", "{there}df -h . /dev/shm /tmp"),
                 Help("Remove what earlier runs have left.", "swarmtrain ps -a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from swarmtrain.diagnosis import measures
 from swarmtrain.diagnosis.case import Case, said, written
 from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words, says, there, who
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy, Sureness
@@ -54,7 +55,7 @@ def _out_of_memory(case: Case) -> Conclusion | None:
         pids = ", ".join(pid for pid, _ in others)
         cause = f"other processes ({pids}) hold {_gib(held)} of the GPU's {_gib(capacity)}"
         first = Remedy("Who is it?", f"{there(case, failure)}nvidia-smi")
-        return _lack(failure, cause, "certain", [first, smaller])
+        return _lack(case, failure, cause, "certain", [first, smaller])
     if idle >= wanted > 0:
         cause = (
             f"torch holds {_gib(idle)} that it does not use, in pieces that are too small for {_gib(wanted)}"
@@ -63,17 +64,18 @@ def _out_of_memory(case: Case) -> Conclusion | None:
             "Let torch move its pieces together.",
             "swarmtrain run -e PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True ...",
         )
-        return _lack(failure, cause, "likely", [whole, smaller])
+        return _lack(case, failure, cause, "likely", [whole, smaller])
     cause = "what this rank computes with does not fit into its GPU: weights, optimizer, and activations of a batch"
-    return _lack(failure, cause, "likely" if capacity else "possible", [smaller])
+    return _lack(case, failure, cause, "likely" if capacity else "possible", [smaller])
 
 
-def _lack(failure: Failure, cause: str, sure: Sureness, remedies: list[Remedy]) -> Conclusion:
+def _lack(case: Case, failure: Failure, cause: str, sure: Sureness, remedies: list[Remedy]) -> Conclusion:
     return Conclusion(
         verdict=f"{who(failure)} ran out of GPU memory",
         cause=cause,
         sure=sure,
         failure=failure,
+        seen=list(measures.gpus(case.measures, failure)),
         remedies=remedies,
     )
 
@@ -260,6 +262,7 @@ RULES = (
             cause="the driver reports a fault of the GPU itself: heat, power, its slot, or its memory",
             sure="likely",
             anyone=True,
+            measured=measures.gpus,
             help=(
                 Help(
                     "What does the driver say?",

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from swarmtrain.diagnosis import measures
 from swarmtrain.diagnosis.case import Case
 from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words, who
-from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
+from swarmtrain.protocol.evidence.diagnosis import Remedy
 
 
 def _killed_for_memory(case: Case) -> Conclusion | None:
     failure = case.first
     if failure is None or failure.kind != "memory":
         return None
-    measured = case.measures.get(failure.node)
-    seen = []
-    if measured is not None and measured.memory_free is not None:
-        free = f"{measured.memory_free >> 20} MiB of memory were free on {failure.node} shortly before"
-        seen.append(Observation(free, node=failure.node))
     return Conclusion(
         verdict=f"{who(failure)} was killed for want of memory",
         cause="the kernel's OOM killer ended a process of this node at that moment: its machine, or its "
         "container's limit, had no memory left",
         sure="likely",
         failure=failure,
-        seen=seen,
+        seen=list(measures.memory(case.measures, failure)),
         remedies=[
             Remedy("Let the data loaders have fewer workers, each of which may hold a copy of the data set."),
             Remedy("Make the batch smaller, and accumulate gradients over more of them."),
@@ -56,6 +52,7 @@ RULES = (
             verdict="{who} has no room left in /dev/shm",
             cause="/dev/shm is full: loaders put each batch there on its way to the trainer",
             in_lines=True,
+            measured=measures.shared_memory,
             help=(
                 Help("Give the containers a larger one.", "swarmtrain run --shm-size 8GB ..."),
                 Help("Let the loaders have fewer workers, or prefetch fewer batches (prefetch_factor=1)."),
@@ -76,6 +73,7 @@ RULES = (
             cause="the process {pids} that loads data ended without an error of its own: the kernel kills so "
             "for want of memory, and so do crashes in native code that decodes data",
             sure="possible",
+            measured=measures.memory,
             help=(
                 Help("Load in the trainer itself (num_workers=0): then the error is told where it happens."),
                 Help("Let the loaders have fewer workers, if memory is short."),
@@ -97,6 +95,7 @@ RULES = (
             cause="the allocation is larger than what the system, or a limit of the process, allows: a size "
             "that was computed wrongly, or a batch that does not fit",
             sure="likely",
+            measured=measures.memory,
             help=(
                 Help("Look at the size that is asked for where the traceback ends: is it what you meant?"),
                 Help("Make the batch smaller, and accumulate gradients over more of them."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from swarmtrain.diagnosis.case import Case
+from swarmtrain.diagnosis.measures import why_slow
 from swarmtrain.diagnosis.rule import Conclusion, Rule, who
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
 from swarmtrain.protocol.facts import Failure
@@ -64,11 +65,16 @@ def _straggler(case: Case) -> Conclusion | None:
         return None
     last = told[-1]
     slow = Failure("hang", last.node, last.time, last.text.removeprefix(f"{last.node}: "), last.rank)
+    nodes = {worker.rank: worker.node for worker in case.status.workers}
+    why = why_slow(last.rank, nodes, case.paces, case.measures) if last.rank is not None else None
     return Conclusion(
         verdict=f"{who(slow)} slows the others down",
-        cause=slow.summary,
-        sure="certain",
+        cause=why.why if why is not None else slow.summary,
+        sure="likely" if why is not None else "certain",
         failure=slow,
+        seen=[Observation(each, slow.rank, slow.node) for each in (slow.summary, *why.seen)]
+        if why is not None
+        else [],
         remedies=[
             Remedy(
                 "What else runs there?",
@@ -76,7 +82,7 @@ def _straggler(case: Case) -> Conclusion | None:
             ),
             Remedy("Has it fewer processors, a hot GPU, or more data than the others?"),
         ],
-        unseen=["Why its work takes longer."],
+        unseen=[] if why is not None else ["Why its work takes longer."],
     )
 
 
