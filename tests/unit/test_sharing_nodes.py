@@ -216,7 +216,7 @@ def test_what_was_deleted_makes_room_for_the_next_where_there_is_none_else(
 ) -> None:
     monkeypatch.setattr(bringing, "_PAUSE", 0.1)
     monkeypatch.setattr(
-        Store, "room", lambda store: 0 if len(list(store.path("").iterdir())) > 1 else 1 << 30
+        Store, "room", lambda store: 0 if len(list(store._contents.iterdir())) > 1 else 1 << 30
     )
 
     async def act(writer: Node, other: Node) -> None:
