@@ -205,6 +205,45 @@ def test_the_process_groups_own_timeout_is_put_down_to_the_rank_that_was_waited_
     assert [cause.rank for cause in run.state.causes] == [1, 0]
 
 
+@pytest.mark.parametrize(("earlier", "blamed"), [(0.0, [1, 0]), (9.0, [0])])
+def test_the_rank_that_a_plain_script_waited_for_is_named_if_a_person_has_looked_meanwhile(
+    stage: Theatre, earlier: float, blamed: list[int]
+) -> None:
+    run = stage.make(restart=False)
+    timed_out = "RuntimeError: [x.cc:78] Timed out waiting 8000ms for recv operation to complete"
+
+    def scene() -> None:
+        agents = {node: stage.agent(node, slot) for slot, node in enumerate("ab")}
+        for peer, _ in agents.values():
+            join(run, peer)
+        for rank, (peer, _) in enumerate(agents.values()):
+            WireMessages(run).worker(peer, {"g": 1, "rank": rank, "state": "running", "pid": 7, "t": 1.0})
+        before = {"group": "0", "seq": 3, "op": "all_reduce", "done": True}
+        waits = {"group": "0", "seq": 4, "op": "all_reduce", "place": "train.py:41 in step"}
+        for rank, (peer, _) in enumerate(agents.values()):
+            file = (
+                "/usr/lib/python3/dist-packages/torch/distributed/c10d.py"
+                if rank == 0
+                else "/home/ada/train.py"
+            )
+            dump = f'Thread 0x00007f3a1c7fe6c0 (most recent call first):\n  File "{file}", line 7 in rest\n'
+            flight = {"records": [before, *([waits] if rank == 0 else [])], "groups": {"0": [0, 1]}}
+            told = {"stack": dump, "stopped": False, "flight": flight}
+            WireMessages(run).stacks(peer, {"g": 1, "ranks": {str(rank): told}})
+        stage.clock.turn(earlier)
+        WireMessages(run).worker(agents["a"][0], exited(0, 1, error={"summary": timed_out, "traceback": "T"}))
+        WireMessages(run).worker(agents["b"][0], exited(1, None, signal=15, killed=True))
+        gone(run, agents)
+
+    stage.play(scene)
+    assert [cause.rank for cause in run.state.causes] == blamed
+    if earlier == 0:
+        assert run.state.reason.startswith(
+            "rank 1 on b: no step for 8 s: it is not in all_reduce #4 (train.py:41 in step), in which rank 0 waits"
+        ), run.state.reason
+        assert "it is at train.py:7 in rest" in run.state.reason
+
+
 # ---- the ending of a script ------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ _MISTAKE = re.compile(
     re.IGNORECASE,
 )
 _TIMEOUT = re.compile(r"Timed out waiting \d+ms for|Watchdog caught|Application timeout", re.IGNORECASE)
+_WAITED = re.compile(r"Timed out waiting (?P<gloo>\d+)ms|Timeout\(ms\)=(?P<nccl>\d+)")
 # Python's own words for a connection or a pipe that is not torch's: the script's affair.
 _THE_SCRIPTS = re.compile(
     r"^(?:ConnectionError|Connection\w+Error|BrokenPipeError|OSError|TimeoutError|EOFError):"
@@ -47,3 +48,9 @@ def is_consequence(failure: Failure) -> bool:
 def is_timeout(failure: Failure) -> bool:
     """Whether a rank has waited for another for as long as its process group lets it."""
     return is_consequence(failure) and bool(_TIMEOUT.search(failure.summary))
+
+
+def waited(failure: Failure) -> float | None:
+    """For how many seconds a rank has waited for another in vain; None where it does not say so."""
+    match = _WAITED.search(failure.summary)
+    return int(match["gloo"] or match["nccl"]) / 1000 if match else None

@@ -21,7 +21,7 @@ from swarmtrain.coordinator.run.ranks import RankState, ranks_of
 from swarmtrain.coordinator.run.stall import Stall, outlook
 from swarmtrain.coordinator.store.journal import Journal
 from swarmtrain.coordinator.store.output import OutputStore
-from swarmtrain.diagnosis.echoes import is_consequence, is_timeout
+from swarmtrain.diagnosis.echoes import is_consequence, is_timeout, waited
 from swarmtrain.protocol.facts import Attempt, Failure, StopOrder
 from swarmtrain.protocol.journal.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
 from swarmtrain.protocol.journal.remarks import StallSeen, StragglerSeen, Warned
@@ -183,8 +183,8 @@ class ActiveGeneration:
         """Something failed that it does not survive."""
         self._tell_failed(failure)
         self.look_for_early_ends()
-        if is_timeout(failure) and self.stall.captured is not None:
-            self._blame_for_the_stall()
+        if is_timeout(failure) and self.stall.tells_of(waited(failure) or 0.0, self._now()):
+            self._blame_for_the_stall(waited(failure) or 0.0)
 
     def _tell_failed(self, failure: Failure) -> None:
         text = failure.sentence()
@@ -192,11 +192,12 @@ class ActiveGeneration:
             text = f"rank {failure.rank} on {failure.node} lost touch with another rank"
         self._journal.append(GenerationFailed(text=text, failure=failure))
 
-    def _blame_for_the_stall(self) -> None:
+    def _blame_for_the_stall(self, waited: float) -> None:
         """The group's own timeout is raised on those that waited: the one they waited for was seen before."""
         finding = self.stall.find(self.heartbeats.beats, self.workers)
         if finding.rank is not None and all(each.kind != "hang" for each in self.failures):
-            self.fail(finding.failure(self._quiet(), self._journal.clock.now()))
+            seconds = waited if self.heartbeats.stepped() is None else self._quiet()
+            self.fail(finding.failure(seconds, self._journal.clock.now()))
 
     def look_for_early_ends(self) -> None:
         """Whether ranks break because another has ended well, which nobody saw as a failure."""

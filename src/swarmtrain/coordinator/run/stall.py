@@ -117,6 +117,10 @@ class Stall:
         """By rank, the collectives that it has begun, as far as torch has recorded them."""
         return with_places(self._answers)
 
+    def tells_of(self, waited: float, now: float) -> bool:
+        """Whether it was asked what the workers did while one of them waited, until now, in vain."""
+        return self.captured is not None or (self.heard is not None and self.heard >= now - waited)
+
     def halted(self) -> bool:
         """Whether a process is stopped by a signal, and will do nothing by itself."""
         return any(answer.halted for answer in self._answers.values())

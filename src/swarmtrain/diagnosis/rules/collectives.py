@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from swarmtrain.diagnosis.case import Case, said
-from swarmtrain.diagnosis.echoes import is_timeout
+from swarmtrain.diagnosis.echoes import is_timeout, waited
 from swarmtrain.diagnosis.flight import analyse
 from swarmtrain.diagnosis.frames import place
 from swarmtrain.diagnosis.rule import Conclusion, Rule, logs_of, seen_at, who
@@ -27,7 +27,6 @@ _COMPARE = (
         "swarmtrain run -e TORCH_DISTRIBUTED_DEBUG=DETAIL ...",
     ),
 )
-_WAITED = re.compile(r"Timed out waiting (?P<ms>\d+)ms|Timeout\(ms\)=(?P<nccl>\d+)")
 
 
 def names(ranks: list[int]) -> str:
@@ -124,25 +123,21 @@ def recorded_meanwhile(case: Case) -> FlightFinding | None:
 
     A rank that is in no collective at a moment is what every rank is now and then.
     """
-    waited = [(each.time, match) for each in case.causes if (match := _WAITED.search(each.summary))]
-    if not any(case.looked >= time - _seconds(match) for time, match in waited):
+    begun = [each.time - seconds for each in case.causes if (seconds := waited(each)) is not None]
+    if not any(case.looked >= time for time in begun):
         return None
     told = (finding for finding in analyse(case.flights) if finding.ranks and finding.kind != "together")
     return next(told, None)
-
-
-def _seconds(waited: re.Match[str]) -> float:
-    return int(waited["ms"] or waited["nccl"]) / 1000
 
 
 def _timeout(case: Case) -> Conclusion | None:
     """Those that waited are told; whoever is not among them is the one that they waited for."""
     if not case.causes or not all(is_timeout(each) or each in case.echoes for each in case.causes):
         return None
-    waited = [each for each in case.causes if is_timeout(each)]
-    if not waited:
+    waiting = [each for each in case.causes if is_timeout(each)]
+    if not waiting:
         return None
-    first = waited[0]
+    first = waiting[0]
     failed = {each.rank for each in case.causes}
     others = [each for each in case.status.workers if each.rank not in failed]
     recorded = recorded_meanwhile(case)
@@ -150,12 +145,11 @@ def _timeout(case: Case) -> Conclusion | None:
     lost = next((each for each in case.status.workers if each.rank == known), None)
     if lost is None and len(others) == 1:
         lost = others[0]
-    match = _WAITED.search(first.summary)
-    seconds = _seconds(match) if match else 0.0
+    seconds = waited(first) or 0.0
     after = f" for {seconds:g} s" if seconds else ""
-    ranks = sorted(each.rank for each in waited if each.rank is not None)
-    at = next(filter(None, (place(each.traceback) for each in waited)), "")
-    seen = [seen_at(each, f"waited{after} in a collective") for each in waited]
+    ranks = sorted(each.rank for each in waiting if each.rank is not None)
+    at = next(filter(None, (place(each.traceback) for each in waiting)), "")
+    seen = [seen_at(each, f"waited{after} in a collective") for each in waiting]
     remedies = [
         Remedy(
             "Let the tool look sooner than the group's timeout, and name who stands still where.",
