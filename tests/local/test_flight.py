@@ -59,6 +59,21 @@ dist.init_process_group("gloo")
 train()
 """
 
+# No step of it can be counted.
+PLAIN = """
+import datetime, time
+import torch, torch.distributed as dist
+
+def work():
+    for step in range(10):
+        if step == 3 and dist.get_rank() == 1:
+            time.sleep(1000)  # away
+        dist.all_reduce(torch.ones(10))
+
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=15))
+work()
+"""
+
 pytestmark = pytest.mark.usefixtures("home")
 
 
@@ -139,3 +154,20 @@ def test_a_person_sees_all_ranks_while_they_hang(tmp_path: Path) -> None:
         handle.stop()
     with pytest.raises(ClusterError, match=r"no worker of train\.1 runs now"):
         handle.stacks()
+
+
+def test_what_a_person_saw_of_a_plain_script_names_the_rank_when_its_process_group_gives_up(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train.py").write_text(PLAIN)
+    handle = Client("local").run(Job(script="train.py", nodes=3, restart=Restart(max=0)))
+    try:
+        until(lambda: all(each.state == "running" for each in handle.status().workers), 60, "workers")
+        until(lambda: any(each.kind == "missing" for each in handle.stacks().findings), 60, "a finding")
+        handle.wait(60)
+    finally:
+        handle.kill()
+    found = handle.explain()
+    assert (found.code, found.rank, found.node) == ("stuck-code", 1, "node1")
+    assert "is not in all_reduce #4 of Float [10] (train.py:9 in work)" in found.verdict
+    assert "in which ranks 0 and 2 wait" in found.verdict and "is at train.py:8 in work" in found.verdict

@@ -248,7 +248,8 @@ RULES = (
         about="gloo's and NCCL's timeouts are raised on the innocent ones, and name nobody. Whoever is not "
         "among those that waited is the one that they waited for. With steps that can be counted "
         "(DistributedDataParallel, the Trainer) a rank that stands still is found sooner, and with its line: "
-        "`--hang-timeout`.",
+        "`--hang-timeout`. Of any other script `swarmtrain stacks` asks, while they wait, where each rank is and "
+        "in which collective; what it saw then is remembered when the timeout comes.",
         look=_timeout,
         produced=("gloo_timeout",),
     ),
