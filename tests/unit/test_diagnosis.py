@@ -426,6 +426,25 @@ def test_who_stands_still_where_is_told(innermost: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("what", "innermost"),
+    [
+        ("it is in broadcast #7, ranks 0 and 2 in all_reduce #7: the order differs", "/home/ada/helper.py"),
+        ("it is in all_reduce #7, ranks 0 and 2 in broadcast #7: a call was left out", "/home/ada/helper.py"),
+        (
+            "it is not in all_reduce #7, in which ranks 0 and 2 wait",
+            "/usr/lib/python3.11/site-packages/torch/distributed/distributed_c10d.py",
+        ),
+    ],
+)
+def test_a_rank_that_waits_in_another_collective_is_not_said_to_be_in_its_own_code(
+    what: str, innermost: str
+) -> None:
+    hang = failure(f"no step for 60 s: {what}", kind="hang", traceback=DUMP.format(innermost=innermost))
+    found = diagnose(failed(hang))
+    assert (found.code, found.rank) == ("collective-apart", 1)
+
+
+@pytest.mark.parametrize(
     ("words", "code"),
     [
         ("RuntimeError: can't start new thread", "no-processes"),
