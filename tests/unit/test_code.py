@@ -549,6 +549,16 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         code.collect(tmp_path, "auto")
 
 
+def test_directories_that_lie_deeper_than_code_does_stay_here_with_a_word(tmp_path: Path) -> None:
+    """Some scripts make a thousand of them: the walk would end in a RecursionError."""
+    tree(tmp_path, {"train.py": "", "here/" * 50 + "a.py": "", "deep/" * 150 + "b.py": ""})
+    found = code.collect(tmp_path, "auto")
+    assert {"train.py", "here/" * 50 + "a.py"} <= set(found.names) and not any(
+        name.endswith("b.py") for name in found.names
+    )
+    assert ["deeper than 100" in each.reason.text for each in found.left_out] == [True]
+
+
 def test_parts_fit_into_configs_and_join_to_the_archive(tmp_path: Path) -> None:
     tree(tmp_path, {"train.py": "", "data.bin": os.urandom(1_200_000)})
     found = code.collect(tmp_path, "auto")

@@ -16,6 +16,7 @@ from swarmtrain.payload import credentials
 from swarmtrain.payload.patterns import with_parents
 
 MAX_FILES = 20_000
+MAX_DEPTH = 100  # of directories: each is a call of a function that calls itself
 PLAN_MARKER = ".swarmtrain-plan"  # a directory with this file was written by `plan -o`
 RUNS_MARKER = ".swarmtrain-runs"  # and one with this holds the runs of this machine
 
@@ -53,6 +54,7 @@ CIRCLE = Reason("a link that leads around in a circle")
 NOWHERE = Reason("a link that leads nowhere")
 IGNORED = Reason(".dockerignore names it", told=False)
 CACHES = Reason("version control, environments, caches and runs are never sent", told=False)
+DEEP = Reason(f"it lies deeper than {MAX_DEPTH} directories, as no code does")
 SPECIAL = Reason("neither a file nor a directory", told=False)
 
 
@@ -159,6 +161,8 @@ class _Walk:
                 return CIRCLE
             if not real.is_relative_to(self._real_root) and not self._is_named(name):
                 return OUTSIDE
+        if is_directory and len(ancestors) > MAX_DEPTH:
+            return DEEP
         if is_directory:
             return KEYS if credentials.is_key_directory(name) and name not in self._towards else None
         return None if stat.S_ISREG(status.st_mode) else SPECIAL
