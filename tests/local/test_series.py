@@ -74,8 +74,9 @@ def test_of_a_healed_training_each_step_has_one_loss(home: Path, tmp_path: Path)
     assert {point.generation for point in points} == {1, 2}
     steps = [point.step for point in points]
     assert steps == sorted(set(steps), key=lambda step: step or 0)
-    assert len(one(handle, "train/loss", x="step", most=0, repeated=True).points) > len(points)
     status = handle.status()
+    told = len(one(handle, "train/loss", x="step", most=0, repeated=True).points)
+    assert told >= len(points)  # none is made again where it went on from the very step
     assert status.goodput is not None and status.goodput.recovering > 0
 
 

@@ -183,7 +183,13 @@ def test_no_node_that_can_write_leaves_the_training_to_its_end(tmp_path: Path) -
 def test_the_agent_is_told_of_everything_in_order(tmp_path: Path) -> None:
     values(train, 2, tmp_path, replace(JOB, snapshot=Every(steps=4), evaluate=Every(epochs=1)))
     first, second = lines(tmp_path, 0), lines(tmp_path, 1)
-    assert first[0] == {"kind": "start", "rank": 0, "world": 2, "device": "cpu"}
+    assert {key: first[0][key] for key in ("kind", "rank", "world", "device")} == {
+        "kind": "start",
+        "rank": 0,
+        "world": 2,
+        "device": "cpu",
+    }
+    assert all(isinstance(line["t"], float) for line in first)
     assert second[0]["rank"] == 1
     last_step = [line for line in first if line["kind"] == "step"][-1]
     assert last_step["step"] == 10 and last_step["epoch"] == 1 and last_step["samples"] == 8
