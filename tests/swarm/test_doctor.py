@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import pytest
 from waiting import until
 
 from swarmtrain.docker.command import Docker
@@ -66,6 +67,7 @@ def test_a_blocked_overlay_is_found_between_the_two_machines_it_lies_between(
     )
 
 
+@pytest.mark.long
 def test_packets_that_are_too_large_for_one_machine_are_found(machines: Lab, torch_image: str) -> None:
     with dropped(machines, 3, "-p", "udp", "--dport", "4789", "-m", "length", "--length", "1400:65535"):
         wrong = found(torch_image)
@@ -76,6 +78,7 @@ def test_packets_that_are_too_large_for_one_machine_are_found(machines: Lab, tor
     )
 
 
+@pytest.mark.long
 def test_what_a_killed_doctor_leaves_the_next_one_removes(machines: Lab, torch_image: str) -> None:
     killed = subprocess.Popen(
         [*DOCTOR, "--image", torch_image], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -88,6 +91,7 @@ def test_what_a_killed_doctor_leaves_the_next_one_removes(machines: Lab, torch_i
     assert left() == []
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_nothing(machines: Lab, torch_image: str) -> None:
     running = subprocess.Popen(
         [*DOCTOR, "--image", torch_image], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -98,11 +102,13 @@ def test_ctrl_c_leaves_nothing(machines: Lab, torch_image: str) -> None:
     assert (running.returncode, left()) == (130, []), words
 
 
+@pytest.mark.long
 def test_a_node_without_the_image_is_named(machines: Lab) -> None:
     wrong = found("swarmtrain/no-such-image:1")
     assert set(wrong) == {"image-missing"}
 
 
+@pytest.mark.long
 def test_a_machine_behind_a_slow_link_is_named(machines: Lab, torch_image: str) -> None:
     machines.node(3).limit("50mbit")
     try:
