@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 from hand_clock import HandClock
+from hypothesis import settings
 from run_fakes import Theatre, theatre
+
+# What once failed is not kept beside the repository, which may be there to be read alone.
+settings.register_profile("unit", database=None)
+settings.load_profile("unit")
 
 
 @pytest.fixture
