@@ -2,6 +2,7 @@
 
 Everything is asked of the run's coordinator over a `Link` that its launcher opens, or of the archive that the
 coordinator leaves behind; nothing is remembered here, so any machine that reaches the cluster can hold a handle.
+What a command needs that looks into a run is imported when it is asked for: whoever starts one waits for the rest.
 """
 
 from __future__ import annotations
@@ -13,29 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
-from swarmtrain.control.exec_session import ExecSession, Streams, ended
-from swarmtrain.control.files.run_files import RunFiles
-from swarmtrain.control.files.transfer import Fetched
 from swarmtrain.control.follow import Follower, Update
-from swarmtrain.control.look.explaining import ask_why
-from swarmtrain.control.look.series import SeriesRange
-from swarmtrain.control.look.stacks import RunStacks, ask_for_stacks
-from swarmtrain.control.resize import Resize
 from swarmtrain.control.result import RunResult
-from swarmtrain.control.snapshots.snapshots import Snapshots
 from swarmtrain.control.stopping import status_over, stop
 from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
-from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.replies import Line
 from swarmtrain.protocol.requests import EventsRequest, ExecRequest
-from swarmtrain.protocol.series.points import Series
 from swarmtrain.protocol.status import Status
 
 if TYPE_CHECKING:
+    from swarmtrain.control.exec_session import Streams
+    from swarmtrain.control.files.run_files import RunFiles
+    from swarmtrain.control.files.transfer import Fetched
+    from swarmtrain.control.look.series import SeriesRange
+    from swarmtrain.control.look.stacks import RunStacks
+    from swarmtrain.control.snapshots.snapshots import Snapshots
     from swarmtrain.launchers.base import Launcher, Run
+    from swarmtrain.protocol.evidence.diagnosis import Diagnosis
+    from swarmtrain.protocol.series.points import Series
 
 
 class RunHandle:
@@ -82,6 +81,8 @@ class RunHandle:
 
     def explain(self) -> Diagnosis:
         """What is wrong with it and what to do, or that nothing is wrong that can be seen. Raises as :meth:`status`."""
+        from swarmtrain.control.look.explaining import ask_why
+
         return ask_why(self.launcher, self.run).diagnosis
 
     def glance(self) -> Status | None:
@@ -153,6 +154,8 @@ class RunHandle:
 
     def stacks(self) -> RunStacks:
         """What every rank does now: its stacks, and its last collectives. Raises ClusterError if no worker runs."""
+        from swarmtrain.control.look.stacks import ask_for_stacks
+
         return ask_for_stacks(self.launcher, self.run)
 
     def series(self, *names: str, within: SeriesRange | None = None, points: bool = True) -> list[Series]:
@@ -163,6 +166,8 @@ class RunHandle:
             within: which of their points; by default all, at most a thousand of each.
             points: without them, only what each series is now.
         """
+        from swarmtrain.control.look.series import SeriesRange
+
         with self.launcher.connect(self.run) as link:
             replies = ask(link, (within or SeriesRange()).request(names, points=points))
             return [reply.series for reply in replies if reply.series is not None]
@@ -256,6 +261,8 @@ class RunHandle:
         Raises:
             RequestError: the job does not allow this number. ClusterError: the run has ended, or there is no place.
         """
+        from swarmtrain.control.resize import Resize
+
         change = Resize(self, nodes, tell)
         status = change.begin()
         return change.finish() if wait else status
@@ -284,6 +291,8 @@ class RunHandle:
             RequestError: there is no such rank or node, or not one of the two was named.
             ClusterError: the run has ended.
         """
+        from swarmtrain.control.exec_session import ExecSession, Streams, ended
+
         if (rank is None) == (node is None):
             raise RequestError(
                 "a command runs beside a rank or on a node", "give exec rank= or node=, one of them"
@@ -311,11 +320,15 @@ class RunHandle:
     @property
     def files(self) -> RunFiles:
         """The files on all of its nodes; also after the run has ended."""
+        from swarmtrain.control.files.run_files import RunFiles
+
         return RunFiles(self)
 
     @property
     def snapshots(self) -> Snapshots:
         """The snapshots on its nodes; also after the run has ended."""
+        from swarmtrain.control.snapshots.snapshots import Snapshots
+
         return Snapshots(self)
 
     def remove(self, *, force: bool = False) -> None:

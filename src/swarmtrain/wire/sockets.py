@@ -2,23 +2,28 @@
 
 The kernel takes at most 107 bytes of path. A socket is therefore named through its directory's descriptor, as
 ``/proc/self/fd/N/name``, which is always short.
+
+A client dials and waits: asyncio, which takes longer to import than a client takes to ask, is for those who serve.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swarmtrain.wire.frames import MAX_FRAME
 
+if TYPE_CHECKING:
+    import asyncio
+
+    Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
 UNIX = "unix:"
 DIAL_SECONDS = 3.0  # a machine that is there answers at once; one that is not should be asked for anew
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.contextmanager
@@ -33,6 +38,8 @@ def short(path: Path) -> Iterator[str]:
 
 async def serve_unix(path: Path, handler: Handler) -> asyncio.Server:
     """Listen at ``path``, which only its owner may open; one left by an earlier process is replaced."""
+    import asyncio
+
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with short(path) as name:
@@ -55,6 +62,8 @@ def dial_unix(path: Path) -> socket.socket:
 
 async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to ``host:port`` or ``unix:/path``. Raises OSError."""
+    import asyncio
+
     if address.startswith(UNIX):
         connection = dial_unix(Path(address[len(UNIX) :]))
         connection.setblocking(False)
@@ -69,6 +78,8 @@ async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 async def serve(address: str, handler: Handler) -> asyncio.Server:
     """Listen where ``address`` says: a Unix socket, that address of this machine, or for a name every interface."""
+    import asyncio
+
     if address.startswith(UNIX):
         return await serve_unix(Path(address[len(UNIX) :]), handler)
     host, _, port = address.rpartition(":")
