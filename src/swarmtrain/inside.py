@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _import_asyncio() -> None:
-    """Import asyncio as a Python without OpenSSL does: no part speaks TLS, and half of the import is `ssl`.
+    """Import asyncio as a Python without OpenSSL does: no part speaks TLS, and `ssl` is a good part of the import.
 
     Not where a script of the user's may run, who is to find asyncio whole.
     """

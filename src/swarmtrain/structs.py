@@ -39,7 +39,7 @@ class _Arguments:
 class Struct:
     """A frozen dataclass, in a tenth of the time: what `dataclass` compiles for each class anew stands here once.
 
-    Every process makes some ninety of them as it starts.
+    Every process makes a hundred of them and more as it starts.
     """
 
     _defaults: ClassVar[Mapping[str, Callable[[], Any] | None]] = {}  # by field; None: it must be given

@@ -63,8 +63,13 @@ def test_what_runs_on_every_node_starts_lightly() -> None:
     ("code", "not_these"),
     [
         (
-            "import swarmtrain.ui.commands.run, swarmtrain.ui.commands.plan, swarmtrain.ui.commands.read",
-            HEAVY,
+            "from swarmtrain.ui.commands import run, plan, read; import swarmtrain.launchers.local",
+            (
+                *HEAVY,
+                "asyncio",
+                "swarmtrain.control.files.run_files",
+                "swarmtrain.control.snapshots.snapshots",
+            ),
         ),
         ("import swarmtrain; swarmtrain.Client, swarmtrain.Job", HEAVY),
         ("import swarmtrain.agent.agent", (*HEAVY, *NOT_IN_THE_BUNDLE)),

@@ -9,9 +9,10 @@ import pytest
 
 from swarmtrain.agent.worker_group.flight import read
 from swarmtrain.coordinator.core.hang import Verdict
-from swarmtrain.coordinator.core.stack_dumps import Frame, MainThread
+from swarmtrain.coordinator.core.stack_dumps import MainThread
 from swarmtrain.coordinator.run.stall import named
 from swarmtrain.diagnosis.flight import analyse, last, with_places
+from swarmtrain.diagnosis.frames import SourceLine
 from swarmtrain.protocol.evidence.seen import FlightFinding, FlightRecord, FlightReport, StackReport
 from swarmtrain.worker.instruments import flight
 
@@ -209,7 +210,7 @@ def test_a_worker_may_answer_anything(told: dict[str, object]) -> None:
 
 # ---- with stacks -----------------------------------------------------------------------------------------------------
 
-SLEEPS = MainThread(Frame("/w/train.py", 37, "main"), None)
+SLEEPS = MainThread(SourceLine("/w/train.py", 37, "main"), None)
 MISSING = FlightFinding("missing", [1], "0", 4, "all_reduce", "rank 1 is not in all_reduce #4")
 
 

@@ -166,11 +166,9 @@ class RunHandle:
             within: which of their points; by default all, at most a thousand of each.
             points: without them, only what each series is now.
         """
-        from swarmtrain.control.look.series import SeriesRange
+        from swarmtrain.control.look.series import ask_for_series
 
-        with self.launcher.connect(self.run) as link:
-            replies = ask(link, (within or SeriesRange()).request(names, points=points))
-            return [reply.series for reply in replies if reply.series is not None]
+        return ask_for_series(self.launcher, self.run, names, within, points=points)
 
     # ---- following
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
-from swarmtrain.diagnosis.frames import SourceLine
+from swarmtrain.diagnosis.frames import SourceLine, threads
 from swarmtrain.protocol.evidence.seen import StackFrame, StackGroup, StackReport
 
-# faulthandler's format, Python 3.10 to 3.14; since 3.14 with the name of the thread.
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$")
-_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)$')
 _LISTENS = "/swarmtrain/worker/instruments/flight.py"  # our own thread, which waits to be asked
 _WORK = re.compile(r"^.*/data/[^/]+/[^/]+/work/")  # a node's working directory, where the user's code is
 # Frames outside of its _bootstrap are those of the parent.
@@ -41,14 +39,14 @@ def group(reports: Mapping[int, StackReport], first: Collection[int] = ()) -> li
 
 
 def _threads(report: StackReport) -> Iterator[tuple[str, tuple[StackFrame, ...]]]:
-    *others, main = threads(report.stack) or [()]
+    *others, main = _shown(report.stack) or [()]
     if main:
         yield _MAIN, main
     for frames in others:
         if frames and not any(_LISTENS in frame.file for frame in frames):
             yield _THREADS, frames
     for dump in report.children.values():
-        if found := threads(dump):
+        if found := _shown(dump):
             yield _PROCESS, _own(found[-1])
 
 
@@ -60,14 +58,11 @@ def _own(frames: tuple[StackFrame, ...]) -> tuple[StackFrame, ...]:
     return frames
 
 
-def threads(dump: str) -> list[tuple[StackFrame, ...]]:
+def _shown(dump: str) -> list[tuple[StackFrame, ...]]:
     """The frames of each thread in a dump, innermost first; that of the main thread is the last."""
-    found: list[list[StackFrame]] = []
-    for line in dump.splitlines():
-        if _THREAD.match(line):
-            found.append([])
-        elif found and (match := _FRAME.match(line)):
-            number = int(match["line"]) if match["line"].isdigit() else 0
-            source = SourceLine(_WORK.sub("", match["file"]), number, match["function"])
-            found[-1].append(StackFrame(source.file, source.line, source.function, source.is_users))
-    return [tuple(frames) for frames in found]
+    return [tuple(map(_frame, each)) for each in threads(dump)]
+
+
+def _frame(line: SourceLine) -> StackFrame:
+    line = replace(line, file=_WORK.sub("", line.file))
+    return StackFrame(line.file, line.line, line.function, line.is_users)

@@ -10,7 +10,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def bare(source: bytes) -> bytes:
-    """The same module without comments and docstrings: a third less once it is compressed.
+    """The same module without comments and docstrings, which are much of it also once it is compressed.
 
     Each statement stays on its line, so that tracebacks name the lines of the repository. In the place of a docstring
     is an empty one, which may be all that a function has.

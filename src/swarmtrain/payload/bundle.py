@@ -70,7 +70,7 @@ def cache_directory() -> Path:
 def on_disk() -> Path:
     """The bundle as a file, for launchers that start processes from it; made when it is not there.
 
-    To make it takes a second, so its name says what it is made of.
+    To make it takes longer than a run takes to submit, so its name says what it is made of.
 
     Raises:
         OSError: it cannot be made, or others could put another one in its place.

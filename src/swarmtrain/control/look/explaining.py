@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swarmtrain.control import startup
 from swarmtrain.control.stopping import status_over
-from swarmtrain.control.views.left_behind import explained
 from swarmtrain.errors import ChannelError, ClusterError, Refused
 from swarmtrain.protocol.ask import ask, event_of
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
@@ -38,7 +37,7 @@ def ask_why(launcher: Launcher, run: Run) -> Explained:
     """
     try:
         with launcher.connect(run) as link:
-            status = explained(status_over(link), run)
+            status = startup.explained(launcher, run, status_over(link))
             return Explained(status, _of_coordinator(link, status))
     except ClusterError:
         if (known := startup.end_of(launcher, run)) is None:

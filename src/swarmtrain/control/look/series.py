@@ -1,12 +1,17 @@
-"""Which points of a run's series a person asks for. Pure."""
+"""What was measured of a run, asked for; and which points of it a person wants."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import SeriesRequest
+from swarmtrain.protocol.series.points import Series
+
+if TYPE_CHECKING:
+    from swarmtrain.launchers.base import Launcher, Run
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,12 @@ class SeriesRange:
             most=self.most,
             repeated=self.repeated,
         )
+
+
+def ask_for_series(
+    launcher: Launcher, run: Run, names: Sequence[str], within: SeriesRange | None, *, points: bool
+) -> list[Series]:
+    """The series that these patterns name, in the order of their names; see `RunHandle.series`."""
+    with launcher.connect(run) as link:
+        replies = ask(link, (within or SeriesRange()).request(names, points=points))
+        return [reply.series for reply in replies if reply.series is not None]

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import re
 
+from swarmtrain.diagnosis.frames import SourceLine, frames
 from swarmtrain.protocol.schema import Struct
 
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$")
-_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
-
-# Code that the user has not written: torch and other packages, the standard library, and what started the worker.
-_NOT_THE_USERS = re.compile(
-    r"^<frozen |/(?:site|dist)-packages/|/lib/python3\.\d+t?/|/swarmtrain/(?:worker|trainer|wire|inside\.py)"
-)
 # Innermost frames of a thread that waits for other ranks, or for a device that does (torch 2.4 to 2.13), and what to
 # call them; by default a function's own name. C code, where all of them really are, has no frames.
 _WAITS = (
@@ -27,17 +21,6 @@ _WAITS = (
 _LOADER = "/torch/utils/data/"
 
 
-class Frame(Struct):
-    """One line of a stack."""
-
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{self.file.rpartition('/')[2]}:{self.line} in {self.function}"
-
-
 class MainThread(Struct):
     """Where the main thread of a worker is.
 
@@ -47,7 +30,7 @@ class MainThread(Struct):
         loads: it waits for, or is in, its data loader.
     """
 
-    user: Frame | None
+    user: SourceLine | None
     waits: str | None
     loads: bool = False
 
@@ -65,34 +48,19 @@ class MainThread(Struct):
 
 def place(dump: str) -> MainThread | None:
     """The place that a dump of all threads tells, of which the main thread is the last; None for no dump."""
-    frames = _main_thread(dump)
-    if not frames:
+    lines = frames(dump)
+    if not lines:
         return None
-    user = next((index for index, frame in enumerate(frames) if _is_users(frame)), None)
-    own = None if user is None else frames[user]
-    above = frames if user is None else frames[: user + 1]
+    user = next((index for index, line in enumerate(lines) if line.is_users), None)
+    own = None if user is None else lines[user]
+    above = lines if user is None else lines[: user + 1]
     # The data set's own __getitem__ is the user's code, too, and is called by the loader.
-    loads = any(_LOADER in frame.file for frame in frames)
+    loads = any(_LOADER in line.file for line in lines)
     return MainThread(own, None if above[0] is own else _waits(above[0]), loads)
 
 
-def _main_thread(dump: str) -> list[Frame]:
-    """Innermost frame first."""
-    frames: list[Frame] = []
-    for line in dump.splitlines():
-        if _THREAD.match(line):
-            frames = []
-        elif match := _FRAME.match(line):
-            frames.append(Frame(match["file"], int(match["line"]), match["function"]))
-    return frames
-
-
-def _is_users(frame: Frame) -> bool:
-    return not _NOT_THE_USERS.search(frame.file)
-
-
-def _waits(frame: Frame) -> str | None:
+def _waits(line: SourceLine) -> str | None:
     for pattern, name in _WAITS:
-        if pattern.search(f"{frame.file}:{frame.function}"):
-            return name or frame.function
+        if pattern.search(f"{line.file}:{line.function}"):
+            return name or line.function
     return None

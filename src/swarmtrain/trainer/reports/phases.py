@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -81,7 +82,7 @@ class BackwardWatch(PhaseWatch):
         )
 
 
-class StepPhases:
+class StepPhases(Protocol):
     """The phases of one rank's steps.
 
     Attributes:
@@ -98,7 +99,6 @@ class StepPhases:
 
     def taken(self, steps: int) -> dict[str, float]:
         """Mean seconds of each phase that is known, in a step; called between two steps, ``steps`` after the last."""
-        raise NotImplementedError
 
 
 class CpuPhases(StepPhases):
@@ -157,6 +157,9 @@ class GpuPhases(StepPhases):
         }
         self.data, self.forward = self._parts["data"], self._parts["forward"]
         self.backward, self.optimizer = self._parts["backward"], self._parts["optimizer"]
+
+    def watch_gradients(self, model: nn.Module) -> None:
+        """Nothing is to be seen here: communication is not told apart from the backward pass that it runs beside."""
 
     def taken(self, steps: int) -> dict[str, float]:
         """The seconds of the step that was marked last, once the GPU has made it."""
