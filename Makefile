@@ -31,8 +31,8 @@ test: check test-unit test-local test-swarm ## everything that must pass before 
 
 test-all: check test-system test-pythons test-corpus ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
 	@scripts/ensure-docker
-	$(PY) -m pytest tests/unit tests/local tests/swarm
-	SWARMTRAIN_EXAMPLES=6000 $(PY) -m pytest --timeout=3600 tests/unit/test_replay_properties.py
+	SWARMTRAIN_DRAW=1 $(PY) -m pytest tests/unit tests/local tests/swarm
+	SWARMTRAIN_DRAW=1 SWARMTRAIN_EXAMPLES=6000 $(PY) -m pytest --timeout=3600 tests/unit/test_replay_properties.py
 	@set -e; for engine in $(OTHER_ENGINES); do \
 		SWARMTRAIN_LAB_ENGINE=$$engine $(MAKE) --no-print-directory test-swarm; done
 

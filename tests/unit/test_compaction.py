@@ -51,7 +51,7 @@ def state(store: MetricsStore) -> dict[str, Any]:
     return {"told": told, "reports": reports, "steps": steps, "offsets": store.offsets, "saves": store.saves}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 1), st.booleans(), _LINES), max_size=40))
 def test_a_compacted_file_comes_to_the_same(
     tmp_path_factory: pytest.TempPathFactory, said: list[tuple[int, bool, dict[str, Any]]]

@@ -24,7 +24,6 @@ BEATS = st.sampled_from([0, 0, 1, 2, 5, 12, 40])
 SCRIPTS = st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3), BEATS), max_size=10)
 fast = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=EXAMPLES == 40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -6,7 +6,7 @@ import math
 import xml.etree.ElementTree as xml
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swarmtrain.protocol.series.points import Series, SeriesPoint
@@ -100,6 +100,9 @@ def test_what_a_thinned_point_hides_is_seen() -> None:
     st.sampled_from(["time", "step"]),
     st.booleans(),
 )
+@example([5.0, -5e-324], 20, "time", False)
+@example([0.0, 5e-324], 20, "time", False)
+@example([1e12, math.nextafter(1e12, 0)], 20, "step", True)
 def test_no_line_is_wider_than_the_terminal_and_every_file_is_xml(
     values: list[float | None], width: int, axis: str, dots: bool
 ) -> None:

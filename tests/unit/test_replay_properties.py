@@ -78,7 +78,6 @@ def watch(patch: pytest.MonkeyPatch) -> None:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -106,7 +106,6 @@ def say(run: RunController, stage: Theatre, words: tuple[Any, ...]) -> None:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=EXAMPLES == 60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -185,7 +185,7 @@ def test_points_stay_where_they_are_as_a_range_moves_on(told: Told) -> None:
     assert first[2:33] == later[:31]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.integers(1, 5)), min_size=1, max_size=8),
     st.integers(0, 60),

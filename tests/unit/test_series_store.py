@@ -105,7 +105,7 @@ _ACTS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_ACTS)
 def test_nothing_is_lost_and_nothing_counts_twice_however_often_it_is_killed(
     acts: list[list[float] | str],

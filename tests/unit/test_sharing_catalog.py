@@ -462,7 +462,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=300)
 @given(STEPS)
 def test_never_half_a_set_and_never_an_older_one_than_what_is_whole(steps: list[str]) -> None:
     world = World()

@@ -22,6 +22,7 @@ _PREFIXES = (
     (1e-9, "n"),
 )
 _SMALL_ONES = ("s", "W")  # of which people say thousandths
+_SMALLEST = 1e-290  # of numbers that are told apart: below come those that a float holds in part
 _TIMES = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
@@ -148,8 +149,10 @@ def _axis(
     low: float, high: float, ticks: int, say: Callable[[float], str], *, tight: bool = False
 ) -> PlotAxis:
     """An axis with round numbers; its ends are some of them, unless it is tight."""
-    if high <= low:
-        room = abs(low) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    # What differs by less is one value: its marks could not be told apart, nor could a float hold them.
+    if high - low <= max(size * 1e-9, _SMALLEST):
+        room = size * 0.1 if size > _SMALLEST else 1.0
         low, high = low - room, high + room
     width = _round((high - low) / max(1, ticks))
     first, last = math.floor(low / width), math.ceil(high / width)
@@ -157,8 +160,8 @@ def _axis(
     if tight:
         marks = [each for each in marks if low <= each <= high]
     else:
-        low, high = marks[0], marks[-1]
-    digits = max(0, 12 - math.ceil(math.log10(max(abs(low), abs(high), 1e-300))))
+        low, high = min(low, marks[0]), max(high, marks[-1])
+    digits = max(0, 12 - math.ceil(math.log10(max(abs(low), abs(high), _SMALLEST))))
     return PlotAxis(low, high, tuple((each, say(round(each, min(digits, 300)))) for each in marks))
 
 
