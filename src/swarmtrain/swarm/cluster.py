@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,25 +90,34 @@ class Cluster:
 
 
 def read(docker: Docker) -> Cluster:
-    """Ask a manager for the cluster's facts.
+    """Ask a manager for the cluster's facts: all questions at once, since behind ssh each takes a connection.
 
     Raises:
         ClusterError: Docker does not answer, or is not a manager of a Swarm.
     """
-    ids = docker.run("node", "ls", "--quiet", timeout=SECONDS).split()
-    swarm = docker.json_lines("info", timeout=SECONDS)[0]["Swarm"]
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(read_nodes, docker)
+        networks, services = pool.submit(read_networks, docker), pool.submit(read_services, docker)
+        info = pool.submit(docker.json_lines, "info", timeout=SECONDS)
+    nodes = asked.result()  # first: it is what a node that is no manager says why of
+    swarm = info.result()[0]["Swarm"]
     if swarm["LocalNodeState"] != "active":
         raise ClusterError(
             f"this node's part in the Swarm is {swarm['LocalNodeState']}: {swarm.get('Error') or 'no reason given'}",
             "look at: docker info",
         )
-    nodes = inspect(docker, "node", ids)
     return Cluster(
         swarm["NodeID"],
-        tuple(sorted(map(node_of, nodes), key=lambda node: (node.hostname, node.id))),
-        read_networks(docker),
-        read_services(docker),
+        tuple(sorted(nodes, key=lambda node: (node.hostname, node.id))),
+        networks.result(),
+        services.result(),
     )
+
+
+def read_nodes(docker: Docker) -> list[Node]:
+    """The machines. Raises ClusterError."""
+    ids = docker.run("node", "ls", "--quiet", timeout=SECONDS).split()
+    return list(map(node_of, inspect(docker, "node", ids)))
 
 
 def read_networks(docker: Docker) -> tuple[Network, ...]:

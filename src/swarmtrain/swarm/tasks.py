@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from swarmtrain.docker.command import Docker
-from swarmtrain.swarm.cluster import SECONDS, Node, Service, inspect, node_of, read_services
+from swarmtrain.swarm.cluster import SECONDS, Node, Service, inspect, read_nodes, read_services
 from swarmtrain.swarm.obstacles import VERBS, WHO, Obstacle, has_not_started, meaning_of, never_heard
 from swarmtrain.swarm.stack import LABEL_LEAST
 from swarmtrain.wire import names
@@ -60,10 +61,11 @@ def read(docker: Docker, stack: str) -> list[Task]:
     services = {each.id: each for each in read_services(docker, f"label=com.docker.stack.namespace={stack}")}
     if not services:
         return []
-    ids = docker.run("service", "ps", "--quiet", "--no-trunc", *services, timeout=SECONDS).split()
-    node_ids = docker.run("node", "ls", "--quiet", timeout=SECONDS).split()
-    nodes = {node.id: node for node in map(node_of, inspect(docker, "node", node_ids))}
-    found = inspect(docker, "task", ids)
+    with ThreadPoolExecutor() as pool:  # behind ssh each question takes a connection
+        machines = pool.submit(read_nodes, docker)
+        ids = docker.run("service", "ps", "--quiet", "--no-trunc", *services, timeout=SECONDS).split()
+        found = inspect(docker, "task", ids)
+    nodes = {node.id: node for node in machines.result()}
     return [task_of(each, services, nodes) for each in found if each["ServiceID"] in services]
 
 

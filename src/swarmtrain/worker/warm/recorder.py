@@ -24,7 +24,7 @@ class ImportRecord:
     @contextmanager
     def going_on(self) -> Iterator[None]:
         """Keep the record while the block runs, which imports."""
-        importing, kind = builtins.__import__, type(os.environ)
+        importing, kind, modules = builtins.__import__, type(os.environ), sys.modules
         reading, setting = kind.__getitem__, kind.__setitem__
 
         def import_and_record(
@@ -41,7 +41,9 @@ class ImportRecord:
                 name = f"{base}.{name}" if name else base
             imported = self.imports.setdefault(_importer(sys._getframe(1)), set())
             imported.add(name)
-            imported.update(f"{name}.{part}" for part in fromlist or () if f"{name}.{part}" in sys.modules)
+            for part in fromlist or ():
+                if (whole := f"{name}.{part}") in modules:
+                    imported.add(whole)
             return module
 
         def read_and_record(environ: os._Environ[str], name: str) -> str:
