@@ -119,7 +119,14 @@ def test_when_the_node_of_rank_0_is_lost_with_its_disk_another_goes_on_from_its_
     scene.finish()
 
 
-@pytest.mark.parametrize(("how", "first"), [("rotate", "checkpoint-1"), ("pointer", "step-1")])
+@pytest.mark.parametrize(
+    ("how", "first"),
+    [
+        pytest.param("rotate", "checkpoint-1", marks=pytest.mark.long),
+        ("pointer", "step-1"),
+        ("link", "step-1"),
+    ],
+)
 def test_a_copy_outlives_what_a_script_deletes_for_a_checkpoint_of_which_there_is_no_copy_yet(
     scene: Scene, how: str, first: str
 ) -> None:

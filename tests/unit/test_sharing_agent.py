@@ -177,10 +177,3 @@ def test_a_generation_begins_with_the_fence_that_its_coordinator_has_found(tmp_p
 
     (said,) = [each for each in play(tmp_path, act) if isinstance(each, SharedReport)]
     assert said.fence == 70
-
-
-def test_a_link_to_a_checkpoint_is_told_of_once(tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "last").symlink_to("checkpoint-60")
-    notes = [each.text for each in play(tmp_path, ask_twice) if isinstance(each, NoteReport)]
-    assert notes == ["last is a link, and no other node has it: who goes on from it finds nothing there"]

@@ -35,12 +35,12 @@ from swarmtrain.agent.sharing.walk import (
     Rules,
     matches,
     open_for_writing,
-    read_plain,
+    read_content,
     remove_hollow,
     walk,
 )
 from swarmtrain.files.record import Record, stamp_of
-from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile
 
 
 def sha(content: bytes) -> str:
@@ -87,14 +87,34 @@ def test_only_files_of_the_workers_are_found(work: Path) -> None:
     write(work / "c" / ".metadata")
     write(work / "__pycache__" / "x.pyc")
     write(work / ".swarmtrain-code.json", b"{}")
-    (work / "link").symlink_to("a.pt")
     (work / "elsewhere").symlink_to("/etc")
-    (work / "c" / "last").symlink_to("checkpoint-60")
+    (work / "outside").symlink_to("../other/checkpoint-60")
+    (work / "itself").symlink_to(".")
     os.mkfifo(work / "pipe")
     assert sorted(walk(work, Rules()).files) == ["a.pt", "c/.metadata"]
-    assert walk(work, Rules()).links == ["c/last"], "what a script may go by, as by a checkpoint's name"
     assert sorted(walk(work, Rules(never=("c",))).files) == ["a.pt"]
     assert sorted(walk(work, Rules(only=("*.pt",))).files) == ["a.pt"]
+
+
+def test_a_link_is_a_file_that_holds_where_it_leads(work: Path) -> None:
+    write(work / "c" / "checkpoint-60" / "a.pt", age=60)
+    for name, leads in {
+        "last": "checkpoint-60",
+        "best": work / "c" / "checkpoint-60",
+        "new": "../gone",
+    }.items():
+        (work / "c" / name).symlink_to(leads)
+    sets = tracker(work).sets
+    sets.look()
+    changed, _ = sets.changes("c")
+    found = {file.name: file for file in changed}
+    for name, text in {"last": b"checkpoint-60", "best": b"checkpoint-60", "new": b"../gone"}.items():
+        with read_content(work / "c" / name) as file:
+            assert file.read() == text and found[name].sha256 == sha(text)
+    assert {(file.sha256, file.size, file.mode) for name, file in found.items() if name != "new"} == {
+        (sha(b"checkpoint-60"), 13, LINK)
+    }
+    assert sets.names("c", changed) == {"c/checkpoint-60"}, "they hold when what they lead to does"
 
 
 @pytest.mark.parametrize(
@@ -244,9 +264,9 @@ def test_a_file_that_may_not_be_read_keeps_no_other_from_being_shared(
     def refused(path: Path) -> object:
         if path.name == "secret":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return read_plain(path)
+        return read_content(path)
 
-    monkeypatch.setattr(hashings, "read_plain", refused)
+    monkeypatch.setattr(hashings, "read_content", refused)
     watch = tracker(work)
     look(watch)
     assert look(watch) == {"": ["a.pt"]}
@@ -263,9 +283,9 @@ def test_a_file_is_read_when_another_write_would_stamp_it_anew(
 
     def read(path: Path) -> BinaryIO:
         ages.append(time.time_ns() - path.stat().st_mtime_ns)
-        return read_plain(path)
+        return read_content(path)
 
-    monkeypatch.setattr(hashings, "read_plain", read)
+    monkeypatch.setattr(hashings, "read_content", read)
     stamp = stamp_of(write(work / "a.pt"))
     assert stamp is not None and tracker(work).sets.hashes.of("a.pt", stamp) == sha(b"x")
     assert ages[0] >= 10_000_000
@@ -289,7 +309,7 @@ def test_names_of_any_kind_and_what_is_no_file_do_no_harm(work: Path) -> None:
         look(watch)
         assert sorted(look(watch)[""]) == sorted(names)
     with pytest.raises(OSError, match="no file any more"):
-        read_plain(work / "fifo")
+        read_content(work / "fifo")
 
 
 def test_names_of_one_file_are_files_and_holes_are_read_as_what_they_stand_for(work: Path) -> None:
@@ -745,6 +765,40 @@ def test_nothing_leads_out_of_the_working_directory(work: Path, store: Store, pa
     with pytest.raises(OSError):
         store.place([Move(path, stored(store, b"new", "x"))], [], "then")
     assert sorted(each.name for each in work.parent.iterdir()) == ["shared", "work"]
+
+
+def link(store: Store, leads: str) -> SharedFile:
+    return stored(store, leads.encode(), "last")._replace(mode=LINK)
+
+
+@pytest.mark.parametrize("before", ["nothing", "a link", "a file"])
+def test_a_link_is_put_in_place_as_one(work: Path, store: Store, before: str) -> None:
+    write(work / "c" / "checkpoint-1" / "a", b"1")
+    write(work / "c" / "checkpoint-2" / "a", b"2")
+    if before == "a link":
+        (work / "c" / "last").symlink_to("checkpoint-1")
+    elif before == "a file":
+        write(work / "c" / "last", b"mine")
+    one = link(store, "checkpoint-2")
+    store.place([Move("c/last", one), Move("c/best", one._replace(name="best"))], [], "then")
+    assert (work / "c" / "last" / "a").read_bytes() == b"2" == (work / "c" / "best" / "a").read_bytes()
+    assert (work / "c" / "last").lstat().st_mtime == 1000.0
+    assert not list(store.path(one.sha256).parent.iterdir())
+    assert sorted(each.name for each in (work / "c").iterdir()) == [
+        "best",
+        "checkpoint-1",
+        "checkpoint-2",
+        "last",
+    ]
+    store.place([Move("c/last", None)], [], "later")
+    assert (work / "c" / "checkpoint-2" / "a").exists() and not os.path.lexists(work / "c" / "last")
+
+
+@pytest.mark.parametrize("leads", ["/etc", "../../x", "..", "../..", "a/../../../x", "", "../."])
+def test_no_link_leads_out_of_the_working_directory(work: Path, store: Store, leads: str) -> None:
+    with pytest.raises(OSError, match="would lead out"):
+        store.place([Move("c/last", link(store, leads))], [], "then")
+    assert not (work / "c").exists()
 
 
 def test_contents_that_no_version_needs_go(store: Store) -> None:

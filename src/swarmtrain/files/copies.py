@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from swarmtrain.files.record import InPlace, KnownSet, Record, path_of
+from swarmtrain.protocol.shared_files import LINK
 
 SHARED = "shared"  # beside a working directory
 RECORD = "record.json"  # in that
@@ -18,12 +20,14 @@ class Copy(NamedTuple):
 
     Args:
         at: where it lies, below the directory in which the working directory is.
+        link: where it leads, if it is a link.
     """
 
     size: int
     sha256: str
     mtime: float
     at: str
+    link: str = ""
 
 
 class Known(NamedTuple):
@@ -48,6 +52,11 @@ def _kept(known: KnownSet, shared: Path) -> Iterator[tuple[str, Copy]]:
         return
     names = {file.name for file in known.newest.files}
     for file in known.whole.files:
-        if file.name in names and (shared / CONTENTS / file.sha256).is_file():
+        at = f"{CONTENTS}/{file.sha256}"
+        try:
+            link = os.fsdecode((shared / at).read_bytes()) if file.mode == LINK else ""
+        except FileNotFoundError:
+            continue
+        if file.name in names and (shared / at).is_file():
             path = path_of(known.whole.path, file.name)
-            yield path, Copy(file.size, file.sha256, file.mtime, f"{SHARED}/{CONTENTS}/{file.sha256}")
+            yield path, Copy(file.size, file.sha256, file.mtime, f"{SHARED}/{at}", link)

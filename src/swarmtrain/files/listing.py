@@ -106,9 +106,8 @@ def _below(kept: Mapping[str, copies.Copy], order: ListOrder, node: str) -> list
         if slash and not order.recursive:
             found.setdefault(head, DirectoryEntry(node, head, 0, True, copy.mtime, at=copy.at))
         else:
-            found[below] = DirectoryEntry(
-                node, below, copy.size, False, copy.mtime, sha256=copy.sha256, at=copy.at
-            )
+            entry = DirectoryEntry(node, below, copy.size, False, copy.mtime, copy.link)
+            found[below] = replace(entry, sha256="" if copy.link else copy.sha256, at=copy.at)
     return list(found.values())
 
 

@@ -15,6 +15,7 @@ from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.schema import OMITTED, Struct, message
 
 MOST_OF_ONE = 1_000  # files in one directory that is shared
+LINK = 0o120777  # as the kernel says of a link
 # Of sets in one message, or of one set: one of as many files as there may be fits into a frame.
 _PART_BYTES = 512 << 10
 
@@ -32,7 +33,8 @@ class SharedFile(NamedTuple):
         mtime: Unix time.
         fence, rank: of the generation in which it was written, and the lowest rank of the node that did; for a file of
             a version, as only who makes that knows.
-        mode: its permissions: what nobody else may read, or what is a program, is so everywhere.
+        mode: its permissions: what nobody else may read, or what is a program, is so everywhere; `LINK` where it is a
+            link, whose content is where it leads, seen from where it lies.
     """
 
     name: str

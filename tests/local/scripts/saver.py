@@ -5,7 +5,8 @@ all       every rank writes its own to the same path
 folders   rank 0 writes checkpoint-N/, two files with a moment between them, and removes all but the last two
 rotate    rank 0 writes checkpoint-N/, of 40 MB after the first, and removes the one before
 pointer   rank 0 writes step-N/, the same, and its name into `latest`, from which all go on; removes the one before
-          rotate and pointer wait after the first for a file "go" beside the file at which all end
+link      as pointer, but `latest` is a link
+          these three wait after the first for a file "go" beside the file at which all end
 parts     of two ranks each writes a file of its own in checkpoint-N/
 """
 
@@ -52,6 +53,8 @@ if how in ("folders", "rotate") and folders():
     assert load(folders()[-1] / "optimizer.pt") == start, "half a checkpoint"
 elif how == "pointer" and Path("latest").exists():
     start = load(Path(Path("latest").read_text()) / "model.pt")
+elif how == "link" and Path("latest").exists():
+    start = load("latest/model.pt")
 elif how == "parts" and folders():
     parts = [load(folders()[-1] / f"part-{each}.pt") for each in (0, 1)]
     start = parts[0] | {"rank": None}
@@ -77,9 +80,12 @@ while not stop.exists():
         for old in folders()[:-1]:
             shutil.rmtree(old)
         wait_after_the_first(epoch)
-    elif how == "pointer" and rank == 0:
+    elif how in ("pointer", "link") and rank == 0:
         save_large(Path(f"step-{epoch}"), epoch)
-        Path("latest.tmp").write_text(f"step-{epoch}")
+        if how == "link":
+            Path("latest.tmp").symlink_to(f"step-{epoch}")
+        else:
+            Path("latest.tmp").write_text(f"step-{epoch}")
         Path("latest.tmp").replace("latest")
         shutil.rmtree(f"step-{epoch - 1}", ignore_errors=True)
         wait_after_the_first(epoch)

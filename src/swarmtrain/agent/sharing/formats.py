@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from swarmtrain.agent.sharing.walk import read_plain
+from swarmtrain.agent.sharing.walk import read_content
 
 _END_OF_ZIP = (
     b"PK\x05\x06"  # its record's beginning; 22 bytes, and a comment, which torch and numpy do not write
@@ -31,6 +31,8 @@ _NUMBER = re.compile(r"\d+")
 
 def whole(path: Path) -> bool | None:
     """Whether a file is complete; None where its format does not tell, or it cannot be read."""
+    if path.is_symlink():
+        return True  # made at once
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -108,7 +110,7 @@ class Pointers:
 
 def _words(path: Path) -> frozenset[str]:
     try:
-        with read_plain(path) as file:
+        with read_content(path) as file:
             text = file.read(_MOST_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         return frozenset()

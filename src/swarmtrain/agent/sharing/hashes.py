@@ -6,7 +6,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from swarmtrain.agent.sharing.walk import read_plain
+from swarmtrain.agent.sharing.walk import read_content
 from swarmtrain.files.record import FileStamp, Record, directory_of, path_of, stamp_of
 
 _PIECE = 1 << 20
@@ -44,7 +44,7 @@ class Hashes:
         if 0 <= time.time_ns() - stamp.changed < _TICK:
             time.sleep(_TICK / 1e9)
         digest = hashlib.sha256()
-        with read_plain(self._work / path) as file:
+        with read_content(self._work / path) as file:
             while piece := file.read(_PIECE):
                 digest.update(piece)
         if stamp_of(self._work / path) != stamp:

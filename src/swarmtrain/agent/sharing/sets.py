@@ -6,15 +6,16 @@ Whether a set that has changed is finished, tracker.py says.
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from swarmtrain.agent.sharing.formats import INDEX, Pointers, named, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
-from swarmtrain.agent.sharing.walk import NotShared, Rules, is_temporary, walk
+from swarmtrain.agent.sharing.walk import NotShared, Rules, is_temporary, text_of, walk
 from swarmtrain.files.record import FileStamp, InPlace, Record, path_of, stamp_of
-from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SharedFile
+from swarmtrain.protocol.shared_files import LINK, HeldVersion, Place, SetReport, SharedFile
 
 Stamps = dict[str, FileStamp]  # of a set's files, by name
 
@@ -29,7 +30,6 @@ class Sets:
         here: the files of each set at the last look.
         left_out: directories that are not shared.
         unreadable: paths of files that are not, since they may not be read.
-        links: of links that are not; see `Contents`.
     """
 
     def __init__(
@@ -40,7 +40,6 @@ class Sets:
         self.here: dict[str, Stamps] = {}
         self.left_out: dict[str, NotShared] = {}
         self.unreadable: set[str] = set()
-        self.links: list[str] = []
         self._pointers = Pointers()
         self._sent = _sent_code(work)
 
@@ -50,7 +49,7 @@ class Sets:
         """Look anew; what was here before."""
         before, self.here = self.here, {}
         contents = walk(self.work, self._rules, self.left_out)
-        self.left_out, self.links = contents.left_out, contents.links
+        self.left_out = contents.left_out
         for path, stamp in contents.files.items():
             directory, _, name = path.rpartition("/")
             self.here.setdefault(directory, {})[name] = stamp
@@ -125,9 +124,16 @@ class Sets:
             if is_same and not partners(self.work / path_of(path, name)):
                 noted[name] = InPlace(*here[name], digest)  # touched, or written again as it was
             else:
-                mode = stat.S_IMODE((self.work / path_of(path, name)).stat().st_mode)
-                changed.append(SharedFile(name, here[name].size, digest, here[name].changed / 1e9, mode=mode))
+                changed.append(self._shared(path, name, digest))
         return changed, [name for name in noted if name not in here]
+
+    def _shared(self, path: str, name: str, digest: str) -> SharedFile:
+        """A file as it is told of. Raises OSError."""
+        stamp, at = self.files(path)[name], self.work / path_of(path, name)
+        mode, size = at.lstat().st_mode, stamp.size
+        if stat.S_ISLNK(mode):
+            return SharedFile(name, len(os.fsencode(text_of(at))), digest, stamp.changed / 1e9, mode=LINK)
+        return SharedFile(name, size, digest, stamp.changed / 1e9, mode=stat.S_IMODE(mode))
 
     def report(self, path: str, changed: list[SharedFile], gone: list[str], *, writing: bool) -> SetReport:
         """How a set stands."""

@@ -306,10 +306,6 @@ class SharedFiles:
         self._left_out = set(held.sets.left_out)
         for path in sorted(held.sets.unreadable):
             self._say_once(f"{path} is not shared with other nodes: it may not be read")
-        for path in held.sets.links[:MOST_SAID]:
-            self._say_once(
-                f"{path} is a link, and no other node has it: who goes on from it finds nothing there"
-            )
         for why, new in found.items():
             self._reasons[why] += 1
             if self._reasons[why] <= MOST_SAID:

@@ -20,12 +20,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarmtrain.agent.sharing.walk import read_plain
+from swarmtrain.agent.sharing.walk import read_content, stays_inside, text_of
 from swarmtrain.errors import ChannelError
 from swarmtrain.files import copies
 from swarmtrain.files.record import path_of
 from swarmtrain.protocol.codec import dump, load
-from swarmtrain.protocol.shared_files import SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import LINK, SetVersion, SharedFile
 from swarmtrain.wire.disk import in_place
 from swarmtrain.wire.disk.storage import write_whole
 
@@ -91,7 +91,7 @@ class Store:
             return
         self._make()
         part, digest = target.with_suffix(_COPY), hashlib.sha256()
-        with read_plain(path) as source, part.open("wb") as copied:
+        with read_content(path) as source, part.open("wb") as copied:
             while piece := source.read(_PIECE):
                 digest.update(piece)
                 copied.write(piece)
@@ -126,7 +126,7 @@ class Store:
         """
         intent = Intent(list(moves), aside, list(kept))
         for move in intent.moves:
-            self._check(move.path)
+            self._check(move)
         for sha256 in {move.file.sha256 for move in intent.moves if move.file is not None}:
             if not self.has(sha256):
                 raise FileNotFoundError(f"{sha256} is not in the store")
@@ -185,15 +185,25 @@ class Store:
         if not source.exists():
             return  # an agent before this one has done it
         target.parent.mkdir(parents=True, exist_ok=True)
+        if file.mode == LINK:
+            in_place.link(target, os.fsdecode(source.read_bytes()))
+            os.utime(target, (file.mtime, file.mtime), follow_symlinks=False)
+            source.unlink()
+            return
         os.utime(source, (file.mtime, file.mtime))
         source.chmod(file.mode & 0o777)
         source.replace(target)
 
-    def _check(self, path: str) -> None:
+    def _check(self, move: Move) -> None:
         """Refuse a path that leads out of the working directory, through what is no directory, or where it cannot go.
 
-        Raises OSError.
+        And a link that leads there. Raises OSError.
         """
+        path = move.path
+        if move.file is not None and move.file.mode == LINK:
+            text = os.fsdecode(self.path(move.file.sha256).read_bytes())
+            if not stays_inside(path, text):
+                raise OSError(f"{path!r} would lead out of the working directory, to {text!r}")
         parts = path.split("/")
         if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") for part in parts):
             raise OSError(f"{path!r} leads out of the working directory")
@@ -207,10 +217,14 @@ class Store:
             if mode is None:
                 return
             is_last = length == len(parts)
-            if is_last and stat.S_ISLNK(mode) and str(each.readlink()) in in_place.links(self._work):
-                continue  # a large file of the project, of which a worker elsewhere has made a copy and changed it
+            if is_last and stat.S_ISLNK(mode) and self._may_go(each, path):
+                continue
             if not (stat.S_ISREG(mode) if is_last else stat.S_ISDIR(mode)):
                 raise OSError(f"{'/'.join(parts[:length])} is in the way")
+
+    def _may_go(self, link: Path, path: str) -> bool:
+        """Whether workers made a link, or one elsewhere has made the large file that it leads to its own."""
+        return stays_inside(path, text_of(link)) or str(link.readlink()) in in_place.links(self._work)
 
     def _remove_empty(self, directory: str) -> None:
         while directory:

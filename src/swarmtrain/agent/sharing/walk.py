@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+import posixpath
 import re
 import stat
 from collections import deque
@@ -34,13 +35,33 @@ _NEVER = ("__pycache__", "lost+found")
 _TEMPORARY = re.compile(r"\.?tmp[a-z0-9_]{8}|.*\.(tmp|temp|part|partial|incomplete|swp)|.*\.tmp[.-][^.]+|.*~")
 
 
-def read_plain(path: Path) -> BinaryIO:
-    """Open a file for reading, which is neither a link nor anything that would have its reader wait. Raises OSError."""
+def read_content(path: Path) -> BinaryIO:
+    """Open a file for reading, which is nothing that would have its reader wait; of a link, where it leads.
+
+    Raises OSError.
+    """
+    if path.is_symlink():
+        text = os.fdopen(os.memfd_create("link"), "w+b")
+        text.write(os.fsencode(text_of(path)))
+        text.seek(0)
+        return text
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no file any more", str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def text_of(link: Path) -> str:
+    """Where a link leads, seen from where it lies, also if a whole path says so. Raises OSError."""
+    text = os.readlink(link)  # noqa: PTH115 - the very text
+    return os.path.relpath(text, os.path.realpath(link.parent)) if text.startswith("/") else text
+
+
+def stays_inside(path: str, text: str) -> bool:
+    """Whether a link that lies at a path below the working directory leads to something else below it."""
+    leads = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
+    return bool(text) and not text.startswith("/") and leads != "." and leads.partition("/")[0] != ".."
 
 
 @dataclass(frozen=True)
@@ -87,11 +108,9 @@ class Contents:
     Attributes:
         files: by path below the working directory.
         left_out: directories that are not shared.
-        links: paths of links to what is numbered, as `last` is to `checkpoint-60`, which are not shared either.
     """
 
     files: dict[str, FileStamp] = field(default_factory=dict)
-    links: list[str] = field(default_factory=list)
     left_out: dict[str, NotShared] = field(default_factory=dict)
 
 
@@ -100,18 +119,18 @@ class _Listing(NamedTuple):
 
     Attributes:
         files, directories: their paths below the working directory.
-        links: of those that lead to what is numbered.
         is_whole: no entry was passed over because there were so many.
     """
 
     files: dict[str, FileStamp]
     directories: list[str]
-    links: list[str]
     is_whole: bool
 
 
 def walk(work: Path, rules: Rules, left_out: Mapping[str, NotShared] = MappingProxyType({})) -> Contents:
-    """The files of a working directory. Links are not followed, and what is neither file nor directory does not count.
+    """The files of a working directory, and the links that lead to something in it, as `last -> checkpoint-60` does.
+
+    None is followed, and nothing else counts.
 
     Args:
         left_out: what an earlier look found: it is not looked into again, unless that passes.
@@ -123,7 +142,7 @@ def walk(work: Path, rules: Rules, left_out: Mapping[str, NotShared] = MappingPr
         known = None if known is not None and known.passes else known
         if known is None and (listed == MOST_DIRECTORIES or depth > _DEPTH):
             known = NotShared("there are too many directories")
-        listing = _Listing({}, [], [], True)
+        listing = _Listing({}, [], True)
         if known is None or not known.below:
             listed += 1
             try:
@@ -137,7 +156,6 @@ def walk(work: Path, rules: Rules, left_out: Mapping[str, NotShared] = MappingPr
             else:
                 known = _too_much(directory, listing, len(waiting)) or known
         if known is None:
-            found.links += listing.links
             found.left_out |= kept.add(directory, listing)
         else:
             found.left_out[directory] = known
@@ -196,11 +214,11 @@ def _too_much(directory: str, listing: _Listing, waiting: int) -> NotShared | No
 
 def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Listing:
     """What lies in a directory; of its files, some more than are shared at most. Raises OSError."""
-    files, directories, links = dict[str, FileStamp](), list[str](), list[str]()
+    files, directories = dict[str, FileStamp](), list[str]()
     with os.scandir(work / directory) as entries:
         for number, entry in enumerate(entries):
             if number == _MOST_ENTRIES:
-                return _Listing(files, directories, links, False)
+                return _Listing(files, directories, False)
             path = f"{directory}/{entry.name}" if directory else entry.name
             if entry.name in _NEVER or ".swarmtrain" in entry.name or entry.name.endswith(".pyc"):
                 continue
@@ -209,21 +227,14 @@ def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Lis
                 if entry.is_dir(follow_symlinks=False):
                     if not matches(path, rules.never):
                         directories.append(path)
-                elif entry.is_symlink():
-                    if rules.takes(path) and _leads_to_a_number(entry):
-                        links.append(path)
                 elif with_files and len(files) <= MOST_OF_ONE and rules.takes(path):
                     status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
+                    is_ours = entry.is_symlink() and stays_inside(path, text_of(Path(entry.path)))
+                    if is_ours or stat.S_ISREG(status.st_mode):
                         files[path] = FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
             except (OSError, UnicodeEncodeError):
                 continue  # it has gone
-    return _Listing(files, sorted(directories), links, True)
-
-
-def _leads_to_a_number(link: os.DirEntry[str]) -> bool:
-    target = os.readlink(link.path)  # noqa: PTH115 - the text is all that is wanted
-    return not target.startswith("/") and _NUMBERED.search(target) is not None
+    return _Listing(files, sorted(directories), True)
 
 
 def is_temporary(name: str) -> bool:

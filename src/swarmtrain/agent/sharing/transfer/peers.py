@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from swarmtrain.agent.sharing.transfer.pace import PIECE, Pace
-from swarmtrain.agent.sharing.walk import read_plain
+from swarmtrain.agent.sharing.walk import read_content
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import sockets
 from swarmtrain.wire.channel import Channel
@@ -131,12 +131,12 @@ class _OpenContents:
         return parts
 
     def _open(self, content: str) -> BinaryIO | None:
-        """The file that has it, unless that is a link."""
+        """The file that has it."""
         if self._held is not None and self._held[0] == content:
             return self._held[1]
         path = self._locate(content)
         try:
-            return read_plain(path) if path is not None else None
+            return read_content(path) if path is not None else None
         except OSError:
             return None
 
