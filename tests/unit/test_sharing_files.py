@@ -98,12 +98,9 @@ def test_only_files_of_the_workers_are_found(work: Path) -> None:
 
 def test_a_link_is_a_file_that_holds_where_it_leads(work: Path) -> None:
     write(work / "c" / "checkpoint-60" / "a.pt", age=60)
-    for name, leads in {
-        "last": "checkpoint-60",
-        "best": work / "c" / "checkpoint-60",
-        "new": "../gone",
-    }.items():
-        (work / "c" / name).symlink_to(leads)
+    leads = {"last": "checkpoint-60", "best": str(work / "c" / "checkpoint-60"), "new": "../gone"}
+    for name, where in leads.items():
+        (work / "c" / name).symlink_to(where)
     sets = tracker(work).sets
     sets.look()
     changed, _ = sets.changes("c")
