@@ -7,19 +7,24 @@ import io
 import re
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import swarmtrain
-from swarmtrain import inside
+from swarmtrain import inside, stream
 from swarmtrain.payload import bundle
 
 
-def modules() -> list[str]:
+def modules() -> dict[str, bytes]:
+    """What is in it, those of the stream among them."""
     with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
-        return archive.namelist()
+        plain = {name: archive.read(name) for name in archive.namelist()}
+    streamed = stream.unpack(plain.pop(stream.NAME))
+    assert not plain.keys() & streamed.keys() and len(plain) == 3 < len(streamed)
+    return plain | streamed
 
 
 def test_same_content_gives_the_same_bytes() -> None:
@@ -32,13 +37,15 @@ def test_same_content_gives_the_same_bytes() -> None:
 def test_its_code_is_that_of_the_package_line_by_line_without_comments_and_docstrings() -> None:
     """Compiled, both are the same but for the docstrings, and so are the lines that a traceback names."""
     package = Path(swarmtrain.__file__).parent.parent
-    with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
-        for name in modules():
-            bare = archive.read(name).decode()
-            assert "#" not in "".join(re.findall(r"^\s*#.*", bare, re.MULTILINE))
-            if name != "__main__.py":
-                source = (package / name).read_text()
-                assert _without_docstrings(bare) == _without_docstrings(source), name
+    for name, content in modules().items():
+        bare = content.decode()
+        assert "#" not in "".join(re.findall(r"^\s*#.*", bare, re.MULTILINE))
+        if name == "swarmtrain/__init__.py":
+            bare, adopts, _ = bare.partition("from swarmtrain.stream import adopt\n")
+            assert adopts
+        if name != "__main__.py":
+            source = (package / name).read_text()
+            assert _without_docstrings(bare) == _without_docstrings(source), name
 
 
 def _without_docstrings(source: str) -> str:
@@ -61,7 +68,6 @@ def test_it_holds_what_runs_in_containers_and_nothing_of_the_client() -> None:
         *bundle.PARTS,
         "__init__",
     }
-    assert names == sorted(names)
 
 
 def test_times_and_modes_do_not_depend_on_the_machine() -> None:
@@ -82,21 +88,20 @@ class _Running(ast.NodeTransformer):
 def test_it_imports_nothing_of_the_client() -> None:
     """What is in the bundle imports only itself, the standard library, and torch and its kin in workers."""
     allowed = {*sys.stdlib_module_names, "torch", "numpy"}
-    with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
-        for name in archive.namelist():
-            for node in ast.walk(_Running().visit(ast.parse(archive.read(name)))):
-                imported = (
-                    [alias.name for alias in node.names]
-                    if isinstance(node, ast.Import)
-                    else [node.module or ""]
-                    if isinstance(node, ast.ImportFrom)
-                    else []
-                )
-                for module in imported:
-                    first, _, rest = module.partition(".")
-                    assert first in allowed or (
-                        first == "swarmtrain" and (not rest or rest.split(".")[0] in bundle.PARTS)
-                    ), f"{name} imports {module}"
+    for name, content in modules().items():
+        for node in ast.walk(_Running().visit(ast.parse(content))):
+            imported = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            for module in imported:
+                first, _, rest = module.partition(".")
+                assert first in allowed or (
+                    first == "swarmtrain" and (not rest or rest.split(".")[0] in bundle.PARTS)
+                ), f"{name} imports {module}"
 
 
 def test_it_is_cached_as_a_file_and_mended_when_damaged(
@@ -133,11 +138,51 @@ def test_where_the_client_is_not_its_names_are_no_attributes(name: str, tmp_path
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
+def in_bundle(directory: Path, code: str) -> str:
+    """What code prints that has the bundle on its path, and neither the package nor anything else that is installed."""
+    (directory / "bundle.zip").write_bytes(bundle.build().data)
+    code = f"import sys; sys.path.insert(0, 'bundle.zip')\n{textwrap.dedent(code)}"
+    argv = [sys.executable, "-S", "-I", "-c", code]
+    done = subprocess.run(argv, cwd=directory, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_modules_of_the_stream_are_as_those_of_a_zip(tmp_path: Path) -> None:
+    """Tracebacks and `inspect` see their lines, and nothing but the finder tells that they are there."""
+    told = in_bundle(
+        tmp_path,
+        """
+        import inspect, os, sys, traceback
+        from swarmtrain.wire.disk import storage
+        import swarmtrain.wire
+        os.chdir("/")
+        sys.path_importer_cache.clear()
+        from swarmtrain.wire import plural
+        print(storage.__file__, storage.__package__, swarmtrain.wire.__path__)
+        print(inspect.getsource(plural.plural).splitlines()[0])
+        try:
+            import swarmtrain.nothing
+        except ModuleNotFoundError as error:
+            print(error.name)
+        try:
+            storage.write_whole(None, b"")
+        except Exception:
+            print(traceback.format_exc())
+        """,
+    ).splitlines()
+    wire = "bundle.zip/swarmtrain/wire"
+    assert told[0] == f"{wire}/disk/storage.py swarmtrain.wire.disk ['{wire}']"
+    assert told[1].startswith("def plural(") and told[2] == "swarmtrain.nothing"
+    assert told[5].startswith('  File "bundle.zip/swarmtrain/wire/disk/storage.py", line ')
+    assert "path" in told[6], told
+
+
 def test_a_part_that_talks_has_asyncio_without_tls_and_leaves_ssl_where_it_is() -> None:
     code = """
 import sys
 import swarmtrain
-from swarmtrain import inside
+from swarmtrain import inside, stream
 inside._import_asyncio()
 assert "ssl" not in sys.modules, "a good part of asyncio's import"
 import asyncio, ssl

@@ -1,7 +1,8 @@
 """The bundle: the packages that run in containers, as one reproducible zip that Python can execute.
 
 Launchers deliver it to every node; there ``python3 bundle.zip WHAT`` is the only command (see `swarmtrain.inside`).
-Comments and docstrings stay here, since it has to fit into a config of the Swarm.
+Comments and docstrings stay here, since it has to fit into a config of the Swarm. Its modules are in one stream
+(`swarmtrain.stream`), but for those that open it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from swarmtrain import stream
 from swarmtrain.payload import zips
 from swarmtrain.payload.bare import bare
 from swarmtrain.wire.disk import private
 
 PARTS = (
     "errors",
+    "stream",
     "structs",
     "inside",
     "wire",
@@ -37,6 +40,8 @@ DIGEST_LENGTH = 10  # the name of a config has at most 64 characters, a stack's 
 
 _PACKAGE = Path(__file__).parent.parent
 _MAIN = b'"""python3 bundle.zip WHAT"""\n\nfrom swarmtrain.inside import main\n\nmain()\n'
+_INIT, _OPENS = "swarmtrain/__init__.py", "swarmtrain/stream.py"
+_ADOPT = b"from swarmtrain.stream import adopt\n\nadopt(__import__(__name__))\n"
 
 
 class Bundle(NamedTuple):
@@ -94,7 +99,13 @@ def on_disk() -> Path:
 
 
 def _pack() -> bytes:
-    data = zips.pack(member._replace(data=bare(member.data)) for member in _members())
+    modules = {member.name: bare(member.data) for member in _members()}
+    plain = [
+        zips.ZipMember("__main__.py", modules.pop("__main__.py")),
+        zips.ZipMember(_INIT, modules.pop(_INIT) + _ADOPT),
+        zips.ZipMember(_OPENS, modules.pop(_OPENS)),
+    ]
+    data = zips.pack([*plain, zips.ZipMember(stream.NAME, stream.pack(modules))])
     assert len(data) < MAX_BYTES, f"the bundle of {len(data)} bytes does not fit into a config"
     return data
 
