@@ -3,18 +3,20 @@
 Python can import from a zip by itself, but opens it anew for each module and inflates each by itself: an agent, of a
 hundred modules, starts half as fast again from a stream, which is also a third smaller. `swarmtrain/__init__.py` is a
 plain file of the zip and calls `adopt`, so whoever finds that imports the rest as ever: a part of swarmtrain, a user's
-script, a child of its own.
+script, a child of its own. It is opened when the first of its modules is wanted, by a health check never.
 """
 
 from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
 NAME = "swarmtrain/modules.z"  # in the zip
+PREFIX = "swarmtrain."  # of the modules' names
 _END = b"\0"  # of the names, which come first
 
 
@@ -45,15 +47,25 @@ class Stream:
 
     Args:
         archive: the path of the zip.
+        read: reads the stream, once the first of its modules is wanted.
     """
 
-    def __init__(self, archive: str, modules: Mapping[str, bytes]) -> None:
-        self._archive, self._modules = archive, modules
+    def __init__(self, archive: str, read: Callable[[], bytes]) -> None:
+        self._archive, self._read = archive, read
+        self._opened: dict[str, bytes] | None = None
+
+    @property
+    def _modules(self) -> dict[str, bytes]:
+        if self._opened is None:
+            self._opened = unpack(self._read())
+        return self._opened
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder`."""
+        if not name.startswith(PREFIX):
+            return None
         inside = name.replace(".", "/")
         for member, is_package in ((f"{inside}/__init__.py", True), (f"{inside}.py", False)):
             if member in self._modules:
@@ -101,5 +113,6 @@ def adopt(package: ModuleType) -> None:
     """Have the modules of a package in a zip found that are in the stream there."""
     loader = package.__loader__
     archive = loader.archive  # type: ignore[union-attr]  # zipimport's
-    data = loader.get_data(f"{archive}/{NAME}")  # type: ignore[union-attr]
-    sys.meta_path.append(Stream(archive, unpack(data)))
+    read = partial(loader.get_data, f"{archive}/{NAME}")  # type: ignore[union-attr]
+    # Last: what is a plain file of the zip is found there.
+    sys.meta_path.append(Stream(archive, read))

@@ -23,7 +23,7 @@ def modules() -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(bundle.build().data)) as archive:
         plain = {name: archive.read(name) for name in archive.namelist()}
     streamed = stream.unpack(plain.pop(stream.NAME))
-    assert not plain.keys() & streamed.keys() and len(plain) == 3 < len(streamed)
+    assert not plain.keys() & streamed.keys() and len(plain) < 10 < len(streamed)
     return plain | streamed
 
 
@@ -176,6 +176,23 @@ def test_modules_of_the_stream_are_as_those_of_a_zip(tmp_path: Path) -> None:
     assert told[1].startswith("def plural(") and told[2] == "swarmtrain.nothing"
     assert told[5].startswith('  File "bundle.zip/swarmtrain/wire/disk/storage.py", line ')
     assert "path" in told[6], told
+
+
+def test_a_health_check_and_a_part_that_is_not_there_leave_the_stream_closed(tmp_path: Path) -> None:
+    told = in_bundle(
+        tmp_path,
+        """
+        import swarmtrain.inside, swarmtrain.wire.alive
+        try:
+            import colorama_that_is_not_there
+        except ModuleNotFoundError:
+            pass
+        print([each._opened for each in sys.meta_path if type(each).__name__ == "Stream"])
+        import swarmtrain.wire.sockets
+        print([each._opened is not None for each in sys.meta_path if type(each).__name__ == "Stream"])
+        """,
+    )
+    assert told == "[None]\n[True]\n"
 
 
 def test_a_part_that_talks_has_asyncio_without_tls_and_leaves_ssl_where_it_is() -> None:

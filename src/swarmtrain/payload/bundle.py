@@ -40,7 +40,12 @@ DIGEST_LENGTH = 10  # the name of a config has at most 64 characters, a stack's 
 
 _PACKAGE = Path(__file__).parent.parent
 _MAIN = b'"""python3 bundle.zip WHAT"""\n\nfrom swarmtrain.inside import main\n\nmain()\n'
-_INIT, _OPENS = "swarmtrain/__init__.py", "swarmtrain/stream.py"
+_INIT = "swarmtrain/__init__.py"
+# What is beside the stream: what opens it, and what a health check is made of.
+_PLAIN = (
+    *("__main__.py", "swarmtrain/stream.py", "swarmtrain/inside.py", "swarmtrain/structs.py"),
+    *(f"swarmtrain/wire/{name}.py" for name in ("__init__", "alive", "clock", "names")),
+)
 _ADOPT = b"from swarmtrain.stream import adopt\n\nadopt(__import__(__name__))\n"
 
 
@@ -100,12 +105,9 @@ def on_disk() -> Path:
 
 def _pack() -> bytes:
     modules = {member.name: bare(member.data) for member in _members()}
-    plain = [
-        zips.ZipMember("__main__.py", modules.pop("__main__.py")),
-        zips.ZipMember(_INIT, modules.pop(_INIT) + _ADOPT),
-        zips.ZipMember(_OPENS, modules.pop(_OPENS)),
-    ]
-    data = zips.pack([*plain, zips.ZipMember(stream.NAME, stream.pack(modules))])
+    plain = {name: modules.pop(name) for name in _PLAIN} | {_INIT: modules.pop(_INIT) + _ADOPT}
+    members = plain | {stream.NAME: stream.pack(modules)}
+    data = zips.pack(zips.ZipMember(name, content) for name, content in members.items())
     assert len(data) < MAX_BYTES, f"the bundle of {len(data)} bytes does not fit into a config"
     return data
 
