@@ -46,6 +46,7 @@ _PLAIN = (
     *("__main__.py", "swarmtrain/stream.py", "swarmtrain/inside.py", "swarmtrain/structs.py"),
     *(f"swarmtrain/wire/{name}.py" for name in ("__init__", "alive", "clock", "names")),
 )
+_MAKERS = ("bare.py", "bundle.py", "zips.py")
 _ADOPT = b"from swarmtrain.stream import adopt\n\nadopt(__import__(__name__))\n"
 
 
@@ -80,13 +81,14 @@ def cache_directory() -> Path:
 def on_disk() -> Path:
     """The bundle as a file, for launchers that start processes from it; made when it is not there.
 
-    To make it takes longer than a run takes to submit, so its name says what it is made of.
+    To make it takes longer than a run takes to submit, so its name says what it is made of, and by what.
 
     Raises:
         OSError: it cannot be made, or others could put another one in its place.
     """
     made_of = hashlib.sha256()
-    for member in _members():
+    makers = (zips.ZipMember(name, (_PACKAGE / "payload" / name).read_bytes()) for name in _MAKERS)
+    for member in (*_members(), *makers):
         made_of.update(f"{member.name} {len(member.data)}\n".encode() + member.data)
     path = cache_directory() / f"bundle-{made_of.hexdigest()[:DIGEST_LENGTH]}.zip"
     private.make(path.parent)
