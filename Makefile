@@ -79,5 +79,5 @@ release: venv ## build and check a release, and tag it: VERSION=0.2.0
 
 clean: ## remove the lab and what tools left behind; .venv and images stay
 	@if [ -x .venv/bin/swarmtrain ] && docker version >/dev/null 2>&1; then .venv/bin/swarmtrain lab down; fi
-	rm -rf build dist .cache/corpus .cache/pythons .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist .cache/corpus .cache/pythons .cache/trackers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ _PARTS = {  # the module, whose main is run unless a function is named
     "sabotage": "swarmtrain.agent.services.sabotage",
     "alive": "swarmtrain.wire.alive",
     "probe": "swarmtrain.probe.main",
+    "alert": "swarmtrain.protocol.alerts.delivery",
 }
 
 _TALKING = ("agent", "coordinator", "connect", "relay", "files")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import xml.etree.ElementTree as xml
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
@@ -100,6 +101,42 @@ def test_a_plot_is_drawn_here_and_a_picture_is_written(
     assert xml.parse(tmp_path / "loss.svg").getroot().tag.endswith("svg")
     with pytest.raises(RequestError, match="no name of an SVG file"):
         call("train/loss", "-o", str(tmp_path / "loss.png"))
+
+
+def test_event_files_need_tensorboard_and_that_is_said_in_a_sentence(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [each for each in sys.modules if each.partition(".")[0] == "tensorboard"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(RequestError, match="need its package, which is not here") as caught:
+        call("--tensorboard", str(tmp_path / "board"))
+    assert caught.value.hint == "pip install 'swarmtrain[tensorboard]'"
+    assert not (tmp_path / "board").exists()
+
+
+@pytest.mark.torch  # where the packages for development are
+def test_event_files_hold_each_series_where_its_labels_say_and_a_loss_that_is_no_number(
+    call: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (tmp_path / "digits.1" / "rank=0").mkdir(parents=True)
+    (tmp_path / "digits.1" / "rank=0" / "events.out.tfevents.1.theirs").write_text("")
+    for _ in range(2):
+        call("--tensorboard", str(tmp_path))
+    assert "wrote 4 points of digits.1 below" in capsys.readouterr().err
+    assert sorted(each.name for each in (tmp_path / "digits.1").iterdir()) == ["node=a", "rank=0"]
+    assert len(list((tmp_path / "digits.1" / "rank=0").iterdir())) == 2
+    board = EventAccumulator(str(tmp_path / "digits.1" / "rank=0")).Reload()
+    first, second = board.Scalars("train/loss")
+    assert (first.step, first.value, first.wall_time) == (1, 0.5, 990.0)
+    assert second.step == 2 and second.value != second.value
+
+
+def test_an_address_to_serve_at_that_is_none_is_refused(call: Call) -> None:
+    with pytest.raises(RequestError, match="'train/loss' is no address to listen on"):
+        call("--serve", "train/loss")
 
 
 def test_ranks_nodes_and_times_are_asked_for(call: Call) -> None:

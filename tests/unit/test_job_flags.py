@@ -102,6 +102,6 @@ def test_what_a_flag_cannot_judge_is_left_to_the_job() -> None:
 
 
 def test_every_key_of_a_job_has_a_flag() -> None:
-    assert [key for key, each in KEYS.items() if not each.key.flags] == ["resources"]
+    assert [key for key, each in KEYS.items() if not each.key.flags] == ["resources", "alerts"]
     flags = {flag.name for each in KEYS.values() for flag in each.key.flags or ()}
     assert flags == {*FLAGS, "env"}

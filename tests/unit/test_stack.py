@@ -247,6 +247,15 @@ def test_agents_on_the_host_network_get_an_address_and_a_port() -> None:
         assert "hostname" not in service
 
 
+def test_prometheus_finds_the_coordinator_of_a_run_that_wants_it_by_a_label() -> None:
+    wanted = job(metrics_port=9464, alerts={"slack": ["SLACK_URL"]})
+    document = stack.render(wanted, place(wanted, CLUSTER), FILES)
+    labels = {name: each["deploy"]["labels"] for name, each in document["services"].items()}
+    assert labels["coordinator"]["swarmtrain.metrics"] == "9464"
+    assert [name for name, each in labels.items() if "swarmtrain.metrics" in each] == ["coordinator"]
+    assert "ports" not in document["services"]["coordinator"]
+
+
 def test_no_secret_and_no_run_is_in_the_text(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     wanted = job(env={"WANDB_API_KEY": None, "MODE": "very-secret-too"})

@@ -8,6 +8,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swarmtrain.coordinator.agents.connections import AgentConnections
 from swarmtrain.coordinator.agents.journal_recovery import recover_journal
@@ -26,6 +27,10 @@ from swarmtrain.wire.disk.submission import SubmissionMark
 from swarmtrain.wire.machine.init import CHILD_FILE, supervise
 from swarmtrain.wire.run_spec import RunSecret, RunSpec, UnreadableRun
 from swarmtrain.wire.sockets import serve, serve_unix
+
+if TYPE_CHECKING:
+    from swarmtrain.coordinator.run.alerts.alerts import Alerts
+    from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 
 _LOOK_SECONDS = 0.5
 _LEAVE_SECONDS = 10.0  # how long a coordinator on local waits for its agents to go first
@@ -72,17 +77,24 @@ async def _coordinate(leave: bool) -> int:
         conclude(run, Outcome.STOPPED, killed)
     clients = ClientRequests(run)
     agents = AgentConnections(run, clients.attend)
+    alerts = _alerts(run)
     servers = [
         await serve(env[names.ENV_COORDINATOR], agents.serve),
         await serve_unix(place.path / "socket", clients.serve),
     ]
+    if run.spec.metrics_port:
+        from swarmtrain.coordinator.clients.endpoint import open_endpoint
+
+        if (endpoint := await open_endpoint(run, env[names.ENV_COORDINATOR])) is not None:
+            servers.append(endpoint)
     if not leave:
         Path(names.SOCKET).unlink(missing_ok=True)
         Path(names.SOCKET).symlink_to(place.path / "socket")
     print(f"coordinator of {secret.run}: {place.path}", file=sys.stderr, flush=True)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    until = _until_left(run, clients) if leave else _until_let_go(run, clients)
+    until = _until_left(run, clients, alerts) if leave else _until_let_go(run, clients, alerts)
+    telling = [asyncio.ensure_future(alerts.serve())] if alerts is not None else []
     tasks = [asyncio.ensure_future(each) for each in (_tick(run), until, stopped.wait())]
     run.settle()
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -95,9 +107,27 @@ async def _coordinate(leave: bool) -> int:
         server.close()
     run.progress.series.close()  # sealed, they are read at once
     (place.path / "socket").unlink(missing_ok=True)
-    for each in tasks:
+    for each in (*tasks, *telling):
         each.cancel()
     return 0 if tasks[1] in done else _STOPPED
+
+
+def _alerts(run: RunController) -> Alerts | None:
+    """What tells people of the run; None where its job names nobody."""
+    if not run.secret.webhooks and not run.spec.alert_command:
+        return None
+    # Imported here: most runs have none, and all wait for their coordinator.
+    from swarmtrain.coordinator.run.alerts.alerts import Alerts
+
+    return Alerts(run, _diagnosed)
+
+
+async def _diagnosed(run: RunController) -> Diagnosis:
+    """What is wrong with a run."""
+    # Imported here: most runs are never asked.
+    from swarmtrain.coordinator.clients.explain import explain
+
+    return await explain(run)
 
 
 def _killed() -> str:
@@ -126,11 +156,18 @@ async def _until_ended(run: RunController) -> float:
     return run.journal.clock.moment(ended)
 
 
-async def _until_let_go(run: RunController, clients: ClientRequests) -> None:
-    """Until the run has been over for long enough, and nobody has asked of late."""
+async def _until_told(alerts: Alerts | None) -> None:
+    """Until nobody is to be told of anything any more."""
+    while alerts is not None and alerts.pending():
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _until_let_go(run: RunController, clients: ClientRequests, alerts: Alerts | None) -> None:
+    """Until the run has been over for long enough, everybody was told, and nobody has asked of late."""
     now = run.journal.clock.monotonic
     began, linger = now(), run.spec.linger
     ended = await _until_ended(run)
+    await _until_told(alerts)
     while True:
         due = max(ended + linger, max(began, clients.asked) + min(linger, _ASKED_SECONDS))
         if now() >= due:
@@ -147,9 +184,13 @@ async def _vanish(socket: Path, clients: ClientRequests) -> None:
             return
 
 
-async def _until_left(run: RunController, clients: ClientRequests) -> None:
-    """Until the run is over, its agents have gone and nobody asks; who only stands there is not waited for long."""
+async def _until_left(run: RunController, clients: ClientRequests, alerts: Alerts | None) -> None:
+    """Until the run is over, everybody was told, its agents have gone and nobody asks.
+
+    Who only stands there is not waited for long.
+    """
     await _until_ended(run)
+    await _until_told(alerts)
     now = run.journal.clock.monotonic
     limit = now() + _LEAVE_SECONDS
     while now() < max(limit, clients.asked + run.spec.linger):

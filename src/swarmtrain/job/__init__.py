@@ -6,6 +6,7 @@
 `LoadedJob` is what launchers get. The command line imports this package only in commands that take a job.
 """
 
+from swarmtrain.job.alerting.keys import Alerting
 from swarmtrain.job.checks import Volume
 from swarmtrain.job.fields import ExistingNetwork
 from swarmtrain.job.flags import Override, overrides_from_flags
@@ -15,6 +16,7 @@ from swarmtrain.job.problems import JobError, Problem
 from swarmtrain.job.spec import Job
 
 __all__ = [
+    "Alerting",
     "ExistingNetwork",
     "Job",
     "JobError",

@@ -114,8 +114,8 @@ def nodes(value: object) -> int | str | tuple[str, ...]:
         raise ValueError("the list of names is empty")
     bounded(len(value))
     listed = tuple(node_name(name) for name in value)
-    if twice := _twice(listed):
-        raise ValueError(f"the same node twice: {', '.join(twice)}")
+    if same := twice(listed):
+        raise ValueError(f"the same node twice: {', '.join(same)}")
     return listed
 
 
@@ -180,7 +180,7 @@ def resource_kind(value: str) -> str:
 
 def variable_name(value: str) -> str:
     """The name of an environment variable that is the user's to set."""
-    if not _VARIABLE.fullmatch(value):
+    if not is_variable(value):
         raise ValueError(
             f"{shown(value)} is no variable's name: letters, digits and _, not beginning with a digit"
         )
@@ -191,6 +191,11 @@ def variable_name(value: str) -> str:
             f"{value} cannot be set: names beginning with {value.split('_')[0]}_ are the launcher's"
         )
     return value
+
+
+def is_variable(value: str) -> bool:
+    """Whether it can be a variable's name."""
+    return _VARIABLE.fullmatch(value) is not None
 
 
 def text(value: str) -> str:
@@ -254,8 +259,8 @@ def parse_volume(value: str) -> Volume:
 def volumes(values: Iterable[str]) -> tuple[str, ...]:
     """Volumes with targets of their own."""
     listed = tuple(values)
-    if twice := _twice(parse_volume(each).target for each in listed):
-        raise ValueError(f"the same target twice: {', '.join(twice)}")
+    if same := twice(parse_volume(each).target for each in listed):
+        raise ValueError(f"the same target twice: {', '.join(same)}")
     return listed
 
 
@@ -298,7 +303,8 @@ def pattern(value: str) -> str:
     return value
 
 
-def _twice(values: Iterable[str]) -> list[str]:
+def twice(values: Iterable[str]) -> list[str]:
+    """Those that are there more than once."""
     seen: dict[str, int] = {}
     for value in values:
         seen[value] = seen.get(value, 0) + 1

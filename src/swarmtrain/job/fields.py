@@ -258,6 +258,7 @@ Replicas = Annotated[
 ShareRate = Annotated[
     float, PlainValidator(_share_rate), _RATE_SCHEMA, Takes("percentage", "PERCENT", format_share)
 ]
+Port = Annotated[int, Field(ge=1024, le=65535)]
 Constraints = Annotated[
     Sequence[Annotated[str, AfterValidator(checks.constraint)]], AfterValidator(tuple), Takes("list of text")
 ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmtrain.job import checks, document, flags
+from swarmtrain.job.alerting.addresses import addresses
 from swarmtrain.job.document import Document
 from swarmtrain.job.flags import Override
 from swarmtrain.job.problems import JobError, KeyPath, Problem, unknown_key
@@ -43,6 +44,7 @@ class LoadedJob:
         file: the job file, if one was read.
         sources: where a key's value came from, ``swarmtrain.yaml:7`` or ``--nodes``; a default is not listed.
         notices: what was decided for the user, a sentence each.
+        webhooks: addresses of those who are told of alerts, by names that may be shown: ``slack SLACK_URL``.
         words: the words after ``swarmtrain run`` that ask for it; empty when it came from Python.
     """
 
@@ -53,6 +55,7 @@ class LoadedJob:
     sources: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     words: tuple[str, ...] = field(default=(), repr=False)  # may hold values of variables
+    webhooks: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -65,10 +68,11 @@ class LoadedJob:
         """
         home = (directory or Path.cwd()).resolve()
         here = os.environ if environ is None else environ
-        missing = [*_missing_script(job.script, home), *_missing_variables(job.env, here)]
+        found = addresses(job.alerts, home, here)
+        missing = [*_missing_script(job.script, home), *_missing_variables(job.env, here), *found.problems]
         if missing:
             raise JobError(missing)
-        return cls(job, home, _environment(job, here))
+        return cls(job, home, _environment(job, here), webhooks=found.webhooks)
 
 
 def load(
@@ -107,7 +111,7 @@ def load(
     draft = _Draft(read, home, cwd)
     draft.set_variables(environ)
     draft.set_flags(overrides or {})
-    job = draft.check(environ)
+    job, webhooks = draft.check(environ)
     return LoadedJob(
         job,
         draft.directory,
@@ -115,6 +119,7 @@ def load(
         file,
         draft.sources(),
         (*notices, *draft.notices(job)),
+        webhooks=webhooks,
     )
 
 
@@ -199,9 +204,9 @@ class _Draft:
             self.directory = path.parent
         self.values["script"] = os.path.relpath(path, self.directory)
 
-    def check(self, environ: Mapping[str, str]) -> Job:
-        """The job, or a JobError with every mistake."""
-        job = None
+    def check(self, environ: Mapping[str, str]) -> tuple[Job, Mapping[str, str]]:
+        """The job and the addresses of its alerts, or a JobError with every mistake."""
+        job, webhooks = None, dict[str, str]()
         try:
             job = Job.model_validate(self.values)
         except JobError as error:
@@ -212,9 +217,13 @@ class _Draft:
             self.problems += map(self._placed, _missing_script(self.values.get("script"), self.directory))
         if "env" not in wrong:
             self.problems += map(self._placed, _missing_variables(self.values.get("env"), environ))
+        if job is not None:
+            found = addresses(job.alerts, self.directory, environ)
+            webhooks = found.webhooks
+            self.problems += map(self._placed, found.problems)
         if self.problems or job is None:
             raise JobError(sorted(self.problems, key=self._order), hint=hint if job is None else "")
-        return job
+        return job, webhooks
 
     def sources(self) -> dict[str, str]:
         """Where each top-level key's value came from."""

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from swarmtrain.job import checks, fields, keys, together
+from swarmtrain.job.alerting.keys import Alerting
 from swarmtrain.job.checks import Volume
 from swarmtrain.job.fields import ExistingNetwork, OrWord, Strict
 from swarmtrain.job.keys import Flag, Key, Takes, described
@@ -324,6 +325,25 @@ class Job(Strict):
     debug: Annotated[
         bool, Key("More diagnostics from torch and NCCL, at some cost in speed.", example="true")
     ] = False
+
+    alerts: Annotated[
+        Alerting,
+        Key(
+            "Who is told of what happens to the run, also where nobody looks. Without one of `slack`, `webhook` and "
+            "`command` nobody is.",
+            example="{slack: [SLACK_URL]}",
+            section="Whom it tells",
+        ),
+    ] = Alerting()
+    metrics_port: Annotated[
+        fields.Port | None,
+        Key(
+            "Serve the run's newest measurements to Prometheus, on this port of the coordinator, within the run's "
+            "network; on local and docker on this machine alone. No port is published.",
+            example="9464",
+            default="no endpoint",
+        ),
+    ] = None
 
     @model_validator(mode="wrap")
     @classmethod

@@ -6,12 +6,14 @@ dry run. What lies there is read by `payload.tree`; what may hold keys is known 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
+from swarmtrain.job.alerting.keys import Alerting
 from swarmtrain.job.problems import did_you_mean
 from swarmtrain.job.units import say_size
 from swarmtrain.payload import credentials, models, packing, tree
@@ -97,7 +99,7 @@ def of(job: LoadedJob, limit: int | None = MAX_BYTES) -> Code:
     warnings = [_ARGUMENTS.format(", ".join(suspicious))] if suspicious else []
     if job.job.files == ():
         return Code(warnings=tuple(warnings))
-    code = collect(job.directory, job.job.files, limit, job.job.script)
+    code = collect(job.directory, job.job.files, limit, job.job.script, address_files(job.job.alerts))
     if job.job.script is not None and job.job.script not in code.names:
         raise _no_script(job, code)
     if code.in_place:
@@ -111,11 +113,13 @@ def collect(
     files: Literal["auto"] | Sequence[str],
     limit: int | None = MAX_BYTES,
     script: str | None = None,
+    secrets: Collection[str] = (),
 ) -> Code:
     """The files of a directory: all that are no one's cache, key or weights, or those that patterns name.
 
     Args:
         script: what is run, which is a file that a person has named.
+        secrets: files that are not sent, whatever names them.
     """
     if not directory.is_dir():
         raise RequestError(f"there is no directory {directory}")
@@ -132,7 +136,8 @@ def collect(
     safe = []
     for entry in chosen:
         hides = not entry.is_directory and entry.name not in named
-        if hides and (credentials.is_key_name(entry.name) or credentials.is_key_name(entry.real)):
+        is_key = hides and (credentials.is_key_name(entry.name) or credentials.is_key_name(entry.real))
+        if is_key or entry.name in secrets:
             left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
         else:
             safe.append(entry)
@@ -146,6 +151,11 @@ def collect(
         (*left_out, *packed.left_out),
         warnings,
     )
+
+
+def address_files(alerts: Alerting) -> list[str]:
+    """The files below the job's directory that hold addresses of webhooks: the coordinator alone is given these."""
+    return [os.path.normpath(each) for each in (*alerts.slack, *alerts.webhook) if "/" in each]
 
 
 def _ignore_patterns(directory: Path) -> list[Pattern]:

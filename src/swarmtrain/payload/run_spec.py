@@ -48,6 +48,10 @@ def spec_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
         per_node=tuple(job.per_node),
         replicas=-1 if job.replicas == "all" else job.replicas,
         share_rate=job.share_rate,
+        alert_on=tuple(job.alerts.on) if job.alerts.on != "all" else (),
+        alert_command=tuple(job.alerts.command or ()),
+        alerts_per_hour=job.alerts.per_hour,
+        metrics_port=job.metrics_port or 0,
     )
 
 
@@ -58,9 +62,16 @@ def secret_of(job: LoadedJob, run: str, resume: Resumption | None = None) -> Run
         RequestError: the variables are too large for a secret.
     """
     past = resume or Resumption("")
-    secret = RunSecret(run, new_token(), dict(job.environment), past.run, past.lineage, past.lineage_owner)
     check_environment(job)
-    return secret
+    return RunSecret(
+        run,
+        new_token(),
+        dict(job.environment),
+        past.run,
+        past.lineage,
+        past.lineage_owner,
+        dict(job.webhooks),
+    )
 
 
 def check_environment(job: LoadedJob) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
+from swarmtrain.protocol.alerts.answer import AlertAnswer
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
 from swarmtrain.protocol.evidence.seen import RankStacks
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct
@@ -77,6 +78,7 @@ class RunReply(Struct):
     metrics: Annotated[list[Document] | None, OMITTED] = None
     stacks: Annotated[list[RankStacks] | None, OMITTED] = None
     series: Annotated[Series | None, OMITTED] = None
+    alert_answer: Annotated[AlertAnswer | None, OMITTED] = None
     caught_up: Annotated[bool, OMITTED] = False
     error: Annotated[ErrorReply | None, INLINE] = None
     done: Annotated[Done | None, OMITTED] = None

@@ -161,6 +161,11 @@ class StopRequest(RunRequest):
     reason: Annotated[str, OMITTED] = ""
 
 
+@message("alert_test", by="op")
+class AlertTestRequest(RunRequest):
+    """Send a test to everybody who is told of alerts. Replies: `alert_answer`, of each."""
+
+
 KILLED = "killed by a person"  # how `conclude` has it where the coordinator could not stop its run itself
 
 
@@ -267,6 +272,7 @@ ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of ty
     MetricsRequest,
     StacksRequest,
     SeriesRequest,
+    AlertTestRequest,
     StopRequest,
     ConcludeRequest,
     ResizeRequest,

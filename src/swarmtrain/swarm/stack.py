@@ -176,6 +176,8 @@ def _service(job: Job, placement: Placement, role: str, files: list[File]) -> Do
     labels = {names.LABEL_JOB: job.name, names.LABEL_ROLE: role, LABEL_LEAST: str(job.nodes_min)}
     if job.network == "host":
         labels[LABEL_PORT] = str(placement.port)
+    if job.metrics_port and role == names.COORDINATOR_SERVICE:
+        labels[names.LABEL_METRICS] = str(job.metrics_port)
     return {
         "image": job.image,
         "user": "0:0",

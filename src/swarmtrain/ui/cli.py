@@ -71,6 +71,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         ),
         "recover": CommandEntry("nodes", "recover", "Move a run's coordinator off a machine that is gone."),
         "resize": CommandEntry("nodes", "resize", "Go on with more nodes, or with fewer."),
+        "alert": CommandEntry("alert", "alert", "Try whether a run's alerts arrive."),
         "stop": CommandEntry("act", "stop", "Stop a run; its files are kept."),
         "rm": CommandEntry("act", "rm", "Remove a run with its files on every node."),
     },

@@ -70,6 +70,7 @@ PORT = 29400
 # Labels on services, containers and networks, so that a run is found again without a database.
 LABEL_JOB = "swarmtrain.job"  # the job's name
 LABEL_ROLE = "swarmtrain.role"  # coordinator, agent or helper
+LABEL_METRICS = "swarmtrain.metrics"  # on a Swarm's coordinator: the port at which Prometheus reads it
 LABEL_RUN = "swarmtrain.run"  # the run's id; on containers of the docker launcher
 LABEL_KILLED = "swarmtrain.killed"  # on a Swarm's coordinator: why a client has killed the run
 LABEL_ENDED = "swarmtrain.ended"  # and when, as Unix time

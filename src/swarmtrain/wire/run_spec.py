@@ -53,6 +53,11 @@ class RunSpec(Struct):
     per_node: tuple[str, ...] = ()  # patterns of files that stay on their node
     replicas: int = 1  # how many other nodes have a copy while it trains; less than none: all
     share_rate: float = 0.1  # the share of a link's time that such copies may take
+    # of which events people are told (protocol/alerts/kinds.py); empty: of all
+    alert_on: tuple[str, ...] = ()
+    alert_command: tuple[str, ...] = ()  # that is told, beside the secret's webhooks
+    alerts_per_hour: int = 20
+    metrics_port: int = 0  # of the endpoint for Prometheus in the run's network; 0: there is none
 
     def dump(self) -> str:
         """As JSON, the same text for the same spec."""
@@ -92,6 +97,8 @@ class RunSecret(Struct):
     resume: str = ""  # the run whose directories this one goes on in, "digits.2"; empty: a fresh start
     lineage: str = ""  # where that run works, as its coordinator says; empty where nobody could ask it
     lineage_owner: str = ""  # the submission that began there
+    # Addresses of those who are told of alerts, by names that may be shown: "slack SLACK_URL".
+    webhooks: dict[str, str] = field(default_factory=dict, repr=False)
 
     def fence(self, generation: int) -> int:
         """The least fence of a generation: above the run's earlier ones, also on a node that has seen none of them.

@@ -26,6 +26,8 @@ _TONES: dict[str, Tone] = {
     "snapshot_skipped": "bad",
     "snapshot_again": "good",
     "warning": "bad",
+    "alert": "bad",
+    "alert_unsent": "bad",
 }
 _ENDS: dict[Outcome, Tone] = {Outcome.SUCCEEDED: "good", Outcome.FAILED: "bad"}
 _MARKS: dict[Tone, str] = {"plain": " ", "good": "+", "bad": "!"}
@@ -60,7 +62,7 @@ class Narration:
     def tell(self, event: Event) -> Said | None:
         """What to say of this event; None where it adds nothing to what was said."""
         kind, text = event.kind, view.event_text(event)
-        if kind == "ended":
+        if kind in ("ended", "alert_sent"):
             return None
         if kind == "generation":
             self._failed = ""

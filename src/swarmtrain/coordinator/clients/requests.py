@@ -27,6 +27,7 @@ from swarmtrain.protocol.journal.events import Ended
 from swarmtrain.protocol.replies import Done, ErrorReply, Line, NodeReply, RunReply
 from swarmtrain.protocol.requests import (
     REQUESTS,
+    AlertTestRequest,
     ClientRequest,
     ConcludeRequest,
     EventsRequest,
@@ -114,6 +115,8 @@ class ClientRequests:
                 return self._watch(request, channel)
             case StacksRequest():
                 return stacks(self._run, request)
+            case AlertTestRequest():
+                return self._test_alerts()
             case StopRequest():
                 return self._stop(request, channel)
             case ConcludeRequest():
@@ -168,6 +171,13 @@ class ClientRequests:
         answers = Query(self._run.progress.series.store(), request, self._run.journal.clock.now()).answers()
         async for series in _beside(answers):
             yield RunReply(series=series)
+        yield RunReply(done=Done())
+
+    async def _test_alerts(self) -> AsyncIterator[RunReply]:
+        from swarmtrain.coordinator.clients.alerts import test
+
+        async for answer in test(self._run):
+            yield RunReply(alert_answer=answer)
         yield RunReply(done=Done())
 
     async def _logs(self, request: LogsRequest, channel: Channel) -> AsyncIterator[RunReply]:

@@ -70,6 +70,7 @@ class MetricsStore:
         archive: bool = False,
     ) -> None:
         self._now, self._on_trouble = now, on_trouble
+        self.listener: Callable[[Record], None] = lambda line: None  # is told of each line that comes
         self.series = SeriesFeed(path, now, archive=archive)
         self._failing: dict[str, str] = {}  # nodes whose last snapshot could not be written, and why
         self._skipped: dict[str, int] = {}  # those where the disk was too slow, and for which step
@@ -120,6 +121,7 @@ class MetricsStore:
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
                 continue  # nor is what makes no sense
             metrics.append(metric)
+            self.listener(metric)
         self._records.append(*metrics)
         self.series.take(metrics)
         self._written += sum(map(len, text.splitlines()))

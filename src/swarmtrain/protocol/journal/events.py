@@ -25,6 +25,7 @@ from swarmtrain.protocol.facts import (
 )
 from swarmtrain.protocol.journal.event import HEAD, Event, UnknownEvent
 from swarmtrain.protocol.journal.remarks import Remark
+from swarmtrain.protocol.journal.told import AlertGivenUp, AlertRaised, AlertSettled
 from swarmtrain.protocol.schema import OMITTED, fields_of
 from swarmtrain.protocol.status import Worker
 
@@ -213,6 +214,8 @@ def _kinds(of: type[Event]) -> dict[str, type[Event]]:
         found |= _kinds(each)
     return found
 
+
+TOLD = (AlertRaised, AlertSettled, AlertGivenUp)  # which are among these kinds, and in a file of their own
 
 KINDS: Mapping[str, type[Event]] = _kinds(Event)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from swarmtrain.job.made.example import init_text
 from swarmtrain.job.made.page import with_tables
 from swarmtrain.job.made.schema import schema_text
+from swarmtrain.ui.made.alerts import with_alerts
 from swarmtrain.ui.made.diagnosis import kinds
 from swarmtrain.ui.made.doctor import with_checks
 from swarmtrain.ui.made.protocol import with_protocol
@@ -16,6 +17,7 @@ from swarmtrain.ui.made.series import with_series
 
 # By the name of a file in docs/: its text as it should be, made of its text as it is.
 PAGES: dict[str, Callable[[str], str]] = {
+    "alerts.md": with_alerts,
     "architecture.md": with_protocol,
     "doctor.md": with_checks,
     "commands.md": lambda _: reference(),

@@ -21,6 +21,7 @@ from swarmtrain.control.views.view import Table
 from swarmtrain.errors import RequestError, SwarmtrainError
 from swarmtrain.ui import options, terminal
 from swarmtrain.ui.plot.chart import charts, said
+from swarmtrain.wire.plural import counted
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -45,6 +46,14 @@ def complete_series(ctx: click.Context, param: click.Parameter, incomplete: str)
 @click.option("--plot", is_flag=True, help="Draw them here, a chart for each name.")
 @click.option("-o", "--output", metavar="FILE", help="Write the charts as an SVG file.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print every point as a line of CSV.")
+@click.option("--tensorboard", metavar="DIR", help="Write TensorBoard's event files below DIR.")
+@click.option(
+    "--serve",
+    is_flag=False,
+    flag_value="9464",
+    metavar="[[HOST:]PORT]",
+    help="Serve the newest to Prometheus, until Ctrl-C: on port 9464 of this machine, for itself alone.",
+)
 @click.option("--rank", metavar="RANKS", help="Only of these ranks: 0 or 0,2-3.")
 @click.option("--node", "nodes", multiple=True, help="Only of this node; may be given again.")
 @click.option("--since", metavar="WHEN", help="Only since then: 10m, or 2026-01-31T09:30.")
@@ -76,6 +85,8 @@ def metrics(
     plot: bool,
     output: str | None,
     as_csv: bool,
+    tensorboard: str | None,
+    serve: str | None,
     rank: str | None,
     nodes: tuple[str, ...],
     since: str | None,
@@ -93,10 +104,15 @@ def metrics(
       swarmtrain metrics train train/loss --plot --x step
       swarmtrain metrics train 'interface/*' --node lab-2 --since 10m --csv > traffic.csv
       swarmtrain metrics train train/step_seconds -o steps.svg
+      swarmtrain metrics train --tensorboard board && tensorboard --logdir board
+      swarmtrain metrics train --serve
     """
     if since is not None and axis != "time":
         raise RequestError(f"--since is a time, and --x orders by {axis}", "leave one of them out")
     handle = options.client(on).get(name)
+    if serve is not None:
+        _serve(handle, serve)
+        return
     shown = plot or output is not None
     found = handle.series(
         *series,
@@ -107,10 +123,12 @@ def metrics(
             start=lines.parse_since(since) if since is not None else None,
             most=min(most or _POINTS, _POINTS) if shown else most,
         ),
-        points=bool(series) or shown or as_csv,
+        points=bool(series) or shown or as_csv or tensorboard is not None,
     )
     if not found and series:
         raise _nothing(handle, series)
+    if tensorboard is not None:
+        _write_events(handle, Path(tensorboard), found)
     if output is not None:
         _write(Path(output), found, axis)
     if as_csv:
@@ -121,7 +139,7 @@ def metrics(
         terminal.document([dump(each) for each in found])
     elif plot:
         _plot(found, axis)
-    elif output is None:
+    elif output is None and tensorboard is None:
         _list(handle, found)
 
 
@@ -186,6 +204,26 @@ def _plot(found: Sequence[Series], axis: str) -> None:
     for number, chart in enumerate(charts(found, axis)):
         terminal.lines([""] if number else [])
         terminal.lines(drawn(chart, width, dots=dots, paint=paint if colour else None))
+
+
+def _write_events(handle: RunHandle, directory: Path, found: Sequence[Series]) -> None:
+    from swarmtrain.control.exports.tensorboard import write_events
+
+    written = write_events(directory, handle.id, handle.status().created or 0.0, found)
+    terminal.words(f"wrote {counted(written, 'point')} of {handle.id} below {directory / handle.id}")
+
+
+def _serve(handle: RunHandle, text: str) -> None:
+    """Serve until a person has seen enough."""
+    import signal
+
+    from swarmtrain.control.exports.serving import newest, parse_address, serving
+
+    address = parse_address(text)
+    newest(handle.launcher, handle.run)  # what cannot be read is said now, not to a scraper
+    with serving(address, lambda: newest(handle.launcher, handle.run)) as at:
+        terminal.words(f"{handle.id} is served at http://{at}/metrics; Ctrl-C ends it")
+        signal.pause()
 
 
 def _write(path: Path, found: Sequence[Series], axis: str) -> None:

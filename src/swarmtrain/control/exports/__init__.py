@@ -1,0 +1,1 @@
+"""What was measured of a run, for other tools: Prometheus, TensorBoard."""
