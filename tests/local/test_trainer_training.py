@@ -191,6 +191,8 @@ def test_the_agent_is_told_of_everything_in_order(tmp_path: Path) -> None:
     }
     assert all(isinstance(line["t"], float) for line in first)
     assert second[0]["rank"] == 1
+    goals = [(line["kind"], line["step"], line["total_steps"]) for line in first if line["kind"] == "goal"]
+    assert goals == [("goal", 0, 10)] and not any(line["kind"] == "goal" for line in second)
     last_step = [line for line in first if line["kind"] == "step"][-1]
     assert last_step["step"] == 10 and last_step["epoch"] == 1 and last_step["samples"] == 8
     assert last_step["loss"] > 0 and last_step["step_s"] > 0 and 0 < last_step["lr"] < 1e-2

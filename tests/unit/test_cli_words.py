@@ -560,3 +560,45 @@ def test_a_job_file_that_is_no_yaml_is_one_error(run: Run, tmp_path: Path) -> No
     shown = run("run", "--on", "local", "job.yaml")
     assert shown.exit_code == 2
     assert shown.stderr.startswith("error: job.yaml")
+
+
+# ---- top -------------------------------------------------------------------------------------------------------------
+
+
+def test_top_without_a_name_shows_the_only_run_that_is_live_once_in_a_pipe(run: Run) -> None:
+    shown = run("top")
+    assert shown.exit_code == 0 and shown.stdout.startswith("digits.1  running")
+    assert "the run is shown once, as by --once" in shown.stderr
+    once = run("top", "digits", "--once")
+    assert (once.stdout, once.stderr) == (shown.stdout, "") and "\x1b" not in once.stdout
+    assert json.loads(run("top", "--json").stdout)["status"]["run"] == "digits.1"
+
+
+def test_top_asks_which_run_where_several_are_live(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["other.2"] = fixed(status("other.2"))
+    shown = run("top")
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["RUN", "digits.1", "other.2"]
+    assert shown.exit_code == 2
+    assert shown.stderr == "error: 2 runs are live\n\nhint: say which: `swarmtrain top other.2`\n"
+
+
+def test_top_says_that_no_run_is_live(run: Run, launcher: FakeLauncher) -> None:
+    launcher.coordinators["digits.1"] = fixed(status(state="failed"), logs=told(OUTPUT, {"done": {}}))
+    shown = run("top")
+    assert (shown.exit_code, shown.stdout) == (2, "") and shown.stderr.startswith(
+        "error: no run is live\n\nhint: "
+    )
+    assert run("top", "digits", "--once").stdout.startswith("digits.1  failed")
+
+
+def test_top_of_ranks_that_there_are_not(run: Run) -> None:
+    shown = run("top", "digits", "--once", "--rank", "7")
+    assert (shown.exit_code, shown.stderr) == (2, "error: digits.1 has no rank 7; its ranks are 0-1\n")
+
+
+def test_top_is_not_renewed_as_often_as_one_likes(run: Run) -> None:
+    shown = run("top", "digits", "--every", "0.1s")
+    assert (
+        shown.exit_code == 2
+        and "--every 0.1s: the screen is renewed every 0.2 s to every hour" in shown.stderr
+    )

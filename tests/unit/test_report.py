@@ -127,6 +127,7 @@ def test_lines_become_series_by_their_names() -> None:
         "val/acc",
         "train/a_b",
     }
+    assert values_of({"kind": "goal", "step": 3, "total_steps": 90}) == {"train/total_steps": 90.0}
     assert values_of({"kind": "step", "loss": None, "lr": True, "step_s": 0.5}) == {"train/step_seconds": 0.5}
     assert values_of({"kind": "eval", "metrics": {"loss": 0.5, "note": "good"}}) == {"eval/loss": 0.5}
     assert values_of({"kind": "phase", "name": "evaluation", "on": False, "seconds": 2.0}) == {

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from swarmtrain.trainer import SampleCursor, TrainerError
 from swarmtrain.trainer.data import TrainLoader, checked_size, inputs_and_targets, to_device
-from swarmtrain.trainer.dealing import Dealing, plan_steps, step_sizes
+from swarmtrain.trainer.dealing import Dealing, goal_of, plan_steps, step_sizes
 from swarmtrain.trainer.evaluation import count_samples
 
 CASES = list(itertools.product([1, 2, 7, 24, 25], [1, 2, 3, 5], [1, 4, 6], [None, 1, 2]))
@@ -201,3 +201,24 @@ def test_batches_move_with_their_structure_and_are_counted() -> None:
 def test_samples_that_are_not_pairs_are_refused() -> None:
     with pytest.raises(TrainerError, match="not an"):
         inputs_and_targets(torch.zeros(3), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("consumed", "least", "wanted", "end"),
+    [
+        (0, 1, {"epochs": 2}, 22),  # 10 whole steps and a smaller one, twice
+        (0, 10, {"epochs": 2}, 20),  # smaller ones are left out
+        (50, 1, {"epochs": 2}, 7 + 6 + 11),
+        (0, 1, {"steps": 30}, 30),
+        (0, 1, {"epochs": 2, "steps": 15}, 15),
+        (0, 1, {"epochs": 0}, 7),
+        (0, 1, {"steps": 3}, 7),  # which lie behind it
+    ],
+)
+def test_a_training_knows_the_step_at_which_it_ends(
+    consumed: int, least: int, wanted: dict[str, int], end: int
+) -> None:
+    cursor = SampleCursor(105, consumed=consumed, least=least)
+    step = 7 if consumed or end == 7 else 0
+    told = goal_of(cursor, step, wanted.get("epochs"), wanted.get("steps"), 10)
+    assert told == end

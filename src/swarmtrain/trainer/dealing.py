@@ -148,6 +148,21 @@ class StepPlan:
     microbatches: list[Microbatch]
 
 
+def goal_of(cursor: SampleCursor, step: int, epochs: int | None, steps: int | None, batch_size: int) -> int:
+    """The step at which a training ends that has come to ``step``: after so many epochs or steps in all."""
+
+    def steps_of(samples: int) -> int:
+        whole, rest = divmod(samples, batch_size)
+        return whole + (rest >= cursor.least)
+
+    goals = [] if steps is None else [steps]
+    if epochs is not None:
+        later = epochs - cursor.epoch - 1
+        left = steps_of(cursor.size - cursor.consumed) + later * steps_of(cursor.size) if later >= 0 else 0
+        goals.append(step + left)
+    return max(step, min(goals))
+
+
 def plan_steps(cursor: SampleCursor, rank: int, dealing: Dealing) -> Iterator[StepPlan]:
     """The steps that are left in the cursor's epoch, as ``rank`` sees them."""
     order = cursor.order()

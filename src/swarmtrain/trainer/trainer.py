@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from swarmtrain.errors import TrainerError
 from swarmtrain.trainer import batch_statistics
 from swarmtrain.trainer.data import Step, TrainLoader, checked_size
-from swarmtrain.trainer.dealing import Dealing, SampleCursor
+from swarmtrain.trainer.dealing import Dealing, SampleCursor, goal_of
 from swarmtrain.trainer.distributed import join_world, leave_world, share_buffers
 from swarmtrain.trainer.evaluation import Evaluator, Measure
 from swarmtrain.trainer.options import Options
@@ -147,6 +147,8 @@ class Trainer:
             self._check_steps()
             if self.cursor.at_end:  # what was left of the epoch is left out since
                 self._end_epoch()
+            goal = goal_of(self.cursor, self.step, epochs, steps, self.options.batch_size)
+            self.reporter.goal(self.step, goal)
             self._mark = time.perf_counter()
             self._pulse_writer.trains()
             while not self._reached(epochs, steps):

@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Look": {
         "ps": CommandEntry("read", "ps", "List the runs."),
         "status": CommandEntry("read", "status", "Show a run: its state, nodes and ranks."),
+        "top": CommandEntry("look.top", "top", "Watch a run on a live screen."),
         "explain": CommandEntry(
             "look.explain", "explain", "Say what is wrong with a run, why, and what to do."
         ),

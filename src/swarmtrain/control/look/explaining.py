@@ -5,7 +5,7 @@ Some things only the client can see: that a file lies here and did not travel, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from swarmtrain.control import startup
@@ -38,24 +38,26 @@ def ask_why(launcher: Launcher, run: Run) -> Explained:
     try:
         with launcher.connect(run) as link:
             status = startup.explained(launcher, run, status_over(link))
-            return Explained(status, _of_coordinator(link, status))
+            return Explained(status, diagnosis_over(link, status))
     except ClusterError:
         if (known := startup.end_of(launcher, run)) is None:
             raise
-        return Explained(known, _of_client(known, ()))
+        return Explained(known, diagnosis_of(known, ()))
 
 
-def _of_coordinator(link: Link, status: Status) -> Diagnosis:
+def diagnosis_over(link: Link, status: Status) -> Diagnosis:
+    """What is wrong with a run of this status, asked for over a link."""
     if status.cause is None or not status.cause.hint:  # else it is this client that knows more
         try:
             found = [reply.diagnosis for reply in ask(link, ExplainRequest()) if reply.diagnosis is not None]
             return found[0]
         except (Refused, ChannelError, IndexError):
             pass  # it is of a version that was never asked so
-    return _of_client(status, _events(link))
+    return diagnosis_of(status, _events(link))
 
 
-def _of_client(status: Status, events: Iterator[Event] | tuple[()]) -> Diagnosis:
+def diagnosis_of(status: Status, events: Iterable[Event]) -> Diagnosis:
+    """What is wrong with it as far as a client can say, where no coordinator does."""
     from swarmtrain.diagnosis.case import Case
     from swarmtrain.diagnosis.diagnose import diagnose
 

@@ -71,7 +71,7 @@ def headline(status: Status, now: float) -> str:
     parts = []
     if word == "healing":
         reason = status.healing or ""
-        parts += _waiting(status, now)
+        parts += waiting(status, now)
     if status.generation:
         parts.append(f"generation {status.generation}")
         parts.append(counted(status.world_size, "rank"))
@@ -88,7 +88,7 @@ def headline(status: Status, now: float) -> str:
     return f"{status.run} {is_or_has(status)}{why}" + (f": {', '.join(parts)}" if parts else "")
 
 
-def _waiting(status: Status, now: float) -> list[str]:
+def waiting(status: Status, now: float) -> list[str]:
     """That a run which has begun is short of nodes, and for how long it waits."""
     if status.state != "starting" or not status.deadline:
         return []

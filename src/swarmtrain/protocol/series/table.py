@@ -27,6 +27,8 @@ TRAINING = (
     SeriesKind("train/loss", "", "the loss, of the rank's own samples"),
     SeriesKind("train/learning_rate", "", "the learning rate, of the optimizer's first group"),
     SeriesKind("train/epoch", "", "epochs that are done"),
+    SeriesKind("train/total_steps", "", "steps of the whole training, where it tells how far it is to go"),
+    SeriesKind("train/total_epochs", "", "epochs of the whole training, where a script reports them"),
     SeriesKind("train/samples", "samples", "samples of all ranks, since the training began"),
     SeriesKind("train/samples_per_second", "samples/s", "samples of all ranks, in a second of steps"),
     SeriesKind("train/step_seconds", "s", "a step, from the end of the one before, known phases left out"),

@@ -55,6 +55,11 @@ class Reporter:
         if started:  # else it is told by whoever else watches this script
             self._write("start", rank=world.rank, world=world.size, device=str(world.device))
 
+    def goal(self, step: int, total_steps: int) -> None:
+        """Tell how far the training is to go in all, so that whoever looks can say how long that takes."""
+        if self._world.leads:
+            self._write("goal", step=step, total_steps=total_steps)
+
     def step(self, report: StepReport) -> None:
         steps, seconds, samples = self._unreported
         self._unreported = (steps + 1, seconds + report.seconds, samples + report.samples)

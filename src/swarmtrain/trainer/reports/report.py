@@ -84,7 +84,9 @@ def report(*, step: int | None = None, loss: SupportsFloat | None = None, **valu
         step: of the training; by default the optimizer's steps that swarmtrain has counted.
         loss: a number, or a tensor of one element.
         values: others, by the names that they get as series: ``accuracy`` becomes ``train/accuracy``, and ``lr``
-            ``train/learning_rate``. One that ends with a base unit has it: ``tokens_per_second``, ``wait_seconds``.
+            ``train/learning_rate``. ``total_steps``, or ``total_epochs`` with ``epoch``, is how far the training is
+            to go: `swarmtrain top` then says how long the rest takes. One that ends with a base unit has it:
+            ``tokens_per_second``, ``wait_seconds``.
     """
     lines = _lines if _is_open else _opened()
     if lines is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,9 +29,7 @@ _AT_ONCE = 8  # runs asked at a time
 @options.on
 def ps(on: str | None, everything: bool, as_json: bool) -> None:
     """List the runs that are live, or all that are kept."""
-    handles = [each for each in options.client(on).runs() if everything or not each.run.rests]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(zip(handles, pool.map(_glance, handles), strict=True))
+    found = glances(each for each in options.client(on).runs() if everything or not each.run.rests)
     if not everything:
         found = [(handle, status) for handle, status in found if not status.has_ended]
     if as_json:
@@ -40,11 +39,23 @@ def ps(on: str | None, everything: bool, as_json: bool) -> None:
         more = "no run is kept" if everything else "no run is live; -a shows those that ended"
         terminal.words(more)
         return
-    now = time.time()
-    rows = [view.run_row(handle.id, handle.run.on, status, now) for handle, status in found]
-    terminal.table(view.Table(view.RUN_COLUMNS, rows))
+    terminal.table(run_table(found))
     if at_rest := [handle.id for handle, status in found if status.state == view.AT_REST]:
         terminal.words(f"`swarmtrain status {at_rest[0]}` starts its coordinator again, to ask how it ended")
+
+
+def glances(handles: Iterable[RunHandle]) -> list[tuple[RunHandle, Status]]:
+    """How each of these runs is, asked for at once, and without starting anything."""
+    wanted = list(handles)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(zip(wanted, pool.map(_glance, wanted), strict=True))
+
+
+def run_table(found: Iterable[tuple[RunHandle, Status]]) -> view.Table:
+    """Runs as ``ps`` lists them."""
+    now = time.time()
+    rows = [view.run_row(handle.id, handle.run.on, status, now) for handle, status in found]
+    return view.Table(view.RUN_COLUMNS, rows)
 
 
 def _glance(handle: RunHandle) -> Status:

@@ -25,6 +25,7 @@ _NAMES: dict[str, dict[str, str]] = {
         "optimizer_s": "train/optimizer_seconds",
         "grad_norm": "train/gradient_norm",
     },
+    "goal": {"total_steps": "train/total_steps"},
     "snapshot": {"seconds": "snapshot/seconds", "bytes": "snapshot/bytes"},
     "memory_snapshot": {"seconds": "snapshot/memory_seconds", "bytes": "snapshot/memory_bytes"},
 }
