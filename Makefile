@@ -31,6 +31,7 @@ test: check test-unit test-local test-swarm ## everything that must pass before 
 
 test-all: check test-system test-pythons test-corpus ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
 	@scripts/ensure-docker
+	@scripts/ensure-chromium
 	SWARMTRAIN_DRAW=1 $(PY) -m pytest tests/unit tests/local tests/swarm
 	SWARMTRAIN_DRAW=1 SWARMTRAIN_EXAMPLES=6000 $(PY) -m pytest --timeout=3600 tests/unit/test_replay_properties.py
 	@set -e; for engine in $(OTHER_ENGINES); do \
@@ -52,6 +53,7 @@ coverage: venv ## the same, and that they reach as much of the code as they have
 	$(PY) -m coverage report
 
 test-local: venv ## tests that train with processes on this machine
+	@scripts/ensure-chromium
 	$(PY) -m pytest $(LOCAL_AT_ONCE) tests/local -m "not long and not alone"
 	$(PY) -m pytest tests/local -m "not long and alone"
 

@@ -60,6 +60,9 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "events": CommandEntry("output", "events", "Print what happened to a run."),
         "stacks": CommandEntry("output", "stacks", "Show where every rank of a run is now."),
         "metrics": CommandEntry("look.metrics", "metrics", "Print or plot what was measured of a run."),
+        "dashboard": CommandEntry(
+            "look.dashboard", "dashboard", "Show runs in a browser, or keep a run's page as a file."
+        ),
         "attach": CommandEntry("run", "attach", "Watch a run that was started before."),
         "ls": CommandEntry("files", "ls", "List the files on a run's nodes."),
         "wait": CommandEntry("read", "wait", "Wait for the end of a run."),

@@ -1,0 +1,152 @@
+"""The server of the page: its files, and what it asks for.
+
+| address | answer |
+|---|---|
+| `/` and `/page/...` | the page |
+| `/api/page` | the runs that it begins with |
+| `/api/runs` | all runs that are kept, each with its state |
+| `/api/live?run=...` | everything that happens to these runs, as server-sent events (`live.py`) |
+| `/api/series?run=...` | measured of a run: each `name`, by `x`, `start` to `end`, `most` points; or a `list` |
+| `/api/explain?run=...` | what is wrong with a run |
+
+Questions are asked in threads, as clients block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, cast
+
+from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from swarmtrain.control.look.series import SeriesRange
+from swarmtrain.errors import RequestError, SwarmtrainError
+from swarmtrain.ui.web import PAGE
+from swarmtrain.ui.web.asking import Runs
+from swarmtrain.ui.web.documents import Json, diagnosis_document, run_entry, series_document
+from swarmtrain.ui.web.guard import Guard
+from swarmtrain.ui.web.live import Live
+
+_STATUS = {RequestError.exit_code: 400}  # else the cluster does not answer as it should
+_MOST_POINTS = 20_000
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class Api:
+    """The answers to the page.
+
+    Args:
+        runs: the runs that it may ask for.
+        shown: the names of those that it begins with.
+        streams: what pages are told.
+    """
+
+    def __init__(self, runs: Runs, shown: Sequence[str], streams: Live) -> None:
+        self._runs, self._shown, self._streams = runs, tuple(shown), streams
+
+    def routes(self) -> list[Route]:
+        """Every address below `/api`."""
+        answers: dict[str, Answer] = {
+            "page": self._page,
+            "runs": self._list,
+            "live": self._live,
+            "series": self._series,
+            "explain": self._explain,
+        }
+        return [Route(f"/api/{name}", answer) for name, answer in answers.items()]
+
+    async def _page(self, request: Request) -> Response:
+        return JSONResponse({"runs": self._shown})
+
+    async def _list(self, request: Request) -> Response:
+        found = await asyncio.to_thread(self._runs.all)
+        return JSONResponse({"runs": [run_entry(handle, status) for handle, status in found]})
+
+    async def _live(self, request: Request) -> Response:
+        names = request.query_params.getlist("run")
+        handles = [await asyncio.to_thread(self._runs.get, name) for name in dict.fromkeys(names)]
+        tail = request.query_params.get("tail")
+        told = self._streams.stream(handles, None if tail is None else int(number(tail)))
+        return StreamingResponse(told, media_type="text/event-stream")
+
+    async def _series(self, request: Request) -> Response:
+        query = request.query_params
+        found = await asyncio.to_thread(
+            self._runs.series,
+            query.get("run", ""),
+            query.getlist("name"),
+            range_of(query),
+            points="list" not in query,
+        )
+        return JSONResponse({"series": [series_document(each) for each in found]})
+
+    async def _explain(self, request: Request) -> Response:
+        handle = await asyncio.to_thread(self._runs.get, request.query_params.get("run", ""))
+        return JSONResponse(diagnosis_document(await asyncio.to_thread(handle.explain)))
+
+
+def range_of(query: QueryParams) -> SeriesRange:
+    """Which points the page asks for.
+
+    Raises:
+        RequestError: it asks for what there is not.
+    """
+    axis = query.get("x", "time")
+    if axis not in ("time", "step", "samples"):
+        raise RequestError(f"there is no axis {axis!r}", "they are time, step and samples")
+    start, end = (number(query[key]) if key in query else None for key in ("start", "end"))
+    return SeriesRange(
+        x=cast(Literal["time", "step", "samples"], axis),
+        start=start,
+        end=end,
+        most=min(max(1, int(number(query.get("most", "1000")))), _MOST_POINTS),
+    )
+
+
+def number(text: str) -> float:
+    """A number in an address.
+
+    Raises:
+        RequestError: it is none.
+    """
+    try:
+        value = float(text)
+        int(value)  # neither NaN nor infinite
+    except (ValueError, OverflowError) as error:
+        raise RequestError(f"{text!r} is no number") from error
+    return value
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SwarmtrainError)
+    body: Json = {"error": error.message, "hint": error.hint}
+    return JSONResponse(body, _STATUS.get(error.exit_code, 502))
+
+
+async def _index(request: Request) -> Response:
+    return FileResponse(PAGE / "index.html")
+
+
+def application(api: Api, token: str, cookie: str) -> Starlette:
+    """The server, as uvicorn runs it.
+
+    Args:
+        token, cookie: see `Guard`.
+    """
+    return Starlette(
+        routes=[
+            Route("/", _index),
+            *api.routes(),
+            Mount("/page", StaticFiles(directory=PAGE)),
+        ],
+        middleware=[Middleware(Guard, token=token, cookie=cookie)],
+        exception_handlers={SwarmtrainError: _refused},
+    )
