@@ -24,6 +24,7 @@ from waiting import check_nothing_left, until
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
+from swarmtrain.job import Restart
 from swarmtrain.launchers.local import LocalLauncher
 from swarmtrain.wire.machine.processes import descendants, kill_all
 
@@ -104,6 +105,7 @@ class Scene:
             workers_per_node=1,
             start="cold",
             share="auto",
+            restart=Restart(max=100),
         )
         self.handle = Client(on="local").run(job, resume=again)
         what = "a run that ended well" if again else "nothing"
