@@ -146,7 +146,7 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
     Raises:
         CannotStart: the launcher knows why it does not get there. ClusterError: the time is over.
     """
-    begin = time.monotonic()
+    begin = looked = time.monotonic()
     persistence = Persistence(TROUBLE_SECONDS)
     while True:
         silence: ClusterError | None = None
@@ -156,11 +156,14 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
                 return
         except ClusterError as error:
             silence = error
-        trouble, now = trouble_of(launcher, run), time.monotonic()
-        if reason := persistence.certain(trouble, now):
-            raise CannotStart(run, reason) from silence
-        if silence is None and not trouble:
-            return
+        now = time.monotonic()
+        # To look takes several questions to Docker, which has the containers to start meanwhile.
+        if silence is None or now - looked >= LOOK_SECONDS:
+            looked, trouble = now, trouble_of(launcher, run)
+            if reason := persistence.certain(trouble, now):
+                raise CannotStart(run, reason) from silence
+            if silence is None and not trouble:
+                return
         if silence is not None and now - begin >= patience:
             raise ClusterError(
                 f"the coordinator of {run.id} did not answer within {patience:.0f} s: {in_short(silence)}",

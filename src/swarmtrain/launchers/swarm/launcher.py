@@ -107,6 +107,9 @@ class SwarmLauncher:
 
     def connect(self, run: Run) -> Link:
         """A link to the run's coordinator."""
+        # One question instead of eight where it runs on the engine that is spoken to, as it does of most runs.
+        if here := containers.running(self.docker, run.stack, names.COORDINATOR_SERVICE):
+            return exec_link(self.docker, here[0])
         coordinator = self._coordinator(run)
         if coordinator is None:
             self.say(waking(run.id))
