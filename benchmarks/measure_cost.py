@@ -4,9 +4,9 @@
 
 Measured is what a rank does for its series: the phases of each step, its lines in the file of metrics, and a call of
 `report` at each step. Two sizes of steps are tried, of about 2 ms and 50 ms. A turn takes about 50 ms for each of both
-ways, in changing order, so what slows the machine down for longer slows both. Compared is the training thread's
-processor time, which others who use the machine hardly change: nothing that is measured here waits. Printed is the
-median of the ratios with its 95 % confidence interval, and the time that a step took.
+ways, in changing order, so what slows the machine down for longer slows both, and every few turns both get new models.
+Compared is the training thread's processor time, which others who use the machine hardly change: nothing that is
+measured here waits. Printed is the median of the ratios with its 95 % confidence interval, and the time of a step.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from swarmtrain.wire import names
 GOAL = 1.01
 TURN = 0.05  # seconds of steps
 SAMPLES = 32
+TOGETHER = (
+    5  # turns of the same two models: where in memory one lies makes it faster or slower than the other
+)
 
 
 class NoPhases(StepPhases):
@@ -98,12 +101,14 @@ def main() -> None:
         os.environ[names.ENV_METRICS] = str(Path(directory) / "metrics")
         for goal in (0.002, 0.05):
             width = _width(goal)
-            rivals = {measured: Rival(width, measured=measured) for measured in (True, False)}
-            for rival in rivals.values():
-                rival.run(20)
             steps = max(1, round(TURN / goal))
             ratios, plain = [], []
-            for _ in range(turns):
+            for turn in range(turns):
+                if turn % TOGETHER == 0:
+                    rivals = {}
+                    for measured in random.sample([True, False], 2):
+                        rivals[measured] = Rival(width, measured=measured)
+                        rivals[measured].run(3)
                 order = random.sample([True, False], 2)
                 took = {measured: rivals[measured].run(steps) for measured in order}
                 ratios.append(took[True] / took[False])
