@@ -4,8 +4,8 @@ Healthy runs are asked, too, all the while, and failures that nobody foresaw: of
 
     python benchmarks/diagnose.py [NAME...] [--at-once N] [--record]
 
-With --record what the coordinator knew of each fault is kept in tests/unit/fixtures/diagnosis. Three faults need root,
-who may mount a small file system for a process alone; they are left out for others.
+With --record what the coordinator knew of each fault is kept in tests/unit/fixtures/diagnosis. Seven faults need root,
+who may mount a small file system for a process alone, or give two of them a network; they are left out for others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests" / "shared"))
 
 from blameless import HEALTHY, UNFORESEEN, false_of, healthy, unforeseen  # noqa: E402
-from faults import FAULTS, MOUNTS, Fault, begin, clear, wrong  # noqa: E402
+from faults import FAULTS, MOUNTS, NETWORKS, Fault, begin, clear, wrong  # noqa: E402
 from recorded_faults import RECORDED, case_at_rest, write  # noqa: E402
 
 from swarmtrain.protocol.journal.events import GenerationFailed  # noqa: E402
@@ -100,9 +100,11 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=3, help="so many runs at a time")
     parser.add_argument("--record", action="store_true", help="keep what was known of each fault")
     arguments = parser.parse_args()
+    if unknown := set(arguments.names) - {each.name for each in FAULTS}:
+        parser.error(f"there are no such faults: {', '.join(sorted(unknown))}")
     wanted = [each for each in FAULTS if not arguments.names or each.name in arguments.names]
     if os.getuid() != 0:
-        wanted = [each for each in wanted if each.how not in MOUNTS]
+        wanted = [each for each in wanted if each.how not in MOUNTS | NETWORKS]
     directory = Path(tempfile.mkdtemp(prefix="diagnose-"))
     home = directory / "home"
     os.environ |= {"SWARMTRAIN_HOME": str(home), "CUDA_VISIBLE_DEVICES": ""}

@@ -25,7 +25,9 @@ from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.machine.processes import descendants
 
 SCRIPT = Path(__file__).parents[1] / "local" / "scripts" / "faulty.py"
-MOUNTS = frozenset({"shared_memory", "disk_full_in_save", "read_only"})  # only root may
+# Only root may mount, or have a network of its own.
+MOUNTS = frozenset({"shared_memory", "disk_full_in_save", "read_only"})
+NETWORKS = frozenset({"large_packets_lost", "nothing_arrives", "blocked_ports", "other_interface"})
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -86,6 +88,7 @@ def _freeze(handle: RunHandle) -> None:
 
 EVERYWHERE: Mapping[str, Any] = {"anyone": True}  # all ranks do it, and the first one is told
 HANGS: Mapping[str, Any] = {"job": {"nodes": 3, "restart": {"max": 0, "hang_timeout": "4s"}}}
+PAIR: Mapping[str, Any] = {"job": {"restart": {"max": 0, "hang_timeout": "4s"}}}
 THREE: Mapping[str, Any] = {"job": {"nodes": 3}}
 NOBODY: Mapping[str, Any] = {"rank": None, "node": ""}
 
@@ -129,6 +132,11 @@ FAULTS = (
     fault("refused", "no-connection", says=("127.0.0.1",)),
     fault("not_all_joined", "not-all-joined", rank=0, node="node0", **THREE),
     fault("wrong_interface", "wrong-interface", **EVERYWHERE, says=("eth7",)),
+    fault("large_packets_lost", "messages-lost", **NOBODY, says=("all_reduce", "doctor"), **PAIR),
+    fault("nothing_arrives", "messages-lost", **NOBODY, says=("faulty.py", "doctor")),
+    fault("blocked_ports", "port-blocked", **EVERYWHERE, says=("firewall", "swarmtrain doctor")),
+    fault("other_interface", "port-blocked", **EVERYWHERE, says=("GLOO_SOCKET_IFNAME",)),
+    fault("not_yet_valid", "clock-skew", says=("not yet valid",)),
     fault("port_in_use", "port-in-use"),
     fault("master_port_in_use", "port-in-use", rank=0, node="node0"),
     fault("stuck_in_data", "stuck-data", says=("faulty.py",), **HANGS),

@@ -25,7 +25,14 @@ from swarmtrain.protocol.evidence.seen import FlightRecord, FlightReport
 from swarmtrain.protocol.facts import Failure, MasterAddress
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.journal.events import GenerationFailed, GenerationFormed, NodeJoined
-from swarmtrain.protocol.journal.remarks import ChaosCaused, NodeLeaving, StallSeen, StragglerSeen
+from swarmtrain.protocol.journal.remarks import (
+    ChaosCaused,
+    ClockApart,
+    NodeLeaving,
+    StallSeen,
+    StartsWarm,
+    StragglerSeen,
+)
 from swarmtrain.swarm.obstacles import MEANINGS, VERBS, WHO
 
 GLOO = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.1.3]:34538"
@@ -232,6 +239,56 @@ def test_the_first_collective_that_is_not_the_same_everywhere_is_named() -> None
     assert found.cause == "not all ranks call the same collectives"
 
 
+STUCK = [FlightRecord("0", 7, "all_reduce", [[1 << 16]], ["Float"], place="train.py:57 in step")]
+TIMEOUT = "RuntimeError: [gloo] Timed out waiting 4000ms for recv operation to complete: rank {rank}"
+
+
+def formed(backend: str) -> GenerationFormed:
+    return GenerationFormed(
+        text="generation 1", generation=1, parts={}, backend=backend, master=MasterAddress("lab-1", "", 1)
+    )
+
+
+def test_a_collective_in_which_nobody_is_missing_is_laid_on_the_network() -> None:
+    together = replace(waited(TIMEOUT, [[DONE, *STUCK]] * 3), events=[formed("gloo")])
+    found = diagnose(together)
+    assert (found.code, found.rank, found.sure) == ("messages-lost", None, "possible")
+    assert "all ranks are in all_reduce #7 of Float [65536]" in found.verdict
+    assert "of up to 16 bytes came through and one of 262144 bytes does not" in found.cause
+    assert any("swarmtrain doctor" in each.command for each in found.remedies)
+    large = replace(STUCK[0], seq=6, done=True)
+    found = diagnose(replace(together, flights=flights_of([[large, *STUCK]] * 3)))
+    assert (found.code, found.sure) == ("messages-lost", "likely") and "MTU" not in found.cause
+    on_nccl = diagnose(replace(together, flights=flights_of([[large, *STUCK]] * 3), events=[formed("nccl")]))
+    assert on_nccl.sure == "possible" and "Whether each GPU has come to it" in said(on_nccl)
+    assert diagnose(replace(together, looked=900.0)).code == "collective-timeout", "taken before they waited"
+    one_missing = replace(together, flights=flights_of([[DONE, *STUCK], [DONE], [DONE, *STUCK]]))
+    assert diagnose(one_missing).code == "collective-timeout"
+    one_silent = replace(together, flights={0: together.flights[0], 1: together.flights[1]})
+    assert diagnose(one_silent).code == "collective-timeout"
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ("all ranks wait in all_reduce (train.py:57 in step)", "messages-lost"),
+        (
+            "rank 0 waits in barrier (a.py:3 in f); ranks 1 and 2 wait in barrier (a.py:3 in f)",
+            "messages-lost",
+        ),
+        ("rank 0 waits in barrier (a.py:3 in f); rank 1 waits in barrier (a.py:9 in f)", "stall"),
+        ("rank 0 waits in barrier (a.py:3 in f); rank 1 is at a.py:3 in f", "stall"),
+        ("no rank makes steps, and none tells where it is", "stall"),
+    ],
+)
+def test_ranks_that_all_wait_in_one_place_are_told_from_others(what: str, code: str) -> None:
+    hang = replace(failure(f"no step for 60 s: {what}", kind="hang"), rank=None, node="")
+    found = diagnose(failed(hang, events=(formed("gloo"),)))
+    assert diagnose(failed(hang, events=(formed("nccl"),))).code == "stall"
+    assert (found.code, found.rank) == (code, None)
+    assert found.sure in ("possible", "unknown")
+
+
 # ---- what does not start ---------------------------------------------------------------------------------------------
 
 
@@ -309,6 +366,66 @@ NO_MEMORY = replace(
 def test_what_came_from_outside_is_told_apart(what: Failure, events: tuple[Event, ...], code: str) -> None:
     found = diagnose(failed(what, events=events))
     assert (found.code, found.node) == (code, "lab-2")
+
+
+@pytest.mark.parametrize(
+    ("booted", "sure", "words"),
+    [
+        ((500.0, 1009.5), "certain", "its machine was started again, while the run went on"),
+        ((500.0, 500.4), "certain", "its container was started again, and its machine was not"),
+        ((0.0, 0.0), "likely", "its container, or its machine, was started again"),
+    ],
+)
+def test_a_machine_that_was_started_again_is_told_from_its_container(
+    booted: tuple[float, float], sure: str, words: str
+) -> None:
+    first, again = booted
+    events = (replace(joined("a", 1001.0), boot=first), replace(joined("b", 1030.0), boot=again))
+    found = diagnose(failed(LOST, events=events))
+    assert (found.code, found.sure) == ("node-restarted", sure) and words in found.cause
+
+
+def warm(node: str, torch: str, nccl: str = "", python: str = "3.11.7") -> StartsWarm:
+    nccl = f", NCCL {nccl}" if nccl else ""
+    text = f"{node}: torch {torch}{nccl} is imported in Python {python}; workers are forked"
+    return StartsWarm(text=text, node=node)
+
+
+def test_nodes_with_other_versions_are_told_where_that_explains_something() -> None:
+    apart = (warm("lab-1", "2.12.0", "2.26.2"), warm("lab-2", "2.13.0", "2.27.5"))
+    named = failure("ImportError: cannot import name 'fully_shard' from 'torch.distributed.fsdp'")
+    found = diagnose(failed(named, failure(GLOO, 0), events=apart))
+    assert (found.code, found.rank, found.sure) == ("versions-differ", 1, "likely")
+    assert "nodes do not have the same torch and NCCL" in found.cause
+    assert "lab-1 has torch 2.12.0" in said(found) and "lab-2 has NCCL 2.27.5" in said(found)
+    echoes = diagnose(failed(failure(GLOO, 1), failure(GLOO, 0), events=apart))
+    assert (echoes.code, echoes.rank, echoes.sure) == ("versions-differ", None, "possible")
+    for what, events in (
+        ((named,), (warm("lab-1", "2.13.0"), warm("lab-2", "2.13.0"))),
+        ((named,), apart[:1]),
+        ((named, replace(named, rank=0, node="lab-1")), apart),
+        ((failure("ValueError: shard 7 is damaged"),), apart),
+        ((failure(TIMEOUT, 1), failure(TIMEOUT, 0)), apart),
+        (
+            (named,),
+            (StartsWarm(text="lab-1: torch 2.13.0 is imported; workers are forked", node="lab-1"), apart[1]),
+        ),
+    ):
+        assert diagnose(failed(*what, events=events)).code != "versions-differ"
+
+
+def test_a_clock_that_is_wrong_is_evidence_where_a_time_is_refused() -> None:
+    refused = failure(
+        "botocore.exceptions.ClientError: An error occurred (RequestTimeTooSkewed) when calling"
+    )
+    expired = failure("ssl.SSLCertVerificationError: certificate verify failed: certificate has expired")
+    late = ClockApart(text="lab-2: its clock is 3600 s behind the run's", node="lab-2", ahead=-3600.0)
+    assert [diagnose(failed(each)).sure for each in (refused, expired)] == ["likely", "possible"]
+    for each in (refused, expired):
+        found = diagnose(failed(each, events=(late,)))
+        assert (found.code, found.cause) == ("clock-skew", "the clock of its node is wrong")
+        assert "3600 s behind" in said(found)
+        assert "3600 s" not in said(diagnose(failed(each, events=(replace(late, node="lab-1"),))))
 
 
 FULL = {

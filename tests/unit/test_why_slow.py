@@ -46,6 +46,16 @@ def test_a_rank_that_waits_for_its_data_is_told_from_one_that_computes_longer() 
     assert why(SLOW) == ("its computing takes longer", [told])
 
 
+@pytest.mark.parametrize("name", ["node/pressure_io_ratio", "node/cpu_wait_ratio"])
+def test_a_slow_disk_is_told_where_no_other_node_waits_for_one(name: str) -> None:
+    waits, busy, idle = RankPace(data=0.05, compute=0.021), measured({name: 0.62}), measured({name: 0.04})
+    found = why(waits, busy, idle)
+    assert found is not None and "the disk of its node is slow" in found[0]
+    assert "processes on lab-2 wait for a disk 62 % of the time, on other nodes 4 % at most" in found[1]
+    for mine, others in ((busy, busy), (idle, idle), (busy, None), (None, None)):
+        assert (found := why(waits, mine, others)) is not None and found[0] == "it waits for its data"
+
+
 def test_of_its_own_past_it_is_said_whether_it_was_so_before() -> None:
     for before, words in (
         (0.022, "took 22 ms for both some minutes ago, and takes 62 ms now"),

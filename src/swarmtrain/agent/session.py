@@ -194,6 +194,7 @@ class CoordinatorSession:
             warm=self._group.warm,
             leaving=self.leaving,
             copy=CopyState(len(events), self._moved, events[-1].time if events else 0.0),
+            clock=time.time(),
         )
         return Join("agent", joiner)
 

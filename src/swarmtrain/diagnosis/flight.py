@@ -11,9 +11,11 @@ where both ranks still have them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from swarmtrain.diagnosis.frames import place
 from swarmtrain.protocol.evidence.seen import FlightFinding, FlightRecord, FlightReport, StackReport
@@ -35,6 +37,17 @@ _SAME_SIZES = frozenset(
     | {"reduce_scatter", "_reduce_scatter_base", "barrier", "allreduce_coalesced", "all_reduce_barrier"}
 )
 _RUN = 4  # ranks that follow each other, from which on only the first and the last are named
+_BYTES = {
+    "Double": 8,
+    "Long": 8,
+    "Float": 4,
+    "Int": 4,
+    "Half": 2,
+    "BFloat16": 2,
+    "Short": 2,
+    "Byte": 1,
+    "Char": 1,
+}
 _Records = Mapping[int, Mapping[int, FlightRecord]]  # by rank and number
 
 
@@ -77,6 +90,38 @@ def with_places(reports: Mapping[int, StackReport]) -> dict[int, FlightReport]:
 def last(report: FlightReport) -> FlightRecord | None:
     """The collective that a rank began last."""
     return next((record for record in reversed(report.records) if not record.p2p), None)
+
+
+class Carried(NamedTuple):
+    """How large collectives were, in bytes of each rank.
+
+    Attributes:
+        carried: the largest that is over on all ranks, of what the records still have.
+        stuck: the smallest that ranks wait in.
+    """
+
+    carried: int
+    stuck: int
+
+
+def carried(reports: Mapping[int, FlightReport]) -> Carried | None:
+    """Of ranks that all wait in the same: what came through, and what does not. None where either is not known."""
+    done: list[int] = []
+    stuck: list[int] = []
+    for report in reports.values():
+        for record in report.records:
+            if (size := _bytes(record)) is None:
+                return None
+            (done if record.done else stuck).append(size)
+    return Carried(max(done), min(stuck)) if done and stuck else None
+
+
+def _bytes(record: FlightRecord) -> int | None:
+    if len(record.dtypes) < len(record.sizes) or any(each not in _BYTES for each in record.dtypes):
+        return None
+    return sum(
+        math.prod(size) * _BYTES[dtype] for size, dtype in zip(record.sizes, record.dtypes, strict=False)
+    )
 
 
 def _names(report: FlightReport) -> set[str]:

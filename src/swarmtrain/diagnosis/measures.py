@@ -19,6 +19,7 @@ _SLOW = 1.5  # times as long as the others, from which on the series show that a
 _MOSTLY = 0.7  # of the time that a rank takes longer, in one thing, for that to be what differs
 _TAKEN = 0.1  # of the processors, or of the time, taken from a node, from which on it counts
 _BUSY, _NOT_BUSY = 0.9, 0.75  # of a node's processors
+_WAITING = 0.3  # of the time for a disk, from which on that is told of
 _GPUS = 4  # of a node, that are told of
 
 
@@ -87,6 +88,20 @@ def shared_memory(measures: Measures, failure: Failure) -> Iterator[Observation]
     """How much of /dev/shm was left."""
     if (measured := measures.get(failure.node)) is not None:
         yield from _free(measured, failure, "node/shm_free_bytes", "node/shm_used_ratio", "of /dev/shm free")
+
+
+def disk_waits(measures: Measures, failure: Failure) -> Iterator[Observation]:
+    """That processes of a failure's node waited for a disk, where they did so much of the time."""
+    measured = measures.get(failure.node)
+    if measured is not None and (share := _waits_for_disk(measured)) >= _WAITING:
+        text = f"processes on {failure.node} waited for a disk {_percent(share)} of the time"
+        yield _told(measured, failure, text)
+
+
+def _waits_for_disk(measured: NodeMeasures) -> float:
+    """Of the time: some process waits (PSI), or, where the kernel does not tell, an idle processor."""
+    known = (measured.values.get(f"node/{name}") for name in ("pressure_io_ratio", "cpu_wait_ratio"))
+    return next((share for share in known if share is not None), 0.0)
 
 
 def gpus(measures: Measures, failure: Failure) -> Iterator[Observation]:
@@ -158,7 +173,10 @@ def why_slow(
     more, longer = max(0.0, own.data - data), max(0.0, own.compute - compute)
     if more >= _MOSTLY * (more + longer):
         seen = f"waits {_ms(own.data)} a step for its data, the others {_ms(data)}"
-        return Slowness("it waits for its data", [seen, *_past(own)])
+        why, *noticed = _slow_disk(nodes.get(rank, ""), set(nodes.values()), measures) or [
+            "it waits for its data"
+        ]
+        return Slowness(why, [seen, *noticed, *_past(own)])
     if longer < _MOSTLY * (more + longer):
         return None
     seen = f"computes {_ms(own.compute)} a step, the others {_ms(compute)}"
@@ -166,6 +184,19 @@ def why_slow(
         "its computing takes longer"
     ]
     return Slowness(why, [seen, *noticed, *_past(own)])
+
+
+def _slow_disk(node: str, nodes: set[str], measures: Measures) -> list[str]:
+    """A node that waits for its disks while no other does: why, and what was measured. Empty where it does not."""
+    mine = measures.get(node)
+    others = [_waits_for_disk(measures[each]) for each in nodes - {node} if each in measures]
+    if mine is None or not others or (share := _waits_for_disk(mine)) < _WAITING or max(others) >= share / 2:
+        return []
+    seen = f"processes on {node} wait for a disk {_percent(share)} of the time, on other nodes {_percent(max(others))}"
+    return [
+        "it waits for its data: the disk of its node is slow, or busy with something else",
+        f"{seen} at most",
+    ]
 
 
 def _past(own: RankPace) -> list[str]:

@@ -32,6 +32,7 @@ FAMILIES: Mapping[str, tuple[Rule, ...]] = {
     "Memory": memory.RULES,
     "GPUs": gpu.RULES,
     "Files, disks and data": files.RULES,
+    "Nodes that differ": nodes.DIFFER,
     "The program": python.RULES,
     "Communication": (*communication.RULES, *collectives.RULES),
     "Nodes": nodes.RULES,

@@ -124,6 +124,7 @@ class Joiner(Struct):
         warm: workers could start at once.
         leaving: it is told to go.
         copy: of the journal; helpers keep none.
+        clock: Unix time of this machine at this moment; 0 of who does not say.
     """
 
     node: str
@@ -144,6 +145,7 @@ class Joiner(Struct):
     warm: bool
     leaving: bool
     copy: Annotated[CopyState | None, INLINE] = None
+    clock: Annotated[float, OMITTED] = 0.0
 
 
 @message("join", nested=True)

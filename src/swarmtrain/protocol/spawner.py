@@ -11,7 +11,7 @@ from dataclasses import field
 from typing import Annotated, Literal, Union, get_args
 
 from swarmtrain.protocol.codec import Family
-from swarmtrain.protocol.schema import INLINE, Struct, WireKey, message
+from swarmtrain.protocol.schema import INLINE, OMITTED, Struct, WireKey, message
 
 ENV_SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"  # the number of the spawner's end of the socket; never a worker's
 
@@ -89,11 +89,13 @@ class SpawnerReady(Struct):
         torch: its version; null if workers start cold.
         seconds: that the imports took.
         error: what of it could not be imported, or why workers start cold.
+        nccl: the version of torch's NCCL; empty where it has none.
     """
 
     torch: str | None
     seconds: float
     error: str | None
+    nccl: Annotated[str, OMITTED] = ""
 
 
 @message("started", nested=True)

@@ -103,7 +103,7 @@ class Spawner:
     def serve(self, preload: Preload) -> tuple[SpawnWorker, TrialNote] | None:
         """Serve the agent until it is gone: then None. In a warm worker, return what it is to fulfil."""
         self._preload = preload
-        self._tell(SpawnerReady(preload.torch, round(preload.seconds, 3), preload.error))
+        self._tell(SpawnerReady(preload.torch, round(preload.seconds, 3), preload.error, preload.nccl))
         while not self._stopping:
             ending = any(worker.ended is not None or worker.grace for worker in self._workers.values())
             readable, _, _ = select.select([self._agent, self._woken], [], [], _AGAIN if ending else None)

@@ -1,6 +1,7 @@
 """A training that goes wrong in the way that its argument names. Rank 1 is to blame, where one is."""
 
 import argparse
+import contextlib
 import ctypes
 import datetime
 import faulthandler
@@ -9,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -51,6 +53,26 @@ def private_tmpfs(path, options):
     assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
     assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
     assert libc.mount(b"none", bytes(path), b"tmpfs", 1 if options == "ro" else 0, b"size=1m") == 0
+
+
+def private_network(*rules):
+    """Go, with the other rank, into a network of our own: a loopback with the usual 1500 bytes, and a firewall.
+
+    Rank 0 makes it, and rank 1 finds it by its process. Nothing is left of it once both have ended.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    told = Path(f"/tmp/faulty-{os.environ['MASTER_PORT']}")
+    if RANK == 0:
+        assert libc.unshare(0x40000000) == 0  # CLONE_NEWNET
+        for command in ("ip link set lo mtu 1500 up", "ip link add eth9 type veth", *rules):
+            subprocess.run(command.split(), check=True)
+        told.symlink_to(f"/proc/{os.getpid()}/ns/net")
+        return
+    while not told.is_symlink():
+        time.sleep(0.05)
+    with told.open() as network:
+        assert libc.setns(network.fileno(), 0x40000000) == 0
+    told.unlink()
 
 
 class Numbers(Dataset):
@@ -266,6 +288,71 @@ def not_all_joined():
 def wrong_interface():
     os.environ["GLOO_SOCKET_IFNAME"] = "eth7"
     join(timeout=SOON)
+
+
+SMALL_ONLY = "iptables -A OUTPUT -p tcp -m length --length 1000: -j DROP"
+
+
+def large_packets_lost():
+    private_network(SMALL_ONLY)
+    train(10, lambda: dist.all_reduce(torch.ones(1 << 16)))
+
+
+def nothing_arrives():
+    private_network(SMALL_ONLY)
+    join(timeout=SOON)
+    dist.all_reduce(torch.ones(1 << 16))
+
+
+def blocked_ports():
+    private_network(
+        f"iptables -A OUTPUT -p tcp --syn -m multiport ! --dports {os.environ['MASTER_PORT']} -j DROP"
+    )
+    join(timeout=SOON)
+
+
+def other_interface():
+    private_network(
+        "ip addr add 10.77.0.9/24 dev eth9", "ip link set eth9 up", "iptables -A OUTPUT -d 10.77.0.9 -j DROP"
+    )
+    os.environ["GLOO_SOCKET_IFNAME"] = "eth9"
+    join(timeout=SOON)
+
+
+def not_yet_valid():
+    """A server whose certificate begins in the year 2090, as for a node whose clock is wrong."""
+    made = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run(
+        [*made.split(), "-keyout", "key.pem", "-out", "request.pem"], check=True, capture_output=True
+    )
+    Path("index.txt").touch()
+    Path("ca.cnf").write_text(
+        "[ca]\ndefault_ca=c\n[c]\ncertificate=request.pem\ndatabase=index.txt\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\n"
+        "policy=p\n[p]\ncommonName=supplied\n"
+    )
+    self_signed = (
+        "openssl ca -batch -config ca.cnf -selfsign -keyfile key.pem -ss_cert request.pem -out cert.pem"
+    )
+    subprocess.run(
+        [*self_signed.split(), "-startdate", "20900101000000Z", "-enddate", "20910101000000Z"],
+        check=True,
+        capture_output=True,
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain("cert.pem", "key.pem")
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            server.wrap_socket(listening.accept()[0], server_side=True)
+
+    threading.Thread(target=serve, daemon=True).start()
+    client = ssl.create_default_context(cafile="cert.pem")
+    if AT_FAULT:
+        client.wrap_socket(socket.create_connection(listening.getsockname()), server_hostname="localhost")
+    time.sleep(60)
 
 
 def port_in_use():

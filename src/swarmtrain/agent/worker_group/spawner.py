@@ -306,9 +306,16 @@ class SpawnerProcess:
     def _ready(self, said: SpawnerReady) -> None:
         self.warm.set()
         if said.torch:
-            self._on_note("warm", f"torch {said.torch} is imported; workers are forked")
+            self._on_note("warm", imported(said))
         elif said.error:
             self._on_note("cold", f"workers start cold, as torch could not be imported ahead: {said.error}")
+
+
+def imported(said: SpawnerReady) -> str:
+    """Which versions workers are forked with; diagnosis/versions.py reads it again, to tell where nodes differ."""
+    python = ".".join(map(str, sys.version_info[:3]))  # the spawner runs with the agent's own
+    nccl = f", NCCL {said.nccl}" if said.nccl else ""
+    return f"torch {said.torch}{nccl} is imported in Python {python}; workers are forked"
 
 
 def bundle() -> str:

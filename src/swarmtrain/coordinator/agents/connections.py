@@ -275,6 +275,7 @@ def _agent(channel: Channel, who: Joiner, clock: RunClock) -> ConnectedAgent:
         warm=who.warm,
         leaving=who.leaving,
         clock=_clock(clock.now() - who.time),
+        ahead=who.clock - clock.now() if who.clock else 0.0,
         heard=now,
     )
 

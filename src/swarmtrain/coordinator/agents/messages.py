@@ -23,13 +23,14 @@ from swarmtrain.protocol.from_agent import (
     WorkerReport,
 )
 from swarmtrain.protocol.journal import events
-from swarmtrain.protocol.journal.remarks import NodeLeaving, Warned
+from swarmtrain.protocol.journal.remarks import ClockApart, NodeLeaving, Warned
 from swarmtrain.protocol.to_agent import RunEnded, StopWorkers
 from swarmtrain.wire.plural import counted
 
 # Seconds of silence after which Swarm takes a node for lost, so that its task is replaced on its return; and in which
 # that happens: until then an agent that is back is not taken into the group.
 REPLACED, SETTLES = 12.0, 8.0
+CLOCKS_APART = 30.0  # seconds from which on it is worth a word: NTP holds clocks together within one
 
 
 class AgentMessages:
@@ -52,6 +53,10 @@ class AgentMessages:
         workers = counted(agent.workers, "worker")
         text = f"{agent.node} joined: {agent.address} on {agent.interface} ({agent.why}); {workers}"
         run.journal.append(agent.joins(text + self._prospect(agent)))
+        if abs(agent.ahead) >= CLOCKS_APART:
+            how = f"{abs(agent.ahead):.0f} s {'ahead of' if agent.ahead > 0 else 'behind'}"
+            remark = f"{agent.node}: its clock is {how} the run's"
+            run.journal.append(ClockApart(text=remark, node=agent.node, ahead=round(agent.ahead, 1)))
         return agent
 
     def _rejoin(self, agent: ConnectedAgent, said: ConnectedAgent) -> None:

@@ -30,6 +30,7 @@ class ConnectedAgent(Candidate):
         copied: events of the journal that it has; more than there are until it is welcome.
         missed_start: its connection broke before it heard of the current generation.
         clock: seconds to add to its monotonic times, to have Unix time by the run's clock.
+        ahead: seconds by which its machine's own clock was ahead of the run's when it joined.
     """
 
     node_id: str = ""
@@ -41,6 +42,7 @@ class ConnectedAgent(Candidate):
     copied: int = 1 << 62
     missed_start: bool = False
     clock: float = 0.0
+    ahead: float = 0.0
     replies: dict[int, asyncio.Queue[NodeReply]] = field(default_factory=dict)
 
     def joins(self, text: str) -> NodeJoined:
@@ -57,6 +59,7 @@ class ConnectedAgent(Candidate):
             address=self.address,
             interface=self.interface,
             gpus=self.gpus,
+            boot=round(self.clock, 3),
         )
 
     def renew(self, said: ConnectedAgent) -> None:

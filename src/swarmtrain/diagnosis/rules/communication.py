@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 
 from swarmtrain.diagnosis.case import Case, said
-from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words, facts_of, there, who
-from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
+from swarmtrain.diagnosis.echoes import is_timeout, waited
+from swarmtrain.diagnosis.flight import analyse, carried
+from swarmtrain.diagnosis.frames import place
+from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words, facts_of, seen_at, there, who
+from swarmtrain.diagnosis.rules.standstill import standing
+from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy, Sureness
+from swarmtrain.protocol.journal.events import GenerationFormed
 
 _NO_NAME = re.compile(
     r"Name or service not known|Temporary failure in name resolution|gai error|No address associated with hostname"
@@ -14,6 +19,14 @@ _NO_NAME = re.compile(
 _CONNECTS = re.compile(
     r"(?:while trying to connect to|failed to connect to any network address of) \(?(?P<host>[\w.-]+)",
     re.IGNORECASE,
+)
+# How coordinator/core/hang.py has ranks that all wait in one place; files lie elsewhere on each node.
+_ALL_WAIT = re.compile(r"all ranks wait in (?P<what>(?:(?!: )[^;])+?)\.?$")
+_WAITS = re.compile(r"(?:rank|ranks) [\d, and]+ waits? in (?P<what>(?:(?!: )[^;])+?)\.?$")
+_ONE_PACKET = 1400  # bytes, which any network carries in one packet, the overlay of a Swarm included
+DOCTOR = Help(
+    "Measure each way between the nodes, ports and packet sizes included, by real traffic.",
+    "swarmtrain doctor --image IMAGE",
 )
 
 
@@ -74,6 +87,99 @@ def _no_such_host(case: Case) -> Conclusion | None:
     )
 
 
+def _messages_lost(case: Case) -> Conclusion | None:
+    """All ranks are in the same collective, so it is not a rank that is missing."""
+    first = case.first
+    known = _all_there(case)
+    on_gloo = [each.backend for each in case.of_kind(GenerationFormed)][-1:] == ["gloo"]
+    # On NCCL a rank waits for its GPU, wherever it stands: its stack alone does not tell for what.
+    where = _waits_at(case) if on_gloo and not known else ""
+    if not known and not where:
+        return None
+    hang = standing(case)
+    failure = first or hang
+    sizes = carried(case.flights) if known else None
+    is_large = sizes is not None and sizes.carried <= _ONE_PACKET < sizes.stuck
+    cause = "nobody is missing, so what the ranks send each other does not arrive, or very slowly"
+    if sizes is not None and is_large:
+        cause = (
+            f"collectives of up to {sizes.carried} bytes came through and one of {sizes.stuck} bytes does not, as "
+            "where a network drops large packets: the MTU of an interface or of the overlay is more than the way "
+            "between two nodes carries"
+        )
+    sure: Sureness = "likely" if known and on_gloo and not is_large else "possible"
+    timeouts = [each for each in case.causes if place(each.traceback)]
+    return Conclusion(
+        verdict=known or f"all ranks wait in {where}, and it does not complete",
+        cause=cause,
+        sure=sure,
+        failure=failure,
+        seen=[
+            *([Observation(hang.summary, time=hang.time)] if hang is not None and known else []),
+            *(seen_at(each, "waited in a collective") for each in timeouts),
+        ],
+        remedies=[
+            DOCTOR.filled({}),
+            Remedy(
+                "Is anything sent still? Look at the interfaces' bytes and drops.",
+                f"swarmtrain metrics {case.status.run} 'interface/*' --since 10m",
+            ),
+            Remedy(
+                "If large packets are lost, make a network with a smaller MTU and train in it; docs/troubleshooting.md "
+                "has how to name it.",
+                "docker network create -d overlay --attachable -o com.docker.network.driver.mtu=1300 NAME",
+            ),
+        ],
+        unseen=[
+            "Which way between two nodes it is: a collective does not tell whose message is missing.",
+            *(
+                []
+                if on_gloo
+                else ["Whether each GPU has come to it: what was recorded is what they were told to do."]
+            ),
+            *(
+                []
+                if known
+                else ["Whether all are in the same turn of the loop: no flight records were kept of this."]
+            ),
+        ],
+        knows_who=False,
+    )
+
+
+def _all_there(case: Case) -> str:
+    """What flight records say that were taken while the ranks waited, where nobody is missing by them."""
+    begun = [each.time - seconds for each in case.causes if (seconds := waited(each)) is not None]
+    hang = standing(case)
+    if hang.rank is not None if hang is not None else not any(case.looked >= time for time in begun):
+        return ""
+    if len(case.flights) < len(case.status.workers) or any(each.reason for each in case.flights.values()):
+        return ""
+    found = analyse(case.flights)
+    return (
+        found[0].text if found and all(each.kind == "together" and not each.ranks for each in found) else ""
+    )
+
+
+def _waits_at(case: Case) -> str:
+    """The collective that every rank waits in, by what was seen of their stacks or by where their timeouts are."""
+    hang = standing(case)
+    if hang is not None:
+        text = hang.summary.partition(". The ")[0].partition(": ")[2]
+        if hang.rank is not None:
+            return ""
+        if match := _ALL_WAIT.fullmatch(text):
+            return match["what"]
+        waits = [_WAITS.fullmatch(each) for each in text.split("; ")]
+        places = {match["what"] if match is not None else "" for match in waits}
+        return places.pop() if len(places) == 1 else ""
+    timeouts = {each.rank for each in case.causes if is_timeout(each)}
+    if len(timeouts) < len(case.causes) or timeouts != {each.rank for each in case.status.workers}:
+        return ""
+    places = {place(each.traceback) for each in case.causes}
+    return f"a collective ({places.pop()})" if len(places) == 1 and "" not in places else ""
+
+
 RULES = (
     Rule(
         code="not-all-joined",
@@ -132,6 +238,46 @@ RULES = (
         "On the host's network, and on local, all runs of a machine share its ports.",
         ("port_in_use", "master_port_in_use"),
     ),
+    Rule(
+        code="messages-lost",
+        title="Nobody is missing, and yet a collective does not complete",
+        about="All ranks wait at the same collective, so no rank is to blame: what they send does not arrive. A "
+        "network that drops large packets only (an MTU black hole) lets ranks find each other and small "
+        "collectives pass, and then stands still: an overlay adds 50 bytes to each packet, jumbo frames must be "
+        "allowed by every switch, and a tunnel between sites carries less than 1500. Where flight records show "
+        "that small ones came through and a larger one does not, it is said. On NCCL a GPU that stands still looks "
+        "the same. A rank that is a turn of its loop behind does, too, where no flight record was kept.",
+        look=_messages_lost,
+        produced=("large_packets_lost", "nothing_arrives"),
+    ),
+    by_words(
+        "port-blocked",
+        "Workers get no answer from each other",
+        Words(
+            pattern=r"connectFullMesh failed with [^\n]*Connect timeout",
+            verdict="{who} tried to connect to another worker, and no answer came",
+            cause="the ranks have found each other at the store of rank 0, but a connection between two workers got "
+            "no answer, nor a refusal: a firewall drops it, or an interface was chosen that does not lead to the other",
+            sure="likely",
+            anyone=True,
+            help=(
+                DOCTOR,
+                Help("Which addresses do the nodes talk through?", "swarmtrain status {run}"),
+                Help(
+                    "Leave GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME alone, if the script or the job sets them: "
+                    "the interface that leads to the others is chosen on each node."
+                ),
+                Help(
+                    "In a Swarm open 7946/tcp, 7946/udp and 4789/udp between all nodes; on the machines' own network "
+                    "(--network host) all ports above 1023, as gloo and NCCL take any."
+                ),
+            ),
+            unseen=("Which of both it is, and between which two: gloo does not say to whom it connected.",),
+        ),
+        "A closed port refuses at once; where nothing comes back, packets are dropped. Each worker listens on a port "
+        "of its own that the kernel chooses, and every other one connects to it.",
+        ("blocked_ports", "other_interface"),
+    ),
     by_words(
         "no-connection",
         "A rank cannot reach another",
@@ -148,6 +294,7 @@ RULES = (
                     "Between all nodes must be open: 7946/tcp and udp, and 4789/udp; docs/troubleshooting.md "
                     "has more."
                 ),
+                DOCTOR,
             ),
         ),
         "Each worker connects to the store of rank 0, and then to every other rank. The addresses are those "

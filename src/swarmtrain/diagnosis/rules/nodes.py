@@ -1,15 +1,31 @@
-"""Nodes that are lost."""
+"""Nodes that are lost, and nodes that are not like the others."""
 
 from __future__ import annotations
 
 import re
 
-from swarmtrain.diagnosis.case import Case
+from swarmtrain.diagnosis.case import Case, said
+from swarmtrain.diagnosis.echoes import is_timeout
 from swarmtrain.diagnosis.rule import Conclusion, Rule, there, who
-from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
+from swarmtrain.diagnosis.versions import Difference, differences
+from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy, Sureness
 from swarmtrain.protocol.facts import Failure
 from swarmtrain.protocol.journal.events import NodeJoined
-from swarmtrain.protocol.journal.remarks import NodeLeaving, SpawnerRestarted, Warned
+from swarmtrain.protocol.journal.remarks import ClockApart, NodeLeaving, SpawnerRestarted, Warned
+
+# What Python, a library and NCCL say where something is of another version than who calls it expects.
+_OTHER_VERSION = re.compile(
+    r"^(?:ImportError: cannot import name|AttributeError: (?:module|type object) |ModuleNotFoundError: "
+    r"|TypeError: .*unexpected keyword argument|ValueError: unsupported pickle protocol"
+    r"|RuntimeError: .*(?:undefined symbol|is not supported by this version))",
+    re.MULTILINE,
+)
+_TIME = re.compile(
+    r"certificate is not yet valid|(?P<weak>certificate has expired)|RequestTimeTooSkewed"
+    r"|difference between the request time and the (?:current|server) time is too large"
+    r"|[Tt]oken (?:used too early|is not yet valid)|Clock skew too great|Signature not yet current"
+)
+_ROOM = 5.0  # seconds by which the moment of a machine's start is known, clocks and delays included
 
 
 def _of_a_node(case: Case, pattern: str) -> Failure | None:
@@ -74,19 +90,32 @@ def _agent_again(case: Case) -> Conclusion | None:
     again = next((each for each in joined[1:] if each.time >= failure.time - 1.0), None)
     if again is None or again.incarnation == joined[0].incarnation:
         return None
+    known = joined[0].boot and again.boot and again.node_id == joined[0].node_id
+    anew = known and again.boot > joined[0].time
+    same = known and abs(again.boot - joined[0].boot) < _ROOM
+    seen = [Observation(again.text, node=failure.node, time=again.time)]
+    if anew:
+        seen.append(Observation("the machine started", node=failure.node, time=again.boot))
     return Conclusion(
         verdict=_verdict(failure),
-        cause="its container, or its machine, was started again: another agent has joined from there since",
-        sure="likely",
+        cause="its machine was started again, while the run went on"
+        if anew
+        else "its container was started again, and its machine was not: it runs as long as before"
+        if same
+        else "its container, or its machine, was started again: another agent has joined from there since",
+        sure="certain" if anew or same else "likely",
         failure=failure,
-        seen=[Observation(again.text, node=failure.node, time=again.time)],
+        seen=seen,
         remedies=[
-            Remedy(
-                "Was it the machine? See since when it runs.",
-                f"{there(case, failure)}uptime",
-            )
+            Remedy("Why? On the machine: `last -x | head`, `journalctl -b -1 -e`; its power, its memory.")
+            if anew
+            else Remedy("What has become of its container?", f"docker stack ps --no-trunc {_stack(case)}")
+            if same
+            else Remedy("Was it the machine? See since when it runs.", f"{there(case, failure)}uptime")
         ],
-        unseen=["Whether the machine went down or the container alone."],
+        unseen=["Who or what started it again."]
+        if anew or same
+        else ["Whether the machine went down or the container alone."],
     )
 
 
@@ -104,6 +133,10 @@ def _silent(case: Case) -> Conclusion | None:
             case,
             Remedy("Does the machine answer?", f"ping -c 3 {failure.node}"),
             Remedy("What does the Swarm know of it?", "docker node ls"),
+            Remedy(
+                "If it is up, measure the ways to it: a firewall, or an MTU that is too large, silences it, too.",
+                "swarmtrain doctor --image IMAGE",
+            ),
         ),
         unseen=[f"What became of {failure.node}: nothing that it says arrives."],
     )
@@ -147,6 +180,101 @@ def _other(case: Case) -> Conclusion | None:
     )
 
 
+def _versions(case: Case) -> Conclusion | None:
+    """Only where what was said fits: that nodes differ explains nothing by itself."""
+    first, apart = case.first, differences(case)
+    if first is None or first.rank is None or not apart:
+        return None
+    failed = {each.node for each in case.own}
+    fits = [each for each in apart if failed and _alone(failed, each)]
+    if fits and all(_OTHER_VERSION.search(said(each)) for each in case.own):
+        return _of_versions(case, fits, "likely", f"{who(first)}: {first.summary}")
+    talk = [each for each in apart if each.package != "Python"]
+    if talk and not case.own and not any(map(is_timeout, case.causes)):
+        return _of_versions(case, talk, "possible", "the ranks could not go on talking to each other")
+    return None
+
+
+def _alone(failed: set[str], apart: Difference) -> bool:
+    """Whether those that failed by themselves, and nobody else, have another version."""
+    versions = {apart.versions.get(node, "") for node in failed}
+    return (
+        len(versions) == 1 and {node for node, each in apart.versions.items() if each in versions} == failed
+    )
+
+
+def _of_versions(case: Case, apart: list[Difference], sure: Sureness, verdict: str) -> Conclusion:
+    packages = " and ".join(each.package for each in apart)
+    return Conclusion(
+        verdict=verdict,
+        cause=f"nodes do not have the same {packages}"
+        + (
+            ", and it failed on those alone that differ"
+            if sure == "likely"
+            else ", which need not fit together"
+        ),
+        sure=sure,
+        failure=case.first,
+        seen=[seen for each in apart for seen in each.observations()],
+        remedies=[
+            Remedy(
+                "Name the image by its digest, so that every node has the same: a tag such as latest is what a node "
+                "has pulled last.",
+                "docker image inspect IMAGE --format '{{.RepoDigests}}'",
+            ),
+            Remedy("Without containers, install the same versions on each machine."),
+        ],
+        unseen=[] if sure == "likely" else ["Whether these versions are the reason: no rank says so."],
+        knows_who=sure == "likely",
+    )
+
+
+def _clock(case: Case) -> Conclusion | None:
+    failure = case.first
+    match = _TIME.search(said(failure)) if failure is not None and failure.rank is not None else None
+    if failure is None or match is None:
+        return None
+    apart = [each for each in case.of_kind(ClockApart) if each.node == failure.node]
+    either = "the certificate itself, or the clock of this node or of the server, is out of date"
+    return Conclusion(
+        verdict=f"{who(failure)} was refused for the time that it is: {match[0]}",
+        cause="the clock of its node is wrong" if apart else either,
+        sure="likely" if apart else "possible" if match["weak"] else "likely",
+        failure=failure,
+        seen=[Observation(each.text, node=each.node, time=each.time) for each in apart[-1:]],
+        remedies=[
+            Remedy("What time is it there?", f"{there(case, failure)}date -u"),
+            Remedy("Let the machine keep time: on it, `timedatectl set-ntp true`."),
+        ],
+        unseen=[]
+        if apart
+        else [
+            "Which of these it is: the node's clock and the run's were less than 30 s apart, or it did not say."
+        ],
+    )
+
+
+# Before what the program says: one node is not like the others.
+DIFFER = (
+    Rule(
+        code="versions-differ",
+        title="Nodes have different versions of torch, NCCL or Python",
+        about="Each node says which it trains with, once its workers can be forked. That they differ is told where "
+        "only those ranks fail whose node differs, of something that is another in another version; and, as a "
+        "possible cause, where ranks lost touch and nobody knows why. NCCL must be of one version on all nodes.",
+        look=_versions,
+        test="test_nodes_with_other_versions_are_told_where_that_explains_something",
+    ),
+    Rule(
+        code="clock-skew",
+        title="A clock is wrong",
+        about="Certificates, tokens and signed requests (S3) are valid at certain times. A node whose clock is wrong "
+        "is refused by servers, and its files seem to be of another time. The run itself does not mind: it counts by "
+        "clocks that nobody sets, and says in its journal whose clock is more than 30 seconds from its own.",
+        look=_clock,
+        produced=("not_yet_valid",),
+    ),
+)
 RULES = (
     Rule(
         code="node-told-to-leave",

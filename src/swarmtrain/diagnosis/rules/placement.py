@@ -49,6 +49,10 @@ def _too_few(case: Case) -> Conclusion | None:
             Remedy(
                 "If an image takes long to arrive, wait longer.", "swarmtrain run --join-deadline 30m ..."
             ),
+            Remedy(
+                "Do the nodes reach each other? Ports and packet sizes are measured by real traffic.",
+                "swarmtrain doctor --image IMAGE",
+            ),
             Remedy("Start with fewer.", "swarmtrain run --nodes 2..3 ..."),
         ],
         unseen=["Why the others did not come: who has not joined says nothing."],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from swarmtrain.diagnosis.case import Case
 from swarmtrain.diagnosis.frames import SourceLine, frames
+from swarmtrain.diagnosis.measures import disk_waits
 from swarmtrain.diagnosis.rule import Conclusion, Rule, logs_of, there, who
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy, Sureness
 from swarmtrain.protocol.facts import Failure
@@ -41,7 +42,7 @@ _NETWORK = re.compile(
 )
 
 
-def _standing(case: Case) -> Failure | None:
+def standing(case: Case) -> Failure | None:
     """The rank that all wait for: the failure of a hang, or what is said of a stall that goes on."""
     if case.status.has_ended or case.causes:
         return next((each for each in case.causes if each.kind == "hang"), None) if _is_hang(case) else None
@@ -73,7 +74,7 @@ def _stall(case: Case) -> StallSeen | None:
 def _rank_stands(
     case: Case, why: str, sure: Sureness, remedies: Sequence[Remedy], *, unseen: Sequence[str] = ()
 ) -> Conclusion:
-    failure = _standing(case)
+    failure = standing(case)
     assert failure is not None, "a rule has looked before"
     rest = [line for line in frames(failure.traceback) if line.is_users][:1]
     innermost = frames(failure.traceback)[:1]
@@ -89,6 +90,7 @@ def _rank_stands(
         failure=failure,
         seen=[
             *inside,
+            *disk_waits(case.measures, failure),
             *(Observation("stands there", failure.rank, failure.node, place=str(line)) for line in rest),
         ],
         remedies=[*remedies, logs_of(case, failure)],
@@ -108,7 +110,7 @@ def _verdict(failure: Failure) -> str:
 
 def _innermost(case: Case) -> list[SourceLine]:
     """The frames between the user's innermost line and what really waits, innermost first."""
-    failure = _standing(case)
+    failure = standing(case)
     if failure is None or failure.rank is None:
         return []
     found: list[SourceLine] = []
@@ -120,7 +122,7 @@ def _innermost(case: Case) -> list[SourceLine]:
 
 
 def _stopped(case: Case) -> Conclusion | None:
-    failure = _standing(case)
+    failure = standing(case)
     if failure is None or not _STOPPED.search(failure.summary):
         return None
     pid = next((each.pid for each in case.status.workers if each.rank == failure.rank), None)
@@ -136,7 +138,7 @@ def _stopped(case: Case) -> Conclusion | None:
 
 
 def _apart(case: Case) -> Conclusion | None:
-    failure = _standing(case)
+    failure = standing(case)
     if failure is None:
         return None
     # Of a rank that others wait for: it waits itself, in another group or another call.
@@ -157,7 +159,7 @@ def _apart(case: Case) -> Conclusion | None:
 
 
 def _data(case: Case) -> Conclusion | None:
-    failure = _standing(case)
+    failure = standing(case)
     if failure is None or failure.rank is None:
         return None
     if not (
@@ -189,7 +191,7 @@ def _waits_in(pattern: re.Pattern[str], why: str, *remedies: Remedy, unseen: str
 
 def _code(case: Case) -> Conclusion | None:
     """A rank is named, and it does not wait for others: it is in the user's own code, whatever that does."""
-    failure = _standing(case)
+    failure = standing(case)
     if failure is None or failure.rank is None:
         return None
     known = bool(frames(failure.traceback))
@@ -205,7 +207,7 @@ def _code(case: Case) -> Conclusion | None:
 
 
 def _nobody(case: Case) -> Conclusion | None:
-    failure = _standing(case)
+    failure = standing(case)
     if failure is None:
         return None
     return _rank_stands(

@@ -208,8 +208,8 @@ LIVE = (
         title="A rank slows the others down",
         about="Its own work takes more than 1.5 times as long as that of the others, over at least 20 steps, "
         "and more than a fifth of a step. In data-parallel training all wait for the slowest. Where the series "
-        "(`swarmtrain metrics`) show what differs, that is named: waiting for data, computing, a GPU that is "
-        "slowed by heat, processors that are taken away or busy.",
+        "(`swarmtrain metrics`) show what differs, that is named: waiting for data, a slow disk, computing, a GPU "
+        "that is slowed by heat, processors that are taken away or busy.",
         look=_straggler,
         test="test_a_run_that_lives_is_explained",
     ),

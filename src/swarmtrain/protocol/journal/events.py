@@ -112,6 +112,7 @@ class NodeJoined(Event, kw_only=True):
         node: what it is called in this run.
         node_id: the identity of its machine.
         incarnation: of the agent; another one on the same node has another.
+        boot: when its machine began to count time, which is when it was started: Unix time by the run's clock.
     """
 
     kind: ClassVar[str] = "joined"
@@ -121,6 +122,7 @@ class NodeJoined(Event, kw_only=True):
     address: str
     interface: str
     gpus: int
+    boot: Annotated[float, OMITTED] = 0.0
 
 
 # ---- its generations -----------------------------------------------------------------------------------------

@@ -25,6 +25,17 @@ class NodeLeaving(Remark):
     kind: ClassVar[str] = "leaving"
 
 
+class ClockApart(Remark, kw_only=True):
+    """The clock of a node's machine is not the run's. The run itself counts by its own, whatever clocks say.
+
+    Attributes:
+        ahead: seconds by which it is ahead; negative where it is behind.
+    """
+
+    kind: ClassVar[str] = "clock"
+    ahead: Annotated[float, OMITTED] = 0.0
+
+
 class NodeLeftOut(Remark):
     """A node on which failures began again and again is left out where others will do."""
 

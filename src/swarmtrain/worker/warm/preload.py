@@ -49,6 +49,7 @@ class Preload:
     error: str | None = None  # why torch is None, or which of the modules above could not be imported
     record: ImportRecord = field(default_factory=ImportRecord)  # what the imports imported and read
     environment: Mapping[str, str] = field(default_factory=dict)  # the variables that they found
+    nccl: str = ""  # the version of torch's NCCL
 
 
 def preload() -> Preload:
@@ -61,6 +62,7 @@ def preload() -> Preload:
     # Without this, torch.cuda.is_available() at some library's import would initialise the driver.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     notes = []
+    nccl = ""
     record = ImportRecord()
     gc.disable()
     try:
@@ -72,6 +74,7 @@ def preload() -> Preload:
                 except Exception as error:
                     notes.append(f"{name}: {type(error).__name__}: {error}")
         version: str | None = str(torch.__version__)
+        nccl = _nccl(torch)
         if device := _touched(torch):
             version = None
             notes.append(f"importing torch has initialised {device}")
@@ -82,7 +85,7 @@ def preload() -> Preload:
         gc.enable()
         adopt_environment(environment)  # libraries set variables, too
     gc.freeze()  # so that the collector of a child does not copy the pages it shares with us
-    return Preload(version, time.monotonic() - began, "; ".join(notes) or None, record, environment)
+    return Preload(version, time.monotonic() - began, "; ".join(notes) or None, record, environment, nccl)
 
 
 def adopt_environment(environment: Mapping[str, str]) -> None:
@@ -90,6 +93,16 @@ def adopt_environment(environment: Mapping[str, str]) -> None:
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     os.environ.update(environment)
+
+
+def _nccl(torch: object) -> str:
+    """The version of the NCCL that torch brings or has been linked to; asking touches no device."""
+    try:
+        if not torch.distributed.is_nccl_available():  # type: ignore[attr-defined]
+            return ""
+        return ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[attr-defined]
+    except Exception:  # of a build that nobody here has seen: no reason to start workers cold
+        return ""
 
 
 def _touched(torch: object) -> str | None:
