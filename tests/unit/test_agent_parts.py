@@ -118,6 +118,8 @@ def test_the_debug_mode_leaves_out_what_crashes_or_slows() -> None:
     assert debug("gloo")["TORCH_DISTRIBUTED_DEBUG"] != "DETAIL"
     assert "CUDA_LAUNCH_BLOCKING" not in debug("nccl")
     assert debug("nccl")["NCCL_DEBUG"] == "INFO"
+    for backend in ("gloo", "nccl"):
+        assert not [name for name in debug(backend) if "CPP_STACK" in name and "SHOW" not in name]
 
 
 def archive(directory: Path, **content: str) -> list[Path]:

@@ -24,6 +24,7 @@ FIELDS = [
     "counted",
     "ended",
     "pause",
+    "profile",
 ]
 
 

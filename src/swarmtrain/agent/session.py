@@ -214,6 +214,7 @@ class CoordinatorSession:
 
         services = NodeServices(self._settings.storage, welcome.node, channel)
         services.lineage, services.env = welcome.lineage, self._choices.env
+        services.workers = lambda: self._group.workers
         return services
 
     async def _hand_over(self, channel: Channel) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 
 from swarmtrain.protocol.alerts.answer import AlertAnswer
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
+from swarmtrain.protocol.evidence.profile import ProfileNews
 from swarmtrain.protocol.evidence.seen import RankStacks
 from swarmtrain.protocol.schema import INLINE, OMITTED, Document, Struct
 from swarmtrain.protocol.series.points import Series
@@ -125,6 +126,7 @@ class NodeReply(Struct):
         nodes: which there are to ask.
         data, stdout, stderr: bytes in base 64.
         taken: bytes of the input that a command, or the room before it, has taken: so much more may be sent.
+        profile: how far one is; once it is written, its trace follows as a file.
         reach: a node whose agent has ended, and to whose files the launcher must open a way first.
     """
 
@@ -133,6 +135,7 @@ class NodeReply(Struct):
     data: Annotated[str, OMITTED] = ""
     entries: Annotated[list[DirectoryEntry] | None, OMITTED] = None
     snapshots: Annotated[list[Snapshot] | None, OMITTED] = None
+    profile: Annotated[ProfileNews | None, OMITTED] = None
     stdout: Annotated[str, OMITTED] = ""
     stderr: Annotated[str, OMITTED] = ""
     taken: Annotated[int, OMITTED] = 0

@@ -239,6 +239,25 @@ class ListRequest(NodeRequest):
     recursive: Annotated[bool, OMITTED] = False
 
 
+@message("profile", by="op")
+class ProfileRequest(NodeRequest):
+    """Record the next steps of a rank. Replies: `profile`, each; then its trace, as `fetch` has it.
+
+    Refused while one of the rank is recorded, and where it makes no steps. Who hangs up takes it back.
+
+    Attributes:
+        steps: how many, after one that warms the profiler up.
+        shapes, memory: also those of operators' inputs; what they allocate.
+        within: seconds in which the next step is to come.
+    """
+
+    rank: int
+    steps: int
+    shapes: Annotated[bool, OMITTED] = False
+    memory: Annotated[bool, OMITTED] = False
+    within: float = 60.0
+
+
 class SnapshotKey(NamedTuple):
     """By which snapshots are ordered."""
 
@@ -281,6 +300,7 @@ ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of ty
     FetchRequest,
     ListRequest,
     SnapshotsRequest,
+    ProfileRequest,
 ]
 REQUESTS: Family[ClientRequest] = Family("a request", *get_args(ClientRequest))
 

@@ -229,6 +229,24 @@ class NodeSnapshots(Struct):
     number: Annotated[int, WireKey("id")]
 
 
+class ProfileOrder(Struct):
+    """What to record; as in the client's `profile`."""
+
+    rank: int
+    steps: int
+    shapes: Annotated[bool, OMITTED] = False
+    memory: Annotated[bool, OMITTED] = False
+    within: float = 60.0
+
+
+@message("profile")
+class NodeProfile(Struct):
+    """Record steps of a rank, and send the trace."""
+
+    order: Annotated[ProfileOrder, WireKey("profile")]
+    number: Annotated[int, WireKey("id")]
+
+
 @message("input")
 class NodeInput(Struct):
     """What a person types for a command that runs."""
@@ -268,6 +286,7 @@ ToAgent = Union[  # noqa: UP007 - a union of messages is an argument of types
     NodeFetch,
     NodeList,
     NodeSnapshots,
+    NodeProfile,
     NodeInput,
     NodeMore,
     NodeCancel,

@@ -59,6 +59,9 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "logs": CommandEntry("output", "logs", "Print what the workers of a run wrote."),
         "events": CommandEntry("output", "events", "Print what happened to a run."),
         "stacks": CommandEntry("output", "stacks", "Show where every rank of a run is now."),
+        "profile": CommandEntry(
+            "look.profile", "profile", "Record some steps of a run with torch's profiler."
+        ),
         "metrics": CommandEntry("look.metrics", "metrics", "Print or plot what was measured of a run."),
         "dashboard": CommandEntry(
             "look.dashboard", "dashboard", "Show runs in a browser, or keep a run's page as a file."

@@ -17,6 +17,8 @@ ENV_PULSE = "SWARMTRAIN_PULSE"  # file of this rank: see wire.pulse
 ENV_STACK = "SWARMTRAIN_STACK"  # file of this rank: where its Python stacks go when they are asked for
 # behind its name: the pipe that asks for this rank's last collectives, and the file with them
 FLIGHT_ASK, FLIGHT_FILE = ".ask", ".flight"
+# behind its name: how far a profile of this rank is; and behind that: what is asked for, and the trace
+PROFILE, PROFILE_ASK, PROFILE_TRACE = ".profile", ".ask", ".json.gz"
 ENV_BACKEND = "SWARMTRAIN_BACKEND"  # nccl, gloo or auto
 ENV_TIMEOUT = "SWARMTRAIN_TIMEOUT"  # process-group timeout, seconds, as a float
 ENV_RUN = "SWARMTRAIN_RUN"  # the run's id, "digits.3"

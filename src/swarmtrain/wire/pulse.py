@@ -1,8 +1,8 @@
 """The pulse of a worker: a few numbers in shared memory, by which the agent sees that training goes on.
 
 A worker maps a file that its agent has laid out and writes its progress there: one store a number, no system call,
-so it may be done at every step. The agent reads it whenever it likes, also when the worker is frozen or dead. One
-number goes the other way: the agent asks the worker to pause.
+so it may be done at every step. The agent reads it whenever it likes, also when the worker is frozen or dead. Two
+numbers go the other way: the agent asks the worker to pause, and for a profile of its steps.
 
 Progress is the proof of life: in data-parallel training no rank makes a step without all others.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from swarmtrain.wire import names
 from swarmtrain.wire.disk import private
 
-_VERSION = 3
+_VERSION = 4
 
 # A realtime signal, to which a worker answers with its Python stacks, in the file of SWARMTRAIN_STACK.
 STACK_SIGNAL = 44
@@ -67,6 +67,7 @@ class Pulse(ctypes.Structure):
         ended: 1 once the script has left its last line of code with exit status 0. What is left is the interpreter's
             own ending: threads, atexit handlers, finalizers. Never taken back, whatever `activity` says.
         pause: set by the agent: save and leave as soon as all ranks can.
+        profile: set by the agent: the number of the profile that it waits for; 0: of none.
     """
 
     version: int
@@ -83,12 +84,23 @@ class Pulse(ctypes.Structure):
     counted: int
     ended: int
     pause: int
+    profile: int
 
     _fields_ = [
         (name, ctypes.c_int64)
         for name in (
             *("version", "step", "mark", "activity", "source", "paused"),
-            *("busy_ns", "stepped_ns", "first_ns", "resumed", "epoch", "counted", "ended", "pause"),
+            *(
+                "busy_ns",
+                "stepped_ns",
+                "first_ns",
+                "resumed",
+                "epoch",
+                "counted",
+                "ended",
+                "pause",
+                "profile",
+            ),
         )
     ]
 

@@ -1,4 +1,4 @@
-"""What an agent does for people who look in: commands (`exec`) and files (`fetch`, `list`)."""
+"""What an agent does for people who look in: commands (`exec`), files (`fetch`, `list`) and profiles of its workers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import struct
 import termios
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from swarmtrain.errors import SwarmtrainError
+from swarmtrain.agent.services.profiling import Profiling
+from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.files import fetch, snapshots
 from swarmtrain.files.listing import listing
 from swarmtrain.protocol.codec import dump
@@ -30,11 +31,16 @@ from swarmtrain.protocol.to_agent import (
     NodeInput,
     NodeList,
     NodeMore,
+    NodeProfile,
     NodeSnapshots,
+    ProfileOrder,
     ToAgent,
 )
 from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.disk.storage import Storage
+
+if TYPE_CHECKING:
+    from swarmtrain.agent.worker_group.workers import Workers
 
 _AHEAD = 8  # pieces of a file that may be on their way to the client
 # Seconds for which an agent that is about to go waits for the next piece of an answer: until it is read, which may
@@ -53,6 +59,7 @@ class NodeServices:
         self._storage, self.node, self._channel = storage, node, channel
         self.lineage = ""
         self.env: Mapping[str, str] = {}
+        self.workers: Callable[[], Workers] | None = None  # those of this node, where it has any
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._input: dict[int, asyncio.Queue[TerminalInput]] = {}
         self._credit: dict[int, asyncio.Semaphore] = {}
@@ -63,7 +70,11 @@ class NodeServices:
         """Take a message if it is one of ours."""
         match message:
             case (
-                NodeExec(_, number) | NodeFetch(_, number) | NodeList(_, number) | NodeSnapshots(_, number)
+                NodeExec(_, number)
+                | NodeFetch(_, number)
+                | NodeList(_, number)
+                | NodeSnapshots(_, number)
+                | NodeProfile(_, number)
             ) if self._finishing:
                 self._begin(number, self._turn_away(number))
             case NodeExec(order, number):
@@ -78,6 +89,8 @@ class NodeServices:
             case NodeSnapshots(order, number):
                 replies = snapshots.answer(self._storage, self.lineage, self.node, order)
                 self._read(number, self._reply(number, replies))
+            case NodeProfile(profile, number):
+                self._begin(number, self._profile(number, profile))
             case NodeInput(typed, number):
                 if number in self._input:
                     self._input[number].put_nowait(typed)
@@ -146,6 +159,14 @@ class NodeServices:
     async def _send_file(self, number: int, path: str) -> None:
         found = fetch.locate(self._storage, self.lineage, self.node, path)
         await self._reply(number, fetch.send(found, self.node))
+
+    async def _profile(self, number: int, order: ProfileOrder) -> None:
+        if self.workers is None or not self.workers().states:
+            raise ClusterError(f"no worker runs on {self.node} now")
+        with Profiling(self.workers(), order) as profiling:
+            async for news in profiling.news():
+                await self._send(number, NodeReply(profile=news))
+            await self._reply(number, fetch.send(profiling.trace, self.node))
 
     async def _reply(self, number: int, replies: Iterator[NodeReply]) -> None:
         """Read in a thread, so that a large directory stops no heartbeat, and no faster than the client takes it."""

@@ -96,6 +96,11 @@ class WorkerGroup:
     # ---- how it stands ---------------------------------------------------------------------------------------
 
     @property
+    def workers(self) -> Workers:
+        """Those of the newest generation."""
+        return self._workers
+
+    @property
     def generation(self) -> int:
         """The last one that this node was told to begin; 0 before the first."""
         return self._workers.generation

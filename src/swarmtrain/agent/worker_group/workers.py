@@ -197,6 +197,10 @@ class Workers:
             if state.state == "running" and state.pid is not None
         }
 
+    def pulse(self, rank: int) -> Pulse | None:
+        """Of a worker that may be asked for something; None once the next generation has taken its place."""
+        return self._pulses.get(rank)
+
     def stack_files(self) -> dict[int, Path]:
         """Where each worker's stacks go, by rank."""
         return dict(self._stack_files)

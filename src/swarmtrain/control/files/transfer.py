@@ -103,7 +103,7 @@ def fetch(
             if header.directory:
                 left_out = unpack(Path(part), target)
             else:
-                Path(part).chmod(0o666 & ~_umask())
+                Path(part).chmod(0o666 & ~umask())
                 Path(part).replace(target)
         finally:
             Path(part).unlink(missing_ok=True)
@@ -176,7 +176,8 @@ def receive(
     return size
 
 
-def _umask() -> int:
+def umask() -> int:
+    """What this process takes away from the modes of new files."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

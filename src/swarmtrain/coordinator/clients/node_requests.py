@@ -22,6 +22,7 @@ from swarmtrain.protocol.requests import (
     ExecRequest,
     FetchRequest,
     ListRequest,
+    ProfileRequest,
     SnapshotsRequest,
     TerminalInput,
 )
@@ -34,8 +35,10 @@ from swarmtrain.protocol.to_agent import (
     NodeInput,
     NodeList,
     NodeMore,
+    NodeProfile,
     NodeSnapshots,
     PathOrder,
+    ProfileOrder,
     SnapshotsOrder,
     ToAgent,
 )
@@ -97,6 +100,19 @@ class NodeRequests:
             lambda number: NodeSnapshots(order, number),
             lambda: snapshots.answer(place.storage, place.lineage, node, order),
         )
+
+    async def profile(self, request: ProfileRequest, channel: Channel) -> AsyncIterator[NodeReply]:
+        """Some steps of a rank that runs; a client that hangs up takes it back."""
+        agent = self._agent(self._node("", request.rank))
+        order = ProfileOrder(request.rank, request.steps, request.shapes, request.memory, request.within)
+        number, replies = _open(agent, lambda number: NodeProfile(order, number))
+        leaving = asyncio.ensure_future(_relay(channel, agent, number))
+        try:
+            async for reply in self._replies(agent, number, replies):
+                yield reply
+        finally:
+            leaving.cancel()
+            await asyncio.wait([leaving])  # two cannot read from one channel
 
     async def _on(
         self, node: str, ask: Ask, from_here: Callable[[], Iterator[NodeReply]]

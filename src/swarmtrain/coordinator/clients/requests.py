@@ -38,6 +38,7 @@ from swarmtrain.protocol.requests import (
     LogsRequest,
     MetricsRequest,
     NoteRequest,
+    ProfileRequest,
     ResizeRequest,
     SeriesRequest,
     SnapshotsRequest,
@@ -133,6 +134,8 @@ class ClientRequests:
                 return self._node_requests.list(request)
             case SnapshotsRequest():
                 return self._node_requests.snapshots(request)
+            case ProfileRequest():
+                return self._node_requests.profile(request, channel)
 
     # ---- reading ---------------------------------------------------------------------------------------------
 

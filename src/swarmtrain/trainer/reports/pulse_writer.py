@@ -6,7 +6,7 @@ Without an agent there is nobody to feel it, and all of this does nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from swarmtrain.wire.pulse import Activity, Pulse, Source, opened
@@ -25,6 +25,7 @@ class PulseWriter:
     def __init__(self, pulse: Pulse | None = None, source: Source = Source.CAN_PAUSE) -> None:
         self._pulse = pulse
         self._free_since = time.monotonic_ns()  # when this rank began to work on its own
+        self._profiles: Callable[[int], bool] | None = None  # what is told of each step while it is profiled
         if pulse is not None:
             pulse.source = source
 
@@ -61,7 +62,19 @@ class PulseWriter:
         if self._pulse is not None:
             self._pulse.stepped(step)
             self._pulse.activity = Activity.NONE
+            if self._pulse.profile or self._profiles is not None:
+                self._profile(self._pulse, step)
         self.work()
+
+    def _profile(self, pulse: Pulse, step: int) -> None:
+        """A step is done that somebody may want recorded."""
+        if self._profiles is None:
+            # Imported here: torch's profiler is for those alone who are asked for it.
+            from swarmtrain.trainer.reports.profiling import serving
+
+            self._profiles = serving(pulse)
+        if self._profiles is not None and not self._profiles(step):
+            self._profiles = None
 
     def work(self) -> None:
         """From here on the rank works on its own."""

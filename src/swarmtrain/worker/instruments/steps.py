@@ -75,6 +75,7 @@ class Steps:
         self._before_these = 0  # steps of the whole training, by the optimizer's own count
         # Since the last line.
         self._last_step = 0
+        self._profiles: Callable[[int], bool] | None = None  # what is told of each step while it is profiled
         self._unreported = (0, 0)  # steps, and the nanoseconds that they took
         self._line_due = self._started = now()
 
@@ -235,6 +236,8 @@ class Steps:
             self._pulse.stepped(self.steps)
             if self.steps == 1 or self._silence == _SILENCE + 1:
                 self._pulse.activity = Activity.NONE
+            if self._pulse.profile or self._profiles is not None:
+                self._profile(self._pulse)
         steps, taken = self._unreported
         self._unreported = (steps + 1, taken + now - self._last_step)
         self._comes("steps", now)
@@ -242,6 +245,16 @@ class Steps:
         if now >= self._line_due:
             self._line_due = now + round(1e9 * line_interval((now - self._started) / 1e9))
             self._write_step()
+
+    def _profile(self, pulse: Pulse) -> None:
+        """A step is made that somebody may want recorded."""
+        if self._profiles is None:
+            # Imported here: it needs torch, and most scripts are never asked.
+            from swarmtrain.trainer.reports.profiling import serving
+
+            self._profiles = serving(pulse)
+        if self._profiles is not None and not self._profiles(self.steps):
+            self._profiles = None
 
     def _write_step(self) -> None:
         steps, taken = self._unreported
