@@ -135,6 +135,7 @@ def test_a_copy_outlives_what_a_script_deletes_for_a_checkpoint_of_which_there_i
     writer = handle.status().workers[0].node
     other = "node1" if writer == "node0" else "node0"
     until(lambda: len(scene.whole(other, first)) == 3, seconds=90, what="a copy of the first")
+    until(lambda: how == "rotate" or "latest" in scene.whole(other), seconds=90, what="a copy of its name")
     (scene.directory / "go").touch()
     scene.reach(4)
     lose(scene.home, handle, writer)
