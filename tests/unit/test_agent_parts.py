@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -169,6 +170,21 @@ def test_what_a_run_wrote_over_the_code_is_kept(tmp_path: Path) -> None:
     (work / "snapshot.pt").write_text("trained")
     assert code.unpack(archive(tmp_path, snapshot_pt="stale"), work) == ["snapshot.pt"]
     assert (work / "snapshot.pt").read_text() == "trained"
+
+
+@pytest.mark.parametrize("leads", ["checkpoint-2", "/", "last"])
+def test_what_lies_in_a_directory_that_a_run_made_a_link_is_not_unpacked_through_it(
+    tmp_path: Path, leads: str
+) -> None:
+    work = tmp_path / "work"
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as sent:
+        sent.writestr("last/note", "x")
+    code.unpack([tmp_path / "code.zip"], work)
+    (work / "checkpoint-2").mkdir()
+    shutil.rmtree(work / "last")
+    (work / "last").symlink_to(leads)
+    assert code.unpack([tmp_path / "code.zip"], work) == ["last/note"]
+    assert not list((work / "checkpoint-2").iterdir()) and not Path("/note").exists()
 
 
 def test_code_that_is_damaged_or_leads_out_is_refused(tmp_path: Path) -> None:

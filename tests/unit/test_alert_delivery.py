@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 from webhook import Webhook, webhook
 
+from swarmtrain.coordinator.run.alerts.targets import tell
 from swarmtrain.errors import RequestError
 from swarmtrain.protocol.alerts import delivery
 from swarmtrain.protocol.alerts.alert import Alert, AlertMessage, AlertTarget, slack_text
 from swarmtrain.protocol.alerts.answer import AlertAnswer
 from swarmtrain.protocol.alerts.delivery import attempt, check_address
+from swarmtrain.wire.machine import processes
+from swarmtrain.wire.run_spec import RunSecret
 
 SECRET = "s3cr3t-of-mine"
 MESSAGE = AlertMessage.of(
@@ -132,6 +136,51 @@ def test_a_command_that_takes_too_long_is_ended_with_what_it_has_started(
     assert "was ended after" in attempt(target, MESSAGE).said and time.monotonic() - began < 1
     time.sleep(1.0)
     assert not (tmp_path / "late").exists()
+
+
+def tell_a_command(*argv: str) -> asyncio.Task[AlertAnswer]:
+    spec = RunSecret("digits.3", "token")
+    return asyncio.ensure_future(tell(AlertTarget.command(argv), MESSAGE, spec))
+
+
+def is_alive(pid: Path) -> bool:
+    return processes.state(int(pid.read_text())) not in ("", "Z")
+
+
+def test_what_a_command_has_put_into_a_session_of_its_own_ends_with_it(tmp_path: Path) -> None:
+    async def scene() -> AlertAnswer:
+        return await tell_a_command(
+            "sh", "-c", f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 60' & sleep 0.3"
+        )
+
+    assert asyncio.run(scene()).delivered
+    assert not is_alive(tmp_path / "pid")
+
+
+def test_a_command_goes_with_whoever_waits_for_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        task = tell_a_command(
+            "sh", "-c", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; sleep 60"
+        )
+        while not (tmp_path / "pid").exists():
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while is_alive(tmp_path / "pid"):
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)  # the process that had started it has been waited for
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+
+
+def test_of_what_a_command_says_without_end_the_beginning_is_passed_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = AlertTarget.command(["sh", "-c", "echo first >&2; yes | head -c 3000000; exit 3"])
+    assert attempt(target, MESSAGE).said == "ended with exit status 3"
+    said = capsys.readouterr().err
+    assert said.startswith("first\ny\n") and len(said) == 64 << 10
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.error
 import urllib.request
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from run_fakes import Theatre
 
 from swarmtrain.control.exports.serving import ServingAddress, parse_address, serving
+from swarmtrain.coordinator.clients import endpoint
 from swarmtrain.coordinator.clients.endpoint import open_endpoint
 from swarmtrain.errors import ClusterError, RequestError
 from swarmtrain.protocol import codec
@@ -146,6 +150,24 @@ def test_what_is_read_is_served_on_this_machine_and_asked_for_once_a_second() ->
             pass
 
 
+@pytest.mark.parametrize(
+    ("host", "is_served"),
+    [
+        ("localhost:9464", True),
+        ("127.0.0.1", True),
+        ("[::1]:80", True),
+        ("", True),
+        ("elsewhere.example:9464", False),
+        ("localhost.elsewhere.example", False),
+        ("[", False),
+    ],
+)
+def test_what_is_served_to_this_machine_is_no_page_s_of_elsewhere(host: str, is_served: bool) -> None:
+    with serving(parse_address("0"), lambda: "# EOF\n") as at, closing(HTTPConnection(*at)) as asked:
+        asked.request("GET", "/metrics", headers={"Host": host})
+        assert asked.getresponse().status == (200 if is_served else 421)
+
+
 def test_a_scraper_is_told_why_nothing_can_be_read() -> None:
     def read() -> str:
         raise ClusterError("the coordinator is silent")
@@ -189,6 +211,8 @@ def test_the_coordinator_answers_scrapers_a_few_at_a_time_and_nothing_else(stage
             assert (code, kind[:28]) == (200, "application/openmetrics-text")
             assert parsed(text)["swarmtrain_run"].samples[0].labels["run"] == "t.1"
             assert (await asyncio.to_thread(get, where, "/etc/passwd"))[0] == 404
+            head = b"GET /metrics HTTP/1.1\r\nHost: "
+            assert b"421" in await said(taken, head + b"elsewhere.example\r\n\r\n")
             assert b"405" in await said(taken, b"POST /metrics HTTP/1.1\r\n\r\n")
             assert await said(taken, b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n") == b""
             assert await said(taken, b"\xff\r\n\r\n") != b""
@@ -205,6 +229,29 @@ def test_the_coordinator_answers_scrapers_a_few_at_a_time_and_nothing_else(stage
             server.close()
 
     asyncio.run(scene())
+
+
+def test_who_asks_the_coordinator_without_end_costs_it_one_answer_a_second(
+    stage: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[float] = []
+
+    def make(*words: Any) -> str:
+        made.append(time.monotonic())
+        return openmetrics(*words)
+
+    async def scene() -> None:
+        with serving(parse_address("0"), lambda: "") as at:
+            port = at.port
+        server = await open_endpoint(stage.make(metrics_port=port), "unix:/nowhere")
+        assert server is not None
+        asked = [said(port, b"GET /metrics HTTP/1.1\r\n\r\n") for _ in range(6)]
+        assert all(b"200 OK" in each for each in await asyncio.gather(*asked))
+        server.close()
+
+    monkeypatch.setattr(endpoint, "openmetrics", make)
+    asyncio.run(scene())
+    assert len(made) <= 1 + (made[-1] - made[0])
 
 
 async def said(port: int, request: bytes) -> bytes:

@@ -25,7 +25,7 @@ from swarmtrain.agent.sharing import hashes as hashings
 from swarmtrain.agent.sharing import tracker as trackers
 from swarmtrain.agent.sharing import walk as walks
 from swarmtrain.agent.sharing.formats import Pointers, named, partners, whole
-from swarmtrain.agent.sharing.holdings import Holdings
+from swarmtrain.agent.sharing.holdings import Holdings, making_way
 from swarmtrain.agent.sharing.leftovers import QUIET
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Move, Store
@@ -789,6 +789,40 @@ def test_a_link_is_put_in_place_as_one(work: Path, store: Store, before: str) ->
     ]
     store.place([Move("c/last", None)], [], "later")
     assert (work / "c" / "checkpoint-2" / "a").exists() and not os.path.lexists(work / "c" / "last")
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_directory_gives_way_to_a_link_unless_something_in_it_stays_on_its_node(
+    work: Path, stays: bool
+) -> None:
+    """A node whose script has made a directory there is to go on from what the others do."""
+    held = Holdings(work, work.parent / "shared", Rules(never=("last/own.*",)))
+    write(work / "last" / ("own.pt" if stays else "model.pt"), b"mine")
+    write(work / "state.pt", b"1")
+    held.sets.look()
+    version = SetVersion("", 2, 1, [link(held.store, "checkpoint-2"), stored(held.store, b"2", "state.pt")])
+    if stays:
+        with pytest.raises(OSError, match="last is in the way"):
+            held.place(version, "then")
+        assert (work / "last" / "own.pt").read_bytes() == b"mine"
+    else:
+        assert held.place(version, "then") == ["state.pt", "last"]
+        assert (work / "last").readlink() == Path("checkpoint-2") and (work / "state.pt").read_bytes() == b"2"
+        assert (work.parent / "aside" / "then" / "last" / "model.pt").read_bytes() == b"mine"
+
+
+def test_a_directory_that_was_deleted_goes_before_the_link_that_has_its_place_comes(store: Store) -> None:
+    new = SetVersion("", 2, 1, [link(store, "checkpoint-2")])
+    other, gone, below = (SetVersion(path, 2, 1, []) for path in ("lasting", "last", "last/part"))
+    assert making_way([new, other, gone, below]) == [gone, below, new, other]
+
+
+@pytest.mark.parametrize("leads", ["a/../b", "./a/../../c/b", "a/.."])
+def test_a_link_that_goes_up_again_from_what_it_names_stays_where_it_is(work: Path, leads: str) -> None:
+    """What it names may be a link, and that may lead to a directory from which up is outside."""
+    write(work / "c" / "a.pt")
+    (work / "c" / "last").symlink_to(leads)
+    assert sorted(walk(work, Rules()).files) == ["c/a.pt"]
 
 
 @pytest.mark.parametrize("leads", ["/etc", "../../x", "..", "../..", "a/../../../x", "", "../."])

@@ -19,6 +19,7 @@ from swarmtrain.agent.sharing.bringing import Bringing
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.store import Move, Store
 from swarmtrain.agent.sharing.walk import Rules, remove_hollow
+from swarmtrain.errors import RequestError
 from swarmtrain.files import fetch
 from swarmtrain.files.listing import listing
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
@@ -190,3 +191,18 @@ def test_half_of_a_copy_goes_that_a_killed_agent_has_left(store: Store) -> None:
         content.with_suffix(suffix).write_bytes(b"n")
     store.keep({content.name})
     assert sorted(each.name for each in content.parent.iterdir()) == [content.name, f"{content.name}.part"]
+
+
+def test_links_in_a_circle_or_to_what_may_not_be_looked_at_keep_nobody_from_the_rest(
+    work: Path, storage: Storage
+) -> None:
+    (work / "model.pt").write_bytes(b"x")
+    for name, leads in {"one": "other", "other": "one", "long": "n" * 4000}.items():
+        (work / name).symlink_to(leads)
+    replies = listing(storage, "t.1", "lab-1", ListOrder(".", recursive=True))
+    found = {each.path: each.link for reply in replies for each in reply.entries or ()}
+    assert found == {".": "", "model.pt": "", "one": "other", "other": "one", "long": "n" * 4000}
+    assert any(reply.done for reply in fetch.send(work, "lab-1"))
+    for name in ("one", "one/model.pt"):
+        with pytest.raises(RequestError, match=f"there is no {name} on lab-1"):
+            fetch.locate(storage, "t.1", "lab-1", name)

@@ -24,6 +24,7 @@ from swarmtrain.files import fetch
 from swarmtrain.files.listing import listing
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.replies import DirectoryEntry, NodeReply
+from swarmtrain.protocol.shared_files import LINK
 from swarmtrain.protocol.to_agent import ListOrder
 from swarmtrain.ui.cli import cli
 from swarmtrain.wire.disk.storage import Storage
@@ -57,7 +58,13 @@ class Nodes:
         os.utime(file, (when, when))
 
     def keep(
-        self, node: str, directory: str, files: dict[str, str], *, deleted: tuple[str, ...] = ()
+        self,
+        node: str,
+        directory: str,
+        files: dict[str, str],
+        *,
+        deleted: tuple[str, ...] = (),
+        mode: int = 0,
     ) -> None:
         """What the agent of a node keeps for another one's sake, and has written down."""
         shared = self.work(node).parent / "shared"
@@ -66,7 +73,7 @@ class Nodes:
         for name, content in files.items():
             digest = hashlib.sha256(content.encode()).hexdigest()
             (shared / "contents" / digest).write_text(content)
-            rows.append([name, len(content), digest, 500.0, 1, 0])
+            rows.append([name, len(content), digest, 500.0, 1, 0, *([mode] if mode else [])])
         whole = {"path": directory, "fence": 1, "number": 1, "files": rows}
         newest = {**whole, "number": 2, "files": [row for row in rows if row[0] not in deleted]}
         record = {"sets": {directory: {"newest": newest, "whole": whole, "in_place": {}}}}
@@ -227,6 +234,27 @@ def test_a_directory_of_which_there_is_only_a_copy_comes_too(nodes: Nodes, tmp_p
     assert nodes.rows("checkpoint-6") == [("checkpoint-6/deep/a.pt", (), ("lab-2",), True)]
     fetched = nodes.handle.fetch("checkpoint-6", tmp_path)
     assert (fetched.path / "deep" / "a.pt").read_text() == "weights" and fetched.node == "lab-2"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_link_that_a_node_keeps_is_no_file_with_its_text(
+    nodes: Nodes, tmp_path: Path, is_lost: bool
+) -> None:
+    """It is followed, wherever what it leads to is; and where a node has it in its place, that one tells."""
+    nodes.write("lab-2" if is_lost else "lab-1", "ckpt-1/model.pt", "weights", 100)
+    links = {"best.pt": "ckpt-1/model.pt", "last": "ckpt-1", "newest.pt": "best.pt", "round": "round"}
+    nodes.keep("lab-2", "", links, mode=LINK)
+    if is_lost:
+        nodes.gone = {"lab-1"}
+    else:
+        for name, leads in links.items():
+            (nodes.work("lab-1") / name).symlink_to(leads)
+    for name in ("best.pt", "newest.pt"):
+        fetched = nodes.handle.fetch(name, tmp_path)
+        assert (fetched.path.name, fetched.path.read_text()) == (name, "weights")
+    assert (nodes.handle.fetch("last", tmp_path).path / "model.pt").read_text() == "weights"
+    with pytest.raises(RequestError, match="round leads through more than 8 links"):
+        nodes.handle.fetch("round", tmp_path)
 
 
 def test_what_no_node_has_is_refused_with_what_to_do(nodes: Nodes, tmp_path: Path) -> None:

@@ -56,8 +56,12 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
     kept: list[str] = []
     for info in archive.infolist():
         target, mode = work / info.filename, info.external_attr >> 16
-        if not target.parent.resolve().is_relative_to(work.resolve()) or ".." in target.parts:
+        if not target.is_relative_to(work) or ".." in target.relative_to(work).parts:
             raise ValueError(f"{info.filename} leads outside of the working directory")
+        # The run's own, as `last -> checkpoint-60` is, in place of a directory.
+        if _lies_behind_a_link(target, work):
+            kept.append(info.filename)
+            continue
         try:
             (target if info.is_dir() else target.parent).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):  # a file of the run's
@@ -83,6 +87,11 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
             write_whole(target, data, mode=mode & 0o777 or 0o644, sync=False)
     write_whole(record, json.dumps(after).encode())
     return kept
+
+
+def _lies_behind_a_link(target: Path, work: Path) -> bool:
+    above = list(target.relative_to(work).parents)[:-1]  # but for the working directory itself
+    return any((work / each).is_symlink() for each in above)
 
 
 def _is_one_of(target: Path, ours: set[str | None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ def locate(storage: Storage, lineage: str, node: str, path: str) -> Path:
                 f"{path} was not copied to {node}: it is used where it lies, at {leads}",
                 "take it from there",
             )
-        if not candidate.resolve().is_relative_to(work.parent.resolve()):
+        # Not Path.resolve, which raises RuntimeError where links lead in a circle.
+        if not Path(os.path.realpath(candidate)).is_relative_to(os.path.realpath(work.parent)):
             raise RequestError(
                 f"{path} lies outside of the run's directories",
                 f"name a file below {work} or {storage.snapshots(lineage, node)}",
@@ -78,7 +80,7 @@ def _pack(archive: tarfile.TarFile, root: Path, name: str) -> None:
         path, its = waiting.pop()
         try:
             archive.add(path, arcname=its, recursive=False)
-            below = sorted(path.iterdir(), reverse=True) if path.is_dir() and not path.is_symlink() else []
+            below = sorted(path.iterdir(), reverse=True) if not path.is_symlink() and path.is_dir() else []
         except FileNotFoundError:
             continue
         waiting += [(each, f"{its}/{each.name}") for each in below if each.name != in_place.RECORD]

@@ -90,7 +90,7 @@ def _inside(directory: Path, node: str, prefix: str) -> Iterator[DirectoryEntry]
 def _entry(path: Path, node: str, name: str, *, follow: bool = False) -> DirectoryEntry:
     status = path.stat() if follow else path.lstat()
     link = os.readlink(path) if path.is_symlink() and not follow else ""  # noqa: PTH115 - the very text
-    return DirectoryEntry(node, name, status.st_size, path.is_dir() and not link, status.st_mtime, link)
+    return DirectoryEntry(node, name, status.st_size, not link and path.is_dir(), status.st_mtime, link)
 
 
 def _below(kept: Mapping[str, copies.Copy], order: ListOrder, node: str) -> list[DirectoryEntry]:

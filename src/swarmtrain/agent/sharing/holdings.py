@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ from swarmtrain.agent.sharing.forgetting import Forgetting
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Store, moves_to
 from swarmtrain.agent.sharing.tracker import Tracker
-from swarmtrain.agent.sharing.walk import Rules, remove_hollow
+from swarmtrain.agent.sharing.walk import MOST_DIRECTORIES, Rules, remove_hollow
 from swarmtrain.files import copies
 from swarmtrain.files.record import Record, order, path_of
-from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile
 
 
 class Holdings:
@@ -137,10 +138,20 @@ class Holdings:
             if (name := move.path.rpartition("/")[2]) in here
             if here[name] not in committed and name not in sent
         ]
-        kept = self.store.place(moves, lost, aside)
+        kept = self.store.place(moves, [*lost, *self._directories_in_the_way(version)], aside)
         known.newest = known.whole = version
         self.sets.placed(version.path)
         return kept
+
+    def _directories_in_the_way(self, version: SetVersion) -> list[str]:
+        """Directories that lie here where a version has links, as of a script that makes one where it can.
+
+        The link holds: what names the newest checkpoint for one node is to name it for all. Not one in which something
+        is that stays on its node.
+        """
+        links = [path_of(version.path, file.name) for file in version.files if file.mode == LINK]
+        found = [path for path in links if _is_directory(self.sets.work / path)]
+        return [path for path in found if not _stays(self.sets.work, path, self._rules)]
 
     def _stored(self, sha256: str) -> Path | None:
         return self.store.path(sha256) if self.store.has(sha256) else None
@@ -169,3 +180,26 @@ class Holdings:
         versions = [version for each in self.record.sets.values() for version in each.known()]
         needed = {file.sha256 for version in (*versions, *pending) for file in version.files}
         self.store.keep(needed | self.tracker.told())
+
+
+def making_way(versions: Sequence[SetVersion]) -> list[SetVersion]:
+    """The same versions: directories that were deleted first, where a link has taken the place of one since."""
+    links = {path_of(each.path, file.name) for each in versions for file in each.files if file.mode == LINK}
+
+    def waits(version: SetVersion) -> bool:
+        return bool(version.files) or not any(f"{version.path}/".startswith(f"{link}/") for link in links)
+
+    return sorted(versions, key=waits)
+
+
+def _is_directory(path: Path) -> bool:
+    return not path.is_symlink() and path.is_dir()
+
+
+def _stays(work: Path, directory: str, rules: Rules) -> bool:
+    """Whether something in a directory is not shared, or there is more than is looked at to see that."""
+    for looked, (where, _, files) in enumerate(os.walk(work / directory)):
+        base = os.path.relpath(where, work)
+        if looked >= MOST_DIRECTORIES or any(not rules.takes(f"{base}/{name}") for name in files):
+            return True
+    return False

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from swarmtrain.agent.sharing.bringing import LATER, Bringing, Copies, CopyOrder
 from swarmtrain.agent.sharing.hashes import Unsteady
-from swarmtrain.agent.sharing.holdings import Holdings
+from swarmtrain.agent.sharing.holdings import Holdings, making_way
 from swarmtrain.agent.sharing.transfer.pace import Pace
 from swarmtrain.agent.sharing.transfer.peers import PeerServer
 from swarmtrain.agent.sharing.walk import Rules
@@ -269,7 +269,7 @@ class SharedFiles:
         aside = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         async with self._turn:
             await asyncio.to_thread(held.sets.look)
-            for version in said.versions if self._idle() else []:
+            for version in making_way(said.versions) if self._idle() else []:
                 if await done.pull(self._token, held.missing(version), said.sources, held.store):
                     try:
                         done.aside += await asyncio.to_thread(held.place, version, aside)

@@ -126,7 +126,7 @@ class Store:
         """
         intent = Intent(list(moves), aside, list(kept))
         for move in intent.moves:
-            self._check(move)
+            self._check(move, intent.kept)
         for sha256 in {move.file.sha256 for move in intent.moves if move.file is not None}:
             if not self.has(sha256):
                 raise FileNotFoundError(f"{sha256} is not in the store")
@@ -194,7 +194,7 @@ class Store:
         source.chmod(file.mode & 0o777)
         source.replace(target)
 
-    def _check(self, move: Move) -> None:
+    def _check(self, move: Move, kept: Collection[str]) -> None:
         """Refuse a path that leads out of the working directory, through what is no directory, or where it cannot go.
 
         And a link that leads there. Raises OSError.
@@ -217,6 +217,8 @@ class Store:
             if mode is None:
                 return
             is_last = length == len(parts)
+            if is_last and stat.S_ISDIR(mode) and path in kept:
+                continue
             if is_last and stat.S_ISLNK(mode) and self._may_go(each, path):
                 continue
             if not (stat.S_ISREG(mode) if is_last else stat.S_ISDIR(mode)):

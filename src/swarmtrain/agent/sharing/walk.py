@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import itertools
 import os
 import posixpath
 import re
@@ -59,9 +60,15 @@ def text_of(link: Path) -> str:
 
 
 def stays_inside(path: str, text: str) -> bool:
-    """Whether a link that lies at a path below the working directory leads to something else below it."""
+    """Whether a link that lies at a path below the working directory leads to something else below it.
+
+    By its text alone: one that goes up again from what it has named leads elsewhere where that is a link itself.
+    """
     leads = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
-    return bool(text) and not text.startswith("/") and leads != "." and leads.partition("/")[0] != ".."
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    goes_up_again = ".." in itertools.dropwhile(lambda part: part == "..", parts)
+    is_below = leads != "." and leads.partition("/")[0] != ".."
+    return bool(text) and not text.startswith("/") and is_below and not goes_up_again
 
 
 @dataclass(frozen=True)

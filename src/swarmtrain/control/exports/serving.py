@@ -13,7 +13,7 @@ from swarmtrain.control.stopping import status_over
 from swarmtrain.errors import ClusterError, RequestError, SwarmtrainError
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import SeriesRequest
-from swarmtrain.protocol.series.openmetrics import CONTENT_TYPE, openmetrics
+from swarmtrain.protocol.series.openmetrics import CONTENT_TYPE, names_this_machine, openmetrics
 
 if TYPE_CHECKING:
     from swarmtrain.launchers.base import Launcher, Run
@@ -88,8 +88,12 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: ServingAddress, read: Callable[[], str]) -> None:
         self._read, self._lock = read, threading.Lock()
         self._known, self._at = "", -_AGAIN
+        self.is_local = address.host in (LOOPBACK, "localhost", "::1")
         self.address_family = _family(address.host)
         super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Who hangs up, or takes nothing, is its own affair."""
 
     def text(self) -> str:
         """What is served now. Raises SwarmtrainError."""
@@ -110,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10.0  # seconds for a request
 
     def do_GET(self) -> None:
+        if self.server.is_local and not names_this_machine(self.headers.get("Host", "")):
+            return self._say(421, "text/plain", "this is served to this machine alone\n")
         if self.path.partition("?")[0] not in ("/metrics", "/metrics/"):
             return self._say(404, "text/plain", "the measurements are at /metrics\n")
         try:

@@ -23,6 +23,8 @@ from swarmtrain.errors import ChannelError, ClusterError, RequestError, Swarmtra
 from swarmtrain.protocol.replies import DirectoryEntry
 from swarmtrain.protocol.requests import ListRequest
 
+_MOST_LINKS = 8  # that are followed to a file
+
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
     from swarmtrain.wire.link import Link
@@ -78,6 +80,8 @@ class RunFiles:
             itself += [replace(each, path=path) for each in found if each.path == "."]
             prefix = "" if posixpath.normpath(path) == "." else f"{posixpath.normpath(path)}/"
             inside += [replace(each, path=prefix + _checked(each.path)) for each in found if each.path != "."]
+        # A node that has a link in its place tells of what it leads to, which others keep as a link.
+        itself = [each for each in itself if not each.link] or itself
         is_directory = union(itself, "")[0].directory
         lacking = {node: why for node, why in words.items() if not isinstance(silent[node], RequestError)}
         return Listing(union(inside if is_directory else itself, self._first()), is_directory, lacking)
@@ -106,7 +110,7 @@ class RunFiles:
         if node is not None:
             return self._on(node, path, name, to, overwrite=overwrite)
         try:
-            listing = self.listing(path, recursive=True)
+            leads, listing = self._followed(path)
         except Unlisted:  # then it is of the node that its coordinator takes, that of rank 0
             return self._on(None, path, name, to, overwrite=overwrite)
         newest = [each for each in listing.versions if each.newest]
@@ -115,10 +119,23 @@ class RunFiles:
             return replace(self._file(newest[0], name, to, overwrite=overwrite), silent=listing.silent)
         most = holder(newest, self._first())
         if most and all(most in each.nodes for each in newest):
-            found = self._on(most, path, name, to, overwrite=overwrite)
+            found = self._on(most, leads, name, to, overwrite=overwrite)
         else:
-            found = self._gathered(path, newest, most, place_for(name, to), overwrite=overwrite)
+            found = self._gathered(leads, newest, most, place_for(name, to), overwrite=overwrite)
         return replace(found, silent=listing.silent)
+
+    def _followed(self, path: str) -> tuple[str, Listing]:
+        """What is there; of a link whose copies alone are left, what it leads to, and where that is.
+
+        Raises as `listing`.
+        """
+        leads = path
+        for _ in range(_MOST_LINKS):
+            listing = self.listing(leads, recursive=True)
+            if listing.directory or not (link := listing.versions[0].link):
+                return leads, listing
+            leads = posixpath.normpath(posixpath.join(posixpath.dirname(leads), link))
+        raise RequestError(f"{format.name(path)} leads through more than {_MOST_LINKS} links")
 
     def _file(self, version: FileVersion, name: str, to: Path | None, *, overwrite: bool) -> Fetched:
         """A file from the first of the nodes that sends it whole."""

@@ -14,11 +14,12 @@ from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.series.query import Query
 from swarmtrain.protocol.journal.remarks import Warned
 from swarmtrain.protocol.requests import SeriesRequest
-from swarmtrain.protocol.series.openmetrics import CONTENT_TYPE, openmetrics
+from swarmtrain.protocol.series.openmetrics import CONTENT_TYPE, names_this_machine, openmetrics
 from swarmtrain.wire.sockets import UNIX, serve
 
 _AT_ONCE = 8  # connections
 _SECONDS = 5.0  # in which a request comes, and its answer is taken
+_AGAIN = 1.0  # seconds for which an answer is given again: whoever asks without end costs the run no more
 _HEAD = 8192  # bytes of a request
 _PATHS = ("/metrics", "/metrics/")
 
@@ -32,7 +33,7 @@ async def open_endpoint(run: RunController, coordinator: str) -> asyncio.Server 
     port = run.spec.metrics_port
     host = "127.0.0.1" if coordinator.startswith(UNIX) else coordinator.rpartition(":")[0]
     try:
-        return await serve(f"{host}:{port}", MetricsEndpoint(run).attend)
+        return await serve(f"{host}:{port}", MetricsEndpoint(run, is_local=host == "127.0.0.1").attend)
     except OSError as error:
         if run.phase is not Phase.ENDED:
             run.journal.append(
@@ -42,11 +43,17 @@ async def open_endpoint(run: RunController, coordinator: str) -> asyncio.Server 
 
 
 class MetricsEndpoint:
-    """Answers scrapers; one instance a coordinator."""
+    """Answers scrapers; one instance a coordinator.
 
-    def __init__(self, run: RunController) -> None:
-        self._run = run
+    Args:
+        is_local: it listens for this machine alone.
+    """
+
+    def __init__(self, run: RunController, *, is_local: bool) -> None:
+        self._run, self._is_local = run, is_local
         self._connected = 0
+        self._turn = asyncio.Lock()
+        self._known, self._at = "", -_AGAIN  # what was answered last, and when
 
     async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: one request, one answer."""
@@ -63,13 +70,19 @@ class MetricsEndpoint:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        words, size = (await reader.readline()).split(), 0
+        words, size, host = (await reader.readline()).split(), 0, ""
         while (line := await reader.readline()) not in (b"\r\n", b"\n", b""):
             size += len(line)
             if size > _HEAD:
                 return
+            if line.lower().startswith(b"host:"):
+                host = line[5:].decode("ascii", "replace").strip()
         method, path = (*(word.decode("ascii", "replace") for word in words[:2]), "", "")[:2]
-        if path.partition("?")[0] not in _PATHS:
+        if self._is_local and not names_this_machine(host):
+            await _write(
+                writer, "421 Misdirected Request", "text/plain", "this is served to this machine alone\n"
+            )
+        elif path.partition("?")[0] not in _PATHS:
             await _write(writer, "404 Not Found", "text/plain", "the measurements are at /metrics\n")
         elif method not in ("GET", "HEAD"):
             await _write(writer, "405 Method Not Allowed", "text/plain", "GET it\n")
@@ -78,6 +91,14 @@ class MetricsEndpoint:
             await _write(writer, "200 OK", CONTENT_TYPE, text)
 
     async def _text(self) -> str:
+        async with self._turn:
+            now = self._run.journal.clock.monotonic
+            if now() >= self._at + _AGAIN:
+                self._known = await self._read()
+                self._at = now()
+            return self._known
+
+    async def _read(self) -> str:
         run = self._run
         now = run.journal.clock.now()
         query = Query(run.progress.series.store(), SeriesRequest(points=False), now)

@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,9 +27,12 @@ from swarmtrain.protocol import codec
 from swarmtrain.protocol.alerts.alert import AlertMessage, AlertOrder, AlertTarget, body
 from swarmtrain.protocol.alerts.answer import AlertAnswer
 from swarmtrain.protocol.schema import Struct
+from swarmtrain.wire.machine import processes
 
 SECONDS = 10.0  # for which a webhook may say nothing
 COMMAND_SECONDS = 30.0  # that a command may take
+_SWEEP_SECONDS = 2.0
+_MOST_SAID = 64 << 10  # bytes of what a command writes that are passed on: they go to the coordinator's log
 LIMIT_SECONDS = 45.0  # after which the process of an attempt is over, whatever it does
 _AGAIN = (408, 425, 429)  # refusals that another attempt may change
 _LONGEST_WAIT = 3600.0  # seconds that a webhook may ask us to wait
@@ -37,8 +41,11 @@ _LONGEST_WAIT = 3600.0  # seconds that a webhook may ask us to wait
 def main(argv: list[str]) -> int:
     """``inside.py alert``: read an `AlertOrder`, carry it out, and print its `AlertAnswer`."""
     signal.alarm(int(LIMIT_SECONDS))  # whoever started this may be gone
+    processes.become_subreaper()
     order = codec.load(AlertOrder, json.loads(sys.stdin.buffer.read()))
-    print(json.dumps(codec.dump(attempt(order.target, order.message, order.environment))), flush=True)
+    answer = attempt(order.target, order.message, order.environment)
+    _sweep()
+    print(json.dumps(codec.dump(answer)), flush=True)
     return 0
 
 
@@ -153,29 +160,56 @@ def _unreached(reason: object) -> str:
 
 def _run(target: AlertTarget, message: AlertMessage, environment: Mapping[str, str]) -> _Said:
     """Run a command with its output on our standard error, in a session of its own, which ends with it."""
+    said, output = os.pipe()
     try:
         process = subprocess.Popen(
             target.argv,
             stdin=subprocess.PIPE,
-            stdout=sys.stderr,
+            stdout=output,
+            stderr=output,
             env=environment,
             start_new_session=True,
         )
     except OSError as error:
+        os.close(said)
         return _Said(text=f"cannot be started: {error.strerror}", final=True)
     except ValueError as error:
+        os.close(said)
         return _Said(text=f"cannot be started: {error}", final=True)
+    finally:
+        os.close(output)
+    passing = threading.Thread(target=_pass_on, args=(said,), daemon=True)
+    passing.start()
     try:
         process.communicate(body(target, message), COMMAND_SECONDS)
     except subprocess.TimeoutExpired:
         return _Said(text=f"was ended after {COMMAND_SECONDS:.0f} s")
     finally:
         _end(process)
+        passing.join(1.0)  # its end may be held by what has left its session
     code = process.returncode
     return _Said(
         text=f"ended with exit status {code}" if code >= 0 else f"was ended by signal {-code}",
         delivered=code == 0,
     )
+
+
+def _pass_on(said: int) -> None:
+    """Write the beginning of what a command says on our standard error, and take the rest, so that it goes on."""
+    left = _MOST_SAID
+    with open(said, "rb", buffering=0) as pipe:
+        while piece := pipe.read(1 << 16):
+            sys.stderr.write(piece[:left].decode(errors="replace"))
+            sys.stderr.flush()
+            left -= len(piece[:left])
+
+
+def _sweep() -> None:
+    """End what a command has put into a session of its own. What even that does not end holds up no answer."""
+    until = time.monotonic() + _SWEEP_SECONDS
+    while (left := processes.descendants(os.getpid())) and time.monotonic() < until:
+        processes.kill_all(left)
+        time.sleep(0.01)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

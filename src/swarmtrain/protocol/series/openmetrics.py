@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
+from urllib.parse import urlsplit
 
 from swarmtrain.protocol.schema import Struct
 from swarmtrain.protocol.series.points import Series
@@ -145,3 +146,14 @@ def _number(value: float | None) -> str:
 def _escaped(text: str) -> str:
     readable = text.encode(errors="replace").decode()
     return readable.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether the Host of a request is this machine, or none is given.
+
+    A browser's page from elsewhere whose name was made to lead to this machine has that name there.
+    """
+    try:
+        return not host or urlsplit(f"//{host}").hostname in ("localhost", "127.0.0.1", "::1")
+    except ValueError:
+        return False

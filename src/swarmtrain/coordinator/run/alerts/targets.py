@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from swarmtrain.protocol.alerts.alert import AlertMessage, AlertOrder, AlertTarg
 from swarmtrain.protocol.alerts.answer import AlertAnswer
 from swarmtrain.protocol.alerts.kinds import ALERT_KINDS, AlertKind
 from swarmtrain.wire import names
+from swarmtrain.wire.machine import processes
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
 _ROOT = Path(__file__).parents[4]  # the bundle, or where the package lies
@@ -63,5 +62,5 @@ async def tell(target: AlertTarget, message: AlertMessage, secret: RunSecret) ->
             said=f"the process that tells it failed ({process.returncode})",
         )
     finally:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:  # a command is in a session of its own, so no group has all of them
+            processes.kill_all([*processes.descendants(process.pid), process.pid])
