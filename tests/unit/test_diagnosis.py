@@ -573,6 +573,28 @@ def test_what_python_and_the_system_say_is_known(words: str, code: str) -> None:
     assert diagnose(failed(failure(words))).code == code
 
 
+@pytest.mark.parametrize(
+    ("words", "innermost"),
+    [
+        ("RuntimeError: DataLoader worker (pid 16645) is killed by signal: Killed. ", "handler"),
+        ("RuntimeError: DataLoader worker (pid(s) 12, 13) exited unexpectedly", "_try_get_data"),
+        ("EOFError", "rebuild_storage_fd"),
+        ("FileNotFoundError: [Errno 2] No such file or directory", "rebuild_storage_fd"),
+    ],
+)
+def test_a_loader_that_died_is_known_by_whatever_its_trainer_was_doing(words: str, innermost: str) -> None:
+    traceback = f"""Traceback (most recent call last):
+  File "/work/train.py", line 12, in <module>
+    for batch in loader:
+  File "/usr/lib/python3/site-packages/torch/utils/data/dataloader.py", line 1291, in _try_get_data
+    data = self._data_queue.get(timeout=timeout)
+  File "/usr/lib/python3/site-packages/torch/multiprocessing/reductions.py", line 538, in {innermost}
+    fd = df.detach()
+{words}"""
+    found = diagnose(failed(failure(words, traceback=traceback)))
+    assert (found.code, found.sure) == ("loader-died", "possible")
+
+
 def test_a_file_that_only_the_client_sees_is_told_of() -> None:
     missing = failure("FileNotFoundError: [Errno 2] No such file or directory: 'data.bin'")
     assert diagnose(failed(missing)).code == "missing-file"

@@ -74,6 +74,7 @@ class Words(Struct, kw_only=True):
 
     Attributes:
         pattern: in the failure's summary, or in what its traceback raises. What it names ``weak`` is less sure.
+        where: a pattern of the traceback's lines, which counts as well, where it is less sure.
         verdict, cause: with blanks.
         kinds: of failures; by default those in which a program says something.
         in_lines: it counts in the last lines of a rank that has no traceback, too, where it is less sure.
@@ -85,6 +86,7 @@ class Words(Struct, kw_only=True):
     pattern: str
     verdict: str
     cause: str
+    where: str = ""
     kinds: Sequence[str] = ("exception", "exit", "signal", "memory")
     in_lines: bool = False
     sure: Sureness = "certain"
@@ -133,6 +135,8 @@ def _found(
     """Where it is said, how sure the cause is then, and the line that says it, where the failure itself does not."""
     if match := pattern.search(said(failure)):
         return match, words.sure, ""
+    if words.where and (match := re.search(words.where, failure.traceback, re.MULTILINE)):
+        return match, _LESS[words.sure], ""
     if words.in_lines and not failure.traceback:
         for line in reversed(failure.log):
             if match := pattern.search(line):

@@ -67,10 +67,12 @@ RULES = (
         "loader-died",
         "A worker of a data loader died",
         Words(
-            pattern=r"DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\) (?:is killed by signal: "
-            r"(?P<signal>\w[\w ]*) |exited unexpectedly)",
+            pattern=r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: "
+            r"(?P<signal>\w[\w ]*)|exited unexpectedly)",
+            # The trainer was about to fetch a batch from it.
+            where=r"torch/utils/data/dataloader\.py[\s\S]* in rebuild_storage_fd$",
             verdict="a data loader's worker of {who} died",
-            cause="the process {pids} that loads data ended without an error of its own: the kernel kills so "
+            cause="a process that loads data ended without an error of its own: the kernel kills so "
             "for want of memory, and so do crashes in native code that decodes data",
             sure="possible",
             measured=measures.memory,
