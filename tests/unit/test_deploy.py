@@ -13,7 +13,8 @@ from typing import Any, cast
 import pytest
 
 from swarmtrain.docker.command import Docker
-from swarmtrain.launchers.swarm import SwarmLauncher, scratch
+from swarmtrain.errors import ClusterError
+from swarmtrain.launchers.swarm import SwarmLauncher, scratch, stacks
 from swarmtrain.launchers.swarm.stacks import Stack
 from swarmtrain.payload.code import Code
 from swarmtrain.swarm.placement import Placement
@@ -103,3 +104,27 @@ def test_what_nobody_could_find_of_a_deployment_that_is_interrupted_goes(
     with pytest.raises(KeyboardInterrupt):
         Stack(swarm, "digits-3").deploy(PLAN, SECRET)
     assert (("stack", "rm") in swarm.calls) is removed
+
+
+class Busy(Interrupted):
+    """An engine that hangs up on some of the questions what is left of a stack that is being removed."""
+
+    def __init__(self, hung_up: int) -> None:
+        super().__init__()
+        self.hung_up = hung_up
+
+    def completed(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        if args[:2] == ("network", "ls") and self.hung_up:
+            self.hung_up -= 1
+            return subprocess.CompletedProcess(args, 1, b"", b"error during connect: EOF")
+        return super().completed(*args, **options)
+
+
+def test_an_engine_that_hangs_up_once_does_not_end_a_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "_POLL_SECONDS", 0.0)
+    docker = Busy(2)
+    Stack(docker, "digits-3").remove()
+    assert docker.hung_up == 0 and docker.calls.count(("stack", "rm")) == 3
+    monkeypatch.setattr(stacks, "_GONE_SECONDS", -1.0)
+    with pytest.raises(ClusterError, match="does not answer"):
+        Stack(Busy(100), "digits-3").remove()

@@ -142,14 +142,19 @@ class Stack:
         deadline = time.monotonic() + _GONE_SECONDS
         while True:
             self.docker.completed("stack", "rm", self.name, timeout=_REMOVE_SECONDS)
-            left = [kind for kind in ("service", "network", "config", "secret") if self._has(kind)]
-            if not left:
-                return
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    f"the stack {self.name} was removed, but its {left[0]} stays",
-                    f"try later: docker stack rm {self.name}",
-                )
+            try:
+                left = [kind for kind in ("service", "network", "config", "secret") if self._has(kind)]
+            except DockerFailed:  # an engine that is busy may hang up on one question
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                if not left:
+                    return
+                if time.monotonic() > deadline:
+                    raise ClusterError(
+                        f"the stack {self.name} was removed, but its {left[0]} stays",
+                        f"try later: docker stack rm {self.name}",
+                    )
             time.sleep(_POLL_SECONDS)
 
     def _machines(self, members: set[str]) -> list[Node]:
