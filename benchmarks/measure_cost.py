@@ -52,29 +52,33 @@ class NoPhases(StepPhases):
 
 
 class Rival:
-    """Trains one model, measured or not."""
+    """Trains models, measured or not."""
 
     def __init__(self, width: int, *, measured: bool) -> None:
-        self._measured = measured
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-        world = join_world()
+        self._width, self._measured, self._made = width, measured, 0
+        self._world = join_world()
         path = os.environ.pop(names.ENV_METRICS, None) if not measured else None
-        self._reporter = Reporter(world, progress=False)
+        self._reporter = Reporter(self._world, progress=False)
         if path is not None:
             os.environ[names.ENV_METRICS] = path
-        if measured:
-            self._reporter.phases.watch_gradients(model)
-        else:
+        if not measured:
             self._reporter.phases = NoPhases()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Train another model, which lies elsewhere in memory."""
+        torch.manual_seed(0)
+        width = self._width
+        model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        if self._measured:
+            self._reporter.phases.watch_gradients(model)
         optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-        precision = Precision("fp32", world.device)
+        precision = Precision("fp32", self._world.device)
         options = Options(batch_size=SAMPLES, clip_norm=1.0)
         self._step = TrainStep(
-            world, model, optimizer, nn.functional.mse_loss, precision, self._reporter, options
+            self._world, model, optimizer, nn.functional.mse_loss, precision, self._reporter, options
         )
         self._batch = (torch.randn(SAMPLES, width), torch.randn(SAMPLES, width))
-        self._made = 0
 
     def run(self, steps: int) -> float:
         """Seconds of the processor for so many steps."""
@@ -102,12 +106,12 @@ def main() -> None:
         for goal in (0.002, 0.05):
             width = _width(goal)
             steps = max(1, round(TURN / goal))
+            rivals = {measured: Rival(width, measured=measured) for measured in (True, False)}
             ratios, plain = [], []
             for turn in range(turns):
                 if turn % TOGETHER == 0:
-                    rivals = {}
                     for measured in random.sample([True, False], 2):
-                        rivals[measured] = Rival(width, measured=measured)
+                        rivals[measured].begin_anew()
                         rivals[measured].run(3)
                 order = random.sample([True, False], 2)
                 took = {measured: rivals[measured].run(steps) for measured in order}

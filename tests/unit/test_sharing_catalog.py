@@ -483,3 +483,17 @@ def test_never_half_a_set_and_never_an_older_one_than_what_is_whole(steps: list[
         elif len(world.alive) > 1:
             world.alive.discard(step[-1])
             world.begin()
+
+
+def test_what_a_node_that_was_left_out_has_left_half_written_holds_up_nothing() -> None:
+    """It has not begun the generation in which another one writes the same set."""
+    known = version(1, 1, "latest", a="x", index="i")
+    left = node(0, held(known, "", "work"), fence=2, path="latest", writing=True, a="half")
+    writer = node(0, held(known), fence=3, path="latest", a="y", index="j")
+    committed = commit("latest", {"a": left, "b": writer})
+    assert committed is not None and contents(committed.version) == {"a": "y", "index": "j"}
+    settled = settle("latest", {"a": left, "b": writer})
+    assert settled is not None and contents(settled.version) == {"a": "y", "index": "j"}
+    # But of one that takes part it counts, and of one that was lost in this very generation, too.
+    taking_part = node(0, held(known, "", "work"), fence=3, path="latest", writing=True, a="half")
+    assert commit("latest", {"a": taking_part, "b": writer}) is None

@@ -16,8 +16,21 @@ Report = tuple[str, NodeFiles, SetReport]  # a node, all that it says, and what 
 
 
 def reports(path: str, nodes: Mapping[str, NodeFiles]) -> list[Report]:
-    """What nodes say of one set."""
-    return [(node, each, each.sets[path]) for node, each in nodes.items() if path in each.sets]
+    """What nodes say of one set.
+
+    What was left half written where no later generation has run, as on a node that is left out, holds up nothing that
+    one of them writes elsewhere: it is as if it had not been begun.
+    """
+    found = [(node, each, each.sets[path]) for node, each in nodes.items() if path in each.sets]
+    newest = max((each.fence for _, each, report in found if report.changed), default=0)
+    return [
+        (node, each, _as_before(report) if report.writing and each.fence < newest else report)
+        for node, each, report in found
+    ]
+
+
+def _as_before(report: SetReport) -> SetReport:
+    return SetReport(report.path, report.known, [], [], report.extra, writing=False)
 
 
 def versions(path: str, nodes: Mapping[str, NodeFiles]) -> list[SetVersion]:
