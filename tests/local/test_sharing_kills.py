@@ -70,8 +70,11 @@ class Ledger:
         starts = self.starts(generation)
         wrong = [each["wrong"] for each in starts if each["wrong"]]
         assert not wrong, f"{generation}, after {what}: {wrong}"
-        found = [each["found"] for each in starts]
+        found = [dict(each["found"]) for each in starts]
+        # A log that its node has written itself stays as it is there: whoever was rank 0 elsewhere has another one.
+        logs = [each.pop("log", 0) for each in found]
         assert all(each == found[0] for each in found), f"{generation}, after {what}: ranks differ: {found}"
+        found[0]["log"] = max(logs)
         old = {kind: (found[0][kind], step) for kind, step in least.items() if found[0][kind] < step}
         assert not old, f"{generation}, after {what}: an older one than the newest complete: {old}"
         self.floor = found[0]
