@@ -71,11 +71,13 @@ class Ledger:
         wrong = [each["wrong"] for each in starts if each["wrong"]]
         assert not wrong, f"{generation}, after {what}: {wrong}"
         found = [dict(each["found"]) for each in starts]
-        # A log that its node has written itself stays as it is there: whoever was rank 0 elsewhere has another one.
-        logs = [each.pop("log", 0) for each in found]
+        # A log is brought as it is, from whoever is there, and not where a node has written its own: it is in order.
+        for each in found:
+            each.pop("log", None)
         assert all(each == found[0] for each in found), f"{generation}, after {what}: ranks differ: {found}"
-        found[0]["log"] = max(logs)
-        old = {kind: (found[0][kind], step) for kind, step in least.items() if found[0][kind] < step}
+        old = {
+            kind: (found[0][kind], step) for kind, step in least.items() if found[0].get(kind, step) < step
+        }
         assert not old, f"{generation}, after {what}: an older one than the newest complete: {old}"
         self.floor = found[0]
 
