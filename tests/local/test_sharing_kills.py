@@ -141,7 +141,7 @@ class Scene:
             return True
 
         before = self.last
-        until(is_there, 90, "the next generation")
+        until(is_there, 150, "the next generation")  # one node alone that is cut off is given up after 90
         self.ledger.check(self.last, least, what)
 
     def hit(self, handle: RunHandle, *, last: bool) -> tuple[str, float]:
