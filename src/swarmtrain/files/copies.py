@@ -52,11 +52,12 @@ def _kept(known: KnownSet, shared: Path) -> Iterator[tuple[str, Copy]]:
         return
     names = {file.name for file in known.newest.files}
     for file in known.whole.files:
-        at = f"{CONTENTS}/{file.sha256}"
+        content = shared / CONTENTS / file.sha256
+        if file.name not in names or not content.is_file():
+            continue
         try:
-            link = os.fsdecode((shared / at).read_bytes()) if file.mode == LINK else ""
+            link = os.fsdecode(content.read_bytes()) if file.mode == LINK else ""
         except FileNotFoundError:
             continue
-        if file.name in names and (shared / at).is_file():
-            path = path_of(known.whole.path, file.name)
-            yield path, Copy(file.size, file.sha256, file.mtime, f"{SHARED}/{at}", link)
+        at = f"{SHARED}/{CONTENTS}/{file.sha256}"
+        yield path_of(known.whole.path, file.name), Copy(file.size, file.sha256, file.mtime, at, link)

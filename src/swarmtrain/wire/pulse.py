@@ -90,17 +90,8 @@ class Pulse(ctypes.Structure):
         (name, ctypes.c_int64)
         for name in (
             *("version", "step", "mark", "activity", "source", "paused"),
-            *(
-                "busy_ns",
-                "stepped_ns",
-                "first_ns",
-                "resumed",
-                "epoch",
-                "counted",
-                "ended",
-                "pause",
-                "profile",
-            ),
+            *("busy_ns", "stepped_ns", "first_ns", "resumed", "epoch"),
+            *("counted", "ended", "pause", "profile"),
         )
     ]
 

@@ -130,10 +130,10 @@ class Sets:
     def _shared(self, path: str, name: str, digest: str) -> SharedFile:
         """A file as it is told of. Raises OSError."""
         stamp, at = self.files(path)[name], self.work / path_of(path, name)
-        mode, size = at.lstat().st_mode, stamp.size
-        if stat.S_ISLNK(mode):
-            return SharedFile(name, len(os.fsencode(text_of(at))), digest, stamp.changed / 1e9, mode=LINK)
-        return SharedFile(name, size, digest, stamp.changed / 1e9, mode=stat.S_IMODE(mode))
+        size, mode = stamp.size, stat.S_IMODE(at.lstat().st_mode)
+        if at.is_symlink():
+            size, mode = len(os.fsencode(text_of(at))), LINK
+        return SharedFile(name, size, digest, stamp.changed / 1e9, mode=mode)
 
     def report(self, path: str, changed: list[SharedFile], gone: list[str], *, writing: bool) -> SetReport:
         """How a set stands."""

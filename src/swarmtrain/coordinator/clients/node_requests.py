@@ -55,20 +55,13 @@ class NodeRequests:
     def __init__(self, run: RunController) -> None:
         self._run = run
 
-    async def exec(self, request: ExecRequest, channel: Channel) -> AsyncIterator[NodeReply]:
+    def exec(self, request: ExecRequest, channel: Channel) -> AsyncIterator[NodeReply]:
         """A command beside a node's workers; what the client types goes to it until it ends."""
         agent = self._agent(self._node(request.node, request.rank))
         order = CommandOrder(
             list(request.argv), request.tty, request.rows, request.columns, rank=request.rank
         )
-        number, replies = _open(agent, lambda number: NodeExec(order, number))
-        typing = asyncio.ensure_future(_relay(channel, agent, number))
-        try:
-            async for reply in self._replies(agent, number, replies):
-                yield reply
-        finally:
-            typing.cancel()
-            await asyncio.wait([typing])  # two cannot read from one channel
+        return self._while_heard(agent, lambda number: NodeExec(order, number), channel)
 
     def fetch(self, request: FetchRequest) -> AsyncIterator[NodeReply]:
         """A file or a directory of a node, whole."""
@@ -101,18 +94,24 @@ class NodeRequests:
             lambda: snapshots.answer(place.storage, place.lineage, node, order),
         )
 
-    async def profile(self, request: ProfileRequest, channel: Channel) -> AsyncIterator[NodeReply]:
+    def profile(self, request: ProfileRequest, channel: Channel) -> AsyncIterator[NodeReply]:
         """Some steps of a rank that runs; a client that hangs up takes it back."""
         agent = self._agent(self._node("", request.rank))
         order = ProfileOrder(request.rank, request.steps, request.shapes, request.memory, request.within)
-        number, replies = _open(agent, lambda number: NodeProfile(order, number))
-        leaving = asyncio.ensure_future(_relay(channel, agent, number))
+        return self._while_heard(agent, lambda number: NodeProfile(order, number), channel)
+
+    async def _while_heard(
+        self, agent: ConnectedAgent, ask: Ask, channel: Channel
+    ) -> AsyncIterator[NodeReply]:
+        """An agent's answers, while it hears what the client says meanwhile, and that it has gone."""
+        number, replies = _open(agent, ask)
+        relaying = asyncio.ensure_future(_relay(channel, agent, number))
         try:
             async for reply in self._replies(agent, number, replies):
                 yield reply
         finally:
-            leaving.cancel()
-            await asyncio.wait([leaving])  # two cannot read from one channel
+            relaying.cancel()
+            await asyncio.wait([relaying])  # two cannot read from one channel
 
     async def _on(
         self, node: str, ask: Ask, from_here: Callable[[], Iterator[NodeReply]]
