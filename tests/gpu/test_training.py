@@ -7,32 +7,20 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from gpu_runs import start, text
 from gpu_table import Tell
-from healed import events, lines, reach, weights
+from healed import events, reach, weights
 from healed_local import worker_of
 
-from swarmtrain import Client, ClusterError, Job
+from swarmtrain import Client, ClusterError
 from swarmtrain.control.handle import RunHandle
 
 SCRIPTS = Path(__file__).parent / "scripts"
 FSDP = Path(__file__).parents[2] / "examples" / "plain" / "fsdp.py"
 STEPS = 160
-# What cuBLAS wants, to give the same sums each time.
-SAME_SUMS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-
-
-def start(script: Path, *args: str, name: str = "gpu", **keys: Any) -> RunHandle:
-    """Start a run of a script on this machine."""
-    wanted: dict[str, Any] = {"nodes": 1, "workers_per_node": 1, "env": SAME_SUMS, "files": ()} | keys
-    return Client(on="local").run(Job(name=name, script=str(script), args=args, **wanted))
-
-
-def text(handle: RunHandle) -> list[str]:
-    return [line.text for line in lines(handle)]
 
 
 def cards(handle: RunHandle) -> set[str]:

@@ -1,7 +1,8 @@
 """Faults that are produced for real on this machine, and what a diagnosis must say of each.
 
 `tests/local/test_explain.py` produces some of them at each run, `benchmarks/diagnose.py` all; what the coordinator knew
-of each is kept in tests/unit/fixtures/diagnosis, where tests/unit/test_diagnosis.py holds the rules to it.
+of each is kept in tests/unit/fixtures/diagnosis, where tests/unit/test_diagnosis.py holds the rules to it. Those that
+need a GPU are produced by tests/gpu/test_nccl.py.
 """
 
 from __future__ import annotations
@@ -155,7 +156,15 @@ FAULTS = (
     fault("node_frozen", "node-silent", rank=None, act=_freeze),
     fault("stopped_by_a_person", "stopped-by-a-person", **NOBODY, act=RunHandle.stop),
 )
-BY_NAME = {each.name: each for each in FAULTS}
+# What tests/gpu/scripts/on_nccl.py does at its fifth step, on two nodes.
+ON_NCCL = (
+    fault("nccl_exception", "exception", says=("shard 7 is damaged", "on_nccl.py")),
+    fault("nccl_stuck", "stuck-code", says=("on_nccl.py", "in stuck")),
+    fault("nccl_shape", "collective-apart", anyone=True, says=("on_nccl.py", "[16777216]", "[4]")),
+    fault("nccl_other", "collective-apart", anyone=True, says=("on_nccl.py", "broadcast")),
+    fault("nccl_duplicate", "duplicate-gpu", anyone=True, says=("gloo",)),
+)
+BY_NAME = {each.name: each for each in (*FAULTS, *ON_NCCL)}
 
 
 def begin(wanted: Fault) -> RunHandle:

@@ -17,6 +17,7 @@ from swarmtrain.agent.machine import gpu_use
 from swarmtrain.agent.worker_group.signs import Signs
 from swarmtrain.agent.worker_group.usage import ProcessUsage, Tree, sign
 from swarmtrain.agent.worker_group.workers import Workers
+from swarmtrain.protocol.evidence.seen import FlightRecord, FlightReport
 from swarmtrain.protocol.from_agent import WorkerReport
 
 WORKER, LOADER = 100, 200
@@ -66,19 +67,43 @@ def test_the_first_look_says_nothing() -> None:
 WAITS, COMPUTES, IDLE = "100, 1", "100, 34", "0, 0"
 
 
+UNKNOWN = "[N/A], [N/A]"  # of a part of a divided GPU
+OVER = FlightReport(
+    [FlightRecord("0", 1, "all_reduce", done=True), FlightRecord("0", 2, "all_reduce", done=True)]
+)
+IN_ONE = FlightReport([*OVER.records, FlightRecord("0", 3, "all_reduce")])
+SILENT = FlightReport(reason="it does not answer")
+
+
 @pytest.mark.parametrize(
-    ("nccl", "first", "second", "signs"),
+    ("nccl", "first", "second", "recorded", "signs"),
     [
-        (False, IDLE, IDLE, ["", ""]),
-        (False, COMPUTES, IDLE, ["GPU use", ""]),
-        (True, WAITS, WAITS, ["", ""]),
-        (True, WAITS, COMPUTES, ["", "GPU use"]),  # in one call that computes on its GPU
-        (True, IDLE, WAITS, ["processor time beside an idle GPU", ""]),  # in one that computes without
-        (True, "[N/A], [N/A]", WAITS, ["", ""]),
+        (False, IDLE, IDLE, OVER, ["", ""]),
+        (False, COMPUTES, IDLE, OVER, ["GPU use", ""]),
+        (True, WAITS, WAITS, IN_ONE, ["", ""]),
+        (True, WAITS, COMPUTES, IN_ONE, ["", "GPU use"]),  # in one call that computes on its GPU
+        (
+            True,
+            IDLE,
+            WAITS,
+            IN_ONE,
+            ["processor time beside an idle GPU", ""],
+        ),  # in one that computes without
+        (True, WAITS, WAITS, OVER, ["processor time outside of collectives", ""]),  # others use its GPU, too
+        (True, UNKNOWN, WAITS, OVER, ["processor time outside of collectives", ""]),
+        (True, UNKNOWN, WAITS, IN_ONE, ["", ""]),
+        (True, UNKNOWN, WAITS, SILENT, ["", ""]),
+        (True, UNKNOWN, WAITS, FlightReport(), ["", ""]),
     ],
 )
-def test_a_rank_in_one_long_call_is_told_by_its_gpu_from_one_that_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nccl: bool, first: str, second: str, signs: list[str]
+def test_a_rank_in_one_long_call_is_told_from_one_that_waits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nccl: bool,
+    first: str,
+    second: str,
+    recorded: FlightReport,
+    signs: list[str],
 ) -> None:
     """The cards are seen in another order than the driver's, one of them by the beginning of its name."""
     tool = tmp_path / "nvidia-smi"
@@ -88,8 +113,14 @@ def test_a_rank_in_one_long_call_is_told_by_its_gpu_from_one_that_waits(
     samples = iter([BEFORE, after(worker=100_000 if nccl else 0)])
     pids = {4: WORKER, 5: WORKER}
     workers = SimpleNamespace(
-        states={4: WorkerReport(1, 4, "running", 0.0, 0), 5: WorkerReport(1, 5, "running", 0.0, 1)}
+        states={4: WorkerReport(1, 4, "running", 0.0, 0), 5: WorkerReport(1, 5, "running", 0.0, 1)},
+        stack_files=dict,
     )
+
+    async def flights(pids: Mapping[int, int], files: Mapping[int, Path]) -> dict[int, FlightReport]:
+        return {rank: recorded if rank == 4 else IN_ONE for rank in pids}
+
+    monkeypatch.setattr("swarmtrain.agent.worker_group.signs.flights", flights)
 
     async def act() -> list[str]:
         use = partial(gpu_use, {"CUDA_VISIBLE_DEVICES": "GPU-aa,0"})

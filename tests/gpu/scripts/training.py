@@ -1,8 +1,10 @@
 """A training with the Trainer that is the same in every run: `training.py STEPS PRECISION`.
 
-Rank 0 says which GPU it is on, whether anything had touched CUDA before the script, and when each step is done.
+Rank 0 says which GPU it is on, whether anything had touched CUDA before the script, and when each step is done. NCCL is
+told another machine for each rank, so that two that have the same GPU can train over it.
 """
 
+import os
 import sys
 import time
 
@@ -14,6 +16,7 @@ from torch.utils.data import TensorDataset
 from swarmtrain.trainer import Every, Options, Trainer, seed_everything
 
 STEPS, PRECISION = int(sys.argv[1]), sys.argv[2]
+os.environ["NCCL_HOSTID"] = f"machine-{os.environ['RANK']}"
 print(f"touched before: {torch.cuda.is_initialized()}", flush=True)
 
 

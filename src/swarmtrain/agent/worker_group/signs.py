@@ -2,7 +2,8 @@
 
 group.py looks for them, and only while steps stand. A rank that waits in a collective of gloo's shows none of them. On
 NCCL it spins, and so does a kernel on its GPU, which reads next to nothing of its memory. So there a GPU counts whose
-memory is in use, and processor time where the GPU has no kernel: such a rank is in no collective.
+memory is in use, and processor time of a rank in no collective: its GPU has no kernel, or torch has recorded the
+end of all that it has begun, where others use that GPU, too, or it is a part of one that tells nothing.
 """
 
 from __future__ import annotations
@@ -109,11 +110,16 @@ class Signs:
         if moved or len(signs) < len(pids):
             return  # one that moves is one that the others may wait for
         used = dict(enumerate(await asyncio.to_thread(self._gpus)))
+        worked: dict[int, int] = {}
         for rank, (_, found) in self._trees.items():
-            worked = sign(before[rank][1], found, now - before[rank][0]) == "processor time"
+            if sign(before[rank][1], found, now - before[rank][0]) == "processor time":
+                worked[rank] = pids[rank]
             use = used.get(self._workers.states[rank].local_rank)
-            if what := gpu_sign(use, worked, spinning=self._spinning):
+            if what := gpu_sign(use, rank in worked, spinning=self._spinning):
                 moved[rank] = (now, what)
+        if not moved and self._spinning:
+            outside = await self._outside_collectives(worked)
+            moved = dict.fromkeys(outside, (now, "processor time outside of collectives"))
         self._last |= moved
         if not moved and stood >= _STACKS and (self._spinning or now - self._dumped >= _STACKS):
             await self._look_at_stacks(pids)
@@ -143,6 +149,15 @@ class Signs:
             rank: StackReport(dumps[rank], stopped(pid), halted(pid), recorded[rank], *forked[rank])
             for rank, pid in pids.items()
         }
+
+    async def _outside_collectives(self, pids: Mapping[int, int]) -> list[int]:
+        """The ranks among these of which torch has recorded that each collective they have begun is over."""
+        told = await flights(pids, self._workers.stack_files())
+        return [
+            rank
+            for rank, report in told.items()
+            if report.records and all(record.done for record in report.records)
+        ]
 
     async def _look_at_stacks(self, pids: Mapping[int, int]) -> None:
         self._dumped = time.monotonic()
