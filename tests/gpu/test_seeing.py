@@ -20,6 +20,7 @@ from waiting import until
 
 from swarmtrain.control.handle import RunHandle
 
+PHASES = ("data", "forward", "backward", "optimizer")
 SCRIPTS = Path(__file__).parent / "scripts"
 SWARMTRAIN = [sys.executable, "-c", "import sys; from swarmtrain.ui.cli import main; sys.exit(main())"]
 # Takes most of the first GPU's memory, says so, and keeps it until its input ends.
@@ -41,30 +42,35 @@ def median(handle: RunHandle, name: str) -> float:
 
 
 @pytest.mark.usefixtures("home")
-def test_the_gpu_and_the_phases_of_its_steps_are_measured(tell: Tell) -> None:
+def test_the_gpu_is_measured_while_it_works(tell: Tell) -> None:
     handle = start(SCRIPTS / "working.py")
     reach(handle, 5, seconds=120)
-    until(lambda: "gpu/busy_ratio" in newest(handle, "gpu/*"), 40, "a look at the GPU")
-    until(lambda: newest(handle, "gpu/*")["gpu/busy_ratio"] > 0.5, 40, "a busy GPU")
-    until(lambda: "train/forward_seconds" in newest(handle, "train/*"), 40, "phases")
-    found, step = newest(handle, "gpu/*"), median(handle, "train/step_seconds")
-    parts = {
-        name: median(handle, f"train/{name}_seconds") for name in ("data", "forward", "backward", "optimizer")
-    }
+    until(lambda: newest(handle, "gpu/*").get("gpu/busy_ratio", 0.0) > 0.2, 40, "a busy GPU")
+    found = newest(handle, "gpu/*")
     handle.kill()
-    total = torch.cuda.get_device_properties(0).total_memory
-    assert 0.9 * total < found["gpu/memory_total_bytes"] < 1.2 * total
-    assert 1 << 28 < found["gpu/memory_used_bytes"] <= found["gpu/memory_total_bytes"]
-    assert 10 < found["gpu/temperature_celsius"] < 100
-    assert 20 < found["gpu/power_watts"] <= 1.2 * found["gpu/power_limit_watts"]
-    assert 1e8 < found["gpu/clock_hertz"] <= found["gpu/clock_limit_hertz"]
     for name, value in sorted(found.items()):
         tell(name, f"{value:.4g}")
-    for name, seconds in [("step", step), *parts.items()]:
-        tell(f"{name} of a step, by the GPU's events", f"{1000 * seconds:.2f} ms")
+    total = torch.cuda.get_device_properties(0).total_memory
+    assert 0.9 * total < found["gpu/memory_total_bytes"] < 1.2 * total, found
+    assert 1 << 28 < found["gpu/memory_used_bytes"] <= found["gpu/memory_total_bytes"], found
+    assert 10 < found["gpu/temperature_celsius"] < 100, found
+    assert 20 < found["gpu/power_watts"] <= 1.2 * found["gpu/power_limit_watts"], found
+    assert 1e8 < found["gpu/clock_hertz"] <= found["gpu/clock_limit_hertz"], found
+
+
+@pytest.mark.usefixtures("home")
+def test_the_phases_of_a_step_are_measured_by_the_gpus_own_clock(tell: Tell) -> None:
+    handle = start(SCRIPTS / "working.py")
+    reach(handle, 60, seconds=120)
+    until(lambda: "train/forward_seconds" in newest(handle, "train/*"), 40, "phases")
+    step = median(handle, "train/step_seconds")
+    parts = {name: median(handle, f"train/{name}_seconds") for name in PHASES}
+    handle.kill()
+    for name, seconds in [("a step", step), *parts.items()]:
+        tell(f"{name}, by the GPU's clock", f"{1000 * seconds:.2f} ms")
     # The pass back takes about twice as long as the way forth.
-    assert 1.3 < parts["backward"] / parts["forward"] < 3
-    assert 0.7 * step < sum(parts.values()) < 1.3 * step
+    assert 1.3 < parts["backward"] / parts["forward"] < 3, parts
+    assert 0.6 * step < sum(parts.values()) < 1.4 * step, (step, parts)
 
 
 @pytest.mark.usefixtures("home")
