@@ -56,6 +56,7 @@ def test_the_gpu_is_measured_while_it_works(tell: Tell) -> None:
     assert 10 < found["gpu/temperature_celsius"] < 100, found
     assert 20 < found["gpu/power_watts"] <= 1.2 * found["gpu/power_limit_watts"], found
     assert 1e8 < found["gpu/clock_hertz"] <= found["gpu/clock_limit_hertz"], found
+    assert found.get("gpu/xid_errors", 0.0) == 0.0, found
 
 
 @pytest.mark.usefixtures("home")

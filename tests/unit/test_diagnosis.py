@@ -435,6 +435,7 @@ FULL = {
     "node/disk_used_ratio": 0.99,
 }
 HOT = {"gpu/memory_used_bytes": 79e9, "gpu/memory_total_bytes": 80e9, "gpu/temperature_celsius": 91.0}
+FALLEN = HOT | {"gpu/xid_errors": 1.0, "gpu/last_xid": 79.0}
 
 
 @pytest.mark.parametrize(
@@ -456,6 +457,14 @@ def test_what_was_measured_on_a_node_is_evidence(what: Failure, words: str) -> N
     case = replace(failed(what), measures={"lab-2": measured})
     assert words in [each.text for each in diagnose(case).evidence]
     assert words not in said(diagnose(replace(case, measures={"lab-1": measured}))), "of another node"
+
+
+def test_a_fault_that_the_driver_told_of_is_evidence() -> None:
+    what = failure("RuntimeError: CUDA error: GPU is lost")
+    measured = NodeMeasures(time=what.time - 3, gpus={"0": FALLEN})
+    found = diagnose(replace(failed(what), measures={"lab-2": measured}))
+    assert found.code == "gpu-lost"
+    assert any("had a fault that its driver calls Xid 79" in each.text for each in found.evidence)
 
 
 # ---- live ------------------------------------------------------------------------------------------------------------

@@ -217,6 +217,8 @@ class Driver:
 
     def __init__(self, *uuids: str, missing: tuple[str, ...] = ()) -> None:
         self._uuids, self._missing = uuids, missing
+        self.xids: list[tuple[int, int]] = []  # that are to be told of: a device's handle, and the number
+        self._listened_to: list[int] = []
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         if name.startswith("_") or name in self._missing:
@@ -249,6 +251,16 @@ class Driver:
                 into.value = 0x20 | 0x01
             case "nvmlDeviceGetTotalEccErrors":
                 into.value = 5 if arguments[1].value == 0 else 0
+            case "nvmlDeviceRegisterEvents":
+                assert arguments[1].value == 8
+                self._listened_to.append(arguments[0].value)
+            case "nvmlEventSetWait_v2":
+                assert arguments[2].value == 0  # nobody waits
+                if not self.xids:
+                    return 10
+                event = arguments[1]._obj
+                event.device, event.data = self.xids.pop(0)
+                assert event.device in self._listened_to
         return 0
 
 
@@ -268,7 +280,24 @@ def test_what_the_driver_tells_of_a_gpu_is_told_in_base_units() -> None:
         "gpu/slowed_by_hardware{gpu=0}": 0.0,
         "gpu/ecc_corrected_errors{gpu=0}": 5.0,
         "gpu/ecc_uncorrected_errors{gpu=0}": 0.0,
+        "gpu/xid_errors{gpu=0}": 0.0,
     }
+
+
+def test_the_faults_that_the_driver_tells_of_are_counted_by_gpu() -> None:
+    driver = Driver("GPU-a", "GPU-b")
+    reader = GpuReader(library=driver)
+    driver.xids = [(1001, 31), (1001, 79)]
+    for _ in range(2):  # they stay told
+        levels = reader.levels()
+        assert (levels["gpu/xid_errors{gpu=1}"], levels["gpu/last_xid{gpu=1}"]) == (2.0, 79.0)
+        assert levels["gpu/xid_errors{gpu=0}"] == 0.0 and "gpu/last_xid{gpu=0}" not in levels
+
+
+def test_where_faults_cannot_be_listened_to_none_are_counted() -> None:
+    for missing in ("nvmlEventSetCreate", "nvmlDeviceRegisterEvents"):
+        levels = GpuReader(library=Driver("GPU-a", missing=(missing,))).levels()
+        assert "gpu/busy_ratio{gpu=0}" in levels and not [name for name in levels if "xid" in name]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def _waits_for_disk(measured: NodeMeasures) -> float:
 
 
 def gpus(measures: Measures, failure: Failure) -> Iterator[Observation]:
-    """How full and how hot the GPUs of a failure's node were."""
+    """How full and how hot the GPUs of a failure's node were, and what their driver told of them."""
     measured = measures.get(failure.node)
     if measured is None:
         return
@@ -114,6 +114,8 @@ def gpus(measures: Measures, failure: Failure) -> Iterator[Observation]:
         heat = values.get("gpu/temperature_celsius")
         parts = [f"held {_of(used, whole)} of memory"] if used is not None and whole else []
         parts += [f"was at {heat:.0f} °C"] if heat is not None else []
+        if (xid := values.get("gpu/last_xid")) is not None:
+            parts.append(f"had a fault that its driver calls Xid {xid:.0f}")
         if parts:
             yield _told(measured, failure, f"GPU {number} of {failure.node} {' and '.join(parts)}")
 

@@ -14,6 +14,7 @@ _CHIP, _MULTIPROCESSORS = 0, 1  # of temperatures, and of clocks
 _CORRECTED, _UNCORRECTED, _SINCE_START = 0, 1, 0  # of ECC errors
 _MEGA, _MILLI = 1e6, 1e-3
 _UUID_BYTES = 96
+_XID_ERRORS = 0x08  # of the kinds of events
 # Of the reasons for which clocks are low.
 _SLOWED = {"power": 0x04, "heat": 0x20 | 0x40, "hardware": 0x08 | 0x80}
 
@@ -35,7 +36,21 @@ class _Memory(ctypes.Structure):
     _fields_ = [(name, ctypes.c_ulonglong) for name in ("total", "free", "used")]
 
 
-_T = TypeVar("_T", _Utilization, _Memory, ctypes.c_uint, ctypes.c_ulonglong)
+class _Event(ctypes.Structure):
+    """What the driver tells of a device: here only Xid errors, whose number is the data."""
+
+    device: int | None
+    data: int
+    _fields_ = [
+        ("device", ctypes.c_void_p),
+        ("kind", ctypes.c_ulonglong),
+        ("data", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    ]
+
+
+_T = TypeVar("_T", _Utilization, _Memory, _Event, ctypes.c_uint, ctypes.c_ulonglong)
 
 
 class NvmlLibrary(Protocol):
@@ -67,14 +82,43 @@ class GpuReader:
         self._devices: list[tuple[int, ctypes.c_void_p]] = []
         if self._library is not None and self._library.nvmlInit_v2() == 0:
             self._devices = list(self._found(wanted))
+        self._events = ctypes.c_void_p()
+        self._xids = self._listened_to()
 
     def levels(self) -> dict[str, float]:
         """The values of all of them, by their series. What a GPU does not tell is left out."""
+        self._hear()
         return {
             f"gpu/{name}{{gpu={index}}}": value
             for index, device in self._devices
-            for name, value in self._told(device)
+            for name, value in (*self._told(device), *self._heard(device))
         }
+
+    def _listened_to(self) -> dict[int | None, list[int]]:
+        """By device, the numbers of the Xid errors of it since then; without those that cannot be listened to."""
+        if not self._devices or self._call("EventSetCreate", ctypes.byref(self._events)) != 0:
+            return {}
+        kinds = ctypes.c_ulonglong(_XID_ERRORS)
+        return {
+            device.value: []
+            for _, device in self._devices
+            if self._call("DeviceRegisterEvents", device, kinds, self._events) == 0
+        }
+
+    def _hear(self) -> None:
+        """What has come since; nobody waits for more."""
+        event = _Event()
+        while (
+            self._xids
+            and self._call("EventSetWait_v2", self._events, ctypes.byref(event), ctypes.c_uint(0)) == 0
+        ):
+            self._xids.get(event.device, []).append(event.data)
+
+    def _heard(self, device: ctypes.c_void_p) -> Iterator[tuple[str, float]]:
+        if (xids := self._xids.get(device.value)) is not None:
+            yield "xid_errors", float(len(xids))
+            if xids:
+                yield "last_xid", float(xids[-1])
 
     def _found(self, wanted: Sequence[str] | None) -> Iterator[tuple[int, ctypes.c_void_p]]:
         count = ctypes.c_uint()

@@ -109,6 +109,10 @@ NODE = (
         "gpu/ecc_corrected_errors", "", "errors of its memory that were corrected, since it started", _GPU
     ),
     SeriesKind("gpu/ecc_uncorrected_errors", "", "those that were not", _GPU),
+    SeriesKind(
+        "gpu/xid_errors", "", "faults that its driver told of (Xid), since the node's agent began", _GPU
+    ),
+    SeriesKind("gpu/last_xid", "", "the number of the last of them", _GPU),
 )
 
 TABLE = (*TRAINING, *NODE)
