@@ -261,6 +261,12 @@ def test_a_collective_in_which_nobody_is_missing_is_laid_on_the_network() -> Non
     assert (found.code, found.sure) == ("messages-lost", "likely") and "MTU" not in found.cause
     on_nccl = diagnose(replace(together, flights=flights_of([[large, *STUCK]] * 3), events=[formed("nccl")]))
     assert on_nccl.sure == "possible" and "Whether each GPU has come to it" in said(on_nccl)
+    assert "Which way between two nodes it is" in said(on_nccl)
+    again = {"link/sent_again_ratio": 0.31}
+    measured = NodeMeasures(links={"lab-3": again, "lab-1": {"link/sent_again_ratio": 0.01}})
+    told = said(diagnose(replace(together, measures={"lab-2": measured})))
+    assert "31 % of what lab-2 sent to lab-3 had to be sent again" in told and "to lab-1 had" not in told
+    assert "Which way between two nodes it is" not in told
     assert diagnose(replace(together, looked=900.0)).code == "collective-timeout", "taken before they waited"
     one_missing = replace(together, flights=flights_of([[DONE, *STUCK], [DONE], [DONE, *STUCK]]))
     assert diagnose(one_missing).code == "collective-timeout"

@@ -348,7 +348,7 @@ def test_units_of_what_a_script_reports_are_those_of_its_names_end() -> None:
 
 
 def measuring(directory: Path, tails: Tails) -> NodeMeasuring:
-    return NodeMeasuring(directory, directory, tails, Choices(0, 1, "gloo", {}, ()))
+    return NodeMeasuring(directory, directory, tails, Choices(0, 1, "gloo", {}, ()), dict)
 
 
 def lines(directory: Path) -> list[Mapping[str, Any]]:

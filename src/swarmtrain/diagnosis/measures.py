@@ -21,6 +21,10 @@ _TAKEN = 0.1  # of the processors, or of the time, taken from a node, from which
 _BUSY, _NOT_BUSY = 0.9, 0.75  # of a node's processors
 _WAITING = 0.3  # of the time for a disk, from which on that is told of
 _GPUS = 4  # of a node, that are told of
+_AGAIN = (
+    0.05  # of the segments that one node sends another, from which on it is told that they are sent again
+)
+_LINKS = 3  # the worst ones, that are told of
 
 
 class NodeMeasures(Struct, kw_only=True):
@@ -30,11 +34,13 @@ class NodeMeasures(Struct, kw_only=True):
         time: of it, Unix time by the run's clock.
         values: by their series.
         gpus: the same of each GPU.
+        links: the same of the way to each node that it talks with.
     """
 
     time: float = 0.0
     values: Mapping[str, float] = field(default_factory=dict)
     gpus: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    links: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class RankPace(Struct, kw_only=True):
@@ -118,6 +124,22 @@ def gpus(measures: Measures, failure: Failure) -> Iterator[Observation]:
             parts.append(f"had a fault that its driver calls Xid {xid:.0f}")
         if parts:
             yield _told(measured, failure, f"GPU {number} of {failure.node} {' and '.join(parts)}")
+
+
+def bad_links(measures: Measures) -> list[Observation]:
+    """The ways between two nodes on which much has to be sent again, the worst first."""
+    found = [
+        (share, node, peer, measured.time)
+        for node, measured in measures.items()
+        for peer, values in measured.links.items()
+        if (share := values.get("link/sent_again_ratio", 0.0)) >= _AGAIN
+    ]
+    return [
+        Observation(
+            f"{_percent(share)} of what {node} sent to {peer} had to be sent again", node=node, time=time
+        )
+        for share, node, peer, time in sorted(found, reverse=True)[:_LINKS]
+    ]
 
 
 def _free(measured: NodeMeasures, failure: Failure, free: str, used: str, what: str) -> Iterator[Observation]:

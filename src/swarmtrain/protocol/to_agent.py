@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal, NamedTuple, Union, get_args
 
 from swarmtrain.protocol.codec import Family
@@ -71,6 +72,7 @@ class StartWorkers(Struct):
         ranks: this node's, in the order of their local ranks.
         group_rank: the node's own.
         master: where rank 0 has its store.
+        addresses: by node, where those that are there talk to the others.
     """
 
     generation: Annotated[int, WireKey("g")]
@@ -80,6 +82,7 @@ class StartWorkers(Struct):
     world_size: int
     backend: str
     master: MasterAddress
+    addresses: Annotated[dict[str, str], OMITTED] = field(default_factory=dict)
 
 
 @message("stop", nested=True)

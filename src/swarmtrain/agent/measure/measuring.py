@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,11 +35,19 @@ class NodeMeasuring:
         place: where the run keeps its files.
         tails: carry them.
         choices: tell which GPUs workers here see.
+        peers: the other nodes of the generation, by the addresses at which they talk to this one.
     """
 
-    def __init__(self, directory: Path, place: Path, tails: Tails, choices: Choices) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        place: Path,
+        tails: Tails,
+        choices: Choices,
+        peers: Callable[[], Mapping[str, str]],
+    ) -> None:
         self._directory, self._place, self._tails = directory, place, tails
-        self._choices = choices
+        self._choices, self._peers = choices, peers
         self._reader: SampleReader | None = None
         self._last: tuple[NodeSample, dict[str, float]] | None = None
         self._number = max(numbers(directory), default=0) + 1
@@ -55,7 +64,8 @@ class NodeMeasuring:
     def measure(self) -> bool:
         """Take a sample, and write what was since the last one; whether it was as before."""
         if self._reader is None:
-            self._reader = SampleReader(self._place, self._driver().levels if self._choices.gpus else dict)
+            gpus = self._driver().levels if self._choices.gpus else dict
+            self._reader = SampleReader(self._place, gpus, self._peers)
         sample, last = self._reader.take(), self._last
         values = measured(last[0], sample) if last is not None else {}
         self._last = sample, values

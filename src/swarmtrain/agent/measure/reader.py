@@ -1,13 +1,14 @@
-"""Reads the kernel's files, the disks' room and the GPUs for one sample. What is not there is passed over."""
+"""Reads the kernel's files and counts, the disks' room and the GPUs for a sample. What is not there is passed over."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from swarmtrain.agent.measure import proc
+from swarmtrain.agent.measure.connections import TcpCounts, connections
 from swarmtrain.agent.measure.sample import NodeSample
 
 _GROUPS = "sys/fs/cgroup"
@@ -19,13 +20,18 @@ class SampleReader:
     Args:
         place: where the run keeps its files.
         gpus: the levels of this node's GPUs, by their series.
+        peers: the other nodes, by their addresses.
         root: of the file system.
     """
 
     def __init__(
-        self, place: Path, gpus: Callable[[], dict[str, float]] = dict, root: Path = Path("/")
+        self,
+        place: Path,
+        gpus: Callable[[], dict[str, float]] = dict,
+        peers: Callable[[], Mapping[str, str]] = dict,
+        root: Path = Path("/"),
     ) -> None:
-        self._place, self._gpus, self._root = place, gpus, root
+        self._place, self._gpus, self._peers, self._root = place, gpus, peers, root
         groups = proc.own_group(self._read("proc/self/cgroup"))
         unified = self._root / _GROUPS / "cgroup.controllers"
         if unified.exists():
@@ -52,6 +58,7 @@ class SampleReader:
             swapped=(swap["pswpin"], swap["pswpout"]) if "pswpin" in swap and "pswpout" in swap else None,
             disks=proc.disks(self._read("proc/diskstats")),
             interfaces=proc.interfaces(self._read("proc/net/dev")),
+            links=self._links(),
             levels={**dict(self._levels()), **self._gpus()},
         )
 
@@ -71,6 +78,19 @@ class SampleReader:
             yield "node/container_memory_limit_bytes", most
         yield from _room("disk", self._place)
         yield from _room("shm", self._root / "dev/shm")
+
+    def _links(self) -> dict[int, TcpCounts]:
+        if not (peers := self._peers()):
+            return {}
+        try:
+            found = connections()
+        except OSError:
+            return {}
+        return {
+            number: counts._replace(peer=peers[counts.peer])
+            for number, counts in found.items()
+            if counts.peer in peers
+        }
 
     def _group(self, controller: str, path: str) -> str:
         """Where the files of this process's control group are; a container sees its own at the top."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from swarmtrain.agent.measure.connections import TcpCounts
 from swarmtrain.agent.measure.proc import CpuTimes, DiskCounts, InterfaceCounts, Throttling
 
-_MOST = 8  # disks, and interfaces, of a machine that has very many: those with the most traffic
+_MOST = 8  # disks, interfaces and peers, where there are very many: those with the most traffic
 _RATIO, _BYTES, _SHARE = 0.05, 1e5, 0.2  # by which a value must differ to be another
 _PAGE = 4096  # bytes, of which swap is counted; larger only on some machines that are not x86
 
@@ -20,6 +21,7 @@ class NodeSample:
         moment: monotonic seconds.
         pressure: microseconds of waiting since the start, by what was waited for.
         swapped: pages in and out, since the start.
+        links: TCP connections with other nodes, by number; the peer of each is a node's name.
         levels: values that stand by themselves, by their series.
     """
 
@@ -30,6 +32,7 @@ class NodeSample:
     swapped: tuple[int, int] | None = None
     disks: Mapping[str, DiskCounts] = field(default_factory=dict)
     interfaces: Mapping[str, InterfaceCounts] = field(default_factory=dict)
+    links: Mapping[int, TcpCounts] = field(default_factory=dict)
     levels: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -42,6 +45,7 @@ def measured(before: NodeSample, now: NodeSample) -> dict[str, float]:
     for part in (_cpu(before, now), _rates(before, now, seconds), _disks(before, now, seconds)):
         values.update(part)
     values.update(_interfaces(before, now, seconds))
+    values.update(_links(before, now, seconds))
     return {name: float(f"{value:.4g}") for name, value in values.items() if value >= 0}
 
 
@@ -103,3 +107,21 @@ def _interfaces(before: NodeSample, now: NodeSample, seconds: float) -> Iterator
         yield f"interface/transmit_bytes{of}", (last.sent - first.sent) / seconds
         for what in ("receive_errors", "receive_drops", "transmit_errors", "transmit_drops"):
             yield f"interface/{what}{of}", (getattr(last, what) - getattr(first, what)) / seconds
+
+
+def _links(before: NodeSample, now: NodeSample, seconds: float) -> Iterator[tuple[str, float]]:
+    """What went to each peer and came from it. What a connection carried that has ended since then is not known."""
+    by_peer: dict[str, list[TcpCounts]] = {}
+    for number, last in now.links.items():
+        first = before.links.get(number)  # None: it was made since then
+        since = last if first is None else last.since(first)
+        if since.segments > 0 or since.received > 0:
+            by_peer.setdefault(last.peer, []).append(since)
+    sizes = {peer: sum(each.sent + each.received for each in its) for peer, its in by_peer.items()}
+    for peer in sorted(sizes, key=lambda peer: -sizes[peer])[:_MOST]:
+        its, of = by_peer[peer], f"{{peer={peer}}}"
+        yield f"link/transmit_bytes_per_second{of}", sum(each.sent for each in its) / seconds
+        yield f"link/receive_bytes_per_second{of}", sum(each.received for each in its) / seconds
+        if segments := sum(each.segments for each in its):
+            yield f"link/sent_again_ratio{of}", min(1.0, sum(each.again for each in its) / segments)
+            yield f"link/round_trip_seconds{of}", min(each.round_trip for each in its if each.segments)

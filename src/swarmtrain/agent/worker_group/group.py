@@ -15,6 +15,7 @@ from typing import Any
 from swarmtrain.agent import machine
 from swarmtrain.agent.choices import Choices, Settings
 from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment
+from swarmtrain.agent.measure.connections import peers_of
 from swarmtrain.agent.measure.measuring import NodeMeasuring
 from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.sharing.shared import SharedFiles
@@ -56,6 +57,7 @@ class WorkerGroup:
     ) -> None:
         self._secret, self._settings, self._uplink, self._choices = secret, settings, uplink, choices
         self._measuring: asyncio.Task[None] | None = None
+        self._peers: dict[str, str] = {}  # the generation's other nodes, by their addresses
         self._background = Background(uplink.fail)
         start = "cold" if task.kind == "command" else task.start
         self.spawner = SpawnerProcess(start, choices.env, uplink.note, uplink.trouble, self._background)
@@ -198,9 +200,8 @@ class WorkerGroup:
         self.delivery.resume(directories.output)
         await self.files.open(directories.work, directories.shared)
         self._prepared.set()
-        measuring = NodeMeasuring(
-            directories.output, self._settings.storage.root, self.delivery.tails, self._choices
-        )
+        place, tails = self._settings.storage.root, self.delivery.tails
+        measuring = NodeMeasuring(directories.output, place, tails, self._choices, lambda: self._peers)
         self._measuring = self._background.run(measuring.run())
 
     # ---- one generation --------------------------------------------------------------------------------------
@@ -213,6 +214,7 @@ class WorkerGroup:
         if start.generation <= self.generation or not self._workers.done.is_set():
             return
         self._workers.release()
+        self._peers = peers_of(self._settings.node, start.addresses)
         self._workers = self._workers_of(start.generation, start.nodes)
         self._signs = Signs(self._workers, spinning=start.backend == "nccl", gpus=self._gpus)
         self._background.run(self._start(self._workers, start))

@@ -106,7 +106,7 @@ class AgentMessages:
             agent.post(current.stop_order())
         elif agent.missed_start:
             agent.generation = current.generation.number
-            agent.post(current.generation.start(agent.node))
+            agent.post(current.start_order(agent.node))
         agent.missed_start = False
         if mine and run.phase is Phase.RUNNING:
             agent.post(current.pause_order())

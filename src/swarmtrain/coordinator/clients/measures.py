@@ -22,7 +22,7 @@ def node_measures(store: SeriesStore, nodes: Collection[str], moment: float) -> 
     """The newest that each of these nodes has measured of itself before a moment, Unix time."""
     newest: dict[str, dict[StreamKey, tuple[float, float]]] = {}
     for key in store.last():
-        if key.node in nodes and key.generation == 0 and key.name.startswith(("node/", "gpu/")):
+        if key.node in nodes and key.generation == 0 and key.name.startswith(("node/", "gpu/", "link/")):
             columns = store.read(key, moment - _FRESH, moment)
             at = bisect_right(columns.time, moment) - 1
             if at >= 0 and columns.time[at] >= moment - _FRESH and math.isfinite(columns.mean[at]):
@@ -34,12 +34,18 @@ def _measures(found: dict[StreamKey, tuple[float, float]]) -> NodeMeasures:
     time = max(moment for moment, _ in found.values())
     values: dict[str, float] = {}
     gpus: dict[str, dict[str, float]] = {}
+    links: dict[str, dict[str, float]] = {}
     for key, (moment, value) in found.items():
         if moment < time - _TOGETHER:
             continue
-        gpu = dict(key.labels).get("gpu")
-        (values if gpu is None else gpus.setdefault(gpu, {}))[key.name] = value
-    return NodeMeasures(time=time, values=values, gpus=gpus)
+        labels = dict(key.labels)
+        if (gpu := labels.get("gpu")) is not None:
+            gpus.setdefault(gpu, {})[key.name] = value
+        elif (peer := labels.get("peer")) is not None:
+            links.setdefault(peer, {})[key.name] = value
+        else:
+            values[key.name] = value
+    return NodeMeasures(time=time, values=values, gpus=gpus, links=links)
 
 
 def rank_paces(store: SeriesStore, generation: int, moment: float) -> dict[int, RankPace]:

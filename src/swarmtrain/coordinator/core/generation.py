@@ -70,8 +70,12 @@ class Generation(Struct):
         ranks = self.parts[node].ranks if node in self.parts else []
         return f"{plural(len(ranks), 'rank')} {', '.join(map(str, ranks))}"
 
-    def start(self, node: str) -> StartWorkers:
-        """What a node is told to begin with."""
+    def start(self, node: str, addresses: Mapping[str, str]) -> StartWorkers:
+        """What a node is told to begin with.
+
+        Args:
+            addresses: of the nodes that are there, by their names.
+        """
         assert self.master is not None, "nobody is told to begin the time before the first generation"
         part = self.parts[node]
         return StartWorkers(
@@ -82,4 +86,5 @@ class Generation(Struct):
             world_size=self.world_size,
             backend=self.backend,
             master=self.master,
+            addresses={each: addresses[each] for each in self.parts if each in addresses},
         )

@@ -25,7 +25,7 @@ from swarmtrain.diagnosis.echoes import is_consequence, is_timeout, waited
 from swarmtrain.protocol.facts import Attempt, Failure, StopOrder
 from swarmtrain.protocol.journal.events import GenerationFailed, PauseAsked, StopOrdered, WorkersStarted
 from swarmtrain.protocol.journal.remarks import StallSeen, StragglerSeen, Warned
-from swarmtrain.protocol.to_agent import AskStacks, PauseWorkers, StopWorkers
+from swarmtrain.protocol.to_agent import AskStacks, PauseWorkers, StartWorkers, StopWorkers
 from swarmtrain.wire.plural import plural
 from swarmtrain.wire.pulse import Activity
 
@@ -301,7 +301,13 @@ class ActiveGeneration:
             agent = self._members.connected[node]
             agent.idle = agent.drained = False
             agent.generation = self.generation.number
-            agent.post(self.generation.start(node))
+            agent.post(self.start_order(node))
+
+    def start_order(self, node: str) -> StartWorkers:
+        """What a member is told to begin with."""
+        return self.generation.start(
+            node, {each.node: each.address for each in self._members.connected.values()}
+        )
 
     def capture_stacks(self) -> None:
         """Ask what every worker does, since no step is made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from swarmtrain.diagnosis import measures
 from swarmtrain.diagnosis.case import Case, said
 from swarmtrain.diagnosis.echoes import is_timeout, waited
 from swarmtrain.diagnosis.flight import analyse, carried
@@ -109,6 +110,7 @@ def _messages_lost(case: Case) -> Conclusion | None:
         )
     sure: Sureness = "likely" if known and on_gloo and not is_large else "possible"
     timeouts = [each for each in case.causes if place(each.traceback)]
+    bad = measures.bad_links(case.measures)
     return Conclusion(
         verdict=known or f"all ranks wait in {where}, and it does not complete",
         cause=cause,
@@ -116,13 +118,14 @@ def _messages_lost(case: Case) -> Conclusion | None:
         failure=failure,
         seen=[
             *([Observation(hang.summary, time=hang.time)] if hang is not None and known else []),
+            *bad,
             *(seen_at(each, "waited in a collective") for each in timeouts),
         ],
         remedies=[
             DOCTOR.filled({}),
             Remedy(
-                "Is anything sent still? Look at the interfaces' bytes and drops.",
-                f"swarmtrain metrics {case.status.run} 'interface/*' --since 10m",
+                "Is anything sent still, and to whom? Look at what each node sends the others.",
+                f"swarmtrain metrics {case.status.run} 'link/*' --since 10m",
             ),
             Remedy(
                 "If large packets are lost, make a network with a smaller MTU and train in it; docs/troubleshooting.md "
@@ -131,7 +134,13 @@ def _messages_lost(case: Case) -> Conclusion | None:
             ),
         ],
         unseen=[
-            "Which way between two nodes it is: a collective does not tell whose message is missing.",
+            *(
+                []
+                if bad
+                else [
+                    "Which way between two nodes it is: a collective does not tell whose message is missing."
+                ]
+            ),
             *(
                 []
                 if on_gloo

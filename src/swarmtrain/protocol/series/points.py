@@ -38,7 +38,7 @@ class Series(Struct):
 
     Attributes:
         name: what is measured: `docs/metrics.md` has them.
-        labels: of which: ``rank``, ``node``, ``interface``, ``device``, ``gpu``.
+        labels: of which: ``rank``, ``node``, ``interface``, ``device``, ``gpu``, ``peer``.
         unit: of its values; empty where that is a plain number, or nobody knows.
         nodes: on which it was told.
         time, step, value: of the newest point; no value where that is not finite.

@@ -21,7 +21,7 @@ class SeriesKind(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
-_INTERFACE, _DEVICE, _GPU = ("interface",), ("device",), ("gpu",)
+_INTERFACE, _DEVICE, _GPU, _PEER = ("interface",), ("device",), ("gpu",), ("peer",)
 
 TRAINING = (
     SeriesKind("train/loss", "", "the loss, of the rank's own samples"),
@@ -91,6 +91,12 @@ NODE = (
     SeriesKind("interface/transmit_errors_per_second", "1/s", "packets that could not be sent", _INTERFACE),
     SeriesKind("interface/receive_drops_per_second", "1/s", "packets that came and were dropped", _INTERFACE),
     SeriesKind("interface/transmit_drops_per_second", "1/s", "packets that were dropped unsent", _INTERFACE),
+    SeriesKind("link/receive_bytes_per_second", "B/s", "received from the peer by TCP", _PEER),
+    SeriesKind("link/transmit_bytes_per_second", "B/s", "sent to the peer by TCP, and arrived", _PEER),
+    SeriesKind("link/round_trip_seconds", "s", "a segment to the peer and its answer", _PEER),
+    SeriesKind(
+        "link/sent_again_ratio", "ratio", "of the segments to the peer: lost or late, and sent again", _PEER
+    ),
     SeriesKind("gpu/busy_ratio", "ratio", "of the time: some kernel runs", _GPU),
     SeriesKind("gpu/memory_busy_ratio", "ratio", "of the time: the memory is read or written", _GPU),
     SeriesKind("gpu/memory_used_bytes", "B", "memory in use, by whomever", _GPU),

@@ -52,6 +52,10 @@ const KNOWN = [
   },
   { id: "receive", group: "links", title: "Received", names: ["interface/receive_bytes_per_second"] },
   { id: "transmit", group: "links", title: "Sent", names: ["interface/transmit_bytes_per_second"] },
+  { id: "link-transmit", group: "links", title: "Sent to each node", names: ["link/transmit_bytes_per_second"] },
+  { id: "link-receive", group: "links", title: "Received from each node", names: ["link/receive_bytes_per_second"] },
+  { id: "round-trip", group: "links", title: "Round trip to each node", names: ["link/round_trip_seconds"] },
+  { id: "again", group: "links", title: "Sent again", names: ["link/sent_again_ratio"] },
 ];
 
 // Told in tables, or of little use as a line.
