@@ -52,6 +52,7 @@ def packets_lost(lab: Lab, node: int) -> Iterator[None]:
         lab.node(node).exec("iptables", "-D", *OVERLAY, *LOSS)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("machines")
 def test_the_traffic_between_nodes_is_measured_and_where_it_is_lost(
     lab: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

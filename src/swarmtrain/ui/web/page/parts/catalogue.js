@@ -106,9 +106,11 @@ export function charts(list) {
 
 /** What a line of a chart is called: which rank or node, and what of it where the chart has several. */
 export function labelOf(spec, series) {
-  const labels = Object.entries(series.labels).map(([key, value]) =>
+  const { peer, ...others } = series.labels;
+  const labels = Object.entries(others).map(([key, value]) =>
     ["node", "interface", "device"].includes(key) ? value : `${key} ${value}`,
   );
+  if (peer) labels.push(series.name.includes("receive") ? "←" : "→", peer);
   const isOneOfSeveral = spec.names.length > 1 && spec.kind !== "stack";
   const what = isOneOfSeveral ? [spec.short?.[series.name] ?? title(series.name)] : [];
   return [...what, ...labels].join(" ") || series.name;
