@@ -161,10 +161,17 @@ ON_NCCL = (
     fault("nccl_exception", "exception", says=("shard 7 is damaged", "on_nccl.py")),
     fault("nccl_stuck", "stuck-code", says=("on_nccl.py", "in stuck")),
     fault("nccl_shape", "collective-apart", anyone=True, says=("on_nccl.py", "[16777216]", "[4]")),
-    fault("nccl_other", "collective-apart", anyone=True, says=("on_nccl.py", "broadcast")),
+    fault("nccl_other", "ranks-apart", says=("after 400 steps", "collectives")),
     fault("nccl_duplicate", "duplicate-gpu", anyone=True, says=("gloo",)),
 )
-BY_NAME = {each.name: each for each in (*FAULTS, *ON_NCCL)}
+_ALONE: Mapping[str, Any] = {"rank": 0, "node": "node0"}
+# What tests/gpu/scripts/failing.py does to the memory of a GPU, and to an index.
+ON_GPU = (
+    fault("gpu_memory", "oom-gpu", **_ALONE, says=("does not fit into its GPU",)),
+    fault("gpu_memory_of_another", "oom-gpu", **_ALONE, says=("other processes", "nvidia-smi")),
+    fault("gpu_assert", "device-assert", **_ALONE, says=("srcIndex < srcSelectDimSize", "out of range")),
+)
+BY_NAME = {each.name: each for each in (*FAULTS, *ON_NCCL, *ON_GPU)}
 
 
 def begin(wanted: Fault) -> RunHandle:

@@ -28,7 +28,7 @@ def shape():
 
 
 def other():
-    """With as many numbers in both, NCCL 2.28 compared nothing, and the training went on."""
+    """NCCL 2.28 lets both come through, and what follows meets what it should not, until the end."""
     if RANK == 1:
         dist.broadcast(torch.ones(4, device=DEVICE), 1)
     else:

@@ -13,6 +13,7 @@ from swarmtrain.diagnosis.rule import Conclusion, Rule, logs_of, seen_at, who
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
 from swarmtrain.protocol.evidence.seen import FlightFinding
 from swarmtrain.protocol.facts import Failure
+from swarmtrain.protocol.journal.events import GenerationFormed
 from swarmtrain.wire.plural import counted, plural
 
 EARLY = "while the others went on"  # how coordinator/core/root_cause.py has the end of a rank that others still need
@@ -20,6 +21,7 @@ _MISMATCH = re.compile(
     r"collective mismatch|mismatch between collectives|op\.preamble\.length <= op\.nbytes|Received data size "
     r"doesn't match"
 )
+_AHEAD = 3  # steps: a rank tells of its own twice a second, and one more may be under way
 _COMPARE = (
     Remedy("Compare the lines: is one inside of `if rank == 0`, or are shapes made of a rank's own data?"),
     Remedy(
@@ -35,9 +37,44 @@ def names(ranks: list[int]) -> str:
     return f"ranks {', '.join(first)} and {last}" if first else f"rank {last}"
 
 
-def _uneven(case: Case) -> Conclusion | None:
+def _ended_early(case: Case) -> Failure | None:
+    """The rank that ended well while others went on, where that is what came first."""
     failure = case.first
-    if failure is None or failure.code != 0 or EARLY not in failure.summary:
+    return failure if failure is not None and failure.code == 0 and EARLY in failure.summary else None
+
+
+def _ahead(case: Case) -> Conclusion | None:
+    """A rank that ended with more steps than all others: it cannot have waited for them in each of these."""
+    failure = _ended_early(case)
+    steps = {each.rank: each.step for each in case.status.workers if each.step is not None}
+    own = steps.pop(failure.rank, None) if failure is not None and failure.rank is not None else None
+    if failure is None or own is None or not steps or own - max(steps.values()) < _AHEAD:
+        return None
+    most = counted(max(steps.values()), "step")
+    # There a thread may be steps ahead of its GPU, which it need not wait for at its end.
+    on_nccl = [each.backend for each in case.of_kind(GenerationFormed)][-1:] == ["nccl"]
+    return Conclusion(
+        verdict=f"{who(failure)} ended well after {counted(own, 'step')}, the others have made {most} at most",
+        cause="the ranks did not meet in their steps: somewhere before, they called collectives that are not the same, "
+        "and each has taken the others' numbers for what they are not since"
+        + (", or it ended before its GPU had done what it was told" if on_nccl else ""),
+        sure="possible" if on_nccl else "likely",
+        failure=failure,
+        remedies=[
+            Remedy("Do not go on from what this run has saved before you know: its weights may be wrong."),
+            *_COMPARE,
+            Remedy(
+                "Where is each rank, and in which collective? Ask while it trains.",
+                f"swarmtrain stacks {case.status.run}",
+            ),
+        ],
+        unseen=["Where they went apart: it was not noticed then."],
+    )
+
+
+def _uneven(case: Case) -> Conclusion | None:
+    failure = _ended_early(case)
+    if failure is None:
         return None
     broken = [each for each in case.echoes if each.rank is not None]
     seen = (
@@ -223,6 +260,15 @@ def _lost_touch(case: Case) -> Conclusion | None:
 
 
 RULES = (
+    Rule(
+        code="ranks-apart",
+        title="A rank is steps ahead of the others",
+        about="In data-parallel training no rank can end a step before all have come to it. One that is several steps "
+        "ahead has met the others in collectives that are not the same. gloo notices that mostly; NCCL was seen to let "
+        "an all-reduce of 64 MB meet a broadcast of 16 bytes, and to train on for 400 steps with wrong numbers.",
+        look=_ahead,
+        test="test_a_fault_that_was_produced_is_named_with_its_rank_its_node_and_its_cause",
+    ),
     Rule(
         code="uneven-inputs",
         title="A rank ended before the others",

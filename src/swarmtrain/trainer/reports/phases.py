@@ -143,8 +143,7 @@ class GpuPhase:
 class GpuPhases(StepPhases):
     """The phases of one rank's steps, on a GPU: of one step between two lines.
 
-    Written for CUDA's streams, and not tried on a GPU yet. The communication is in the backward pass, beside which
-    NCCL's kernels run.
+    The communication is in the backward pass, beside which NCCL's kernels run.
 
     Attributes:
         looks: the step that is made now is marked.
