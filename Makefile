@@ -12,7 +12,7 @@ UNIT_AT_ONCE := --numprocesses auto --maxprocesses 8 --dist worksteal
 LOCAL_AT_ONCE := --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-system test-pythons test-corpus test-gpu release clean
+.PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-machines lab test-system test-pythons test-corpus test-gpu release clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ docs: venv ## make anew what of the documentation is made of the code
 	$(PY) -m swarmtrain.ui.made.pages
 	$(PY) scripts/api_page.py > docs/api.md.new && mv docs/api.md.new docs/api.md
 
-test: check test-unit test-local test-swarm ## everything that must pass before a change is merged
+test: check test-unit test-machines ## everything that must pass before a change is merged
 
 test-all: check test-system test-pythons test-corpus ## every test there is, also the long ones, and those of the Swarm on every engine of the lab
 	@scripts/ensure-docker
@@ -60,6 +60,19 @@ test-local: venv ## tests that train with processes on this machine
 test-swarm: venv ## tests on a real Swarm: a lab of three engines, brought up where it is not
 	@scripts/ensure-docker
 	$(PY) -m pytest tests/swarm -m "not long"
+
+# The lab takes some minutes where its images are not there yet, in which the tests on this machine mostly wait. Without
+# Docker these run all the same, and then it is said.
+test-machines: venv ## test-local, while the lab is made ready, then test-swarm
+	@-scripts/ensure-docker
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going lab test-local
+	@$(MAKE) --no-print-directory test-swarm
+
+lab: venv ## the Swarm of three engines that test-swarm is for, with its images
+	@mkdir -p .cache
+	@echo "lab: it is made ready, and says in .cache/lab.log how far it is"
+	@{ scripts/ensure-docker && .venv/bin/swarmtrain lab up $(addprefix --engine ,$(SWARMTRAIN_LAB_ENGINE)) && \
+		.venv/bin/swarmtrain lab build; } > .cache/lab.log 2>&1 || { cat .cache/lab.log; exit 1; }
 
 test-system: ## the unit tests with the distribution's own Python, in .venv-system
 	@PYTHON=$(SYSTEM_PYTHON) VENV=.venv-system scripts/ensure-venv
