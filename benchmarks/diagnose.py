@@ -96,13 +96,14 @@ def told(title: str, jobs: Sequence[Callable[[], Found]], at_once: int) -> list[
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", help="only these faults, and nothing else")
+    parser.add_argument("names", nargs="*", help="only these faults, healthy scripts and unforeseen failures")
     parser.add_argument("--at-once", type=int, default=3, help="so many runs at a time")
     parser.add_argument("--record", action="store_true", help="keep what was known of each fault")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - {each.name for each in FAULTS}:
-        parser.error(f"there are no such faults: {', '.join(sorted(unknown))}")
-    wanted = [each for each in FAULTS if not arguments.names or each.name in arguments.names]
+    names = set(arguments.names) or {each.name for each in FAULTS} | {*HEALTHY, *UNFORESEEN}
+    if unknown := names - {each.name for each in FAULTS} - {*HEALTHY, *UNFORESEEN}:
+        parser.error(f"there are no such runs: {', '.join(sorted(unknown))}")
+    wanted = [each for each in FAULTS if each.name in names]
     if os.getuid() != 0:
         wanted = [each for each in wanted if each.how not in MOUNTS | NETWORKS]
     directory = Path(tempfile.mkdtemp(prefix="diagnose-"))
@@ -115,22 +116,24 @@ def main() -> int:
             [lambda each=each: produce(each, home, record=arguments.record) for each in wanted],  # type: ignore[misc]
             arguments.at_once,
         )
-        blameless: list[Found] = []
-        if not arguments.names:
-            jobs = [lambda name=name: ask_healthy(name) for name in HEALTHY]  # type: ignore[misc]
-            blameless = told("healthy runs, asked every second", jobs, arguments.at_once)
-            jobs = [lambda how=how: ask_unforeseen(how) for how in UNFORESEEN]  # type: ignore[misc]
-            blameless += told("failures that nobody foresaw", jobs, arguments.at_once)
+        jobs = [lambda name=name: ask_healthy(name) for name in HEALTHY if name in names]  # type: ignore[misc]
+        blameless = told("healthy runs, asked every second", jobs, arguments.at_once)
+        jobs = [lambda how=how: ask_unforeseen(how) for how in UNFORESEEN if how in names]  # type: ignore[misc]
+        blameless += told("failures that nobody foresaw", jobs, arguments.at_once)
     finally:
         os.chdir("/")
         shutil.rmtree(directory, ignore_errors=True)
     right = sum(not each.wrong for each in faults)
     false = sum(bool(each.wrong) for each in blameless)
-    print(f"\n{right} of {len(faults)} faults named with rank, node and cause ({right / len(faults):.0%})")
-    slowest, latest = max(each.seconds for each in faults), max(each.late for each in faults)
-    print(
-        f"slowest answer: {slowest:.1f} s; latest, with the end of its run, {latest:.1f} s after that had noticed"
-    )
+    if faults:
+        print(
+            f"\n{right} of {len(faults)} faults named with rank, node and cause ({right / len(faults):.0%})"
+        )
+        slowest, latest = max(each.seconds for each in faults), max(each.late for each in faults)
+        print(
+            f"slowest answer: {slowest:.1f} s; latest, with the end of its run, {latest:.1f} s after that had "
+            "noticed"
+        )
     print(f"{false} of {len(blameless)} healthy or unforeseen runs of which something false was claimed")
     return 0 if right >= GOAL * len(faults) and not false else 1
 
