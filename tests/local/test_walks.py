@@ -111,7 +111,8 @@ def test_a_checkpoint_of_another_model_is_left_behind_under_another_name() -> No
     screen(f"{RUN} train.py --steps 5", 0)
     write(width=3)
     shown = screen(f"{RUN} --resume train.py --steps 9", 1)
-    command = follows(shown, "the weights in the file are of a model, or an optimizer, of another shape", "swarmtrain run --name train-2 ...")
+    sentence = "the weights in the file are of a model, or an optimizer, of another shape"
+    command = follows(shown, sentence, "swarmtrain run --name train-2 ...")
     command = command.replace("swarmtrain run", RUN).replace("...", "train.py --steps 9")
     shown = screen(command, 0)
     assert "trained 9" in shown and "goes on" not in shown
