@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 _FIRST = re.compile(rb"first step of rank \d+ at (\d+\.\d+)")
+
+
+def usual_environment() -> dict[str, str]:
+    """The variables as people have them, whose Python keeps what it has compiled."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+    }
+
+
+def first_step_alone(directory: str) -> Path:
+    """The script of first_step.py in a directory of its own: there is nothing else that a run would send."""
+    own = Path(directory) / "job"
+    own.mkdir()
+    return Path(shutil.copy(Path(__file__).with_name("first_step.py"), own))
 
 
 def interleaved(rounds: int, rivals: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:

@@ -7,13 +7,13 @@ Goal: no slower.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-from measure import command_to_first_step, first_step, interleaved, table
+from measure import command_to_first_step, first_step, first_step_alone, interleaved, table, usual_environment
 
 from swarmtrain.lab.images import ensure_torch_image
 from swarmtrain.lab.lab import Lab
@@ -27,7 +27,7 @@ lab = Lab()
 lab.up()
 image = ensure_torch_image(lab.engine, print)
 lab.load(image)
-env = {key: value for key, value in os.environ.items() if key != "DOCKER_CONTEXT"}
+env = {key: value for key, value in usual_environment().items() if key != "DOCKER_CONTEXT"}
 env |= {"DOCKER_HOST": lab.host, "IMAGE": image}
 
 
@@ -37,7 +37,7 @@ def docker(*words: str) -> bytes:
 
 def swarmtrain() -> float:
     argv = [str(BIN / "swarmtrain"), "run", "--on", "swarm", "-j", "3x1", "--image", image]
-    argv += ["--env", "OMP_NUM_THREADS=1", "--name", "bench", str(HERE / "first_step.py")]
+    argv += ["--env", "OMP_NUM_THREADS=1", "--name", "bench", script]
     seconds = command_to_first_step(argv, 3, env)
     subprocess.run([str(BIN / "swarmtrain"), "rm", "--on", "swarm", "bench"], env=env, check=True)
     return seconds
@@ -59,8 +59,10 @@ def handwritten() -> float:
     return seconds
 
 
-seconds = interleaved(
-    rounds, {"hand-written stack": handwritten, "swarmtrain run --on swarm -j 3x1": swarmtrain}
-)
+with tempfile.TemporaryDirectory() as directory:
+    script = str(first_step_alone(directory))
+    seconds = interleaved(
+        rounds, {"hand-written stack": handwritten, "swarmtrain run --on swarm -j 3x1": swarmtrain}
+    )
 print()
 print(table(seconds, "hand-written stack"))

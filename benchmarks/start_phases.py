@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import first_step
+from measure import first_step, first_step_alone, usual_environment
 
 from swarmtrain.lab.images import ensure_torch_image
 from swarmtrain.lab.lab import Lab
@@ -45,29 +44,41 @@ def main() -> None:
     trees = [HERE.parent, *args.tree]
     seen: dict[Path, list[dict[str, float]]] = {tree: [] for tree in trees}
     with tempfile.TemporaryDirectory() as home:
-        env = os.environ | {"SWARMTRAIN_HOME": home, "OMP_NUM_THREADS": "1"}
-        flags, lab = ["-j", "1x2"], None
+        env = usual_environment() | {"SWARMTRAIN_HOME": home, "OMP_NUM_THREADS": "1"}
+        flags, lab, script = ["-j", "1x2"], None, str(first_step_alone(home))
         if args.where == "swarm":
             lab = Lab()
             image = ensure_torch_image(lab.engine, print)
             env = {key: value for key, value in env.items() if key != "DOCKER_CONTEXT"}
             env["DOCKER_HOST"] = lab.host
             flags = ["-j", "3x1", "--image", image, "--env", "OMP_NUM_THREADS=1"]
+        for tree in trees:
+            phases(tree, args.where, [*flags, script], env, lab)  # Python compiles its modules once
         for number in range(args.rounds):
             for tree in trees:
-                seen[tree].append(phases(tree, args.where, flags, env, lab))
+                seen[tree].append(phases(tree, args.where, [*flags, script], env, lab))
                 print(f"round {number + 1}: {tree.name}: {seen[tree][-1][FIRST]:.2f} s", flush=True)
     print(f"\n| median s until | {' | '.join(tree.name for tree in trees)} |")
     print("|---|" + "---|" * len(trees))
     for phase in seen[trees[0]][0]:
         medians = (statistics.median(each[phase] for each in seen[tree]) for tree in trees)
         print(f"| {phase} | {' | '.join(f'{median:.2f}' for median in medians)} |")
+    for tree in trees[1:]:
+        ratios = [ours[FIRST] / its[FIRST] for ours, its in zip(seen[trees[0]], seen[tree], strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(
+            f"\nof what {tree.name} takes to the first step: median {statistics.median(ratios):.2f}, {spread}"
+        )
 
 
 def phases(
-    tree: Path, where: str, flags: list[str], env: dict[str, str], lab: Lab | None
+    tree: Path, where: str, words: list[str], env: dict[str, str], lab: Lab | None
 ) -> dict[str, float]:
-    """Seconds from the command to the end of each phase."""
+    """Seconds from the command to the end of each phase.
+
+    Args:
+        words: the flags of the run, and its script.
+    """
     env = env | {"PYTHONPATH": str(tree / "src")}
     ranks = 2 if lab is None else 3
 
@@ -86,10 +97,9 @@ def phases(
         "run",
         "--on",
         where,
-        *flags,
         "--name",
         "phases",
-        str(HERE / "first_step.py"),
+        *words,
     ]
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None

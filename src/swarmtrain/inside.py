@@ -10,7 +10,7 @@ import importlib
 import sys
 
 _PARTS = {  # the module, whose main is run unless a function is named
-    "agent": "swarmtrain.agent.agent",
+    "agent": "swarmtrain.agent.main",
     "coordinator": "swarmtrain.coordinator.main",
     "connect": "swarmtrain.coordinator.clients.connect",
     "relay": "swarmtrain.coordinator.clients.connect:relay",
@@ -24,7 +24,7 @@ _PARTS = {  # the module, whose main is run unless a function is named
     "alert": "swarmtrain.protocol.alerts.delivery",
 }
 
-_TALKING = ("agent", "coordinator", "connect", "relay", "files")
+_TALKING = ("coordinator", "connect", "relay", "files")  # as the agent does, once its spawner is on its way
 
 
 def main() -> None:
@@ -32,23 +32,12 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in _PARTS:
         sys.exit(f"usage: bundle.zip {'|'.join(_PARTS)} [ARGUMENTS]")
     if sys.argv[1] in _TALKING:
-        _import_asyncio()
+        from swarmtrain.wire.machine.asynchronous import import_asyncio
+
+        import_asyncio()
     module, _, function = _PARTS[sys.argv[1]].partition(":")
     part = getattr(importlib.import_module(module), function or "main")
     sys.exit(part(sys.argv[2:]))
-
-
-def _import_asyncio() -> None:
-    """Import asyncio as a Python without OpenSSL does: no part speaks TLS, and `ssl` is a good part of the import.
-
-    Not where a script of the user's may run, who is to find asyncio whole.
-    """
-    # importlib's own mark of a module that is not to be found
-    sys.modules["ssl"] = None  # type: ignore[assignment]
-    try:
-        importlib.import_module("asyncio")
-    finally:
-        del sys.modules["ssl"]
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ def test_what_runs_on_every_node_starts_lightly() -> None:
         ),
         ("import swarmtrain; swarmtrain.Client, swarmtrain.Job", HEAVY),
         ("import swarmtrain.agent.agent", (*HEAVY, *NOT_IN_THE_BUNDLE)),
+        # what the spawner waits for, which imports torch
+        ("import swarmtrain.agent.main", (*HEAVY, *NOT_IN_THE_BUNDLE, "asyncio", "swarmtrain.protocol")),
         ("import swarmtrain.coordinator.main", (*HEAVY, *NOT_IN_THE_BUNDLE)),
         (
             "import swarmtrain.wire.alive",

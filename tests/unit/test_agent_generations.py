@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from agent_fakes import agent_in
 
-from swarmtrain.agent.worker_group import spawner
+from swarmtrain.agent.worker_group import spawner, spawner_command
 from swarmtrain.agent.worker_group.usage import ProcessUsage, Tree
 from swarmtrain.protocol.from_agent import FromAgent, WorkerEnd, WorkerReport
 from swarmtrain.protocol.to_agent import TO_AGENT
@@ -111,7 +111,9 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    monkeypatch.setattr(spawner, "entrance", lambda what: [sys.executable, str(tmp_path / "stand_in.py")])
+    monkeypatch.setattr(
+        spawner_command, "entrance", lambda what: [sys.executable, str(tmp_path / "stand_in.py")]
+    )
     os.mkfifo(tmp_path / "orders")
     yield Node(tmp_path)
     Storage(tmp_path).clear_memory("t.1")

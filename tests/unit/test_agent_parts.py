@@ -187,6 +187,25 @@ def test_what_lies_in_a_directory_that_a_run_made_a_link_is_not_unpacked_through
     assert not list((work / "checkpoint-2").iterdir()) and not Path("/note").exists()
 
 
+def test_code_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it, left by an agent that was killed, would be taken for what the run has written."""
+    work, sent = tmp_path / "run" / "work", archive(tmp_path, a_py="one", pkg__mod_py="x", z_py="two")
+    digest = code._digest
+
+    def killed(data: bytes) -> str:
+        if data == b"two":
+            raise KeyboardInterrupt
+        return digest(data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(code, "_digest", killed)
+        code.unpack(sent, work)
+    assert not work.exists()
+    assert code.unpack(sent, work) == []
+    assert (work / "z.py").read_text() == "two" and (work / "pkg" / "mod.py").read_text() == "x"
+    assert [each.name for each in work.parent.iterdir()] == ["work"]
+
+
 def test_code_that_is_damaged_or_leads_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="could not be unpacked"):
         code.unpack([tmp_path / "nothing"], tmp_path / "work")

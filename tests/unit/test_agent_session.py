@@ -20,7 +20,7 @@ from agent_fakes import agent_in
 from swarmtrain.agent import agent as agent_module
 from swarmtrain.agent import session
 from swarmtrain.agent.agent import Agent
-from swarmtrain.agent.choices import Settings
+from swarmtrain.agent.choices import Settings, choose
 from swarmtrain.agent.journal_copy import JournalCopy
 from swarmtrain.agent.run_directories import RunDirectories
 from swarmtrain.agent.services import requests
@@ -447,7 +447,8 @@ def test_an_agent_of_a_run_that_nobody_leads_goes_for_good(
     """Nobody is attached, the coordinator is not there, and Docker would keep the agent up for ever."""
     settings = Settings("127.0.0.1:1", "a", "a", 0, Storage(tmp_path), ())
     secret = RunSecret("t.1", "token")
-    agent = Agent(RunSpec("t", "script", "train.py", start="cold"), secret, settings)
+    task = RunSpec("t", "script", "train.py", start="cold")
+    agent = Agent(task, secret, settings, choose(task, {}, dict(os.environ)))
     owner = {"of an agent before it": secret.submission, "of another run of this id": "another"}.get(part)
     if owner is not None:
         Storage(tmp_path).adopt("t.1", "t.1", "a", owner)

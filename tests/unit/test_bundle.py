@@ -199,8 +199,9 @@ def test_a_part_that_talks_has_asyncio_without_tls_and_leaves_ssl_where_it_is() 
     code = """
 import sys
 import swarmtrain
-from swarmtrain import inside, stream
-inside._import_asyncio()
+from swarmtrain import stream
+from swarmtrain.wire.machine.asynchronous import import_asyncio
+import_asyncio()
 assert "ssl" not in sys.modules, "a good part of asyncio's import"
 import asyncio, ssl
 asyncio.run(asyncio.sleep(0))

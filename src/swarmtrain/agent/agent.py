@@ -1,6 +1,7 @@
-"""The agent: the life of one node's first process. It starts the workers' spawner, stays joined, and leaves in order.
+"""The agent: the life of one node's first process. It stays joined, does its part, and leaves in order.
 
-Its sessions with the coordinator are in session.py, what it does for the run in worker_group/group.py.
+Its start is in main.py, its sessions with the coordinator in session.py, what it does for the run in
+worker_group/group.py.
 """
 
 from __future__ import annotations
@@ -10,16 +11,14 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
-from swarmtrain.agent.choices import Settings, choose
+from swarmtrain.agent.choices import Choices, Settings
 from swarmtrain.agent.session import CoordinatorSession
 from swarmtrain.agent.uplink import Background, Uplink
 from swarmtrain.agent.worker_group.group import WorkerGroup
-from swarmtrain.errors import SwarmtrainError
-from swarmtrain.wire import names, sockets
+from swarmtrain.agent.worker_group.spawner_command import StartedSpawner
+from swarmtrain.wire import sockets
 from swarmtrain.wire.alive import beat
-from swarmtrain.wire.machine.init import CHILD_FILE, supervise
 from swarmtrain.wire.machine.processes import halted
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
 
@@ -35,11 +34,22 @@ _TROUBLE = 20.0  # seconds after which an agent that cannot do its part is start
 
 
 class Agent:
-    """One node's part in a run."""
+    """One node's part in a run.
 
-    def __init__(self, task: RunSpec, secret: RunSecret, settings: Settings) -> None:
-        self._task, self._settings = task, settings
-        choices = choose(task, secret.env, dict(os.environ))
+    Args:
+        choices: what was chosen on this node.
+        spawner: one that was started already; None: the agent starts its first one, too.
+    """
+
+    def __init__(
+        self,
+        task: RunSpec,
+        secret: RunSecret,
+        settings: Settings,
+        choices: Choices,
+        spawner: StartedSpawner | None = None,
+    ) -> None:
+        self._task, self._settings, self._spawner = task, settings, spawner
         self.uplink = Uplink(choices.notes)
         self.group = WorkerGroup(task, secret, settings, choices, self.uplink)
         self.session = CoordinatorSession(secret, settings, choices, self.group, self.uplink)
@@ -51,7 +61,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: self._background.run(self._leave()))
-        await self.group.open()
+        await self.group.open(self._spawner)
         self._background.run(self._begin_anew())
         self._background.run(self._wake(os.getppid()))
         parts = (self.session.stay_joined(), self._tick(), self.uplink.failed())
@@ -170,24 +180,12 @@ class Agent:
         self.session.over.set()
 
 
-def main(argv: list[str]) -> int:
-    """The agent below its init; with ``--again`` it is started again when it dies, as Docker does elsewhere."""
-    again = "--again" in argv
-    return supervise(_run, again=again, note=CHILD_FILE if again else None)
+def lead(
+    task: RunSpec, secret: RunSecret, settings: Settings, choices: Choices, spawner: StartedSpawner
+) -> int:
+    """The agent from here to its end; its exit code. See main.py, which has started the spawner."""
 
+    async def run() -> int:
+        return await Agent(task, secret, settings, choices, spawner).run()
 
-def _run() -> int:
-    env = dict(os.environ)
-    settings = Settings.of(env)
-    try:
-        task = RunSpec.load(Path(env[names.ENV_JOB_FILE]))
-        secret = RunSecret.load(Path(env[names.ENV_SECRET_FILE]))
-        settings.storage.root.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(_lead(task, secret, settings))
-    except SwarmtrainError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-
-
-async def _lead(task: RunSpec, secret: RunSecret, settings: Settings) -> int:
-    return await Agent(task, secret, settings).run()
+    return asyncio.run(run())

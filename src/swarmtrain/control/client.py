@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.places import Places, check_one_place
-from swarmtrain.control.resume import resumption
 from swarmtrain.errors import ClusterError, RequestError
 
 if TYPE_CHECKING:
@@ -121,6 +120,8 @@ class Client:
             )
         past = None
         if resume:
+            from swarmtrain.control.resume import resumption
+
             past, sentences = resumption(loaded, RunHandle(begun[-1], launcher))
             notices += map(Notice, sentences)
         number = kept[-1].number + 1 if kept else 1

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.control import startup
-from swarmtrain.control.follow import Follower, Update
 from swarmtrain.control.result import RunResult
 from swarmtrain.control.stopping import status_over, stop
-from swarmtrain.control.views.logs import Search, Selection
 from swarmtrain.errors import ChannelError, ClusterError, RequestError
 from swarmtrain.protocol.ask import ask, event_of
 from swarmtrain.protocol.journal.event import Event
@@ -29,9 +27,11 @@ if TYPE_CHECKING:
     from swarmtrain.control.exec_session import Streams
     from swarmtrain.control.files.run_files import RunFiles
     from swarmtrain.control.files.transfer import Fetched
+    from swarmtrain.control.follow import Follower, Update
     from swarmtrain.control.look.series import SeriesRange
     from swarmtrain.control.look.stacks import RunStacks
     from swarmtrain.control.snapshots.snapshots import Snapshots
+    from swarmtrain.control.views.logs import Selection
     from swarmtrain.launchers.base import Launcher, Run
     from swarmtrain.protocol.evidence.diagnosis import Diagnosis
     from swarmtrain.protocol.series.points import Series
@@ -118,6 +118,8 @@ class RunHandle:
             after: leave out the events up to this number.
         """
         if follow:
+            from swarmtrain.control.follow import Follower
+
             updates = Follower(self.launcher, self.run, after=after, output=False)
             yield from (update.event for update in updates if update.event)
             return
@@ -143,6 +145,8 @@ class RunHandle:
         Raises:
             RequestError: the selection's regex is none.
         """
+        from swarmtrain.control.views.logs import Search, Selection
+
         wanted = selection or Selection()
         search = Search(wanted)
         with self.launcher.connect(self.run) as link:
@@ -203,6 +207,8 @@ class RunHandle:
         Raises:
             ClusterError: the run does not get to its place (it is ended then), or its coordinator stays away.
         """
+        from swarmtrain.control.follow import Follower
+
         yield from self._followed(
             Follower(self.launcher, self.run, after=after, output=output, tail=tail, unfinished=unfinished)
         )
@@ -215,6 +221,8 @@ class RunHandle:
         """
         if not self.run.live and (status := self.status()).has_ended:
             return RunResult.of(status)
+        from swarmtrain.control.follow import Follower
+
         follower = Follower(self.launcher, self.run, output=False)
         last: Status | None = None
         with follower.at_most(timeout):

@@ -6,12 +6,10 @@ import contextlib
 import io
 import json
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from swarmtrain.docker.command import Docker
 from swarmtrain.errors import ChannelError, ClusterError
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.codec import load
@@ -19,6 +17,9 @@ from swarmtrain.protocol.requests import StatusRequest
 from swarmtrain.protocol.status import Status
 from swarmtrain.wire import names
 from swarmtrain.wire.link import Link
+
+if TYPE_CHECKING:
+    from swarmtrain.docker.command import Docker
 
 _HANG_UP_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 1.0
@@ -44,6 +45,8 @@ def exec_link(docker: Docker, container: str) -> Link:
 
 def left_in(docker: Docker, container: str) -> Status | None:
     """The status document that a coordinator has left in its container, if it is there. Raises ClusterError."""
+    import tarfile  # which no run waits for that starts
+
     copied = docker.completed("cp", f"{container}:{names.LEFT}", "-", timeout=_COPY_SECONDS)
     if copied.returncode != 0:
         return None

@@ -136,7 +136,7 @@ def collect(
     safe = []
     for entry in chosen:
         hides = not entry.is_directory and entry.name not in named
-        is_key = hides and (credentials.is_key_name(entry.name) or credentials.is_key_name(entry.real))
+        is_key = hides and any(map(credentials.is_key_name, {entry.name, entry.real}))
         if is_key or entry.name in secrets:
             left_out.append(LeftOut(entry.name, tree.KEYS, entry.size))
         else:

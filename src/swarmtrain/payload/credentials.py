@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from fnmatch import translate
-from pathlib import PurePosixPath
+from functools import lru_cache
 
 HEAD_BYTES = 1 << 16  # of a file, that are looked at
 
@@ -101,6 +101,11 @@ _TOKEN = re.compile(
     rb"\b(?:hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{50,}|glpat-[\w-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
     rb"|sk-[A-Za-z0-9_-]{32,}|xox[abprs]-[A-Za-z0-9-]{20,}|AIza[\w-]{35}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,})"
 )
+# What is somewhere in all that these two find.
+_MARKS = (
+    *(b"hf_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"AKIA", b"ASIA"),
+    *(b"sk-", b"xox", b"AIza", b"npm_", b"pypi-", b"PRIVATE KEY", b"PuTTY-User-Key-File-"),
+)
 _FLAG = re.compile(
     r"--?(?:[\w-]*[-_])?(?:password|passwd|secret|token|api[-_]?key|access[-_]?key)", re.IGNORECASE
 )
@@ -109,18 +114,25 @@ _VALUE = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[!-~]{8,}")  # not <pad>, and no 
 
 def is_key_directory(path: str) -> bool:
     """Whether all that lies in a directory is best not touched."""
-    parts = PurePosixPath(path.lower()).parts
+    parts = path.lower().split("/")
     return any("/".join(parts[-length:]) in _DIRECTORIES for length in range(1, 4))
 
 
 def is_key_name(path: str) -> bool:
     """Whether a file holds keys, by its path below the job's directory."""
-    pure = PurePosixPath(path.lower())
-    if any(is_key_directory(str(parent)) for parent in pure.parents) or str(pure).endswith(_PATHS):
+    path = path.lower()
+    directory, _, name = path.rpartition("/")
+    if _lies_among_keys(directory) or path.endswith(_PATHS):
         return True
-    if pure.parent.name in _DATA_NAMES and not is_source(path):
+    if directory.rpartition("/")[2] in _DATA_NAMES and not is_source(path):
         return True
-    return any(map(_is_key, _originals(pure.name)))
+    return any(map(_is_key, _originals(name)))
+
+
+@lru_cache  # a directory has many files
+def _lies_among_keys(directory: str) -> bool:
+    """Whether it, or one that it lies in, is such a directory."""
+    return bool(directory) and (is_key_directory(directory) or _lies_among_keys(directory.rpartition("/")[0]))
 
 
 def is_key_content(path: str, head: bytes) -> bool:
@@ -134,12 +146,14 @@ def is_key_content(path: str, head: bytes) -> bool:
 
 def holds_token(content: bytes) -> bool:
     """Whether somewhere in it is what looks like an access token, or a private key."""
+    if not any(mark in content for mark in _MARKS):  # of most files that is all, and a third of the time
+        return False
     return bool(_TOKEN.search(content) or _PRIVATE_KEY.search(content))
 
 
 def is_source(path: str) -> bool:
     """Whether a file is code or prose, which is sent even where it mentions a key."""
-    return PurePosixPath(path.lower()).suffix in _SOURCES
+    return _split(path.lower().rpartition("/")[2])[1] in _SOURCES
 
 
 def suspicious_arguments(arguments: tuple[str, ...]) -> list[str]:
@@ -156,10 +170,16 @@ def suspicious_arguments(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _is_key(name: str) -> bool:
-    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    stem, suffix = _split(name)
     if suffix in _SOURCES or _IS_HARMLESS.match(name):
         return False
     return bool(_IS_FILE.match(name)) or (stem in _DATA_NAMES and suffix in _DATA_SUFFIXES)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Stem and suffix, as pathlib has them."""
+    dot = name.rfind(".")
+    return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, "")
 
 
 def _originals(name: str) -> Iterator[str]:

@@ -123,6 +123,9 @@ class _Walk:
         if prefix:
             yield self._counted(Entry(prefix, directory))
         is_outside = not ancestors[-1].is_relative_to(self._real_root)
+        # Most files are no links: of these it is known, without asking for each, what they lead to.
+        within = "" if is_outside else f"{ancestors[-1].relative_to(self._real_root).as_posix()}/"
+        within = within.removeprefix("./")
         for entry in entries:
             name, path = prefix + entry.name, Path(entry.path)
             if is_outside and not self._is_named(name):
@@ -133,30 +136,33 @@ class _Walk:
                 if entry.is_symlink():
                     self._leave(name, NOWHERE)
                 continue
-            real = path.resolve() if entry.is_symlink() else ancestors[-1] / entry.name
+            real = path.resolve() if entry.is_symlink() else None
             slash = "/" if stat.S_ISDIR(status.st_mode) else ""
             if reason := self._reason(entry, name, real, status, ancestors):
                 self._leave(name + slash, reason, 0 if slash else status.st_size)
             elif slash:
-                yield from self.below(path, name + "/", (*ancestors, real))
+                yield from self.below(path, name + "/", (*ancestors, real or ancestors[-1] / entry.name))
             else:
-                inside = real.is_relative_to(self._real_root)
-                leads = real.relative_to(self._real_root).as_posix() if inside else name
+                leads = name
+                if real is None and not is_outside:
+                    leads = within + entry.name
+                elif real is not None and real.is_relative_to(self._real_root):
+                    leads = real.relative_to(self._real_root).as_posix()
                 yield self._counted(Entry(name, path, status.st_size, leads))
 
     def _reason(
         self,
         entry: os.DirEntry[str],
         name: str,
-        real: Path,
+        real: Path | None,
         status: os.stat_result,
         ancestors: tuple[Path, ...],
     ) -> Reason | None:
-        """Why an entry is left out, by what it is and where it leads."""
+        """Why an entry is left out, by what it is and, of a link, where it really leads."""
         is_directory = stat.S_ISDIR(status.st_mode)
         if (is_directory and entry.name in _NEVER_DIRECTORIES) or entry.name.endswith(_NEVER_SUFFIXES):
             return CACHES
-        if entry.is_symlink():
+        if real is not None:
             if is_directory and real in ancestors:
                 return CIRCLE
             if not real.is_relative_to(self._real_root) and not self._is_named(name):

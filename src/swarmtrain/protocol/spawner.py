@@ -13,8 +13,6 @@ from typing import Annotated, Literal, Union, get_args
 from swarmtrain.protocol.codec import Family
 from swarmtrain.protocol.schema import INLINE, OMITTED, Struct, WireKey, message
 
-ENV_SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"  # the number of the spawner's end of the socket; never a worker's
-
 # ---- of the agent ------------------------------------------------------------------------------------------------
 
 

@@ -13,20 +13,22 @@ Labels = tuple[tuple[str, str], ...]  # in the order of their names
 
 _APART = str.maketrans(dict.fromkeys("{},=", "_"))
 _LETTERS = 100  # of a name or a label, at most
-_MOST, _LEAST = 0.05, 5.0  # seconds between two lines: at the start, and after hours
-_POINTS = 1000.0  # that a curve over the whole time should have at least
+# Seconds between two lines: at the start, after half a minute, after hours.
+_MOST, _MANY, _LEAST = 0.05, 0.25, 5.0
+# That a curve over the whole time should have at least: soon, and after some minutes.
+_SOON, _POINTS = 100.0, 1000.0
 
 
 def line_interval(elapsed: float) -> float:
     """Seconds from one line of steps to the next.
 
-    The longer the training, the fewer lines: a curve has a thousand points and more at any time, and a rank writes
-    about 22,000 a day where twenty a second would be 1.7 million.
+    The longer the training, the fewer lines: a curve has a hundred points after five seconds, a thousand after four
+    minutes, and more ever after, and a rank writes about 20,000 a day where twenty a second would be 1.7 million.
 
     Args:
         elapsed: seconds since the worker's first line.
     """
-    return min(max(elapsed / _POINTS, _MOST), _LEAST)
+    return min(max(elapsed / _POINTS, min(elapsed / _SOON, _MANY), _MOST), _LEAST)
 
 
 def called(name: str, labels: Labels = ()) -> str:

@@ -36,6 +36,7 @@ ENV_STORAGE = "SWARMTRAIN_STORAGE"  # root of this node's storage
 ENV_COORDINATOR = (
     "SWARMTRAIN_COORDINATOR"  # host:port, or a Unix socket, at which agents find the coordinator
 )
+ENV_SPAWNER_FD = "SWARMTRAIN_SPAWNER_FD"  # the number of a spawner's end of its socket; never a worker's
 ENV_NODE_ID = "SWARMTRAIN_NODE_ID"  # the identity of the machine, where it differs from its name
 ENV_SLOT = "SWARMTRAIN_SLOT"  # order of this agent among its peers
 ENV_DEPLOYMENT = "SWARMTRAIN_DEPLOYMENT"  # changes whenever the stack is deployed anew

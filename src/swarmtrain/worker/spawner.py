@@ -20,7 +20,6 @@ from signal import SIGKILL
 
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.spawner import (
-    ENV_SPAWNER_FD,
     TO_SPAWNER,
     FromSpawner,
     Ping,
@@ -34,6 +33,7 @@ from swarmtrain.protocol.spawner import (
     ToSpawner,
     WorkerExited,
 )
+from swarmtrain.wire import names
 from swarmtrain.wire.machine.processes import cleaning, kill_all
 from swarmtrain.worker import guard, processes
 from swarmtrain.worker.launch import CannotLaunch, cold_command, launch
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     """
     processes.show([word for word in sys.orig_argv if word.strip()])  # less the room that the agent has made
     # No worker has it, so what torch imports may not have read it: tqdm reads all variables.
-    descriptor = int(os.environ.pop(ENV_SPAWNER_FD))
+    descriptor = int(os.environ.pop(names.ENV_SPAWNER_FD))
     guard.split(descriptor)
     agent = socket.socket(fileno=descriptor)
     agent.set_inheritable(False)

@@ -25,6 +25,7 @@ from swarmtrain.agent.worker_group.delivery import Delivery
 from swarmtrain.agent.worker_group.segments import Segments
 from swarmtrain.agent.worker_group.signs import Signs
 from swarmtrain.agent.worker_group.spawner import Life, SpawnerProcess
+from swarmtrain.agent.worker_group.spawner_command import SpawnerCommand, StartedSpawner
 from swarmtrain.agent.worker_group.stacks import fitting
 from swarmtrain.agent.worker_group.tails import Key
 from swarmtrain.agent.worker_group.workers import Workers, in_brief
@@ -59,8 +60,8 @@ class WorkerGroup:
         self._measuring: asyncio.Task[None] | None = None
         self._peers: dict[str, str] = {}  # the generation's other nodes, by their addresses
         self._background = Background(uplink.fail)
-        start = "cold" if task.kind == "command" else task.start
-        self.spawner = SpawnerProcess(start, choices.env, uplink.note, uplink.trouble, self._background)
+        command = SpawnerCommand.of(task, choices.env, settings.storage.root)
+        self.spawner = SpawnerProcess(command, uplink.note, uplink.trouble, self._background)
         self._workers_of = partial(Workers, task, choices.env, self._worker_changed, self._background)
         # Those of the last generation that this node was told to begin, with all that is true of it alone.
         self._workers = self._workers_of()
@@ -74,9 +75,9 @@ class WorkerGroup:
         self._preparing: asyncio.Task[None] | None = None  # or are about to be
         self._settling: asyncio.Task[None] | None = None  # the files of a generation that has ended
 
-    async def open(self) -> None:
-        """Start the spawner, which begins to import what workers need."""
-        await self.spawner.open(self._settings.storage.root)
+    async def open(self, spawner: StartedSpawner | None = None) -> None:
+        """Take the spawner that was started, or start it; it imports what workers need."""
+        await self.spawner.open(spawner)
         self._watching = self._background.run(self.segments.watch())
         self._background.run(self._warm_up())
 

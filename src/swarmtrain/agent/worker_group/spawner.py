@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 from swarmtrain.agent.uplink import Background
+from swarmtrain.agent.worker_group.spawner_command import SpawnerCommand, StartedSpawner
 from swarmtrain.agent.worker_group.usage import Tree, sign, tree
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.spawner import (
-    ENV_SPAWNER_FD,
     FROM_SPAWNER,
     FromSpawner,
     Ping,
@@ -56,6 +54,7 @@ _AGAIN_SECONDS = 0.5  # before the next life after a short one, and twice as lon
 # for a disk that is no more, does nothing at all.
 _LOOK_SECONDS = 10.0  # between two looks at one that is owed an answer
 _STILL_SECONDS = 60.0  # without an answer or a sign of life after which it stands still
+_END_SECONDS = 0.01  # between two looks whether one that has closed its end has gone
 _DYING_SECONDS = 10.0  # until what even SIGKILL does not end is given up
 
 
@@ -72,7 +71,7 @@ class Life:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: subprocess.Popen[bytes],
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         on_ready: Callable[[SpawnerReady], None],
     ) -> None:
@@ -130,10 +129,11 @@ class Life:
                 self._hear(FROM_SPAWNER.load(json.loads(line)))
         except (OSError, ValueError, ChannelError) as error:  # it died with requests that it had not read
             print(f"spawner: {error!r}", file=sys.stderr, flush=True)
-            if self._process.returncode is None:
-                self._process.kill()
+            self._process.kill()
         self._owed.add("end")
-        return await self._process.wait()
+        while (code := self._process.poll()) is None:
+            await asyncio.sleep(_END_SECONDS)
+        return code
 
     async def _watch(self) -> None:
         """Until it stands still: asked for something, it neither does it nor says that it is there, nor does anything.
@@ -167,8 +167,7 @@ class Life:
         while (below := descendants(self._process.pid)) and time.monotonic() < patience:
             kill_all(below)
             await asyncio.sleep(0.02)
-        if self._process.returncode is None:
-            self._process.kill()
+        self._process.kill()
 
     def hang_up(self) -> None:
         """It ends when nobody is at this end, and ends everything that it has started."""
@@ -207,8 +206,7 @@ class SpawnerProcess:
     """This node's spawner: always one life of it, or soon the next.
 
     Args:
-        start: ``warm`` to import torch first, else ``cold``.
-        env: its environment, and so every worker's.
+        command: what starts one.
         on_note: called with a kind and a sentence for the journal.
         on_trouble: called with a sentence when it cannot be kept alive.
         background: in which it is kept alive.
@@ -216,13 +214,12 @@ class SpawnerProcess:
 
     def __init__(
         self,
-        start: str,
-        env: Mapping[str, str],
+        command: SpawnerCommand,
         on_note: Callable[[str, str], None],
         on_trouble: Callable[[str], None],
         background: Background,
     ) -> None:
-        self._start, self._env = start, dict(env)
+        self._command = command
         self._on_note, self._on_trouble, self._background = on_note, on_trouble, background
         self._life: Life | None = None
         self._begun = asyncio.Event()  # a life has begun; another is put in its place when that one has ended
@@ -230,14 +227,14 @@ class SpawnerProcess:
         self._closing = False
         self.warm = asyncio.Event()  # it has imported what it will, or has failed to
 
-    async def open(self, directory: Path) -> None:
-        """Start it. It begins at once to import what workers will need.
+    async def open(self, started: StartedSpawner | None = None) -> None:
+        """Begin to listen to the one that was started, or to one that is now.
 
         Raises:
-            OSError: there is no such directory, or no memory for another process.
+            OSError: as `SpawnerCommand.begin`.
         """
-        life = await self._begin(directory)
-        self._keeping = self._background.run(self._keep(life, directory))
+        life = await self._begin(started)
+        self._keeping = self._background.run(self._keep(life))
 
     async def life(self) -> Life:
         """The present life; waits while there is none."""
@@ -255,7 +252,7 @@ class SpawnerProcess:
                 self._keeping.cancel()
             await asyncio.wait([self._keeping])
 
-    async def _keep(self, life: Life, directory: Path) -> None:
+    async def _keep(self, life: Life) -> None:
         """Put another life in the place of each that ends."""
         short = 0
         while True:
@@ -270,36 +267,26 @@ class SpawnerProcess:
             if short >= _SHORT_LIVES:
                 self._on_trouble(f"the process that starts the workers {how}, {short} times in a row")
             await asyncio.sleep(_AGAIN_SECONDS * (2 ** (short - 1)) if short > 1 else 0)
-            life = await self._begin_at_last(directory)
+            life = await self._begin_at_last()
 
-    async def _begin_at_last(self, directory: Path) -> Life:
+    async def _begin_at_last(self) -> Life:
         while True:
             try:
-                return await self._begin(directory)
+                return await self._begin()
             except OSError as error:
                 self._on_trouble(f"the process that starts the workers cannot be started: {error}")
                 await asyncio.sleep(_SHORT_SECONDS)
 
-    async def _begin(self, directory: Path) -> Life:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            # The connection first: whoever is cancelled as he waits for a process leaves none behind.
-            streams = await asyncio.open_unix_connection(sock=ours)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *entrance("spawner"),
-                    f"--{self._start}",
-                    " " * 1024,  # room for the command lines that its forks show: see worker/processes.py
-                    env=self._env | {ENV_SPAWNER_FD: str(theirs.fileno())},
-                    pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL,
-                    cwd=directory,
-                )
-            except BaseException:
-                streams[1].close()
-                raise
-        self._life = Life(process, streams, self._ready)
+    async def _begin(self, started: StartedSpawner | None = None) -> Life:
+        """Listen to this one, or to one that is started now."""
+        started = started or self._command.begin()
+        started.connection.setblocking(False)
+        try:
+            streams = await asyncio.open_unix_connection(sock=started.connection)
+        except BaseException:
+            started.connection.close()  # which ends it
+            raise
+        self._life = Life(started.process, streams, self._ready)
         self._begun.set()
         return self._life
 
@@ -316,17 +303,6 @@ def imported(said: SpawnerReady) -> str:
     python = ".".join(map(str, sys.version_info[:3]))  # the spawner runs with the agent's own
     nccl = f", NCCL {said.nccl}" if said.nccl else ""
     return f"torch {said.torch}{nccl} is imported in Python {python}; workers are forked"
-
-
-def bundle() -> str:
-    """The zip that this process runs from; empty when it runs from an installed package."""
-    path = sys.argv[0]
-    return os.path.abspath(path) if path.endswith(".zip") else ""  # noqa: PTH100 - argv[0] may be relative
-
-
-def entrance(what: str) -> list[str]:
-    """The command that starts another part of the bundle the way this one was started."""
-    return [sys.executable, bundle(), what] if bundle() else [sys.executable, "-m", "swarmtrain.inside", what]
 
 
 def _name(number: int) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 from swarmtrain.agent import machine
 from swarmtrain.agent.environment import NodeEnvironment, WorkerAssignment, worker
 from swarmtrain.agent.uplink import Background
-from swarmtrain.agent.worker_group.spawner import Fate, Life, Orphaned, bundle
+from swarmtrain.agent.worker_group.spawner import Fate, Life, Orphaned
+from swarmtrain.agent.worker_group.spawner_command import bundle
 from swarmtrain.protocol.from_agent import PulseReport, WorkerEnd, WorkerError, WorkerReport
 from swarmtrain.protocol.spawner import Program, Spawned, SpawnFailed, SpawnWorker
 from swarmtrain.wire.clock import MACHINE, Clock

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.job import LoadedJob
@@ -30,7 +31,6 @@ from swarmtrain.protocol.codec import load
 from swarmtrain.protocol.requests import KILLED, ConcludeRequest, StatusRequest
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
-from swarmtrain.swarm.plan import Plan
 from swarmtrain.wire import names
 from swarmtrain.wire.disk import private, submission
 from swarmtrain.wire.disk.storage import Storage
@@ -38,6 +38,9 @@ from swarmtrain.wire.link import Link
 from swarmtrain.wire.machine.gpus import VISIBLE
 from swarmtrain.wire.run_spec import Resumption
 from swarmtrain.wire.sockets import UNIX
+
+if TYPE_CHECKING:
+    from swarmtrain.swarm.plan import Plan
 
 _KILL_SECONDS = 5.0
 _LEAVE_SECONDS = 120.0  # for workers to save and end

@@ -142,7 +142,8 @@ class ProcessTable:
         with self._path.with_suffix(".lock").open("w") as lock:  # several faults of a plan may end at once
             fcntl.flock(lock, fcntl.LOCK_EX)
             table = {name: asdict(each) for name, each in (self.read() | {node: process}).items()}
-            write_whole(self._path, json.dumps(table).encode())
+            # Nobody waits for the disk: after a power cut there is none of them.
+            write_whole(self._path, json.dumps(table).encode(), sync=False)
 
 
 @contextlib.contextmanager

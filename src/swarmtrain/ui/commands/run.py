@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swarmtrain.control.client import Submission
-from swarmtrain.control.views import view
 from swarmtrain.errors import ClusterError
-from swarmtrain.ui import job_options, options, screen, sending, terminal
+from swarmtrain.ui import job_options, options, sending, terminal
+from swarmtrain.ui.interrupt import Interrupt, come_back
 
 if TYPE_CHECKING:
     from swarmtrain.control.handle import RunHandle
@@ -94,11 +94,13 @@ def start(submission: Submission, *, detach: bool = False) -> int:
     for handle in submission.in_the_way:
         terminal.say(f"stopping {handle.id} first, as --replace says")
     handle = submission.handle()
-    interrupt, submitted = screen.Interrupt(handle, stops=handle.run.on == "local"), False
+    interrupt, submitted = Interrupt(handle, stops=handle.run.on == "local"), False
     with interrupt.armed():
         try:
             submission.start()
             submitted = True
+            from swarmtrain.ui import screen  # what was started does not wait for it
+
             handle.started()
         except KeyboardInterrupt:
             if not submitted and not _is_there(handle):
@@ -123,7 +125,7 @@ def _is_there(handle: RunHandle) -> bool:
 
 def _detached(handle: RunHandle) -> int:
     terminal.lines([handle.id])
-    terminal.words(screen.come_back(handle))
+    terminal.words(come_back(handle))
     return 0
 
 
@@ -135,9 +137,12 @@ def _detached(handle: RunHandle) -> int:
 @options.run_name
 def attach(name: str, on: str | None, tail: int) -> int:
     """Watch a run that was started before. Ctrl-C leaves it running."""
+    from swarmtrain.control.views import view
+    from swarmtrain.ui import screen
+
     handle = options.client(on).get(name)
     terminal.say(view.headline(handle.status(), time.time()))
     seen = max((event.seq for event in handle.events()), default=0)
-    interrupt = screen.Interrupt(handle, stops=False)
+    interrupt = Interrupt(handle, stops=False)
     with interrupt.armed():
         return screen.follow(handle, interrupt, after=seen, tail=tail)

@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
 from typing import Any
 
+from swarmtrain.worker.warm.shelf import is_made
+
 
 @dataclass
 class ImportRecord:
@@ -26,7 +28,9 @@ class ImportRecord:
         """Keep the record while the block runs, which imports."""
         importing, kind, modules = builtins.__import__, type(os.environ), sys.modules
         reading, setting = kind.__getitem__, kind.__setitem__
+        calling, imports = sys._getframe, self.imports
 
+        # Nearly thirty thousand calls while torch is imported, half of them by a module's own code.
         def import_and_record(
             name: str,
             globals: Mapping[str, Any] | None = None,
@@ -35,15 +39,21 @@ class ImportRecord:
             level: int = 0,
         ) -> ModuleType:
             module = importing(name, globals, locals, fromlist, level)
+            frame = calling(1)
+            is_own = frame.f_code.co_name == "<module>"
+            importer = str(frame.f_globals.get("__name__")) if is_own else _importer(frame)
             if level:
                 package = str((globals or {}).get("__package__"))
                 base = package.rsplit(".", level - 1)[0]
                 name = f"{base}.{name}" if name else base
-            imported = self.imports.setdefault(_importer(sys._getframe(1)), set())
+            imported = imports.get(importer)
+            if imported is None:
+                imported = imports[importer] = set()
             imported.add(name)
-            for part in fromlist or ():
-                if (whole := f"{name}.{part}") in modules:
-                    imported.add(whole)
+            if fromlist and "__path__" in getattr(module, "__dict__", ()):  # else no modules come from it
+                for part in fromlist:
+                    if (whole := f"{name}.{part}") in modules:
+                        imported.add(whole)
             return module
 
         def read_and_record(environ: os._Environ[str], name: str) -> str:
@@ -62,7 +72,10 @@ class ImportRecord:
         try:
             yield
         finally:
-            self.imports = {name: self.imports.get(name, set()) for name in sys.modules.keys() - before}
+            self.imports = {name: imports.get(name, set()) for name in modules.keys() - before}
+            for name in self.imports:
+                if is_made(modules[name]):
+                    self.imports.get(name.rpartition(".")[0], set()).add(name)
             sys.meta_path.remove(self)
             kind.__getitem__ = reading  # type: ignore[method-assign]
             kind.__setitem__ = setting  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -61,7 +61,9 @@ class Shelf(importlib.abc.MetaPathFinder):
         imports: Mapping[str, set[str]] | None = None,
         before: Callable[[set[str], set[str]], None] = lambda names, replaced: None,
     ) -> None:
-        self._imports = {name: set(imported) for name, imported in (imports or {}).items()}
+        self._imports = imports or {}
+        self._made: dict[str, set[str]] = {}  # by a package: modules without a record that it has made
+        self._held: dict[str, set[str]] = {}  # by a module without a record: the modules of what it holds
         self._before = before
         self._modules: dict[str, ModuleType] = {}
         self._replaced: set[str] = set()
@@ -77,15 +79,16 @@ class Shelf(importlib.abc.MetaPathFinder):
         self._modules.pop(_ALIAS, None)
         for name, module in self._modules.items():
             parent, _, child = name.rpartition(".")
-            # Only of packages that nobody uses before the program does; the library serves us, too.
-            if parent not in self._modules or name.partition(".")[0] in sys.stdlib_module_names:
+            if not parent:
                 continue
-            if vars(self._modules[parent]).get(child) is module:
-                delattr(self._modules[parent], child)
-        for name, module in self._modules.items():
-            parent = name.rpartition(".")[0]
-            if parent and vars(module).get("__spec__") is None:  # made by its package, as torch.ops is
-                self._imports.setdefault(parent, set()).add(name)
+            if name not in self._imports and is_made(module):
+                self._made.setdefault(parent, set()).add(name)
+            # Only of packages that nobody uses before the program does; the library serves us, too.
+            package = self._modules.get(parent)
+            if package is None or name.partition(".")[0] in sys.stdlib_module_names:
+                continue
+            if vars(package).get(child) is module:
+                delattr(package, child)
         sys.meta_path.insert(0, self)
 
     def put_back(self) -> None:
@@ -123,12 +126,13 @@ class Shelf(importlib.abc.MetaPathFinder):
 
     def take(self, name: str) -> ModuleType:
         """The module of this name, from now on the program's; so is what it imports."""
-        names = self._closure(name)
+        reached = self._reached(name)
+        names = reached & self._modules.keys()
         tops = {each.partition(".")[0] for each in names}
         replaced = {
             top for top in tops if top in self._modules and self._differs(top, self._found(top, None))
         }
-        replaced |= self._replaced & self._reached(name)
+        replaced |= self._replaced & reached
         self._before(names, replaced)
         module = self._modules[name]
         self._hand_out(names)
@@ -145,32 +149,34 @@ class Shelf(importlib.abc.MetaPathFinder):
         if "multiprocessing" in names:
             sys.modules[_ALIAS] = sys.modules["__main__"]
 
-    def _closure(self, name: str) -> set[str]:
-        return {each for each in self._reached(name) if each in self._modules}
-
     def _reached(self, name: str) -> set[str]:
         reached: set[str] = set()
-        pending = [name]
+        pending = {name}
         while pending:
             each = pending.pop()
-            if each not in reached:
-                reached.add(each)
-                pending += [each.rpartition(".")[0], *self._imported_by(each)]
+            reached.add(each)
+            pending |= self._imported_by(each) - reached
+            if (parent := each.rpartition(".")[0]) not in reached:
+                pending.add(parent)
         return reached - {""}
 
-    def _imported_by(self, name: str) -> Iterable[str]:
+    def _imported_by(self, name: str) -> set[str]:
         """As recorded; of what came before that, by what it holds: other modules, and what was defined in them."""
-        if name in self._imports:
-            return self._imports[name]
+        imported = self._imports.get(name, self._held.get(name))
+        if imported is None:
+            imported = self._held[name] = self._held_by(name)
+        return imported | self._made[name] if name in self._made else imported
+
+    def _held_by(self, name: str) -> set[str]:
         module = self._modules.get(name)
         if module is None:
-            return ()
+            return set()
         held = {
             value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
             for value in vars(module).values()
             if isinstance(value, (ModuleType, type)) or callable(value)
         }
-        return held - self._imports.keys()  # torch puts functions of its own into modules of the library
+        return held.difference(self._imports)  # torch puts functions of its own into modules of the library
 
     def _found(self, name: str, path: Sequence[str] | None) -> ModuleSpec | None:
         for finder in list(sys.meta_path):
@@ -185,6 +191,11 @@ class Shelf(importlib.abc.MetaPathFinder):
         if found is None or ours is None:
             return False
         return (found.origin, _first(found)) != (ours.origin, _first(ours))
+
+
+def is_made(module: object) -> bool:
+    """Whether a module was made by its package, and no import would find it, as torch.ops."""
+    return isinstance(module, ModuleType) and vars(module).get("__spec__") is None
 
 
 def _first(spec: ModuleSpec) -> str | None:
