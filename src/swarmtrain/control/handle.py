@@ -7,7 +7,6 @@ What a command needs that looks into a run is imported when it is asked for: who
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -364,13 +363,5 @@ class RunHandle:
             raise
 
     def _refuse(self, reason: str) -> None:
-        """Take away what a run that cannot start has. What stays of it is no reason to hide why it cannot.
-
-        One that its coordinator has begun with at this moment is left alone: its files are what it has trained so far.
-        """
-        with contextlib.suppress(ClusterError):
-            if self.status().generation:
-                return
-        with contextlib.suppress(ClusterError):
-            self.launcher.refuse(self.run, reason)
-        self.run = dataclasses.replace(self.run, live=False)
+        if startup.refuse(self.launcher, self.run, self.status, reason):
+            self.run = dataclasses.replace(self.run, live=False)

@@ -121,6 +121,20 @@ def end_of(launcher: Launcher, run: Run) -> Status | None:
     return never_started(run.id, run.job, trouble.text, run.created) if trouble else None
 
 
+def refuse(launcher: Launcher, run: Run, status: Callable[[], Status], reason: str) -> bool:
+    """Take away what a run that cannot start has; whether that was done.
+
+    What stays of it is no reason to hide why it cannot. One that its coordinator has begun with at this moment is left
+    alone: its files are what it has trained so far.
+    """
+    with contextlib.suppress(ClusterError):
+        if status().generation:
+            return False
+    with contextlib.suppress(ClusterError):
+        launcher.refuse(run, reason)
+    return True
+
+
 def explained(launcher: Launcher, run: Run, status: Status) -> Status:
     """The same status, with what only a client can add to its end.
 
