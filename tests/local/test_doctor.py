@@ -1,4 +1,4 @@
-"""The doctor's collectives with real processes: three of this machine stand for three nodes."""
+"""The doctor with real processes: collectives, for which three of this machine stand for three nodes; and a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import pytest
+from browser import SWARMTRAIN
+from waiting import until
+
+from swarmtrain import Client, Job
+from swarmtrain.job import Restart
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.probes import reports
 from swarmtrain.protocol.probes.reports import CollectiveReport, ProbeDone, ProbePeer
@@ -56,3 +64,41 @@ def test_every_collective_is_right_and_every_two_nodes_are_tried() -> None:
     assert [each for each in said if isinstance(each, ProbeDone)] == [
         ProbeDone(name, "collect") for name in NODES
     ]
+
+
+def test_a_run_on_this_machine_is_examined_while_it_trains_and_after_it_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+    (tmp_path / "train.py").write_text(
+        "import time, pathlib\nwhile not pathlib.Path('end').exists(): time.sleep(0.1)\nraise ValueError('no data')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    handle = Client("local").run(Job(script="train.py", name="ill", nodes=2, restart=Restart(max=0)))
+    try:
+        until(lambda: handle.status().state == "running", 60)
+        code, found = examined("ill")
+        assert "run-node-silent" not in {each["code"] for each in found if each["severity"] != "ok"}
+        assert {"run-diagnosis": "ok", "run-shm": "ok", "torch": "ok"}.items() <= {
+            each["code"]: each["severity"] for each in found
+        }.items()
+        for member in handle.status().members:
+            work = Path(handle.status().directories[member.node].work)
+            (work / "end").touch()
+        until(lambda: handle.status().has_ended, 60)
+        code, found = examined("ill")
+        assert code == 3
+        (diagnosis,) = (each for each in found if each["code"] == "run-diagnosis")
+        assert diagnosis["severity"] == "error" and "ValueError: no data" in diagnosis["sentence"]
+        assert "run-untried" in {each["code"] for each in found}
+    finally:
+        handle.remove(force=True)
+
+
+def examined(name: str) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code of `doctor NAME`, and what it found."""
+    argv = [SWARMTRAIN, "doctor", name, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.stdout, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return done.returncode, found

@@ -34,15 +34,15 @@ def ensure_on(lab: Lab) -> str:
     assert here == wheels.PYTHON, (
         f"the packages here are for Python {here}, those of the image {wheels.PYTHON}"
     )
-    needed = _needed(line for line in _REQUIREMENTS.read_text().splitlines() if not line.startswith("#"))
-    versions = sorted(f"{each.name}=={each.version}" for each in needed)
+    packages = needed(line for line in _REQUIREMENTS.read_text().splitlines() if not line.startswith("#"))
+    versions = sorted(f"{each.name}=={each.version}" for each in packages)
     digest = hashlib.sha256(repr((_DOCKERFILE, versions)).encode()).hexdigest()[:16]
     without = [node for node in lab.nodes() if not _is_on(node, digest)]
     if without:
         with tempfile.TemporaryDirectory(prefix="swarmtrain-corpus-") as scratch:
             (Path(scratch) / "Dockerfile").write_text(_DOCKERFILE)
-            for each in needed:
-                _copy(each, Path(scratch) / "packages")
+            for each in packages:
+                copy_package(each, Path(scratch) / "packages")
             for node in without:
                 label = f"{_LABEL}={digest}"
                 node.docker.run("build", "--quiet", "--label", label, "--tag", IMAGE, scratch)
@@ -50,7 +50,7 @@ def ensure_on(lab: Lab) -> str:
     return IMAGE
 
 
-def _needed(lines: Iterable[str]) -> list[Distribution]:
+def needed(lines: Iterable[str]) -> list[Distribution]:
     """What requirements name, and what that needs, as it is installed here."""
     found: dict[str, Distribution] = {}
     wanted = [(Requirement(line), "") for line in lines]
@@ -73,7 +73,8 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def _copy(each: Distribution, packages: Path) -> None:
+def copy_package(each: Distribution, packages: Path) -> None:
+    """Put an installed package where an image has its own."""
     for path in each.files or ():
         if ".." not in path.parts:
             target = packages / path

@@ -11,14 +11,14 @@ import pytest
 
 from swarmtrain.errors import ChannelError
 from swarmtrain.wire import frames
-from swarmtrain.wire.channel import Channel, accept, initiate
+from swarmtrain.wire.channel import Channel, accept, initiate, reader_key
 from swarmtrain.wire.names import PROTOCOL_VERSION
 from swarmtrain.wire.sockets import dial, serve
 
 
 @contextlib.asynccontextmanager
 async def pair(
-    directory: Path, token: str
+    directory: Path, token: str, *, readers: bool = False
 ) -> AsyncIterator[tuple[Channel, asyncio.Future[Channel | Exception]]]:
     """A connected channel, and what became of the other side once it has accepted or refused."""
     other: asyncio.Future[Channel | Exception] = asyncio.get_running_loop().create_future()
@@ -26,7 +26,7 @@ async def pair(
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel = Channel(reader, writer)
         try:
-            await accept(channel, token)
+            await accept(channel, token, readers=readers)
             other.set_result(channel)
         except ChannelError as error:
             other.set_result(error)
@@ -145,3 +145,29 @@ def test_the_token_never_crosses_the_wire(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_message_over_the_limit_is_our_own_mistake() -> None:
     with pytest.raises(ChannelError, match="larger than the limit"):
         frames.pack({"d": "x" * frames.MAX_FRAME})
+
+
+def test_a_readers_key_opens_where_readers_come_in_and_is_not_the_token(tmp_path: Path) -> None:
+    async def comes_in(key: str, *, as_reader: bool, readers: bool) -> bool:
+        """Whether somebody is let in, and if so, whether it is known what he is."""
+        async with pair(tmp_path, "secret", readers=readers) as (ours, other):
+            try:
+                await initiate(ours, key, as_reader=as_reader)
+            except ChannelError:
+                ours.close()
+                return False
+            theirs = await other
+            assert isinstance(theirs, Channel) and theirs.is_reader == as_reader
+            await ours.send({"n": 1})
+            assert await theirs.receive() == {"n": 1}
+            return True
+
+    async def test() -> None:
+        key = reader_key("secret")
+        assert await comes_in(key, as_reader=True, readers=True)
+        assert await comes_in("secret", as_reader=False, readers=True)
+        assert not await comes_in(key, as_reader=False, readers=True)  # it does not become an agent's
+        assert not await comes_in("secret", as_reader=True, readers=True)
+        assert not await comes_in(key, as_reader=True, readers=False)  # as at an agent's door
+
+    run(test)

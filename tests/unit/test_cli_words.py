@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from client_fakes import FakeLauncher, fixed, status, told
+from client_fakes import FakeLauncher, Receive, fixed, status, told
 
 from swarmtrain.control import places
 from swarmtrain.control.handle import RunHandle
@@ -132,6 +132,29 @@ def test_status_shows_nodes_and_ranks(run: Run) -> None:
     assert "lab-2  running  1      10.0.0.3  eth0       0" in shown
     assert not any(line.endswith(" ") for line in shown.splitlines())
     assert json.loads(run("status", "digits", "--json").stdout)["world_size"] == 2
+
+
+def test_status_says_how_far_a_training_is_and_how_long_the_rest_takes(
+    run: Run, launcher: FakeLauncher
+) -> None:
+    # ten steps a second
+    points = [[0, 1000.0 - 10 * ago, 100 - 100 * ago, 1, 1, 1, 1, 1, 0] for ago in (1, 0)]
+    told: dict[str, dict[str, Any]] = {
+        "train/total_steps": {"value": 300.0},
+        "train/step_seconds": {"value": 0.1, "points": points},
+    }
+
+    def series(request: dict[str, Any], receive: Receive) -> Iterator[dict[str, Any]]:
+        for name in [each for each in request["names"] if each in told]:
+            yield {"series": {"name": name, "labels": {"rank": "0"}, **told[name]}}
+        yield {"done": {}}
+
+    launcher.coordinators["digits.1"] = fixed(status(step=100), series=series)
+    assert "\n33 % is done: step 100 of 300, about 20 s left\n" in run("status", "digits").stdout
+    shown = json.loads(run("status", "digits", "--json").stdout)
+    assert (shown["step"], shown["progress"]["seconds_left"]) == (100, 20.0)
+    launcher.coordinators["digits.1"] = fixed(status(state="succeeded", step=300), series=series)
+    assert "is done" not in run("status", "digits").stdout  # of what has ended, the state says it
 
 
 def test_a_run_that_was_given_up_before_it_began_has_failed(run: Run, launcher: FakeLauncher) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from client_fakes import FakeLauncher, Receive, fixed, status, told
+from starlette.middleware import Middleware
 from starlette.types import Message
 
 from swarmtrain.control.client import Client
@@ -18,6 +19,7 @@ from swarmtrain.errors import ClusterError
 from swarmtrain.launchers.base import Run
 from swarmtrain.ui.web.app import Api, application
 from swarmtrain.ui.web.asking import Runs
+from swarmtrain.ui.web.guard import Guard
 from swarmtrain.ui.web.kept import page_of
 from swarmtrain.ui.web.live import Live
 from swarmtrain.wire.link import Link
@@ -57,7 +59,7 @@ def runs(launcher: FakeLauncher) -> Iterator[Runs]:
 
 def answer(runs: Runs, address: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of what somebody is answered who knows the token."""
-    app = application(Api(runs, ["digits.1"], Live()), "secret", "cookie-1")
+    app = application(Api(runs, ["digits.1"], Live()), Middleware(Guard, token="secret", cookie="cookie-1"))
     parts, sent = urlsplit(address), list[Message]()
     scope = {
         "type": "http",

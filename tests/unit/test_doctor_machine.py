@@ -13,6 +13,7 @@ from swarmtrain.doctor.check import Severity, run
 from swarmtrain.doctor.machine.examine import CHECKS
 from swarmtrain.doctor.machine.facts import MachineFacts, TorchFacts
 from swarmtrain.probe import answering, asking, machine
+from swarmtrain.probe.asking import AskingManner
 from swarmtrain.protocol.probes.reports import ProbePeer, ProbePort
 
 GIB = 1 << 30
@@ -90,19 +91,20 @@ def port() -> int:
     return number
 
 
-def test_the_way_to_somebody_who_answers_is_measured(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_STREAM_SECONDS", 0.05)
+def test_the_way_to_somebody_who_answers_is_measured(port: int) -> None:
     peers = [ProbePeer("here", "localhost", "127.0.0.1"), ProbePeer("bob", "localhost", "127.0.0.1")]
-    (report,) = asking.pairs("here", peers, port)
+    (report,) = asking.pairs("here", peers, AskingManner("lo", 0.05, port))
     assert (report.peer, report.tcp, report.udp, report.resolved) == ("bob", "", "", ["127.0.0.1"])
-    assert report.passes == report.mtu
+    assert report.passes == report.mtu == 65_535
     assert report.latency is not None and report.latency < 1 and abs(report.offset or 0.0) < 1
     assert report.bandwidth is not None and report.bandwidth > 1e6
 
 
 def test_a_way_without_an_end_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_SECONDS", 0.05)
-    (report,) = asking.pairs("here", [ProbePeer("bob", "no-such-name.invalid", "127.0.0.1")], 1)
+    (report,) = asking.pairs(
+        "here", [ProbePeer("bob", "no-such-name.invalid", "127.0.0.1")], AskingManner(port=1)
+    )
     assert (report.tcp, report.udp) == ("connection refused", "no answer")
     assert (report.resolved, report.passes, report.bandwidth) == ([], None, None)
 
@@ -139,6 +141,7 @@ def test_ports_of_other_machines_are_tried(port: int) -> None:
 
 
 def test_a_container_sees_its_node() -> None:
-    here = machine.look("here")
+    here = machine.look("here", "lo")
     assert here.node == "here" and here.memory > here.memory_free > 0 and here.disk > 0
     assert here.write_seconds is not None and here.cpus > 0
+    assert here.mtu > 1500 and here.shm >= here.shm_free >= 0

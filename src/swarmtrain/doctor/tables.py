@@ -11,6 +11,7 @@ from swarmtrain.doctor.cluster import collectives, nodes, ways
 from swarmtrain.doctor.cluster.examine import MANAGERS_SAY
 from swarmtrain.doctor.compose.examine import CHECKS as COMPOSE
 from swarmtrain.doctor.machine.examine import CHECKS as MACHINE
+from swarmtrain.doctor.run.checks import CHECKS as RUN
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ TABLES = (
     CheckTable("nodes", "its nodes, in a container on each (--image)", nodes.CHECKS),
     CheckTable("ways", "the ways between them, by real traffic (--image)", ways.CHECKS),
     CheckTable("collectives", "what torch makes of them (--collectives)", collectives.CHECKS),
+    CheckTable("run", "a run, beside its workers (NAME)", RUN),
     CheckTable("machine", "this machine (--on local)", MACHINE),
     CheckTable("compose", "a stack file (--compose)", COMPOSE),
 )

@@ -95,18 +95,6 @@ def format_share(share: float) -> str:
     return f"{100 * share:g}%"
 
 
-def say_size(size: int) -> str:
-    """Bytes for a person, in powers of 1000 as disks and links are sold: ``512 B``, ``3.14 MB``."""
-    if size < 1000:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5:
-            return f"{value:.3g} {unit}"
-    return f"{value / 1000:.3g} TB"
-
-
 def _number(text: str) -> float | None:
     try:
         return float(text)

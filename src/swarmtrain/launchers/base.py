@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from swarmtrain.errors import RequestError
-from swarmtrain.job import LoadedJob
-from swarmtrain.job.origin import Origin
 from swarmtrain.protocol.requests import KILLED
 from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
@@ -21,6 +19,8 @@ from swarmtrain.wire.link import Link
 from swarmtrain.wire.run_spec import Resumption
 
 if TYPE_CHECKING:
+    from swarmtrain.job import LoadedJob
+    from swarmtrain.job.origin import Origin
     from swarmtrain.payload.code import Code
     from swarmtrain.swarm.plan import Plan
 

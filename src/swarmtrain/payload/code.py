@@ -15,7 +15,6 @@ from swarmtrain.errors import RequestError
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.alerting.keys import Alerting
 from swarmtrain.job.problems import did_you_mean
-from swarmtrain.job.units import say_size
 from swarmtrain.payload import credentials, models, packing, tree
 from swarmtrain.payload.patterns import (
     Pattern,
@@ -25,6 +24,7 @@ from swarmtrain.payload.patterns import (
     read_ignore_file,
 )
 from swarmtrain.payload.tree import Entry, LeftOut
+from swarmtrain.wire.plural import say_size
 
 PART_BYTES = 480 * 1024  # of one config; old engines take 500 KB
 MAX_BYTES = 5_000_000  # of the whole archive: every node receives it through the managers' log

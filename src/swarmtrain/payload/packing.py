@@ -12,10 +12,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from swarmtrain.errors import RequestError
-from swarmtrain.job.units import say_size
 from swarmtrain.payload import credentials, tree, zips
 from swarmtrain.payload.patterns import with_parents
 from swarmtrain.payload.tree import Entry, LeftOut
+from swarmtrain.wire.plural import say_size
 
 MAX_RAW_BYTES = 200_000_000  # beyond this, nobody waits for the compression
 # Where all nodes are on this machine: what is larger, or more, is used where it lies.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
-from swarmtrain.job.units import say_size
+from swarmtrain.wire.plural import say_size
 from swarmtrain.wire.run_spec import Resumption, RunSecret, RunSpec, new_token
 
 MAX_SECRET_BYTES = 500 * 1024  # of one secret

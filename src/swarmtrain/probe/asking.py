@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from swarmtrain.probe.machine import mtu
 from swarmtrain.protocol.probes.reports import PORT, PairReport, PortReport, ProbePeer, ProbePort
@@ -15,23 +16,40 @@ from swarmtrain.protocol.probes.reports import PORT, PairReport, PortReport, Pro
 _SECONDS = 2.0  # until an answer within a local network counts as none
 _PINGS = 15
 _TRIES = 3  # of a datagram, which may be lost
-_STREAM_SECONDS = 0.7
 _STREAM_TIMEOUT = 6.0
 _PATIENCE = 20.0  # with a peer that is busy with others
 _AT_ONCE = 16
+_LARGEST = 65_535  # packet of IPv4; loopback carries more
 _HEADERS = 28  # of IPv4 and UDP
 # linux/in.h: never fragment, and do not go by what was learned of the path before
 _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
 
 
-def pairs(node: str, peers: Sequence[ProbePeer], port: int = PORT) -> Iterator[PairReport]:
+@dataclass(frozen=True)
+class AskingManner:
+    """How the others are asked.
+
+    Args:
+        interface: by which they are reached.
+        stream: seconds for which a stream fills the way to one.
+        port: at which they answer.
+    """
+
+    interface: str = "eth0"
+    stream: float = 0.7
+    port: int = PORT
+
+
+def pairs(
+    node: str, peers: Sequence[ProbePeer], manner: AskingManner = AskingManner()
+) -> Iterator[PairReport]:
     """The way to each peer but this node itself; first whether there is one, then how wide it is."""
     others = [peer for peer in peers if peer.node != node]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(lambda peer: _small(node, peer, port), others))
+        found = list(pool.map(lambda peer: _small(node, peer, manner), others))
     for peer, report in zip(others, found, strict=True):
         wide = not report.tcp and (report.passes is None or report.passes >= report.mtu)
-        yield _with(report, bandwidth=_bandwidth(peer.address, port) if wide else None)
+        yield _with(report, bandwidth=_bandwidth(peer.address, manner) if wide else None)
 
 
 def ports(node: str, wanted: Sequence[ProbePort]) -> Iterator[PortReport]:
@@ -47,11 +65,11 @@ def _with(report: PairReport, **changed: object) -> PairReport:
     return PairReport(**{**vars(report), **changed})
 
 
-def _small(node: str, peer: ProbePeer, port: int) -> PairReport:
+def _small(node: str, peer: ProbePeer, manner: AskingManner) -> PairReport:
     """All but the bandwidth."""
-    tcp, latency, offset = _ping(peer.address, port)
-    limit = mtu("eth0") or 1500
-    udp, passes = _datagrams(peer.address, port, limit)
+    tcp, latency, offset = _ping(peer.address, manner.port)
+    limit = min(mtu(manner.interface) or 1500, _LARGEST)
+    udp, passes = _datagrams(peer.address, manner.port, limit)
     return PairReport(
         node=node,
         peer=peer.node,
@@ -138,27 +156,27 @@ def _arrives(probe: socket.socket, packet: int) -> bool:
     return False
 
 
-def _bandwidth(address: str, port: int) -> float | None:
+def _bandwidth(address: str, manner: AskingManner) -> float | None:
     """Bits per second of one stream to a peer; None where it is busy for long, or the stream stalls."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection((address, port), _SECONDS) as connection:
+            with socket.create_connection((address, manner.port), _SECONDS) as connection:
                 connection.settimeout(_STREAM_TIMEOUT)
                 stream = connection.makefile("rwb")
                 stream.write(b'{"do": "swallow"}\n')
                 stream.flush()
                 if not json.loads(stream.readline())["busy"]:
-                    return _stream(connection)
+                    return _stream(connection, manner.stream)
         except (OSError, ValueError, KeyError):
             return None
         time.sleep(0.2)
     return None
 
 
-def _stream(connection: socket.socket) -> float | None:
+def _stream(connection: socket.socket, seconds: float) -> float | None:
     block = bytes(1 << 18)
-    end = time.monotonic() + _STREAM_SECONDS
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         connection.sendall(block)
     connection.shutdown(socket.SHUT_WR)

@@ -19,10 +19,14 @@ from swarmtrain.wire.machine.gpus import cards
 _WRITE_BYTES = 4 << 20
 
 
-def look(node: str) -> MachineReport:
-    """The facts of this container and its node."""
+def look(node: str, interface: str) -> MachineReport:
+    """The facts of this container and its node.
+
+    Args:
+        interface: by which it reaches the others.
+    """
     memory = _meminfo()
-    root, shm = os.statvfs("/"), _shm()
+    here, (shm, shm_free) = os.statvfs("."), _shm()
     return MachineReport(
         node=node,
         python=platform.python_version(),
@@ -34,15 +38,16 @@ def look(node: str) -> MachineReport:
         memory_free=memory.get("MemAvailable", 0),
         swap=memory.get("SwapTotal", 0),
         swap_used=memory.get("SwapTotal", 0) - memory.get("SwapFree", 0),
-        disk=root.f_blocks * root.f_frsize,
-        disk_free=root.f_bavail * root.f_frsize,
+        disk=here.f_blocks * here.f_frsize,
+        disk_free=here.f_bavail * here.f_frsize,
         shm=shm,
         nofile=_limit(resource.RLIMIT_NOFILE),
         memlock=_limit(resource.RLIMIT_MEMLOCK),
         write_seconds=_write(),
         torch=_version("torch"),
         infiniband=any(Path("/sys/class/infiniband").glob("*")),
-        mtu=mtu("eth0"),
+        mtu=mtu(interface),
+        shm_free=shm_free,
     )
 
 
@@ -73,12 +78,13 @@ def _meminfo() -> dict[str, int]:
     return {name: int(kib) << 10 for name, kib in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
 
 
-def _shm() -> int:
+def _shm() -> tuple[int, int]:
+    """The room in /dev/shm, and what of it is free."""
     try:
         found = os.statvfs("/dev/shm")
     except OSError:
-        return 0
-    return found.f_blocks * found.f_frsize
+        return 0, 0
+    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
 def _limit(which: int) -> int:
@@ -87,10 +93,10 @@ def _limit(which: int) -> int:
 
 
 def _write() -> float | None:
-    """How long some megabytes take to be on the disk."""
+    """How long some megabytes take to be on the disk: of a run, where its workers write."""
     began = time.monotonic()
     try:
-        with tempfile.TemporaryFile(dir="/var/tmp" if Path("/var/tmp").is_dir() else "/") as file:
+        with tempfile.TemporaryFile(dir=".") as file:
             file.write(os.urandom(_WRITE_BYTES))
             file.flush()
             os.fsync(file.fileno())

@@ -68,6 +68,7 @@ class RunReply(Struct):
         caught_up: all lines have come that were there when they were asked for; said once.
         stacks: of the ranks of one node.
         diagnosis: what is wrong with it.
+        reader_key: of who may only read (`wire/channel.py`).
         metrics: as the workers wrote them, with ``g`` (generation), ``r`` (rank), ``n`` (node) and ``at`` (Unix time).
     """
 
@@ -80,6 +81,7 @@ class RunReply(Struct):
     stacks: Annotated[list[RankStacks] | None, OMITTED] = None
     series: Annotated[Series | None, OMITTED] = None
     alert_answer: Annotated[AlertAnswer | None, OMITTED] = None
+    reader_key: Annotated[str, OMITTED] = ""
     caught_up: Annotated[bool, OMITTED] = False
     error: Annotated[ErrorReply | None, INLINE] = None
     done: Annotated[Done | None, OMITTED] = None

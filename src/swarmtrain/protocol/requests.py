@@ -161,6 +161,11 @@ class StopRequest(RunRequest):
     reason: Annotated[str, OMITTED] = ""
 
 
+@message("reader", by="op")
+class ReaderRequest(RunRequest):
+    """The key by which somebody else may read the run, and do nothing more. Reply: `reader_key`."""
+
+
 @message("alert_test", by="op")
 class AlertTestRequest(RunRequest):
     """Send a test to everybody who is told of alerts. Replies: `alert_answer`, of each."""
@@ -292,6 +297,7 @@ ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of ty
     StacksRequest,
     SeriesRequest,
     AlertTestRequest,
+    ReaderRequest,
     StopRequest,
     ConcludeRequest,
     ResizeRequest,
@@ -303,6 +309,17 @@ ClientRequest = Union[  # noqa: UP007 - a union of messages is an argument of ty
     ProfileRequest,
 ]
 REQUESTS: Family[ClientRequest] = Family("a request", *get_args(ClientRequest))
+
+# What readers may ask for: it changes nothing, on no node. To explain a standstill asks ranks for their stacks.
+READING = (
+    StatusRequest,
+    ExplainRequest,
+    EventsRequest,
+    LogsRequest,
+    WatchRequest,
+    MetricsRequest,
+    SeriesRequest,
+)
 
 
 class TerminalSize(NamedTuple):

@@ -133,7 +133,8 @@ def explain(tasks: Iterable[Task], now: float) -> Obstacle:
     tasks = [task for task in tasks if task.role in (names.COORDINATOR_SERVICE, names.AGENT_SERVICE)]
     latest: dict[tuple[str, int], Task] = {}
     earlier: dict[tuple[str, int], list[Task]] = {}
-    for task in sorted(tasks, key=lambda each: (each.created, each.changed)):
+    ours = [task for task in tasks if task.role != names.DASHBOARD_SERVICE]  # a run goes on without its page
+    for task in sorted(ours, key=lambda each: (each.created, each.changed)):
         key = (task.service, task.slot)
         if key in latest:
             earlier.setdefault(key, []).append(latest[key])

@@ -47,7 +47,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "run": CommandEntry("run", "run", "Run a script or a job file, and watch it."),
         "plan": CommandEntry("plan", "plan", "Print what a run would deploy, and change nothing."),
         "init": CommandEntry("start", "init", "Write a commented job file."),
-        "doctor": CommandEntry("doctor.command", "doctor", "Look for what is wrong before a run."),
+        "doctor": CommandEntry("doctor.command", "doctor", "Look for what is wrong before a run, or in one."),
     },
     "Look": {
         "ps": CommandEntry("read", "ps", "List the runs."),

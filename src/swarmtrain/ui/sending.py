@@ -19,7 +19,7 @@ def files(sent: Code, most: int | None = None) -> list[str]:
     Args:
         most: only so many, the largest.
     """
-    from swarmtrain.job.units import say_size
+    from swarmtrain.wire.plural import say_size
 
     lines = [f"{say_size(size):>9}  {name} (used where it lies)" for name, size in sent.in_place]
     shown = sent.files
@@ -40,7 +40,7 @@ def left_out(sent: Code) -> list[str]:
 
 def total(sent: Code, loaded: LoadedJob) -> str:
     """How much goes, and what goes beside the files."""
-    from swarmtrain.job.units import say_size
+    from swarmtrain.wire.plural import say_size
 
     raw = sum(size for _, size in sent.files)
     text = f"{counted(len(sent.files), 'file')}, {say_size(raw)}, {say_size(len(sent.archive))} zipped"

@@ -4,6 +4,8 @@ Agents reach the coordinator over TCP, where anybody on the network could knock,
 So both sides prove, before anything else is read, that they know the run's token: each sends a nonce and an HMAC
 over both nonces, and every later frame carries a proof under keys drawn from that exchange (see frames.py). The
 token itself never crosses the wire.
+
+A reader proves itself by a key that is drawn from the token and opens less: the token does not follow from it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import secrets
 import socket
 
 from swarmtrain.errors import ChannelError
-from swarmtrain.wire import frames
+from swarmtrain.wire import frames, sockets
 from swarmtrain.wire.frames import Message, Seal
 from swarmtrain.wire.names import FIRST_VERSION, PROTOCOL_VERSION
 
@@ -33,6 +35,7 @@ class Channel:
         self._writer = writer
         self._incoming: Seal | None = None
         self._outgoing: Seal | None = None
+        self.is_reader = False  # whether the peer has proved no more than a reader's key
 
     async def send(self, message: Message) -> None:
         """Send one message, waiting while the peer is slow.
@@ -118,6 +121,19 @@ class Channel:
             pass
 
 
+async def relay(one: Channel, other: Channel) -> None:
+    """Pass messages on between two until one hangs up, each with the proofs that its side asks for."""
+    await sockets.first(_pass(one, other), _pass(other, one))
+
+
+async def _pass(source: Channel, sink: Channel) -> None:
+    try:
+        while (message := await source.receive()) is not None:
+            await sink.send(message)
+    except ConnectionError:
+        pass  # one side has gone, and the other is about to be told
+
+
 def _proof(token: str, words: str, nonces: str) -> str:
     return hmac.new(token.encode(), f"{words} {nonces}".encode(), hashlib.sha256).hexdigest()
 
@@ -151,15 +167,24 @@ def check_version(message: Message | None) -> None:
         )
 
 
-async def initiate(channel: Channel, token: str) -> None:
+def reader_key(token: str) -> str:
+    """What a reader of the run has instead of its token."""
+    return _proof(token, "reader", "")
+
+
+async def initiate(channel: Channel, token: str, *, as_reader: bool = False) -> None:
     """Open the session as the side that connected.
+
+    Args:
+        token: the run's; for a reader the key that `reader_key` gives.
 
     Raises:
         ChannelError: the acceptor does not know the token, or speaks something else.
         TimeoutError: it has not proved itself within ten seconds.
     """
     nonce = secrets.token_hex(16)
-    await channel.send({"swarmtrain": PROTOCOL_VERSION, "nonce": nonce})
+    opening = {"swarmtrain": PROTOCOL_VERSION, "nonce": nonce}
+    await channel.send({**opening, "reader": True} if as_reader else opening)
     answer = await asyncio.wait_for(channel.receive(_OPENING_BYTES), OPENING_SECONDS)
     check_version(answer)
     nonces = f"{nonce} {_field(answer, 'nonce')}"
@@ -171,13 +196,18 @@ async def initiate(channel: Channel, token: str) -> None:
     _secure(channel, token, nonces, initiator=True)
 
 
-async def accept(channel: Channel, token: str) -> None:
+async def accept(channel: Channel, token: str, *, readers: bool = False) -> None:
     """Open the session as the side that was connected to. The caller sets the deadline, for all of it.
+
+    Args:
+        readers: they are let in, too; `Channel.is_reader` says of whom that is true.
 
     Raises:
         ChannelError: as :func:`initiate`.
     """
     opening = await channel.receive(_OPENING_BYTES)
+    if readers and (opening or {}).get("reader") is True:
+        token, channel.is_reader = reader_key(token), True
     nonce = secrets.token_hex(16)
     nonces = f"{_field(opening, 'nonce')} {nonce}"
     proof = _proof(token, "acceptor", nonces)

@@ -29,12 +29,18 @@ class Door:
     Args:
         tell: is told once that somebody was turned away.
         clock: of this machine.
+        readers: who knows the reader's key comes in, too.
     """
 
     def __init__(
-        self, token: str, tell: Callable[[str], object] = lambda text: None, clock: Clock = MACHINE
+        self,
+        token: str,
+        tell: Callable[[str], object] = lambda text: None,
+        clock: Clock = MACHINE,
+        *,
+        readers: bool = False,
     ) -> None:
-        self._token, self._tell, self._clock = token, tell, clock
+        self._token, self._tell, self._clock, self._readers = token, tell, clock, readers
         self._waiting: dict[Channel, str] = {}  # and their addresses, the oldest first
         self._refused = 0  # since this was last said
         self._said: float | None = None  # monotonic time of that
@@ -57,7 +63,7 @@ class Door:
         return message
 
     async def _opened(self, channel: Channel) -> Message | None:
-        await accept(channel, self._token)
+        await accept(channel, self._token, readers=self._readers)
         return await channel.receive()
 
     def _make_room(self, address: str) -> None:

@@ -48,11 +48,14 @@ ENV_KILLED = (
     "SWARMTRAIN_KILLED"  # why the run is over, as whoever has killed it says: it is to be written down
 )
 ENV_GPUS = "SWARMTRAIN_GPUS"  # what each local node sees, in the order of their slots, between semicolons
+ENV_HOSTS = "SWARMTRAIN_HOSTS"  # names under which a published dashboard may be opened, between commas
+ENV_CREATED = "SWARMTRAIN_CREATED"  # when the run of a published dashboard was submitted, as Unix time
 ENV_CODE = "SWARMTRAIN_CODE"  # colon-separated files that, joined, are the user's code as a zip
 
 # Paths inside a container.
 BUNDLE = "/opt/swarmtrain/bundle.zip"
 JOB = "/opt/swarmtrain/job.json"
+DASHBOARD = "/opt/swarmtrain/dashboard.zip"
 CODE = "/opt/swarmtrain/code-{index:02d}"
 SECRET = "/run/secrets/swarmtrain"
 SECRET_ON_LOCAL = "ticket.json"  # in the coordinator's directory, as the first version called it
@@ -69,10 +72,12 @@ ALIVE = "/opt/swarmtrain/alive"  # the sign of life that the health check looks 
 # The name of the one volume that every node keeps, and the port of the coordinator inside the run's network.
 VOLUME = "swarmtrain"
 PORT = 29400
+DASHBOARD_PORT = 8000  # of a published dashboard, inside of its networks
+DASHBOARD_SERVES = "the dashboard serves"  # what it says first when all is well
 
 # Labels on services, containers and networks, so that a run is found again without a database.
 LABEL_JOB = "swarmtrain.job"  # the job's name
-LABEL_ROLE = "swarmtrain.role"  # coordinator, agent or helper
+LABEL_ROLE = "swarmtrain.role"  # coordinator, agent, helper or dashboard
 LABEL_METRICS = "swarmtrain.metrics"  # on a Swarm's coordinator: the port at which Prometheus reads it
 LABEL_RUN = "swarmtrain.run"  # the run's id; on containers of the docker launcher
 LABEL_KILLED = "swarmtrain.killed"  # on a Swarm's coordinator: why a client has killed the run
@@ -81,3 +86,4 @@ LABEL_DEPLOYMENT = "swarmtrain.deployment"  # on one engine: different for every
 
 COORDINATOR_SERVICE = "coordinator"
 AGENT_SERVICE = "agent"
+DASHBOARD_SERVICE = "dashboard"

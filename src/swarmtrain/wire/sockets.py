@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,3 +89,15 @@ async def serve(address: str, handler: Handler) -> asyncio.Server:
         host = ""
     # The default buffer, into which larger frames fit all the same: a stranger must not fill the memory.
     return await asyncio.start_server(handler, host.strip("[]") or None, int(port))
+
+
+async def first(*ways: Coroutine[None, None, None]) -> None:
+    """Until one of the two ways of a connection ends; the other one is ended with it."""
+    import asyncio
+
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

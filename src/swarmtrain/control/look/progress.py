@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from swarmtrain.control.look.overview import NewestValues, RunOverview, measured, reported
+from swarmtrain.control.views.format import duration, number
 from swarmtrain.protocol.series.points import Series, SeriesPoint
 
 PARTS = ("data", "forward", "backward", "communication", "optimizer")  # of a step, in their order
@@ -63,6 +64,19 @@ def progress(overview: RunOverview) -> TrainingProgress:
         samples_per_second=None if pace is None else pace.samples or told.get("train/samples_per_second"),
         seconds_left=left,
     )
+
+
+def in_words(found: TrainingProgress) -> list[str]:
+    """``step 120 of 324``, ``epoch 1.2 of 3``, ``about 4 min left``: what is known of these."""
+    words = []
+    if found.step is not None:
+        words.append(f"step {found.step}" + (f" of {found.total_steps}" if found.total_steps else ""))
+    if found.epoch is not None:
+        of = f" of {number(found.total_epochs)}" if found.total_epochs else ""
+        words.append(f"epoch {number(found.epoch)}{of}")
+    if found.seconds_left is not None:
+        words.append(f"about {duration(found.seconds_left)} left")
+    return words
 
 
 class _Pace(NamedTuple):

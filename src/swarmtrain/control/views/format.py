@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swarmtrain.control.views.clean import clean
-from swarmtrain.job.units import say_size
+from swarmtrain.wire.plural import say_size
 
 NOTHING = "-"
 

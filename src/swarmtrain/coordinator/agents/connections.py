@@ -61,6 +61,7 @@ class AgentConnections:
             run.secret.token,
             lambda text: run.journal.append(StrangerRefused(text=text)),
             run.journal.clock.clock,
+            readers=True,
         )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -70,6 +71,8 @@ class AgentConnections:
             join = joined(await self._door.admit(channel))
             if join.role == "client":
                 await self._attend_client(channel)
+            elif channel.is_reader:
+                raise ChannelError("a reader said that it is an agent")
             elif join.who is not None:
                 await self._attend(channel, join.who, is_agent=join.role == "agent")
         except (ChannelError, ConnectionError, TimeoutError, asyncio.TimeoutError) as error:

@@ -13,12 +13,12 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 
 from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError
 from swarmtrain.wire import names, sockets
 from swarmtrain.wire.channel import Channel, initiate
+from swarmtrain.wire.channel import relay as relay_messages
 from swarmtrain.wire.frames import MAX_FRAME
 
 _RELAY_SECONDS = 600.0
@@ -47,14 +47,14 @@ async def _connect(path: Path) -> int:
         connection = sockets.dial_unix(path / "socket" if path.is_dir() else path)
         connection.setblocking(False)
         theirs, ours = await asyncio.open_unix_connection(sock=connection, limit=MAX_FRAME)
-        await _first(_pump(reader, ours), _pump(theirs, writer))
+        await sockets.first(_pump(reader, ours), _pump(theirs, writer))
     else:
         await _relay(Channel(reader, writer))
     return 0
 
 
 async def _relay(client: Channel) -> None:
-    """Join a client's channel to the coordinator's, each message with the proofs that its side asks for."""
+    """Join a client's channel to the coordinator's."""
     from swarmtrain.protocol.codec import dump
     from swarmtrain.protocol.from_agent import Join
     from swarmtrain.wire.run_spec import RunSecret
@@ -63,7 +63,7 @@ async def _relay(client: Channel) -> None:
     coordinator = Channel(*await sockets.dial(os.environ[names.ENV_COORDINATOR]))
     await initiate(coordinator, secret.token)
     await coordinator.send(dump(Join("client")))
-    await _first(_pass(client, coordinator), _pass(coordinator, client))
+    await relay_messages(client, coordinator)
 
 
 async def _archive(path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -103,14 +103,6 @@ def _listens(path: Path) -> bool:
     return True
 
 
-async def _pass(source: Channel, sink: Channel) -> None:
-    try:
-        while (message := await source.receive()) is not None:
-            await sink.send(message)
-    except ConnectionError:
-        pass  # one side has gone, and the other is about to be told
-
-
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     try:
         while data := await source.read(1 << 16):
@@ -118,11 +110,6 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
             await sink.drain()
     except ConnectionError:
         pass  # one side has gone, and the other is about to be told
-
-
-async def _first(*ways: Coroutine[None, None, None]) -> None:
-    """Until one of the two ways ends."""
-    await asyncio.wait([asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _standard_streams() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -3,7 +3,8 @@
 What a client wants of a node is in node_requests.py, what it changes of the run in actions.py.
 
 Whoever can open the socket may do everything: it is the owner of the run's directory, or somebody whom Docker lets
-run commands in the coordinator's container.
+run commands in the coordinator's container. A reader, who has come over the run's network with the reader's key, may
+ask for what `readers.py` allows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
-from swarmtrain.coordinator.clients import actions
+from swarmtrain.coordinator.clients import actions, readers
 from swarmtrain.coordinator.clients.node_requests import NodeRequests
 from swarmtrain.coordinator.clients.stacks import stacks
 from swarmtrain.coordinator.clients.status import status
@@ -39,6 +40,7 @@ from swarmtrain.protocol.requests import (
     MetricsRequest,
     NoteRequest,
     ProfileRequest,
+    ReaderRequest,
     ResizeRequest,
     SeriesRequest,
     SnapshotsRequest,
@@ -88,7 +90,7 @@ class ClientRequests:
     async def _answer(self, channel: Channel, request: Message) -> None:
         try:
             check_version(request)
-            async for reply in self._replies(REQUESTS.load(request), channel):
+            async for reply in self._replies(readers.allowed(REQUESTS.load(request), channel), channel):
                 await channel.send(dump(reply))
                 self.asked = self._now()
         except SwarmtrainError as error:
@@ -118,6 +120,8 @@ class ClientRequests:
                 return stacks(self._run, request)
             case AlertTestRequest():
                 return self._test_alerts()
+            case ReaderRequest():
+                return readers.key(self._run)
             case StopRequest():
                 return self._stop(request, channel)
             case ConcludeRequest():

@@ -89,12 +89,7 @@ def _no_way(tried: TrialReports) -> Iterator[Flaw]:
     """Nothing at all comes back over the overlay network."""
     bad = [pair for pair, hears in tried.hears.items() if not hears]
     guilty, pairs = blame(bad, _names(tried))
-    open_gossip = not tried.closed_ports(GOSSIP)
-    likely = (
-        "the engines hear each other (7946), so 4789/udp is likely blocked"
-        if open_gossip
-        else "the engines do not hear each other either (7946): a firewall, or no route at all"
-    )
+    likely = _likely(tried)
     for node in guilty:
         yield Flaw(
             node,
@@ -109,6 +104,14 @@ def _no_way(tried: TrialReports) -> Iterator[Flaw]:
             _OPEN_VXLAN,
             tuple(_failure(each) for each in tried.pairs if {each.node, each.peer} == {first, second}),
         )
+
+
+def _likely(tried: TrialReports) -> str:
+    if not tried.ports:  # as beside a run, where no container is in the nodes' own network
+        return "4789/udp is likely blocked, unless the machines do not reach each other at all"
+    if tried.closed_ports(GOSSIP):
+        return "the engines do not hear each other either (7946): a firewall, or no route at all"
+    return "the engines hear each other (7946), so 4789/udp is likely blocked"
 
 
 def _failures(tried: TrialReports, node: str) -> tuple[str, ...]:

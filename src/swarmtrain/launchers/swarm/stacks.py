@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarmtrain.docker.command import Docker, DockerFailed
 from swarmtrain.errors import ClusterError
@@ -28,6 +28,20 @@ _TAKEN = re.compile(
 _REMOVE_SECONDS = 120.0  # for one `docker stack rm`
 _GONE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
+
+
+class CoordinatorPlace(NamedTuple):
+    """Where a run's coordinator is.
+
+    Args:
+        address: host and port, as everybody in its network knows it.
+        network: that network's name; empty for the machine's own.
+        node: the id of its machine.
+    """
+
+    address: str
+    network: str
+    node: str
 
 
 class Stack:
@@ -89,6 +103,22 @@ class Stack:
                 return found[0]
         raise ClusterError(f"the stack {self.name} has no {' or '.join(roles)}", "was it removed by hand?")
 
+    def coordinator(self) -> CoordinatorPlace:
+        """Where its coordinator is. Raises ClusterError where it has none."""
+        spec = self.model(names.COORDINATOR_SERVICE)["Spec"]
+        task = spec["TaskTemplate"]
+        container = task["ContainerSpec"]
+        address = dict(each.split("=", 1) for each in container["Env"])[names.ENV_COORDINATOR]
+        ids = [each["Target"] for each in task.get("Networks") or ()]
+        networks = [
+            each for each in facts.inspect(self.docker, "network", ids) if each["Driver"] == "overlay"
+        ]
+        (pin,) = (rule for rule in task["Placement"]["Constraints"] if rule.startswith("node.id"))
+        if networks:  # by the service's full name: the short one may be that of several
+            address = f"{spec['Name']}:{address.rpartition(':')[2]}"
+        name = str(networks[0]["Name"]) if networks else ""
+        return CoordinatorPlace(address, name, pin.partition("==")[2].strip())
+
     def scale(self, services: Sequence[Service], replicas: int) -> None:
         """Have this many tasks of each; returns before they are there. Raises ClusterError."""
         if services:
@@ -111,7 +141,7 @@ class Stack:
             ClusterError: something of it stays.
         """
         machines = self._machines(members)
-        self.scale(self.services(names.AGENT_SERVICE, names.COORDINATOR_SERVICE), 0)
+        self.scale(self.services(names.AGENT_SERVICE, names.COORDINATOR_SERVICE, names.DASHBOARD_SERVICE), 0)
         self._await_idle()
         cleaners = [Helper(self.docker, self.name, "clean", machine) for machine in machines]
         if cleaners:

@@ -1,7 +1,7 @@
 """What a container of the doctor's says: a line of JSON on its standard output, behind a mark, with the node's name.
 
 Written by `swarmtrain.probe`, read by the client from ``docker service logs``: that way leads through the managers, and
-so also tells of a node that the overlay network does not reach.
+so also tells of a node that the overlay network does not reach. Of a run's nodes it comes by the way of `exec`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ MARK = "swarmtrain-doctor "
 ENV_NODE = "SWARMTRAIN_NODE"
 ENV_PEERS = "SWARMTRAIN_DOCTOR_PEERS"  # JSON: what `ask` and `ports` are to try, see ProbePeer and ProbePort
 ENV_SECONDS = "SWARMTRAIN_DOCTOR_SECONDS"  # after which it ends, whatever it does
+# Of a run: the interface that its training meets by, and for how many seconds a stream may fill the way to a node.
+ENV_INTERFACE = "SWARMTRAIN_DOCTOR_INTERFACE"
+ENV_STREAM = "SWARMTRAIN_DOCTOR_STREAM"
 
-PORT = 29411  # of the answering container, inside of the doctor's own network
+PORT = 29411  # of the answering container, inside of the doctor's own network, or of the run's
 
 
 class ProbePeer(Struct):
@@ -44,6 +47,7 @@ class MachineReport(Struct, kw_only=True):
 
     Attributes:
         memory: and the other amounts, in bytes.
+        shm, shm_free: of /dev/shm; -1 where it was not looked at.
         nofile: the soft limit of open files; -1: none.
         memlock: the soft limit of locked memory; -1: none.
         write_seconds: that 4 MB took to be written and flushed; None where nothing could be written.
@@ -71,6 +75,7 @@ class MachineReport(Struct, kw_only=True):
     torch: str
     infiniband: bool
     mtu: int
+    shm_free: int = -1
 
 
 @message("gpus", by="kind")

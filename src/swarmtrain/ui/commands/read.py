@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from swarmtrain.control.look.explaining import ask_why
+from swarmtrain.control.look.how_far import ask_how_far
+from swarmtrain.control.look.progress import TrainingProgress, in_words
 from swarmtrain.control.views import ending, explanation, view
 from swarmtrain.errors import ClusterError, SwarmtrainError
 from swarmtrain.protocol.journal.events import NodeJoined
@@ -80,15 +82,19 @@ def _entry(handle: RunHandle, status: Status) -> dict[str, object]:
 @options.on
 @options.run_name
 def status(name: str, on: str | None, as_json: bool) -> None:
-    """Show a run: its state, its nodes and its ranks."""
+    """Show a run: its state, how far it is and how long the rest takes, its nodes and its ranks."""
     handle = options.client(on).get(name)
     if as_json:
-        terminal.document(_entry(handle, handle.status()))
+        known = handle.status()
+        far = _how_far(handle, known)
+        terminal.document(_entry(handle, known) | ({"progress": asdict(far)} if far is not None else {}))
         return
     found, why = ask_why(handle.launcher, handle.run)
     now = time.time()
     failed = found.state == "failed"
     terminal.lines([view.headline(replace(found, reason="") if failed else found, now)])
+    if (far := _how_far(handle, found)) is not None and far.share is not None:
+        terminal.lines([f"{far.share * 100:.0f} % is done: {', '.join(in_words(far))}"])
     if news := explanation.news(why, found):
         terminal.lines([f"verdict: {news}", f"more: swarmtrain explain {handle.id}"])
     for table in (view.members(found, _joined(handle, found)), view.workers(found)):
@@ -108,6 +114,16 @@ def status(name: str, on: str | None, as_json: bool) -> None:
             terminal.lines(["", f"whole output: {rest}"])
     elif found.has_ended:
         terminal.lines(["", *ending.summary(found, now)[1:]])
+
+
+def _how_far(handle: RunHandle, status: Status) -> TrainingProgress | None:
+    """How far a training is; None of one that does not train, or that nobody can ask."""
+    if status.has_ended or not status.generation:
+        return None
+    try:
+        return ask_how_far(handle.launcher, handle.run, status)
+    except ClusterError:
+        return None
 
 
 def _joined(handle: RunHandle, status: Status) -> list[NodeJoined]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from swarmtrain.control.look.overview import RunOverview, reported
-from swarmtrain.control.look.progress import TrainingProgress, by_steps, progress
+from swarmtrain.control.look.progress import TrainingProgress, by_steps, in_words, progress
 from swarmtrain.control.views import explanation, format, view
 from swarmtrain.control.views.format import duration, number
 from swarmtrain.protocol.series.table import unit_of
@@ -41,7 +41,7 @@ def head(
     """
     lines = [_title(overview, width, glyphs)]
     found = progress(overview)
-    lines += _bar(found, width, glyphs, ended=overview.status.has_ended)
+    lines += _bar(found, width, glyphs)
     lines += flowing(list(_facts(overview, found)), width, facts)
     if curve and (line := _curve(overview, width, glyphs)):
         lines.append(line)
@@ -69,18 +69,11 @@ def _title(overview: RunOverview, width: int, glyphs: Glyphs) -> Text:
     return left
 
 
-def _bar(found: TrainingProgress, width: int, glyphs: Glyphs, *, ended: bool) -> Iterator[Text]:
+def _bar(found: TrainingProgress, width: int, glyphs: Glyphs) -> Iterator[Text]:
     """How far the training is: a bar where it has told its goal."""
     if found.step is None and found.epoch is None:
         return
-    words = []
-    if found.step is not None:
-        words.append(f"step {found.step}" + (f" of {found.total_steps}" if found.total_steps else ""))
-    if found.epoch is not None:
-        of = f" of {number(found.total_epochs)}" if found.total_epochs else ""
-        words.append(f"epoch {number(found.epoch)}{of}")
-    if found.seconds_left is not None and not ended:
-        words.append(f"about {duration(found.seconds_left)} left")
+    words = in_words(found)
     text = f" {glyphs.dot} ".join(words)
     if found.share is None:
         yield from flowing(list(map(Text, words)), width, 3)

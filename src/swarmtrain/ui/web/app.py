@@ -23,7 +23,7 @@ from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from swarmtrain.control.look.series import SeriesRange
@@ -31,7 +31,6 @@ from swarmtrain.errors import RequestError, SwarmtrainError
 from swarmtrain.ui.web import PAGE
 from swarmtrain.ui.web.asking import Runs
 from swarmtrain.ui.web.documents import Json, diagnosis_document, run_entry, series_document
-from swarmtrain.ui.web.guard import Guard
 from swarmtrain.ui.web.live import Live
 
 _STATUS = {RequestError.exit_code: 400}  # else the cluster does not answer as it should
@@ -135,18 +134,20 @@ async def _index(request: Request) -> Response:
     return FileResponse(PAGE / "index.html")
 
 
-def application(api: Api, token: str, cookie: str) -> Starlette:
+def application(api: Api, guard: Middleware, *more: BaseRoute) -> Starlette:
     """The server, as uvicorn runs it.
 
     Args:
-        token, cookie: see `Guard`.
+        guard: who may read.
+        more: what there is besides.
     """
     return Starlette(
         routes=[
             Route("/", _index),
             *api.routes(),
             Mount("/page", StaticFiles(directory=PAGE)),
+            *more,
         ],
-        middleware=[Middleware(Guard, token=token, cookie=cookie)],
+        middleware=[guard],
         exception_handlers={SwarmtrainError: _refused},
     )

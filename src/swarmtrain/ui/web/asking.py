@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
-from swarmtrain.control.client import Client
 from swarmtrain.control.handle import RunHandle
 from swarmtrain.control.look.series import SeriesRange
 from swarmtrain.errors import ChannelError, ClusterError, Refused, SwarmtrainError
@@ -79,10 +79,22 @@ class KeptLink:
             self._idle = None
 
 
+class KnownRuns(Protocol):
+    """Where runs are found: the `Client`, or what a published page is given."""
+
+    def get(self, handle: str) -> RunHandle:
+        """The run of a name. Raises RequestError where there is none."""
+        ...
+
+    def runs(self) -> list[RunHandle]:
+        """All of them, oldest first."""
+        ...
+
+
 class Runs:
     """The runs that the page may ask for, by name. For any thread."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: KnownRuns) -> None:
         self._client = client
         self._links: dict[str, KeptLink] = {}
         self._choosing = threading.Lock()

@@ -41,6 +41,10 @@ class Refusal(NamedTuple):
     status: int
     text: str
 
+    def answer(self) -> Response:
+        """It, in words."""
+        return PlainTextResponse(f"{self.text}\n", self.status)
+
 
 class Guard:
     """Asks every request who it is; an ASGI middleware.
@@ -51,27 +55,35 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, token: str, cookie: str) -> None:
-        self._app, self._token, self._cookie = app, token, cookie
+        self.app, self._token, self._cookie = app, token, cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
             return
 
+        request = Request(scope, receive)
+        wanted = self.headers(request)
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
+                for name, value in wanted.items():
+                    headers.setdefault(name, value)
             await send(message)
 
-        request = Request(scope)
-        answer: ASGIApp = self._app
-        if (refused := self.refusal(request.method, request.headers, request.query_params)) is not None:
-            answer = PlainTextResponse(f"{refused.text}\n", refused.status)
-        elif _PARAMETER in request.query_params:
-            answer = self._remembered(request)
+        answer = await self.answer(request)
         await answer(scope, receive, with_headers)
+
+    def headers(self, request: Request) -> Mapping[str, str]:
+        """What every answer says besides."""
+        return HEADERS
+
+    async def answer(self, request: Request) -> ASGIApp:
+        """What answers a request: the page, or the word that it does not."""
+        if (refused := self.refusal(request.method, request.headers, request.query_params)) is not None:
+            return refused.answer()
+        return self._remembered(request) if _PARAMETER in request.query_params else self.app
 
     def refusal(self, method: str, headers: Headers, query: Mapping[str, str]) -> Refusal | None:
         """Why this request is refused; None where it is not."""
@@ -82,14 +94,18 @@ class Guard:
             return Refusal(405, "nothing can be changed here")
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return Refusal(403, "another site leads here: type or paste the address")
-        told = query.get(_PARAMETER) or self._of_cookie(headers)
-        if not hmac.compare_digest(told.encode(), self._token.encode()):
+        if not self.knows(query.get(_PARAMETER) or self.of_cookie(headers)):
             return Refusal(
                 403, "open the whole address that `swarmtrain dashboard` has printed: it has a token"
             )
         return None
 
-    def _of_cookie(self, headers: Headers) -> str:
+    def knows(self, told: str) -> bool:
+        """Whether this is the token."""
+        return hmac.compare_digest(told.encode(), self._token.encode())
+
+    def of_cookie(self, headers: Headers) -> str:
+        """What the browser has kept; empty where it has kept nothing."""
         try:
             found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
         except CookieError:
@@ -100,5 +116,15 @@ class Guard:
         """The same address without the token, which is a cookie now."""
         rest = request.url.remove_query_params(_PARAMETER)
         answer = RedirectResponse(f"{rest.path}?{rest.query}" if rest.query else rest.path, 303)
-        answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
+        self.remember(answer)
         return answer
+
+    def remember(self, answer: Response, *, secure: bool = False) -> None:
+        """Have the browser keep the token: no script reads it, and no other site sends it.
+
+        Args:
+            secure: it comes over HTTPS, and shall never go over anything else.
+        """
+        answer.set_cookie(
+            self._cookie, self._token, httponly=True, samesite="strict", path="/", secure=secure
+        )

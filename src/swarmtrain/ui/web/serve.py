@@ -7,11 +7,13 @@ import socket
 from collections.abc import Callable, Sequence
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
-from swarmtrain.control.client import Client
 from swarmtrain.errors import ClusterError
 from swarmtrain.ui.web.app import Api, application
-from swarmtrain.ui.web.asking import Runs
+from swarmtrain.ui.web.asking import KnownRuns, Runs
+from swarmtrain.ui.web.guard import Guard
 from swarmtrain.ui.web.live import Live
 
 _LOOPBACK = "127.0.0.1"
@@ -32,7 +34,7 @@ class DashboardServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(client: Client, shown: Sequence[str], port: int, tell: Callable[[str], None]) -> None:
+def serve(client: KnownRuns, shown: Sequence[str], port: int, tell: Callable[[str], None]) -> None:
     """Serve the page on loopback until somebody interrupts it.
 
     Args:
@@ -57,19 +59,24 @@ def serve(client: Client, shown: Sequence[str], port: int, tell: Callable[[str],
             ) from error
         port = listening.getsockname()[1]
         streams = Live()
-        app = application(Api(runs, shown, streams), token, f"swarmtrain-{port}")
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=_LEAVE_SECONDS,
-        )
-        server = DashboardServer(config, streams)
+        guard = Middleware(Guard, token=token, cookie=f"swarmtrain-{port}")
+        app = application(Api(runs, shown, streams), guard)
         listening.listen()  # from now on the address answers
         tell(f"http://{_LOOPBACK}:{port}/?token={token}")
         try:
-            server.run(sockets=[listening])
+            run_server(app, streams, listening)
         finally:
             runs.close()
+
+
+def run_server(app: Starlette, streams: Live, listening: socket.socket) -> None:
+    """Answer whoever connects, until somebody interrupts it."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_LEAVE_SECONDS,
+    )
+    DashboardServer(config, streams).run(sockets=[listening])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WIDTH = 80  # of what is not a terminal, and the most of one
 
 
-@click.command(short_help="Look for what is wrong before a run.")
+@click.command(short_help="Look for what is wrong before a run, or in one.")
 @click.option(
     "--on",
     type=click.Choice(("local", "swarm")),
@@ -42,7 +42,9 @@ _WIDTH = 80  # of what is not a terminal, and the most of one
 )
 @click.option("--list", "listed", is_flag=True, help="Name the checks, and do nothing.")
 @options.as_json
+@click.argument("name", required=False, shell_complete=options.complete_run)
 def doctor(
+    name: str | None,
     on: str | None,
     image: str | None,
     python: str,
@@ -51,28 +53,34 @@ def doctor(
     listed: bool,
     as_json: bool,
 ) -> int:
-    """Look for what is wrong: with a Swarm, with this machine, or in a stack file.
+    """Look for what is wrong: with a Swarm, with this machine, with a run, or in a stack file.
 
     \b
       swarmtrain doctor                       # what the Swarm's managers say
       swarmtrain doctor --image IMAGE         # and real traffic between all of its nodes
       swarmtrain doctor --on local            # this machine
       swarmtrain doctor --compose stack.yml   # a stack that was written by hand
+      swarmtrain doctor train                 # a run that trains: its nodes, and the ways between them
 
-    With an image a short-lived container runs on every node, and everything is removed at the end. The exit code is 0
-    where nothing is wrong but for warnings, 3 where the Swarm or the machine has an error, 2 where the file has one.
+    With an image a short-lived container runs on every node, and everything is removed at the end. Beside a run its own
+    agents do it, niced; each way between two nodes is filled for a moment. The exit code is 0 where nothing is wrong
+    but for warnings, 3 where the Swarm, the machine or the run has an error, 2 where the file has one.
     """
     if listed:
         _list(as_json)
         return 0
     if compose is not None:
-        if image or on == "local":
-            raise RequestError("--compose looks at a file alone", "leave out --image and --on local")
+        if image or name or on == "local":
+            raise RequestError("--compose looks at a file alone", "leave out all but it")
         return _conclude(_of_file(compose), as_json, RequestError.exit_code)
     if collectives and not image:
         raise RequestError(
             "--collectives needs an image with torch", "swarmtrain doctor --collectives --image IMAGE"
         )
+    if name is not None:
+        if image or collectives:
+            raise RequestError("a run's nodes have its own image", "leave out --image and --collectives")
+        return _conclude(_of_run(name, on), as_json, ClusterError.exit_code)
     if on == "local":
         return _conclude(_of_machine(), as_json, ClusterError.exit_code)
     from swarmtrain.doctor.cluster.trial import TrialOptions
@@ -106,6 +114,22 @@ def _of_swarm(on: str | None, wanted: TrialOptions) -> list[CheckFinding]:
         terminal.say("docker speaks to no manager of a Swarm: this machine is looked at (--on local)")
         return _of_machine()
     return examine(docker, wanted, terminal.say)
+
+
+def _of_run(name: str, on: str | None) -> list[CheckFinding]:
+    from swarmtrain.control.look.explaining import ask_why
+    from swarmtrain.control.views.explanation import is_trouble
+    from swarmtrain.doctor.run.examine import examine
+    from swarmtrain.doctor.run.facts import CoordinatorSays
+
+    handle = options.client(on).get(name)
+    status, diagnosis = ask_why(handle.launcher, handle.run)
+    try:
+        events = tuple(handle.events())
+    except ClusterError:  # it never got to its place, and what is known of that is in the diagnosis
+        events = ()
+    said = CoordinatorSays(status, diagnosis, events, healthy=not is_trouble(diagnosis))
+    return examine(handle.launcher, handle.run, said, terminal.say)
 
 
 def _is_manager(docker: Docker) -> bool:
