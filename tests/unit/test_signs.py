@@ -82,13 +82,8 @@ SILENT = FlightReport(reason="it does not answer")
         (False, COMPUTES, IDLE, OVER, ["GPU use", ""]),
         (True, WAITS, WAITS, IN_ONE, ["", ""]),
         (True, WAITS, COMPUTES, IN_ONE, ["", "GPU use"]),  # in one call that computes on its GPU
-        (
-            True,
-            IDLE,
-            WAITS,
-            IN_ONE,
-            ["processor time beside an idle GPU", ""],
-        ),  # in one that computes without
+        # in one that computes without
+        (True, IDLE, WAITS, IN_ONE, ["processor time beside an idle GPU", ""]),
         (True, WAITS, WAITS, OVER, ["processor time outside of collectives", ""]),  # others use its GPU, too
         (True, UNKNOWN, WAITS, OVER, ["processor time outside of collectives", ""]),
         (True, UNKNOWN, WAITS, IN_ONE, ["", ""]),

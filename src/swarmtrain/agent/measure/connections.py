@@ -18,12 +18,11 @@ _ERROR, _DONE = 2, 3
 _ESTABLISHED = 1 << 1
 _INFO = 2  # INET_DIAG_INFO
 _HEADER = struct.Struct("=IHHII")  # length, kind, flags, number, process
-_ASK = struct.Struct("=BBBxI48x")  # family, protocol, what to tell, states, which: any
+# family, protocol, what to tell, states, which: any
+_ASK = struct.Struct("=BBBxI48x")
 _TOLD = 72  # bytes of inet_diag_msg, before its attributes
-_THERE, _COOKIE = (
-    24,
-    44,
-)  # where the other end's address begins in it, and what tells a connection from all others
+# where the other end's address begins in it, and what tells a connection from all others
+_THERE, _COOKIE = 24, 44
 _ATTRIBUTE = struct.Struct("=HH")  # length, kind
 # Of tcp_info, which has them since Linux 4.6: where they begin.
 _ROUND_TRIP, _AGAIN, _CARRIED, _SEGMENTS, _WHOLE = 68, 100, 120, 136, 140
