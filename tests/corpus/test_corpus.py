@@ -71,10 +71,18 @@ def check_resumed(found: list[Attempt], *, late: int = 0) -> Attempt:
 
 def check_exact(healed: Attempt, expected: dict[int, Report]) -> None:
     """It ended as if nothing had happened."""
+    check_close(healed, expected, 0.0)
+    assert {rank: report.weights for rank, report in healed.reports.items()} == {
+        rank: report.weights for rank, report in expected.items()
+    }
+
+
+def check_close(healed: Attempt, expected: dict[int, Report], within: float) -> None:
+    """Its losses are those of a training in which nothing has happened, but for so much of each."""
     assert sorted(healed.reports) == sorted(expected)
     for rank, report in healed.reports.items():
-        assert report.losses == expected[rank].losses[-len(report.losses) :]
-        assert report.weights == expected[rank].weights
+        undisturbed = expected[rank].losses[-len(report.losses) :]
+        assert report.losses == pytest.approx(undisturbed, rel=within, abs=0.0)
 
 
 @EACH
@@ -136,7 +144,9 @@ def test_on_two_nodes_a_killed_worker_and_then_an_empty_node_for_that_of_rank_0(
 def test_on_three_nodes_a_killed_worker_and_then_an_empty_node_for_that_of_rank_0(
     script: str, undisturbed: Undisturbed, place: Place, chance: random.Random
 ) -> None:
-    check_exact(kill_and_replace(script, 3, place, chance), undisturbed(script, 3))
+    # In what order gloo adds what three ranks have depends on where in a bucket it lies, and DDP lays its buckets out
+    # anew after the first step of each generation: under torchrun, too, one that was resumed has other last bits.
+    check_close(kill_and_replace(script, 3, place, chance), undisturbed(script, 3), 1e-4)
 
 
 @pytest.mark.parametrize("script", OF_ANY_SIZE)

@@ -70,14 +70,11 @@ class Ledger:
         starts = self.starts(generation)
         wrong = [each["wrong"] for each in starts if each["wrong"]]
         assert not wrong, f"{generation}, after {what}: {wrong}"
-        found = [dict(each["found"]) for each in starts]
         # A log is brought as it is, from whoever is there, and not where a node has written its own: it is in order.
-        for each in found:
-            each.pop("log", None)
+        found = [{kind: step for kind, step in each["found"].items() if kind != "log"} for each in starts]
+        least = {kind: step for kind, step in least.items() if kind != "log"}
         assert all(each == found[0] for each in found), f"{generation}, after {what}: ranks differ: {found}"
-        old = {
-            kind: (found[0][kind], step) for kind, step in least.items() if found[0].get(kind, step) < step
-        }
+        old = {kind: (found[0][kind], step) for kind, step in least.items() if found[0][kind] < step}
         assert not old, f"{generation}, after {what}: an older one than the newest complete: {old}"
         self.floor = found[0]
 

@@ -152,6 +152,11 @@ CHECKPOINTS = {
         "runs/a",
         ["best.pth", "hparams.yaml", "metrics.csv", "events.out.tfevents.1.host.2.0"],
     ),
+    "with its curves": ("runs/b", ["best.pth", "hparams.yaml", "loss.png"]),
+    "ultralytics": (
+        "runs/train",
+        ["weights/best.pt", "weights/last.pt", "args.yaml", "results.csv", "labels.jpg"],
+    ),
     "exported": ("export", ["model.onnx", "model.onnx.data", "labels.json"]),
     "deepspeed": ("ds/global_step10", ["mp_rank_00_model_states.pt", "zero_to_fp32.py", "notes.txt"]),
 }
@@ -205,7 +210,11 @@ def test_what_points_to_a_checkpoint_and_what_lies_in_it_stays_with_it(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "path", ["data/labels.json", "configs/large.yaml", "words/corpus.txt", "exp/src/net.py", "exp/args.json"]
+    "path",
+    [
+        *("data/labels.json", "configs/large.yaml", "words/corpus.txt", "exp/src/net.py", "exp/args.json"),
+        "demo/cat.jpg",
+    ],
 )
 def test_what_lies_beside_weights_and_was_not_written_with_them_is_sent(tmp_path: Path, path: str) -> None:
     beside = {f"{path.split('/')[0]}/start.pt": "x", "exp/src/other.py": ""}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
+from sharing_nodes import hasten
 
 from swarmtrain.agent.network import Choice
 from swarmtrain.agent.sharing import shared as shareds
@@ -23,6 +24,7 @@ from swarmtrain.protocol.shared_files import (
     SharedFile,
     SharedReport,
 )
+from swarmtrain.wire.channel import Channel
 from swarmtrain.wire.run_spec import RunSpec
 
 
@@ -47,6 +49,7 @@ def play(
     act: Callable[[SharedFiles, Told], Awaitable[None]],
     nodes: int = 2,
     share: Literal["auto", "off"] = "auto",
+    idle: Callable[[], bool] = lambda: True,
 ) -> list[FromAgent]:
     """What an agent says whose workers are not there."""
     (directory / "work").mkdir(exist_ok=True)
@@ -54,7 +57,7 @@ def play(
 
     async def scene() -> list[FromAgent]:
         uplink = Told(str(directory / "work"))
-        files = SharedFiles.of(spec, "token", uplink, lambda: True)
+        files = SharedFiles.of(spec, "token", uplink, idle)
         await files.open(directory / "work", directory / "shared")
         try:
             await act(files, uplink)
@@ -71,7 +74,7 @@ async def heard(uplink: Told, kind: type[FromAgent]) -> None:
 
 
 async def generation(files: SharedFiles, uplink: Told) -> None:
-    await files.begin(1)
+    await files.begin(1, {})
     await files.ended(well=True)
 
 
@@ -86,7 +89,7 @@ def test_on_one_node_nothing_is_kept_unless_there_were_several_before(tmp_path: 
 
 
 async def write(files: SharedFiles, uplink: Told) -> None:
-    await files.begin(2)
+    await files.begin(2, {})
     (Path(uplink.work) / "checkpoint-1").mkdir()
     for name in ("model.bin", "optimizer.bin"):
         (Path(uplink.work) / "checkpoint-1" / name).touch()
@@ -171,9 +174,31 @@ def test_an_order_in_parts_is_carried_out_when_all_of_it_is_there(tmp_path: Path
 def test_a_generation_begins_with_the_fence_that_its_coordinator_has_found(tmp_path: Path) -> None:
     async def act(files: SharedFiles, uplink: Told) -> None:
         files.bring(BringShared(1, "note", [], {}, fence=70))
-        await files.begin(2)
+        await files.begin(2, {})
         await files.ended(well=True)
         await ask(files, uplink)
 
     (said,) = [each for each in play(tmp_path, act) if isinstance(each, SharedReport)]
     assert said.fence == 70
+
+
+def test_what_a_look_found_finished_just_before_its_workers_ended_is_so_for_the_next_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has made a version of it yet, so nothing else was written down meanwhile."""
+    hasten(monkeypatch)
+    (tmp_path / "work" / "raw").mkdir(parents=True)
+    works = True
+
+    async def train(files: SharedFiles, uplink: Told) -> None:
+        nonlocal works
+        uplink.channel = cast("Channel", object())
+        await files.begin(1, {})
+        (tmp_path / "work" / "raw" / "state.bin").write_bytes(b"whole")
+        await heard(uplink, SharedReport)
+        works = False
+        await files.ended(well=True)
+
+    play(tmp_path, train, idle=lambda: not works)
+    (found,) = [each for each in play(tmp_path, ask) if isinstance(each, SharedReport)]
+    assert [(each.path, each.writing) for each in found.sets] == [("raw", False)]

@@ -273,7 +273,7 @@ def test_parts_of_a_directory_are_none_where_another_may_have_gone_with_its_node
     sets = {each.path: SetReport(each.path, [held(each)], [], [], [], False) for each in known}
     before = [held(each) for each in known if each.path == path]
     sets[path] = SetReport(path, before, [file("of-1", "new")], [], [], False)
-    found = plan({"b": NodeFiles(1, 1, sets)}, ["b"], lost).decisions[path]
+    found = plan({"b": NodeFiles(1, 1, sets, lost=lost)}, ["b"]).decisions[path]
     assert ("new" in contents(found.version).values()) is holds
     assert found.unfinished == (() if holds else ("a",))
 
@@ -282,11 +282,28 @@ def test_what_a_lost_node_has_of_a_directory_that_was_given_up_is_none_either() 
     known = held(written("c/8", 0, 1))
     left = SetReport("c/16", [], [file("of-1", "new")], [], [], False)
     others = SetReport("c/8", [known], [], [], [], False)
-    given_up = plan({"b": NodeFiles(1, 1, {"c/8": others, "c/16": left})}, ["b"], {"a": 0}).decisions["c/16"]
+    there = NodeFiles(1, 1, {"c/8": others, "c/16": left}, lost={"a": 0})
+    given_up = plan({"b": there}, ["b"]).decisions["c/16"]
     back = NodeFiles(0, 1, {"c/16": SetReport("c/16", [], [file("of-0", "new")], [], [], False)})
     there = NodeFiles(1, 1, {"c/16": SetReport("c/16", [held(given_up.version)], [], [], [], False)})
     found = settle("c/16", {"a": back, "b": there})
     assert found is not None and found.version.files == []
+
+
+def test_half_a_directory_of_a_node_that_was_away_is_none_where_its_writers_are_not_all_there() -> None:
+    """Others have gone on without both: they know of none that is lost."""
+
+    def nodes(lost: dict[str, int]) -> dict[str, NodeFiles]:
+        left = SetReport("c/16", [], [file("of-0", "half")], [], [], False)
+        away = NodeFiles(0, 1, {"c/16": left}, lost=lost)
+        return {"a": away, "b": NodeFiles(0, 2, {})}
+
+    found = settle("c/16", nodes({"c": 2}))
+    assert found is not None and (found.version.files, found.unfinished) == ([], ("c",))
+    assert commit("c/16", nodes({"c": 2})) is None
+    whole = commit("c/16", nodes({}))
+    assert whole is not None and contents(whole.version) == {"of-0": "half"}
+    assert settle("c/16", nodes({})) == whole
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -40,7 +41,7 @@ from swarmtrain.agent.sharing.walk import (
     walk,
 )
 from swarmtrain.files.record import Record, stamp_of
-from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile, link_content
 
 
 def sha(content: bytes) -> str:
@@ -105,12 +106,11 @@ def test_a_link_is_a_file_that_holds_where_it_leads(work: Path) -> None:
     sets.look()
     changed, _ = sets.changes("c")
     found = {file.name: file for file in changed}
-    for name, text in {"last": b"checkpoint-60", "best": b"checkpoint-60", "new": b"../gone"}.items():
+    for name, text in {"last": "checkpoint-60", "best": "checkpoint-60", "new": "../gone"}.items():
+        content = link_content(text)
         with read_content(work / "c" / name) as file:
-            assert file.read() == text and found[name].sha256 == sha(text)
-    assert {(file.sha256, file.size, file.mode) for name, file in found.items() if name != "new"} == {
-        (sha(b"checkpoint-60"), 13, LINK)
-    }
+            assert file.read() == content and found[name].sha256 == sha(content)
+        assert (found[name].size, found[name].mode) == (len(content), LINK)
     assert sets.names("c", changed) == {"c/checkpoint-60"}, "they hold when what they lead to does"
 
 
@@ -250,6 +250,39 @@ def test_a_directory_that_may_not_be_read_is_left_alone_until_it_may(
         assert watch.sets.why_not("locked") == "it cannot be read: Permission denied"
     look(watch)
     assert look(watch) == {"locked": ["b.pt"]} and not watch.sets.left_out
+
+
+def test_what_lies_in_a_directory_in_which_nothing_can_be_looked_up_has_not_gone_for_that(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its names can be read, as its permissions have it, and no more."""
+    write(work / "locked" / "b.pt", age=60)
+    listed = os.scandir
+
+    class Refused:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path = entry.name, entry.path
+
+        def is_dir(self, *, follow_symlinks: bool) -> bool:
+            return False  # what the kernel says of an entry, without looking it up
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    @contextlib.contextmanager
+    def refused(path: Path) -> Iterator[list[object]]:
+        with listed(path) as entries:
+            yield [Refused(each) if path.name == "locked" else each for each in entries]
+
+    watch = tracker(work)
+    look(watch)
+    look(watch)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refused)
+        assert look(watch) == {} and not watch.report(["locked"], list)
+        assert watch.sets.why_not("locked") == "it cannot be read: Permission denied"
+    look(watch)
+    assert watch.sets.is_watched("locked") and list(watch.sets.files("locked")) == ["b.pt"]
 
 
 def test_a_file_that_may_not_be_read_keeps_no_other_from_being_shared(
@@ -765,7 +798,7 @@ def test_nothing_leads_out_of_the_working_directory(work: Path, store: Store, pa
 
 
 def link(store: Store, leads: str) -> SharedFile:
-    return stored(store, leads.encode(), "last")._replace(mode=LINK)
+    return stored(store, link_content(leads), "last")._replace(mode=LINK)
 
 
 @pytest.mark.parametrize("before", ["nothing", "a link", "a file"])
@@ -789,6 +822,24 @@ def test_a_link_is_put_in_place_as_one(work: Path, store: Store, before: str) ->
     ]
     store.place([Move("c/last", None)], [], "later")
     assert (work / "c" / "checkpoint-2" / "a").exists() and not os.path.lexists(work / "c" / "last")
+
+
+def test_a_link_in_the_place_of_a_file_with_its_text_is_a_change_and_the_other_way_round(work: Path) -> None:
+    held = Holdings(work, work.parent / "shared", Rules())
+    write(work / "checkpoint-1" / "a", b"1", age=60)
+    write(work / "last", b"checkpoint-1", age=60)
+    kinds = []
+    for number, is_link in enumerate((False, True, False), start=1):
+        (work / "last").unlink()
+        if is_link:
+            (work / "last").symlink_to("checkpoint-1")
+        else:
+            write(work / "last", b"checkpoint-1", age=60)
+        held.tracker.settle(ended_well=True)
+        (told,) = [each for each in held.tracker.rest() if each.path == ""]
+        kinds += [each.mode == LINK for each in told.changed]
+        held.note([SetVersion("", number, number, told.changed)])
+    assert kinds == [False, True, False]
 
 
 @pytest.mark.parametrize("stays", [False, True])

@@ -1,96 +1,20 @@
-"""Two nodes of a run in one process, with what their agents do for shared files and what its coordinator does.
-
-Their contents go over loopback, a look follows the other within a tenth of a second, and no worker is there: what one
-would write, the tests write.
-"""
+"""Two nodes of a run that trains, and what becomes of their files when one is lost or the run ends."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from run_fakes import Ear, Theatre, WireMessages, join
+from run_fakes import Theatre, join
+from sharing_nodes import Node, begin, hasten, until
 
-from swarmtrain.agent.network import Choice
-from swarmtrain.agent.sharing import bringing, leftovers, tracker
-from swarmtrain.agent.sharing import shared as shareds
-from swarmtrain.agent.sharing.shared import SharedFiles
+from swarmtrain.agent.sharing import bringing
 from swarmtrain.agent.sharing.store import Store
-from swarmtrain.agent.uplink import Uplink
-from swarmtrain.coordinator.run.controller import RunController
-from swarmtrain.coordinator.run.members import ConnectedAgent
-from swarmtrain.protocol.from_agent import FromAgent
 from swarmtrain.protocol.journal.remarks import Warned
-from swarmtrain.protocol.shared_files import AskShared, BringShared, SharedBrought, SharedReport
-from swarmtrain.protocol.to_agent import TO_AGENT
-
-
-class Node(Uplink):
-    """One node: its agent's part in this, and its connection, at both ends."""
-
-    def __init__(self, stage: Theatre, run: RunController, name: str, slot: int, directory: Path) -> None:
-        super().__init__()
-        self.choice = Choice("lo", "127.0.0.1", "")
-        self.name, self.run, self.work = name, run, directory / "work"
-        self.idle, self.is_lost = True, False
-        self.files = SharedFiles.of(run.spec, "token", self, lambda: self.idle)
-        self.peer: ConnectedAgent
-        self.peer, _ = stage.agent(name, slot)
-        self.peer.channel = Hearing(self)  # type: ignore[assignment]
-        self.channel = self.peer.channel
-
-    async def send(self, message: FromAgent) -> None:
-        if not self.is_lost and isinstance(message, SharedReport):
-            self.run.sharing.hear_report(self.peer, message)
-        elif not self.is_lost and isinstance(message, SharedBrought):
-            self.run.sharing.hear_brought(self.peer, message)
-
-    def note(self, kind: str, text: str) -> None:
-        print(self.name, text)
-
-    async def begin(self) -> None:
-        self.work.mkdir(parents=True)
-        await self.files.open(self.work, self.work.parent / "shared")
-
-    def kept(self) -> dict[str, list[str]]:
-        """The files of the newest versions that it could put in place, by path."""
-        record = json.loads((self.work.parent / "shared" / "record.json").read_text())["sets"]
-        return {
-            path: [file[0] for file in (each["whole"] or {}).get("files", [])]
-            for path, each in record.items()
-        }
-
-    def lose(self) -> None:
-        """Its machine is gone."""
-        self.is_lost = True
-        self.files.close()
-        shutil.rmtree(self.work.parent)
-        WireMessages(self.run).left(self.peer)
-
-
-class Hearing(Ear):
-    """What the coordinator says reaches the node."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__()
-        self.node = node
-
-    def post(self, message: dict[str, Any]) -> None:
-        super().post(message)
-        if "share" not in message and "bring" not in message:
-            return
-        match TO_AGENT.load(json.loads(json.dumps(message))):
-            case AskShared() as ask:
-                self.node.files.answer(ask)
-            case BringShared() as order:
-                self.node.files.bring(order)
-
 
 Act = Callable[[Node, Node], Awaitable[None]]
 
@@ -98,40 +22,23 @@ Act = Callable[[Node, Node], Awaitable[None]]
 @pytest.fixture
 def play(stage: Theatre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Act, float], None]:
     """Have two nodes, of which the first writes, begin a generation, and do something with them."""
-    monkeypatch.setattr(shareds, "_LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(shareds, "_LOOK_SHARE", 1.0)
-    for module in (leftovers, tracker):
-        monkeypatch.setattr(module, "QUIET", 0.3)
+    hasten(monkeypatch)
 
     async def scene(act: Act, share_rate: float) -> None:
         run = stage.make(share="auto", replicas=1, share_rate=share_rate)
-        nodes = [Node(stage, run, name, slot, tmp_path / name) for slot, name in enumerate("ab")]
-        for node in nodes:
-            await node.begin()
-        for node in nodes:
-            join(run, node.peer)
-        await until(lambda: run.current.generation.number == 1)
-        for node in nodes:
-            await node.files.begin(1)
-            node.idle = False
+        writer, other = await begin(stage, run, tmp_path, "ab")
         try:
-            await act(nodes[0], nodes[1])
+            await act(writer, other)
         finally:
-            for node in nodes:
+            for node in (writer, other):
                 node.files.close()
 
     return lambda act, share_rate: asyncio.run(asyncio.wait_for(scene(act, share_rate), 40))
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.02)
-
-
 async def begin_anew(node: Node) -> None:
     """The node that is left has what it is to begin with."""
-    node.idle = True
-    await node.files.ended(well=False)
+    await node.end(well=False)
     await until(lambda: node.run.sharing.is_ready([node.name]))
 
 
@@ -243,10 +150,31 @@ def test_at_an_end_what_has_come_to_rest_nowhere_yet_is_copied(
         if is_slow:
             await until(lambda: "step-1" in other.kept())
         for node in (writer, other):
-            node.idle = True
-            await node.files.ended(well=True)
+            await node.end(well=True)
         copied = until(lambda: run.sharing.waits_at_the_end(stopped=False) is None)
         await asyncio.wait_for(copied, 15)  # as slowly as while it trains, that would take a minute
         assert other.kept()["step-1"] == WHOLE and not run.journal.all(Warned)
 
     play(act, 0.01)
+
+
+def test_a_node_that_comes_late_gets_the_copies_that_are_wanting(
+    stage: Theatre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasten(monkeypatch)
+
+    async def scene() -> None:
+        run = stage.make(share="auto", replicas=2)
+        nodes = await begin(stage, run, tmp_path, "ab")
+        checkpoint(nodes[0], 1)
+        await until(lambda: nodes[1].kept().get("step-1") == WHOLE)
+        nodes.append(late := Node(stage, run, "c", 2, tmp_path / "c"))
+        await late.open_files()
+        join(run, late.peer)
+        try:
+            await asyncio.wait_for(until(lambda: late.kept().get("step-1") == WHOLE), 15)
+        finally:
+            for node in nodes:
+                node.files.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))

@@ -24,7 +24,7 @@ from swarmtrain.files import fetch
 from swarmtrain.files.listing import listing
 from swarmtrain.protocol.codec import dump
 from swarmtrain.protocol.replies import DirectoryEntry, NodeReply
-from swarmtrain.protocol.shared_files import LINK
+from swarmtrain.protocol.shared_files import LINK, link_content
 from swarmtrain.protocol.to_agent import ListOrder
 from swarmtrain.ui.cli import cli
 from swarmtrain.wire.disk.storage import Storage
@@ -70,9 +70,10 @@ class Nodes:
         shared = self.work(node).parent / "shared"
         (shared / "contents").mkdir(parents=True)
         rows: list[list[object]] = []
-        for name, content in files.items():
-            digest = hashlib.sha256(content.encode()).hexdigest()
-            (shared / "contents" / digest).write_text(content)
+        for name, text in files.items():
+            content = link_content(text) if mode == LINK else text.encode()
+            digest = hashlib.sha256(content).hexdigest()
+            (shared / "contents" / digest).write_bytes(content)
             rows.append([name, len(content), digest, 500.0, 1, 0, *([mode] if mode else [])])
         whole = {"path": directory, "fence": 1, "number": 1, "files": rows}
         newest = {**whole, "number": 2, "files": [row for row in rows if row[0] not in deleted]}
@@ -243,6 +244,7 @@ def test_a_link_that_a_node_keeps_is_no_file_with_its_text(
     """It is followed, wherever what it leads to is; and where a node has it in its place, that one tells."""
     nodes.write("lab-2" if is_lost else "lab-1", "ckpt-1/model.pt", "weights", 100)
     links = {"best.pt": "ckpt-1/model.pt", "last": "ckpt-1", "newest.pt": "best.pt", "round": "round"}
+    links |= {"twice": "last", "deep": "./ckpt-1"}
     nodes.keep("lab-2", "", links, mode=LINK)
     if is_lost:
         nodes.gone = {"lab-1"}
@@ -252,6 +254,10 @@ def test_a_link_that_a_node_keeps_is_no_file_with_its_text(
     for name in ("best.pt", "newest.pt"):
         fetched = nodes.handle.fetch(name, tmp_path)
         assert (fetched.path.name, fetched.path.read_text()) == (name, "weights")
+    for path in ("last/model.pt", "deep/model.pt", "twice/model.pt"):
+        assert nodes.handle.fetch(path, tmp_path / f"{path[:4]}.pt").path.read_text() == "weights"
+    with pytest.raises(SwarmtrainError, match=r"/nothing (on|was not found)"):
+        nodes.handle.fetch("last/nothing", tmp_path)
     assert (nodes.handle.fetch("last", tmp_path).path / "model.pt").read_text() == "weights"
     with pytest.raises(RequestError, match="round leads through more than 8 links"):
         nodes.handle.fetch("round", tmp_path)

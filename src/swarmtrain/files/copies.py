@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarmtrain.files.record import InPlace, KnownSet, Record, path_of
-from swarmtrain.protocol.shared_files import LINK
+from swarmtrain.protocol.shared_files import LINK, link_text
 
 SHARED = "shared"  # beside a working directory
 RECORD = "record.json"  # in that
@@ -56,8 +56,9 @@ def _kept(known: KnownSet, shared: Path) -> Iterator[tuple[str, Copy]]:
         if file.name not in names or not content.is_file():
             continue
         try:
-            link = os.fsdecode(content.read_bytes()) if file.mode == LINK else ""
+            link = link_text(content.read_bytes()) if file.mode == LINK else ""
         except FileNotFoundError:
             continue
+        size = len(os.fsencode(link)) if link else file.size
         at = f"{SHARED}/{CONTENTS}/{file.sha256}"
-        yield path_of(known.whole.path, file.name), Copy(file.size, file.sha256, file.mtime, at, link)
+        yield path_of(known.whole.path, file.name), Copy(size, file.sha256, file.mtime, at, link)

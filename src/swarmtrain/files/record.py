@@ -76,6 +76,7 @@ class Record:
 
     Attributes:
         fence: of the last generation that this node has begun.
+        first_ranks: the lowest rank of each node that took part in it, by name.
         sets: by path.
         finished: stamps of the files of sets as they were when they were last found finished, by path and name.
         streams: files that are written on and on, such as logs.
@@ -83,6 +84,7 @@ class Record:
     """
 
     fence: int = 0
+    first_ranks: dict[str, int] = field(default_factory=dict)
     sets: dict[str, KnownSet] = field(default_factory=dict)
     finished: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     streams: list[str] = field(default_factory=list)

@@ -32,6 +32,9 @@ _WRITTEN = re.compile(
     r"(?:args|hparams|params|options?|config|logs?|metrics|results|history|summary)\.(?:txt|csv|jsonl|pkl)",
     re.IGNORECASE,
 )
+# Curves, as a run draws them. They tell nothing by themselves: such a file may be an input.
+_DRAWN = re.compile(r".+\.(?:png|jpe?g|svg|pdf)", re.IGNORECASE)
+_WEIGHTS = "weights"  # as ultralytics calls the directory in that of a run
 _OF_SEVERAL_THINGS = re.compile(
     r"(?:.*[-_])?(?:conf(?:ig)?s?|cfgs?|data|datasets?|assets|resources|tests?|fixtures)", re.IGNORECASE
 )
@@ -62,7 +65,12 @@ def checkpoints(files: Iterable[str]) -> frozenset[str]:
         directory, _, name = path.rpartition("/")
         held.setdefault(directory, set()).add(name)
     with_code = {parent for each, names in held.items() if _has_code(names) for parent in with_parents(each)}
-    found = {each for each in held.keys() - with_code if each and _is_checkpoint(each, held[each])}
+    apart = {posixpath.dirname(each) for each, names in held.items() if _is_all_weights(each, names)}
+    found = {
+        each
+        for each in held.keys() - with_code
+        if each and _is_checkpoint(each, held[each], weights_below=each in apart)
+    }
     beside = {posixpath.dirname(directory) for directory in found}
     pointers = {
         posixpath.join(directory, name)
@@ -94,10 +102,15 @@ def _has_code(names: set[str]) -> bool:
     return any(name.endswith(".py") for name in names - _WITH_CHECKPOINTS)
 
 
-def _is_checkpoint(directory: str, names: set[str]) -> bool:
+def _is_all_weights(directory: str, names: set[str]) -> bool:
+    return posixpath.basename(directory) == _WEIGHTS and all(map(is_model, names))
+
+
+def _is_checkpoint(directory: str, names: set[str], *, weights_below: bool) -> bool:
     others = {name for name in names if not is_model(name)}
-    if len(others) == len(names):
+    if len(others) == len(names) and not weights_below:
         return False
+    written = {name for name in others if not _DRAWN.fullmatch(name)}
     name = posixpath.basename(directory)
     return bool(
         names & _DESCRIPTIONS
@@ -105,5 +118,5 @@ def _is_checkpoint(directory: str, names: set[str]) -> bool:
         or name.endswith(_SUFFIXES)
         or _NUMBERED.fullmatch(name)
         or is_collection(name)
-        or (others and all(map(_WRITTEN.fullmatch, others)) and not _OF_SEVERAL_THINGS.fullmatch(name))
+        or (written and all(map(_WRITTEN.fullmatch, written)) and not _OF_SEVERAL_THINGS.fullmatch(name))
     )

@@ -7,6 +7,7 @@ the working directory itself. A version of a set is what its files were at one t
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import field, replace
 from typing import Annotated, Literal, NamedTuple, TypeVar
@@ -16,10 +17,24 @@ from swarmtrain.protocol.schema import OMITTED, Struct, message
 
 MOST_OF_ONE = 1_000  # files in one directory that is shared
 LINK = 0o120777  # as the kernel says of a link
+LINK_MARK = (
+    b"\0-> "  # what a link's content begins with: so it is another one than that of a file with its text
+)
 # Of sets in one message, or of one set: one of as many files as there may be fits into a frame.
 _PART_BYTES = 512 << 10
 
 T = TypeVar("T")
+
+
+def link_content(text: str) -> bytes:
+    """What is shared of a link that leads there."""
+    return LINK_MARK + os.fsencode(text)
+
+
+def link_text(content: bytes) -> str:
+    """Where a link leads that has this content."""
+    return os.fsdecode(content.removeprefix(LINK_MARK))
+
 
 # Where a node has a file: in its place, beside the working directory and ready to be put there, or nowhere.
 Place = Literal["work", "store", ""]
@@ -34,7 +49,7 @@ class SharedFile(NamedTuple):
         fence, rank: of the generation in which it was written, and the lowest rank of the node that did; for a file of
             a version, as only who makes that knows.
         mode: its permissions: what nobody else may read, or what is a program, is so everywhere; `LINK` where it is a
-            link, whose content is where it leads, seen from where it lies.
+            link, whose content is as `link_content` has it, with where it leads, seen from where it lies.
     """
 
     name: str
@@ -158,6 +173,7 @@ class SharedReport(Struct):
         number: of the question; 0 where nobody has asked.
         address: where this agent's peers have its files from.
         fence: of the last generation that this node has begun.
+        first_ranks: the lowest rank of each node that took part in that, by name.
         sets: those that were asked for, or have come to rest.
         writing: some set of this node may be half of what is to be written: what was deleted for it may be needed.
         clock: Unix time of this machine when this was said, by which times of its files are compared with others'.
@@ -170,6 +186,7 @@ class SharedReport(Struct):
     sets: list[SetReport]
     writing: bool = False
     clock: Annotated[float, OMITTED] = 0.0
+    first_ranks: Annotated[dict[str, int], OMITTED] = field(default_factory=dict)
     more: Annotated[bool, OMITTED] = False
 
     def parts(self) -> Iterator[SharedReport]:

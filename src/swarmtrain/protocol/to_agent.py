@@ -73,6 +73,7 @@ class StartWorkers(Struct):
         group_rank: the node's own.
         master: where rank 0 has its store.
         addresses: by node, where those that are there talk to the others.
+        first_ranks: the lowest rank of each node that takes part, by name.
     """
 
     generation: Annotated[int, WireKey("g")]
@@ -83,6 +84,7 @@ class StartWorkers(Struct):
     backend: str
     master: MasterAddress
     addresses: Annotated[dict[str, str], OMITTED] = field(default_factory=dict)
+    first_ranks: Annotated[dict[str, int], OMITTED] = field(default_factory=dict)
 
 
 @message("stop", nested=True)

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from swarmtrain.agent.sharing.walk import read_content
+from swarmtrain.protocol.shared_files import LINK_MARK
 
 _END_OF_ZIP = (
     b"PK\x05\x06"  # its record's beginning; 22 bytes, and a comment, which torch and numpy do not write
@@ -111,7 +112,7 @@ class Pointers:
 def _words(path: Path) -> frozenset[str]:
     try:
         with read_content(path) as file:
-            text = file.read(_MOST_BYTES).decode()
+            text = file.read(_MOST_BYTES).removeprefix(LINK_MARK).decode()
     except (OSError, UnicodeDecodeError):
         return frozenset()
     parts = (part for word in _WORD.findall(text) for part in word.split("/"))

@@ -36,6 +36,7 @@ class Holdings:
         self.sets = Sets(work, self.record, rules, lambda sha256: self._stored(sha256))
         self.tracker = Tracker(self.sets)
         self._sets_gone, self._files_gone = Forgetting(), Forgetting()
+        self._finished = dict(self.record.finished)  # as it was written down
         self.store.complete()
 
     def look(self, writers: Callable[[], Sequence[int]]) -> list[SetReport]:
@@ -170,6 +171,10 @@ class Holdings:
         """The file that has a content, by its hash; None where there is none."""
         return self.store.path(sha256) if self.store.has(sha256) else self.sets.hashes.find(sha256)
 
+    def has_news(self) -> bool:
+        """Whether sets were found finished of which that was not written down."""
+        return self.record.finished != self._finished
+
     def keep(self, pending: Collection[SetVersion], *, sync: bool = True) -> None:
         """Keep the record, and of the contents what it speaks of, or what is wanted for versions. Raises OSError.
 
@@ -177,6 +182,7 @@ class Holdings:
             pending: versions of which the contents are on their way.
         """
         self.record.write(self._record_path, sync=sync)
+        self._finished = dict(self.record.finished)
         versions = [version for each in self.record.sets.values() for version in each.known()]
         needed = {file.sha256 for version in (*versions, *pending) for file in version.files}
         self.store.keep(needed | self.tracker.told())

@@ -6,7 +6,6 @@ Whether a set that has changed is finished, tracker.py says.
 from __future__ import annotations
 
 import json
-import os
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from swarmtrain.agent.sharing.formats import INDEX, Pointers, named, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
 from swarmtrain.agent.sharing.walk import NotShared, Rules, is_temporary, text_of, walk
 from swarmtrain.files.record import FileStamp, InPlace, Record, path_of, stamp_of
-from swarmtrain.protocol.shared_files import LINK, HeldVersion, Place, SetReport, SharedFile
+from swarmtrain.protocol.shared_files import LINK, HeldVersion, Place, SetReport, SharedFile, link_content
 
 Stamps = dict[str, FileStamp]  # of a set's files, by name
 
@@ -132,7 +131,7 @@ class Sets:
         stamp, at = self.files(path)[name], self.work / path_of(path, name)
         size, mode = stamp.size, stat.S_IMODE(at.lstat().st_mode)
         if at.is_symlink():
-            size, mode = len(os.fsencode(text_of(at))), LINK
+            size, mode = len(link_content(text_of(at))), LINK
         return SharedFile(name, size, digest, stamp.changed / 1e9, mode=mode)
 
     def report(self, path: str, changed: list[SharedFile], gone: list[str], *, writing: bool) -> SetReport:

@@ -11,8 +11,9 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -113,14 +114,18 @@ class SharedFiles:
 
     # ---- generations -----------------------------------------------------------------------------------------
 
-    async def begin(self, fence: int) -> None:
-        """Workers are about to start: return when nothing in place is being changed, and none of it will be."""
+    async def begin(self, fence: int, first_ranks: Mapping[str, int]) -> None:
+        """Workers are about to start: return when nothing in place is being changed, and none of it will be.
+
+        Args:
+            first_ranks: as in `StartWorkers`.
+        """
         held = self._holdings
         if held is None:
             return
         async with self._turn:
             held.record.fence = max(held.record.fence, fence, self._least_fence)
-            held.record.fresh = False
+            held.record.first_ranks, held.record.fresh = dict(first_ranks), False
             await self._keep(held, sync=False)
 
     async def ended(self, *, well: bool) -> None:
@@ -133,11 +138,10 @@ class SharedFiles:
         if held is None:
             return
         async with self._turn:
-            before = dict(held.record.finished)
             if not well:
                 await self._remove_hollow(held)
             await asyncio.to_thread(held.tracker.settle, ended_well=well)
-            if held.record.finished != before:
+            if held.has_news():
                 await self._keep(held, sync=False)
 
     async def _remove_hollow(self, held: Holdings) -> None:
@@ -200,8 +204,11 @@ class SharedFiles:
                 address = self._server.address
         except OSError as error:
             self._say_once(f"its files can be had by no other node: {error}")
-        fence, writing = (held.record.fence, held.tracker.is_writing) if held is not None else (0, False)
-        for part in SharedReport(number, address, fence, found, writing, time.time()).parts():
+        said = SharedReport(number, address, 0, found, clock=time.time())
+        if held is not None:
+            record, writing = held.record, held.tracker.is_writing
+            said = replace(said, fence=record.fence, first_ranks=record.first_ranks, writing=writing)
+        for part in said.parts():
             await self._say(part)
 
     def bring(self, said: BringShared) -> None:

@@ -25,7 +25,7 @@ from swarmtrain.errors import ChannelError
 from swarmtrain.files import copies
 from swarmtrain.files.record import path_of
 from swarmtrain.protocol.codec import dump, load
-from swarmtrain.protocol.shared_files import LINK, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import LINK, SetVersion, SharedFile, link_text
 from swarmtrain.wire.disk import in_place
 from swarmtrain.wire.disk.storage import write_whole
 
@@ -186,7 +186,7 @@ class Store:
             return  # an agent before this one has done it
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.mode == LINK:
-            in_place.link(target, os.fsdecode(source.read_bytes()))
+            in_place.link(target, link_text(source.read_bytes()))
             os.utime(target, (file.mtime, file.mtime), follow_symlinks=False)
             source.unlink()
             return
@@ -201,7 +201,7 @@ class Store:
         """
         path = move.path
         if move.file is not None and move.file.mode == LINK:
-            text = os.fsdecode(self.path(move.file.sha256).read_bytes())
+            text = link_text(self.path(move.file.sha256).read_bytes())
             if not stays_inside(path, text):
                 raise OSError(f"{path!r} would lead out of the working directory, to {text!r}")
         parts = path.split("/")

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from swarmtrain.files.record import FileStamp
-from swarmtrain.protocol.shared_files import MOST_OF_ONE
+from swarmtrain.protocol.shared_files import MOST_OF_ONE, link_content
 
 MOST_FILES = 5_000  # of all directories
 MOST_BYTES = 64 << 30  # in one directory
@@ -37,13 +37,13 @@ _TEMPORARY = re.compile(r"\.?tmp[a-z0-9_]{8}|.*\.(tmp|temp|part|partial|incomple
 
 
 def read_content(path: Path) -> BinaryIO:
-    """Open a file for reading, which is nothing that would have its reader wait; of a link, where it leads.
+    """Open a file for reading, which is nothing that would have its reader wait; of a link, what is shared of it.
 
     Raises OSError.
     """
     if path.is_symlink():
         text = os.fdopen(os.memfd_create("link"), "w+b")
-        text.write(os.fsencode(text_of(path)))
+        text.write(link_content(text_of(path)))
         text.seek(0)
         return text
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -239,7 +239,7 @@ def _list(work: Path, directory: str, rules: Rules, *, with_files: bool) -> _Lis
                     is_ours = entry.is_symlink() and stays_inside(path, text_of(Path(entry.path)))
                     if is_ours or stat.S_ISREG(status.st_mode):
                         files[path] = FileStamp(status.st_size, status.st_mtime_ns, status.st_ino)
-            except (OSError, UnicodeEncodeError):
+            except (FileNotFoundError, UnicodeEncodeError):
                 continue  # it has gone
     return _Listing(files, sorted(directories), True)
 

@@ -225,7 +225,7 @@ class WorkerGroup:
 
     async def _start(self, workers: Workers, start: StartWorkers) -> None:
         await self._prepared.wait()
-        await self.files.begin(self._secret.fence(start.generation))
+        await self.files.begin(self._secret.fence(start.generation), start.first_ranks)
         life = await self.spawner.life()
         if workers.ordered.is_set() or workers.done.is_set():  # its end was ordered before it began
             workers.abandon()

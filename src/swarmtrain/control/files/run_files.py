@@ -131,11 +131,33 @@ class RunFiles:
         """
         leads = path
         for _ in range(_MOST_LINKS):
-            listing = self.listing(leads, recursive=True)
+            try:
+                listing = self.listing(leads, recursive=True)
+            except Unlisted:
+                raise
+            except SwarmtrainError:
+                leads = self._through_a_link(leads)
+                if not leads:
+                    raise
+                continue
             if listing.directory or not (link := listing.versions[0].link):
                 return leads, listing
-            leads = posixpath.normpath(posixpath.join(posixpath.dirname(leads), link))
+            leads = _led(leads, link)
         raise RequestError(f"{format.name(path)} leads through more than {_MOST_LINKS} links")
+
+    def _through_a_link(self, path: str) -> str:
+        """Where a path leads which goes through a link that nodes keep as a copy; empty where it does not."""
+        below, (above, _, name) = "", posixpath.normpath(path).rpartition("/")
+        while above:
+            below = posixpath.join(name, below) if below else name
+            try:
+                found = self.listing(above)
+            except SwarmtrainError:
+                above, _, name = above.rpartition("/")
+                continue
+            link = "" if found.directory else found.versions[0].link
+            return posixpath.join(_led(above, link), below) if link else ""
+        return ""
 
     def _file(self, version: FileVersion, name: str, to: Path | None, *, overwrite: bool) -> Fetched:
         """A file from the first of the nodes that sends it whole."""
@@ -230,6 +252,11 @@ class RunFiles:
             f"there is no {format.name(path)} on {' or '.join(silent)}",
             f"`swarmtrain ls -R {self._handle.id}` lists what there is; paths are relative to the working directory",
         )
+
+
+def _led(path: str, link: str) -> str:
+    """Where a link leads that lies at a path."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
 
 
 def _wanted(

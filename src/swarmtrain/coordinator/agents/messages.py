@@ -111,6 +111,7 @@ class AgentMessages:
         if mine and run.phase is Phase.RUNNING:
             agent.post(current.pause_order())
         run.settle()
+        self._spread_files()
 
     def left(self, agent: ConnectedAgent) -> None:
         """The connection of an agent closed."""
@@ -118,6 +119,12 @@ class AgentMessages:
         agent.gone = self._now()
         self._run.sharing.left(agent)
         self._run.settle()
+        self._spread_files()
+
+    def _spread_files(self) -> None:
+        """The nodes that may keep copies of files are others than before."""
+        if self._run.phase is Phase.RUNNING:
+            self._run.sharing.spread()
 
     def worker(self, agent: ConnectedAgent, report: WorkerReport) -> None:
         """A worker of the current generation started or exited."""

@@ -87,4 +87,5 @@ class Generation(Struct):
             backend=self.backend,
             master=self.master,
             addresses={each: addresses[each] for each in self.parts if each in addresses},
+            first_ranks={each: min(its.ranks) for each, its in self.parts.items()},
         )

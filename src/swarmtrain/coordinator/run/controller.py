@@ -260,8 +260,7 @@ class RunController:
         self.journal.append(generation.formed())
         self.output.begin(generation.number)
         self.current = ActiveGeneration(self.journal, self.members, self.output)
-        self.sharing.formed()
-        self.current.start()
+        self.sharing.formed(self.current.start)
 
     def _capture_stacks(self) -> None:
         """No step for a good while: ask every worker what it does, and report it a moment later."""

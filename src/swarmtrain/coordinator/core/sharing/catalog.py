@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from swarmtrain.coordinator.core.sharing import changes
 from swarmtrain.coordinator.core.sharing.changes import Report
@@ -18,17 +17,13 @@ from swarmtrain.coordinator.core.sharing.lost_parts import writers
 from swarmtrain.protocol.shared_files import HeldVersion, SetReport, SetVersion, SharedFile
 
 
-def plan(
-    nodes: Mapping[str, NodeFiles], members: Iterable[str], lost: Mapping[str, int] = MappingProxyType({})
-) -> SharingPlan:
+def plan(nodes: Mapping[str, NodeFiles], members: Iterable[str]) -> SharingPlan:
     """What every member is to have before workers start; none runs now.
 
     Args:
         nodes: all that can be asked, also those that take no part.
-        lost: nodes that took part in the last generation and cannot say what they wrote, with their lowest ranks.
     """
-    sets = [each.sets for each in nodes.values()]
-    decisions = {path: settle(path, nodes, writers(path, sets, lost)) for path in paths(nodes)}
+    decisions = {path: settle(path, nodes) for path in paths(nodes)}
     found = {path: decision for path, decision in decisions.items() if decision is not None}
     if any(each.missing for each in found.values()):
         found |= {path: back for path in found if (back := _back(path, nodes, found[path])) is not None}
@@ -105,15 +100,12 @@ def holders(nodes: Mapping[str, NodeFiles]) -> dict[str, list[str]]:
     return found
 
 
-def settle(path: str, nodes: Mapping[str, NodeFiles], absent: Sequence[str] = ()) -> SetDecision | None:
+def settle(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     """What is to hold of a set of which nobody writes any more; None where there is nothing of it.
 
     Of what was being written when that ended, an earlier version holds. Where there has never been one, half of a
     directory is none; and what lies in the working directory itself is taken as it is, as it would be on a disk
-    that all nodes share.
-
-    Args:
-        absent: nodes that may have written parts of it, and cannot be asked: what others have may be half of it.
+    that all nodes share. Half of a directory may be also what others have written together with a node that is lost.
     """
     versions, reports = changes.versions(path, nodes), changes.reports(path, nodes)
     base = versions[0] if versions else SetVersion(path, 0, 0, [])
@@ -131,7 +123,7 @@ def settle(path: str, nodes: Mapping[str, NodeFiles], absent: Sequence[str] = ()
     )
     missing = tuple(sorted(name for name, file in files.items() if file.sha256 not in there))
     fence = 0
-    if path and changing and absent:
+    if path and (absent := _absent(path, nodes, changing)):
         unfinished, fence = (*unfinished, *absent), 1 + max(each.fence for each in nodes.values())
     if not unfinished and not missing:
         return _decide(base, files, changing, conflicts)
@@ -148,7 +140,7 @@ def commit(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     """A new version of a set while workers run; None where nothing has changed, or somebody still writes it.
 
     Args:
-        nodes: those that take part, each of which was asked after the change.
+        nodes: those that take part, each of which was asked after the change, and others that are there.
     """
     versions, reports = changes.versions(path, nodes), changes.reports(path, nodes)
     base = versions[0] if versions else SetVersion(path, 0, 0, [])
@@ -158,13 +150,19 @@ def commit(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     changing = changes.changing(base, reports, there)
     files, conflicts = changes.merge(base, changing, there)
     if (
-        changes.in_part(base, reports)
-        or not changing
+        not changing
+        or changes.in_part(base, reports)
+        or (path and _absent(path, nodes, changing))
         or any(file.sha256 not in there for file in files.values())
     ):
         return None
     decision = _decide(base, files, changing, conflicts)
     return decision if decision.is_new else None
+
+
+def _absent(path: str, nodes: Mapping[str, NodeFiles], changing: Iterable[Report]) -> list[str]:
+    """The nodes that may have written parts of a set together with these, and cannot be asked."""
+    return writers(path, [each.sets for each in nodes.values()], changes.lost(changing))
 
 
 def newest(path: str, nodes: Mapping[str, NodeFiles]) -> SetVersion | None:
@@ -190,6 +188,28 @@ def copies(version: SetVersion, nodes: Mapping[str, NodeFiles], replicas: int) -
     start = order.index(have[0]) + 1 if have else 0
     ring = [node for node in order[start:] + order[:start] if node not in have]
     return ring[: max(0, replicas + 1 - len(have))] if replicas else []
+
+
+def unaware(version: SetVersion, nodes: Mapping[str, NodeFiles]) -> list[str]:
+    """The nodes that have all of a version and nothing newer, but do not know that it is one.
+
+    As one that has written it, and had no part in what was decided since: it is to hold there when newer ones are lost.
+    """
+    wanted = {(file.name, file.sha256) for file in version.files}
+    reports = ((node, each.sets[version.path]) for node, each in nodes.items() if version.path in each.sets)
+    return [
+        node
+        for node, report in reports
+        if wanted
+        and {sha256 for _, sha256 in wanted} <= _contents(report)
+        and {(file.name, file.sha256) for file in report.changed} <= wanted
+        and not report.gone
+        and not any(_is_newer_or_same(held.version, version) for held in report.known)
+    ]
+
+
+def _is_newer_or_same(one: SetVersion, other: SetVersion) -> bool:
+    return (one.fence, one.number) >= (other.fence, other.number)
 
 
 def _contents(report: SetReport | None) -> set[str]:

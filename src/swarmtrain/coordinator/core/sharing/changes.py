@@ -82,6 +82,11 @@ def changing(base: SetVersion, reports: Iterable[Report], there: Collection[str]
     return [each for each in reports if each[1].fence >= base.fence and _news(base, each, there)]
 
 
+def lost(changing: Iterable[Report]) -> dict[str, int]:
+    """The lowest rank of each node that may have written something together with these, and cannot say so."""
+    return {node: rank for _, each, _ in changing for node, rank in each.lost.items()}
+
+
 def in_part(base: SetVersion, reports: Iterable[Report]) -> set[str]:
     """The names of what was written where more was written together with something of it, and has not come.
 

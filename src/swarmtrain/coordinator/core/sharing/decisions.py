@@ -13,12 +13,13 @@ class NodeFiles:
     """What one node says of its files.
 
     Attributes:
-        rank: the lowest of its ranks in the last generation; a large number where it had none.
-        fence: of the last generation that it has begun.
+        rank: the lowest of its ranks in the last generation that it has begun; a large number where nobody knows.
+        fence: of that generation.
         sets: by path.
         writing: some set there is not finished. What was deleted meanwhile is not, as long as somebody has it: scripts
             remove a checkpoint when they take the next one for whole, which it may not be.
         ahead: seconds by which its clock is ahead of the coordinator's, or less: a message takes its time.
+        lost: the lowest rank of each node that took part in that generation, and cannot say what it wrote, by name.
     """
 
     rank: int
@@ -26,6 +27,7 @@ class NodeFiles:
     sets: Mapping[str, SetReport]
     writing: bool = False
     ahead: float = 0.0
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class Round:
         said: what they have answered.
         ahead: seconds by which their clocks are ahead of this one.
         large: paths of sets that they have too many files of, together; they count for nothing.
+        bystanders: who was asked, too, but is not waited for for long.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Round:
     waiting: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
     large: list[str] = field(default_factory=list)
+    bystanders: dict[str, Channel | None] = field(default_factory=dict)
     is_told: bool = False
 
     def hear(self, node: str, said: SharedReport, now: float) -> bool:
@@ -58,17 +60,13 @@ class Round:
         """Those that were asked and have not answered."""
         return self.asked.keys() - self.said.keys()
 
-    def files(self, ranks: Mapping[str, int]) -> dict[str, NodeFiles]:
-        """What has been said, for `core.sharing`; it finds out what is too large.
-
-        Args:
-            ranks: the lowest rank of each node in the last generation.
-        """
+    def files(self) -> dict[str, NodeFiles]:
+        """What has been said, for `core.sharing`; it finds out what is too large."""
         found = {}
         for node, said in self.said.items():
             sets = {each.path: each for each in said.sets}
-            rank = ranks.get(node, _NO_RANK)
-            found[node] = NodeFiles(rank, said.fence, sets, said.writing, self.ahead[node])
+            rank = said.first_ranks.get(node, _NO_RANK)
+            found[node] = NodeFiles(rank, said.fence, sets, said.writing, self.ahead[node], self._lost(said))
         self.large = too_large(each.sets.values() for each in found.values())
         if not self.large:
             return found
@@ -76,6 +74,14 @@ class Round:
             node: replace(each, sets={p: its for p, its in each.sets.items() if p not in self.large})
             for node, each in found.items()
         }
+
+    def _lost(self, said: SharedReport) -> dict[str, int]:
+        """Who took part in a node's last generation, and is not there or with nothing of what it had then.
+
+        By what the node remembers, for that may have been in a run before.
+        """
+        there = {node for node, each in self.said.items() if each.fence >= said.fence}
+        return {node: rank for node, rank in said.first_ranks.items() if node not in there}
 
     def order(
         self,

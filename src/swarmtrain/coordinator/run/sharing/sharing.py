@@ -57,6 +57,7 @@ class Sharing:
         self._inquiry: Round | None = None
         self._last: LastCopies | None = None
         self._changed: set[str] = set()  # sets about which an inquiry is to come
+        self._all = False  # an inquiry about all sets is to come
         self._remarks = SharingRemarks(journal)
 
     # ---- before a generation ---------------------------------------------------------------------------------
@@ -65,7 +66,7 @@ class Sharing:
         """Whether these nodes have in place what they are to begin with; if not, see to that."""
         if not self.is_on:
             return True
-        self._inquiry, self._changed = None, set()
+        self._inquiry, self._changed, self._all = None, set(), False
         connected = self._members.connected
         agents = {node: connected[node] for node in nodes}
         current = self._gathering
@@ -73,6 +74,7 @@ class Sharing:
             self._tries = 0
             current = self._ask_all(agents)
         if current.plan is None:
+            self._ask_bystanders(current)
             if silent := current.silent():
                 self._tell_of_waiting(current, silent, "look at their files")
                 return False
@@ -96,14 +98,19 @@ class Sharing:
             current.is_told = True
             self._remarks.wait(nodes, why)
 
-    def formed(self) -> None:
-        """A generation begins, and writes: what is newer than all that its nodes know, also where a run was removed.
+    def formed(self, start: Callable[[], object]) -> None:
+        """A generation is there: have it start, and who takes no part keep copies of what it begins with."""
+        current, self._gathering = self._gathering, None
+        if current is not None:
+            self._raise_fence(current)
+        start()
+        self.spread()
+
+    def _raise_fence(self, current: Round) -> None:
+        """What a generation writes is to be newer than all that its nodes know, also where a run was removed.
 
         Numbers of runs are used again then, and a node that knew none of them would count for nothing.
         """
-        current, self._gathering = self._gathering, None
-        if current is None:
-            return
         generation = self._current().generation
         known = max((said.newest_fence() for said in current.said.values()), default=0)
         if known >= self._fence(generation.number):
@@ -114,9 +121,6 @@ class Sharing:
 
     def _ask_all(self, agents: Mapping[str, ConnectedAgent]) -> Round:
         self._gathering = self._round(agents, None)
-        for node, agent in self._members.connected.items():
-            if node not in agents and agent.channel is not None and agent.idle:
-                agent.post(AskShared(self._gathering.number))
         return self._gathering
 
     def _round(self, agents: Mapping[str, ConnectedAgent], paths: list[str] | None) -> Round:
@@ -126,19 +130,32 @@ class Sharing:
         asked = {node: agent.channel for node, agent in agents.items()}
         return Round(self._number, asked, self._now(), paths)
 
-    def _waits_for_bystanders(self, current: Round) -> bool:
-        """Whether nodes without a part, which may hold what others have lost, have not said so yet."""
-        others = [
-            node
+    def _bystanders(self, current: Round) -> list[ConnectedAgent]:
+        """Those without a part, which may hold what others have lost."""
+        return [
+            agent
             for node, agent in self._members.connected.items()
-            if agent.channel is not None and agent.idle and not agent.leaving
+            if node not in current.asked and agent.channel is not None and agent.idle
         ]
-        return self._now() < current.began + _BYSTANDERS and any(n not in current.said for n in others)
+
+    def _ask_bystanders(self, current: Round) -> None:
+        """Ask those, too, some of whom may have come since the others were asked."""
+        for agent in self._bystanders(current):
+            if agent.channel is not current.bystanders.get(agent.node):
+                current.bystanders[agent.node] = agent.channel
+                agent.post(AskShared(current.number))
+
+    def _waits_for_bystanders(self, current: Round) -> bool:
+        """Whether some of those have not said what they have yet."""
+        waits = any(
+            agent.node not in current.said for agent in self._bystanders(current) if not agent.leaving
+        )
+        return waits and self._now() < current.began + _BYSTANDERS
 
     def _carry_out(self, current: Round) -> None:
         """Everybody has spoken: what is to be done."""
         files = self._files(current)
-        current.plan = catalog.plan(files, current.asked, self._lost(files))
+        current.plan = catalog.plan(files, current.asked)
         for decision in current.plan.decisions.values():
             self._remarks.decided(decision)
         for node, versions in current.plan.to_bring.items():
@@ -147,30 +164,32 @@ class Sharing:
             current.waiting.add(node)
 
     def _files(self, current: Round) -> dict[str, NodeFiles]:
-        generation = self._current().generation
-        found = current.files({node: min(part.ranks) for node, part in generation.parts.items()})
+        found = current.files()
         self._remarks.large(current.large)
         return found
 
-    def _lost(self, files: Mapping[str, NodeFiles]) -> dict[str, int]:
-        """Who took part in the newest generation and is not there, or with nothing of what it had: its lowest rank."""
-        began = max((each.fence for each in files.values()), default=0)
-        return {
-            node: min(part.ranks)
-            for node, part in self._current().generation.parts.items()
-            if node not in files or files[node].fence < began
-        }
-
     # ---- while it trains -------------------------------------------------------------------------------------
+
+    def spread(self) -> None:
+        """A generation has begun, or nodes have come or gone since: who takes no part is to have copies, too.
+
+        What its members began with lies in place on them alone, and nobody would tell of it before it is changed. And
+        who has it, but no part, is to know what it has.
+        """
+        agents, parts = self._members.connected, self._current().generation.parts
+        may_keep = any(node not in parts and agent.channel is not None for node, agent in agents.items())
+        if self.is_on and parts and may_keep and not (self._gathering or self._last):
+            self._all = True
+            self._inquire()
 
     def _inquire(self) -> None:
         """Whether what has come to rest on one node has done so on all; who takes no part may have a copy, too."""
         agents = {node: agent for node, agent in self._members.connected.items() if agent.channel is not None}
         if self._current().generation.parts.keys() - agents.keys():
             return  # what one of them is about to be lost with may be a part of it
-        if self._inquiry is None and self._changed:
-            paths = sorted(self._changed)[:_AT_ONCE]
-            self._changed -= set(paths)
+        if self._inquiry is None and (self._all or self._changed):
+            paths = None if self._all else sorted(self._changed)[:_AT_ONCE]
+            self._all, self._changed = False, self._changed - set(paths or self._changed)
             self._inquiry = self._round(agents, paths)
 
     def _conclude(self, current: Round) -> None:
@@ -178,7 +197,8 @@ class Sharing:
 
         Of what is none, the newest is ordered again where copies of it have failed.
         """
-        nodes, paths = self._files(current), current.paths or []
+        nodes = self._files(current)
+        paths = catalog.paths(nodes) if current.paths is None else current.paths
         decisions = [each for path in paths if (each := catalog.commit(path, nodes)) is not None]
         if any(each.version.files for each in decisions):
             self._current().has_saved = True
@@ -188,9 +208,11 @@ class Sharing:
         old = {path: version for path in paths if (version := catalog.newest(path, nodes)) is not None}
         versions, sources = old | new, catalog.holders(nodes)
         copies = {path: catalog.copies(each, nodes, self._replicas) for path, each in versions.items()}
+        unaware = {path: catalog.unaware(each, nodes) for path, each in old.items()}
         for node in nodes.keys() & self._members.connected.keys():
             mine = [version for path, version in versions.items() if node in copies[path]]
             rest = [version for path, version in new.items() if node not in copies[path]]
+            rest += [version for path, version in old.items() if path not in new and node in unaware[path]]
             agent = self._members.connected[node]
             if mine:
                 current.order(agent, "store", mine, sources)
@@ -231,7 +253,7 @@ class Sharing:
         begun = self._current().generation.number
         if not (self.is_on and self._replicas and begun and len(agents) > 1):
             return False
-        self._inquiry, self._gathering, self._changed = None, None, set()
+        self._inquiry, self._gathering, self._changed, self._all = None, None, set(), False
         self._last = LastCopies(self._round(agents, None), self._now() + LAST)
         return True
 
@@ -276,6 +298,8 @@ class Sharing:
         self._go_on()
 
     def left(self, agent: ConnectedAgent) -> None:
-        """The connection of an agent has closed: what it was asked, it does not answer."""
+        """The connection of an agent has closed: it answers nothing, and the others are asked anew."""
         if self._inquiry is not None and agent.node in self._inquiry.asked:
-            self._inquiry = None
+            self._changed.update(self._inquiry.paths or ())
+            self._all, self._inquiry = self._all or self._inquiry.paths is None, None
+            self._inquire()
