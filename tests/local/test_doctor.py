@@ -15,9 +15,10 @@ import pytest
 from browser import SWARMTRAIN
 from waiting import until
 
-from swarmtrain import Client, Job
+from swarmtrain import Client, ClusterError, Job, RunHandle
 from swarmtrain.job import Restart
 from swarmtrain.protocol.codec import dump
+from swarmtrain.protocol.evidence.seen import FlightFinding
 from swarmtrain.protocol.probes import reports
 from swarmtrain.protocol.probes.reports import CollectiveReport, ProbeDone, ProbePeer
 
@@ -64,6 +65,42 @@ def test_every_collective_is_right_and_every_two_nodes_are_tried() -> None:
     assert [each for each in said if isinstance(each, ProbeDone)] == [
         ProbeDone(name, "collect") for name in NODES
     ]
+
+
+PARTED = """
+import time, torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+while True:
+    dist.all_reduce(torch.ones(64, dtype=torch.int32 if dist.get_rank() == 1 else torch.float32))
+    dist.barrier()
+    time.sleep(0.1)
+"""
+
+
+def test_collectives_that_are_not_the_same_and_come_through_are_found_while_all_seems_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARMTRAIN_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text(PARTED)
+    handle = Client("local").run(Job(script="train.py", name="parted", nodes=2))
+    try:
+        until(lambda: any(each.kind == "parted" for each in findings(handle)), 60, "records of both ranks")
+        code, found = examined("parted")
+        assert code == 3
+        (its,) = (each for each in found if each["code"] == "run-collectives")
+        assert (its["severity"], its["subject"]) == ("error", "rank 1")
+        assert "all_reduce" in its["sentence"] and "of Int [64]" in its["sentence"]
+    finally:
+        handle.kill()
+
+
+def findings(handle: RunHandle) -> list[FlightFinding]:
+    try:
+        return handle.stacks().findings
+    except ClusterError:  # no worker runs yet
+        return []
 
 
 def test_a_run_on_this_machine_is_examined_while_it_trains_and_after_it_has_failed(

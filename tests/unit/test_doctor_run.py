@@ -17,6 +17,7 @@ from swarmtrain.doctor.run.facts import CoordinatorSays, RunFacts, present
 from swarmtrain.doctor.run.visits import visit
 from swarmtrain.launchers.base import Run
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis, Observation, Remedy
+from swarmtrain.protocol.evidence.seen import FlightFinding
 from swarmtrain.protocol.journal.remarks import StartsWarm
 from swarmtrain.protocol.probes import reports
 from swarmtrain.protocol.probes.reports import MachineReport, PairReport, PortReport, ProbeDone
@@ -71,7 +72,9 @@ def tried(**facts: Any) -> TrialReports:
 def facts(**changed: Any) -> RunFacts:
     """A run of which something is said, or was found, that is not as it should be."""
     said = {"status": seen(), "diagnosis": FINE} | {
-        key: changed.pop(key) for key in ("status", "diagnosis", "events", "healthy") if key in changed
+        key: changed.pop(key)
+        for key in ("status", "diagnosis", "events", "healthy", "recorded")
+        if key in changed
     }
     return RunFacts(CoordinatorSays(**said), **{"tried": tried(), **changed})
 
@@ -92,6 +95,9 @@ WARM = tuple(
     StartsWarm(text=f"torch 2.13.0, NCCL {nccl} is imported in Python 3.11.2; workers are forked", node=node)
     for node, nccl in (("lab-1", "2.21"), ("lab-2", "2.27"))
 )
+PARTED = FlightFinding(
+    "parted", [1], "0", 4, "broadcast", "rank 1 had broadcast #4 where rank 0 had all_reduce #4"
+)
 FAULTS = [
     ("run-diagnosis", Severity.WARNING, "lab-2", facts(diagnosis=NAN, healthy=False)),
     (
@@ -111,6 +117,7 @@ FAULTS = [
         "lab-2",
         facts(tried=tried(ports=[UNREACHED]), coordinator="c:29400"),
     ),
+    ("run-collectives", Severity.ERROR, "rank 1", facts(recorded=(PARTED,))),
     ("run-shm", Severity.WARNING, "lab-2", facts(tried=tried(lab_2={"shm_free": 1 << 20}))),
     ("run-interface", Severity.ERROR, "lab-2", facts(status=seen(**LOOPBACK))),
 ]
@@ -130,7 +137,9 @@ def test_every_check_of_a_run_has_a_fault() -> None:
 
 def test_a_sound_run_has_none_and_says_what_was_looked_at() -> None:
     ports = [port(node) for node in ("lab-1", "lab-2")]
-    found = run(CHECKS, facts(tried=tried(ports=ports), coordinator="digits-1_coordinator:29400"))
+    found = run(
+        CHECKS, facts(tried=tried(ports=ports), coordinator="digits-1_coordinator:29400", recorded=())
+    )
     assert {each.severity for each in found} == {Severity.OK}
     assert "every node reaches the coordinator by its name, digits-1_coordinator:29400" in [
         each.sentence for each in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from swarmtrain.agent.worker_group.flight import read
 from swarmtrain.coordinator.core.hang import Verdict
 from swarmtrain.coordinator.core.stack_dumps import MainThread
 from swarmtrain.coordinator.run.stall import named
-from swarmtrain.diagnosis.flight import analyse, last, with_places
+from swarmtrain.diagnosis.flight import analyse, last, parted, with_places
 from swarmtrain.diagnosis.frames import SourceLine
 from swarmtrain.protocol.evidence.seen import FlightFinding, FlightRecord, FlightReport, StackReport
 from swarmtrain.worker.instruments import flight
@@ -111,6 +112,38 @@ def test_what_differs_by_nature_is_no_mismatch() -> None:
 def test_what_is_over_everywhere_was_no_mismatch() -> None:
     odd = report(record(1, size=9), waits(2))
     assert [kind for kind, *_ in found(odd, report(record(1), waits(2)), report(record(1)))] == ["missing"]
+
+
+def test_what_is_over_though_it_was_not_the_same_is_told() -> None:
+    sound = [record(3), record(4), record(5)]
+    other = [record(3), record(4, "broadcast", place="train.py:7 in step"), record(5)]
+    found = parted({0: report(*sound), 1: report(*other), 2: report(*sound)})
+    assert found is not None and (found.kind, found.ranks, found.seq) == ("parted", [1], 4)
+    assert found.text == (
+        "rank 1 had broadcast #4 of Float [4] (train.py:7 in step) where rank 0 had all_reduce #4 of Float [4]: both "
+        "came through, and what was computed from there on may be wrong"
+    )
+    whole = replace(sound[1], dtypes=["Int"])
+    types = parted({0: report(*sound), 1: report(sound[0], whole, sound[2])})
+    assert types is not None and "all_reduce #4 of Int [4]" in types.text
+
+
+def test_what_may_differ_or_is_not_over_has_not_parted_anybody() -> None:
+    sound = report(record(3), record(4))
+    assert parted({0: sound, 1: sound}) is None
+    assert parted({0: sound, 1: report(record(3), record(4, size=9))}) is None, (
+        "uneven parts of an all-gather"
+    )
+    assert parted({0: sound, 1: report(record(3), waits(4, "broadcast"))}) is None, (
+        "a hang, which `analyse` tells of"
+    )
+    assert parted({0: sound, 1: report(record(9, "broadcast"))}) is None, "the older ones have gone"
+    assert parted({0: sound, 1: FlightReport(reason="it does not answer")}) is None
+    mine, yours = (
+        report(record(4, group="a"), groups={"a": [0]}),
+        report(record(4, "barrier", group="b"), groups={"b": [1]}),
+    )
+    assert parted({0: mine, 1: yours}) is None, "groups of their own"
 
 
 def test_all_in_the_same_collective_are_told_so_and_nobody_is_blamed() -> None:

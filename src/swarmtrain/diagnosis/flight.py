@@ -73,6 +73,34 @@ def analyse(reports: Mapping[int, FlightReport]) -> list[FlightFinding]:
     return [*mismatches, *_with_circles(others)]
 
 
+def parted(reports: Mapping[int, FlightReport]) -> FlightFinding | None:
+    """The first collective that was another one on other ranks, and came through: they took each other's numbers.
+
+    NCCL lets such pass, and gloo one whose numbers are of another type. Sizes are left out: those of some collectives
+    may differ.
+
+    Args:
+        reports: by rank; those without records are as if they were not there.
+    """
+    told = {rank: report for rank, report in reports.items() if not report.reason}
+    for group in sorted({name for report in told.values() for name in _names(report)}):
+        records = {
+            rank: _numbered(report, group) for rank, report in told.items() if _is_member(report, group)
+        }
+        for seq in sorted({seq for numbered in records.values() for seq in numbered}):
+            there = {rank: numbered[seq] for rank, numbered in records.items() if seq in numbered}
+            usual = _what(there[min(there)])
+            odd = sorted(rank for rank, record in there.items() if _what(record) != usual)
+            if odd and all(record.done for record in there.values()):
+                one, other = there[odd[0]], there[min(there)]
+                text = (
+                    f"{_ranks(odd)} had {_shown(one)}{_of_group(group)} where {_ranks([min(there)])} had "
+                    f"{_shown(other)}: both came through, and what was computed from there on may be wrong"
+                )
+                return FlightFinding("parted", odd, group, seq, one.op, text)
+    return None
+
+
 def with_places(reports: Mapping[int, StackReport]) -> dict[int, FlightReport]:
     """The flight records in what workers answered; of an operation that a rank waits in, its stack knows the line."""
     found: dict[int, FlightReport] = {}
@@ -170,8 +198,12 @@ def _mismatch(group: str, records: _Records) -> FlightFinding | None:
 
 def _kind(record: FlightRecord) -> tuple[object, ...]:
     """What has to be the same on all ranks."""
-    sizes = tuple(map(tuple, record.sizes)) if record.op in _SAME_SIZES else ()
-    return (record.op, sizes, tuple(record.dtypes) if record.op in _SAME_SIZES else ())
+    return (*_what(record), tuple(map(tuple, record.sizes)) if record.op in _SAME_SIZES else ())
+
+
+def _what(record: FlightRecord) -> tuple[object, ...]:
+    """The same without its sizes."""
+    return (record.op, tuple(record.dtypes) if record.op in _SAME_SIZES else ())
 
 
 def _difference(mine: Mapping[int, FlightRecord], theirs: Mapping[int, FlightRecord], seq: int) -> str:

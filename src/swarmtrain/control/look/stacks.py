@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from swarmtrain.diagnosis import stacks
-from swarmtrain.diagnosis.flight import analyse, with_places
+from swarmtrain.diagnosis.flight import analyse, parted, with_places
 from swarmtrain.protocol import codec
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.evidence.seen import FlightFinding, RankStacks, StackGroup
@@ -44,7 +44,7 @@ def ask_for_stacks(launcher: Launcher, run: Run) -> RunStacks:
     """Ask every worker of a run.
 
     A run that gets on is always somewhere between two collectives, and its ranks are not asked at the very same moment.
-    So what their records say counts only if they say the same a moment later.
+    So what their records say of now counts only if they say the same a moment later.
 
     Raises:
         ClusterError: none runs.
@@ -54,7 +54,7 @@ def ask_for_stacks(launcher: Launcher, run: Run) -> RunStacks:
         findings = _findings(ranks)
         if findings:
             later = _findings(_answers(link, children=False))
-            findings = [finding for finding in findings if finding in later]
+            findings = [each for each in findings if each.kind == "parted" or each in later]
     return laid_together(ranks, findings)
 
 
@@ -64,7 +64,9 @@ def _answers(link: Link, *, children: bool) -> list[RankStacks]:
 
 
 def _findings(ranks: Sequence[RankStacks]) -> list[FlightFinding]:
-    return analyse(with_places({each.rank: each.report for each in ranks if each.report is not None}))
+    flights = with_places({each.rank: each.report for each in ranks if each.report is not None})
+    before = parted(flights)
+    return [*([before] if before is not None else []), *analyse(flights)]
 
 
 def laid_together(ranks: list[RankStacks], findings: list[FlightFinding]) -> RunStacks:

@@ -117,6 +117,24 @@ def _reached_good(run: RunFacts) -> str:
     return f"every node reaches the coordinator by its name, {run.coordinator}" if asked else ""
 
 
+def _parted(run: RunFacts) -> Iterator[Flaw]:
+    for each in run.said.recorded or ():
+        if each.kind == "parted":
+            yield Flaw(
+                ", ".join(f"rank {rank}" for rank in each.ranks),
+                f"the ranks have called collectives that are not the same: {each.text}",
+                f"swarmtrain explain ranks-apart; do not go on from what {run.status.run} has saved since",
+            )
+
+
+def _parted_good(run: RunFacts) -> str:
+    return (
+        ""
+        if run.said.recorded is None
+        else "the last collectives are the same on all ranks, as torch recorded them"
+    )
+
+
 def _shm(run: RunFacts) -> Iterator[Flaw]:
     for node, each in run.tried.machines.items():
         if 0 <= each.shm_free < _LITTLE_SHM:
@@ -160,6 +178,13 @@ CHECKS: tuple[Check[RunFacts], ...] = (
         "the coordinator's name and port, from every node",
         _unreached,
         _reached_good,
+    ),
+    Check(
+        "run-collectives",
+        Severity.ERROR,
+        "the last collectives, the same on all ranks",
+        _parted,
+        _parted_good,
     ),
     Check("run-shm", Severity.WARNING, "free room in /dev/shm, on every node", _shm, _shm_good),
     Check("run-interface", Severity.ERROR, "interfaces that lead to no other node", _interfaces),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from swarmtrain.doctor.cluster.tried import TrialReports
 from swarmtrain.protocol.evidence.diagnosis import Diagnosis
+from swarmtrain.protocol.evidence.seen import FlightFinding
 from swarmtrain.protocol.journal.event import Event
 from swarmtrain.protocol.probes.reports import PortReport
 from swarmtrain.protocol.status import Member, Status
@@ -20,12 +21,14 @@ class CoordinatorSays:
     Args:
         events: of its journal.
         healthy: the diagnosis is no trouble.
+        recorded: what torch's flight records say of the ranks together, where they could be asked.
     """
 
     status: Status
     diagnosis: Diagnosis
     events: tuple[Event, ...] = ()
     healthy: bool = True
+    recorded: tuple[FlightFinding, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ class FlightFinding(Struct):
 
     Attributes:
         kind: ``missing``: ranks that the others wait for in a collective; ``mismatch``: ranks that call another one
-            than the others; ``circle``: all wait, for each other; ``together``: all are in the same collective.
+            than the others; ``circle``: all wait, for each other; ``together``: all are in the same collective;
+            ``parted``: ranks that called another one than the others, which came through.
         ranks: to whom it leads; empty where it is nobody.
         text: a sentence.
     """

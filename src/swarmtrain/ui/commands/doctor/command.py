@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,10 @@ def _of_run(name: str, on: str | None) -> list[CheckFinding]:
         events = tuple(handle.events())
     except ClusterError:  # it never got to its place, and what is known of that is in the diagnosis
         events = ()
-    said = CoordinatorSays(status, diagnosis, events, healthy=not is_trouble(diagnosis))
+    recorded = None
+    with suppress(ClusterError):  # no worker runs
+        recorded = tuple(handle.stacks().findings)
+    said = CoordinatorSays(status, diagnosis, events, not is_trouble(diagnosis), recorded)
     return examine(handle.launcher, handle.run, said, terminal.say)
 
 
