@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,7 +141,8 @@ def test_ports_of_other_machines_are_tried(port: int) -> None:
     ]
 
 
-def test_a_container_sees_its_node() -> None:
+def test_a_container_sees_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the run works: it is written there
     here = machine.look("here", "lo")
     assert here.node == "here" and here.memory > here.memory_free > 0 and here.disk > 0
     assert here.write_seconds is not None and here.cpus > 0

@@ -154,7 +154,11 @@ def test_the_archive_needs_starlette_and_uvicorn_and_nothing_else(tmp_path: Path
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({away}))\n")
     done = subprocess.run(
         [sys.executable, str(archive)],
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+            "TMPDIR": str(tmp_path),
+        },
         capture_output=True,
         text=True,
     )
