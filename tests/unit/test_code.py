@@ -518,6 +518,21 @@ def test_a_record_of_what_was_unpacked_that_makes_no_sense_is_none(tmp_path: Pat
     assert (work / "new.py").exists()
 
 
+def test_a_file_that_a_power_cut_has_emptied_is_sent_anew_and_one_that_the_run_has_emptied_stays(
+    tmp_path: Path,
+) -> None:
+    """The disk is waited for once for all files, by the record of them."""
+    work = tmp_path / "work"
+    sent = code.collect(tree(tmp_path / "job", {"train.py": "print(1)", "todo": "1"}), "auto").archive
+    assert unpack([parted(tmp_path / "zip", sent)], work) == []
+    written = (work / "train.py").stat().st_mtime
+    for name, age in (("train.py", 0.0), ("todo", 60.0)):
+        (work / name).write_bytes(b"")
+        os.utime(work / name, (written + age, written + age))
+    assert unpack([tmp_path / "zip"], work) == ["todo"]
+    assert [(work / name).read_text() for name in ("train.py", "todo")] == ["print(1)", ""]
+
+
 def test_an_archive_that_the_disk_has_damaged_is_refused_in_a_sentence(tmp_path: Path) -> None:
     archive = bytearray(code.collect(tree(tmp_path / "job", {"train.py": "print(1)\n" * 50}), "auto").archive)
     content = archive.index(b"train.py") + len("train.py")

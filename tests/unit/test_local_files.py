@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ from waiting import until
 
 from swarmtrain.launchers.local import files as local_files
 from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable, kill_trees
-from swarmtrain.wire.disk.storage import Storage
+from swarmtrain.wire.disk.storage import Storage, write_whole
 from swarmtrain.wire.machine.init import CHILD_FILE
 from swarmtrain.wire.machine.processes import kill_all
 
@@ -126,6 +127,22 @@ def test_who_is_killed_as_he_starts_another_leaves_nobody_behind(tmp_path: Path)
         assert left == []
 
 
+def test_a_process_that_cannot_be_written_down_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[LocalProcess] = []
+
+    def full(table: ProcessTable, node: str, process: LocalProcess) -> None:
+        started.append(process)
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr(ProcessTable, "note", full)
+    table = ProcessTable(tmp_path / "processes.json", lambda node: tmp_path)
+    with pytest.raises(OSError, match="the disk is full"):
+        table.start("node0", ["sleep", "60"], os.environ, tmp_path)
+    assert [each.lives for each in started] == [False]
+
+
 KNOWN = asdict(LocalProcess.of(os.getpid()))
 
 
@@ -149,3 +166,14 @@ def test_what_another_versions_init_has_left_is_known_or_nothing_is(tmp_path: Pa
     for left, found in ((KNOWN | {"cgroup": "later"}, LocalProcess.of(os.getpid())), ({"number": 7}, None)):
         (tmp_path / CHILD_FILE).write_text(json.dumps(left))
         assert LocalProcess.left_by_init(tmp_path) == found
+
+
+def test_what_was_written_without_waiting_for_the_disk_is_waited_for_when_it_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: waited.append(os.fstat(descriptor).st_ino))
+    write_whole(tmp_path / "record", b"1", sync=False)
+    assert waited == []
+    write_whole(tmp_path / "record", b"1")
+    assert waited == [(tmp_path / "record").stat().st_ino]

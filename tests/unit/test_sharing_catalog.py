@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmtrain.coordinator.core.sharing.catalog import commit, copies, newest, plan, settle
-from swarmtrain.coordinator.core.sharing.decisions import NodeFiles
+from swarmtrain.coordinator.core.sharing.decisions import LostNode, NodeFiles
 from swarmtrain.protocol.shared_files import HeldVersion, Place, SetReport, SetVersion, SharedFile
 
 
@@ -257,18 +257,38 @@ def written(path: str, *ranks: int, fence: int = 1) -> SetVersion:
 @pytest.mark.parametrize(
     ("known", "path", "lost", "holds"),
     [
-        pytest.param([written("c/8", 0, 1)], "c/16", {"a": 0}, False, id="it wrote a part of the one before"),
-        pytest.param([written("c/8", 1)], "c/16", {"a": 0}, True, id="it wrote none"),
-        pytest.param([written("d/8", 1)], "c/16", {"a": 0}, False, id="nobody knows"),
+        pytest.param(
+            [written("c/8", 0, 1)],
+            "c/16",
+            {"a": LostNode(0, 1)},
+            False,
+            id="it wrote a part of the one before",
+        ),
+        pytest.param([written("c/8", 1)], "c/16", {"a": LostNode(0, 1)}, True, id="it wrote none"),
+        pytest.param([written("d/8", 1)], "c/16", {"a": LostNode(0, 1)}, False, id="nobody knows"),
         pytest.param([written("c/8", 0, 1)], "c/16", {}, True, id="nobody is lost"),
         pytest.param(
-            [written("c/16", 1), written("c/8", 0)], "c/16", {"a": 0}, True, id="its own version tells"
+            [written("c/16", 1), written("c/8", 0)],
+            "c/16",
+            {"a": LostNode(0, 1)},
+            True,
+            id="its own version tells",
         ),
-        pytest.param([written("c/8", 0, 1)], "", {"a": 0}, True, id="the working directory itself"),
+        pytest.param([written("c/8", 1)], "c/16", {"a": LostNode(0, 2)}, False, id="it was not there yet"),
+        pytest.param(
+            [written("c/8", 1), written("c/9", 1, fence=2)],
+            "c/16",
+            {"a": LostNode(0, 2)},
+            True,
+            id="it wrote none since it came",
+        ),
+        pytest.param(
+            [written("c/8", 0, 1)], "", {"a": LostNode(0, 1)}, True, id="the working directory itself"
+        ),
     ],
 )
 def test_parts_of_a_directory_are_none_where_another_may_have_gone_with_its_node(
-    known: list[SetVersion], path: str, lost: dict[str, int], holds: bool
+    known: list[SetVersion], path: str, lost: dict[str, LostNode], holds: bool
 ) -> None:
     sets = {each.path: SetReport(each.path, [held(each)], [], [], [], False) for each in known}
     before = [held(each) for each in known if each.path == path]
@@ -282,7 +302,7 @@ def test_what_a_lost_node_has_of_a_directory_that_was_given_up_is_none_either() 
     known = held(written("c/8", 0, 1))
     left = SetReport("c/16", [], [file("of-1", "new")], [], [], False)
     others = SetReport("c/8", [known], [], [], [], False)
-    there = NodeFiles(1, 1, {"c/8": others, "c/16": left}, lost={"a": 0})
+    there = NodeFiles(1, 1, {"c/8": others, "c/16": left}, lost={"a": LostNode(0, 1)})
     given_up = plan({"b": there}, ["b"]).decisions["c/16"]
     back = NodeFiles(0, 1, {"c/16": SetReport("c/16", [], [file("of-0", "new")], [], [], False)})
     there = NodeFiles(1, 1, {"c/16": SetReport("c/16", [held(given_up.version)], [], [], [], False)})
@@ -293,14 +313,14 @@ def test_what_a_lost_node_has_of_a_directory_that_was_given_up_is_none_either() 
 def test_half_a_directory_of_a_node_that_was_away_is_none_where_its_writers_are_not_all_there() -> None:
     """Others have gone on without both: they know of none that is lost."""
 
-    def nodes(lost: dict[str, int]) -> dict[str, NodeFiles]:
+    def nodes(lost: dict[str, LostNode]) -> dict[str, NodeFiles]:
         left = SetReport("c/16", [], [file("of-0", "half")], [], [], False)
         away = NodeFiles(0, 1, {"c/16": left}, lost=lost)
         return {"a": away, "b": NodeFiles(0, 2, {})}
 
-    found = settle("c/16", nodes({"c": 2}))
+    found = settle("c/16", nodes({"c": LostNode(2, 1)}))
     assert found is not None and (found.version.files, found.unfinished) == ([], ("c",))
-    assert commit("c/16", nodes({"c": 2})) is None
+    assert commit("c/16", nodes({"c": LostNode(2, 1)})) is None
     whole = commit("c/16", nodes({}))
     assert whole is not None and contents(whole.version) == {"of-0": "half"}
     assert settle("c/16", nodes({})) == whole

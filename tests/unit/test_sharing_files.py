@@ -40,6 +40,8 @@ from swarmtrain.agent.sharing.walk import (
     remove_hollow,
     walk,
 )
+from swarmtrain.coordinator.core.sharing.catalog import settle
+from swarmtrain.coordinator.core.sharing.decisions import NodeFiles
 from swarmtrain.files.record import Record, stamp_of
 from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile, link_content
 
@@ -611,6 +613,16 @@ def test_a_directory_is_finished_when_its_writer_has_gone_on_to_the_next(
     assert watch.is_writing
 
 
+def test_a_directory_is_not_finished_where_another_was_put_beside_it_since(work: Path) -> None:
+    """An agent that was killed while it puts versions in place leaves some that nobody has noted."""
+    watch = tracker(work)
+    (work / "step-3").mkdir()
+    archive(work / "step-3" / "model.pt", age=1.0)
+    watch.settle(ended_well=False)
+    write(work / "step-2" / "model.pt", age=60)
+    assert {each.path: each.writing for each in watch.rest()} == {"step-2": True, "step-3": True}
+
+
 def test_half_of_a_directory_whose_files_keep_the_times_of_others_is_not_finished(work: Path) -> None:
     watch = tracker(work)
     for name in ("model.bin", "optimizer.bin"):
@@ -960,6 +972,22 @@ def test_what_is_in_the_way_of_a_version_goes_but_for_logs_and_code(work: Path, 
     assert [each.changed for each in held.tracker.rest()] == [[]]
 
 
+def test_what_an_agent_that_died_had_put_in_place_is_that_version_for_the_next(
+    work: Path, held: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(path: str) -> None:
+        raise Killed
+
+    held.keep([])
+    wanted = version(held, 2, a=b"new", b=b"newer")
+    monkeypatch.setattr(held.sets, "placed", die)
+    with pytest.raises(Killed):
+        held.place(wanted, "then")
+    (told,) = Holdings(work, work.parent / "shared", Rules()).tracker.rest()
+    decided = settle("c", {"node": NodeFiles(0, 1, {"c": told})})
+    assert decided is not None and decided.version == wanted
+
+
 def test_what_others_went_on_without_is_set_aside(held: Holdings) -> None:
     newer = replace(version(held, 2, a=b"new"), fence=2)
     assert sorted(held.place(newer, "then")) == ["c/a", "c/b", "c/more"]
@@ -994,6 +1022,20 @@ def test_a_version_that_is_ordered_again_takes_up_nothing_that_came_after_it(hel
     assert sorted(each.name for each in after.changed) == ["a", "log", "more"], (
         "nobody has made a version of it"
     )
+
+
+def test_what_is_written_over_again_and_again_has_a_copy_beside_and_nothing_else_has(held: Holdings) -> None:
+    write(held.sets.work / "c" / "b.new", b"renamed", age=60).replace(held.sets.work / "c" / "b")
+    assert {"a", "b", "more"} <= {each.name for each in told_of(held).changed}
+    assert [held.store.has(sha(each)) for each in (b"mine", b"renamed", b"more")] == [True, False, False]
+
+
+def test_a_copy_for_which_there_is_no_room_holds_up_nothing(
+    held: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "room", lambda store: 3)
+    assert "a" in [each.name for each in told_of(held).changed]
+    assert not held.store.has(sha(b"mine"))
 
 
 def test_contents_are_found_in_place_and_in_the_store(work: Path, held: Holdings) -> None:

@@ -112,3 +112,20 @@ def test_who_has_what_holds_and_does_not_know_it_is_told(
         assert [order["versions"][0]["path"] for order in told] == (["checkpoint-1"] if is_told else [])
 
     stage.play(play)
+
+
+def test_who_does_not_know_what_holds_is_told_of_that_before_it_is_of_what_is_newer(stage: Theatre) -> None:
+    scene = Scene(stage)
+    known = HeldVersion(SetVersion("checkpoint-1", 1, 1, SAVED.changed), ["work"])
+    anew = [SharedFile("model.pt", 10, "another", 2.0)]
+
+    def play() -> None:
+        scene.begin()
+        join(scene.run, scene.agents["c"][0])
+        scene.answer("a", SetReport("checkpoint-1", [known], anew, [], [], False), fence=2)
+        scene.answer("b", SetReport("checkpoint-1", [known], [], [], [], False), fence=2)
+        scene.answer("c", SAVED, fence=0)
+        told = [order["versions"][0] for order in scene.agents["c"][1].all("bring")]
+        assert [(each["number"], each["files"][0][2]) for each in told] == [(1, "a hash"), (2, "another")]
+
+    stage.play(play)

@@ -178,3 +178,20 @@ def test_a_node_that_comes_late_gets_the_copies_that_are_wanting(
                 node.files.close()
 
     asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_file_that_is_written_over_when_the_node_with_its_copy_is_lost_is_as_it_was_before(
+    play: Callable[[Act, float], None],
+) -> None:
+    async def act(writer: Node, other: Node) -> None:
+        (writer.work / "snapshot.pt").write_text("1")
+        await until(lambda: writer.newest("") == 1)
+        (writer.work / "snapshot.pt").write_text("2")
+        await until(lambda: writer.newest("") == 2)
+        writer.idle = True
+        (writer.work / "snapshot.pt").write_text("half of")
+        other.lose()
+        await begin_anew(writer)
+        assert (writer.work / "snapshot.pt").read_text() == "2"
+
+    play(act, 1.0)

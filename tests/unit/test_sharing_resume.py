@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -84,6 +85,30 @@ def test_a_directory_is_not_taken_up_of_which_a_part_may_be_on_a_node_that_is_no
     run_on("ac", look)
 
 
+def test_a_directory_is_not_taken_up_of_which_a_part_may_be_on_a_node_that_others_did_not_have_before(
+    run_on: Run,
+) -> None:
+    async def begin_small(nodes: Sequence[Node]) -> None:
+        for rank, node in enumerate(nodes):
+            put(node, f"step-1/of-{rank}", f"1 of {rank}")
+        await until(lambda: all(len(node.kept().get("step-1", [])) == 2 for node in nodes))
+
+    async def grow(nodes: Sequence[Node]) -> None:
+        for rank, node in enumerate(nodes):
+            node.idle = True
+            put(node, f"step-2/of-{rank}", f"2 of {rank}")
+        for node in nodes:
+            await node.end(well=True)
+
+    async def look(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            assert (node.work / "step-1").exists() and not (node.work / "step-2").exists()
+
+    run_on("ab", begin_small)
+    run_on("abc", grow, nodes=3)
+    run_on("abd", look, nodes=3)
+
+
 def test_a_node_without_a_part_keeps_copies_of_what_the_others_begin_with(run_on: Run) -> None:
     async def write(nodes: Sequence[Node]) -> None:
         writer, other = nodes
@@ -123,3 +148,29 @@ def test_what_a_node_wrote_that_has_no_part_any_more_is_found_there_when_what_is
 
     run_on("ab", write)
     run_on("bca", lose, replicas=0)
+
+
+def test_the_newest_is_the_same_everywhere_by_whatever_time_a_script_goes(run_on: Run) -> None:
+    async def write(nodes: Sequence[Node]) -> None:
+        for number in range(8, 12):
+            put(nodes[0], f"step-{number}/model", f"{number}")
+            put(nodes[0], f"model-{number}.pt", f"{number}")
+            await asyncio.sleep(0.02)
+        for number in range(8, 12):
+            put(nodes[1], f"step-{number}/random_1", f"{number}")
+        for node in nodes:
+            await node.end(well=True)
+
+    async def look(nodes: Sequence[Node]) -> None:
+        steps = [f"step-{number}" for number in range(8, 12)]
+        files = [f"model-{number}.pt" for number in range(8, 12)]
+        for node in nodes:
+            for time_of in (os.path.getctime, os.path.getmtime):
+                for pattern, expected in (("step-*", steps), ("*.pt", files)):
+                    times = {time_of(each): each.name for each in node.work.glob(pattern)}
+                    assert [times[when] for when in sorted(times)] == expected
+
+    run_on("ab", write)
+    run_on("ab", look)
+    run_on("bc", look)
+    run_on("acd", look, nodes=3)

@@ -115,9 +115,8 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> list[str]:
         data = archive.read(info)
         is_link = stat.S_ISLNK(mode)
         after[info.filename] = in_place.LINK + os.fsdecode(data) if is_link else _digest(data)
-        if os.path.lexists(target) and not _is_one_of(
-            target, {before.get(info.filename), after[info.filename]}
-        ):
+        ours = {before.get(info.filename), after[info.filename]}
+        if os.path.lexists(target) and not _is_one_of(target, ours) and not _was_lost(target, record):
             kept.append(info.filename)
         elif is_link:
             in_place.link(target, os.fsdecode(data))
@@ -150,6 +149,19 @@ def _is_one_of(target: Path, ours: set[str | None]) -> bool:
         return in_place.LINK + os.readlink(target) in ours  # noqa: PTH115 - the very text
     of_files = {each for each in ours if each and not each.startswith(in_place.LINK)}
     return bool(of_files) and target.is_file() and _digest(target.read_bytes()) in of_files
+
+
+def _was_lost(target: Path, record: Path) -> bool:
+    """Whether a file is as a power cut leaves one that was unpacked just before it: empty, and not younger than that.
+
+    The disk is waited for once, for the record.
+    """
+    try:
+        status, noted = target.lstat(), record.stat()
+    except FileNotFoundError:
+        return False
+    is_empty = stat.S_ISREG(status.st_mode) and status.st_size == 0
+    return is_empty and status.st_mtime_ns <= noted.st_mtime_ns
 
 
 def _digest(data: bytes) -> str:

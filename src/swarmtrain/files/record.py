@@ -6,6 +6,7 @@ It outlives the agent and the coordinator: whoever leads the run learns of the v
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +78,7 @@ class Record:
     Attributes:
         fence: of the last generation that this node has begun.
         first_ranks: the lowest rank of each node that took part in it, by name.
+        ranks_since: the fence of the first generation of a row up to that in which a node had this lowest rank.
         sets: by path.
         finished: stamps of the files of sets as they were when they were last found finished, by path and name.
         streams: files that are written on and on, such as logs.
@@ -85,6 +87,7 @@ class Record:
 
     fence: int = 0
     first_ranks: dict[str, int] = field(default_factory=dict)
+    ranks_since: dict[str, int] = field(default_factory=dict)
     sets: dict[str, KnownSet] = field(default_factory=dict)
     finished: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     streams: list[str] = field(default_factory=list)
@@ -102,6 +105,13 @@ class Record:
         """Keep it. Raises OSError."""
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
         write_whole(path, json.dumps(dump(self)).encode(), mode=0o600, sync=sync)
+
+    def begin(self, fence: int, first_ranks: Mapping[str, int]) -> None:
+        """Another generation begins, with nodes of these lowest ranks."""
+        since = {rank: self.ranks_since.get(node, self.fence) for node, rank in self.first_ranks.items()}
+        self.first_ranks = dict(first_ranks)
+        self.ranks_since = {node: since.get(rank, fence) for node, rank in first_ranks.items()}
+        self.fence, self.fresh = fence, False
 
     def of(self, path: str) -> KnownSet:
         """What is known of a set."""
@@ -128,3 +138,9 @@ def directory_of(path: str) -> str:
 def path_of(directory: str, name: str) -> str:
     """The path of a set's file."""
     return f"{directory}/{name}" if directory else name
+
+
+def above(directory: str) -> list[str]:
+    """A directory and all that it lies in, the working directory first."""
+    parts = directory.split("/") if directory else []
+    return ["", *("/".join(parts[:length]) for length in range(1, len(parts) + 1))]

@@ -174,6 +174,7 @@ class SharedReport(Struct):
         address: where this agent's peers have its files from.
         fence: of the last generation that this node has begun.
         first_ranks: the lowest rank of each node that took part in that, by name.
+        ranks_since: the fence of the first generation of a row up to that in which a node had this lowest rank.
         sets: those that were asked for, or have come to rest.
         writing: some set of this node may be half of what is to be written: what was deleted for it may be needed.
         clock: Unix time of this machine when this was said, by which times of its files are compared with others'.
@@ -187,6 +188,7 @@ class SharedReport(Struct):
     writing: bool = False
     clock: Annotated[float, OMITTED] = 0.0
     first_ranks: Annotated[dict[str, int], OMITTED] = field(default_factory=dict)
+    ranks_since: Annotated[dict[str, int], OMITTED] = field(default_factory=dict)
     more: Annotated[bool, OMITTED] = False
 
     def parts(self) -> Iterator[SharedReport]:

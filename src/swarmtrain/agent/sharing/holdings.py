@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.forgetting import Forgetting
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Store, moves_to
+from swarmtrain.agent.sharing.succession import put_in_order
 from swarmtrain.agent.sharing.tracker import Tracker
 from swarmtrain.agent.sharing.walk import MOST_DIRECTORIES, Rules, remove_hollow
 from swarmtrain.files import copies
@@ -40,16 +42,20 @@ class Holdings:
         self.store.complete()
 
     def look(self, writers: Callable[[], Sequence[int]]) -> list[SetReport]:
-        """What has come to rest while workers run; what they are about to write anew is copied. Raises OSError.
+        """What has come to rest while workers run; what they are about to write over is copied. Raises OSError.
+
+        A set that is looked at about as often as it is written, or a file that was written over before: what it has is
+        on a peer else, and nowhere where that is lost while it is written again.
 
         Args:
             writers: as in `Tracker.look`.
         """
         found = self.tracker.look(writers)
         for report in found:
-            if self.tracker.is_restless(report.path):
-                for file in report.changed:
-                    self.store.copy(self.sets.work / path_of(report.path, file.name), file)
+            for file in report.changed:
+                if self.tracker.is_restless(report.path) or self.sets.was_written_over(report.path, file):
+                    with contextlib.suppress(OSError):  # it has gone meanwhile, or cannot be kept
+                        self.store.copy(self.sets.work / path_of(report.path, file.name), file)
         self._forget()
         return found
 
@@ -139,10 +145,17 @@ class Holdings:
             if (name := move.path.rpartition("/")[2]) in here
             if here[name] not in committed and name not in sent
         ]
+        if moves:  # what an agent that dies at it leaves is to be that version, and no half of something
+            known.newest = version
+            self.record.write(self._record_path)
         kept = self.store.place(moves, [*lost, *self._directories_in_the_way(version)], aside)
         known.newest = known.whole = version
         self.sets.placed(version.path)
         return kept
+
+    def put_in_order(self, placed: Collection[str]) -> None:
+        """Sets were put in place, by their paths: the newest is to be so by all times; see succession.py."""
+        put_in_order(self.sets.work, self.record, placed)
 
     def _directories_in_the_way(self, version: SetVersion) -> list[str]:
         """Directories that lie here where a version has links, as of a script that makes one where it can.

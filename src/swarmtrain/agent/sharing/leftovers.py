@@ -82,7 +82,10 @@ class Leftovers:
         return any(not self.is_finished(each, deep=False) for each in others)
 
     def _was_followed(self, path: str, late: Sequence[str]) -> bool:
-        """Whether files are whole by their formats, and their writer had gone on to a directory beside theirs."""
+        """Whether files are whole by their formats, and their writer had gone on to a directory beside theirs.
+
+        What was put in place there since is older by its mtime, though an agent that died at it has not noted it.
+        """
         here = self._sets.files(path)
         if not path or not all(
             name in here and whole(self._sets.work / path_of(path, name)) for name in late
@@ -90,7 +93,7 @@ class Leftovers:
             return False
         ended = max(self._touched(path, name) for name in here)
         return any(
-            min(self._touched(other, name) for name in stamps) > ended
+            min(stamp.changed for stamp in stamps.values()) / 1e9 > ended
             for other, stamps in self._sets.here.items()
             if other != path and stamps and directory_of(other) == directory_of(path) and other
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from swarmtrain.agent.sharing.formats import INDEX, Pointers, named, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
 from swarmtrain.agent.sharing.walk import NotShared, Rules, is_temporary, text_of, walk
-from swarmtrain.files.record import FileStamp, InPlace, Record, path_of, stamp_of
+from swarmtrain.files.record import FileStamp, InPlace, Record, above, path_of, stamp_of
 from swarmtrain.protocol.shared_files import LINK, HeldVersion, Place, SetReport, SharedFile, link_content
 
 Stamps = dict[str, FileStamp]  # of a set's files, by name
@@ -83,7 +83,7 @@ class Sets:
 
     def why_not(self, path: str) -> str:
         """Why a set is not shared here; empty where it is."""
-        for each in _above(path):
+        for each in above(path):
             left = self.left_out.get(each)
             if left is not None and (left.below or each == path):
                 return left.why
@@ -190,6 +190,11 @@ class Sets:
         read = self.hashes.read_last(path_of(path, file.name))
         return self.is_at_place(path, file) or read == (stamp, file.sha256)
 
+    def was_written_over(self, path: str, file: SharedFile) -> bool:
+        """Whether a file is another than when it was noted, and no other file has taken its place for that."""
+        noted, here = self.noted(path).get(file.name), self.files(path).get(file.name)
+        return noted is not None and here is not None and noted.inode == here.inode
+
     # ---- versions --------------------------------------------------------------------------------------------
 
     def in_place(self, path: str) -> dict[str, str]:
@@ -226,12 +231,6 @@ class Sets:
             stamp, digest = self.hashes.read_last(path_of(path, file.name))
             if stamp is not None and digest == file.sha256:
                 noted[file.name] = InPlace(*stamp, digest)
-
-
-def _above(directory: str) -> list[str]:
-    """A directory and all that it lies in."""
-    parts = directory.split("/") if directory else []
-    return ["", *("/".join(parts[:length]) for length in range(1, len(parts) + 1))]
 
 
 def _sent_code(work: Path) -> dict[str, str]:

@@ -124,8 +124,7 @@ class SharedFiles:
         if held is None:
             return
         async with self._turn:
-            held.record.fence = max(held.record.fence, fence, self._least_fence)
-            held.record.first_ranks, held.record.fresh = dict(first_ranks), False
+            held.record.begin(max(held.record.fence, fence, self._least_fence), first_ranks)
             await self._keep(held, sync=False)
 
     async def ended(self, *, well: bool) -> None:
@@ -207,7 +206,8 @@ class SharedFiles:
         said = SharedReport(number, address, 0, found, clock=time.time())
         if held is not None:
             record, writing = held.record, held.tracker.is_writing
-            said = replace(said, fence=record.fence, first_ranks=record.first_ranks, writing=writing)
+            said = replace(said, fence=record.fence, writing=writing)
+            said = replace(said, first_ranks=record.first_ranks, ranks_since=record.ranks_since)
         for part in said.parts():
             await self._say(part)
 
@@ -271,7 +271,7 @@ class SharedFiles:
 
     async def _place(self, held: Holdings, said: BringShared) -> None:
         """Bring versions to their places, where no worker runs."""
-        done = Bringing(said.number)
+        done, placed = Bringing(said.number), list[str]()
         await self._copies.cancelled()
         aside = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         async with self._turn:
@@ -280,8 +280,10 @@ class SharedFiles:
                 if await done.pull(self._token, held.missing(version), said.sources, held.store):
                     try:
                         done.aside += await asyncio.to_thread(held.place, version, aside)
+                        placed.append(version.path)
                     except (OSError, Unsteady) as error:
                         done.failed.append(f"{version.path or 'the working directory'}: {error}")
+            await asyncio.to_thread(held.put_in_order, placed)
             if not done.failed:
                 held.catch_up()
             await self._keep(held)

@@ -87,9 +87,8 @@ class Store:
     def copy(self, path: Path, file: SharedFile) -> None:
         """Keep a copy of a file that is about to be written anew, unless it is large or was already. Raises OSError."""
         target = self.path(file.sha256)
-        if file.size > _COPY_BYTES or target.exists():
+        if target.exists() or file.size > min(_COPY_BYTES, self.room()):
             return
-        self._make()
         part, digest = target.with_suffix(_COPY), hashlib.sha256()
         with read_content(path) as source, part.open("wb") as copied:
             while piece := source.read(_PIECE):

@@ -23,6 +23,8 @@ from swarmtrain.wire.disk.storage import write_whole
 from swarmtrain.wire.machine.init import CHILD_FILE
 from swarmtrain.wire.machine.processes import began, cleaning, descendants, kill_all
 
+_KILL_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class LocalProcess:
@@ -133,9 +135,17 @@ class ProcessTable:
         }
 
     def start(self, node: str, argv: list[str], environment: Mapping[str, str], directory: Path) -> None:
-        """Start the process of a node and write it down; a signal that comes between the two waits."""
+        """Start the process of a node and write it down; a signal that comes between the two waits.
+
+        Raises OSError, and none is left: one that is not written down would be found by nobody, and be started again.
+        """
         with _undisturbed():
-            self.note(node, LocalProcess.start(argv, environment, directory))
+            process = LocalProcess.start(argv, environment, directory)
+            try:
+                self.note(node, process)
+            except BaseException:
+                kill_trees([process], _KILL_SECONDS)
+                raise
 
     def note(self, node: str, process: LocalProcess) -> None:
         """Write down the process of a node."""

@@ -181,6 +181,9 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = True
     """Write a file that is there whole or as it was before; with ``sync``, also after a power cut. Raises OSError."""
     if path.exists() and path.read_bytes() == data:
         path.chmod(mode)
+        if sync:  # whoever wrote it may not have waited
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         return
     aside = path.with_name(f".{path.name}.swarmtrain-new")
     try:

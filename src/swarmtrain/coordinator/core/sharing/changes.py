@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from swarmtrain.coordinator.core.sharing.decisions import Conflict, NodeFiles
+from swarmtrain.coordinator.core.sharing.decisions import Conflict, LostNode, NodeFiles
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 _APART = 1.0  # seconds by which what is known of another machine's clock may be wrong
@@ -82,9 +82,9 @@ def changing(base: SetVersion, reports: Iterable[Report], there: Collection[str]
     return [each for each in reports if each[1].fence >= base.fence and _news(base, each, there)]
 
 
-def lost(changing: Iterable[Report]) -> dict[str, int]:
-    """The lowest rank of each node that may have written something together with these, and cannot say so."""
-    return {node: rank for _, each, _ in changing for node, rank in each.lost.items()}
+def lost(changing: Iterable[Report]) -> list[tuple[str, LostNode]]:
+    """Who may have written something together with these, and cannot say so; a node several times if they differ."""
+    return sorted({pair for _, each, _ in changing for pair in each.lost.items()})
 
 
 def in_part(base: SetVersion, reports: Iterable[Report]) -> set[str]:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from swarmtrain.protocol.shared_files import SetReport, SetVersion
+
+
+class LostNode(NamedTuple):
+    """A node that took part in a generation, and cannot say what it wrote.
+
+    Attributes:
+        rank: its lowest.
+        since: the fence of the first generation of a row up to that in which a node had this rank.
+    """
+
+    rank: int
+    since: int
 
 
 @dataclass(frozen=True)
@@ -19,7 +32,7 @@ class NodeFiles:
         writing: some set there is not finished. What was deleted meanwhile is not, as long as somebody has it: scripts
             remove a checkpoint when they take the next one for whole, which it may not be.
         ahead: seconds by which its clock is ahead of the coordinator's, or less: a message takes its time.
-        lost: the lowest rank of each node that took part in that generation, and cannot say what it wrote, by name.
+        lost: who took part in that generation, and cannot say what it wrote, by name.
     """
 
     rank: int
@@ -27,7 +40,7 @@ class NodeFiles:
     sets: Mapping[str, SetReport]
     writing: bool = False
     ahead: float = 0.0
-    lost: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, LostNode] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from swarmtrain.coordinator.core.sharing.decisions import NodeFiles, SharingPlan
+from swarmtrain.coordinator.core.sharing.decisions import LostNode, NodeFiles, SharingPlan
 from swarmtrain.coordinator.core.sharing.large import too_large
 from swarmtrain.coordinator.run.members import ConnectedAgent
 from swarmtrain.protocol.shared_files import BringShared, SetVersion, SharedReport
@@ -75,13 +75,17 @@ class Round:
             for node, each in found.items()
         }
 
-    def _lost(self, said: SharedReport) -> dict[str, int]:
+    def _lost(self, said: SharedReport) -> dict[str, LostNode]:
         """Who took part in a node's last generation, and is not there or with nothing of what it had then.
 
         By what the node remembers, for that may have been in a run before.
         """
         there = {node for node, each in self.said.items() if each.fence >= said.fence}
-        return {node: rank for node, rank in said.first_ranks.items() if node not in there}
+        return {
+            node: LostNode(rank, said.ranks_since.get(node, 0))
+            for node, rank in said.first_ranks.items()
+            if node not in there
+        }
 
     def order(
         self,

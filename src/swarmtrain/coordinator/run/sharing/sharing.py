@@ -212,8 +212,11 @@ class Sharing:
         for node in nodes.keys() & self._members.connected.keys():
             mine = [version for path, version in versions.items() if node in copies[path]]
             rest = [version for path, version in new.items() if node not in copies[path]]
-            rest += [version for path, version in old.items() if path not in new and node in unaware[path]]
+            # Before what is newer: to know that first would be to know of this never.
+            had = [version for path, version in old.items() if node in unaware[path]]
             agent = self._members.connected[node]
+            if had:
+                current.order(agent, "note", had, {})
             if mine:
                 current.order(agent, "store", mine, sources)
             if rest:
