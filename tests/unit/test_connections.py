@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from swarmtrain.agent.measure import connections as kernel
 from swarmtrain.agent.measure import reader
 from swarmtrain.agent.measure.connections import TcpCounts, connections, peers_of
 from swarmtrain.agent.measure.reader import SampleReader
@@ -53,7 +54,7 @@ def stack() -> Iterator[ExitStack]:
 
 def of_peer(address: str) -> list[TcpCounts]:
     time.sleep(0.1)  # the last acknowledgement is on its way
-    return [each for each in connections().values() if each.peer == address]
+    return list(connections([address]).values())
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,24 @@ def test_many_connections_are_told_of_whole(stack: ExitStack) -> None:
     for _ in range(300):
         Pair("127.0.7.2", stack)
     assert len(of_peer("127.0.7.2")) == 300
+
+
+def test_connections_to_others_are_passed_over_unread(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in range(20):
+        Pair("127.0.7.9", stack, socket.AF_INET6 if other % 2 else socket.AF_INET)
+    Pair("127.0.7.2", stack, socket.AF_INET6)
+    took: list[bytes] = []
+    read = kernel._read
+
+    def reading(message: bytes) -> tuple[int, TcpCounts] | None:
+        took.append(message)
+        return read(message)
+
+    monkeypatch.setattr(kernel, "_read", reading)
+    assert [each.peer for each in connections(["127.0.7.2", "::2", "no address"]).values()] == ["127.0.7.2"]
+    assert len(took) == 1
 
 
 def test_it_needs_no_privilege(stack: ExitStack) -> None:
@@ -137,7 +156,7 @@ def test_of_very_many_peers_those_with_the_most_traffic_are_told_of() -> None:
 def test_a_kernel_that_does_not_tell_costs_the_links_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def refuses() -> dict[int, TcpCounts]:
+    def refuses(peers: Collection[str]) -> dict[int, TcpCounts]:
         raise PermissionError("netlink")
 
     monkeypatch.setattr(reader, "connections", refuses)

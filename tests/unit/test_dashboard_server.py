@@ -21,7 +21,7 @@ from swarmtrain.ui.web.app import Api, application
 from swarmtrain.ui.web.asking import Runs
 from swarmtrain.ui.web.guard import Guard
 from swarmtrain.ui.web.kept import page_of
-from swarmtrain.ui.web.live import Live
+from swarmtrain.ui.web.live import Live, Mailbox
 from swarmtrain.wire.link import Link
 
 LOSS = {"name": "train/loss", "labels": {"rank": "0"}, "time": 1000.0, "step": 2, "value": 0.25}
@@ -121,6 +121,64 @@ def test_a_page_hears_of_a_run_until_it_is_over(runs: Runs) -> None:
         f"event: {name}" for name in ("begin", "happened", "lines", "status", "over")
     ]
     assert json.loads(heard[2][1].removeprefix("data: "))["lines"] == [[2.0, 1, 0, "a", "<script>hello"]]
+
+
+def test_a_run_that_is_asked_for_by_all_of_its_names_is_followed_once(runs: Runs) -> None:
+    _, _, body = answer(runs, "/api/live?run=digits.2&run=digits&run=digits.2&tail=0")
+    (begun,) = (each for each in body.decode().split("\n\n") if each.startswith("event: begin"))
+    assert json.loads(begun.partition("data: ")[2]) == {"runs": ["digits.2"]}
+
+
+@pytest.mark.parametrize(("tail", "told"), [("7", 7), ("-3", 0), ("1e300", 100_000)])
+def test_nobody_has_a_coordinator_gather_more_lines_than_a_page_shows(
+    runs: Runs, launcher: FakeLauncher, tail: str, told: int
+) -> None:
+    asked: list[Any] = []
+
+    def watch(request: dict[str, Any], receive: Receive) -> Iterator[dict[str, Any]]:
+        asked.append(request["tail"])
+        yield {"status": status(state="succeeded"), "done": {}}
+
+    launcher.coordinators["digits.1"] = fixed(status(), watch=watch)
+    answer(runs, f"/api/live?run=digits.1&tail={tail}")
+    assert asked == [told]
+
+
+def test_so_many_pages_are_told_and_the_next_one_hears_why_not(runs: Runs) -> None:
+    async def scene() -> list[bytes]:
+        live, handles = Live(most=2), [runs.get("digits.1")]
+        pages = [live.stream(handles, 0) for _ in range(2)]
+        for page in pages:
+            await anext(page)
+        refused = [each async for each in live.stream(handles, 0)]
+        await pages[0].aclose()
+        assert b"begin" in await anext(live.stream(handles, 0))  # there is room again
+        return refused
+
+    (told,) = asyncio.run(scene())
+    assert told.startswith(b"event: over") and b"2 pages are told what happens already" in told
+
+
+def test_who_follows_waits_for_a_page_that_does_not_read() -> None:
+    rows = [[1.0, 1, 0, "a", "x" * 100]] * 1000
+
+    async def scene() -> int:
+        mailbox = Mailbox()
+
+        def follow() -> None:
+            for _ in range(60):
+                mailbox.put(("lines", {"run": "t.1", "lines": rows}))
+
+        following = asyncio.ensure_future(asyncio.to_thread(follow))
+        heard = 0
+        while not following.done() or heard < 60:
+            await asyncio.sleep(0.01)
+            items = await mailbox.take()
+            assert len(items) < 10  # a megabyte or so at a time, and not all of it
+            heard += len(items)
+        return heard
+
+    assert asyncio.run(asyncio.wait_for(scene(), 30)) == 60
 
 
 def test_one_connection_serves_many_questions_and_one_that_broke_is_opened_again(

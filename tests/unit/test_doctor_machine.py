@@ -13,9 +13,10 @@ import pytest
 from swarmtrain.doctor.check import Severity, run
 from swarmtrain.doctor.machine.examine import CHECKS
 from swarmtrain.doctor.machine.facts import MachineFacts, TorchFacts
-from swarmtrain.probe import answering, asking, machine
+from swarmtrain.probe import answering, asking, machine, main
 from swarmtrain.probe.asking import AskingManner
-from swarmtrain.protocol.probes.reports import ProbePeer, ProbePort
+from swarmtrain.protocol.probes import reports
+from swarmtrain.protocol.probes.reports import MachineReport, ProbePeer, ProbePort
 
 GIB = 1 << 30
 SOUND = MachineFacts(
@@ -118,6 +119,41 @@ def test_one_stream_is_swallowed_at_a_time(port: int) -> None:
         for connection, busy in ((first, False), (second, True)):
             connection.sendall(b'{"do": "swallow"}\n')
             assert json.loads(connection.makefile("rb").readline()) == {"busy": busy}
+
+
+def test_an_answer_is_not_answered_so_that_one_forged_datagram_keeps_no_two_nodes_busy(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.settimeout(10)
+        probe.connect(("127.0.0.1", port))
+        probe.send(b"question" + b"." * 28)
+        answer = probe.recv(64)
+        for sent in (answer, b"", b"x", b"another!" + b"." * 28):
+            probe.send(sent)
+        assert probe.recv(64)[:8] == b"another!"  # and to none of the three before it
+
+
+def test_a_node_is_looked_at_also_while_somebody_else_has_it_answer(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "PORT", port)
+    (report,) = main._answer("here")
+    assert isinstance(report, MachineReport) and report.node == "here"
+
+
+def test_who_fills_the_way_without_an_end_lets_others_try_theirs(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "_STREAM_SECONDS", 0.0)
+    with socket.create_connection(("127.0.0.1", port)) as stranger:
+        stranger.settimeout(10)
+        stream = stranger.makefile("rwb")
+        stream.write(b'{"do": "swallow"}\n')
+        stream.flush()
+        assert json.loads(stream.readline()) == {"busy": False}
+        stranger.sendall(b"a drop")
+        assert stream.read(1) == b""  # it was hung up on
+    assert answering._swallowing.acquire(timeout=10)
+    answering._swallowing.release()
 
 
 def test_packets_that_vanish_are_searched_for_the_largest_that_does_not(

@@ -251,3 +251,20 @@ def test_a_way_that_only_the_training_makes_slow_is_found_to_be_none() -> None:
         ("lab-1", 1e9, 0.001),
         ("lab-2", 1e9, 0.001),
     ]
+
+
+def test_a_node_that_talks_without_end_or_nonsense_is_hung_up_on() -> None:
+    said: list[int] = []
+
+    def talk(request: dict[str, Any], receive: Receive) -> Iterator[dict[str, Any]]:
+        if request["node"] == "lab-2":
+            yield {"stdout": "abc"}  # no base 64
+        for _ in range(1000):
+            said.append(1 << 18)
+            yield {"stdout": base64.b64encode(b"." * (1 << 18)).decode()}
+
+    launcher = FakeLauncher(digits_1=fixed(status(), exec=talk))
+    members = [Member(name, "running", "10.0.0.1", "eth0") for name in ("lab-1", "lab-2")]
+    found = visit(launcher, Run("digits", 1, "swarm"), members, "", lambda text: None)
+    assert "more than anybody was asked for" in found.failed["lab-1"] and "padding" in found.failed["lab-2"]
+    assert sum(said) < 64 << 20

@@ -27,7 +27,7 @@ from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.journal.events import NodeJoined
 from swarmtrain.protocol.journal.remarks import StrangerRefused, Warned
 from swarmtrain.wire import door, frames, names
-from swarmtrain.wire.channel import Channel, initiate
+from swarmtrain.wire.channel import Channel, accept, initiate
 from swarmtrain.wire.disk.records import RecordsReader
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.run_spec import RunSecret, RunSpec
@@ -155,6 +155,28 @@ def test_one_deadline_holds_for_all_that_comes_before_the_join(
         assert now() - began == pytest.approx(0.4, abs=0.01)
 
     play(make(1), scene)
+
+
+def test_who_has_to_make_room_as_he_comes_in_is_turned_away_like_all_others(
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def crowded(channel: Channel, token: str, *, readers: bool = False) -> None:
+        await accept(channel, token, readers=readers)
+        await asyncio.sleep(0.1)  # what he says first is here
+        channel.abort()
+        await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(door, "accept", crowded)
+
+    async def scene(house: House) -> None:
+        assert await (await house.agent()).receive() is None
+        await asyncio.sleep(1)
+
+    assert play(make(1), scene).journal.all(NodeJoined) == []
+    assert "refused" in capsys.readouterr().err and "Unhandled" not in caplog.text
 
 
 def test_many_processes_of_one_machine_come_in_at_once(tmp_path: Path, make: Make) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,22 @@ from waiting import until
 
 from swarmtrain.control.client import Client
 from swarmtrain.coordinator.agents.connections import AgentConnections
+from swarmtrain.coordinator.clients import readers
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.run.controller import RunController
 from swarmtrain.coordinator.store.run_paths import RunPaths
-from swarmtrain.errors import RequestError
+from swarmtrain.docker.command import Docker
+from swarmtrain.errors import Refused, RequestError
 from swarmtrain.launchers.base import Run
+from swarmtrain.launchers.swarm.launcher import SwarmLauncher
 from swarmtrain.launchers.swarm.published import PublishedDashboard, render, text_of
+from swarmtrain.launchers.swarm.publishing import Publisher
 from swarmtrain.payload import dashboard
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import ReaderRequest, StatusRequest, StopRequest
 from swarmtrain.swarm.cluster import Node
 from swarmtrain.ui.commands.look.publish import PublishFlags
+from swarmtrain.ui.web.published import guard as published_guard
 from swarmtrain.ui.web.published.afterwards import KeptPage
 from swarmtrain.ui.web.published.guard import PublishedGuard, host_of
 from swarmtrain.ui.web.published.reading import PublishedRuns, ReadingLauncher
@@ -107,6 +114,36 @@ def test_a_port_is_opened_on_one_machine_and_only_where_one_was_asked_for() -> N
     assert not [label for label in its["deploy"]["labels"] if label.startswith("traefik")]
     assert ON_A_PORT.address == "http://10.0.0.1:8080/"
     assert its["environment"]["SWARMTRAIN_HOSTS"] == "10.0.0.1,alice"
+
+
+def test_beside_a_run_in_the_machines_own_network_it_has_one_that_is_known_as_its_own() -> None:
+    page = PublishedDashboard(**{**PAGE, "network": ""}, port=8080)
+    assert service(page)["networks"] == ["dashboard"]  # with none Docker makes one, which --unpublish left
+    assert render(page)["networks"] == {
+        "dashboard": {"driver": "overlay", "labels": {"swarmtrain.role": "dashboard"}}
+    }
+    behind = PublishedDashboard(**{**PAGE, "network": ""}, proxy="web", hosts=("t",))
+    assert service(behind)["networks"] == ["proxy"]
+
+
+DOCKER = """#!/bin/sh
+cd "$(dirname "$0")"
+echo "$*" >> calls
+case "$1 $2" in
+    "network ls") cat network ;;
+    "network rm") test -e tried && : > network; touch tried; test ! -s network ;;
+esac
+"""
+
+
+def test_a_network_of_its_own_goes_as_soon_as_the_engine_lets_it(tmp_path: Path) -> None:
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "network").write_text("n1\n")
+    docker = Docker(env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    Publisher(SwarmLauncher(docker), Run("digits", 3, "swarm")).unpublish()
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls.count("network rm n1") == 2 and calls[-1].startswith("network ls")
 
 
 def test_an_address_of_six_is_written_as_browsers_send_it() -> None:
@@ -191,6 +228,8 @@ def answered(
     headers: dict[str, str],
     body: bytes = b"",
     guard: PublishedGuard | None = None,
+    *,
+    is_whole: bool = True,
 ) -> tuple[int, dict[str, str]]:
     sent: list[Message] = []
     scope = {
@@ -202,7 +241,7 @@ def answered(
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
 
-    said: Iterator[Message] = iter([{"type": "http.request", "body": body, "more_body": False}])
+    said: Iterator[Message] = iter([{"type": "http.request", "body": body, "more_body": not is_whole}])
 
     async def receive() -> Message:
         if (message := next(said, None)) is None:
@@ -253,6 +292,11 @@ def test_a_token_that_is_told_once_becomes_a_cookie_that_no_script_reads() -> No
         assert status == 403 and "set-cookie" not in headers
 
 
+def test_who_begins_to_tell_a_token_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published_guard, "_SECONDS", 0.01)
+    assert answered("POST", "/enter", HERE, b"secr", is_whole=False)[0] == 408
+
+
 @pytest.mark.parametrize(
     ("header", "host"), [("A.lab:1", "a.lab"), ("a.lab", "a.lab"), ("[fd00::1]:80", "[fd00::1]"), ("", "")]
 )
@@ -288,12 +332,25 @@ def test_a_run_that_goes_on_is_shown_live() -> None:
 # ---- what a reader may ask
 
 
-def test_a_reader_reads_and_may_do_nothing_else_and_is_no_agent(tmp_path: Path) -> None:
-    place = RunPaths(Storage(tmp_path), "t.1", "t.1", "")
+def read_beside_a_coordinator(directory: Path, read: Callable[[str, str], None]) -> None:
+    """What somebody does, in a thread, who has the address of a run's coordinator and the reader's key."""
+    place = RunPaths(Storage(directory), "t.1", "t.1", "")
     place.path.mkdir(parents=True)
     run = RunController(RunSpec("t", "script", "train.py"), RunSecret("t.1", "token"), place)
     clients = ClientRequests(run)
 
+    async def scene() -> None:
+        server = await serve("127.0.0.1:0", AgentConnections(run, clients.attend).serve)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.to_thread(read, address, reader_key("token"))
+        server.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+    for store in (run.journal, run.output, run.progress):
+        store.close()
+
+
+def test_a_reader_reads_and_may_do_nothing_else_and_is_no_agent(tmp_path: Path) -> None:
     def read(address: str, key: str) -> None:
         launcher = ReadingLauncher(Run("t", 1, "swarm"), address, key)
         handle = PublishedRuns(launcher).get("t.1")
@@ -306,15 +363,54 @@ def test_a_reader_reads_and_may_do_nothing_else_and_is_no_agent(tmp_path: Path) 
         with pytest.raises(RequestError, match="only reads"):
             launcher.remove(handle.run)
 
-    async def scene() -> None:
-        server = await serve("127.0.0.1:0", AgentConnections(run, clients.attend).serve)
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        await asyncio.to_thread(read, address, reader_key("token"))
-        server.close()
+    read_beside_a_coordinator(tmp_path, read)
 
-    asyncio.run(asyncio.wait_for(scene(), 20))
-    for store in (run.journal, run.output, run.progress):
-        store.close()
+
+def test_so_many_readers_are_here_at_a_time_and_the_next_one_hears_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MOST", 2)
+
+    def read(address: str, key: str) -> None:
+        launcher = ReadingLauncher(Run("t", 1, "swarm"), address, key)
+        (its,) = launcher.runs()
+
+        def reads() -> bool:
+            with launcher.connect(its) as link:
+                return [reply.status is not None for reply in ask(link, StatusRequest())] == [True]
+
+        with launcher.connect(its) as first, launcher.connect(its) as second:
+            for link in (first, second):
+                assert len(list(ask(link, StatusRequest()))) == 1
+            with pytest.raises(Refused, match="2 readers of this run are here already"):
+                reads()
+            first.close()
+            until(lambda: _is_told(reads))
+
+    read_beside_a_coordinator(tmp_path, read)
+
+
+def _is_told(reads: Callable[[], bool]) -> bool:
+    try:
+        return reads()
+    except Refused:
+        return False
+
+
+def test_a_connection_that_rests_outlives_what_python_collects(tmp_path: Path) -> None:
+    def read(address: str, key: str) -> None:
+        launcher = ReadingLauncher(Run("t", 1, "swarm"), address, key)
+        (its,) = launcher.runs()
+        with launcher.connect(its) as link:
+            for _ in range(3):
+                # One that does not answer any more would be waited for without end.
+                limit = threading.Timer(5, link.close)
+                limit.start()
+                assert [reply.status is not None for reply in ask(link, StatusRequest())] == [True]
+                limit.cancel()
+                gc.collect()
+
+    read_beside_a_coordinator(tmp_path, read)
 
 
 def test_a_published_page_knows_its_one_run() -> None:

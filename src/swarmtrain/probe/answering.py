@@ -11,9 +11,13 @@ import socket
 import socketserver
 import threading
 import time
+from contextlib import suppress
 
 _BUFFER = 1 << 18
 _IDLE_SECONDS = 10.0
+_STREAM_SECONDS = 10.0  # after which whoever fills the way lets others try theirs, though it is a stranger
+_NUMBER = 8  # bytes of a datagram by which its answer is known
+_ANSWER = _NUMBER + 4
 _swallowing = threading.Lock()  # two streams at once would measure each other
 
 
@@ -42,6 +46,8 @@ class _AnswerHandler(socketserver.StreamRequestHandler):
             began, received = time.monotonic(), 0
             while piece := self.connection.recv(_BUFFER):
                 received += len(piece)
+                if time.monotonic() - began > _STREAM_SECONDS:
+                    return
             self._reply(bytes=received, seconds=time.monotonic() - began)
         finally:
             _swallowing.release()
@@ -70,7 +76,13 @@ def serve(port: int, address: str = "") -> threading.Thread:
 
 
 def _echo(datagrams: socket.socket) -> None:
-    """Answer each datagram with its size: small, so that only the way here is tried."""
+    """Answer each datagram with its size: small, so that only the way here is tried.
+
+    What is no longer than an answer may be one: two who answered each other, since somebody forged the first datagram,
+    would never end.
+    """
     while True:
         data, peer = datagrams.recvfrom(1 << 16)
-        datagrams.sendto(data[:8] + len(data).to_bytes(4, "big"), peer)
+        if len(data) > _ANSWER:
+            with suppress(OSError):  # a port that nobody can have, a network that is not reached
+                datagrams.sendto(data[:_NUMBER] + len(data).to_bytes(_ANSWER - _NUMBER, "big"), peer)

@@ -11,6 +11,7 @@ and `doctor.run` asks for it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -55,7 +56,12 @@ def main(argv: list[str]) -> int:
 
 
 def _answer(node: str) -> Iterable[Struct]:
-    answering.serve(reports.PORT)
+    try:
+        answering.serve(reports.PORT)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        # Somebody else examines this run, or another one of this machine: those who answer him answer all.
     return _look(node)
 
 

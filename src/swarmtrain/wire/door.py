@@ -59,7 +59,10 @@ class Door:
             self._waiting.pop(channel, None)
         if message is None:
             raise ChannelError("it closed the connection before it joined")
-        channel.keep_alive()
+        try:
+            channel.keep_alive()
+        except OSError as error:  # it has just gone, or had to make room
+            raise ConnectionError("it closed the connection as it joined") from error
         return message
 
     async def _opened(self, channel: Channel) -> Message | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 _SOCK_DIAG = 4  # the protocol of netlink
@@ -61,11 +62,20 @@ class TcpCounts(NamedTuple):
         )
 
 
-def connections() -> dict[int, TcpCounts]:
-    """The established ones, by what the kernel tells each from all others by. Raises OSError where it does not tell."""
+def connections(peers: Collection[str]) -> dict[int, TcpCounts]:
+    """The established ones to some addresses, by what the kernel tells each from all others by.
+
+    Others are passed over unread: a machine that serves somebody else may have tens of thousands.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    wanted = frozenset(form for peer in peers for form in _forms(peer))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as kernel:
         kernel.settimeout(_PATIENCE)
-        return dict(entry for family in (socket.AF_INET, socket.AF_INET6) for entry in _of(kernel, family))
+        return dict(
+            entry for family in (socket.AF_INET, socket.AF_INET6) for entry in _of(kernel, family, wanted)
+        )
 
 
 def peers_of(node: str, addresses: Mapping[str, str]) -> dict[str, str]:
@@ -78,7 +88,19 @@ def peers_of(node: str, addresses: Mapping[str, str]) -> dict[str, str]:
     return {address: each for each, address in addresses.items() if each != node and shared[address] == 1}
 
 
-def _of(kernel: socket.socket, family: int) -> Iterator[tuple[int, TcpCounts]]:
+def _forms(address: str) -> Iterator[bytes]:
+    """An address as the kernel has it: one of IPv4 also as at a socket of IPv6."""
+    for family, text in (
+        (socket.AF_INET, address),
+        (socket.AF_INET6, address),
+        (socket.AF_INET6, _MAPPED + address),
+    ):
+        with suppress(OSError):  # it is none of this family
+            yield socket.inet_pton(family, text)
+
+
+def _of(kernel: socket.socket, family: int, wanted: Collection[bytes]) -> Iterator[tuple[int, TcpCounts]]:
+    size = 4 if family == socket.AF_INET else 16
     ask = _ASK.pack(family, socket.IPPROTO_TCP, 1 << (_INFO - 1), _ESTABLISHED)
     kernel.send(_HEADER.pack(_HEADER.size + len(ask), _BY_FAMILY, _DUMP, family, 0) + ask)
     while True:
@@ -89,7 +111,9 @@ def _of(kernel: socket.socket, family: int) -> Iterator[tuple[int, TcpCounts]]:
                 return
             if kind == _ERROR or length < _HEADER.size:
                 raise OSError("the kernel does not tell of its connections")
-            if (entry := _read(told[at + _HEADER.size : at + length])) is not None:
+            there = at + _HEADER.size + _THERE
+            is_wanted = told[there : there + size] in wanted
+            if is_wanted and (entry := _read(told[at + _HEADER.size : at + length])) is not None:
                 yield entry
             at += _aligned(length)
 

@@ -83,7 +83,7 @@ class SampleReader:
         if not (peers := self._peers()):
             return {}
         try:
-            found = connections()
+            found = connections(peers)
         except OSError:
             return {}
         return {

@@ -69,6 +69,7 @@ class ClientRequests:
         self.connected = 0
         self.asked = self._now()  # when a client last asked, or took an answer
         self._node_requests = NodeRequests(run)
+        self._seats = readers.ReaderSeats()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection to the socket, from the first byte to the last."""
@@ -78,9 +79,12 @@ class ClientRequests:
         """Requests, one after the other, until the client hangs up."""
         self.connected += 1
         try:
-            while (request := await channel.receive()) is not None:
-                self.asked = self._now()
-                await self._answer(channel, request)
+            with self._seats.seat(channel):
+                while (request := await channel.receive()) is not None:
+                    self.asked = self._now()
+                    await self._answer(channel, request)
+        except ClusterError as error:
+            channel.post(_refusal(error))
         except (ChannelError, ConnectionError):
             pass  # a client that goes away or speaks nonsense is its own affair
         finally:
@@ -94,8 +98,7 @@ class ClientRequests:
                 await channel.send(dump(reply))
                 self.asked = self._now()
         except SwarmtrainError as error:
-            refusal = ErrorReply(error.message, error.hint, error.exit_code)
-            await channel.send(dump(RunReply(error=refusal)))
+            await channel.send(_refusal(error))
         except (KeyError, TypeError, ValueError, OSError) as error:
             refusal = ErrorReply(f"the request could not be answered: {error!r}")
             await channel.send(dump(RunReply(error=refusal)))
@@ -301,6 +304,10 @@ class ClientRequests:
     async def _note(self, request: NoteRequest) -> AsyncIterator[RunReply]:
         event = actions.note(self._run, request.kind, request.text)
         yield RunReply(event=event.dump(), done=Done())
+
+
+def _refusal(error: SwarmtrainError) -> Message:
+    return dump(RunReply(error=ErrorReply(error.message, error.hint, error.exit_code)))
 
 
 def _filter(request: LogsRequest, now: float) -> Filter:

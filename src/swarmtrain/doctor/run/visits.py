@@ -16,7 +16,7 @@ from swarmtrain.doctor.check import Severity
 from swarmtrain.doctor.check import run as check
 from swarmtrain.doctor.cluster import ways
 from swarmtrain.doctor.cluster.tried import TrialReports
-from swarmtrain.errors import ChannelError, ClusterError, SwarmtrainError, in_short
+from swarmtrain.errors import ChannelError, SwarmtrainError, in_short
 from swarmtrain.launchers.base import Launcher, Run
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.codec import dump
@@ -45,6 +45,7 @@ _PAIR_SECONDS = 3.0
 _AGAIN = 2  # times that ways are tried once more, where some look slow
 _OF_SPEED = tuple(each for each in ways.CHECKS if each.code in ("slow-way", "stalled", "lopsided", "latency"))
 _LONGEST = 600.0  # after which a process on a node ends by itself
+_MOST = 1 << 20  # bytes that one may say: a line for each other node is a few thousand
 
 
 class Visit:
@@ -96,7 +97,9 @@ class Visit:
                     with self._changed:
                         self._said += base64.b64decode(reply.stdout)
                         self._changed.notify_all()
-        except (ClusterError, ChannelError, SwarmtrainError) as error:
+                    if len(self._said) > _MOST:
+                        raise ChannelError("it says more than anybody was asked for")
+        except (SwarmtrainError, ValueError) as error:  # the latter: what is no base 64
             self.error = in_short(error)
         finally:
             with self._changed:

@@ -92,8 +92,7 @@ def render(page: PublishedDashboard) -> Document:
     """The Compose document."""
     ours = {names.LABEL_ROLE: names.DASHBOARD_SERVICE}
     archive = f"{names.DASHBOARD_SERVICE}-{page.digest}"
-    networks = {"run": page.network, "proxy": page.proxy}
-    named = {key: {"external": True, "name": name} for key, name in networks.items() if name}
+    networks = _networks(page, ours)
     service: Document = {
         "image": page.image,
         "user": f"{_USER}:{_USER}",
@@ -108,7 +107,7 @@ def render(page: PublishedDashboard) -> Document:
             names.ENV_HOSTS: ",".join(page.names),
             **NO_GPU,
         },
-        "networks": list(named),
+        "networks": list(networks),
         "configs": [{"source": archive, "target": names.DASHBOARD, "mode": Octal(0o444)}],
         "secrets": [
             {
@@ -137,10 +136,20 @@ def render(page: PublishedDashboard) -> Document:
     return {
         "version": VERSION,
         "services": {names.DASHBOARD_SERVICE: ordered(service)},
-        "networks": named,
+        "networks": networks,
         "configs": {archive: {"file": f"./{ARCHIVE}", "labels": ours}},
         "secrets": {SECRET: {"file": f"./{SECRET}", "labels": ours}},
     }
+
+
+def _networks(page: PublishedDashboard, labels: Mapping[str, str]) -> Document:
+    """Those that the service is in.
+
+    One of its own where it would be in none: Docker would make a default one then, which no label says is the page's.
+    """
+    named = {"run": page.network, "proxy": page.proxy}
+    found: Document = {key: {"external": True, "name": name} for key, name in named.items() if name}
+    return found or {names.DASHBOARD_SERVICE: {"driver": "overlay", "labels": dict(labels)}}
 
 
 def text_of(page: PublishedDashboard) -> str:

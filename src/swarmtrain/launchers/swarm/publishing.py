@@ -138,7 +138,23 @@ class Publisher:
         deadline = time.monotonic() + _GONE_SECONDS
         while facts.inspect(self._docker, "task", running) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)  # its network and its port are free once its container has gone
+        self._remove_network(deadline)
         return bool(left)
+
+    def _remove_network(self, deadline: float) -> None:
+        """The one of its own, where it had to have one; the engine may hold it a moment longer than its task.
+
+        Raises:
+            ClusterError: it stays.
+        """
+        while ids := self._ids("network"):
+            self._docker.completed("network", "rm", *ids, timeout=SECONDS)
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the dashboard of {self._run.id} is removed, but its network stays",
+                    f"try later: docker network rm {' '.join(ids)}",
+                )
+            time.sleep(_POLL_SECONDS)
 
     def _reader_key(self) -> str:
         with self._launcher.connect(self._run) as link:

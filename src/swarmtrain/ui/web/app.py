@@ -35,6 +35,7 @@ from swarmtrain.ui.web.live import Live
 
 _STATUS = {RequestError.exit_code: 400}  # else the cluster does not answer as it should
 _MOST_POINTS = 20_000
+_MOST_LINES = 100_000  # to begin with: a coordinator has the last lines in its memory, and all of them not
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -71,9 +72,11 @@ class Api:
 
     async def _live(self, request: Request) -> Response:
         names = request.query_params.getlist("run")
-        handles = [await asyncio.to_thread(self._runs.get, name) for name in dict.fromkeys(names)]
+        found = [await asyncio.to_thread(self._runs.get, name) for name in dict.fromkeys(names)]
+        handles = list({handle.id: handle for handle in found}.values())  # a run has more than one name
         tail = request.query_params.get("tail")
-        told = self._streams.stream(handles, None if tail is None else int(number(tail)))
+        last = None if tail is None else min(max(0, int(number(tail))), _MOST_LINES)
+        told = self._streams.stream(handles, last)
         return StreamingResponse(told, media_type="text/event-stream")
 
     async def _series(self, request: Request) -> Response:

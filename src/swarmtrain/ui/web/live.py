@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from swarmtrain.control.follow import Follower, Update
 from swarmtrain.control.handle import RunHandle
@@ -27,6 +27,9 @@ from swarmtrain.errors import SwarmtrainError, in_short
 from swarmtrain.ui.web.documents import Json, event_document, line_row, status_document
 
 _WAITING = 64  # updates that wait to be told, after which who follows waits
+_TEXT = 1 << 20  # characters of lines that do, likewise: a page that reads nothing shall fill no memory
+_ROW = 64  # characters as which a line counts, however short it is
+_PAGES = 32  # that are told at a time: each is followed anew, by a thread here and at the coordinator
 _QUIET_SECONDS = 15.0  # after which a word is sent that says nothing, so that a page that has gone is noticed
 _LINES = 5000  # in one batch at most, so that the page stays quick while many come
 
@@ -41,28 +44,35 @@ class Mailbox:
         self._filled = asyncio.Event()
         self._room = threading.Condition()
         self._items: list[Told] = []
+        self._text = 0  # of their lines
         self.is_closed = False
 
     def put(self, *items: Told) -> None:
         """Leave something, when there is room for it."""
         with self._room:
-            self._room.wait_for(lambda: len(self._items) < _WAITING or self.is_closed)
+            self._room.wait_for(lambda: self._has_room() or self.is_closed)
             if self.is_closed:
                 return
             self._items += items
+            self._text += sum(_text_of(data) for _, data in items)
             self._loop.call_soon_threadsafe(self._filled.set)
 
     async def take(self) -> list[Told]:
         """All that lies there; nothing only after a long silence."""
-        try:
-            await asyncio.wait_for(self._filled.wait(), _QUIET_SECONDS)
-        except asyncio.TimeoutError:
-            return []
-        with self._room:
-            items, self._items = self._items, []
-            self._filled.clear()
-            self._room.notify_all()
-        return items
+        while True:
+            try:
+                await asyncio.wait_for(self._filled.wait(), _QUIET_SECONDS)
+            except asyncio.TimeoutError:
+                return []
+            with self._room:
+                items, self._items, self._text = self._items, [], 0
+                self._filled.clear()
+                self._room.notify_all()
+            if items or self.is_closed:
+                return items  # else what it was woken for was taken with what came before
+
+    def _has_room(self) -> bool:
+        return len(self._items) < _WAITING and self._text < _TEXT
 
     def close(self) -> None:
         """Nobody takes anything any more, and nobody waits to leave something."""
@@ -73,9 +83,14 @@ class Mailbox:
 
 
 class Live:
-    """What pages are told at the moment: a stream each. For one loop."""
+    """What pages are told at the moment: a stream each. For one loop.
 
-    def __init__(self) -> None:
+    Args:
+        most: of them at a time.
+    """
+
+    def __init__(self, most: int = _PAGES) -> None:
+        self._most = most
         self._open: set[Mailbox] = set()
 
     def end(self) -> None:
@@ -83,13 +98,18 @@ class Live:
         for each in self._open:
             each.close()
 
-    async def stream(self, handles: Sequence[RunHandle], tail: int | None) -> AsyncIterator[bytes]:
+    async def stream(self, handles: Sequence[RunHandle], tail: int | None) -> AsyncGenerator[bytes, None]:
         """Everything that happens to some runs, until all of them have ended.
 
         Args:
             handles: the lines of the first alone are told.
             tail: its last lines to begin with; all of them where it is None.
         """
+        if len(self._open) >= self._most:
+            for handle in handles:
+                reason = f"{self._most} pages are told what happens already, and one more is not"
+                yield _event("over", _over(handle.id, reason, "close one of them, and load this one again"))
+            return
         mailbox = Mailbox()
         self._open.add(mailbox)
         followers = [
@@ -126,7 +146,11 @@ def _follow(run: str, follower: Follower, mailbox: Mailbox) -> None:
             mailbox.put(*told(run, update))
     except SwarmtrainError as error:
         reason, hint = in_short(error), error.hint
-    mailbox.put(("over", {"run": run, "reason": reason, "hint": hint}))
+    mailbox.put(("over", _over(run, reason, hint)))
+
+
+def _over(run: str, reason: str, hint: str) -> Json:
+    return {"run": run, "reason": reason, "hint": hint}
 
 
 def told(run: str, update: Update) -> list[Told]:
@@ -164,6 +188,12 @@ def gathered(items: Sequence[Told]) -> list[Told]:
         else:
             found.append((name, data))
     return found
+
+
+def _text_of(data: Json) -> int:
+    """How much the lines of an update are."""
+    lines = data.get("lines")
+    return sum(_ROW + len(str(row[-1])) for row in lines) if isinstance(lines, list) else 0
 
 
 def _event(name: str, data: Json) -> bytes:

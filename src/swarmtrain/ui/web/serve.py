@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from swarmtrain.errors import ClusterError
 from swarmtrain.ui.web.app import Api, application
 from swarmtrain.ui.web.asking import KnownRuns, Runs
 from swarmtrain.ui.web.guard import Guard
+from swarmtrain.ui.web.impatience import ImpatientProtocol
 from swarmtrain.ui.web.live import Live
 
 _LOOPBACK = "127.0.0.1"
@@ -71,12 +73,18 @@ def serve(client: KnownRuns, shown: Sequence[str], port: int, tell: Callable[[st
 
 def run_server(app: Starlette, streams: Live, listening: socket.socket) -> None:
     """Answer whoever connects, until somebody interrupts it."""
+    server_of(app, streams).run(sockets=[listening])
+
+
+def server_of(app: ASGIApp, streams: Live) -> DashboardServer:
+    """The server of an application."""
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        http=ImpatientProtocol,
+        log_level="error",  # a warning is what anybody can have it say, as often as he likes
         access_log=False,
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=_LEAVE_SECONDS,
     )
-    DashboardServer(config, streams).run(sockets=[listening])
+    return DashboardServer(config, streams)

@@ -23,7 +23,7 @@ class KeptPage:
 
     def __init__(self, handle: RunHandle, sleep: Callable[[float], None] = time.sleep) -> None:
         self._handle, self._sleep = handle, sleep
-        self._page = ""
+        self._page = b""  # as it is sent: megabytes, of which no answer makes its own
         threading.Thread(target=self._wait, name="afterwards", daemon=True).start()
 
     def answer(self) -> Response | None:
@@ -34,7 +34,7 @@ class KeptPage:
         while not self._page:
             try:
                 if self._handle.status().has_ended:
-                    self._page = page_of([self._handle], _LINES)
+                    self._page = page_of([self._handle], _LINES).encode()
             except SwarmtrainError:
                 pass  # the coordinator is away for a while, and asked again
             self._sleep(_LOOK_SECONDS)

@@ -7,6 +7,7 @@ a cookie, as on loopback. What is open to everybody is what everybody has: the p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from starlette.requests import Request
@@ -19,7 +20,8 @@ from swarmtrain.ui.web.published import ENTER
 _OPEN = ("/page/", "/enter/")
 _DOOR = "/enter"
 _OPENER = "cross-origin-opener-policy"
-_MOST = 512  # bytes that somebody is listened to who has not proved anything
+# That somebody is listened to who has not proved anything.
+_MOST, _SECONDS = 512, 10.0  # bytes
 
 
 class PublishedGuard(Guard):
@@ -74,16 +76,25 @@ class PublishedGuard(Guard):
 
     async def _entered(self, request: Request) -> Response:
         """The answer to who tells a token."""
-        told = b""
-        async for piece in request.stream():
-            told += piece
-            if len(told) > _MOST:
-                break
+        try:
+            told = await asyncio.wait_for(_begun(request), _SECONDS)
+        except asyncio.TimeoutError:
+            return Refusal(408, "no token came").answer()
         if not self.knows(told.decode(errors="replace").strip()):
             return Refusal(403, "this is not the token").answer()
         answer = Response(status_code=204)
         self.remember(answer, secure=_is_https(request))
         return answer
+
+
+async def _begun(request: Request) -> bytes:
+    """The body of a request, or more of it than a token has."""
+    told = b""
+    async for piece in request.stream():
+        told += piece
+        if len(told) > _MOST:
+            break
+    return told
 
 
 def _is_https(request: Request) -> bool:

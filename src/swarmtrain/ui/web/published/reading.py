@@ -10,6 +10,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from typing import NoReturn
 
 from swarmtrain.control.handle import RunHandle
@@ -39,6 +40,8 @@ class ReadingLauncher:
         self.say: Callable[[str], None] = lambda text: None
         self._run, self._address, self._key = run, address, key
         self._loop = asyncio.new_event_loop()
+        # A loop holds what it runs weakly: a relay that nobody else knows is collected while it waits.
+        self._relays: set[Future[None]] = set()
         threading.Thread(target=self._loop.run_forever, name="relays", daemon=True).start()
 
     def runs(self) -> list[Run]:
@@ -49,7 +52,9 @@ class ReadingLauncher:
         """See Launcher. That nobody is there turns out when something is asked."""
         ours, theirs = socket.socketpair()
         why: list[str] = []
-        asyncio.run_coroutine_threadsafe(self._relay(theirs, why), self._loop)
+        relaying = asyncio.run_coroutine_threadsafe(self._relay(theirs, why), self._loop)
+        self._relays.add(relaying)
+        relaying.add_done_callback(self._relays.discard)
 
         def hang_up() -> None:
             try:
