@@ -115,7 +115,7 @@ def test_a_call_between_lines_is_short(told: Path) -> None:
         for step in range(2000):
             report(loss=0.5, step=step)
         rounds.append((time.thread_time() - began) / 2000)
-    assert min(rounds) < 2e-6
+    assert min(rounds) < 5e-6  # nine times what it takes: coverage counts each line
 
 
 def test_lines_become_series_by_their_names() -> None:

@@ -154,7 +154,7 @@ class Holdings:
         return kept
 
     def put_in_order(self, placed: Collection[str]) -> None:
-        """Sets were put in place, by their paths: the newest is to be so by all times; see succession.py."""
+        """Have the newest of what was put in place, by its paths, be the newest by all times; see succession.py."""
         put_in_order(self.sets.work, self.record, placed)
 
     def _directories_in_the_way(self, version: SetVersion) -> list[str]:

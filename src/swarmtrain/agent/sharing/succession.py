@@ -14,14 +14,11 @@ from pathlib import Path
 
 from swarmtrain.files.record import Record, above, directory_of, path_of
 
-_APART = (
-    50  # of the newest in one directory, which differ in their ctimes: a tick of its clock lies between two
-)
+_APART = 50  # of the newest in one directory, which differ in their ctimes by a tick of its clock
 _TICK = 0.02  # seconds that one takes at most, or else the file system tells no such times apart
 
-Written = Mapping[
-    str, tuple[int, float]
-]  # when, by path: the generation's fence, and the time by its writer's clock
+# When, by path: the generation's fence, and the time by its writer's clock.
+Written = Mapping[str, tuple[int, float]]
 
 
 def put_in_order(work: Path, record: Record, placed: Collection[str]) -> None:
