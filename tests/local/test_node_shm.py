@@ -30,7 +30,7 @@ held = open(f"/dev/shm/{mark}-held-{os.getpid()}", "w")
 ctypes.CDLL(None).sem_open(f"/{mark}-{os.getpid()}".encode(), os.O_CREAT, 0o600, 1)
 other = shared_memory.SharedMemory(name=theirs)
 resource_tracker.unregister(other._name, "shared_memory")
-time.sleep(1)
+time.sleep(3)  # an agent on a busy machine looks that rarely
 open(f"ready-{os.environ['SWARMTRAIN_GENERATION']}", "w").close()
 time.sleep(float(seconds))
 """
