@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
+from firewall import dropped
 from waiting import until
 
 from swarmtrain.docker.command import Docker
@@ -39,16 +38,6 @@ def left() -> list[str]:
     return [
         name for kind in ("service", "network", "config") for name in Docker().run(kind, "ls", *shown).split()
     ]
-
-
-@contextlib.contextmanager
-def dropped(lab: Lab, node: int, *rule: str) -> Iterator[None]:
-    """A rule of the firewall of a machine, by which what comes in vanishes."""
-    lab.node(node).exec("iptables", "-I", "INPUT", *rule, "-j", "DROP")
-    try:
-        yield
-    finally:
-        lab.node(node).exec("iptables", "-D", "INPUT", *rule, "-j", "DROP")
 
 
 def test_a_sound_swarm_has_no_fault_and_nothing_is_left(machines: Lab, torch_image: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from browser import SWARMTRAIN
+from firewall import dropped
 from waiting import until
 
 from swarmtrain import Client, Job
@@ -38,16 +38,6 @@ def doctor(*words: str) -> tuple[int, dict[str, dict[str, Any]]]:
     findings = json.loads(done.stdout)
     bad = [each for each in findings if each["severity"] in ("error", "warning")]
     return done.returncode, {each["code"]: each for each in bad if each["code"] not in OF_THIS_HOST}
-
-
-@contextlib.contextmanager
-def dropped(lab: Lab, node: int, *rule: str) -> Iterator[None]:
-    """A rule of the firewall of a machine, by which what comes in vanishes."""
-    lab.node(node).exec("iptables", "-I", "INPUT", *rule, "-j", "DROP")
-    try:
-        yield
-    finally:
-        lab.node(node).exec("iptables", "-D", "INPUT", *rule, "-j", "DROP")
 
 
 @pytest.fixture

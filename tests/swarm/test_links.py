@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from firewall import dropped
 from healed import reach, story
 from waiting import until
 
@@ -30,8 +29,8 @@ while True:
     optimizer.zero_grad()
     time.sleep(0.05)
 """
-OVERLAY = ("INPUT", "-p", "udp", "--dport", "4789")  # what carries the packets of containers between engines
-LOSS = ("-m", "statistic", "--mode", "random", "--probability", "0.15", "-j", "DROP")
+OVERLAY = ("-p", "udp", "--dport", "4789")  # what carries the packets of containers between engines
+LOSS = ("-m", "statistic", "--mode", "random", "--probability", "0.15")
 
 
 def links(handle: RunHandle, what: str) -> dict[tuple[str, str], float]:
@@ -40,16 +39,6 @@ def links(handle: RunHandle, what: str) -> dict[tuple[str, str], float]:
     return {
         (each.labels["node"], each.labels["peer"]): each.value for each in found if each.value is not None
     }
-
-
-@contextmanager
-def packets_lost(lab: Lab, node: int) -> Iterator[None]:
-    """Of what other engines send this one's containers, some is lost."""
-    lab.node(node).exec("iptables", "-I", *OVERLAY, *LOSS)
-    try:
-        yield
-    finally:
-        lab.node(node).exec("iptables", "-D", *OVERLAY, *LOSS)
 
 
 @pytest.mark.long
@@ -75,7 +64,7 @@ def test_the_traffic_between_nodes_is_measured_and_where_it_is_lost(
         assert max(links(handle, "sent_again_ratio").values()) < 0.05
 
         lost_at = next(member.node for member in handle.status().members if member.node.endswith("3"))
-        with packets_lost(lab, 3):
+        with dropped(lab, 3, *OVERLAY, *LOSS):
             until(
                 lambda: worst(handle)[0] > 0.05,
                 60,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from firewall import dropped
 from waiting import until
 
 from swarmtrain import Client, Job
@@ -143,12 +144,8 @@ def test_a_coordinator_that_was_stopped_is_woken_by_its_init(
 def test_a_node_that_the_runs_network_does_not_reach_is_named_with_what_to_look_at(
     start: Start, lab: Lab
 ) -> None:
-    rule = ("INPUT", "--protocol", "udp", "--dport", "4789", "--jump", "DROP")
-    lab.node(3).exec("iptables", "--insert", *rule)
-    try:
+    with dropped(lab, 3, "--protocol", "udp", "--dport", "4789"):
         result = start("deaf", "print('x')", start="cold", join_deadline="12s").wait(timeout=90)
-    finally:
-        lab.node(3).exec("iptables", "--delete", *rule)
     assert result.state == "failed"
     assert result.reason.startswith(
         "2 of 3 nodes joined (lab-1, lab-2); Swarm has started the agent on lab-3, but it was never heard"

@@ -82,6 +82,11 @@ class Case(Struct, kw_only=True):
         """How the generations before this one have failed."""
         return [each.attempt for each in self.of_kind(GenerationEnded) if each.attempt is not None]
 
+    @property
+    def backend(self) -> str:
+        """Of the last generation; empty before the first."""
+        return next((each.backend for each in reversed(self.of_kind(GenerationFormed))), "")
+
     def of_kind(self, kind: type[E]) -> list[E]:
         """The events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -61,9 +61,7 @@ def analyse(reports: Mapping[int, FlightReport]) -> list[FlightFinding]:
     waiting = {rank: found for rank, report in told.items() if (found := _waits_in(report)) is not None}
     mismatches: list[FlightFinding] = []
     others: list[FlightFinding] = []
-    for group in sorted({name for report in told.values() for name in _names(report)}):
-        members = sorted(rank for rank, report in told.items() if _is_member(report, group))
-        records = {rank: _numbered(told[rank], group) for rank in members}
+    for group, records in _by_group(told):
         if (mismatch := _mismatch(group, records)) is not None:
             mismatches.append(mismatch)
         elif (missing := _missing(group, records, waiting)) is not None:
@@ -82,11 +80,7 @@ def parted(reports: Mapping[int, FlightReport]) -> FlightFinding | None:
     Args:
         reports: by rank; those without records are as if they were not there.
     """
-    told = {rank: report for rank, report in reports.items() if not report.reason}
-    for group in sorted({name for report in told.values() for name in _names(report)}):
-        records = {
-            rank: _numbered(report, group) for rank, report in told.items() if _is_member(report, group)
-        }
+    for group, records in _by_group({rank: each for rank, each in reports.items() if not each.reason}):
         for seq in sorted({seq for numbered in records.values() for seq in numbered}):
             there = {rank: numbered[seq] for rank, numbered in records.items() if seq in numbered}
             usual = _what(there[min(there)])
@@ -99,6 +93,13 @@ def parted(reports: Mapping[int, FlightReport]) -> FlightFinding | None:
                 )
                 return FlightFinding("parted", odd, group, seq, one.op, text)
     return None
+
+
+def _by_group(told: Mapping[int, FlightReport]) -> Iterator[tuple[str, _Records]]:
+    """The records of each process group, those of its members alone."""
+    for group in sorted({name for report in told.values() for name in _names(report)}):
+        members = sorted(rank for rank, report in told.items() if _is_member(report, group))
+        yield group, {rank: _numbered(told[rank], group) for rank in members}
 
 
 def with_places(reports: Mapping[int, StackReport]) -> dict[int, FlightReport]:

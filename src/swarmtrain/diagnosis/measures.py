@@ -21,9 +21,7 @@ _TAKEN = 0.1  # of the processors, or of the time, taken from a node, from which
 _BUSY, _NOT_BUSY = 0.9, 0.75  # of a node's processors
 _WAITING = 0.3  # of the time for a disk, from which on that is told of
 _GPUS = 4  # of a node, that are told of
-_AGAIN = (
-    0.05  # of the segments that one node sends another, from which on it is told that they are sent again
-)
+_AGAIN = 0.05  # of the segments from node to node, from which on it is told that they are sent again
 _LINKS = 3  # the worst ones, that are told of
 
 

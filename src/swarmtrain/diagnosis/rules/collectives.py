@@ -13,7 +13,6 @@ from swarmtrain.diagnosis.rule import Conclusion, Rule, logs_of, seen_at, who
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy
 from swarmtrain.protocol.evidence.seen import FlightFinding
 from swarmtrain.protocol.facts import Failure
-from swarmtrain.protocol.journal.events import GenerationFormed
 from swarmtrain.wire.plural import counted, plural
 
 EARLY = "while the others went on"  # how coordinator/core/root_cause.py has the end of a rank that others still need
@@ -52,7 +51,7 @@ def _ahead(case: Case) -> Conclusion | None:
         return None
     most = counted(max(steps.values()), "step")
     # There a thread may be steps ahead of its GPU, which it need not wait for at its end.
-    on_nccl = [each.backend for each in case.of_kind(GenerationFormed)][-1:] == ["nccl"]
+    on_nccl = case.backend == "nccl"
     return Conclusion(
         verdict=f"{who(failure)} ended well after {counted(own, 'step')}, the others have made {most} at most",
         cause="the ranks did not meet in their steps: somewhere before, they called collectives that are not the same, "
@@ -264,8 +263,8 @@ RULES = (
         code="ranks-apart",
         title="A rank is steps ahead of the others",
         about="In data-parallel training no rank can end a step before all have come to it. One that is several steps "
-        "ahead has met the others in collectives that are not the same. gloo notices that mostly; NCCL was seen to let "
-        "an all-reduce of 64 MB meet a broadcast of 16 bytes, and to train on for 400 steps with wrong numbers.",
+        "ahead has met the others in collectives that are not the same. NCCL was seen to let an all-reduce of 64 MiB "
+        "meet a broadcast of 16 bytes, and to train on for 400 steps with wrong numbers: tests/gpu/scripts/on_nccl.py.",
         look=_ahead,
         test="test_a_fault_that_was_produced_is_named_with_its_rank_its_node_and_its_cause",
     ),

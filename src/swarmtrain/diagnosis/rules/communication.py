@@ -12,7 +12,6 @@ from swarmtrain.diagnosis.frames import place
 from swarmtrain.diagnosis.rule import Conclusion, Help, Rule, Words, by_words, facts_of, seen_at, there, who
 from swarmtrain.diagnosis.rules.standstill import standing
 from swarmtrain.protocol.evidence.diagnosis import Observation, Remedy, Sureness
-from swarmtrain.protocol.journal.events import GenerationFormed
 
 _NO_NAME = re.compile(
     r"Name or service not known|Temporary failure in name resolution|gai error|No address associated with hostname"
@@ -92,7 +91,7 @@ def _messages_lost(case: Case) -> Conclusion | None:
     """All ranks are in the same collective, so it is not a rank that is missing."""
     first = case.first
     known = _all_there(case)
-    on_gloo = [each.backend for each in case.of_kind(GenerationFormed)][-1:] == ["gloo"]
+    on_gloo = case.backend == "gloo"
     # On NCCL a rank waits for its GPU, wherever it stands: its stack alone does not tell for what.
     where = _waits_at(case) if on_gloo and not known else ""
     if not known and not where:
