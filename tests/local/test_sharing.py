@@ -180,8 +180,9 @@ def test_what_is_named_per_node_stays_where_it_is(scene: Scene) -> None:
 
 
 def test_half_a_checkpoint_is_never_in_place(scene: Scene) -> None:
-    handle = scene.start("folders", pause=2.5)
-    until(lambda: scene.whole("node1", "checkpoint-1"), what="a copy of the first")
+    handle = scene.start("half")
+    until(lambda: len(scene.whole("node1", "checkpoint-2")) == 2, what="a copy of the second")
+    (scene.directory / "go").touch()
     until(
         lambda: (scene.data("node0") / "work" / "checkpoint-3" / "model.pt").exists(),
         what="half of the third",

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,8 +177,7 @@ BY_NAME = {each.name: each for each in (*FAULTS, *ON_NCCL, *ON_GPU)}
 
 def begin(wanted: Fault) -> RunHandle:
     """Start a run from the current directory in which it happens, and make it happen; it may go on for some seconds."""
-    if not Path(SCRIPT.name).exists():
-        shutil.copy(SCRIPT, SCRIPT.name)
+    _bring(SCRIPT)
     job: dict[str, Any] = {"nodes": 2, "restart": "never", "env": {"OMP_NUM_THREADS": "1"}, **wanted.job}
     files = (SCRIPT.name,)
     handle = Client(on="local").run(
@@ -187,6 +187,14 @@ def begin(wanted: Fault) -> RunHandle:
         until(lambda: (handle.status().step or 0) >= 10, 60, "step 10")
         wanted.act(handle)
     return handle
+
+
+def _bring(script: Path) -> None:
+    """Copy a script beside the run, where several begin at a time and none may send half of it."""
+    if not Path(script.name).exists():
+        new = Path(f"{script.name}.{threading.get_ident()}")
+        shutil.copy(script, new)
+        new.replace(script.name)
 
 
 def clear(home: Path, handle: RunHandle) -> None:

@@ -3,10 +3,11 @@
 once      rank 0 alone writes snapshot.pt anew
 all       every rank writes its own to the same path
 folders   rank 0 writes checkpoint-N/, two files with a moment between them, and removes all but the last two
+half      as folders, but generation 1 waits for "go" after the second, and stands still in the middle of the third
 rotate    rank 0 writes checkpoint-N/, of 40 MB after the first, and removes the one before
 pointer   rank 0 writes step-N/, the same, and its name into `latest`, from which all go on; removes the one before
 link      as pointer, but `latest` is a link
-          these three wait after the first for a file "go" beside the file at which all end
+          these three wait after the first for "go", a file beside the one at which all end
 parts     of two ranks each writes a file of its own in checkpoint-N/
 """
 
@@ -42,13 +43,13 @@ def save_large(place, epoch):
     save(place / "optimizer.pt", epoch)
 
 
-def wait_after_the_first(epoch):
-    while epoch == 1 and not stop.with_name("go").exists():
+def wait_after(last, epoch):
+    while epoch == last and not stop.with_name("go").exists():
         time.sleep(0.1)
 
 
 start = {"epoch": 0, "rank": None}
-if how in ("folders", "rotate") and folders():
+if how in ("folders", "half", "rotate") and folders():
     start = load(folders()[-1] / "model.pt")
     assert load(folders()[-1] / "optimizer.pt") == start, "half a checkpoint"
 elif how == "pointer" and Path("latest").exists():
@@ -63,23 +64,27 @@ elif Path("snapshot.pt").exists():
     start = load("snapshot.pt")
 print("from", json.dumps(start), flush=True)
 
-epoch = start["epoch"]
+epoch, half = start["epoch"], how == "half" and start["epoch"] == 0
 while not stop.exists():
     time.sleep(pause)
     epoch += 1
-    if how == "folders" and rank == 0:
+    if how in ("folders", "half") and rank == 0:
         place = Path(f"checkpoint-{epoch}")
         place.mkdir()
         save(place / "model.pt", epoch)
         time.sleep(pause)
+        while half and epoch == 3 and not stop.exists():
+            time.sleep(0.1)
         save(place / "optimizer.pt", epoch)
+        if half:
+            wait_after(2, epoch)
         for old in folders()[:-2]:
             shutil.rmtree(old)
     elif how == "rotate" and rank == 0:
         save_large(Path(f"checkpoint-{epoch}"), epoch)
         for old in folders()[:-1]:
             shutil.rmtree(old)
-        wait_after_the_first(epoch)
+        wait_after(1, epoch)
     elif how in ("pointer", "link") and rank == 0:
         save_large(Path(f"step-{epoch}"), epoch)
         if how == "link":
@@ -88,7 +93,7 @@ while not stop.exists():
             Path("latest.tmp").write_text(f"step-{epoch}")
         Path("latest.tmp").replace("latest")
         shutil.rmtree(f"step-{epoch - 1}", ignore_errors=True)
-        wait_after_the_first(epoch)
+        wait_after(1, epoch)
     elif how == "parts":
         place = Path(f"checkpoint-{epoch}")
         place.mkdir(exist_ok=True)
