@@ -9,7 +9,7 @@ ON ?=
 # By how many processes tests run beside each other. Those of tests/local wait more than they compute, but each of them
 # trains with several processes; those on the lab have it one after the other.
 UNIT_AT_ONCE := --numprocesses auto --maxprocesses 8 --dist worksteal
-LOCAL_AT_ONCE := --numprocesses 2 --dist worksteal
+LOCAL_AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-machines lab test-system test-pythons test-corpus test-gpu release clean

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from debian_images import DIRECTORY, debian_image
 from waiting import until
 
 from swarmtrain import Client, Job
 from swarmtrain.docker.command import Docker
 from swarmtrain.job import Alerting, Restart
 from swarmtrain.job.fields import ExistingNetwork
-from swarmtrain.lab.base import ensure_base
 from swarmtrain.lab.lab import Lab
 
-MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 WITHOUT_VALUES = ("Where a step's time goes (rank 0)", "GPUs busy", "GPU temperature")
 STACK, HOOK = "monitoring", "alert-hook"
@@ -43,31 +42,22 @@ for step in range(1, 10000):
 """
 
 
-def image(package: str) -> str:
-    return f"swarmtrain/{package}:debian"
-
-
 @pytest.fixture
 def monitored(whole_lab: Lab, monkeypatch: pytest.MonkeyPatch, torch_image: str) -> Iterator[Docker]:
     """The lab's Swarm with the stack on it, and with a webhook in its network that prints what it gets."""
-    engine = whole_lab.engine
-    base = ensure_base(engine, "trixie", lambda words: None)
-    for package in PACKAGES:
-        arguments = ["--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"PACKAGE={package}"]
-        file = str(MONITORING / "debian.Dockerfile")
-        engine.run("build", "--quiet", "--file", file, *arguments, "--tag", image(package), str(MONITORING))
-        whole_lab.load(image(package))
+    images = {package: debian_image(whole_lab.engine, package) for package in PACKAGES}
+    whole_lab.load(*images.values())
     monkeypatch.setenv("DOCKER_HOST", whole_lab.host)
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
     for variable, package in zip(("PROMETHEUS", "ALERTMANAGER", "NODE_EXPORTER"), PACKAGES, strict=True):
-        monkeypatch.setenv(f"{variable}_IMAGE", image(package))
+        monkeypatch.setenv(f"{variable}_IMAGE", images[package])
     swarm = Docker()
     address = f"http://{HOOK}:8000/{SECRET}".encode()
     try:
         subprocess.run(
             ["docker", "secret", "create", "alert_url", "-"], input=address, check=True, capture_output=True
         )
-        swarm.run("stack", "deploy", "--resolve-image", "never", "-c", str(MONITORING / "stack.yml"), STACK)
+        swarm.run("stack", "deploy", "--resolve-image", "never", "-c", str(DIRECTORY / "stack.yml"), STACK)
         swarm.run(
             *("service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", HOOK),
             *("--endpoint-mode", "dnsrr"),
@@ -138,7 +128,7 @@ def test_debians_prometheus_finds_runs_and_machines_and_a_failed_one_is_alerted_
         own = next(each for each in heard(monitored) if "kind" in each)
         assert (own["kind"], own["title"]) == ("failed", "watched.1 failed") and "planted" in str(own["text"])
         assert "watched.1 failed" in str(next(each for each in heard(monitored) if "attachments" in each))
-        for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]:
+        for panel in json.loads((DIRECTORY / "dashboard.json").read_text())["panels"]:
             for target in panel.get("targets", ()):
                 expression = target["expr"].replace("$run", "watched.1").replace("$__rate_interval", "1m")
                 answered = query(monitored, expression)

@@ -134,6 +134,8 @@ def test_two_runs_share_an_existing_network(swarm: SwarmLauncher, torch_image: s
 def test_an_image_that_no_node_has_is_named(swarm: SwarmLauncher) -> None:
     with submitted(swarm, guide("nobody/nothing:1", "imageless")) as run:
         assert "no image nobody/nothing:1" in _first_trouble(swarm, run)
+        with pytest.raises(ClusterError, match=r"is not running: lab-1.* no image nobody/nothing:1 and"):
+            swarm.connect(run)
 
 
 def test_a_directory_that_the_nodes_lack_is_named(swarm: SwarmLauncher, torch_image: str) -> None:

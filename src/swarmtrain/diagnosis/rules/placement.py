@@ -81,10 +81,11 @@ RULES = (
         "the registry does not have the image {image}{local} under this name, or does not give it to that node",
         (
             Help("Push it where every node can pull it.", "docker push {image}{local}"),
+            Help("If it is private, log in to its registry here, and submit again.", "docker login REGISTRY"),
             Help("Or carry it there.", "docker save {image}{local} | ssh NODE docker load"),
         ),
-        "Each node pulls for itself, with the login of the engine that the run was submitted to. An image that was "
-        "built on one machine is on that machine alone.",
+        "Each node pulls for itself, with the login of whoever submits (`docker login` before `swarmtrain run`). An "
+        "image that was built on one machine is on that machine alone.",
     ),
     _obstacle(
         "image-architecture",

@@ -256,7 +256,7 @@ class SwarmLauncher:
             return None
         why = tasks.explain(found, self._now())
         raise ClusterError(
-            f"the coordinator of {run.id} is not running" + (f": {why}" if why else " yet"),
+            f"the coordinator of {run.id} is not running" + (f": {why.text}" if why else " yet"),
             f"docker stack ps --no-trunc {run.stack} shows its tasks",
         )
 
