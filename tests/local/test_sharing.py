@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,9 @@ def test_what_is_named_per_node_stays_where_it_is(scene: Scene) -> None:
     scene.finish()
 
 
-def test_half_a_checkpoint_is_never_in_place(scene: Scene) -> None:
+@pytest.mark.parametrize("rests", [0.0, 4.0])
+def test_half_a_checkpoint_is_never_in_place(scene: Scene, rests: float) -> None:
+    """Nor where its writer computes for longer than what is finished is quiet."""
     handle = scene.start("half")
     until(lambda: len(scene.whole("node1", "checkpoint-2")) == 2, what="a copy of the second")
     (scene.directory / "go").touch()
@@ -187,10 +190,13 @@ def test_half_a_checkpoint_is_never_in_place(scene: Scene) -> None:
         lambda: (scene.data("node0") / "work" / "checkpoint-3" / "model.pt").exists(),
         what="half of the third",
     )
+    time.sleep(rests)
     os.kill(worker_of(handle, 1), signal.SIGKILL)
     begun = [scene.begun(2, rank) for rank in (0, 1)]
     assert begun[0] == begun[1] == {"epoch": 2, "rank": 0}, begun
     (aside,) = scene.data("node0").glob("aside/*/checkpoint-3/model.pt")
+    told = [str(event["text"]) for event in events(handle, "shared")]
+    assert any(text.startswith("checkpoint-3 was being written on node0 when its writers ") for text in told)
     assert not (scene.data("node1") / "work" / "checkpoint-3").exists(), aside
     scene.finish()
 

@@ -17,7 +17,7 @@ import pytest
 from run_fakes import Ear, Theatre, WireMessages, join
 
 from swarmtrain.agent.network import Choice
-from swarmtrain.agent.sharing import leftovers, tracker
+from swarmtrain.agent.sharing import elders, leftovers, tracker
 from swarmtrain.agent.sharing import shared as shareds
 from swarmtrain.agent.sharing.shared import SharedFiles
 from swarmtrain.agent.uplink import Uplink
@@ -127,8 +127,17 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nodes look, and what they find come to rest, within fractions of a second."""
     monkeypatch.setattr(shareds, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(shareds, "_LOOK_SHARE", 1.0)
-    for module in (leftovers, tracker):
-        monkeypatch.setattr(module, "QUIET", 0.3)
+    _quiet(monkeypatch, 0.3)
+
+
+def no_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what was not written to between two looks be at rest."""
+    _quiet(monkeypatch, 0.0)
+
+
+def _quiet(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for module in (elders, leftovers, tracker):
+        monkeypatch.setattr(module, "QUIET", seconds)
 
 
 async def until(holds: Callable[[], bool]) -> None:

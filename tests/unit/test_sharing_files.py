@@ -946,8 +946,11 @@ def held(work: Path) -> Holdings:
 
 
 def version(held: Holdings, number: int, **contents: bytes) -> SetVersion:
-    """A version of the directory, of which all is in the store."""
-    files = [stored(held.store, content, name) for name, content in contents.items()]
+    """A version of the directory, of which all is in the store; what is named first was written last."""
+    files = [
+        stored(held.store, content, name)._replace(mtime=1000.0 - number)
+        for number, (name, content) in enumerate(contents.items())
+    ]
     return SetVersion("c", 1, number, files)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmtrain.agent.sharing import forgetting
+from swarmtrain.agent.sharing import holdings
 from swarmtrain.agent.sharing.bringing import Bringing
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.store import Move, Store
@@ -161,7 +161,7 @@ def test_a_run_goes_however_deep_its_directories_are_and_whoever_may_write_there
 def test_of_what_a_long_run_has_written_and_deleted_little_is_remembered(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forgetting, "UNUSED_SECONDS", -1.0)
+    monkeypatch.setattr(holdings, "UNUSED_SECONDS", -1.0)
     held = Holdings(work, work.parent / "shared", Rules())
     sizes = []
     for number in range(1, 41):

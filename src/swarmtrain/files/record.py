@@ -79,18 +79,22 @@ class Record:
         fence: of the last generation that this node has begun.
         first_ranks: the lowest rank of each node that took part in it, by name.
         ranks_since: the fence of the first generation of a row up to that in which a node had this lowest rank.
+        same_since: the fence of the first generation of a row up to that with the same nodes and ranks.
         sets: by path.
         finished: stamps of the files of sets as they were when they were last found finished, by path and name.
         streams: files that are written on and on, such as logs.
+        ended_well: the workers of that generation here, and so they have written all that they wanted to.
         fresh: nobody has watched before what lies in the working directory. Not written down.
     """
 
     fence: int = 0
     first_ranks: dict[str, int] = field(default_factory=dict)
     ranks_since: dict[str, int] = field(default_factory=dict)
+    same_since: int = 0
     sets: dict[str, KnownSet] = field(default_factory=dict)
     finished: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     streams: list[str] = field(default_factory=list)
+    ended_well: bool = False
     fresh: bool = False
 
     @staticmethod
@@ -108,10 +112,12 @@ class Record:
 
     def begin(self, fence: int, first_ranks: Mapping[str, int]) -> None:
         """Another generation begins, with nodes of these lowest ranks."""
+        if self.first_ranks != first_ranks:
+            self.same_since = fence
         since = {rank: self.ranks_since.get(node, self.fence) for node, rank in self.first_ranks.items()}
         self.first_ranks = dict(first_ranks)
         self.ranks_since = {node: since.get(rank, fence) for node, rank in first_ranks.items()}
-        self.fence, self.fresh = fence, False
+        self.fence, self.fresh, self.ended_well = fence, False, False
 
     def of(self, path: str) -> KnownSet:
         """What is known of a set."""

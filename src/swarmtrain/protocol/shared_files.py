@@ -104,6 +104,10 @@ class SetReport(Struct):
             whatever nodes they are.
         index: the name of the one that names the others, and is written when they all are; empty where it is not here.
         names: as in `HeldVersion`, of what has changed.
+        elder: the version of a sibling, as of `checkpoint-2` for `checkpoint-3`, with what is to be in this set too, of
+            which this node has not all: until others have the rest, it may be half of what is to be written, though it
+            is quiet. Or that of the same set, without files, where this node has written over only a part of what it
+            had written together.
     """
 
     path: str
@@ -115,6 +119,7 @@ class SetReport(Struct):
     needs: Annotated[list[str], OMITTED] = field(default_factory=list)
     index: Annotated[str, OMITTED] = ""
     names: Annotated[list[str], OMITTED] = field(default_factory=list)
+    elder: Annotated[SetVersion | None, OMITTED] = None
 
 
 @message("share", nested=True)

@@ -9,6 +9,8 @@ single     rank 0 writes snapshot.pt anew, again and again: an archive, whose fo
 raw        rank 0 writes a file anew, whose format tells nothing
 renamed    rank 0 writes a file beside the one before, and renames it
 folders    rank 0 writes checkpoint-N/ of three files, and removes all but the last two
+slow       rank 0 writes slow/step-N/ of two files, with a pause between them, however long; the last two stay
+over       the same, always in one directory
 sharded    each rank writes its part, as torch.distributed.checkpoint does, and rank 0 .metadata when all have;
            all but the last two are removed
 latest     the same, always in one directory
@@ -84,6 +86,12 @@ def find_folders():
     return one_step("folders", newest.iterdir())
 
 
+def find_pair(directory):
+    names = sorted(each.name for each in directory.iterdir())
+    assert names == ["model.bin", "optimizer.bin"], f"{directory} has {names}"
+    return one_step(str(directory), directory.iterdir())
+
+
 def parts(directory):
     with (directory / ".metadata").open("rb") as file:
         told = pickle.load(file)
@@ -104,6 +112,8 @@ FIND = {
     "raw": ("raw/*.bin", lambda: read(Path("raw/state.bin"))),
     "renamed": ("renamed/state.bin", lambda: read(Path("renamed/state.bin"))),
     "folders": ("checkpoint-*", find_folders),
+    "slow": ("slow/step-*", lambda: find_pair(numbered("slow/step-*")[-1])),
+    "over": ("over/*", lambda: find_pair(Path("over"))),
     "sharded": ("sharded/step-*", lambda: parts(numbered("sharded/step-*")[-1])),
     "latest": ("latest/*", lambda: parts(Path("latest"))),
     "log": ("log/train.log", find_log),
@@ -162,6 +172,26 @@ def save_folders(step):
         shutil.rmtree(old)
 
 
+def pair(kind, place, step):
+    """The first tells what is to be there, and has no pause."""
+    is_first = not any(place.parent.glob("step-*/optimizer.bin")) and not (place / "optimizer.bin").exists()
+    place.mkdir(parents=True, exist_ok=True)
+    write(place / "model.bin", step)
+    time.sleep(0 if is_first else draw.choice([0, 2.5, 4.0]))
+    write(place / "optimizer.bin", step)
+    complete(kind, step)
+
+
+def save_slow(step):
+    pair("slow", Path(f"slow/step-{step}"), step)
+    for old in numbered("slow/step-*")[:-2]:
+        shutil.rmtree(old)
+
+
+def save_over(step):
+    pair("over", Path("over"), step)
+
+
 def part(directory, step):
     """This rank's part, which the others' wait for: some come late."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -212,6 +242,16 @@ def follow():
         time.sleep(0.02)
 
 
+SAVE = {
+    "single": save_single,
+    "raw": save_raw,
+    "renamed": save_renamed,
+    "folders": save_folders,
+    "slow": save_slow,
+    "over": save_over,
+}
+
+
 def lead():
     """What rank 0 does: one kind after the other, each when it is due."""
     every = {
@@ -219,6 +259,8 @@ def lead():
         "raw": 8.0,
         "renamed": 1.0,
         "folders": 3.0,
+        "slow": 6.0,
+        "over": 9.0,
         "sharded": 4.0,
         "latest": 9.0,
         "log": 0.2,
@@ -230,7 +272,7 @@ def lead():
             kind = min(due, key=due.get)
             time.sleep(max(0.0, due[kind] - time.time()))
             step = now()
-            if kind in ("raw", "latest"):
+            if kind in ("raw", "over", "latest"):
                 complete(kind, 0)
             if kind == "log":
                 log.write(f"step {step} .\n")
@@ -238,9 +280,7 @@ def lead():
             elif kind in ("sharded", "latest"):
                 save_together(kind, step)
             else:
-                {"single": save_single, "raw": save_raw, "renamed": save_renamed, "folders": save_folders}[
-                    kind
-                ](step)
+                SAVE[kind](step)
             if kind in ("single", "raw", "renamed", "log"):
                 complete(kind, step)
             due[kind] = time.time() + every[kind]  # what is written over lies there for so long

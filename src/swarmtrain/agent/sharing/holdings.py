@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-from swarmtrain.agent.sharing.forgetting import Forgetting
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.agent.sharing.store import Store, moves_to
 from swarmtrain.agent.sharing.succession import put_in_order
@@ -17,6 +16,9 @@ from swarmtrain.agent.sharing.walk import MOST_DIRECTORIES, Rules, remove_hollow
 from swarmtrain.files import copies
 from swarmtrain.files.record import Record, order, path_of
 from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile
+
+# For so long, a version may still be made of what was told of sets and files that have gone.
+UNUSED_SECONDS = 600.0
 
 
 class Holdings:
@@ -222,3 +224,23 @@ def _stays(work: Path, directory: str, rules: Rules) -> bool:
         if looked >= MOST_DIRECTORIES or any(not rules.takes(f"{base}/{name}") for name in files):
             return True
     return False
+
+
+class Forgetting:
+    """Names that something is remembered by, as long as they are of use, and for a while after.
+
+    A run may write any number of them.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def overdue(self, unused: Iterable[str]) -> list[str]:
+        """Those that have been of no use for a while.
+
+        Args:
+            unused: all that are of no use now; one that is not among them once is of use again.
+        """
+        now = time.monotonic()
+        self._since = {name: self._since.get(name, now) for name in unused}
+        return [name for name, since in self._since.items() if now - since > UNUSED_SECONDS]

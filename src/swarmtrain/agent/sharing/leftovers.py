@@ -6,7 +6,6 @@ it was renamed to its place.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Sequence
 
 from swarmtrain.agent.sharing.formats import whole
@@ -91,20 +90,12 @@ class Leftovers:
             name in here and whole(self._sets.work / path_of(path, name)) for name in late
         ):
             return False
-        ended = max(self._touched(path, name) for name in here)
+        ended = max(self._sets.touched(path, name) for name in here)
         return any(
             min(stamp.changed for stamp in stamps.values()) / 1e9 > ended
             for other, stamps in self._sets.here.items()
             if other != path and stamps and directory_of(other) == directory_of(path) and other
         )
-
-    def _touched(self, path: str, name: str) -> float:
-        """When a file was written, renamed or given the times of another; Unix time."""
-        try:
-            status = (self._sets.work / path_of(path, name)).lstat()
-        except OSError:
-            return time.time()
-        return max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
 
     def _is_old(self, path: str, name: str) -> bool:
         """Whether a file was left alone for a moment before its writers' end, and is not known to be torn."""
@@ -113,7 +104,7 @@ class Leftovers:
             stamp is None
             or self._ended is None
             or full in self._opened
-            or self._touched(path, name) > self._ended - QUIET
+            or self._sets.touched(path, name) > self._ended - QUIET
         ):
             return False
         return whole(self._sets.work / full) is not False

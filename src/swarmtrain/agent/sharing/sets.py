@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from swarmtrain.agent.sharing.formats import INDEX, Pointers, named, partners
 from swarmtrain.agent.sharing.hashes import Hashes, Unsteady
 from swarmtrain.agent.sharing.walk import NotShared, Rules, is_temporary, text_of, walk
 from swarmtrain.files.record import FileStamp, InPlace, Record, above, path_of, stamp_of
-from swarmtrain.protocol.shared_files import LINK, HeldVersion, Place, SetReport, SharedFile, link_content
+from swarmtrain.protocol.shared_files import (
+    LINK,
+    HeldVersion,
+    Place,
+    SetReport,
+    SetVersion,
+    SharedFile,
+    link_content,
+)
 
 Stamps = dict[str, FileStamp]  # of a set's files, by name
 
@@ -134,8 +143,20 @@ class Sets:
             size, mode = len(link_content(text_of(at))), LINK
         return SharedFile(name, size, digest, stamp.changed / 1e9, mode=mode)
 
-    def report(self, path: str, changed: list[SharedFile], gone: list[str], *, writing: bool) -> SetReport:
-        """How a set stands."""
+    def report(
+        self,
+        path: str,
+        changed: list[SharedFile],
+        gone: list[str],
+        *,
+        writing: bool,
+        elder: SetVersion | None = None,
+    ) -> SetReport:
+        """How a set stands.
+
+        Args:
+            elder: as in `SetReport`.
+        """
         known, noted = self.record.sets.get(path), self.noted(path)
         held = [
             HeldVersion(
@@ -150,7 +171,7 @@ class Sets:
         needs = {name for file in changed for name in partners(self.work / path_of(path, file.name))}
         index = INDEX if any(file.name == INDEX for file in changed) and needs else ""
         names = sorted(self.names(path, changed))
-        return SetReport(path, held, changed, gone, extra, writing, sorted(needs), index, names)
+        return SetReport(path, held, changed, gone, extra, writing, sorted(needs), index, names, elder)
 
     def _place(self, path: str, file: SharedFile) -> Place:
         if self.is_at_place(path, file):
@@ -194,6 +215,14 @@ class Sets:
         """Whether a file is another than when it was noted, and no other file has taken its place for that."""
         noted, here = self.noted(path).get(file.name), self.files(path).get(file.name)
         return noted is not None and here is not None and noted.inode == here.inode
+
+    def touched(self, path: str, name: str) -> float:
+        """When a set's file was written, renamed or given the times of another; Unix time."""
+        try:
+            status = (self.work / path_of(path, name)).lstat()
+        except OSError:
+            return time.time()
+        return max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
 
     # ---- versions --------------------------------------------------------------------------------------------
 

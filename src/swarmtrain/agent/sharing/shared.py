@@ -140,7 +140,7 @@ class SharedFiles:
             if not well:
                 await self._remove_hollow(held)
             await asyncio.to_thread(held.tracker.settle, ended_well=well)
-            if held.has_news():
+            if well or held.has_news():
                 await self._keep(held, sync=False)
 
     async def _remove_hollow(self, held: Holdings) -> None:

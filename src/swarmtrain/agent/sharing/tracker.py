@@ -1,7 +1,8 @@
 """What workers have written in the working directory: which of the sets that have changed are finished.
 
 A set is finished when nobody has a file of it open for writing and it has been quiet for a moment; of what lies there
-when its writers have gone, leftovers.py says that. A stream, such as a log, holds up no set.
+when its writers have gone, leftovers.py says that. A stream, such as a log, holds up no set. Of a finished set that has
+less than one before it (elders.py), only the coordinator knows whether other nodes have the rest.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
+from swarmtrain.agent.sharing.elders import Elders
 from swarmtrain.agent.sharing.formats import whole
 from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.leftovers import QUIET, Leftovers
 from swarmtrain.agent.sharing.sets import Sets, Stamps
 from swarmtrain.agent.sharing.walk import is_temporary, open_for_writing
 from swarmtrain.files.record import directory_of, path_of
-from swarmtrain.protocol.shared_files import SetReport, SharedFile
+from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 _Told = tuple[list[SharedFile], list[str]]  # what has changed in a set, and the names of what has gone
 
@@ -49,6 +51,9 @@ class Tracker:
         self._waits: Counter[str] = Counter()  # looks since a set was told of
         self._opened: dict[str, float] = {}  # for writing, at the last look; since when
         self._waiting: dict[str, float] = {}  # sets for the checkpoints that their files name; since when
+        # Sets of which half was written over, and then the same half again: there is no other one any more.
+        self._over: Counter[str] = Counter()
+        self._elders = Elders(sets)
         self._deletions = _Deletions()
         self._told: dict[str, _Told] = {}  # by looks
         self._answered: dict[str, _Told] = {}  # last, to whom it may make a version of it
@@ -106,6 +111,7 @@ class Tracker:
             ended_well: each of them by itself, with all that it wanted to write.
         """
         self.sets.look()
+        self._record.ended_well = ended_well
         left = Leftovers(self.sets, self._opened, time.time())
         for path in self.sets.paths():
             if self.sets.moved(path) and (ended_well or left.is_finished(path)):
@@ -121,11 +127,13 @@ class Tracker:
                 changed, gone = self.sets.changes(path)
             except (Unsteady, OSError):
                 continue  # somebody else writes there: it is not ours to judge
-            told = self.sets.report(path, changed, gone, writing=writing and bool(changed or gone))
+            elder = self._waited_for(path, at_rest=True) if changed else None
+            writing = writing and bool(changed or gone)
+            told = self.sets.report(path, changed, gone, writing=writing, elder=elder)
             self._answered[path] = (changed, gone)
             if told.known or changed or gone:
                 found.append(told)
-        self.is_writing = any(each.writing for each in found)
+        self.is_writing = any(each.writing or each.elder is not None for each in found)
         return found
 
     # ---- what is asked of it ---------------------------------------------------------------------------------
@@ -138,7 +146,7 @@ class Tracker:
     def noted(self, path: str) -> None:
         """What was answered last of a set is a version; what looks have found since then is not."""
         self.sets.note(path, *self._answered.pop(path, ([], [])))
-        del self._anew[path]
+        del self._anew[path], self._over[path]
 
     def remembered(self) -> set[str]:
         """The sets of which something was told or counted."""
@@ -150,7 +158,7 @@ class Tracker:
             each.pop(path, None)
 
     def _by_set(self) -> Sequence[MutableMapping[str, Any]]:
-        return (self._told, self._answered, self._turns, self._anew, self._waits, self._waiting)
+        return (self._told, self._answered, self._turns, self._anew, self._waits, self._waiting, self._over)
 
     def is_restless(self, path: str) -> bool:
         """Whether a set is written anew about as often as it is looked at."""
@@ -218,9 +226,10 @@ class Tracker:
         now, wall = time.monotonic(), time.time()
         begun = [since for full, since in self._opened.items() if not self.sets.is_stream(full)]
         for path in unsettled:
+            waits = self._waited_for(path) is not None
             for name in set(self.sets.moved(path)) & self.sets.files(path).keys():
                 age = max(0.0, wall - self.sets.files(path)[name].changed / 1e9)
-                if age < QUIET and path_of(path, name) not in self._opened:
+                if (waits or age < QUIET) and path_of(path, name) not in self._opened:
                     begun.append(now - age)
         return min(begun, default=now)
 
@@ -252,13 +261,28 @@ class Tracker:
             return None
         self._finish(path)
         gone = self._deleted(path, self._writing_since()) if self._gone([path]) else []
-        return self.sets.report(path, changed, gone, writing=False)
+        elder = self._waited_for(path)
+        if elder is not None and elder.path == path and self._is_over_again(path, changed):
+            self._over[path], elder = 1, None
+        return self.sets.report(path, changed, gone, writing=False, elder=elder)
+
+    def _waited_for(self, path: str, *, at_rest: bool = False) -> SetVersion | None:
+        """As `Elders.waited_for` has it."""
+        return self._elders.waited_for(path, at_rest=at_rest) if not self._over[path] else None
+
+    def _is_over_again(self, path: str, changed: list[SharedFile]) -> bool:
+        """Whether what was told last of a set was the same files with other contents."""
+        before, _ = self._told.get(path, ([], []))
+        now = {file.name: file.sha256 for file in changed}
+        then = {file.name: file.sha256 for file in before}
+        return now.keys() == then.keys() and now != then
 
     def _waits_for_others(self, path: str, changed: list[SharedFile]) -> bool:
         """Whether a file names a checkpoint of which there is no version yet; not for ever, as it may be none."""
-        if not any(self._is_news(other) for other in self.sets.names(path, changed)):
+        others = [other for other in self.sets.names(path, changed) if self._is_news(other)]
+        if not others or any(self._waited_for(other) for other in others):
             self._waiting.pop(path, None)
-            return False
+            return bool(others)
         return time.monotonic() < self._waiting.setdefault(path, time.monotonic()) + GRACE
 
     def _is_news(self, path: str) -> bool:
@@ -270,15 +294,19 @@ class Tracker:
         )
 
     def _is_unsettled(self, path: str) -> bool:
-        """Whether files of a set were written since it was last found finished; that some have gone does not count."""
+        """Whether files of a set were written since it was last found finished, or it may be half of what is to be.
+
+        That some have gone does not count.
+        """
         good = self._record.finished.get(path, {})
         here = self.sets.files(path)
-        return any(
+        is_new = any(
             name in here
             and good.get(name) != list(here[name])
             and not self.sets.is_stream(path_of(path, name))
             for name in self.sets.moved(path)
         )
+        return is_new or self._waited_for(path) is not None
 
     def _finish(self, path: str) -> None:
         self._record.finished[path] = {name: list(stamp) for name, stamp in self.sets.files(path).items()}

@@ -14,6 +14,7 @@ from swarmtrain.coordinator.core.sharing import changes
 from swarmtrain.coordinator.core.sharing.changes import Report
 from swarmtrain.coordinator.core.sharing.decisions import Conflict, NodeFiles, SetDecision, SharingPlan
 from swarmtrain.coordinator.core.sharing.lost_parts import writers
+from swarmtrain.files.siblings import are_siblings
 from swarmtrain.protocol.shared_files import HeldVersion, SetReport, SetVersion, SharedFile
 
 
@@ -25,6 +26,7 @@ def plan(nodes: Mapping[str, NodeFiles], members: Iterable[str]) -> SharingPlan:
     """
     decisions = {path: settle(path, nodes) for path in paths(nodes)}
     found = {path: decision for path, decision in decisions.items() if decision is not None}
+    found |= _orphans(nodes, found)
     if any(each.missing for each in found.values()):
         found |= {path: back for path in found if (back := _back(path, nodes, found[path])) is not None}
     gone = {
@@ -41,6 +43,17 @@ def plan(nodes: Mapping[str, NodeFiles], members: Iterable[str]) -> SharingPlan:
         if wanted:
             to_bring[node] = wanted
     return SharingPlan(found, to_bring, holders(nodes))
+
+
+def _orphans(nodes: Mapping[str, NodeFiles], found: Mapping[str, SetDecision]) -> dict[str, SetDecision]:
+    """The sets that have less in them than they had, or a sibling, and nothing like it is there: they are taken so."""
+    holding = [path for path, each in found.items() if each.version.files]
+    waiting = [path for path in found if changes.waits(path, nodes)]
+    orphans = [
+        path for path in waiting if not any(each == path or are_siblings(each, path) for each in holding)
+    ]
+    again = {path: settle(path, nodes, is_orphan=True) for path in orphans}
+    return {path: decision for path, decision in again.items() if decision is not None}
 
 
 def _back(path: str, nodes: Mapping[str, NodeFiles], found: SetDecision) -> SetDecision | None:
@@ -100,12 +113,16 @@ def holders(nodes: Mapping[str, NodeFiles]) -> dict[str, list[str]]:
     return found
 
 
-def settle(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
+def settle(path: str, nodes: Mapping[str, NodeFiles], *, is_orphan: bool = False) -> SetDecision | None:
     """What is to hold of a set of which nobody writes any more; None where there is nothing of it.
 
     Of what was being written when that ended, an earlier version holds. Where there has never been one, half of a
     directory is none; and what lies in the working directory itself is taken as it is, as it would be on a disk
-    that all nodes share. Half of a directory may be also what others have written together with a node that is lost.
+    that all nodes share. Half of a directory may be also what others have written together with a node that is lost,
+    and what has less in it than a sibling before it.
+
+    Args:
+        is_orphan: there is no sibling any more that could hold in its place.
     """
     versions, reports = changes.versions(path, nodes), changes.reports(path, nodes)
     base = versions[0] if versions else SetVersion(path, 0, 0, [])
@@ -121,6 +138,8 @@ def settle(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     unfinished = tuple(
         node for node, _, report in changing if report.writing or in_part & changes.names(report)
     )
+    if not is_orphan:
+        unfinished = tuple(dict.fromkeys([*unfinished, *changes.lacking(changing, files)]))
     missing = tuple(sorted(name for name, file in files.items() if file.sha256 not in there))
     fence = 0
     if path and (absent := _absent(path, nodes, changing)):
@@ -152,6 +171,7 @@ def commit(path: str, nodes: Mapping[str, NodeFiles]) -> SetDecision | None:
     if (
         not changing
         or changes.in_part(base, reports)
+        or changes.lacking(changing, files)
         or (path and _absent(path, nodes, changing))
         or any(file.sha256 not in there for file in files.values())
     ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from swarmtrain.coordinator.core.sharing.decisions import Conflict, LostNode, NodeFiles
+from swarmtrain.files.siblings import lacks
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
 
 _APART = 1.0  # seconds by which what is known of another machine's clock may be wrong
@@ -100,6 +101,24 @@ def in_part(base: SetVersion, reports: Iterable[Report]) -> set[str]:
     parts = [file for _, _, report in wrote if report.needs for file in report.changed]
     is_new = any(known.get(file.name) != file.sha256 for file in parts)
     return {file.name for file in parts} if is_new else set()
+
+
+def lacking(changing: Iterable[Report], files: Collection[str]) -> list[str]:
+    """The nodes by which a set may be half, since it has less than a sibling before it, or than itself before.
+
+    Args:
+        files: the names of those of all nodes.
+    """
+    return [
+        node
+        for node, _, report in changing
+        if (elder := report.elder) is not None and (elder.path == report.path or lacks(files, elder.files))
+    ]
+
+
+def waits(path: str, nodes: Mapping[str, NodeFiles]) -> bool:
+    """Whether nodes wait for a set to have what it had before, or a sibling."""
+    return any(report.elder is not None for _, _, report in reports(path, nodes))
 
 
 def merge(
