@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field
 from inspect import Parameter, Signature
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 if TYPE_CHECKING:
@@ -35,11 +36,33 @@ class _Arguments:
         return Signature(sorted(found, key=lambda parameter: parameter.kind))
 
 
+class _Late:
+    """An attribute that a struct's class gets, with the others, when the first of them is asked for."""
+
+    _completing: ClassVar = RLock()  # to make a class a dataclass twice would lose its defaults
+
+    def __init__(self, name: str, *, kw_only: bool) -> None:
+        self._name, self._kw_only = name, kw_only
+
+    def __get__(self, value: object, kind: type[Struct]) -> Any:
+        with self._completing:
+            if vars(kind)[self._name] is self:  # no other thread has been here
+                self._complete(kind)
+        return getattr(kind, self._name)
+
+    def _complete(self, kind: type[Struct]) -> None:
+        dataclass(init=False, repr=False, eq=False, kw_only=self._kw_only)(kind)
+        fields = dataclasses.fields(cast(Any, kind))
+        kind._defaults = {each.name: default_of(each) for each in fields}
+        kind._positional = tuple(each.name for each in fields if not each.kw_only)
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Struct:
     """A frozen dataclass, in a tenth of the time: what `dataclass` compiles for each class anew stands here once.
 
-    Every process makes a hundred of them and more as it starts.
+    Every process defines a hundred of them and more as it starts, and uses few. So a class is made a dataclass when it
+    is first used as one: when there is a first value of it, or its fields are asked for.
     """
 
     _defaults: ClassVar[Mapping[str, Callable[[], Any] | None]] = {}  # by field; None: it must be given
@@ -48,10 +71,8 @@ class Struct:
 
     def __init_subclass__(cls, *, kw_only: bool = False) -> None:
         super().__init_subclass__()
-        dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
-        fields = dataclasses.fields(cast(Any, cls))
-        cls._defaults = {each.name: default_of(each) for each in fields}
-        cls._positional = tuple(each.name for each in fields if not each.kw_only)
+        for name in ("_defaults", "_positional", "__dataclass_fields__"):
+            setattr(cls, name, _Late(name, kw_only=kw_only))
 
     def __init__(self, *values: Any, **named: Any) -> None:
         own = vars(self)

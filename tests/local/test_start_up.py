@@ -17,6 +17,14 @@ BIN = Path(sys.executable).parent
 PASS = (sys.executable, "-c", "pass")
 # What each process is on its way to, and what it has no business to import.
 HEAVY = ("torch", "numpy", "rich", "starlette", "tensorboard")
+# What is needed later, or for a question that few runs are asked.
+NOT_YET = (
+    *("tarfile", "statistics", "difflib"),
+    "swarmtrain.coordinator.run.alerts.alerts",
+    "swarmtrain.coordinator.clients.explain",
+    "swarmtrain.diagnosis.diagnose",
+)
+NOT_BEFORE_THE_SPAWNER = ("asyncio", "swarmtrain.protocol", "hashlib", "secrets", "shutil")
 NOT_IN_THE_BUNDLE = ("click", "pydantic", "ruamel", "swarmtrain.job", "swarmtrain.control", "swarmtrain.ui")
 
 
@@ -72,10 +80,13 @@ def test_what_runs_on_every_node_starts_lightly() -> None:
             ),
         ),
         ("import swarmtrain; swarmtrain.Client, swarmtrain.Job", HEAVY),
-        ("import swarmtrain.agent.agent", (*HEAVY, *NOT_IN_THE_BUNDLE)),
+        ("import swarmtrain.agent.agent", (*HEAVY, *NOT_IN_THE_BUNDLE, *NOT_YET)),
         # what the spawner waits for, which imports torch
-        ("import swarmtrain.agent.main", (*HEAVY, *NOT_IN_THE_BUNDLE, "asyncio", "swarmtrain.protocol")),
-        ("import swarmtrain.coordinator.main", (*HEAVY, *NOT_IN_THE_BUNDLE)),
+        ("import swarmtrain.agent.main", (*HEAVY, *NOT_IN_THE_BUNDLE, *NOT_BEFORE_THE_SPAWNER)),
+        (
+            "import swarmtrain.coordinator.main",
+            (*HEAVY, *NOT_IN_THE_BUNDLE, *NOT_YET, "swarmtrain.coordinator.agents.journal_recovery"),
+        ),
         (
             "import swarmtrain.wire.alive",
             (*HEAVY, *NOT_IN_THE_BUNDLE, "asyncio", "ssl", "subprocess", "ctypes"),

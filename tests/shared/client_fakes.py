@@ -214,6 +214,7 @@ class FakeLauncher:
         self.troubles = ""
         self.silent = False  # whether nodes were never heard
         self.passes = 0.0  # seconds that they may take to pass
+        self.signs: list[bool] = []  # what there is to see of a coordinator that starts, by looks
         self.documents: dict[str, dict[str, Any]] = {}  # of runs that rest
         self.next: Coordinator | None = None  # of the run that is submitted next
 
@@ -237,6 +238,9 @@ class FakeLauncher:
         if run.id not in self.coordinators:
             raise ClusterError(f"the coordinator of {run.id} does not answer yet")
         return self.coordinators[run.id].link()
+
+    def may_answer(self, run: Run) -> bool:
+        return self.signs.pop(0) if self.signs else True
 
     def left(self, run: Run) -> Status | None:
         self.calls.append(("left", run.id))

@@ -18,6 +18,8 @@ from swarmtrain.control.handle import RunHandle
 from swarmtrain.job import LoadedJob
 from swarmtrain.job.origin import Origin
 from swarmtrain.launchers.base import Run
+from swarmtrain.protocol.codec import load
+from swarmtrain.protocol.status import Status
 from swarmtrain.swarm.obstacles import Obstacle
 from swarmtrain.wire.frames import Message
 from swarmtrain.wire.link import Link
@@ -30,6 +32,7 @@ JOB = Job(command=["true"], name="digits")
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "TROUBLE_SECONDS", 0.02)
     monkeypatch.setattr(startup, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(startup, "_CALM_SECONDS", 0.02)
     monkeypatch.setattr(stopping, "_STOP_PATIENCE", 0.0)
     monkeypatch.setattr(follow, "RETRY_SECONDS", 0.01)
 
@@ -172,6 +175,27 @@ def test_a_coordinator_that_never_answers_is_given_up() -> None:
     ((call, run, reason),) = launcher.calls
     assert (call, run) == ("kill", "digits.1")
     assert reason.startswith("killed by its client: ") and "did not answer within 0 s" in reason
+
+
+def test_a_coordinator_of_which_there_is_no_sign_is_not_asked() -> None:
+    launcher = FakeLauncher(digits_1=fixed(status()))
+    launcher.signs = [False, False, True]
+    asked: list[int] = []
+
+    def ask() -> Status:
+        asked.append(len(launcher.signs))
+        return load(Status, status(generation=1))
+
+    startup.await_answer(launcher, launcher.kept[0], ask, patience=30.0)
+    assert asked == [0]
+
+
+def test_a_start_is_looked_at_less_often_where_nothing_is_wrong() -> None:
+    persistence = startup.Persistence(3.0)
+    persistence.certain(Obstacle(), 0.0)
+    calm = persistence.pause
+    persistence.certain(Obstacle("no image"), 1.0)
+    assert persistence.pause < calm
 
 
 def test_a_trouble_counts_only_when_it_lasts() -> None:

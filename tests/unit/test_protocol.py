@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import json
+import pkgutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, asdict, dataclass, field, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from swarmtrain import structs
 from swarmtrain.errors import ChannelError
 from swarmtrain.protocol.codec import Family, dump, load
 from swarmtrain.protocol.facts import MasterAddress
@@ -198,6 +202,69 @@ def test_a_struct_has_the_signature_and_the_hash_of_a_dataclass() -> None:
     one, again = MasterAddress("a", "10.0.0.1", 1), MasterAddress(port=1, node="a", address="10.0.0.1")
     assert {one: 1, again: 2} == {one: 2} and hash(one) != hash(replace(one, port=2))
     assert MasterAddress("a", "b", 1) != KnownOffset("a", 1, 1, 1)
+
+
+def test_a_struct_is_made_a_dataclass_when_it_is_first_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of those that a process defines as it starts it never uses."""
+    made: list[type] = []
+
+    def noted(**options: bool) -> Callable[[type], type]:
+        def make(kind: type) -> type:
+            made.append(kind)
+            return dataclass(**options)(kind)
+
+        return make
+
+    monkeypatch.setattr(structs, "dataclass", noted)
+
+    class First(Struct):
+        ranks: list[int] = field(default_factory=list)
+
+    class Second(First):
+        port: int = 0
+
+    assert made == []
+    assert (Second([1]), Second()) == (Second([1], 0), Second([], 0))
+    assert [each.name for each in fields(First)] == ["ranks"]
+    assert made == [Second, First]
+
+
+def test_a_struct_is_made_a_dataclass_once_also_by_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared(Struct):
+        ranks: list[int] = field(default_factory=list)
+
+    values: list[Struct] = []
+    other = threading.Thread(target=lambda: values.append(Shared()))
+    made: list[type] = []
+
+    def interrupted(**options: bool) -> Callable[[type], type]:
+        def make(kind: type) -> type:
+            made.append(kind)
+            if len(made) == 1:
+                other.start()
+                other.join(0.1)  # it has to wait, and does until this is done
+            return dataclass(**options)(kind)
+
+        return make
+
+    monkeypatch.setattr(structs, "dataclass", interrupted)
+    values.append(Shared())
+    other.join()
+    assert values == [Shared([]), Shared([])] and made == [Shared]
+
+
+def test_every_struct_can_be_made_a_dataclass() -> None:
+    """What is wrong with a field is seen when its class is first used, which may be on a day of need."""
+    for part in ("protocol", "wire", "files", "diagnosis", "coordinator", "agent"):
+        package = importlib.import_module(f"swarmtrain.{part}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    kinds = [Struct]
+    for kind in kinds:  # which grows
+        kinds += kind.__subclasses__()
+    assert len(kinds) > 200
+    for kind in kinds[1:]:
+        assert {each.name for each in fields(cast(Any, kind))} == kind._defaults.keys()
 
 
 def test_nothing_of_the_protocol_is_compiled_as_it_is_imported() -> None:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 TROUBLE_SECONDS = 3.0
 LOOK_SECONDS = 1.0
+_CALM_SECONDS = 2.5  # after a look that finds nothing: each is several questions to a busy Docker
 _ASK_SECONDS = 0.2
+_VAIN_SECONDS = 2.5  # between questions to a coordinator of which there is no sign
 _MOVE_SECONDS = 120.0  # for a coordinator to answer on another machine
 
 
@@ -51,6 +53,11 @@ class Persistence:
             self._since = now
         patience = max(self._seconds, trouble.passes)
         return trouble.text if now - self._since >= patience else ""
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look is due."""
+        return _CALM_SECONDS if self._since is None else LOOK_SECONDS
 
 
 class CannotStart(ClusterError):
@@ -95,12 +102,14 @@ class StartupWatch:
 
     def _look(self) -> None:
         persistence = Persistence(TROUBLE_SECONDS)
-        while not self._over.wait(LOOK_SECONDS):
+        pause = LOOK_SECONDS
+        while not self._over.wait(pause):
             reason = persistence.certain(trouble_of(self._launcher, self._run), time.monotonic())
             if reason and not self._over.is_set():
                 self.reason = reason
                 self._found()
                 return
+            pause = persistence.pause
 
 
 def trouble_of(launcher: Launcher, run: Run) -> Obstacle:
@@ -160,30 +169,39 @@ def await_answer(launcher: Launcher, run: Run, ask: Callable[[], Status], patien
     Raises:
         CannotStart: the launcher knows why it does not get there. ClusterError: the time is over.
     """
-    begin = looked = time.monotonic()
-    persistence = Persistence(TROUBLE_SECONDS)
+    begin = asked = looked = time.monotonic()
+    persistence, pause = Persistence(TROUBLE_SECONDS), LOOK_SECONDS
+    silence: ClusterError | None = ClusterError("there is no sign of it yet")
     while True:
-        silence: ClusterError | None = None
-        try:
-            status = ask()
-            if status.generation or status.cause:
-                return
-        except ClusterError as error:
-            silence = error
+        if _may_answer(launcher, run) or time.monotonic() - asked >= _VAIN_SECONDS:
+            try:
+                status, silence = ask(), None
+                if status.generation or status.cause:
+                    return
+            except ClusterError as error:
+                silence = error
+            asked = time.monotonic()
         now = time.monotonic()
-        # To look takes several questions to Docker, which has the containers to start meanwhile.
-        if silence is None or now - looked >= LOOK_SECONDS:
+        if silence is None or now - looked >= pause:
             looked, trouble = now, trouble_of(launcher, run)
             if reason := persistence.certain(trouble, now):
                 raise CannotStart(run, reason) from silence
             if silence is None and not trouble:
                 return
+            pause = persistence.pause
         if silence is not None and now - begin >= patience:
             raise ClusterError(
                 f"the coordinator of {run.id} did not answer within {patience:.0f} s: {in_short(silence)}",
                 silence.hint,
             ) from silence
         time.sleep(_ASK_SECONDS)
+
+
+def _may_answer(launcher: Launcher, run: Run) -> bool:
+    try:
+        return launcher.may_answer(run)
+    except ClusterError:
+        return True  # and whoever asks hears what is wrong
 
 
 def answer_of_moved(ask: Callable[[], Status]) -> Status:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmtrain.coordinator.agents.connections import AgentConnections
-from swarmtrain.coordinator.agents.journal_recovery import recover_journal
 from swarmtrain.coordinator.clients.actions import conclude
 from swarmtrain.coordinator.clients.requests import ClientRequests
 from swarmtrain.coordinator.clients.status import leave as leave_status
@@ -67,6 +66,8 @@ async def _coordinate(leave: bool) -> int:
     storage = Storage(Path(env[names.ENV_STORAGE]))
     place = place_of(storage, secret, env.get(names.ENV_NODE, ""), env.get(names.ENV_DEPLOYMENT, ""))
     if moved := int(env.get(names.ENV_MOVED) or 0):
+        from swarmtrain.coordinator.agents.journal_recovery import recover_journal  # which hardly any needs
+
         await recover_journal(
             env[names.ENV_COORDINATOR], secret.token, place.path / "journal.jsonl", moved, place.node
         )

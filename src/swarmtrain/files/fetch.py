@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from swarmtrain.errors import RequestError
 from swarmtrain.protocol.replies import Done, FileHeader, NodeReply
 from swarmtrain.wire.disk import in_place
 from swarmtrain.wire.disk.storage import Storage
+
+if TYPE_CHECKING:
+    import tarfile
 
 _PIECE = 1 << 20
 
@@ -61,6 +63,8 @@ def send(path: Path, node: str) -> Iterator[NodeReply]:
     with tempfile.TemporaryFile() if directory else path.open("rb") as opened:
         source = cast("IO[bytes]", opened)
         if directory:
+            import tarfile  # which no process waits for that starts
+
             with tarfile.open(fileobj=source, mode="w") as archive:
                 _pack(archive, path.resolve(), path.name)
         size = source.seek(0, 2)

@@ -148,6 +148,13 @@ class Launcher(Protocol):
         """
         ...
 
+    def may_answer(self, run: Run) -> bool:
+        """Whether there is any sign of a coordinator that was just started: whether it is worth while to connect.
+
+        Far cheaper than a vain `connect`, and not always right. Raises ClusterError.
+        """
+        ...
+
     def left(self, run: Run) -> Status | None:
         """The last status document of a run that rests, without starting anything for it.
 

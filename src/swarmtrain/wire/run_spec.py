@@ -7,9 +7,8 @@ Swarm, files of mode 0600 elsewhere). The spec is the same for every submission 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import secrets
+import os
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -112,6 +111,8 @@ class RunSecret(Struct):
     @property
     def submission(self) -> str:
         """Tells this run from all others, also from one of the same id; unlike the token, it is no secret."""
+        import hashlib  # OpenSSL; the agent reads its secret on the way to its spawner, which need not wait for that
+
         return hashlib.sha256(self.token.encode()).hexdigest()[:16]
 
     def dump(self) -> str:
@@ -126,7 +127,7 @@ class RunSecret(Struct):
 
 def new_token() -> str:
     """A secret for one run: 256 bits."""
-    return secrets.token_hex(32)
+    return os.urandom(32).hex()
 
 
 def _load(kind: type[Any], what: str, path: Path) -> Any:

@@ -8,7 +8,6 @@ run; a rank that is behind in its steps or between them; a stack that is not in 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from statistics import median
 
 from swarmtrain.coordinator.core.stack_dumps import MainThread, place
 from swarmtrain.protocol.schema import Struct
@@ -106,6 +105,8 @@ def straggler(busy: Mapping[int, float], step_seconds: float, steps: int) -> Str
     """
     if steps < _ENOUGH_STEPS or len(busy) < 2:
         return None
+    from statistics import median  # which a coordinator that starts need not wait for
+
     slowest = max(busy, key=lambda rank: (busy[rank], -rank))
     own, usual = busy[slowest], median(seconds for rank, seconds in busy.items() if rank != slowest)
     if own <= _SLOW * usual or own <= _SHARE * step_seconds or usual <= 0:

@@ -5,7 +5,6 @@ Agents read their workers' pulses and send them with every beat. What decisions 
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from dataclasses import dataclass
 
@@ -150,7 +149,11 @@ class HeartbeatTracker:
             for beat in self.beats.values()
             if beat.stepped is not None and beat.first is not None and beat.step - beat.resumed > 1
         ]
-        return statistics.median(means) if means else None
+        if not means:
+            return None
+        import statistics  # which a coordinator that starts need not wait for
+
+        return statistics.median(means)
 
     def straggler(self, now: float) -> Straggler | None:
         """The rank that slows the others down, if one has since this was last found out; asked at every beat."""

@@ -126,6 +126,10 @@ class DockerLauncher:
             )
         return exec_link(self.docker, container["Id"])
 
+    def may_answer(self, run: Run) -> bool:
+        """See Launcher.may_answer: to connect is cheap here."""
+        return True
+
     def left(self, run: Run) -> Status | None:
         """See Launcher.left."""
         return left_in(self.docker, self._coordinator(run)["Id"])

@@ -7,9 +7,9 @@ node or serve its files, are services in the run's own stack.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 from swarmtrain.docker import toolkit
 from swarmtrain.docker.command import Docker
@@ -21,7 +21,7 @@ from swarmtrain.launchers.link import await_answer, exec_link, left_in, waking
 from swarmtrain.launchers.swarm import containers, scratch
 from swarmtrain.launchers.swarm.helpers import Helper, await_helpers
 from swarmtrain.launchers.swarm.machines import SwarmMachines
-from swarmtrain.launchers.swarm.stacks import Stack, role_of
+from swarmtrain.launchers.swarm.stacks import Stack, constraints, is_on_host, moves, role_of
 from swarmtrain.payload.run_spec import secret_of
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import KILLED, StatusRequest
@@ -87,22 +87,21 @@ class SwarmLauncher:
     def runs(self) -> list[Run]:
         """Every run whose stack or record is there."""
         scratch.sweep()  # every command begins with this list
+        with ThreadPoolExecutor() as pool:  # behind ssh each question takes a connection
+            recorded = pool.submit(records.read, self.docker)
+            services = facts.read_services(self.docker, f"label={names.LABEL_JOB}")
         found: dict[tuple[str, int], list[Service]] = {}
-        for service in facts.read_services(self.docker, f"label={names.LABEL_JOB}"):
+        for service in services:
             job = service.labels[names.LABEL_JOB]
             number = service.stack.removeprefix(f"{job}-")
             if number.isdecimal() and service.stack == f"{job}-{int(number)}":
                 found.setdefault((job, int(number)), []).append(service)
-        ours = [each for services in found.values() for each in services]
+        ours = [each for theirs in found.values() for each in theirs]
         resting = tasks.resting(
             self.docker, [each for each in ours if role_of(each) == names.COORDINATOR_SERVICE]
         )
-        runs = [_run(job, number, services, resting) for (job, number), services in found.items()]
-        runs += [
-            _refused(record)
-            for record in records.read(self.docker)
-            if (record.job, record.number) not in found
-        ]
+        runs = [_run(job, number, theirs, resting) for (job, number), theirs in found.items()]
+        runs += [_refused(record) for record in recorded.result() if (record.job, record.number) not in found]
         return sorted(runs, key=lambda run: (run.created, run))
 
     def connect(self, run: Run) -> Link:
@@ -119,6 +118,10 @@ class SwarmLauncher:
         if coordinator.node is None or coordinator.node.id == this:
             return exec_link(self.docker, coordinator.container)
         return exec_link(self.docker, self._relay(run, this))
+
+    def may_answer(self, run: Run) -> bool:
+        """Whether its container runs on the engine that is spoken to: one question, `connect` asks eight in vain."""
+        return bool(containers.running(self.docker, run.stack, names.COORDINATOR_SERVICE))
 
     def _relay(self, run: Run, this: str) -> str:
         """A container on the engine spoken to, in the run's network, from which its coordinator is reached.
@@ -152,7 +155,7 @@ class SwarmLauncher:
 
     def unheard(self, run: Run, heard: Collection[str]) -> str:
         """Which nodes Swarm has started an agent on that has never been heard, and what to look at."""
-        on_host = _is_on_host(self._stack(run).model(names.AGENT_SERVICE)["Spec"])
+        on_host = is_on_host(self._stack(run).model(names.AGENT_SERVICE)["Spec"])
         return tasks.unheard(tasks.read(self.docker, run.stack), heard, has_overlay=not on_host)
 
     def reach(self, run: Run, node: str) -> None:
@@ -202,15 +205,15 @@ class SwarmLauncher:
                     "it is started again by itself; a machine that has gone is noticed after about 15 s",
                 )
         model = self._stack(run).model(names.COORDINATOR_SERVICE)["Spec"]
-        if _is_on_host(model):
+        if is_on_host(model):
             raise ClusterError(
                 f"{run.id} uses the host's network: its agents know the coordinator by its machine's address",
                 f"stop it, and go on from the snapshots: swarmtrain stop {run.id}; swarmtrain run --resume ...",
             )
-        pins = [word for rule in _constraints(model) for word in ("--constraint-rm", rule)]
+        pins = [word for rule in constraints(model) for word in ("--constraint-rm", rule)]
         self.docker.run(
             *("service", "update", "--detach", *pins, "--constraint-add", f"node.id=={machine.id}"),
-            *("--env-add", f"{names.ENV_MOVED}={_moves(model) + 1}", model["Name"]),
+            *("--env-add", f"{names.ENV_MOVED}={moves(model) + 1}", model["Name"]),
             timeout=SECONDS,
         )
 
@@ -287,18 +290,6 @@ class SwarmLauncher:
             return set()  # what Swarm remembers of the tasks has to do
 
 
-def _constraints(spec: dict[str, Any]) -> list[str]:
-    """The placement constraints of a service's specification."""
-    return list(spec["TaskTemplate"].get("Placement", {}).get("Constraints") or ())
-
-
-def _moves(spec: dict[str, Any]) -> int:
-    """How often the coordinator was moved, by its service's specification: the Swarm counts, not anybody's clock."""
-    container = spec["TaskTemplate"]["ContainerSpec"]
-    variables = dict(each.partition("=")[::2] for each in container.get("Env") or ())
-    return int(variables.get(names.ENV_MOVED) or 0)
-
-
 def _run(job: str, number: int, services: Sequence[Service], resting: Collection[str] = ()) -> Run:
     rests = any(each.name in resting for each in services)
     agents = [each for each in services if role_of(each) == names.AGENT_SERVICE]
@@ -315,11 +306,6 @@ def _run(job: str, number: int, services: Sequence[Service], resting: Collection
             filter(None, (Origin.load(each.labels.get(stack.LABEL_ORIGIN, "")) for each in services)), None
         ),
     )
-
-
-def _is_on_host(service: Mapping[str, Any]) -> bool:
-    """Whether a service, by its spec, uses the network of its machines."""
-    return any(each["Target"] == "host" for each in service["TaskTemplate"].get("Networks") or ())
 
 
 def _toolkit_notices(job: LoadedJob, cluster: facts.Cluster) -> list[str]:

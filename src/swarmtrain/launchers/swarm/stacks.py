@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -214,3 +214,20 @@ class Stack:
 def role_of(service: Service) -> str:
     """What a service is for: one of `wire.names`, ``helper``, or nothing."""
     return service.labels.get(names.LABEL_ROLE, "")
+
+
+def constraints(spec: Mapping[str, Any]) -> list[str]:
+    """The placement constraints of a service's specification."""
+    return list(spec["TaskTemplate"].get("Placement", {}).get("Constraints") or ())
+
+
+def moves(spec: Mapping[str, Any]) -> int:
+    """How often the coordinator was moved, by its service's specification: the Swarm counts, not anybody's clock."""
+    container = spec["TaskTemplate"]["ContainerSpec"]
+    variables = dict(each.partition("=")[::2] for each in container.get("Env") or ())
+    return int(variables.get(names.ENV_MOVED) or 0)
+
+
+def is_on_host(service: Mapping[str, Any]) -> bool:
+    """Whether a service, by its spec, uses the network of its machines."""
+    return any(each["Target"] == "host" for each in service["TaskTemplate"].get("Networks") or ())

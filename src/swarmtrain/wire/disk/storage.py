@@ -14,9 +14,7 @@ there is no such place, it is memory/ below the root.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,7 +63,7 @@ class Storage(Struct):
         for base in {self._memory(), self.root / "memory"}:
             for node in base.glob(f"{directory}/*"):
                 segments.remove(segments.noted(node))
-            shutil.rmtree(base / directory, ignore_errors=True)
+            _remove_quietly(base / directory)
             try:
                 base.rmdir()
             except OSError:
@@ -134,12 +132,14 @@ class Storage(Struct):
         for name in sorted(mine, key=lambda name: name == run):
             self.clear_memory(name)
             aside = self.run(f".{name}.gone")
-            shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
+            _remove_quietly(aside)  # of one that was killed
             self.run(name).rename(aside)
             _remove_with_others(aside)
 
     def _memory(self) -> Path:
         """One directory a user and a root: names of runs repeat under another root."""
+        import hashlib  # OpenSSL, for which what starts an agent's spawner need not wait
+
         mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:8]
         memory = _SHARED / f"swarmtrain-{os.getuid()}-{mark}"
         try:
@@ -149,6 +149,13 @@ class Storage(Struct):
         except OSError:
             is_ours = False
         return memory if is_ours else self.root / "memory"
+
+
+def _remove_quietly(directory: Path) -> None:
+    """Remove what of a directory can be removed."""
+    import shutil  # and what it unpacks with, for which what starts an agent's spawner need not wait
+
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_with_others(directory: Path) -> None:

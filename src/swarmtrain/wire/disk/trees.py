@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 
@@ -14,7 +13,7 @@ def remove_tree(top: Path) -> None:
     a directory below the top is moved to the top first, and each is empty when its turn comes. Who is killed
     meanwhile leaves a directory that can be removed.
     """
-    mark, moved, waiting = secrets.token_hex(4), 0, [top]
+    mark, moved, waiting = os.urandom(4).hex(), 0, [top]
     while waiting:
         directory = waiting.pop()
         with os.scandir(directory) as entries:

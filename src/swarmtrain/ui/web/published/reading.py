@@ -85,6 +85,10 @@ class ReadingLauncher:
         finally:
             writer.close()
 
+    def may_answer(self, run: Run) -> bool:
+        """See Launcher: to connect is cheap here."""
+        return True
+
     def left(self, run: Run) -> Status | None:
         """See Launcher: nothing is known without asking."""
         return None
