@@ -5,6 +5,7 @@
 Measured is what a rank does for its series: the phases of each step, its lines in the file of metrics, and a call of
 `report` at each step. Two sizes of steps are tried, of about 2 ms and 50 ms. A turn takes about 50 ms for each of both
 ways, in changing order, so what slows the machine down for longer slows both, and every few turns both get new models.
+What comes due by time, such as a line, does so by that of one's own turns, as if the others were not there.
 Compared is the training thread's processor time, which others who use the machine hardly change: nothing that is
 measured here waits. Printed is the median of the ratios with its 95 % confidence interval, and the time of a step.
 """
@@ -27,8 +28,9 @@ from swarmtrain.trainer import Options, report
 from swarmtrain.trainer.data import LoadedPiece, Step
 from swarmtrain.trainer.distributed import join_world
 from swarmtrain.trainer.precision import Precision
+from swarmtrain.trainer.reports import report as reports
 from swarmtrain.trainer.reports.metrics import Reporter
-from swarmtrain.trainer.reports.phases import StepPhases
+from swarmtrain.trainer.reports.phases import CpuPhases, StepPhases
 from swarmtrain.trainer.reports.step_report import StepReport
 from swarmtrain.trainer.step import TrainStep
 from swarmtrain.wire import names
@@ -36,9 +38,8 @@ from swarmtrain.wire import names
 GOAL = 1.01
 TURN = 0.05  # seconds of steps
 SAMPLES = 32
-TOGETHER = (
-    5  # turns of the same two models: where in memory one lies makes it faster or slower than the other
-)
+# Turns of the same two models: where in memory one lies makes it faster or slower than the other.
+TOGETHER = 5
 
 
 class NoPhases(StepPhases):
@@ -47,7 +48,10 @@ class NoPhases(StepPhases):
     def __init__(self) -> None:
         self.data = self.forward = self.backward = self.optimizer = nullcontext()
 
-    def taken(self, steps: int) -> dict[str, float]:
+    def watch_gradients(self, model: nn.Module) -> None:
+        return
+
+    def taken(self) -> dict[str, float]:
         return {}
 
 
@@ -63,6 +67,7 @@ class Rival:
             os.environ[names.ENV_METRICS] = path
         if not measured:
             self._reporter.phases = NoPhases()
+        self._left = time.monotonic()
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -82,19 +87,34 @@ class Rival:
 
     def run(self, steps: int) -> float:
         """Seconds of the processor for so many steps."""
+        self._leave_out(time.monotonic() - self._left)
         began, mark = time.thread_time(), time.perf_counter()
         for _ in range(steps):
             stepped = self._step(
                 Step(SAMPLES, iter([LoadedPiece(self._batch, SAMPLES, last=True)])), tell=False
             )
             self._made += 1
-            now = time.perf_counter()
-            told = StepReport(self._made, 0, stepped.loss, 1e-3, now - mark, SAMPLES, 0.5)
+            now, loss = time.perf_counter(), stepped.loss
+            told = StepReport(self._made, 0, loss, 1e-3, now - mark, SAMPLES, 0.5)
             mark = now
             self._reporter.step(told)
             if self._measured:
-                report(loss=stepped.loss, step=self._made)
-        return time.thread_time() - began
+                report(loss=loss, step=self._made)
+        took = time.thread_time() - began
+        self._left = time.monotonic()
+        return took
+
+    def _leave_out(self, away: float) -> None:
+        """Let nothing come due by the time in which others had their turn."""
+        if not self._measured:
+            return
+        self._reporter._next_line += away
+        self._reporter._started += away
+        assert isinstance(self._reporter.phases, CpuPhases), "no GPU takes part"
+        self._reporter.phases._since += away
+        if (lines := reports._lines) is not None:
+            lines.due += away
+            lines._started += away
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -73,8 +74,9 @@ def test_between_two_lines_the_newest_value_of_each_name_counts(told: Path) -> N
 def test_a_tensor_is_read_when_its_line_is_written_and_keeps_no_graph(told: Path) -> None:
     weight = torch.ones(1, requires_grad=True)
     report(loss=0.0)
-    report(loss=(weight * 2).sum())
     assert module._lines is not None
+    module._lines.due = math.inf  # however long the next line takes
+    report(loss=(weight * 2).sum())
     held = module._lines.values["loss"]
     assert isinstance(held, torch.Tensor) and held.grad_fn is None
     assert finish(told)["values"] == {"loss": 2.0}
@@ -178,8 +180,8 @@ def test_phases_of_steps_are_their_mean_since_the_last_time() -> None:
             with phase:
                 watch.now += seconds
             watch.now += 0.5  # between phases
-    assert phases.taken(2) == {"data": 2.0, "forward": 4.0, "optimizer": 1.0, "backward": 0.0}
-    assert not any(phases.taken(1).values())
+    assert phases.taken() == {"data": 2.0, "forward": 4.0, "optimizer": 1.0, "backward": 0.0}
+    assert not any(phases.taken().values())
 
 
 def test_what_comes_after_a_ranks_last_gradient_is_communication() -> None:
@@ -194,7 +196,76 @@ def test_what_comes_after_a_ranks_last_gradient_is_communication() -> None:
             loss.backward()
             clock.now += 5.0  # the gradients of others are waited for
     assert watch.taken() == {"backward": 9.0, "communication": 15.0}
-    assert len(watch._hooks) == 1 and any(watch._last is each for each in (first.weight, first.bias))
+    assert not watch._hooks and any(watch._last is each for each in (first.weight, first.bias))
+
+
+def test_of_short_steps_some_are_looked_at_which_are_drawn() -> None:
+    clock, drawn = Watch(), iter([0.25, 0.4999, 0.0, 0.2])
+    phases = CpuPhases(clock, drawn.__next__)
+    was_looked_at = []
+    for _ in range(35):
+        before = phases._seen
+        with phases.forward:
+            clock.now += 1e-3
+        with phases.optimizer:
+            clock.now += 1e-3
+        was_looked_at.append(phases._seen > before)
+    # 40 ms are twenty steps: a quarter of twice as many are passed over, then nearly half of them, then none.
+    assert [at for at, looked in enumerate(was_looked_at) if looked] == [0, 11, 31, 32]
+    assert phases.taken() == pytest.approx({"data": 0, "forward": 1e-3, "optimizer": 1e-3, "backward": 0})
+    assert phases.taken() == {}, "nothing was looked at since"
+
+
+def test_a_pass_that_is_not_looked_at_calls_nothing() -> None:
+    layer, clock = nn.Linear(4, 1), Watch()
+    phases = CpuPhases(clock, lambda: 0.25)
+    phases.watch_gradients(layer)
+    layer.weight.register_hook(lambda gradient: setattr(clock, "now", clock.now + 1e-3))  # type: ignore[no-untyped-call]
+
+    def step() -> int:
+        with phases.backward:
+            layer(torch.ones(2, 4)).sum().backward()
+            clock.now += 3e-3
+            asked = len(phases._backward._hooks)
+        with phases.optimizer:
+            pass
+        return asked
+
+    # At first all parameters are asked, then the one whose gradient comes last. 4 ms a step: five are passed over.
+    assert [step() for _ in range(8)] == [2, 0, 0, 0, 0, 0, 1, 0]
+    assert phases.taken()["communication"] == pytest.approx(3e-3)
+
+    phases.watch_gradients(layer)  # as of another model: its next step is looked at
+    assert [step() for _ in range(2)] == [2, 0]
+
+
+def test_parameters_are_left_as_they_were_and_keep_hooks_of_others() -> None:
+    layer, called = nn.Linear(4, 1), list[torch.Tensor]()
+    layer.bias.register_post_accumulate_grad_hook(called.append)  # type: ignore[no-untyped-call]
+    watch = BackwardWatch()
+    watch.watch(layer)
+    with watch:
+        layer(torch.ones(2, 4)).sum().backward()
+    layer(torch.ones(2, 4)).sum().backward()
+    assert len(called) == 2
+    assert layer.weight._post_accumulate_grad_hooks is None
+
+
+def test_of_a_step_of_several_passes_all_are_looked_at() -> None:
+    layer, clock = nn.Linear(4, 1), Watch()
+    phases = CpuPhases(clock)
+    phases.watch_gradients(layer)
+    layer.weight.register_hook(lambda gradient: setattr(clock, "now", clock.now + 1e-3))  # type: ignore[no-untyped-call]
+    for _ in range(2):
+        for waits in (0.0, 0.0, 3e-3):  # with the last microbatch, the gradients travel
+            with phases.backward:
+                layer(torch.ones(2, 4)).sum().backward()
+                clock.now += waits
+        with phases.optimizer:
+            clock.now += 0.02
+    assert phases.taken() == pytest.approx(
+        {"data": 0, "forward": 0, "optimizer": 0.02, "backward": 3e-3, "communication": 3e-3}
+    )
 
 
 def test_gradients_are_the_same_whether_they_are_watched() -> None:
@@ -241,10 +312,10 @@ def test_on_a_gpu_one_step_is_marked_between_two_lines_and_read_when_it_has_pass
                 pass
 
     step()
-    assert phases.taken(1) == {}  # nothing was marked yet; the next step is
+    assert phases.taken() == {}  # nothing was marked yet; the next step is
     step()
     step()
     assert Event.clock == 8.0
-    assert phases.taken(2) == {}  # the GPU has not come there
+    assert phases.taken() == {}  # the GPU has not come there
     passed[0] = True
-    assert phases.taken(3) == {"data": 0.001, "forward": 0.001, "backward": 0.001, "optimizer": 0.001}
+    assert phases.taken() == {"data": 0.001, "forward": 0.001, "backward": 0.001, "optimizer": 0.001}

@@ -14,7 +14,7 @@ Labels = tuple[tuple[str, str], ...]  # in the order of their names
 _APART = str.maketrans(dict.fromkeys("{},=", "_"))
 _LETTERS = 100  # of a name or a label, at most
 # Seconds between two lines: at the start, after half a minute, after hours.
-_MOST, _MANY, _LEAST = 0.05, 0.25, 5.0
+_MOST, _MANY, _LEAST = 0.1, 0.25, 5.0
 # That a curve over the whole time should have at least: soon, and after some minutes.
 _SOON, _POINTS = 100.0, 1000.0
 
@@ -22,8 +22,8 @@ _SOON, _POINTS = 100.0, 1000.0
 def line_interval(elapsed: float) -> float:
     """Seconds from one line of steps to the next.
 
-    The longer the training, the fewer lines: a curve has a hundred points after five seconds, a thousand after four
-    minutes, and more ever after, and a rank writes about 20,000 a day where twenty a second would be 1.7 million.
+    The longer the training, the fewer lines: a curve has a hundred points after ten seconds, a thousand after four
+    minutes, and more ever after, and a rank writes about 20,000 a day where ten a second would be 0.9 million.
 
     Args:
         elapsed: seconds since the worker's first line.

@@ -25,6 +25,8 @@ from swarmtrain.wire.clock import MACHINE, Clock
 from swarmtrain.wire.metrics import as_told, line_interval
 from swarmtrain.wire.plural import counted
 
+_STRICT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 
 class Reporter:
     """Takes what happens in a training, and passes it on to whoever listens; one on every rank."""
@@ -138,7 +140,7 @@ class Reporter:
             return  # nobody listens: do not make a GPU wait for its loss
         loss = None if report.loss is None else float(report.loss)
         rate = float(report.learning_rate)
-        phases = {f"{name}_s": round(each, 6) for name, each in self.phases.taken(steps).items()}
+        phases = {f"{name}_s": round(each, 6) for name, each in self.phases.taken().items()}
         norm = {} if report.gradient_norm is None else {"grad_norm": float(report.gradient_norm)}
         self._append(
             "step",
@@ -165,14 +167,20 @@ class Reporter:
     def _append(self, kind: str, **fields: Any) -> None:
         if self._file is not None:
             told = {"kind": kind, "t": round(self._clock.unix(), 3), **fields}
-            line = json.dumps(_in_words(told), separators=(",", ":"))
             with suppress(OSError):  # a disk that is full costs the line, not the training
-                self._file.write(line.encode() + b"\n")
+                self._file.write(_line(told).encode() + b"\n")
 
     def _scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def _line(told: dict[str, Any]) -> str:
+    try:
+        return _STRICT.encode(told)
+    except ValueError:  # some number is none that JSON can write
+        return _STRICT.encode(_in_words(told))
 
 
 def _in_words(value: Any) -> Any:

@@ -1,21 +1,26 @@
 """Where the time of a step goes: data, forward, backward, communication, optimizer.
 
 A step is made in `trainer.step`, each phase of it inside of one context manager from here, and nothing here has a part
-in what is computed. On the CPU the clock is read: what a phase takes is what it takes. On a GPU the thread that trains
-runs ahead of it, so now and then one step's phases are marked by events in the GPU's own queue, which are read later,
-when they have passed: nobody waits for them.
+in what is computed. Looking has a price, so of short steps only some are looked at. On the CPU the clock is read: what
+a phase takes is what it takes. On a GPU the thread that trains runs ahead of it, so now and then one step's phases are
+marked by events in the GPU's own queue, which are read later, when they have passed: nobody waits for them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from random import Random
 from typing import Protocol
 
 import torch
 from torch import nn
 
+# Seconds from one step that is looked at to the next, on average: a look takes some 60 us of them. It is never more
+# than twice as long, so that each line has one: see wire/metrics.py.
+_APART = 0.04
+_NOTHING = nullcontext()
 NAMES = ("data", "forward", "backward", "communication", "optimizer")
 
 
@@ -38,17 +43,18 @@ class PhaseWatch:
 class BackwardWatch(PhaseWatch):
     """The backward pass: until this rank's last gradient it computes, and from there on it only waits for others."""
 
-    __slots__ = ("_hooks", "_last", "_ready", "_told", "waited")
+    __slots__ = ("_hooks", "_last", "_ready", "_told", "_waited")
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(now)
         self._hooks: list[Callable[[], None]] = []  # which undo what was asked of each parameter
         self._last: nn.Parameter | None = None
-        self._ready = self.waited = 0.0
+        self._ready = self._waited = 0.0
         self._told = False
 
     def watch(self, model: nn.Module) -> None:
         """Find out in the first pass which gradient comes last, and look at that one alone from then on."""
+        self._last = None
         for parameter in model.parameters():
             if parameter.requires_grad:
                 self._hooks.append(_after(parameter, self._came))
@@ -56,30 +62,65 @@ class BackwardWatch(PhaseWatch):
 
     def _came(self, parameter: torch.Tensor) -> None:
         self._ready = self._now()
-        if len(self._hooks) > 1:
-            self._last = parameter if isinstance(parameter, nn.Parameter) else None
+        self._last = parameter if isinstance(parameter, nn.Parameter) else None
+
+    def __enter__(self) -> None:
+        if self._last is not None and not self._hooks:
+            self._hooks = [_after(self._last, self._came)]
+        self._began = self._now()
 
     def __exit__(self, *_: object) -> None:
         now = self._now()
         self.seconds += now - self._began
         if self._ready > self._began:
-            self.waited += now - self._ready
-            if len(self._hooks) > 1:
-                self._keep_the_last()
-
-    def _keep_the_last(self) -> None:
-        for undo in self._hooks:
-            undo()
-        assert self._last is not None, "a gradient has come"
-        self._hooks = [_after(self._last, self._came)]
+            self._waited += now - self._ready
+            for undo in self._hooks:  # nothing is called in a pass that is not looked at
+                undo()
+            self._hooks = []
 
     def taken(self) -> dict[str, float]:
         """Seconds since the last call, of the pass itself and of the waiting where it is known."""
-        seconds, waited = self.seconds, self.waited
-        self.seconds = self.waited = 0.0
+        seconds, waited = self.seconds, self._waited
+        self.seconds = self._waited = 0.0
         return (
             {"backward": seconds - waited, "communication": waited} if self._told else {"backward": seconds}
         )
+
+
+class UpdateWatch(PhaseWatch):
+    """The optimizer's phase, with which a step ends."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self, now: Callable[[], float], ends: Callable[[float], None]) -> None:
+        super().__init__(now)
+        self._ends = ends
+
+    def __exit__(self, *_: object) -> None:
+        now = self._now()
+        self.seconds += now - self._began
+        self._ends(now)
+
+
+class UnwatchedUpdate:
+    """The same phase of steps that are not looked at.
+
+    Attributes:
+        left: how many of them there still are.
+    """
+
+    __slots__ = ("_ends", "left")
+
+    def __init__(self, ends: Callable[[], None]) -> None:
+        self.left, self._ends = 0, ends
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.left -= 1
+        if not self.left:
+            self._ends()
 
 
 class StepPhases(Protocol):
@@ -97,28 +138,66 @@ class StepPhases(Protocol):
     def watch_gradients(self, model: nn.Module) -> None:
         """See when this rank has all of its gradients: what the backward pass takes from there is communication."""
 
-    def taken(self, steps: int) -> dict[str, float]:
-        """Mean seconds of each phase that is known, in a step; called between two steps, ``steps`` after the last."""
+    def taken(self) -> dict[str, float]:
+        """Mean seconds of each phase that is known, in the steps that were looked at since the last call."""
 
 
 class CpuPhases(StepPhases):
-    """Those on the CPU, of every step."""
+    """Those on the CPU: of all steps, or where they are short, of some.
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._watches = {name: PhaseWatch(now) for name in ("data", "forward", "optimizer")}
-        self.data, self.forward, self.optimizer = self._watches.values()
-        self.backward = self._backward = BackwardWatch(now)
+    Which step is the next is drawn, so that what happens in every tenth step is not seen always, or never.
+
+    Args:
+        draw: a number from 0 to 1; not by the generator that the script may have seeded.
+    """
+
+    def __init__(
+        self, now: Callable[[], float] = time.perf_counter, draw: Callable[[], float] | None = None
+    ) -> None:
+        self._draw = draw or Random().random
+        self._backward = BackwardWatch(now)
+        self._watches = {
+            "data": PhaseWatch(now),
+            "forward": PhaseWatch(now),
+            "optimizer": UpdateWatch(now, self._looked),
+        }
+        self._unwatched = UnwatchedUpdate(self._look)
+        self._passed_over, self._since = 0, now()  # steps since the last look, and when that was
+        self._seen = 0  # steps that were looked at since the last line
+        self.data: AbstractContextManager[None]
+        self.forward: AbstractContextManager[None]
+        self.backward: AbstractContextManager[None]
+        self.optimizer: AbstractContextManager[None]
+        self._look()
 
     def watch_gradients(self, model: nn.Module) -> None:
-        """As above."""
+        """As above; the next step is looked at, or all of its gradients would be asked for until one is."""
         self._backward.watch(model)
+        self._look()
 
-    def taken(self, steps: int) -> dict[str, float]:
+    def taken(self) -> dict[str, float]:
         """As above."""
-        found = {}
+        seen, self._seen = self._seen, 0
+        if not seen:
+            return {}
+        found = self._backward.taken()
         for name, watch in self._watches.items():
-            found[name], watch.seconds = watch.seconds / steps, 0.0
-        return found | {name: seconds / steps for name, seconds in self._backward.taken().items()}
+            found[name], watch.seconds = watch.seconds, 0.0
+        return {name: seconds / seen for name, seconds in found.items()}
+
+    def _look(self) -> None:
+        self.data, self.forward, self.optimizer = self._watches.values()
+        self.backward = self._backward
+
+    def _looked(self, now: float) -> None:
+        """A step was looked at: pass over the next ones, if they are short."""
+        each = (now - self._since) / (self._passed_over + 1)
+        self._seen, self._since = self._seen + 1, now
+        self._passed_over = int(2 * _APART / each * self._draw()) if each > 0 else 0
+        if self._passed_over:
+            self._unwatched.left = self._passed_over
+            self.data = self.forward = self.backward = _NOTHING
+            self.optimizer = self._unwatched
 
 
 class GpuPhase:
@@ -160,7 +239,7 @@ class GpuPhases(StepPhases):
     def watch_gradients(self, model: nn.Module) -> None:
         """Nothing is to be seen here: communication is not told apart from the backward pass that it runs beside."""
 
-    def taken(self, steps: int) -> dict[str, float]:
+    def taken(self) -> dict[str, float]:
         """The seconds of the step that was marked last, once the GPU has made it."""
         if self.looks:
             return {}
@@ -186,7 +265,13 @@ def phases_on(device: torch.device) -> StepPhases:
 def _after(parameter: nn.Parameter, came: Callable[[torch.Tensor], None]) -> Callable[[], None]:
     """Have it told whenever the parameter's gradient is there; what undoes that."""
     hook = parameter.register_post_accumulate_grad_hook(came)  # type: ignore[no-untyped-call]
-    undo: Callable[[], None] = hook.remove
+
+    def undo() -> None:
+        hook.remove()
+        # An empty dictionary of hooks costs every later pass a microsecond at this parameter (torch 2.13).
+        if not getattr(parameter, "_post_accumulate_grad_hooks", True):
+            parameter._post_accumulate_grad_hooks = None  # type: ignore[assignment]
+
     return undo
 
 

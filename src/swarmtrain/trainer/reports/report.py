@@ -77,7 +77,7 @@ _is_open = False
 def report(*, step: int | None = None, loss: SupportsFloat | None = None, **values: SupportsFloat) -> None:
     """Tell how the training goes: for `swarmtrain status`, `metrics` and all that plots.
 
-    To be called as often as one likes, at each step for example: lines are written twenty times a second at first, and
+    To be called as often as one likes, at each step for example: lines are written ten times a second at first, and
     every five seconds after hours, and hold the newest value of each name. Outside of a run it does nothing.
 
     Args:

@@ -13,7 +13,7 @@ are the figures:
 - the lowest of the last ``SPAN`` values is above every median of ``EVERY`` values in a row from before it was that low,
   the first among them: it is worse than it ever was on its way down, in ``SPAN`` reports without one exception.
 
-Values are those of the lines that a rank writes (`wire.metrics.line_interval`): twenty a second at most, one in five
+Values are those of the lines that a rank writes (`wire.metrics.line_interval`): ten a second at most, one in five
 seconds after hours. The watch begins with the coordinator that keeps it, and anew with a generation: what it calls the
 beginning is the first that it has seen.
 """

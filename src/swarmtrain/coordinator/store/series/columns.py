@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from operator import itemgetter, mul
 
 NO_STEP = -1
 
@@ -122,17 +122,16 @@ def thinned(columns: Columns, begins: Sequence[int]) -> Columns:
     Args:
         begins: the places at which stretches begin; the first is 0.
     """
-    merged = Columns([columns.time[at] for at in begins], [columns.step[at] for at in begins], [], Spread())
+    if not begins:
+        return Columns(spread=Spread())
     merge = _measured(columns.mean) if columns.spread is None else _merged(columns.mean, columns.spread)
-    for begin, end in zip(begins, [*begins[1:], len(columns)], strict=True):
-        mean, low, high, count, bad = merge(begin, end)
-        merged.mean.append(mean)
-        assert merged.spread is not None, "it was made with one"
-        merged.spread.low.append(low)
-        merged.spread.high.append(high)
-        merged.spread.count.append(count)
-        merged.spread.bad.append(bad)
-    return merged
+    mean, low, high, count, bad = zip(*map(merge, begins, [*begins[1:], len(columns)]), strict=True)
+    return Columns(
+        [columns.time[at] for at in begins],
+        [columns.step[at] for at in begins],
+        list(mean),
+        Spread(list(low), list(high), list(count), list(bad)),
+    )
 
 
 def stretches(where: Sequence[float], width: float) -> list[int]:
@@ -156,6 +155,8 @@ def _measured(values: list[float]) -> _Merge:
 
     def merge(begin: int, end: int) -> tuple[float, float, float, int, int]:
         part, count = values[begin:end], end - begin
+        if part.count(part[0]) == count and math.isfinite(part[0]):
+            return part[0], part[0], part[0], count, 0
         total, bad = sum(part), 0
         if not math.isfinite(total):  # some value is not, or they are too large to be added
             part = [each for each in part if math.isfinite(each)]
@@ -173,7 +174,11 @@ def _merged(means: list[float], spread: Spread) -> _Merge:
     """How points are merged that were thinned before."""
 
     def merge(begin: int, end: int) -> tuple[float, float, float, int, int]:
-        count, bad = sum(spread.count[begin:end]), sum(spread.bad[begin:end])
+        counts, bad = spread.count[begin:end], sum(spread.bad[begin:end])
+        count = sum(counts)
+        if not bad and math.isfinite(total := sum(map(mul, means[begin:end], counts))):
+            low, high = min(spread.low[begin:end]), max(spread.high[begin:end])
+            return _within(total / count, low, high, count, bad)
         if count == bad:
             return math.nan, math.nan, math.nan, count, bad
         told = [at for at in range(begin, end) if spread.count[at] > spread.bad[at]]
@@ -189,4 +194,4 @@ def _within(
     mean: float, low: float, high: float, count: int, bad: int
 ) -> tuple[float, float, float, int, int]:
     """A mean that rounding has not carried out of its bounds."""
-    return min(max(mean, low), high), low, high, count, bad
+    return low if mean < low else high if mean > high else mean, low, high, count, bad

@@ -78,24 +78,30 @@ class SegmentName(NamedTuple):
 class SeriesSegment:
     """A segment, open for reading; its file may be removed meanwhile.
 
+    Args:
+        blocks: that it holds, where they are known, as by who has just written it.
+
     Raises:
         OSError, ValueError: it cannot be read, or is not whole.
     """
 
-    def __init__(self, path: Path, name: SegmentName) -> None:
+    def __init__(self, path: Path, name: SegmentName, blocks: dict[StreamKey, Block] | None = None) -> None:
         self.path, self.name = path, name
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._descriptor).st_size
+        self.blocks = self._listed() if blocks is None else blocks
+
+    def _listed(self) -> dict[StreamKey, Block]:
         if self.size < _TAIL.size:
-            raise ValueError(f"{path.name} is too short")
+            raise ValueError(f"{self.path.name} is too short")
         begin, length, checksum, magic = _TAIL.unpack(self._at(self.size - _TAIL.size, _TAIL.size))
         listed = self._at(begin, length)
         if magic != _MAGIC or len(listed) != length or zlib.crc32(listed) != checksum:
-            raise ValueError(f"{path.name} is not whole")
-        self.blocks: dict[StreamKey, Block] = {}
-        for (name_, labels, node, generation), numbers in json.loads(zlib.decompress(listed)):
-            key = StreamKey(name_, tuple((key, value) for key, value in labels), node, generation)
-            self.blocks[key] = Block(*numbers)
+            raise ValueError(f"{self.path.name} is not whole")
+        return {
+            StreamKey(name, tuple((key, value) for key, value in labels), node, generation): Block(*numbers)
+            for (name, labels, node, generation), numbers in json.loads(zlib.decompress(listed))
+        }
 
     def read(self, key: StreamKey) -> Columns:
         """The points of a stream; none where it has none here, or where they are damaged, which is said on stderr."""
@@ -150,11 +156,13 @@ def write(
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-    return SeriesSegment(path, name)
+    return SeriesSegment(path, name, dict(listed))
 
 
 def _block(columns: Columns, data: bytes, offset: int) -> Block:
-    first = next((step for step in columns.step if step >= 0), columns.step[0])
+    first = columns.step[0]
+    if first < 0 and columns.step[-1] >= 0:
+        first = next(step for step in columns.step if step >= 0)
     return Block(
         offset,
         len(data),

@@ -218,9 +218,11 @@ class SeriesStore:
         made = segment.write(self._directory, name, list(head.streams.items()))
 
         def sealed(kept: _KeptSeries) -> _KeptSeries:
-            segments = (*kept.segments, *([made] if made else []))
             heads = tuple(each for each in kept.heads if each is not head)
-            return _KeptSeries(segments, heads, _found(segments))
+            if made is None:
+                return replace(kept, heads=heads)
+            found = {**kept.found, **{key: (*kept.found.get(key, ()), made) for key in made.blocks}}
+            return _KeptSeries((*kept.segments, made), heads, found)
 
         self._change(sealed)
         head.close()
@@ -247,9 +249,12 @@ class SeriesStore:
         name = SegmentName(older[0].name.first, older[-1].name.last, width)
 
         def streams() -> Iterator[tuple[StreamKey, Columns]]:
+            times, begins = list[float](), list[int]()
             for key in dict.fromkeys(key for each in older for key in each.blocks):
                 columns = joined([each.read(key) for each in older])
-                yield key, thinned(columns, stretches(columns.time, width))
+                if columns.time != times:  # streams of one source have the same
+                    times, begins = columns.time, stretches(columns.time, width)
+                yield key, thinned(columns, begins)
                 if self._beside is in_thread:
                     time.sleep(_BREATH)
 
