@@ -27,13 +27,13 @@ def main():
     fabric.seed_everything(0)
     model = TinyGPT()
     model, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
-    loader = fabric.setup_dataloaders(DataLoader(Text(), BATCH, shuffle=True))
+    # In order: Fabric counts epochs for a sampler itself, anew in each process, so shuffled data would not resume.
+    loader = fabric.setup_dataloaders(DataLoader(Text(), BATCH))
     state = {"model": model, "optimizer": optimizer, "epoch": 0}
     if path := latest():
         fabric.load(path, state)
     first, losses = state["epoch"], []
     for epoch in range(first, EPOCHS):
-        loader.sampler.set_epoch(epoch)
         for tokens, targets in loader:
             loss = loss_of(model(tokens), targets)
             fabric.backward(loss)
