@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from run_fakes import Theatre
 from sharing_nodes import Node, begin, hasten, no_quiet, until
 
-from swarmtrain.agent.sharing import elders, tracker
+from swarmtrain.agent.sharing import elders, leftovers, tracker
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.walk import Rules
 from swarmtrain.coordinator.core.sharing.catalog import commit, plan, settle
@@ -236,6 +237,93 @@ def test_what_names_a_checkpoint_waits_for_it_for_as_long(
     assert node.look() == ["", "checkpoint-3"]
 
 
+def test_a_log_beside_each_checkpoint_is_not_waited_for(node: Watched) -> None:
+    """It is brought when a generation starts, and so it is in the version before."""
+    node.held.record.streams += ["epoch-1/train.log", "epoch-2/train.log"]
+    node.write("epoch-1/model.pt", "epoch-1/train.log")
+    node.look()
+    node.end(well=False)
+    assert node.place()["epoch-1"] == ["model.pt", "train.log"]
+    node.held.record.begin(2, {"a": 0})
+    node.write("epoch-2/train.log", "epoch-2/model.pt")
+    assert "epoch-2" in node.look()
+
+
+def test_what_a_directory_got_long_after_its_first_file_is_not_waited_for(node: Watched) -> None:
+    node.write("epoch-1/weights-of-the-model.pt", "epoch-1/score")
+    began = time.time() - elders.TOGETHER - 60
+    os.utime(node.work / "epoch-1/weights-of-the-model.pt", (began, began))
+    node.look()
+    node.write("epoch-2/weights-of-the-model.pt")
+    assert "epoch-2" in node.look()
+
+
+def test_what_is_copied_into_each_with_its_old_times_hides_nothing(node: Watched) -> None:
+    for epoch in (1, 2):
+        node.write(f"epoch-{epoch}/vocabulary", f"epoch-{epoch}/model.pt")
+        os.utime(node.work / f"epoch-{epoch}/vocabulary", (1e9, 1e9))
+        if epoch == 1:
+            node.write("epoch-1/optimizer.pt")
+            assert "epoch-1" in node.look()
+    assert "epoch-2" not in node.look()
+    node.write("epoch-2/optimizer.pt")
+    assert "epoch-2" in node.look()
+
+
+def test_of_an_experiment_after_another_what_is_written_again_is_taken(node: Watched) -> None:
+    """As of a cross-validation: the first has all that it ever wrote, and is no checkpoint of the second."""
+    node.write("fold-1/model.pt", "fold-1/history.json")
+    node.look()
+    node.write("fold-2/model.pt")
+    assert "fold-2" not in node.look()
+    node.write("fold-2/model.pt")
+    assert "fold-2" in node.look()
+
+
+def test_a_directory_to_which_files_are_added_all_the_time_is_not_waited_for_long(
+    node: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for epoch in range(5):
+        node.write(f"run-1/epoch={epoch}.ckpt")
+    node.look()
+    now, passed, taken = time.monotonic, 0.0, list[bool]()
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed)
+    for epoch in range(4):
+        node.write(f"run-2/epoch={epoch}.ckpt")
+        taken.append("run-2" in node.look())
+        passed += 40.0
+    assert taken == [False, False, True, True]
+
+
+def test_every_start_may_have_a_directory_in_which_checkpoints_are_kept(node: Watched) -> None:
+    """As Lightning's has."""
+    for epoch in range(3):
+        node.write(f"version_0/checkpoints/epoch={epoch}.ckpt")
+    node.write("version_0/checkpoints/last.ckpt")
+    node.look()
+    node.write("version_1/checkpoints/epoch=3.ckpt")
+    assert "version_1/checkpoints" not in node.look()
+    node.write("version_1/checkpoints/last.ckpt")
+    assert "version_1/checkpoints" in node.look()
+
+
+def test_a_clock_that_jumps_back_holds_nothing_for_as_long(
+    node: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall, now = time.time, time.monotonic
+    monkeypatch.setattr(time, "time", lambda: wall() - 3600)
+    assert node.look() == []
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 62)
+    assert node.look() == ["checkpoint-3"]
+
+
+def test_the_same_save_of_another_rank_is_not_the_next_one(node: Watched) -> None:
+    node.write(*(f"step-1/rank-{rank}/{name}" for rank in (0, 1) for name in MODEL))
+    node.look()
+    node.write("step-2/rank-0/model.pt", "step-2/rank-1/model.pt")
+    assert node.look() == []
+
+
 # ---- written over in its place ---------------------------------------------------------------------------------------
 
 
@@ -274,6 +362,69 @@ def test_of_two_files_one_that_is_written_over_and_over_is_taken_alone(node: Wat
     """As the last weights are, beside the best of all."""
     over(node, "last.pt", "best.pt")
     assert [over(node, "last.pt") for _ in range(3)] == [[], ["last"], ["last"]]
+
+
+def test_the_last_is_not_held_for_long_when_the_best_is_not_written(
+    node: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(node, "last.pt", "best.pt")
+    assert over(node, "last.pt") == []
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + elders.SOON + 1)
+    assert node.look() == ["last"]
+
+
+def test_the_last_is_not_held_for_what_is_kept_of_every_epoch(node: Watched) -> None:
+    """As Lightning has them, in one directory."""
+    node.write("checkpoint-3/optimizer.pt")
+    node.look()
+    for epoch in range(1, 4):
+        assert over(node, f"epoch={epoch}.ckpt") == ["last"]
+        assert over(node, "last.ckpt") == ["last"]
+        (node.work / f"last/epoch={epoch}.ckpt").unlink()
+
+
+def test_parts_that_are_written_over_belong_together(node: Watched) -> None:
+    over(node, "part-1-of-2", "part-2-of-2")
+    assert over(node, "part-1-of-2") == []
+    assert over(node, "part-2-of-2") == ["last"]
+
+
+def test_what_is_written_again_as_it_was_is_written(node: Watched) -> None:
+    over(node, *MODEL, "config.json")
+    config = (node.work / "last/config.json").read_text()
+    node.write(*(f"last/{name}" for name in MODEL))
+    (node.work / "last/config.json").write_text(config)
+    assert node.look() == ["last"]
+
+
+def test_what_a_clock_that_was_ahead_has_stamped_is_not_waited_for(node: Watched) -> None:
+    node.write("last/config.json")
+    ahead = time.time() + 3600
+    os.utime(node.work / "last/config.json", (ahead, ahead))
+    assert over(node, *MODEL) == ["last"]
+    assert over(node, *MODEL) == ["last"]
+
+
+def test_what_was_seen_before_a_kill_tells_nothing_after_it(
+    node: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half was written over again, and before that became a version, the version before was put in place."""
+    over(node, *MODEL)
+    newest = node.held.record.sets["last"].newest
+    assert newest is not None
+    for file in newest.files:
+        node.held.store.copy(node.work / "last" / file.name, file)
+    over(node, "model.pt")
+    node.write("last/model.pt")
+    for _ in range(3):
+        node.held.look(list)
+    node.write(*(f"last/{name}" for name in MODEL))
+    monkeypatch.setattr(leftovers, "QUIET", 2.0)
+    node.end(well=False)
+    node.place()
+    node.held.record.begin(2, {"a": 0})
+    assert over(node, "model.pt") == []
 
 
 def test_of_the_working_directory_itself_every_file_is_taken_alone(node: Watched) -> None:
@@ -318,6 +469,20 @@ def test_half_gives_way_only_to_a_sibling_that_is_there(is_there: bool) -> None:
     found = plan(nodes, nodes).decisions
     assert len(found["step-1"].version.files) == (2 if is_there else 0)
     assert len(found["step-2"].version.files) == (0 if is_there else 1)
+
+
+def test_what_is_half_written_over_does_not_give_way_to_a_sibling() -> None:
+    """Where its version before has gone, what is there is taken, though another experiment's lies beside it."""
+    before = version("run-2", *MODEL)
+    before = replace(before, files=[file._replace(rank=0) for file in before.files])
+    other = HeldVersion(version("run-1", *MODEL), ["work", "work"])
+    half = writes("run-2", "model.pt", elder=version("run-2"))
+    half.changed[0] = half.changed[0]._replace(sha256="new")
+    half = replace(half, known=[HeldVersion(before, ["", "work"])])
+    sets = {"run-1": SetReport("run-1", [other], [], [], [], False), "run-2": half}
+    nodes = {"a": NodeFiles(0, 1, sets)}
+    found = plan(nodes, nodes).decisions["run-2"].version.files
+    assert [file.name for file in found] == list(MODEL)
 
 
 def test_a_part_that_a_rank_writes_long_after_the_others_is_waited_for(

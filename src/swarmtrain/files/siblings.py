@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from swarmtrain.protocol.shared_files import SharedFile
 
@@ -21,9 +22,23 @@ def are_siblings(one: str, other: str) -> bool:
     `checkpoint-20/global_step20` and `checkpoint-30/global_step30` do, since both names differ alike; but
     `step-20/rank-1` and `step-30/rank-0` are of two.
     """
-    pairs = list(zip(one.split("/"), other.split("/"), strict=False))
-    differing = {_differing(*pair) for pair in pairs if pair[0] != pair[1]}
-    return _shape(one) == _shape(other) and len(differing) == 1
+    if _shape(one) != _shape(other):
+        return False
+    pairs = zip(one.split("/"), other.split("/"), strict=True)
+    return len({_differing(*pair) for pair in pairs if pair[0] != pair[1]}) == 1
+
+
+def has_number(path: str) -> bool:
+    """Whether a set's own name has one: else it may be what one run of a script writes in all, not one save of it."""
+    return _NUMBER.search(path.rpartition("/")[2]) is not None
+
+
+def is_written_over(name: str, new: Iterable[str]) -> bool:
+    """Whether a file is to be written over when others are: one with a number may stay, as `epoch=3.ckpt` does.
+
+    But not beside one that is like it, as a part of several is.
+    """
+    return not has_number(name) or _shape(name) in _shapes(new)
 
 
 def lacks(names: Iterable[str], had: Iterable[SharedFile]) -> bool:
@@ -40,6 +55,7 @@ def _shapes(names: Iterable[str]) -> Counter[str]:
     return Counter(map(_shape, names))
 
 
+@lru_cache(maxsize=10_000)
 def _shape(path: str) -> str:
     return _NUMBER.sub("#", path)
 

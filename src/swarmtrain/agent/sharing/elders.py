@@ -2,30 +2,38 @@
 
 A script that writes `checkpoint-3/model.pt` may compute for long before it writes `optimizer.pt`. That there is to be
 one, `checkpoint-2/` tells; of `last/model.pt`, which is written over, the version of `last/` before. Not for ever: the
-script may write fewer files now.
+script may write fewer files now, and directories of one series may be none of checkpoints, as `fold-3/` is not.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from swarmtrain.agent.sharing.leftovers import QUIET
 from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.files.record import path_of
-from swarmtrain.files.siblings import are_siblings, lacks, one_of_each
+from swarmtrain.files.siblings import are_siblings, has_number, is_written_over, lacks, one_of_each
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
 
 WAIT = 60.0  # seconds for which such a set is quiet until it is taken as it is
+SOON = 10.0  # the same of one that is written over, and a few times as long as that took the last time
+TOGETHER = 300.0  # seconds after which one rank writes the next file of what belongs together, or less
+_SAME = 1e-3  # seconds in which times of one file differ that is as it was
 
 
 class Elders:
-    """Those of the sets of one node, after a look."""
+    """Those of the sets of one node, after a look.
+
+    Attributes:
+        since: when sets were first waited for, by the monotonic clock.
+    """
 
     def __init__(self, sets: Sets) -> None:
         self._sets, self._record = sets, sets.record
+        self.since: dict[str, float] = {}
 
     def waited_for(self, path: str, *, at_rest: bool = False) -> SetVersion | None:
         """As `SetReport` has it, what a set is waited for to be like; None where it is as it is to be.
@@ -40,17 +48,32 @@ class Elders:
         if not (path and new) or self._record.ended_well:
             return None
         written = [self._sets.touched(path, name) for name in new]
-        if not at_rest and time.time() - max(written) > WAIT:
+        quiet = -math.inf if at_rest else time.time() - max(written)
+        if quiet > WAIT:
             return None
-        known = self._record.sets.get(path)
+        known, wait = self._record.sets.get(path), WAIT
         if known is not None and known.newest is not None and known.newest.files:
-            together = self._wanted(_together(known.newest, new))
-            return replace(known.newest, files=[]) if lacks(moved, together) else None
-        elder = self._elder(path, min(written))
-        if elder is None or self._has_gone_on(path, max(written)):
+            before = replace(known.newest, files=[])
+            over = [file for file in known.newest.files if is_written_over(file.name, new)]
+            wanted = self._wanted(path, _together(over, new))
+            wait = min(WAIT, SOON + 3 * _took(wanted))
+            is_half = lacks({*moved, *self._again(known.newest)}, wanted)
+        elif elder := self._elder(path, min(written)):
+            wanted = self._wanted(elder.path, _together(elder.files))
+            if not has_number(path):  # it may grow, as `version_1/checkpoints/` does
+                wanted = one_of_each(wanted)
+            before = replace(elder, files=wanted)
+            is_half = lacks(new, wanted) and not self._has_gone_on(path, elder.path, max(written))
+        else:
             return None
-        wanted = self._wanted(elder.files)
-        return replace(elder, files=wanted) if lacks(new, wanted) else None
+        if not is_half or quiet > wait:
+            return None
+        return before if at_rest or not self._is_overdue(path, wanted) else None
+
+    def _is_overdue(self, path: str, wanted: Iterable[SharedFile]) -> bool:
+        """Whether a set is waited for long enough, though something is written there now and then."""
+        now = time.monotonic()
+        return now - self.since.setdefault(path, now) > WAIT + min(TOGETHER, 3 * _took(wanted))
 
     def _elder(self, path: str, begun: float) -> SetVersion | None:
         """The newest of the siblings that were finished before a set was begun.
@@ -69,28 +92,57 @@ class Elders:
         ]
         return max(before, key=lambda each: each[0])[1] if before else None
 
-    def _has_gone_on(self, path: str, ended: float) -> bool:
-        """Whether its writer has begun the next since."""
+    def _has_gone_on(self, path: str, elder: str, ended: float) -> bool:
+        """Whether its writer has begun the next since, which is a sibling of the one before, too."""
         return any(
             min(stamp.changed for stamp in stamps.values()) / 1e9 > ended
             for other, stamps in self._sets.here.items()
-            if stamps and are_siblings(other, path)
+            if stamps and are_siblings(other, path) and are_siblings(other, elder)
         )
 
-    def _wanted(self, files: Sequence[SharedFile]) -> list[SharedFile]:
-        """Of what was written before, what is to be written now; by other nodes than then, it may be more or fewer."""
-        is_same = all(file.fence >= self._record.same_since for file in files)
-        return list(files) if is_same else one_of_each(files)
+    def _wanted(self, path: str, files: Iterable[SharedFile]) -> list[SharedFile]:
+        """Of what was written there before, what is to be written now: no streams, which versions have by chance.
+
+        By other nodes than then, it may be more or fewer.
+        """
+        lasting = [file for file in files if not self._sets.is_stream(path_of(path, file.name))]
+        is_same = all(file.fence >= self._record.same_since for file in lasting)
+        return lasting if is_same else one_of_each(lasting)
+
+    def _again(self, version: SetVersion) -> list[str]:
+        """The names of what was written again as it was in a version."""
+        here = self._sets.files(version.path)
+        return [
+            file.name
+            for file in version.files
+            if file.name in here and here[file.name].changed / 1e9 > file.mtime + _SAME
+        ]
 
 
-def _together(version: SetVersion, new: Collection[str]) -> list[SharedFile]:
-    """What of a version was written with something that is written over now: by the same rank, after that.
+def _together(files: Sequence[SharedFile], new: Collection[str] | None = None) -> list[SharedFile]:
+    """What each rank wrote together: of what was written long apart, the larger part by its bytes.
+
+    What was copied with its old times is of another part, as is what was added later.
 
     Args:
-        new: the names of what is written over, and others.
+        new: the names of what is written over now, and others: it was the first.
     """
-    begun: dict[int, float] = {}  # by rank
-    for file in version.files:
-        if file.name in new:
-            begun[file.rank] = min(file.mtime, begun.get(file.rank, math.inf))
-    return [file for file in version.files if file.mtime >= begun.get(file.rank, math.inf)]
+    found = list[SharedFile]()
+    for rank in {file.rank for file in files}:
+        its = sorted((file for file in files if file.rank == rank), key=lambda file: file.mtime)
+        begun = next((at for at, file in enumerate(its) if new is None or file.name in new), len(its))
+        parts: list[list[SharedFile]] = [[]]
+        for file in its[begun:]:
+            if parts[-1] and file.mtime - parts[-1][-1].mtime > TOGETHER:
+                parts.append([])
+            parts[-1].append(file)
+        found += max(parts, key=lambda part: sum(file.size for file in part))
+    return found
+
+
+def _took(files: Iterable[SharedFile]) -> float:
+    """Seconds from the first of some files to the last, of the rank that took longest: ranks' clocks differ."""
+    times: dict[int, list[float]] = {}
+    for file in files:
+        times.setdefault(file.rank, []).append(file.mtime)
+    return max((max(each) - min(each) for each in times.values()), default=0.0)

@@ -153,6 +153,7 @@ class Holdings:
         kept = self.store.place(moves, [*lost, *self._directories_in_the_way(version)], aside)
         known.newest = known.whole = version
         self.sets.placed(version.path)
+        self.tracker.forget(version.path)
         return kept
 
     def put_in_order(self, placed: Collection[str]) -> None:

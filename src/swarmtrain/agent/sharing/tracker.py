@@ -45,13 +45,14 @@ class Tracker:
         self.sets, self._record = sets, sets.record
         self.is_writing = False
         self.spent = 0.0
+        self._suspects: list[str] = []  # sets that have changed, by the last look
         self._turns: Counter[str] = Counter()  # looks in a row that found a set changed
         # times that the only file of a set was found written, until it was taken
         self._anew: Counter[str] = Counter()
         self._waits: Counter[str] = Counter()  # looks since a set was told of
         self._opened: dict[str, float] = {}  # for writing, at the last look; since when
         self._waiting: dict[str, float] = {}  # sets for the checkpoints that their files name; since when
-        # Sets of which half was written over, and then the same half again: there is no other one any more.
+        # Sets of which half was written, and then the same half again: there is no other one.
         self._over: Counter[str] = Counter()
         self._elders = Elders(sets)
         self._deletions = _Deletions()
@@ -68,7 +69,7 @@ class Tracker:
         """
         began = time.thread_time()
         before = self.sets.look()
-        suspects = [path for path in self.sets.paths() if self.sets.moved(path)]
+        suspects = self._suspects = [path for path in self.sets.paths() if self.sets.moved(path)]
         pids = writers() if suspects else []
         self._note_open(pids)
         self._deletions.see(self._gone(suspects))
@@ -92,7 +93,8 @@ class Tracker:
         """
         before, pids = self.sets.look(), writers()
         self._note_open(pids)
-        self._deletions.see(self._gone(self.sets.paths()))
+        self._suspects = [path for path in self.sets.paths() if self.sets.moved(path)]
+        self._deletions.see(self._gone(self._suspects))
         found = []
         asked = self.sets.paths() if paths is None else [each for each in paths if self.sets.is_watched(each)]
         for path in asked:
@@ -147,18 +149,20 @@ class Tracker:
         """What was answered last of a set is a version; what looks have found since then is not."""
         self.sets.note(path, *self._answered.pop(path, ([], [])))
         del self._anew[path], self._over[path]
+        self._elders.since.pop(path, None)
 
     def remembered(self) -> set[str]:
         """The sets of which something was told or counted."""
         return set().union(*self._by_set())
 
     def forget(self, path: str) -> None:
-        """A set has gone for good."""
+        """A set has gone for good, or is as it was put in place."""
         for each in self._by_set():
             each.pop(path, None)
 
     def _by_set(self) -> Sequence[MutableMapping[str, Any]]:
-        return (self._told, self._answered, self._turns, self._anew, self._waits, self._waiting, self._over)
+        told = (self._told, self._answered, self._waits)
+        return (*told, self._turns, self._anew, self._over, self._waiting, self._elders.since)
 
     def is_restless(self, path: str) -> bool:
         """Whether a set is written anew about as often as it is looked at."""
@@ -220,7 +224,7 @@ class Tracker:
 
     def _writing_since(self) -> float | None:
         """When the oldest of what is being written was begun; None where every set is finished."""
-        unsettled = [path for path in self.sets.paths() if self._is_unsettled(path)]
+        unsettled = [path for path in self._suspects if self.sets.files(path) and self._is_unsettled(path)]
         if not unsettled:
             return None
         now, wall = time.monotonic(), time.time()
@@ -262,7 +266,7 @@ class Tracker:
         self._finish(path)
         gone = self._deleted(path, self._writing_since()) if self._gone([path]) else []
         elder = self._waited_for(path)
-        if elder is not None and elder.path == path and self._is_over_again(path, changed):
+        if elder is not None and self._is_over_again(path, changed):
             self._over[path], elder = 1, None
         return self.sets.report(path, changed, gone, writing=False, elder=elder)
 

@@ -47,10 +47,12 @@ def plan(nodes: Mapping[str, NodeFiles], members: Iterable[str]) -> SharingPlan:
 
 def _orphans(nodes: Mapping[str, NodeFiles], found: Mapping[str, SetDecision]) -> dict[str, SetDecision]:
     """The sets that have less in them than they had, or a sibling, and nothing like it is there: they are taken so."""
-    holding = [path for path, each in found.items() if each.version.files]
-    waiting = [path for path in found if changes.waits(path, nodes)]
+    holding = {path for path, each in found.items() if each.version.files}
+    waiting = {path: elders for path in found.keys() - holding if (elders := changes.elders(path, nodes))}
     orphans = [
-        path for path in waiting if not any(each == path or are_siblings(each, path) for each in holding)
+        path
+        for path, elders in waiting.items()
+        if elders == {path} or not any(are_siblings(each, path) for each in holding)
     ]
     again = {path: settle(path, nodes, is_orphan=True) for path in orphans}
     return {path: decision for path, decision in again.items() if decision is not None}

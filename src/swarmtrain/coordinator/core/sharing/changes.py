@@ -116,9 +116,9 @@ def lacking(changing: Iterable[Report], files: Collection[str]) -> list[str]:
     ]
 
 
-def waits(path: str, nodes: Mapping[str, NodeFiles]) -> bool:
-    """Whether nodes wait for a set to have what it had before, or a sibling."""
-    return any(report.elder is not None for _, _, report in reports(path, nodes))
+def elders(path: str, nodes: Mapping[str, NodeFiles]) -> set[str]:
+    """The paths of the sets which nodes wait for a set to be like: itself, as it was before, or siblings."""
+    return {report.elder.path for _, _, report in reports(path, nodes) if report.elder is not None}
 
 
 def merge(
