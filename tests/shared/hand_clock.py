@@ -1,6 +1,8 @@
-"""A machine's clock that tests turn by hand. Its Unix time may be set, as a person may set it."""
+"""Machines' clocks that tests turn by hand. Their Unix time may be set, as a person may set it."""
 
 from __future__ import annotations
+
+from swarmtrain.wire.clock import MachineClock
 
 
 class HandClock:
@@ -28,3 +30,21 @@ class HandClock:
     def turn(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
+
+
+class TurnedClock(MachineClock):
+    """This machine's clock, for what has to do with its files; it goes on by itself.
+
+    Attributes:
+        passed: seconds that it was turned on by.
+        astray: seconds by which a person has set its Unix time wrong.
+    """
+
+    def __init__(self) -> None:
+        self.passed = self.astray = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed
+
+    def unix(self) -> float:
+        return super().unix() + self.passed + self.astray

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hand_clock import TurnedClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_fakes import Theatre
@@ -79,13 +80,13 @@ class Watched:
     def __init__(self, directory: Path) -> None:
         self.directory, self.work = directory, directory / "work"
         self.work.mkdir(parents=True)
-        self._count = 0
+        self._count, self.clock = 0, TurnedClock()
         self.open()
         self.held.record.begin(1, {"a": 0})
 
     def open(self) -> None:
         """An agent begins, perhaps after another one."""
-        self.held = Holdings(self.work, self.directory / "shared", Rules())
+        self.held = Holdings(self.work, self.directory / "shared", Rules(), self.clock)
 
     def write(self, *paths: str) -> None:
         for path in paths:
@@ -280,18 +281,15 @@ def test_of_an_experiment_after_another_what_is_written_again_is_taken(node: Wat
     assert "fold-2" in node.look()
 
 
-def test_a_directory_to_which_files_are_added_all_the_time_is_not_waited_for_long(
-    node: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_to_which_files_are_added_all_the_time_is_not_waited_for_long(node: Watched) -> None:
     for epoch in range(5):
         node.write(f"run-1/epoch={epoch}.ckpt")
     node.look()
-    now, passed, taken = time.monotonic, 0.0, list[bool]()
-    monkeypatch.setattr(time, "monotonic", lambda: now() + passed)
+    taken = list[bool]()
     for epoch in range(4):
         node.write(f"run-2/epoch={epoch}.ckpt")
         taken.append("run-2" in node.look())
-        passed += 40.0
+        node.clock.passed += 40.0
     assert taken == [False, False, True, True]
 
 
@@ -307,13 +305,10 @@ def test_every_start_may_have_a_directory_in_which_checkpoints_are_kept(node: Wa
     assert "version_1/checkpoints" in node.look()
 
 
-def test_a_clock_that_jumps_back_holds_nothing_for_as_long(
-    node: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wall, now = time.time, time.monotonic
-    monkeypatch.setattr(time, "time", lambda: wall() - 3600)
+def test_a_clock_that_jumps_back_holds_nothing_for_as_long(node: Watched) -> None:
+    node.clock.astray = -3600.0
     assert node.look() == []
-    monkeypatch.setattr(time, "monotonic", lambda: now() + 62)
+    node.clock.passed = 62.0
     assert node.look() == ["checkpoint-3"]
 
 
@@ -364,13 +359,10 @@ def test_of_two_files_one_that_is_written_over_and_over_is_taken_alone(node: Wat
     assert [over(node, "last.pt") for _ in range(3)] == [[], ["last"], ["last"]]
 
 
-def test_the_last_is_not_held_for_long_when_the_best_is_not_written(
-    node: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_is_not_held_for_long_when_the_best_is_not_written(node: Watched) -> None:
     over(node, "last.pt", "best.pt")
     assert over(node, "last.pt") == []
-    wall = time.time
-    monkeypatch.setattr(time, "time", lambda: wall() + elders.SOON + 1)
+    node.clock.passed = elders.SOON + 1
     assert node.look() == ["last"]
 
 

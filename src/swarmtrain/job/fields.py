@@ -41,9 +41,7 @@ SMALLEST_RATE = 0.01  # of a link's time
 class Strict(BaseModel):
     """A mapping of fixed keys: nothing unknown, nothing converted, nothing changed afterwards."""
 
-    # Pydantic builds what checks a model when it is first used: a job's has that of the nested ones in it, and most
-    # commands use none.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ExistingNetwork(Strict):

@@ -8,7 +8,6 @@ script may write fewer files now, and directories of one series may be none of c
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from swarmtrain.agent.sharing.sets import Sets
 from swarmtrain.files.record import path_of
 from swarmtrain.files.siblings import are_siblings, has_number, is_written_over, lacks, one_of_each
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
+from swarmtrain.wire.clock import Clock
 
 WAIT = 60.0  # seconds for which such a set is quiet until it is taken as it is
 SOON = 10.0  # the same of one that is written over, and a few times as long as that took the last time
@@ -31,8 +31,8 @@ class Elders:
         since: when sets were first waited for, by the monotonic clock.
     """
 
-    def __init__(self, sets: Sets) -> None:
-        self._sets, self._record = sets, sets.record
+    def __init__(self, sets: Sets, clock: Clock) -> None:
+        self._sets, self._record, self._clock = sets, sets.record, clock
         self.since: dict[str, float] = {}
 
     def waited_for(self, path: str, *, at_rest: bool = False) -> SetVersion | None:
@@ -48,7 +48,7 @@ class Elders:
         if not (path and new) or self._record.ended_well:
             return None
         written = [self._sets.touched(path, name) for name in new]
-        quiet = -math.inf if at_rest else time.time() - max(written)
+        quiet = -math.inf if at_rest else self._clock.unix() - max(written)
         if quiet > WAIT:
             return None
         known, wait = self._record.sets.get(path), WAIT
@@ -72,7 +72,7 @@ class Elders:
 
     def _is_overdue(self, path: str, wanted: Iterable[SharedFile]) -> bool:
         """Whether a set is waited for long enough, though something is written there now and then."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         return now - self.since.setdefault(path, now) > WAIT + min(TOGETHER, 3 * _took(wanted))
 
     def _elder(self, path: str, begun: float) -> SetVersion | None:

@@ -16,6 +16,7 @@ from swarmtrain.agent.sharing.walk import MOST_DIRECTORIES, Rules, remove_hollow
 from swarmtrain.files import copies
 from swarmtrain.files.record import Record, order, path_of
 from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile
+from swarmtrain.wire.clock import MACHINE, Clock
 
 # For so long, a version may still be made of what was told of sets and files that have gone.
 UNUSED_SECONDS = 600.0
@@ -33,12 +34,12 @@ class Holdings:
         OSError: what an agent before this one has begun to put in place cannot be completed.
     """
 
-    def __init__(self, work: Path, directory: Path, rules: Rules) -> None:
+    def __init__(self, work: Path, directory: Path, rules: Rules, clock: Clock = MACHINE) -> None:
         self._record_path, self._rules = directory / copies.RECORD, rules
         self.record = Record.read(self._record_path)
         self.store = Store(directory, work)
         self.sets = Sets(work, self.record, rules, lambda sha256: self._stored(sha256))
-        self.tracker = Tracker(self.sets)
+        self.tracker = Tracker(self.sets, clock)
         self._sets_gone, self._files_gone = Forgetting(), Forgetting()
         self._finished = dict(self.record.finished)  # as it was written down
         self.store.complete()

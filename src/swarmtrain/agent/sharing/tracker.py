@@ -20,6 +20,7 @@ from swarmtrain.agent.sharing.sets import Sets, Stamps
 from swarmtrain.agent.sharing.walk import is_temporary, open_for_writing
 from swarmtrain.files.record import directory_of, path_of
 from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
+from swarmtrain.wire.clock import MACHINE, Clock
 
 _Told = tuple[list[SharedFile], list[str]]  # what has changed in a set, and the names of what has gone
 
@@ -41,7 +42,7 @@ class Tracker:
         spent: seconds of a processor that the last look took, less what it read of files.
     """
 
-    def __init__(self, sets: Sets) -> None:
+    def __init__(self, sets: Sets, clock: Clock = MACHINE) -> None:
         self.sets, self._record = sets, sets.record
         self.is_writing = False
         self.spent = 0.0
@@ -54,7 +55,7 @@ class Tracker:
         self._waiting: dict[str, float] = {}  # sets for the checkpoints that their files name; since when
         # Sets of which half was written, and then the same half again: there is no other one.
         self._over: Counter[str] = Counter()
-        self._elders = Elders(sets)
+        self._elders = Elders(sets, clock)
         self._deletions = _Deletions()
         self._told: dict[str, _Told] = {}  # by looks
         self._answered: dict[str, _Told] = {}  # last, to whom it may make a version of it
