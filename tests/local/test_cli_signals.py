@@ -56,7 +56,7 @@ def test_a_signal_to_an_attached_run_stops_it_in_order(number: signal.Signals) -
     assert states() == ["stopped"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_signal_stops_a_run_whose_output_nobody_reads_at_the_moment(
     number: signal.Signals,
 ) -> None:

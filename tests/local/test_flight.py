@@ -101,7 +101,9 @@ MISMATCH = (
 )
 
 
-@pytest.mark.parametrize(("how", "said"), [("outside", OUTSIDE), ("mismatch", MISMATCH)])
+@pytest.mark.parametrize(
+    ("how", "said"), [("outside", OUTSIDE), pytest.param("mismatch", MISMATCH, marks=pytest.mark.long)]
+)
 def test_the_rank_and_its_line_are_named_as_it_is_noticed(
     tmp_path: Path, how: str, said: tuple[str, ...]
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_person_sees_all_ranks_while_they_hang(tmp_path: Path) -> None:
         handle.stacks()
 
 
+@pytest.mark.long
 def test_what_a_person_saw_of_a_plain_script_names_the_rank_when_its_process_group_gives_up(
     tmp_path: Path,
 ) -> None:

@@ -199,7 +199,7 @@ def test_never_is_one_attempt(tmp_path: Path) -> None:
     assert handle.status().generation == 1
 
 
-@pytest.mark.parametrize("nodes", [pytest.param("1..3", marks=pytest.mark.long), "2..3"])
+@pytest.mark.parametrize("nodes", [pytest.param(each, marks=pytest.mark.long) for each in ("1..3", "2..3")])
 def test_a_run_with_fewer_nodes_goes_on_at_once_and_grows_again(
     tmp_path: Path, home: Path, undisturbed: Reference, nodes: str
 ) -> None:

@@ -39,6 +39,7 @@ for x in DataLoader(Numbers()):
 pytestmark = pytest.mark.usefixtures("home")
 
 
+@pytest.mark.long
 def test_how_much_room_a_node_had_is_told_of_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(FULL)
     handle = Client("local").run(Job(script="train.py", nodes=1, restart=Restart(max=0)))

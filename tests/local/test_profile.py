@@ -95,7 +95,9 @@ def trace(path: Path) -> list[dict[str, Any]]:
     return events
 
 
-@pytest.mark.parametrize(("name", "script"), [("plain", _PLAIN), ("trainer", _TRAINER)])
+@pytest.mark.parametrize(
+    ("name", "script"), [("plain", _PLAIN), pytest.param("trainer", _TRAINER, marks=pytest.mark.long)]
+)
 def test_a_profiled_training_computes_the_same(home: Path, name: str, script: str) -> None:
     slow = home.parent / "slow"  # the profiled one makes its steps slowly while this is there
     slow.touch()

@@ -244,7 +244,7 @@ def test_what_a_run_leaves_stays_readable_until_it_is_removed(tmp_path: Path, ho
     assert list(home.glob("data/*")) == []
 
 
-@pytest.mark.parametrize("start_as", ["warm", "cold"])
+@pytest.mark.parametrize("start_as", ["warm", pytest.param("cold", marks=pytest.mark.long)])
 def test_a_worker_that_holds_its_group_to_the_end_does_what_it_promised(
     tmp_path: Path, home: Path, start_as: str
 ) -> None:

@@ -106,6 +106,7 @@ def test_what_rank_0_alone_has_saved_all_ranks_go_on_from(scene: Scene) -> None:
     scene.finish()
 
 
+@pytest.mark.long  # as tests/swarm/test_sharing.py, on machines
 def test_when_the_node_of_rank_0_is_lost_with_its_disk_another_goes_on_from_its_newest_copy(
     scene: Scene,
 ) -> None:
@@ -125,7 +126,7 @@ def test_when_the_node_of_rank_0_is_lost_with_its_disk_another_goes_on_from_its_
     [
         pytest.param("rotate", "checkpoint-1", marks=pytest.mark.long),
         ("pointer", "step-1"),
-        ("link", "step-1"),
+        pytest.param("link", "step-1", marks=pytest.mark.long),
     ],
 )
 def test_a_copy_outlives_what_a_script_deletes_for_a_checkpoint_of_which_there_is_no_copy_yet(
@@ -180,7 +181,7 @@ def test_what_is_named_per_node_stays_where_it_is(scene: Scene) -> None:
     scene.finish()
 
 
-@pytest.mark.parametrize("rests", [0.0, 4.0])
+@pytest.mark.parametrize("rests", [pytest.param(0.0, marks=pytest.mark.long), 4.0])
 def test_half_a_checkpoint_is_never_in_place(scene: Scene, rests: float) -> None:
     """Nor where its writer computes for longer than what is finished is quiet."""
     handle = scene.start("half")
@@ -214,6 +215,7 @@ def test_a_script_whose_steps_nobody_counts_is_not_given_up_while_its_checkpoint
     scene.finish()
 
 
+@pytest.mark.long
 def test_a_part_of_a_checkpoint_is_none_when_the_other_has_gone_with_its_node(scene: Scene) -> None:
     handle = scene.start("parts", pause=4.0, nodes="1..2")
     until(lambda: handle.status().workers, what="its workers")

@@ -38,7 +38,7 @@ def copied(home: Path, run: str, node: str) -> list[str]:
         pytest.param(
             "index", False, id="a rank is killed before the index is written", marks=pytest.mark.long
         ),
-        pytest.param("index", True, id="rank 0's node is lost before that is"),
+        pytest.param("index", True, id="rank 0's node is lost before that is", marks=pytest.mark.long),
     ],
 )
 def test_parts_of_a_checkpoint_are_in_place_all_together_or_not_at_all(

@@ -54,6 +54,7 @@ def test_the_guide_s_script_trains_resumes_and_ends_as_if_it_had_never_stopped(t
     assert all(torch.equal(ended["model"][name], expected["model"][name]) for name in expected["model"])
 
 
+@pytest.mark.long
 def test_the_guide_s_script_passes_over_a_damaged_snapshot_for_the_one_before(tmp_path: Path) -> None:
     torchrun(1, "guide/training_code.py", "4", "2", directory=tmp_path)
     path = tmp_path / "snapshot.pt"
@@ -105,7 +106,9 @@ def test_the_character_model_learns_on_two_ranks_with_accumulation(tmp_path: Pat
     assert "at most 16 on a rank in 2 pieces" in output
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "method", ["fork", *(pytest.param(each, marks=pytest.mark.long) for each in ("spawn", "forkserver"))]
+)
 def test_plain_ddp_trains_the_same_whatever_starts_its_data_workers(tmp_path: Path, method: str) -> None:
     output = torchrun(
         2, "plain/ddp.py", "--steps", "4", "--workers", "1", "--start-method", method, directory=tmp_path

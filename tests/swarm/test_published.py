@@ -126,6 +126,7 @@ def test_a_run_that_has_ended_is_shown_when_its_coordinator_has_gone(
     assert left() == []
 
 
+@pytest.mark.long
 def test_an_image_without_a_server_is_refused_with_what_it_lacks_and_nothing_is_left(run: RunHandle) -> None:
     done = dashboard("--publish", "--port", str(PORT))
     assert done.returncode == 3 and "RUN pip install starlette uvicorn" in done.stderr, done.stderr

@@ -81,7 +81,7 @@ def test_helpers_go_after_their_idle_minute(machines: Lab, ended: Callable[..., 
         handle.remove(force=True)
 
 
-@pytest.mark.parametrize("on", ["swarm", "docker"])
+@pytest.mark.parametrize("on", ["swarm", pytest.param("docker", marks=pytest.mark.long)])
 def test_a_coordinator_goes_some_time_after_the_end_and_comes_back_to_be_asked(
     machines: Lab, ended: Callable[..., RunHandle], tmp_path: Path, on: str
 ) -> None:
