@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from swarmtrain.agent.sharing.leftovers import QUIET
 from swarmtrain.agent.sharing.sets import Sets
@@ -22,6 +23,14 @@ WAIT = 60.0  # seconds for which such a set is quiet until it is taken as it is
 SOON = 10.0  # the same of one that is written over, and a few times as long as that took the last time
 TOGETHER = 300.0  # seconds after which one rank writes the next file of what belongs together, or less
 _SAME = 1e-3  # seconds in which times of one file differ that is as it was
+
+
+class _Half(NamedTuple):
+    """What a set is waited for to be like, the files of that, and the seconds of quiet until it is taken as it is."""
+
+    before: SetVersion
+    wanted: list[SharedFile]
+    wait: float
 
 
 class Elders:
@@ -51,24 +60,34 @@ class Elders:
         quiet = -math.inf if at_rest else self._clock.unix() - max(written)
         if quiet > WAIT:
             return None
-        known, wait = self._record.sets.get(path), WAIT
+        known = self._record.sets.get(path)
         if known is not None and known.newest is not None and known.newest.files:
-            before = replace(known.newest, files=[])
-            over = [file for file in known.newest.files if is_written_over(file.name, new)]
-            wanted = self._wanted(path, _together(over, new))
-            wait = min(WAIT, SOON + 3 * _took(wanted))
-            is_half = lacks({*moved, *self._again(known.newest)}, wanted)
-        elif elder := self._elder(path, min(written)):
-            wanted = self._wanted(elder.path, _together(elder.files))
-            if not has_number(path):  # it may grow, as `version_1/checkpoints/` does
-                wanted = one_of_each(wanted)
-            before = replace(elder, files=wanted)
-            is_half = lacks(new, wanted) and not self._has_gone_on(path, elder.path, max(written))
+            half = self._half_over(known.newest, moved, new)
         else:
+            half = self._half_in_series(path, new, written)
+        if half is None or quiet > half.wait or (not at_rest and self._is_overdue(path, half.wanted)):
             return None
-        if not is_half or quiet > wait:
+        return half.before
+
+    def _half_over(self, newest: SetVersion, moved: Collection[str], new: Collection[str]) -> _Half | None:
+        """Of what is written over in its place, what had been written together."""
+        over = [file for file in newest.files if is_written_over(file.name, new)]
+        wanted = self._wanted(newest.path, _together(over, new))
+        if not lacks({*moved, *self._again(newest)}, wanted):
             return None
-        return before if at_rest or not self._is_overdue(path, wanted) else None
+        return _Half(replace(newest, files=[]), wanted, min(WAIT, SOON + 3 * _took(wanted)))
+
+    def _half_in_series(self, path: str, new: Collection[str], written: Collection[float]) -> _Half | None:
+        """Of one of a series, what the one before it has."""
+        elder = self._elder(path, min(written))
+        if elder is None:
+            return None
+        wanted = self._wanted(elder.path, _together(elder.files))
+        if not has_number(path):  # it may grow, as `version_1/checkpoints/` does
+            wanted = one_of_each(wanted)
+        if not lacks(new, wanted) or self._has_gone_on(path, elder.path, max(written)):
+            return None
+        return _Half(replace(elder, files=wanted), wanted, WAIT)
 
     def _is_overdue(self, path: str, wanted: Iterable[SharedFile]) -> bool:
         """Whether a set is waited for long enough, though something is written there now and then."""
