@@ -65,6 +65,28 @@ def test_what_was_written_last_is_newer_than_what_was_noted_of_it_before(run_on:
     run_on("ab", look)
 
 
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_first_file_that_was_torn_by_a_kill_is_set_aside_and_keeps_no_other_from_holding(
+    run_on: Run, noted: bool
+) -> None:
+    async def write(nodes: Sequence[Node]) -> None:
+        writer, _ = nodes
+        put(writer, "state.json", '{"step": 1}')
+        await until(lambda: not noted or all(node.kept().get("") == ["state.json"] for node in nodes))
+        writer.idle = True
+        (writer.work / "snapshot.pt").write_bytes(b"PK\x03\x04 the beginning")
+        await writer.end(well=False)
+
+    async def look(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            assert [each.name for each in node.work.iterdir() if each.is_file()] == ["state.json"]
+        (kept,) = (nodes[0].work.parent / "aside").glob("*/snapshot.pt")
+        assert kept.read_bytes() == b"PK\x03\x04 the beginning"
+
+    run_on("ab", write)
+    run_on("ab", look)
+
+
 def test_a_directory_is_not_taken_up_of_which_a_part_may_be_on_a_node_that_is_not_there(run_on: Run) -> None:
     async def write(nodes: Sequence[Node]) -> None:
         for rank, node in enumerate(nodes):

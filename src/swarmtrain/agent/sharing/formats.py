@@ -15,10 +15,8 @@ from pathlib import Path
 from swarmtrain.agent.sharing.walk import read_content
 from swarmtrain.protocol.shared_files import LINK_MARK
 
-_END_OF_ZIP = (
-    b"PK\x05\x06"  # its record's beginning; 22 bytes, and a comment, which torch and numpy do not write
-)
-_END_BYTES = 22
+_END_OF_ZIP = b"PK\x05\x06"  # its record's beginning
+_END_BYTES, _COMMENT_BYTES = 22, (1 << 16) - 1  # of the record, and of the comment after it, at most
 _SMALL = 16 << 20  # bytes of a text that is read to see whether it is whole
 _HEADER = 100 << 20  # the most that safetensors allows
 # torch.distributed.checkpoint: every rank writes its parts, and one of them, when all have, names them in this one.
@@ -39,8 +37,8 @@ def whole(path: Path) -> bool | None:
             head = file.read(8)
             size = file.seek(0, os.SEEK_END)
             if head[:4] == b"PK\x03\x04":  # torch.save, numpy.savez
-                file.seek(max(0, size - _END_BYTES))
-                return file.read(4) == _END_OF_ZIP
+                file.seek(max(0, size - _END_BYTES - _COMMENT_BYTES))
+                return _has_end_of_zip(file.read())
             if path.suffix == ".safetensors":
                 length = int.from_bytes(head, "little")
                 if len(head) < 8 or length > _HEADER or 8 + length > size:
@@ -77,12 +75,23 @@ def _data_bytes(header: bytes) -> int:
         return -1 << 62
 
 
-def _is_json(text: bytes) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+def _has_end_of_zip(tail: bytes) -> bool:
+    """Whether bytes end as an archive does, with its record and a comment of the length that this tells."""
+    at = tail.rfind(_END_OF_ZIP)
+    return at >= 0 and at + _END_BYTES + int.from_bytes(
+        tail[at + _END_BYTES - 2 : at + _END_BYTES], "little"
+    ) == len(tail)
+
+
+def _is_json(text: bytes) -> bool | None:
+    """Whether a text is JSON; None for one with a value in each line, which may have more."""
+    for part in (text, text.partition(b"\n")[0]):
+        try:
+            json.loads(part)
+        except (ValueError, RecursionError):
+            continue
+        return True if part is text else None
+    return False
 
 
 # ---- what names checkpoints ------------------------------------------------------------------------------------------

@@ -132,12 +132,18 @@ class Tracker:
                 continue  # somebody else writes there: it is not ours to judge
             elder = self._waited_for(path, at_rest=True) if changed else None
             writing = writing and bool(changed or gone)
+            if writing:
+                changed = [each for each in changed if not self._is_torn(path_of(path, each.name))]
             told = self.sets.report(path, changed, gone, writing=writing, elder=elder)
             self._answered[path] = (changed, gone)
             if told.known or changed or gone:
                 found.append(told)
         self.is_writing = any(each.writing or each.elder is not None for each in found)
         return found
+
+    def _is_torn(self, path: str) -> bool:
+        """Whether what is left of a file is known to be half of one: that is nobody's news, not even as a first one."""
+        return not self.sets.is_stream(path) and whole(self.sets.work / path) is False
 
     # ---- what is asked of it ---------------------------------------------------------------------------------
 

@@ -265,5 +265,5 @@ def _has(report: SetReport | None, version: SetVersion) -> bool:
     held: HeldVersion | None = report.known[0] if report.known else None
     if held is None or (held.version.fence, held.version.number) != (version.fence, version.number):
         return False
-    others = report.changed or report.gone or report.extra
+    others = report.changed or report.gone or report.extra or report.writing
     return not others and all(place == "work" for place in held.places)
