@@ -25,7 +25,7 @@ def loaded(tmp_path: Path, alerts: str, environ: dict[str, str] | None = None, *
 def test_addresses_come_from_variables_and_files_and_travel_in_the_secret_alone(tmp_path: Path) -> None:
     (tmp_path / "hook-url").write_text(f"{SECRET}\n")
     job = loaded(tmp_path, "{slack: SLACK_URL, webhook: [./hook-url], on: [failed]}", {"SLACK_URL": SECRET})
-    secret, spec = secret_of(job, "train.1"), spec_of(job.job)
+    secret, spec = secret_of(job, "train.1"), spec_of(job)
     assert secret.webhooks == {"slack SLACK_URL": SECRET, "webhook ./hook-url": SECRET}
     assert "s3cr3t" not in spec.dump() + repr(secret) + repr(job)
     assert spec.alert_on == ("failed",) and spec.alerts_per_hour == 20

@@ -74,6 +74,10 @@ def job(**keys: Any) -> Job:
     return Job(**{"name": "digits", "script": "train.py", "image": "registry:5000/me/train:1", **keys})
 
 
+def loaded(**keys: Any) -> LoadedJob:
+    return LoadedJob(job(**keys), Path())
+
+
 def rendered(name: str) -> dict[str, Any]:
     wanted = job(**JOBS[name])
     files = stack.Files(FILES.bundle, FILES.job) if wanted.files == () else FILES
@@ -147,13 +151,13 @@ def test_the_plain_form_restarts_as_often_as_the_job_says(restart: Any, policy: 
     ],
 )
 def test_the_task_says_how_failures_are_healed(restart: Any, expected: tuple[Any, ...]) -> None:
-    task = spec_of(job(restart=restart))
+    task = spec_of(loaded(restart=restart))
     said = (task.restart, task.max_restarts, task.restart_window, task.node_timeout, task.hang_timeout)
     assert said == expected
 
 
 def test_the_task_says_what_is_shared() -> None:
-    task = spec_of(job(share=["*.pt"], per_node=["log-*"], replicas="all", share_rate="2.5%"))
+    task = spec_of(loaded(share=["*.pt"], per_node=["log-*"], replicas="all", share_rate="2.5%"))
     assert (task.share, task.per_node, task.replicas, task.share_rate) == (("*.pt",), ("log-*",), -1, 0.025)
 
 
@@ -235,7 +239,7 @@ def test_agents_see_the_gpus_of_their_node_unless_none_are_wanted(
         resources = node["deploy"].get("resources", {}).get("reservations", {}).get("generic_resources", [])
         assert [each["discrete_resource_spec"]["value"] for each in resources] == [reserved] * (reserved > 0)
     assert f"--nproc_per_node={reserved or 1}" in by_torchrun["node0"]["command"]
-    assert spec_of(wanted).workers == reserved  # 0: the agent counts
+    assert spec_of(LoadedJob(wanted, Path())).workers == reserved  # 0: the agent counts
 
 
 def test_agents_on_the_host_network_get_an_address_and_a_port() -> None:

@@ -273,8 +273,9 @@ class Job(Strict):
         Literal["warm", "cold"],
         Key(
             "`warm` forks the workers from a process that has imported torch, `cold` starts Python anew each time. A "
-            "command is always started cold, and so is a worker whose script could tell a fork from a fresh start: it "
-            "sets OMP_NUM_THREADS before it imports torch, or writes something before.",
+            "command is always started cold, and so is a script that imports nothing but the standard library, and a "
+            "worker whose script could tell a fork from a fresh start: it sets OMP_NUM_THREADS before it imports "
+            "torch, or writes something before.",
             example="cold",
             section="How it starts and ends",
         ),

@@ -7,18 +7,20 @@ from typing import Literal
 
 from swarmtrain.errors import RequestError
 from swarmtrain.job import Job, LoadedJob
+from swarmtrain.payload.imports import only_standard
 from swarmtrain.wire.plural import say_size
 from swarmtrain.wire.run_spec import Resumption, RunSecret, RunSpec, new_token
 
 MAX_SECRET_BYTES = 500 * 1024  # of one secret
 
 
-def spec_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
+def spec_of(loaded: LoadedJob, node_names: Sequence[str] | None = None) -> RunSpec:
     """The job as coordinator and agents need it.
 
     Args:
         node_names: what the named nodes call themselves, in the order of their ranks; the job's own words by default.
     """
+    job = loaded.job
     kind, target, args = _target(job)
     names = tuple(node_names if node_names is not None else job.node_names or ())
     return RunSpec(
@@ -33,7 +35,7 @@ def spec_of(job: Job, node_names: Sequence[str] | None = None) -> RunSpec:
         workers_by="cpu" if job.workers_per_node == "cpu" else "gpu",
         backend=job.backend,
         timeout=job.timeout,
-        start=job.start,
+        start=_start(loaded),
         join_deadline=job.join_deadline,
         stop_grace=job.stop_grace,
         linger=job.linger,
@@ -96,6 +98,12 @@ def _target(job: Job) -> tuple[Literal["script", "module", "command"], str, tupl
         return "module", job.module, tuple(job.args)
     assert job.command, "a job has a script, a module or a command"
     return "command", job.command[0], (*job.command[1:], *job.args)
+
+
+def _start(loaded: LoadedJob) -> Literal["warm", "cold"]:
+    """As the job has it, unless its script has no use for what a warm start has imported."""
+    script = loaded.job.script
+    return "cold" if script is not None and only_standard(loaded.directory / script) else loaded.job.start
 
 
 def _share(job: Job) -> Literal["auto", "off"] | tuple[str, ...]:

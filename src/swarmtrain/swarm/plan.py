@@ -92,7 +92,7 @@ def make(job: LoadedJob, cluster: Cluster) -> Plan:
     placement = place(job.job, cluster)
     check_environment(job)
     sent = code.of(job)
-    task = spec_of(job.job, [each.name for each in placement.places])
+    task = spec_of(job, [each.name for each in placement.places])
     contents = {
         "bundle.zip": bundle.build().data,
         "job.json": task.dump().encode(),

@@ -70,7 +70,7 @@ class DockerLauncher:
             Origin.of(job).dump(),
         )
         parts = {names.CODE.format(index=index): part for index, part in enumerate(checked.sent.parts())}
-        task = spec_of(job.job)
+        task = spec_of(job)
         task = dataclasses.replace(task, cpus=task.cpus or info["NCPU"] / len(layout.nodes))
         files = {names.BUNDLE: bundle.build().data, names.JOB: task.dump().encode()}
         secret = {names.SECRET: secret_of(job, run.id, resume).dump().encode()}

@@ -70,7 +70,7 @@ class LocalLauncher:
         assert isinstance(checked, checks.CheckedOnMachine), "what `check` has returned"
         job, sent, shares, interpreter = checked.job, checked.sent, checked.shares, checked.interpreter
         nodes = job.job.node_names or tuple(f"node{index}" for index in range(job.job.nodes_max))
-        task = spec_of(job.job)
+        task = spec_of(job)
         task = dataclasses.replace(task, cpus=task.cpus or len(os.sched_getaffinity(0)) / len(nodes))
         secret = secret_of(job, run.id, resume)
         if shares.by_node is not None:
