@@ -34,15 +34,25 @@ class _Half(NamedTuple):
 
 
 class Elders:
-    """Those of the sets of one node, after a look.
-
-    Attributes:
-        since: when sets were first waited for, by the monotonic clock.
-    """
+    """Those of the sets of one node, after a look."""
 
     def __init__(self, sets: Sets, clock: Clock) -> None:
         self._sets, self._record, self._clock = sets, sets.record, clock
-        self.since: dict[str, float] = {}
+        self._since: dict[str, float] = {}  # when sets were first waited for, by the monotonic clock
+        self._taken = set[str]()  # sets that are waited for no more
+
+    def take(self, path: str) -> None:
+        """Half of a set was written, and then the same half again: there is no other one."""
+        self._taken.add(path)
+
+    def remembered(self) -> set[str]:
+        """The sets of which it is known that they were waited for, or are not any more."""
+        return {*self._since, *self._taken}
+
+    def forget(self, path: str) -> None:
+        """What is written of a set from now on is waited for anew."""
+        self._since.pop(path, None)
+        self._taken.discard(path)
 
     def waited_for(self, path: str, *, at_rest: bool = False) -> SetVersion | None:
         """As `SetReport` has it, what a set is waited for to be like; None where it is as it is to be.
@@ -54,7 +64,7 @@ class Elders:
         """
         moved = [name for name in self._sets.moved(path) if not self._sets.is_stream(path_of(path, name))]
         new = [name for name in moved if name in self._sets.files(path)]
-        if not (path and new) or self._record.ended_well:
+        if not (path and new) or path in self._taken or self._record.ended_well:
             return None
         written = [self._sets.touched(path, name) for name in new]
         quiet = -math.inf if at_rest else self._clock.unix() - max(written)
@@ -92,7 +102,7 @@ class Elders:
     def _is_overdue(self, path: str, wanted: Iterable[SharedFile]) -> bool:
         """Whether a set is waited for long enough, though something is written there now and then."""
         now = self._clock.monotonic()
-        return now - self.since.setdefault(path, now) > WAIT + min(TOGETHER, 3 * _took(wanted))
+        return now - self._since.setdefault(path, now) > WAIT + min(TOGETHER, 3 * _took(wanted))
 
     def _elder(self, path: str, begun: float) -> SetVersion | None:
         """The newest of the siblings that were finished before a set was begun.

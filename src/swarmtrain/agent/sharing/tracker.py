@@ -19,7 +19,7 @@ from swarmtrain.agent.sharing.leftovers import QUIET, Leftovers
 from swarmtrain.agent.sharing.sets import Sets, Stamps
 from swarmtrain.agent.sharing.walk import is_temporary, open_for_writing
 from swarmtrain.files.record import directory_of, path_of
-from swarmtrain.protocol.shared_files import SetReport, SetVersion, SharedFile
+from swarmtrain.protocol.shared_files import SetReport, SharedFile
 from swarmtrain.wire.clock import MACHINE, Clock
 
 _Told = tuple[list[SharedFile], list[str]]  # what has changed in a set, and the names of what has gone
@@ -43,7 +43,7 @@ class Tracker:
     """
 
     def __init__(self, sets: Sets, clock: Clock = MACHINE) -> None:
-        self.sets, self._record = sets, sets.record
+        self.sets, self._record, self._clock = sets, sets.record, clock
         self.is_writing = False
         self.spent = 0.0
         self._suspects: list[str] = []  # sets that have changed, by the last look
@@ -53,10 +53,8 @@ class Tracker:
         self._waits: Counter[str] = Counter()  # looks since a set was told of
         self._opened: dict[str, float] = {}  # for writing, at the last look; since when
         self._waiting: dict[str, float] = {}  # sets for the checkpoints that their files name; since when
-        # Sets of which half was written, and then the same half again: there is no other one.
-        self._over: Counter[str] = Counter()
         self._elders = Elders(sets, clock)
-        self._deletions = _Deletions()
+        self._deletions = _Deletions(clock)
         self._told: dict[str, _Told] = {}  # by looks
         self._answered: dict[str, _Told] = {}  # last, to whom it may make a version of it
 
@@ -115,7 +113,7 @@ class Tracker:
         """
         self.sets.look()
         self._record.ended_well = ended_well
-        left = Leftovers(self.sets, self._opened, time.time())
+        left = Leftovers(self.sets, self._opened, self._clock.unix())
         for path in self.sets.paths():
             if self.sets.moved(path) and (ended_well or left.is_finished(path)):
                 self._finish(path)
@@ -130,7 +128,7 @@ class Tracker:
                 changed, gone = self.sets.changes(path)
             except (Unsteady, OSError):
                 continue  # somebody else writes there: it is not ours to judge
-            elder = self._waited_for(path, at_rest=True) if changed else None
+            elder = self._elders.waited_for(path, at_rest=True) if changed else None
             writing = writing and bool(changed or gone)
             if writing:
                 changed = [each for each in changed if not self._is_torn(path_of(path, each.name))]
@@ -155,21 +153,22 @@ class Tracker:
     def noted(self, path: str) -> None:
         """What was answered last of a set is a version; what looks have found since then is not."""
         self.sets.note(path, *self._answered.pop(path, ([], [])))
-        del self._anew[path], self._over[path]
-        self._elders.since.pop(path, None)
+        del self._anew[path]
+        self._elders.forget(path)
 
     def remembered(self) -> set[str]:
         """The sets of which something was told or counted."""
-        return set().union(*self._by_set())
+        return self._elders.remembered().union(*self._by_set())
 
     def forget(self, path: str) -> None:
         """A set has gone for good, or is as it was put in place."""
+        self._elders.forget(path)
         for each in self._by_set():
             each.pop(path, None)
 
     def _by_set(self) -> Sequence[MutableMapping[str, Any]]:
         told = (self._told, self._answered, self._waits)
-        return (*told, self._turns, self._anew, self._over, self._waiting, self._elders.since)
+        return (*told, self._turns, self._anew, self._waiting)
 
     def is_restless(self, path: str) -> bool:
         """Whether a set is written anew about as often as it is looked at."""
@@ -179,7 +178,7 @@ class Tracker:
 
     def _note_open(self, pids: Sequence[int]) -> None:
         """What processes write now, since when, and which of it are streams."""
-        now, before = time.monotonic(), self._opened
+        now, before = self._clock.monotonic(), self._opened
         self._opened = {}
         for each in open_for_writing(self.sets.work, pids):
             since = self._opened[each.path] = before.get(each.path, now)
@@ -234,10 +233,10 @@ class Tracker:
         unsettled = [path for path in self._suspects if self.sets.files(path) and self._is_unsettled(path)]
         if not unsettled:
             return None
-        now, wall = time.monotonic(), time.time()
+        now, wall = self._clock.monotonic(), self._clock.unix()
         begun = [since for full, since in self._opened.items() if not self.sets.is_stream(full)]
         for path in unsettled:
-            waits = self._waited_for(path) is not None
+            waits = self._elders.waited_for(path) is not None
             for name in set(self.sets.moved(path)) & self.sets.files(path).keys():
                 age = max(0.0, wall - self.sets.files(path)[name].changed / 1e9)
                 if (waits or age < QUIET) and path_of(path, name) not in self._opened:
@@ -261,8 +260,8 @@ class Tracker:
             if whole(self.sets.work / path_of(path, alone)) is False:
                 raise Unsteady(alone)
         elif live and self._turns[path] < RESTLESS:
-            now = time.time_ns()
-            if any(name in here and abs(now - here[name].changed) < QUIET * 1e9 for name in live):
+            now = self._clock.unix()
+            if any(name in here and abs(now - here[name].changed / 1e9) < QUIET for name in live):
                 return None
             if any(before.get(name) != here.get(name) for name in live):
                 return None  # it has changed, or something has gone, since the last look
@@ -272,14 +271,11 @@ class Tracker:
             return None
         self._finish(path)
         gone = self._deleted(path, self._writing_since()) if self._gone([path]) else []
-        elder = self._waited_for(path)
+        elder = self._elders.waited_for(path)
         if elder is not None and self._is_over_again(path, changed):
-            self._over[path], elder = 1, None
+            self._elders.take(path)
+            elder = None
         return self.sets.report(path, changed, gone, writing=False, elder=elder)
-
-    def _waited_for(self, path: str, *, at_rest: bool = False) -> SetVersion | None:
-        """As `Elders.waited_for` has it."""
-        return self._elders.waited_for(path, at_rest=at_rest) if not self._over[path] else None
 
     def _is_over_again(self, path: str, changed: list[SharedFile]) -> bool:
         """Whether what was told last of a set was the same files with other contents."""
@@ -291,10 +287,11 @@ class Tracker:
     def _waits_for_others(self, path: str, changed: list[SharedFile]) -> bool:
         """Whether a file names a checkpoint of which there is no version yet; not for ever, as it may be none."""
         others = [other for other in self.sets.names(path, changed) if self._is_news(other)]
-        if not others or any(self._waited_for(other) for other in others):
+        if not others or any(self._elders.waited_for(other) for other in others):
             self._waiting.pop(path, None)
             return bool(others)
-        return time.monotonic() < self._waiting.setdefault(path, time.monotonic()) + GRACE
+        now = self._clock.monotonic()
+        return now < self._waiting.setdefault(path, now) + GRACE
 
     def _is_news(self, path: str) -> bool:
         """Whether files of a set were written of which there is no version yet."""
@@ -317,7 +314,7 @@ class Tracker:
             and not self.sets.is_stream(path_of(path, name))
             for name in self.sets.moved(path)
         )
-        return is_new or self._waited_for(path) is not None
+        return is_new or self._elders.waited_for(path) is not None
 
     def _finish(self, path: str) -> None:
         self._record.finished[path] = {name: list(stamp) for name, stamp in self.sets.files(path).items()}
@@ -331,12 +328,13 @@ class _Deletions:
     need not wait until nothing at all is being written: somewhere, something may always be.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._seen: dict[str, float] = {}
 
     def see(self, gone: Iterable[str]) -> None:
         """A look has found that these files, and no others, have gone, by their paths."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._seen = {path: self._seen.get(path, now) for path in gone}
 
     def count(self, path: str, writing_since: float | None) -> bool:
@@ -346,4 +344,5 @@ class _Deletions:
             writing_since: when the oldest of what is being written was begun, by the monotonic clock; None where
                 nothing is.
         """
-        return writing_since is None or self._seen.get(path, time.monotonic()) + GRACE < writing_since
+        seen = self._seen.get(path, self._clock.monotonic())
+        return writing_since is None or seen + GRACE < writing_since
