@@ -6,6 +6,9 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 OTHER_ENGINES := bookworm sid
 # local or swarm; by default what there is
 ON ?=
+# Set on many machines that build, on few that people sit at: the one hides what a buffer does, with the other every
+# process compiles this project anew.
+unexport PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
 # By how many processes tests run beside each other. Those of tests/local wait more than they compute, but each of them
 # trains with several processes; those on the lab have it one after the other.
 UNIT_AT_ONCE := --numprocesses auto --maxprocesses 8 --dist worksteal
@@ -45,11 +48,11 @@ check: venv ## style, types, the direction of imports, and that all of it is the
 	.venv/bin/vermin --quiet --target=3.10- --violations --no-tips src/swarmtrain
 
 test-unit: venv ## tests that run in seconds and need nothing
-	$(PY) -m pytest $(UNIT_AT_ONCE) tests/unit
+	scripts/in-memory $(PY) -m pytest $(UNIT_AT_ONCE) tests/unit
 
 coverage: venv ## the same, and that they reach as much of the code as they have to
 	@mkdir -p .cache
-	$(PY) -m coverage run -m pytest tests/unit
+	scripts/in-memory $(PY) -m coverage run -m pytest tests/unit
 	$(PY) -m coverage report
 
 test-local: venv ## tests that train with processes on this machine
@@ -76,7 +79,7 @@ lab: venv ## the Swarm of three engines that test-swarm is for, with its images
 
 test-system: ## the unit tests with the distribution's own Python, in .venv-system
 	@PYTHON=$(SYSTEM_PYTHON) VENV=.venv-system scripts/ensure-venv
-	.venv-system/bin/python -m pytest $(UNIT_AT_ONCE) tests/unit
+	scripts/in-memory .venv-system/bin/python -m pytest $(UNIT_AT_ONCE) tests/unit
 
 test-pythons: venv ## the unit tests that need no torch, on the Pythons of two Debian releases, in containers
 	@scripts/ensure-docker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterator
@@ -12,10 +13,19 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Signals mean what they do in a terminal. What a shell starts in its background ignores some of them."""
+    """Signals mean what they do in a terminal. What a shell starts in its background ignores some of them.
+
+    Garbage is looked for less often than by default, which takes a fifth of the unit tests' time.
+    """
+    gc.set_threshold(20_000, 10, 20)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now, torch and the tests among it, stays: it is not looked through for garbage ever again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,9 @@ class _Selector(selectors.DefaultSelector):
             ready = super().select(timeout)
             self.waited += time.monotonic() - began
             return ready
-        ready = super().select(_ON_ITS_WAY if timeout is None or timeout > 0 else 0)
+        # Beside the loop's own end of a pipe: without any other nothing can be on its way.
+        others = len(self.get_map()) > 1
+        ready = super().select(_ON_ITS_WAY if timeout is None or (timeout > 0 and others) else 0)
         if not ready and timeout is not None:
             self.waited += max(0.0, timeout)
         return ready

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from drawn import DRAW, examples
 from hand_clock import HandClock
 from hypothesis import settings
 from run_fakes import Theatre, theatre
 
 # What once failed is not kept beside the repository, which may be there to be read alone. And the same examples are
 # drawn every time, so that what fails is what a change broke; `make test-all` draws others.
-DRAW = "SWARMTRAIN_DRAW" in os.environ
-settings.register_profile("unit", database=None, derandomize=not DRAW, deadline=None)
+settings.register_profile(
+    "unit", max_examples=examples(100), database=None, derandomize=not DRAW, deadline=None
+)
 settings.load_profile("unit")
 
 

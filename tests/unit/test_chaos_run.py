@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from client_fakes import Coordinator, FakeLauncher, Receive, fixed, seen, status, told
+from waiting import until
 
 from swarmtrain.control.chaos import execution
 from swarmtrain.control.chaos.execution import Chaos, Report
@@ -58,6 +59,22 @@ def coordinator(**more: Any) -> Coordinator:
     return fixed(status(**more), watch=watch, note=told({"event": {}, "done": {}}))
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks often whether something is due, so that plans may be short."""
+    monkeypatch.setattr(execution, "_TICK", 0.01)
+
+
+def stop_when(chaos: Chaos, place: Paper, words: int) -> None:
+    """Interrupt it as soon as so many words are written."""
+
+    def stop() -> None:
+        until(lambda: len(place.words) >= words)
+        chaos.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+
+
 def work(plan: FaultPlan, place: Any, served: Coordinator | None = None) -> tuple[Chaos, Coordinator]:
     served = served or coordinator()
     launcher = FakeLauncher(digits_1=served)
@@ -99,7 +116,7 @@ def test_a_fault_that_fails_is_told_and_the_others_still_happen() -> None:
 
 
 def test_random_targets_are_the_same_for_the_same_seed_and_leave_alone_what_is_broken_already() -> None:
-    plan = FaultPlan((Fault("freeze", seconds=0.5), Fault("kill-worker", after=0.2)), seed=3)
+    plan = FaultPlan((Fault("freeze", seconds=0.3), Fault("kill-worker", after=0.05)), seed=3)
     words = []
     for _ in range(2):
         place = Paper()
@@ -118,7 +135,7 @@ def test_power_that_is_cut_for_good_stays_away_but_comes_back_at_an_interruption
 
     place = Paper()
     chaos, _ = work(FaultPlan((Fault("power-off", "lab-2"), Fault("freeze", "lab-1", seconds=60.0))), place)
-    threading.Timer(0.5, chaos.stop).start()
+    stop_when(chaos, place, words=2)
     assert chaos.run().ok
     assert sorted(place.words[2:]) == ["end of freeze lab-1", "end of power-off lab-2"]
 
@@ -127,11 +144,11 @@ def test_power_that_a_plan_brings_back_is_not_brought_back_twice() -> None:
     place = Paper()
     faults = (
         Fault("power-off", "lab-2"),
-        Fault("power-on", "lab-2", after=0.3),
-        Fault("freeze", after=0.5, seconds=60),
+        Fault("power-on", "lab-2", after=0.1),
+        Fault("freeze", after=0.2, seconds=60),
     )
     chaos, _ = work(FaultPlan(faults), place)
-    threading.Timer(1.0, chaos.stop).start()
+    stop_when(chaos, place, words=3)
     assert chaos.run().ok
     assert place.words[:2] == ["power-off lab-2", "power-on lab-2"]
     assert [word.partition(" lab")[0] for word in place.words[2:]] == ["freeze", "end of freeze"]
@@ -139,9 +156,9 @@ def test_power_that_a_plan_brings_back_is_not_brought_back_twice() -> None:
 
 def test_what_ends_on_a_node_leaves_another_fault_there_alone() -> None:
     faults = (
-        Fault("freeze", "lab-2", seconds=0.6),
-        Fault("kill-worker", "1", after=0.1),
-        *(Fault("kill-worker", after=0.3) for _ in range(6)),
+        Fault("freeze", "lab-2", seconds=0.4),
+        Fault("kill-worker", "1", after=0.05),
+        *(Fault("kill-worker", after=0.1) for _ in range(6)),
     )
     place = Paper()
     assert work(FaultPlan(faults), place)[0].run().ok

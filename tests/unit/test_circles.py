@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import parsed
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -23,31 +26,36 @@ CLOSING = {
 def sources() -> dict[str, str]:
     """The modules' code by their names; a package is called as its directory."""
     return {
-        ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): file.read_text(
-            encoding="utf-8"
-        )
+        ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): parsed.text(file)
         for file in SOURCE.glob("swarmtrain/**/*.py")
     }
 
 
-def imports(code: str, modules: Iterable[str]) -> set[str]:
-    """Which of these modules the code imports: at once, in a function, or for its types."""
+@cache
+def statements(code: str) -> list[ast.Import | ast.ImportFrom]:
+    """What imports: at once, in a function, or for its types."""
+    return [node for node in parsed.nodes(code) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def imports(code: str, modules: AbstractSet[str]) -> set[str]:
+    """Which of these modules the code imports."""
     found = set()
-    for node in ast.walk(ast.parse(code)):
+    for node in statements(code):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             members = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= members & set(modules)
-            if not members <= set(modules):
+            found |= members & modules
+            if not members <= modules:
                 found.add(node.module)
-    return found & set(modules)
+    return found & modules
 
 
 def circle(sources: Mapping[str, str], closing: Iterable[tuple[str, str]] = ()) -> list[str]:
     """Modules of which each imports the one before, and the first the last; empty where there are none such."""
+    left_out = set(closing)
     graph = {
-        name: {each for each in imports(code, sources) - {name} if (name, each) not in set(closing)}
+        name: {each for each in imports(code, sources.keys()) - {name} if (name, each) not in left_out}
         for name, code in sources.items()
     }
     # The package itself imports the public names when they are asked for.

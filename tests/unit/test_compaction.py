@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +52,7 @@ def state(store: MetricsStore) -> dict[str, Any]:
     return {"told": told, "reports": reports, "steps": steps, "offsets": store.offsets, "saves": store.saves}
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(st.integers(0, 1), st.booleans(), _LINES), max_size=40))
 def test_a_compacted_file_comes_to_the_same(
     tmp_path_factory: pytest.TempPathFactory, said: list[tuple[int, bool, dict[str, Any]]]

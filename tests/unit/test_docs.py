@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import click
+import parsed
 import pytest
 
 from swarmtrain.ui.cli import cli
@@ -169,16 +170,15 @@ def test_every_source_and_test_that_is_named_exists(page: Path) -> None:
 @cache
 def defined_in(file: Path) -> set[str]:
     """The names of a file's functions."""
-    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-    return {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    found = parsed.nodes(parsed.text(file))
+    return {node.name for node in found if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
 def test_every_message_that_troubleshooting_quotes_is_said() -> None:
     """Three words in a row, or a whole f-string: names and numbers in a message are examples."""
-    modules = [ast.parse(file.read_text(encoding="utf-8")) for file in ROOT.glob("src/**/*.py")]
-    nodes = [node for module in modules for node in ast.walk(module)]
-    plain = "\n".join(str(node.value) for node in nodes if isinstance(node, ast.Constant))
-    filled_in = [pattern(node) for node in nodes if isinstance(node, ast.JoinedStr)]
+    found = [node for file in SOURCE.glob("**/*.py") for node in parsed.nodes(parsed.text(file))]
+    plain = "\n".join(str(node.value) for node in found if isinstance(node, ast.Constant))
+    filled_in = [pattern(node) for node in found if isinstance(node, ast.JoinedStr)]
 
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     tables = re.findall(r"^\| (?:swarmtrain|the cause) says .*\n((?:\|.*\n)+)", page, re.MULTILINE)
@@ -244,7 +244,7 @@ def test_what_an_example_in_python_imports_is_there(page: Path) -> None:
 def _defined(file: Path) -> set[str]:
     """What a module defines at its top, with the methods of its classes; imports do not count."""
     found = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    for node in parsed.module(parsed.text(file)).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):

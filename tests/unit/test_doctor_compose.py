@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from swarmtrain.doctor.check import CheckFinding, Severity
 from swarmtrain.doctor.compose.examine import CHECKS, findings
@@ -18,6 +16,7 @@ from swarmtrain.doctor.compose.source import parse
 from swarmtrain.doctor.compose.stack import stack_of
 from swarmtrain.errors import RequestError
 from swarmtrain.swarm.cluster import Cluster, Network, Node
+from swarmtrain.ui.cli import cli
 from swarmtrain.ui.commands.doctor.words import paragraph, summary
 
 ROOT = Path(__file__).parents[2]
@@ -487,22 +486,20 @@ def test_a_finding_fits_into_eighty_columns() -> None:
     assert summary(here) == "1 error, 10 warnings, 9 notes"
 
 
-def doctor(*args: str) -> subprocess.CompletedProcess[str]:
-    program = "from swarmtrain.ui.cli import main; main()"
-    argv = [sys.executable, "-c", program, "doctor", *args]
-    return subprocess.run(
-        argv, capture_output=True, text=True, timeout=60, env={**os.environ, "DOCKER_HOST": "unix:///nowhere"}
+def doctor(*args: str) -> Result:
+    return CliRunner(env={"DOCKER_HOST": "unix:///nowhere"}).invoke(
+        cli, ["doctor", *args], prog_name="swarmtrain"
     )
 
 
 def test_an_error_in_the_file_is_exit_code_2_and_warnings_are_0(tmp_path: Path) -> None:
     wrong = doctor("--compose", str(FIXTURES / "guide.yml"), "--json")
-    assert wrong.returncode == 2 and json.loads(wrong.stdout)[0]["code"] == "debug-detail"
+    assert wrong.exit_code == 2 and json.loads(wrong.stdout)[0]["code"] == "debug-detail"
     file = tmp_path / "stack.yml"
     file.write_text(SOUND.replace("  stop_grace_period: 60s", "  stop_grace_period: 60s\n  shm_size: 4g"))
     warned = doctor("--compose", str(file))
-    assert warned.returncode == 0 and "[shm-size]" in warned.stdout and "1 warning" in warned.stderr
-    assert doctor("--compose", str(tmp_path / "none.yml")).returncode == 2
+    assert warned.exit_code == 0 and "[shm-size]" in warned.stdout and "1 warning" in warned.stderr
+    assert doctor("--compose", str(tmp_path / "none.yml")).exit_code == 2
 
 
 def test_the_checks_are_listed() -> None:
@@ -522,4 +519,4 @@ def test_the_checks_are_listed() -> None:
 )
 def test_what_cannot_be_done_is_one_sentence(args: list[str], code: int, words: str) -> None:
     refused = doctor(*args)
-    assert (refused.returncode, refused.stdout) == (code, "") and words in refused.stderr
+    assert (refused.exit_code, refused.stdout) == (code, "") and words in refused.stderr

@@ -311,6 +311,9 @@ def test_what_an_agent_has_delivered_to_another_connection_is_asked_again(make: 
     assert play(make(1), scene).state.outcome is Outcome.SUCCEEDED
 
 
+LONG = "line " * 9 + "ends\n"
+
+
 def test_what_a_full_disk_does_not_take_is_asked_for_again_and_not_acknowledged(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +332,7 @@ def test_what_a_full_disk_does_not_take_is_asked_for_again_and_not_acknowledged(
         def known(kind: str, rank: int, offset: int) -> dict[str, Any]:
             return {"ack": {"kind": kind, "g": 1, "r": rank, "o": offset}}
 
-        many = "line\n" * 300_000
+        many = LONG * 30_000
         assert await tell("output", 0, "first\n") == known("output", 0, 6)
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", full)
@@ -346,7 +349,7 @@ def test_what_a_full_disk_does_not_take_is_asked_for_again_and_not_acknowledged(
 
     run = play(make(2), scene)
     texts = [(line.rank, line.text) for line in Reader(run.output.path, Filter()).lines()]
-    assert texts == [(0, "first"), *300_000 * [(0, "line")], *300_000 * [(1, "line")]]
+    assert texts == [(0, "first"), *30_000 * [(0, LONG[:-1])], *30_000 * [(1, LONG[:-1])]]
     assert [record["step"] for record in RecordsReader(run.progress.path).read(9)] == [3]
     assert len([warned for warned in run.journal.all(Warned) if "disk" in warned.text]) == 1
 

@@ -6,9 +6,8 @@ The run and its decisions are the real ones; machines, agents and workers are mo
 
 from __future__ import annotations
 
-import os
-
 import pytest
+from drawn import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world_fakes import Phase, World
@@ -19,12 +18,10 @@ from swarmtrain.protocol.facts import Outcome
 from swarmtrain.protocol.journal.events import Ended, GenerationFormed
 from swarmtrain.protocol.journal.remarks import NodeLeftOut
 
-EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "40"))
 BEATS = st.sampled_from([0, 0, 1, 2, 5, 12, 40])
 SCRIPTS = st.lists(st.tuples(st.sampled_from(FAULTS), st.integers(0, 3), BEATS), max_size=10)
 fast = settings(
-    max_examples=EXAMPLES,
-    derandomize=EXAMPLES == 40,
+    max_examples=examples(40),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

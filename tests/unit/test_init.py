@@ -136,7 +136,7 @@ def test_a_signal_ends_the_child_for_good(tmp_path: Path, number: signal.Signals
 
 
 def test_a_signal_between_two_lives_is_heard(tmp_path: Path) -> None:
-    process, lives = start(tmp_path, "begin()\nreturn 3", again=True, pause=1.0)
+    process, lives = start(tmp_path, "begin()\nreturn 3", again=True, pause=0.5)
     assert process.stderr is not None
     process.stderr.readline()
     process.send_signal(signal.SIGTERM)

@@ -167,7 +167,7 @@ def test_a_copy_with_a_bad_line_in_it_keeps_what_follows(tmp_path: Path) -> None
 def test_a_copy_and_what_is_made_of_copies_believe_no_line_that_the_disk_has_changed(tmp_path: Path) -> None:
     path = tmp_path / "copy.jsonl"
     JournalCopy(path).take(events(5))
-    recovered(tmp_path, {"b": events(5)})
+    recovered(tmp_path, {"b": events(5), "c": events(5)})
     for each in (path, tmp_path / "journal.jsonl"):
         each.write_bytes(each.read_bytes().replace(b"event 3", b"event 7"))
         assert "event 7" not in [event.text for event in read_events(each)]

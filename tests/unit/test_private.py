@@ -203,8 +203,10 @@ def test_runs_are_not_kept_below_what_everybody_may_rename(
 def test_the_bundle_is_not_run_from_a_cache_of_somebody_else(
     shared: Path, somebody_else: Act, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    data = bundle.build().data
+    monkeypatch.setattr(bundle, "_pack", lambda: data)
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared))
-    path, data = bundle.on_disk(), bundle.build().data
+    path = bundle.on_disk()
     assert path.read_bytes() == data
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "more"))
 
@@ -241,7 +243,6 @@ def test_nothing_is_imported_from_where_a_run_is_asked_for(tmp_path: Path, impor
 def test_torch_is_not_what_has_its_name_where_a_run_is_started(
     tmp_path: Path, imported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     job = LoadedJob.of(Job(script="json.py", python=sys.executable), imported.parent / "somebodys")
     with contextlib.suppress(ClusterError):  # that Python may have none
         checks.check(job)

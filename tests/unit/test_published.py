@@ -28,10 +28,12 @@ from swarmtrain.coordinator.store.run_paths import RunPaths
 from swarmtrain.docker.command import Docker
 from swarmtrain.errors import Refused, RequestError
 from swarmtrain.launchers.base import Run
+from swarmtrain.launchers.swarm import publishing
 from swarmtrain.launchers.swarm.launcher import SwarmLauncher
 from swarmtrain.launchers.swarm.published import PublishedDashboard, render, text_of
 from swarmtrain.launchers.swarm.publishing import Publisher
 from swarmtrain.payload import dashboard
+from swarmtrain.payload.bundle import Bundle
 from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import ReaderRequest, StatusRequest, StopRequest
 from swarmtrain.swarm.cluster import Node
@@ -136,7 +138,10 @@ esac
 """
 
 
-def test_a_network_of_its_own_goes_as_soon_as_the_engine_lets_it(tmp_path: Path) -> None:
+def test_a_network_of_its_own_goes_as_soon_as_the_engine_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "_POLL_SECONDS", 0.05)
     (tmp_path / "docker").write_text(DOCKER)
     (tmp_path / "docker").chmod(0o755)
     (tmp_path / "network").write_text("n1\n")
@@ -184,9 +189,14 @@ def test_flags_that_do_not_go_together_are_refused(
 # ---- the archive
 
 
-def test_the_archive_needs_starlette_and_uvicorn_and_nothing_else(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def built() -> Bundle:
+    return dashboard.build()
+
+
+def test_the_archive_needs_starlette_and_uvicorn_and_nothing_else(tmp_path: Path, built: Bundle) -> None:
     archive = tmp_path / "dashboard.zip"
-    archive.write_bytes(dashboard.build().data)
+    archive.write_bytes(built.data)
     away = ("pydantic", "ruamel", "ruamel.yaml", "rich", "torch", "numpy")
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({away}))\n")
     done = subprocess.run(
@@ -204,8 +214,8 @@ def test_the_archive_needs_starlette_and_uvicorn_and_nothing_else(tmp_path: Path
     assert (bare.returncode, bare.stderr) == (dashboard.LACKS, "this image has no starlette and no uvicorn\n")
 
 
-def test_the_archive_is_the_same_for_the_same_version() -> None:
-    assert dashboard.build() == dashboard.build()
+def test_the_archive_is_the_same_for_the_same_version(built: Bundle) -> None:
+    assert dashboard.build() == built
 
 
 # ---- who may read

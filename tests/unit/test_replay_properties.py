@@ -8,12 +8,12 @@ thousands of runs: ``SWARMTRAIN_EXAMPLES=6000 pytest --timeout=3600 tests/unit/t
 
 from __future__ import annotations
 
-import os
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
 
 import pytest
+from drawn import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from world_fakes import Phase
@@ -25,7 +25,6 @@ from swarmtrain.protocol.journal.event import E, Event
 from swarmtrain.protocol.journal.lines import admit, read_events
 from swarmtrain.wire.disk.records import parse
 
-EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "200"))
 ALL = [*FAULTS, "raise", "stop", "hang", "work", "note", "trouble", "chaos", "restart", "damage"]
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from(ALL), st.integers(0, 3), st.sampled_from([0, 0, 1, 2, 5, 12, 40])),
@@ -77,7 +76,7 @@ def watch(patch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=examples(200),
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

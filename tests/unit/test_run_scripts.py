@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import examples
 from hand_clock import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,6 @@ from swarmtrain.protocol.journal.events import Ended
 from swarmtrain.wire.disk.records import parse
 
 JOURNALS = Path(__file__).with_name("fixtures") / "journals" / "0.1"
-EXAMPLES = int(os.environ.get("SWARMTRAIN_EXAMPLES", "60"))
 
 
 @contextmanager
@@ -105,8 +105,7 @@ def say(run: RunController, stage: Theatre, words: tuple[Any, ...]) -> None:
 
 
 @settings(
-    max_examples=EXAMPLES,
-    derandomize=EXAMPLES == 60,
+    max_examples=examples(60),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(script=st.lists(WORDS, max_size=40))
@@ -168,7 +167,7 @@ def test_a_run_goes_on_from_every_point_of_its_journal() -> None:
     assert len(lines) > 40
     assert it.run.state.outcome is Outcome.SUCCEEDED
     for count in range(1, len(lines) + 1):
-        rest = gone_on(lines[:count], clock.now, **sizes)
+        rest = gone_on(lines[:count], clock.now, **sizes | {"goal": 100})
         assert rest.run.state.outcome is Outcome.SUCCEEDED, (count, rest.run.state.reason)
         assert rest.run.current.generation.number <= it.run.current.generation.number + 3
 
@@ -196,7 +195,7 @@ def gone_on(lines: list[bytes], now: float, **sizes: Any) -> World:
 def test_a_run_of_an_earlier_version_is_gone_on_with_from_every_point_of_its_journal(name: str) -> None:
     lines = (JOURNALS / f"{name}.jsonl").read_bytes().splitlines(keepends=True)
     for count in range(1, len(lines) + 1):
-        rest = gone_on(lines[:count], 51_000.0, nodes_min=2, nodes_max=3, goal=900)
+        rest = gone_on(lines[:count], 51_000.0, nodes_min=2, nodes_max=3, goal=100)
         assert rest.run.state.outcome is Outcome.SUCCEEDED, (count, rest.run.state.reason)
         kept = [event for line in lines[:count] if (event := parse(line)) is not None]
         assert all(event in [known.dump() for known in rest.run.journal.events] for event in kept)

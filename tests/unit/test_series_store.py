@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmtrain.coordinator.store.series.columns import Columns
@@ -105,7 +105,6 @@ _ACTS = st.lists(
 )
 
 
-@settings(max_examples=100)
 @given(_ACTS)
 def test_nothing_is_lost_and_nothing_counts_twice_however_often_it_is_killed(
     acts: list[list[float] | str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable
@@ -70,7 +71,7 @@ def test_a_checkpoint_that_was_deleted_is_there_again_where_the_next_one_was_los
         checkpoint(writer, 2, 20 << 20)
         await until(lambda: "step-2" in other.kept())
         shutil.rmtree(writer.work / "step-1")
-        await asyncio.sleep(1.0)  # the deletion has come to rest
+        await asyncio.sleep(0.7)  # the deletion has come to rest
         assert other.kept()["step-2"] == []
         writer.lose()
         await begin_anew(other)
@@ -92,7 +93,7 @@ def test_what_names_a_checkpoint_leads_to_one_that_is_there_when_its_writer_is_l
         checkpoint(writer, 2, 20 << 20)
         point(writer, 2)
         await until(lambda: "step-2" in other.kept())
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.7)
         assert other.kept()["step-2"] == []
         writer.lose()
         await begin_anew(other)
@@ -188,6 +189,8 @@ def test_a_file_that_is_written_over_when_the_node_with_its_copy_is_lost_is_as_i
         await until(lambda: writer.newest("") == 1)
         (writer.work / "snapshot.pt").write_text("2")
         await until(lambda: writer.newest("") == 2)
+        copy = writer.work.parent / "shared" / "contents" / hashlib.sha256(b"2").hexdigest()
+        await until(copy.is_file)
         writer.idle = True
         (writer.work / "snapshot.pt").write_text("half of")
         other.lose()

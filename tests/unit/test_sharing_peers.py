@@ -340,7 +340,7 @@ def test_few_files_are_open_however_many_are_asked_for(tmp_path: Path) -> None:
             while not task.done():
                 links = list(Path("/proc/self/fd").iterdir())
                 most = max(most, sum(_leads_to(each, str(tmp_path / "a")) for each in links))
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.002)
             await task
             assert peers.here() == {*contents}
             return most

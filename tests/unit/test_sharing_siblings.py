@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from drawn import examples
 from hand_clock import TurnedClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,7 +94,13 @@ class Watched:
             self._count += 1
             (self.work / path).parent.mkdir(parents=True, exist_ok=True)
             (self.work / path).write_text(f"{self._count} of {path}")
-            time.sleep(0.006)  # the clock of a file system ticks slowly
+            self._wait_for_a_tick((self.work / path).stat().st_mtime_ns)
+
+    def _wait_for_a_tick(self, written: int) -> None:
+        """The clock of some file systems ticks slowly: what is written next is to have been written later."""
+        probe = self.directory / "probe"
+        while probe.write_text("x") and probe.stat().st_mtime_ns <= written:
+            time.sleep(0.001)
 
     def look(self) -> list[str]:
         """Look until nothing is new; of which sets versions were made."""
@@ -499,15 +506,15 @@ def test_a_part_that_a_rank_writes_long_after_the_others_is_waited_for(
         for rank, node in enumerate((first, second)):
             save(node, 1, rank)
         await until(lambda: all(sorted(each.kept().get("step-1", [])) == parts for each in (first, second)))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.4)
         save(first, 2, 0)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.8)
         assert first.newest("step-2") == second.newest("step-2") == 0
         save(second, 2, 1)
         await until(lambda: all(sorted(each.kept().get("step-2", [])) == parts for each in (first, second)))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.4)
         save(first, 3, 0)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.8)
         for node in (first, second):
             await node.end(well=False)
         await until(lambda: first.run.sharing.is_ready(["a", "b"]))
@@ -523,7 +530,7 @@ def test_a_part_that_a_rank_writes_long_after_the_others_is_waited_for(
 STEPS = st.lists(st.sampled_from(["write", "write", "write", "look", "kill"]), min_size=1, max_size=20)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(STEPS, st.permutations(["model.bin", "optimizer.bin", "state-{}.bin"]), st.integers(1, 3))
 def test_whenever_a_script_is_killed_it_finds_whole_checkpoints_and_the_newest_version(
     steps: list[str], names: list[str], keep: int

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import parsed
 import pytest
 
 from swarmtrain.wire.plural import counted, plural
@@ -28,7 +29,7 @@ def test_counted_things_are_said_in_the_singular_or_the_plural() -> None:
 
 def numbers_by_hand(code: str) -> Iterator[int]:
     """The lines where a conditional chooses between ``1 thing`` and ``things``, or between an s and none."""
-    for node in ast.walk(ast.parse(code)):
+    for node in parsed.nodes(code):
         if isinstance(node, ast.IfExp):
             texts = [each.value for each in (node.body, node.orelse) if isinstance(each, ast.Constant)]
             if any(text == "s" or str(text).startswith("1 ") for text in texts):
@@ -53,11 +54,7 @@ def patched_times(code: str) -> Iterator[int]:
 
 def places(find: Callable[[str], Iterator[int]], root: str = "") -> list[str]:
     files = [file for file in SOURCES if file.is_relative_to(ROOT / root) and "healthy" not in file.parts]
-    return [
-        f"{file.relative_to(ROOT)}:{line}"
-        for file in files
-        for line in find(file.read_text(encoding="utf-8"))
-    ]
+    return [f"{file.relative_to(ROOT)}:{line}" for file in files for line in find(parsed.text(file))]
 
 
 # The third person of what functions do.
@@ -70,7 +67,7 @@ _DOES = re.compile(
 
 def third_person(code: str) -> Iterator[int]:
     """The lines of functions whose docstrings tell what they do instead of saying it, or naming what they return."""
-    for node in ast.walk(ast.parse(code)):
+    for node in parsed.nodes(code):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _DOES.match(
             ast.get_docstring(node) or ""
         ):
@@ -126,7 +123,7 @@ def test_a_patched_time_would_be_noticed(code: str) -> None:
 
 def classes(file: Path) -> Iterator[str]:
     """The names of a file's classes, also of those inside of others and of functions."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in parsed.nodes(parsed.text(file)):
         if isinstance(node, ast.ClassDef):
             yield node.name
 
@@ -166,7 +163,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 def identifiers(code: str) -> Iterator[str]:
     """Every name that a module defines, imports, takes or uses."""
-    for node in ast.walk(ast.parse(code)):
+    for node in parsed.nodes(code):
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 yield name
@@ -194,7 +191,7 @@ def test_no_private_word_is_left_in_a_name() -> None:
         for file in SOURCES
         if file.is_relative_to(SOURCE)
         for name in private_words(
-            [*file.relative_to(SOURCE).with_suffix("").parts, *identifiers(file.read_text(encoding="utf-8"))]
+            [*file.relative_to(SOURCE).with_suffix("").parts, *identifiers(parsed.text(file))]
         )
     }
     assert sorted(found) == [], f"what these are called: {_PRIVATE}"
@@ -237,7 +234,7 @@ def test_a_file_that_is_long_has_a_reason() -> None:
     long = {
         str(file.relative_to(SOURCE))
         for file in SOURCE.glob("**/*.py")
-        if len(file.read_text(encoding="utf-8").splitlines()) > _MOST_LINES
+        if len(parsed.text(file).splitlines()) > _MOST_LINES
     }
     assert long == set(LONG_FILES), f"over {_MOST_LINES} lines: what in it is a thing of its own?"
 
@@ -310,14 +307,16 @@ def public_signatures(tree: ast.Module | ast.ClassDef) -> Iterator[ast.expr]:
 
 
 def bare_dictionaries(code: str) -> list[str]:
-    return [text for hint in public_signatures(ast.parse(code)) if _BARE.search(text := ast.unparse(hint))]
+    return [
+        text for hint in public_signatures(parsed.module(code)) if _BARE.search(text := ast.unparse(hint))
+    ]
 
 
 def test_a_dictionary_of_anything_is_in_no_public_signature_without_a_reason() -> None:
     found = {
         str(file.relative_to(SOURCE))
         for file in SOURCE.glob("**/*.py")
-        if bare_dictionaries(file.read_text(encoding="utf-8"))
+        if bare_dictionaries(parsed.text(file))
     }
     assert found == set(BARE_DICTIONARIES), "a dataclass, or dict[str, object] for what is only written"
 
@@ -361,7 +360,7 @@ def missing_names(text: str, file: Path) -> Iterator[str]:
                 (each for each in (home.with_suffix(".py"), home / "__init__.py") if each.is_file()), None
             )
             if found is not None:
-                code = found.read_text(encoding="utf-8")
+                code = parsed.text(found)
                 yield from [name for rest in parts[length:] if not re.search(rf"\b{rest}\b", code)]
                 break
         else:
@@ -374,8 +373,8 @@ def missing_names(text: str, file: Path) -> Iterator[str]:
 
 def said(file: Path) -> Iterator[str]:
     """The docstrings and comments of a file."""
-    code = file.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(code)):
+    code = parsed.text(file)
+    for node in parsed.nodes(code):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield ast.get_docstring(node) or ""
     yield from re.findall(r"# (.*)", code)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
-import io
-import tokenize
+import re
 
+# Python's own tokenizer takes twice as long as all else that packs the bundle. What is within the braces of an f-string
+# has other quotes than it, in what Python 3.10 reads, and no comment.
+_STRING_OR_COMMENT = re.compile(
+    rb"""(?P<string>(?P<three>\"{3}|'{3})(?:[^\\]|\\.)*?(?P=three)|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
+    rb"|[ \t\f]*#[^\n]*",
+    re.DOTALL,
+)
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -30,9 +36,4 @@ def bare(source: bytes) -> bytes:
             rest = lines[last][text.end_col_offset :]
             lines[first] = lines[first][: text.col_offset] + b'""' + rest
             lines[first + 1 : last + 1] = [b""] * (last - first)
-    told = b"\n".join(lines) + b"\n"
-    for token in tokenize.tokenize(io.BytesIO(told).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1].decode()[:column].rstrip().encode()
-    return b"\n".join(lines) + b"\n"
+    return _STRING_OR_COMMENT.sub(lambda found: found["string"] or b"", b"\n".join(lines) + b"\n")

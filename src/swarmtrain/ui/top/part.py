@@ -66,7 +66,7 @@ def ending_with(name: str, head: Text | str, rows: Sequence[Text], *, least: int
 def counted_out(
     name: str,
     head: Text,
-    rows: Sequence[Text],
+    rows: Sequence[Callable[[], Text]],
     first: Sequence[int],
     rest: Callable[[int], str],
     *,
@@ -76,6 +76,7 @@ def counted_out(
     """Rows of which, where there is no room for all, the most telling are shown and the others counted.
 
     Args:
+        rows: each draws one: of hundreds, a few are shown.
         first: the numbers of the rows, the most telling first.
         rest: the words for so many that are not shown.
     """
@@ -84,12 +85,12 @@ def counted_out(
 
 
 def _counted_out(
-    rows: Sequence[Text], first: Sequence[int], rest: Callable[[int], str], count: int
+    rows: Sequence[Callable[[], Text]], first: Sequence[int], rest: Callable[[int], str], count: int
 ) -> list[Text]:
     if count >= len(rows):
-        return list(rows)
+        return [row() for row in rows]
     shown = sorted(first[: max(0, count - 1)])
-    return [*(rows[at] for at in shown), Text(rest(len(rows) - len(shown)), "dim")][:count]
+    return [*(rows[at]() for at in shown), Text(rest(len(rows) - len(shown)), "dim")][:count]
 
 
 def state_style(state: str) -> str:

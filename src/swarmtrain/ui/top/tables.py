@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -221,10 +222,9 @@ def _table(
     kept = _fitting(columns, rows, width)
     head = [TopCell(column.heading, HEAD) for column in columns]
     sizes = [max(cell_len(row[at].text) for row in (head, *rows)) for at in kept]
-    title, *lines = (
-        _line([columns[at] for at in kept], [row[at] for at in kept], sizes) for row in (head, *rows)
-    )
-    return counted_out(part, title, lines, first, rest, least=min(2, len(rows)), most=_MOST[part])
+    shown = [columns[at] for at in kept]
+    title, *lines = (partial(_line, shown, [row[at] for at in kept], sizes) for row in (head, *rows))
+    return counted_out(part, title(), lines, first, rest, least=min(2, len(rows)), most=_MOST[part])
 
 
 def _fitting(columns: Sequence[TopColumn], rows: Sequence[Sequence[TopCell]], width: int) -> list[int]:
