@@ -2,12 +2,14 @@
 
     python benchmarks/measure_cost.py [TURNS]     (200 turns)
 
-Measured is what a rank does for its series: the phases of each step, its lines in the file of metrics, and a call of
-`report` at each step. Two sizes of steps are tried, of about 2 ms and 50 ms. A turn takes about 50 ms for each of both
-ways, in changing order, so what slows the machine down for longer slows both, and every few turns both get new models.
-What comes due by time, such as a line, does so by that of one's own turns, as if the others were not there.
-Compared is the training thread's processor time, which others who use the machine hardly change: nothing that is
-measured here waits. Printed is the median of the ratios with its 95 % confidence interval, and the time of a step.
+Measured is all that a rank does for its series: the phases of steps, its lines in the file of metrics,
+and a call of `report` at each step. Lines come as often as in the first ten seconds of a training, ten times a second:
+later there are fewer. Two sizes of steps are tried, of about 2 ms and 50 ms. In turns of about 100 ms, in changing
+order, one model is trained both ways, so that neither the machine nor the place of a model in memory makes a
+difference; every few turns there is another one. What comes due by time does so by that of its own turns, as if the
+others were not there. Compared is the training thread's processor time: nothing that is measured here waits. A turn in
+which the thread had to wait for a processor is left out, as a line comes by the clock, and so after fewer steps.
+Printed is the median of the ratios with its 95 % confidence interval, and the time of a step.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ from swarmtrain.trainer.step import TrainStep
 from swarmtrain.wire import names
 
 GOAL = 1.01
-TURN = 0.05  # seconds of steps
+TURN = 0.1  # seconds of steps
 SAMPLES = 32
-# Turns of the same two models: where in memory one lies makes it faster or slower than the other.
-TOGETHER = 5
+TOGETHER = 5  # turns of the same model
+TRIES = 4  # of each turn, at most, until it is not disturbed
+UNDISTURBED = 1.1  # times the processor's time, at most
 
 
 class NoPhases(StepPhases):
@@ -55,106 +58,136 @@ class NoPhases(StepPhases):
         return {}
 
 
-class Rival:
-    """Trains models, measured or not."""
+class Training:
+    """Trains a model, with measuring and without."""
 
-    def __init__(self, width: int, *, measured: bool) -> None:
-        self._width, self._measured, self._made = width, measured, 0
-        self._world = join_world()
-        path = os.environ.pop(names.ENV_METRICS, None) if not measured else None
-        self._reporter = Reporter(self._world, progress=False)
-        if path is not None:
-            os.environ[names.ENV_METRICS] = path
-        if not measured:
-            self._reporter.phases = NoPhases()
+    def __init__(self, width: int, reporters: dict[bool, Reporter]) -> None:
+        self._width, self._reporters = width, reporters
+        self._made = 0
         self._left = time.monotonic()
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """Train another model, which lies elsewhere in memory."""
         torch.manual_seed(0)
-        width = self._width
+        width, world = self._width, join_world()
         model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-        if self._measured:
-            self._reporter.phases.watch_gradients(model)
+        self._reporters[True].phases.watch_gradients(model)
         optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-        precision = Precision("fp32", self._world.device)
+        precision = Precision("fp32", world.device)
         options = Options(batch_size=SAMPLES, clip_norm=1.0)
-        self._step = TrainStep(
-            self._world, model, optimizer, nn.functional.mse_loss, precision, self._reporter, options
-        )
+        self._steps = {
+            measured: TrainStep(world, model, optimizer, nn.functional.mse_loss, precision, reporter, options)
+            for measured, reporter in self._reporters.items()
+        }
         self._batch = (torch.randn(SAMPLES, width), torch.randn(SAMPLES, width))
+        for measured in (True, False):
+            self.run(3, measured=measured)
 
-    def run(self, steps: int) -> float:
-        """Seconds of the processor for so many steps."""
-        self._leave_out(time.monotonic() - self._left)
-        began, mark = time.thread_time(), time.perf_counter()
+    def run(self, steps: int, *, measured: bool) -> tuple[float, bool]:
+        """Seconds of the processor for so many steps, and whether it was there all the time."""
+        if measured:
+            self._leave_out(time.monotonic() - self._left)
+        came, began = time.monotonic(), time.thread_time()
+        if measured:
+            self._measured(steps)
+        else:
+            self._plain(steps)
+        took, now = time.thread_time() - began, time.monotonic()
+        if measured:
+            self._left = now
+        return took, now - came < UNDISTURBED * took
+
+    def _plain(self, steps: int) -> None:
         for _ in range(steps):
-            stepped = self._step(
-                Step(SAMPLES, iter([LoadedPiece(self._batch, SAMPLES, last=True)])), tell=False
-            )
+            self._steps[False](self._step(), tell=False)
+
+    def _measured(self, steps: int) -> None:
+        reporter, mark = self._reporters[True], time.perf_counter()
+        for _ in range(steps):
+            stepped = self._steps[True](self._step(), tell=False)
             self._made += 1
-            now, loss = time.perf_counter(), stepped.loss
-            told = StepReport(self._made, 0, loss, 1e-3, now - mark, SAMPLES, 0.5)
-            mark = now
-            self._reporter.step(told)
-            if self._measured:
-                report(loss=loss, step=self._made)
-        took = time.thread_time() - began
-        self._left = time.monotonic()
-        return took
+            now = time.perf_counter()
+            seconds, mark = now - mark, now
+            reporter.step(
+                StepReport(
+                    step=self._made,
+                    epoch=0,
+                    loss_sum=stepped.loss_sum,
+                    own_samples=stepped.samples,
+                    learning_rate=1e-3,
+                    seconds=seconds,
+                    samples=SAMPLES,
+                    done=0.5,
+                )
+            )
+            report(loss=stepped.loss_sum, step=self._made)
+
+    def _step(self) -> Step:
+        return Step(SAMPLES, iter([LoadedPiece(self._batch, SAMPLES, last=True)]))
 
     def _leave_out(self, away: float) -> None:
-        """Let nothing come due by the time in which others had their turn."""
-        if not self._measured:
-            return
-        self._reporter._next_line += away
-        self._reporter._started += away
-        assert isinstance(self._reporter.phases, CpuPhases), "no GPU takes part"
-        self._reporter.phases._since += away
+        """Let nothing come due by the time in which others had their turn; and the training is always young."""
+        reporter = self._reporters[True]
+        reporter._next_line += away
+        reporter._started = time.monotonic()
+        assert isinstance(reporter.phases, CpuPhases), "no GPU takes part"
+        reporter.phases._since += away
         if (lines := reports._lines) is not None:
             lines.due += away
-            lines._started += away
+            lines._started = time.monotonic()
 
 
 def main() -> None:
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     torch.set_num_threads(1)
-    worst = 0.0
     with tempfile.TemporaryDirectory() as directory:
-        os.environ[names.ENV_METRICS] = str(Path(directory) / "metrics")
-        for goal in (0.002, 0.05):
-            width = _width(goal)
-            steps = max(1, round(TURN / goal))
-            rivals = {measured: Rival(width, measured=measured) for measured in (True, False)}
-            ratios, plain = [], []
-            for turn in range(turns):
-                if turn % TOGETHER == 0:
-                    for measured in random.sample([True, False], 2):
-                        rivals[measured].begin_anew()
-                        rivals[measured].run(3)
-                order = random.sample([True, False], 2)
-                took = {measured: rivals[measured].run(steps) for measured in order}
-                ratios.append(took[True] / took[False])
-                plain.append(took[False] / steps)
-            low, high = _interval(ratios)
-            median = statistics.median(ratios)
-            worst = max(worst, low)
-            print(
-                f"a step of {statistics.median(plain) * 1000:.1f} ms: {(median - 1):+.2%} with measuring "
-                f"(95 % confidence: {low - 1:+.2%} to {high - 1:+.2%}, {turns} turns)"
-            )
+        reporters = _reporters(Path(directory))
+        worst = max(_compare(goal, turns, reporters) for goal in (0.002, 0.05))
     sys.exit(1 if worst > GOAL else 0)
 
 
-def _width(goal: float) -> int:
-    """Of a model whose step takes about so long here."""
+def _reporters(directory: Path) -> dict[bool, Reporter]:
+    """What measures, and what does not."""
+    plain = Reporter(join_world(), progress=False)
+    plain.phases = NoPhases()
+    os.environ[names.ENV_METRICS] = str(directory / "metrics")
+    return {False: plain, True: Reporter(join_world(), progress=False)}
+
+
+def _compare(goal: float, turns: int, reporters: dict[bool, Reporter]) -> float:
+    """Print what measuring costs a step of about so many seconds; return the least that this may be."""
+    training, ratios, plain = _training(goal, reporters), [], []
+    steps = max(1, round(TURN / goal))
+    for turn in range(TRIES * turns):
+        if turn % TOGETHER == 0:
+            training.begin_anew()
+        order = random.sample([True, False], 2)
+        took = {measured: training.run(steps, measured=measured) for measured in order}
+        if all(undisturbed for _, undisturbed in took.values()):
+            ratios.append(took[True][0] / took[False][0])
+            plain.append(took[False][0] / steps)
+        if len(ratios) == turns:
+            break
+    if not ratios:
+        sys.exit("the machine is too busy: the thread had to wait for a processor in every turn")
+    low, high = _interval(ratios)
+    median, step = statistics.median(ratios) - 1, statistics.median(plain)
+    print(
+        f"a step of {step * 1000:.1f} ms: {median:+.2%} with measuring, {median * step * 1e6:.0f} us "
+        f"(95 % confidence: {low - 1:+.2%} to {high - 1:+.2%}, {len(ratios)} turns)",
+        flush=True,
+    )
+    return low
+
+
+def _training(goal: float, reporters: dict[bool, Reporter]) -> Training:
+    """One whose step takes about so many seconds here."""
     width = 64
     while True:
-        rival = Rival(width, measured=False)
-        rival.run(3)
-        if rival.run(5) / 5 >= goal or width >= 4096:
-            return width
+        training = Training(width, reporters)
+        if training.run(5, measured=False)[0] / 5 >= goal or width >= 4096:
+            return training
         width = round(width * 1.25)
 
 

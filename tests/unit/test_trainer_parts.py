@@ -146,7 +146,7 @@ def test_the_bytes_of_a_tensor_are_its_elements_in_order(dtype: torch.dtype) -> 
 
 
 def report(step: int, loss: float = 0.5) -> Any:
-    return StepReport(step, 0, torch.tensor(loss), learning_rate=0.1, seconds=0.01, samples=8, done=0.5)
+    return StepReport(step, 0, torch.tensor(loss), 1, learning_rate=0.1, seconds=0.01, samples=8, done=0.5)
 
 
 def told(path: Path) -> Any:

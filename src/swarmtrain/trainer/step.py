@@ -26,11 +26,6 @@ class Stepped(NamedTuple):
     samples: int
     applied: bool  # whether the weights were changed: a step in fp16 may be left out
 
-    @property
-    def loss(self) -> torch.Tensor | None:
-        """The mean over this rank's samples, if it had any."""
-        return self.loss_sum / self.samples if self.samples else None
-
 
 class TrainStep:
     """The steps of one training; called by the trainer, on all ranks together.

@@ -14,7 +14,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -36,7 +35,7 @@ from swarmtrain.trainer.snapshots.manager import SnapshotManager
 from swarmtrain.trainer.snapshots.schedule import Due, SnapshotSchedule
 from swarmtrain.trainer.snapshots.writer import Stateful
 from swarmtrain.trainer.state import TrainingState
-from swarmtrain.trainer.step import TrainStep
+from swarmtrain.trainer.step import Stepped, TrainStep
 from swarmtrain.wire.plural import counted, plural
 from swarmtrain.wire.pulse import Source
 
@@ -153,11 +152,11 @@ class Trainer:
             self._pulse_writer.trains()
             while not self._reached(epochs, steps):
                 for step in self._loader.steps():
-                    loss = self._train_step(step)
+                    stepped = self._train_step(step)
                     self._state.step += 1
                     self.cursor.advance(step.samples)
                     self._pulse_writer.stepped(self.step)
-                    self._report(step, loss)
+                    self._report(step, stepped)
                     due = self._snapshots.due_after_step(self.step)
                     if self.cursor.at_end:
                         self._end_epoch()
@@ -185,15 +184,15 @@ class Trainer:
             precision=self._precision,
         )
 
-    def _train_step(self, step: Step) -> torch.Tensor | None:
-        """One optimizer step; returns the mean loss over this rank's samples, if it had any."""
+    def _train_step(self, step: Step) -> Stepped:
+        """One optimizer step."""
         assert self._train is not None, "a trainer is made whole"
         scheduler = self._scheduler if self.options.scheduler_per == "step" else None
         stepped = self._train(step, tell=scheduler is not None)
         if stepped.applied and scheduler is not None:
             scheduler.step()
         self._state.add_loss(stepped.loss_sum, stepped.samples)
-        return stepped.loss
+        return stepped
 
     def _end_epoch(self) -> None:
         epoch = self.cursor.epoch
@@ -303,14 +302,15 @@ class Trainer:
             self._snapshots.take(self._state.content(), due, self.step, self.cursor.epoch)
         self._mark = time.perf_counter()
 
-    def _report(self, step: Step, loss: torch.Tensor | None) -> None:
+    def _report(self, step: Step, stepped: Stepped) -> None:
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
         self.reporter.step(
             StepReport(
                 step=self.step,
                 epoch=self.cursor.epoch,
-                loss=loss,
+                loss_sum=stepped.loss_sum,
+                own_samples=stepped.samples,
                 learning_rate=self.optimizer.param_groups[0]["lr"],
                 seconds=seconds,
                 samples=step.samples,

@@ -50,9 +50,9 @@ class Reporter:
         self._board = _tensorboard(tensorboard) if tensorboard is not None and world.leads else None
         self._progress = ProgressBar(clock) if world.leads and progress else None
         log.speak()
-        # the newest step, if its line is not written yet
-        self._waiting: tuple[float, StepReport] | None = None
-        self._unreported = (0, 0.0, 0)  # steps, their seconds and their samples since the last line
+        self._waiting: StepReport | None = None  # the newest step, if its line is not written yet
+        self._made_at = 0.0  # when it was made
+        self._steps, self._seconds, self._samples = 0, 0.0, 0  # since the last line
         self._started = self._next_line = self._clock.monotonic()
         if started:  # else it is told by whoever else watches this script
             self._write("start", rank=world.rank, world=world.size, device=str(world.device))
@@ -63,10 +63,11 @@ class Reporter:
             self._write("goal", step=step, total_steps=total_steps)
 
     def step(self, report: StepReport) -> None:
-        steps, seconds, samples = self._unreported
-        self._unreported = (steps + 1, seconds + report.seconds, samples + report.samples)
-        self._waiting = (self._clock.unix(), report)
-        if self._clock.monotonic() >= self._next_line:
+        self._steps += 1
+        self._seconds += report.seconds
+        self._samples += report.samples
+        self._waiting, self._made_at = report, self._clock.monotonic()
+        if self._made_at >= self._next_line:
             self._write_step()
         if self._progress is not None:
             self._progress.step(report)
@@ -130,21 +131,21 @@ class Reporter:
             self._board = None
 
     def _write_step(self) -> None:
-        if self._waiting is None:
+        if (report := self._waiting) is None:
             return
-        (moment, report), (steps, seconds, samples) = self._waiting, self._unreported
-        self._waiting, self._unreported = None, (0, 0.0, 0)
+        steps, seconds, samples = self._steps, self._seconds, self._samples
+        self._waiting, self._steps, self._seconds, self._samples = None, 0, 0.0, 0
         now = self._clock.monotonic()
         self._next_line = now + line_interval(now - self._started)
         if self._file is None and self._board is None:
             return  # nobody listens: do not make a GPU wait for its loss
-        loss = None if report.loss is None else float(report.loss)
+        loss = report.loss
         rate = float(report.learning_rate)
         phases = {f"{name}_s": round(each, 6) for name, each in self.phases.taken().items()}
         norm = {} if report.gradient_norm is None else {"grad_norm": float(report.gradient_norm)}
         self._append(
             "step",
-            t=round(moment, 3),
+            t=round(self._clock.unix() - (now - self._made_at), 3),
             step=report.step,
             steps=steps,
             epoch=report.epoch,

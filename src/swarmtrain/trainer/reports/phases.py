@@ -9,6 +9,7 @@ marked by events in the GPU's own queue, which are read later, when they have pa
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from random import Random
@@ -21,6 +22,7 @@ from torch import nn
 # than twice as long, so that each line has one: see wire/metrics.py.
 _APART = 0.04
 _NOTHING = nullcontext()
+_OURS = "swarmtrain"  # among the hooks of a parameter, of which torch's have numbers
 NAMES = ("data", "forward", "backward", "communication", "optimizer")
 
 
@@ -43,40 +45,37 @@ class PhaseWatch:
 class BackwardWatch(PhaseWatch):
     """The backward pass: until this rank's last gradient it computes, and from there on it only waits for others."""
 
-    __slots__ = ("_hooks", "_last", "_ready", "_told", "_waited")
+    __slots__ = ("_asked", "_last", "_ready", "_told", "_waited")
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(now)
-        self._hooks: list[Callable[[], None]] = []  # which undo what was asked of each parameter
-        self._last: nn.Parameter | None = None
+        self._asked: list[torch.Tensor] = []  # parameters that tell in a pass when their gradient is there
+        self._last: torch.Tensor | None = None
         self._ready = self._waited = 0.0
         self._told = False
 
     def watch(self, model: nn.Module) -> None:
         """Find out in the first pass which gradient comes last, and look at that one alone from then on."""
         self._last = None
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                self._hooks.append(_after(parameter, self._came))
-        self._told = bool(self._hooks)
+        self._asked = [each for each in model.parameters() if each.requires_grad]
+        self._told = bool(self._asked)
 
     def _came(self, parameter: torch.Tensor) -> None:
-        self._ready = self._now()
-        self._last = parameter if isinstance(parameter, nn.Parameter) else None
+        self._ready, self._last = self._now(), parameter
 
     def __enter__(self) -> None:
-        if self._last is not None and not self._hooks:
-            self._hooks = [_after(self._last, self._came)]
+        for parameter in self._asked:
+            _ask(parameter, self._came)
         self._began = self._now()
 
     def __exit__(self, *_: object) -> None:
         now = self._now()
         self.seconds += now - self._began
-        if self._ready > self._began:
+        for parameter in self._asked:  # nothing is called in a pass that is not looked at
+            _leave(parameter)
+        if self._last is not None and self._ready > self._began:
             self._waited += now - self._ready
-            for undo in self._hooks:  # nothing is called in a pass that is not looked at
-                undo()
-            self._hooks = []
+            self._asked = [self._last]
 
     def taken(self) -> dict[str, float]:
         """Seconds since the last call, of the pass itself and of the waiting where it is known."""
@@ -262,17 +261,21 @@ def phases_on(device: torch.device) -> StepPhases:
     return GpuPhases() if device.type == "cuda" else CpuPhases()
 
 
-def _after(parameter: nn.Parameter, came: Callable[[torch.Tensor], None]) -> Callable[[], None]:
-    """Have it told whenever the parameter's gradient is there; what undoes that."""
-    hook = parameter.register_post_accumulate_grad_hook(came)  # type: ignore[no-untyped-call]
+def _ask(parameter: torch.Tensor, came: Callable[[torch.Tensor], None]) -> None:
+    """Have it told when the parameter's gradient is there, as a hook of torch's is told, until `_leave`.
 
-    def undo() -> None:
-        hook.remove()
-        # An empty dictionary of hooks costs every later pass a microsecond at this parameter (torch 2.13).
-        if not getattr(parameter, "_post_accumulate_grad_hooks", True):
-            parameter._post_accumulate_grad_hooks = None  # type: ignore[assignment]
+    To register such a hook and to remove it runs through so much code that it took the most of a look's time.
+    """
+    if (hooks := parameter._post_accumulate_grad_hooks) is None:
+        hooks = parameter._post_accumulate_grad_hooks = OrderedDict()
+    hooks[_OURS] = came
 
-    return undo
+
+def _leave(parameter: torch.Tensor) -> None:
+    if (hooks := parameter._post_accumulate_grad_hooks) is not None:
+        hooks.pop(_OURS, None)
+        # An empty dictionary costs every later pass a microsecond at this parameter (torch 2.13).
+        parameter._post_accumulate_grad_hooks = hooks or None  # type: ignore[assignment]
 
 
 def _event() -> torch.cuda.Event:

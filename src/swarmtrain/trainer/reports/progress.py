@@ -31,7 +31,7 @@ class ProgressBar:
             return
         self._next = self._clock.monotonic() + self._interval
         rate = self._samples / self._seconds if self._seconds else 0.0
-        loss = "" if report.loss is None else f"  loss {float(report.loss):.4f}"
+        loss = "" if (own := report.loss) is None else f"  loss {own:.4f}"
         facts = f"step {report.step}{loss}  {rate:.0f} samples/s"
         self._samples, self._seconds = 0, 0.0
         if self._terminal:

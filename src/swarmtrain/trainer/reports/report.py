@@ -94,7 +94,7 @@ def report(*, step: int | None = None, loss: SupportsFloat | None = None, **valu
     if loss is not None:
         values["loss"] = loss
     for name, value in values.items():
-        if type(value) is not float and hasattr(value, "detach"):
+        if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
             values[name] = value.detach()  # or it would keep what it was computed from
     lines.values.update(values)
     lines.step = step

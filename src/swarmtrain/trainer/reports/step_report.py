@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 
-@dataclass(frozen=True)
-class StepReport:
+class StepReport(NamedTuple):
     """One step as this rank saw it.
 
     Attributes:
-        loss: the mean over this rank's samples of the step, a tensor, read only if it is reported; None without any.
+        loss_sum: over this rank's samples of the step, a tensor, read only if it is reported.
+        own_samples: this rank's, of the step.
         learning_rate: a number, or a tensor that is read only if it is reported.
         seconds: from the end of the last step to the end of this one, data included, known phases left out.
         samples: of all ranks.
@@ -23,10 +23,16 @@ class StepReport:
 
     step: int
     epoch: int
-    loss: torch.Tensor | None
+    loss_sum: torch.Tensor
+    own_samples: int
     learning_rate: float | torch.Tensor
     seconds: float
     samples: int
     done: float
     seen: int = 0
     gradient_norm: torch.Tensor | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The mean over this rank's samples, if it had any. On a GPU this waits for it."""
+        return float(self.loss_sum) / self.own_samples if self.own_samples else None
