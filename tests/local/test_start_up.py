@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -103,3 +104,20 @@ def test_a_process_imports_only_what_it_needs(code: str, not_these: tuple[str, .
     )
     imported = told.stdout.split()
     assert [each for each in imported if each in not_these] == []
+
+
+def test_the_library_of_torch_is_loaded_without_a_trace_in_python() -> None:
+    code = """
+        import os, sys, threading
+        from pathlib import Path
+        from swarmtrain.worker.warm.library import load_library
+        load_library()
+        is_there = "libtorch_cpu.so" in Path("/proc/self/maps").read_text()
+        print(is_there, "torch" in sys.modules, len(os.listdir("/proc/self/task")), threading.Thread().name)
+        import torch
+        print(torch.ones(2).sum().item())
+        """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines() == ["True False 1 Thread-1", "2.0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmtrain.protocol.spawner import SpawnWorker
+from swarmtrain.worker.warm.library import load_library
 from swarmtrain.worker.warm.recorder import ImportRecord
 from swarmtrain.worker.warm.trial import READ_BY_LIBRARIES
 
@@ -67,6 +69,8 @@ def preload() -> Preload:
     gc.disable()
     try:
         with record.going_on():
+            with contextlib.suppress(Exception):  # torch's own import says what is wrong
+                load_library()
             torch = importlib.import_module("torch")
             for name in EARLY:
                 try:
