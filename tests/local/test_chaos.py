@@ -30,7 +30,13 @@ from swarmtrain.protocol.ask import ask
 from swarmtrain.protocol.requests import NoteRequest
 from swarmtrain.wire.machine.processes import descendants
 
-# Steps are written into a file of each rank, so that a test sees whether training goes on.
+# Steps are written into a file of each rank, so that a test sees whether it goes on.
+STEPS = """
+import time
+for step in range(1200):
+    open("step", "w").write(str(step))
+    time.sleep(0.05)
+"""
 TRAINING = """
 import time
 import torch, torch.distributed as dist
@@ -48,7 +54,7 @@ Start = Callable[..., RunHandle]
 def start(tmp_path: Path, home: Path) -> Start:
     """Starts runs of two nodes, and waits until their workers run."""
 
-    def started(name: str = "chaos", text: str = TRAINING, **settings: Any) -> RunHandle:
+    def started(name: str = "chaos", text: str = STEPS, **settings: Any) -> RunHandle:
         (tmp_path / "train.py").write_text(text)
         defaults: dict[str, Any] = {
             "nodes": 2,
@@ -100,7 +106,7 @@ def chaos_events(handle: RunHandle) -> list[str]:
 
 
 def test_a_killed_worker_is_the_cause_that_the_run_names_and_another_run_goes_on(start: Start) -> None:
-    other, handle = start("other"), start()
+    other, handle = start("other"), start(text=TRAINING)
     untouched = pids(other)
     assert inflict(handle, Fault("kill-worker", "1")).ok
     result = handle.wait(timeout=60)
@@ -115,7 +121,7 @@ def test_a_killed_worker_is_the_cause_that_the_run_names_and_another_run_goes_on
 
 
 def test_a_stopped_worker_goes_on_and_so_does_the_training(start: Start) -> None:
-    handle = start()
+    handle = start(text=TRAINING)
     pid = pids(handle)[1]
     seen = []
     worker = threading.Timer(1.0, lambda: seen.append(state(pid)))
@@ -140,7 +146,7 @@ def test_a_worker_goes_on_also_when_the_command_is_killed(start: Start) -> None:
 
 
 def test_a_frozen_node_is_frozen_to_the_last_process_and_goes_on(start: Start) -> None:
-    handle = start()
+    handle = start(text=TRAINING)
     init = LocalLauncher().roots(handle.run)["node1"]
     tree = [init, *descendants(init)]
     seen: list[str] = []
@@ -338,7 +344,7 @@ def test_the_command_prints_each_fault_and_says_whether_all_could_be_done(
 
 
 def test_a_random_plan_of_what_passes_leaves_the_training_going(start: Start) -> None:
-    handle = start()
+    handle = start(text=TRAINING)
     plan = random_plan(seed=7, every=0.5, length=3, kinds=["stop-worker", "freeze"])
     short = tuple(dataclasses.replace(fault, seconds=0.4) for fault in plan.faults)
     report = inflict(handle, *short, seed=plan.seed)
