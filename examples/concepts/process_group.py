@@ -20,4 +20,5 @@ print(
     f"backend {dist.get_backend()}, master {master}"
 )
 
+dist.barrier()  # whoever leaves while another one still connects breaks its connection
 dist.destroy_process_group()
