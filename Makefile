@@ -9,11 +9,10 @@ ON ?=
 # Set on many machines that build, on few that people sit at: the one hides what a buffer does, with the other every
 # process compiles this project anew.
 unexport PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
-# By how many processes tests run beside each other: one more than there are processors, as tests wait, too. Those of
-# tests/local each train with several processes; those on the lab have it one after the other.
-PROCESSES := $(shell expr $$(nproc) + 1)
-UNIT_AT_ONCE := --numprocesses $(PROCESSES) --maxprocesses 8 --dist worksteal
-LOCAL_AT_ONCE := --numprocesses $(PROCESSES) --maxprocesses 4 --dist worksteal
+# By how many processes tests run beside each other. Those of tests/local wait more than they compute, but each of them
+# trains with several processes; those on the lab have it one after the other.
+UNIT_AT_ONCE := --numprocesses auto --maxprocesses 8 --dist worksteal
+LOCAL_AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo docs test test-all check test-unit coverage test-local test-swarm test-machines lab test-system test-pythons test-corpus test-gpu release clean
