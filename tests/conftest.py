@@ -15,7 +15,7 @@ import pytest
 def pytest_configure() -> None:
     """Signals mean what they do in a terminal. What a shell starts in its background ignores some of them.
 
-    Garbage is looked for less often than by default, which takes a fifth of the unit tests' time.
+    Garbage is looked for less often than by default: thousands of tests make little of it, and much that stays.
     """
     gc.set_threshold(20_000, 10, 20)
     signal.signal(signal.SIGINT, signal.default_int_handler)

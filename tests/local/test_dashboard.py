@@ -149,6 +149,7 @@ def test_a_run_is_shown_while_it_trains(browser: Browser) -> None:
             new MutationObserver(() => window.said.push(place.textContent)).observe(place, { childList: true });
         }"""
         )
+        assert visit.complaints == []
         with paused(LocalLauncher().roots(handle.run)[""]):  # its init, which starts it again
             os.kill(agent_of(handle, ""), signal.SIGKILL)
             time.sleep(2.0)
@@ -180,7 +181,7 @@ def test_a_run_is_shown_while_it_trains(browser: Browser) -> None:
         numbers = page.evaluate("swarmtrain.shown.get(swarmtrain.runs[0]).events.map((event) => event.seq)")
         assert numbers == list(range(1, len(list(handle.events())) + 1))
         assert events(handle, "coordinator")
-    # What was asked while the coordinator was away has failed, and the browser says so.
+    # What is asked while the coordinator is away fails, and the browser says so; nothing else does.
     assert [each for each in visit.complaints if "502 (Bad Gateway)" not in each] == []
     assert {urlsplit(each).netloc for each in visit.addresses} == {urlsplit(address).netloc}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-# Python's own tokenizer takes twice as long as all else that packs the bundle. What is within the braces of an f-string
+# Python's own tokenizer is written in Python, and slow. What is within the braces of an f-string
 # has other quotes than it, in what Python 3.10 reads, and no comment.
 _STRING_OR_COMMENT = re.compile(
     rb"""(?P<string>(?P<three>\"{3}|'{3})(?:[^\\]|\\.)*?(?P=three)|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""

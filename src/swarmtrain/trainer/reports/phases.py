@@ -264,7 +264,7 @@ def phases_on(device: torch.device) -> StepPhases:
 def _ask(parameter: torch.Tensor, came: Callable[[torch.Tensor], None]) -> None:
     """Have it told when the parameter's gradient is there, as a hook of torch's is told, until `_leave`.
 
-    To register such a hook and to remove it runs through so much code that it took the most of a look's time.
+    To register such a hook and to remove it runs through much code, which each look would pay for.
     """
     if (hooks := parameter._post_accumulate_grad_hooks) is None:
         hooks = parameter._post_accumulate_grad_hooks = OrderedDict()

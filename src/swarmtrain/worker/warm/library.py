@@ -1,6 +1,6 @@
 """torch's C++ library, loaded by a thread while the warm parent imports what needs no torch. `preload` calls this.
 
-The load is a tenth of torch's import: operators are registered one by one, all of it without Python's lock. Nothing is
+The load registers operators one by one, all of it without Python's lock. Nothing is
 imported that torch would not import, nothing in the thread, and what a fork of this process finds is the same.
 """
 
@@ -13,7 +13,7 @@ import os
 import threading
 from pathlib import Path
 
-# What torch._dynamo imports anyway, and takes as long as the load. First those that load something themselves:
+# What torch._dynamo imports anyway, of which sympy takes long. First those that load something themselves:
 # libraries are loaded one at a time, so they would wait.
 _MEANWHILE = ("cmath", "unicodedata", "decimal", "subprocess", "sympy")
 # A build for GPUs chooses among versions of their libraries before it loads its own.
