@@ -9,9 +9,10 @@ ON ?=
 # Set on many machines that build, on few that people sit at: the one hides what a buffer does, with the other every
 # process compiles this project anew.
 unexport PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
-# By how many processes tests run beside each other. Those of tests/local wait more than they compute, but each of them
-# trains with several processes; those on the lab have it one after the other.
-UNIT_AT_ONCE := --numprocesses auto --maxprocesses 8 --dist worksteal
+# By how many processes tests run beside each other: of the unit tests one waits at any time. Those of tests/local wait
+# more than they compute, but each of them trains with several processes; those on the lab have it one after the other.
+PROCESSORS := $(shell nproc)
+UNIT_AT_ONCE := --numprocesses $(shell expr $(PROCESSORS) + 1) --maxprocesses 8 --dist worksteal
 LOCAL_AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -43,7 +44,7 @@ test-all: check test-system test-pythons test-corpus ## every test there is, als
 check: venv ## style, types, the direction of imports, and that all of it is there in the oldest Python
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy
+	.venv/bin/mypy --num-workers $(PROCESSORS)
 	.venv/bin/lint-imports
 	.venv/bin/vermin --quiet --target=3.10- --violations --no-tips src/swarmtrain
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from browser import dashboard
+from waiting import until
 
 from swarmtrain import Client, Job
 
@@ -39,6 +40,11 @@ class Asked:
             found: list[Any] = json.load(answer)["series"]
         return found
 
+    def lasts(self) -> dict[str, float]:
+        """The last step of which each rank's loss is there."""
+        found = self.series("run=page&name=train/loss&x=step")
+        return {str(each["labels"]): each["columns"]["x"][-1] for each in found}
+
     def heard(self, query: str, wanted: set[str]) -> dict[str, Any]:
         """The first of each of these events."""
         found: dict[str, Any] = {}
@@ -65,12 +71,10 @@ def test_a_run_on_a_swarm_is_shown_live(
             heard = page.heard("run=page&tail=100", {"begin", "status", "happened", "lines"})
             assert heard["status"]["status"]["run"] == handle.id
             assert {line[3] for line in heard["lines"]["lines"]} <= {"lab-1", "lab-2", "lab-3"}
-            lasts: list[list[float]] = []
-            for _ in range(2):
-                time.sleep(2.0)
-                found = page.series("run=page&name=train/loss&x=step")
-                lasts.append([each["columns"]["x"][-1] for each in found])
-            assert len(lasts[1]) == 2 and min(lasts[1]) > max(lasts[0])
+            # They begin when they are ready, not together.
+            until(lambda: len(page.lasts()) == 2, 60, "each rank's loss")
+            first = page.lasts()
+            until(lambda: all(page.lasts()[rank] > first[rank] for rank in first), 20, "later ones of each rank")
             began = time.monotonic()
             page.series("run=page&list=1")
             assert time.monotonic() - began < 1.0  # over the connection that is there already

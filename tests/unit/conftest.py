@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ settings.register_profile(
     "unit", max_examples=examples(100), database=None, derandomize=not DRAW, deadline=None
 )
 settings.load_profile("unit")
+
+
+def pytest_collection_finish() -> None:
+    """pytest listens to each logger that passes nothing on, three times a test, and torch has fifty of those."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.name.partition(".")[0] == "torch":
+            logger.propagate = True
 
 
 @pytest.fixture

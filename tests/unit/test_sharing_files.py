@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from hand_clock import TurnedClock
 
 from swarmtrain.agent.code import unpack
 from swarmtrain.agent.sharing import hashes as hashings
@@ -44,6 +45,7 @@ from swarmtrain.coordinator.core.sharing.catalog import settle
 from swarmtrain.coordinator.core.sharing.decisions import NodeFiles
 from swarmtrain.files.record import Record, stamp_of
 from swarmtrain.protocol.shared_files import LINK, SetReport, SetVersion, SharedFile, link_content
+from swarmtrain.wire.clock import MACHINE, Clock
 
 
 def sha(content: bytes) -> str:
@@ -70,8 +72,10 @@ def archive(path: Path, content: str = "x", age: float = 0.0) -> Path:
     return write(path, path.read_bytes(), age)
 
 
-def tracker(work: Path, record: Record | None = None, **rules: tuple[str, ...]) -> Tracker:
-    return Tracker(Sets(work, record or Record(), Rules(**rules), lambda sha256: None))
+def tracker(
+    work: Path, record: Record | None = None, clock: Clock = MACHINE, **rules: tuple[str, ...]
+) -> Tracker:
+    return Tracker(Sets(work, record or Record(), Rules(**rules), lambda sha256: None), clock)
 
 
 def told(reports: list[SetReport]) -> dict[str, list[str]]:
@@ -491,6 +495,28 @@ def test_the_only_file_of_a_set_is_taken_when_it_has_been_written_anew_a_few_tim
     note(watch, "c")
     write(work / "c" / "state.bin", os.urandom(8))
     assert look(watch) == {"c": ["state.bin"]}, "and from then on each time"
+
+
+@pytest.mark.parametrize("beside", ["state.json", "model-{}.bin"])
+def test_a_checkpoint_beside_what_is_written_more_often_than_it_could_rest_is_taken(
+    work: Path, beside: str
+) -> None:
+    """A file that is written every second and a half leaves its directory neither quiet nor changed at each look."""
+    clock = TurnedClock()
+    watch = tracker(work, clock=clock)
+    write(work / "model.pt")
+    written, taken = {"model.pt": 0}, {}
+    for second in range(24):
+        if second % 3 != 2:
+            path = write(work / beside.format(second), b"%d" % second)
+            os.utime(path, (clock.unix(),) * 2)
+            written.setdefault(path.name, second)
+        for name in look(watch).get("", []):
+            taken.setdefault(name, second)
+            note(watch, "")
+        clock.passed += 1.0
+    late = {name: second for name, second in written.items() if taken.get(name, 99) - second > 8}
+    assert all(second > 16 for second in late.values()), "what came last is waited for"
 
 
 def test_what_is_to_be_renamed_when_it_is_whole_is_shared_with_nobody(work: Path) -> None:

@@ -27,6 +27,8 @@ _Told = tuple[list[SharedFile], list[str]]  # what has changed in a set, and the
 # Looks in a row that find a set changed and nothing of it open: it is taken as it is between two of its changes. And
 # looks, in a row or not, that find its only file written anew: no other is to come.
 RESTLESS = 3
+# The same where it rests for a look now and then, but never long enough: seconds since it was at rest or open.
+UNREST = 6.0
 _STREAM_SECONDS = 60.0  # for which a small file is open until it counts as one
 _STREAM_BYTES = 64 << 20
 _AGAIN = 5  # looks after which what nobody has taken up is told again
@@ -48,6 +50,7 @@ class Tracker:
         self.spent = 0.0
         self._suspects: list[str] = []  # sets that have changed, by the last look
         self._turns: Counter[str] = Counter()  # looks in a row that found a set changed
+        self._unrest: dict[str, float] = {}  # since when a set that has changed was not at rest
         # times that the only file of a set was found written, until it was taken
         self._anew: Counter[str] = Counter()
         self._waits: Counter[str] = Counter()  # looks since a set was told of
@@ -74,6 +77,8 @@ class Tracker:
         self._deletions.see(self._gone(suspects))
         self.spent = time.thread_time() - began
         found = []
+        now = self._clock.monotonic()
+        self._unrest = {path: self._unrest.get(path, now) for path in suspects}
         for path in suspects:
             self._turns[path] = self._turns[path] + 1 if before.get(path) != self.sets.here.get(path) else 0
             if (told := self._finished(path, before.get(path, {}), pids)) is not None:
@@ -154,6 +159,7 @@ class Tracker:
         """What was answered last of a set is a version; what looks have found since then is not."""
         self.sets.note(path, *self._answered.pop(path, ([], [])))
         del self._anew[path]
+        self._unrest.pop(path, None)
         self._elders.forget(path)
 
     def remembered(self) -> set[str]:
@@ -168,7 +174,7 @@ class Tracker:
 
     def _by_set(self) -> Sequence[MutableMapping[str, Any]]:
         told = (self._told, self._answered, self._waits)
-        return (*told, self._turns, self._anew, self._waiting)
+        return (*told, self._turns, self._unrest, self._anew, self._waiting)
 
     def is_restless(self, path: str) -> bool:
         """Whether a set is written anew about as often as it is looked at."""
@@ -254,12 +260,13 @@ class Tracker:
         again = alone is not None and (alone in self.sets.noted(path) or self._anew[path] >= RESTLESS)
         if any(path_of(path, name) in self._opened for name in (lasting if again else live)):
             self._turns[path] = 0
+            self._unrest.pop(path, None)
             return None
         if alone is not None and again:
             # One file that is written anew again and again: it is whole when it is closed.
             if whole(self.sets.work / path_of(path, alone)) is False:
                 raise Unsteady(alone)
-        elif live and self._turns[path] < RESTLESS:
+        elif live and not self._never_rests(path):
             now = self._clock.unix()
             if any(name in here and abs(now - here[name].changed / 1e9) < QUIET for name in live):
                 return None
@@ -276,6 +283,11 @@ class Tracker:
             self._elders.take(path)
             elder = None
         return self.sets.report(path, changed, gone, writing=False, elder=elder)
+
+    def _never_rests(self, path: str) -> bool:
+        """Whether it would be in vain to wait until a set is quiet."""
+        now = self._clock.monotonic()
+        return self._turns[path] >= RESTLESS or now - self._unrest.get(path, now) >= UNREST
 
     def _is_over_again(self, path: str, changed: list[SharedFile]) -> bool:
         """Whether what was told last of a set was the same files with other contents."""
