@@ -343,6 +343,7 @@ def test_the_command_prints_each_fault_and_says_whether_all_could_be_done(
     assert again.stdout == shown.stdout
 
 
+@pytest.mark.long
 def test_a_random_plan_of_what_passes_leaves_the_training_going(start: Start) -> None:
     handle = start(text=TRAINING)
     plan = random_plan(seed=7, every=0.5, length=3, kinds=["stop-worker", "freeze"])

@@ -64,7 +64,7 @@ def test_a_healed_run_exits_with_0_and_tells_of_its_recovery() -> None:
 
 
 def test_without_restarts_the_first_failure_ends_the_run() -> None:
-    done = sh("run", "-j", "2x1", "--restart", "never", "flaky.py")
+    done = sh("run", "-j", "1x2", "--restart", "never", "flaky.py")
     assert done.returncode == 1
-    assert "error: flaky.1 failed: rank 1 on node1: killed by SIGKILL" in done.stderr
+    assert "error: flaky.1 failed: rank 1 on node0: killed by SIGKILL" in done.stderr
     assert "recovered" not in done.stderr

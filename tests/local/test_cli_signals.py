@@ -61,7 +61,7 @@ def test_a_signal_stops_a_run_whose_output_nobody_reads_at_the_moment(
     number: signal.Signals,
 ) -> None:
     """As with ``| less``: the client is in the middle of a write when the signal comes."""
-    Path("tick.py").write_text("while True: print('x' * 500, flush=True)\n")
+    Path("tick.py").write_text("import time\nwhile True: print('x' * 500, flush=True); time.sleep(0.002)\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     reading, writing = os.pipe()
     process = subprocess.Popen(WORDS, stdout=writing, stderr=subprocess.PIPE, env=environment)

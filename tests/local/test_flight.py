@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import until
@@ -81,9 +82,9 @@ def line_of(comment: str) -> int:
     return 1 + [line.endswith(f"# {comment}") for line in SCRIPT.splitlines()].index(True)
 
 
-def start(directory: Path, how: str, restart: Restart | None = None) -> RunHandle:
+def start(directory: Path, how: str, **keys: Any) -> RunHandle:
     (directory / "train.py").write_text(SCRIPT)
-    return Client("local").run(Job(script="train.py", args=[how], nodes=3, restart=restart or Restart()))
+    return Client("local").run(Job(script="train.py", args=[how], **keys))
 
 
 def failure(handle: RunHandle) -> Event:
@@ -107,7 +108,7 @@ MISMATCH = (
 def test_the_rank_and_its_line_are_named_as_it_is_noticed(
     tmp_path: Path, how: str, said: tuple[str, ...]
 ) -> None:
-    handle = start(tmp_path, how, Restart(hang_timeout=HANG, max=0))
+    handle = start(tmp_path, how, nodes=3, restart=Restart(hang_timeout=HANG, max=0))
     try:
         found = failure(handle)
     finally:
@@ -120,7 +121,7 @@ def test_the_rank_and_its_line_are_named_as_it_is_noticed(
 
 
 def test_nobody_is_named_in_a_run_that_gets_on(tmp_path: Path) -> None:
-    handle = start(tmp_path, "well")
+    handle = start(tmp_path, "well", nodes=1, workers_per_node=3)
     try:
         until(lambda: any(each.step and each.step >= 3 for each in handle.status().workers), 60, "steps")
         for _ in range(5):
@@ -132,7 +133,7 @@ def test_nobody_is_named_in_a_run_that_gets_on(tmp_path: Path) -> None:
 
 
 def test_a_person_sees_all_ranks_while_they_hang(tmp_path: Path) -> None:
-    handle = start(tmp_path, "loader")
+    handle = start(tmp_path, "loader", nodes=1, workers_per_node=3)
     try:
         until(lambda: any(each.step and each.step >= 3 for each in handle.status().workers), 60, "steps")
         time.sleep(2.0)
@@ -143,9 +144,9 @@ def test_a_person_sees_all_ranks_while_they_hang(tmp_path: Path) -> None:
         lines = done.stdout.splitlines()
         assert lines[0].startswith("rank 1 is not in all_reduce #"), done.stdout
         assert "in which ranks 0 and 2 wait" in lines[0]
-        assert lines[2] == "rank 1 on node1: main thread"
+        assert lines[2] == "rank 1 on node0: main thread"
         assert "ranks 0,2: main threads" in lines
-        forked = lines.index("rank 1 on node1: 1 process that it has forked")
+        forked = lines.index("rank 1 on node0: 1 process that it has forked")
         assert lines[forked + 1] == f"  > train.py:{line_of('in the loader')} in __getitem__"
         line = [SWARMTRAIN, "stacks", handle.id, "--rank", "1", "--json"]
         told = json.loads(subprocess.run(line, capture_output=True, timeout=60).stdout)

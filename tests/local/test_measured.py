@@ -52,12 +52,12 @@ def test_how_much_room_a_node_had_is_told_of_a_full_disk(tmp_path: Path) -> None
 
 def test_a_rank_that_waits_for_its_data_is_named_with_that(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW)
-    handle = Client("local").run(Job(script="train.py", nodes=3, restart=Restart(max=0)))
+    handle = Client("local").run(Job(script="train.py", nodes=1, workers_per_node=3, restart=Restart(max=0)))
     try:
         until(lambda: any(each.kind == "straggler" for each in handle.events()), 90, "a straggler")
         until(lambda: handle.explain().cause == "it waits for its data", 40, "its reason")
         found = handle.explain()
     finally:
         handle.kill()
-    assert (found.code, found.rank, found.node) == ("slow-rank", 1, "node1")
+    assert (found.code, found.rank, found.node) == ("slow-rank", 1, "node0")
     assert any("a step for its data, the others" in each.text for each in found.evidence)

@@ -41,7 +41,7 @@ def told(handle: RunHandle) -> list[str]:
 @pytest.mark.parametrize(
     ("how", "keys", "expected"),
     [
-        pytest.param("sgd", {"share": "off"}, "rank 1 began at epoch 0", id="epochs"),
+        pytest.param("sgd", {"share": "off"}, "rank 1 began at epoch 0", id="epochs", marks=pytest.mark.long),
         pytest.param("adam", {"share": "auto", "per_node": ("*.pt",)}, "rank 1 began at step 1", id="steps"),
         pytest.param("sgd", {"share": "auto"}, "", id="healthy"),
     ],

@@ -36,7 +36,7 @@ def ranks(output: bytes) -> set[bytes]:
 
 def test_echoes_are_folded_while_it_runs_and_afterwards_and_can_be_seen(tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text(FAILS)
-    run = swarmtrain("run", "--on", "local", "-j", "3x1", "fails.py", cwd=tmp_path)
+    run = swarmtrain("run", "--on", "local", "-j", "1x3", "fails.py", cwd=tmp_path)
     assert run.returncode == 1
     cause = [line for line in run.stdout.splitlines() if line.startswith(b"[1]")]
     assert ranks(run.stdout) == {b"[1]"} and cause[0].endswith(b"Traceback (most recent call last):")

@@ -17,6 +17,7 @@ def run(*argv: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     return subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
 
 
+@pytest.mark.long  # `make release` does it, too
 def test_the_wheel_works_in_an_environment_of_its_own(tmp_path: Path) -> None:
     built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
     assert built.returncode == 0, built.stderr

@@ -110,7 +110,7 @@ def test_a_script_that_cannot_pause_is_left_alone(start: Start) -> None:
     ("nodes", "why"),
     [
         (2, "cannot go on with 1: its job allows 2 nodes and no others"),
-        (["a", "b"], "its job names its nodes, a, b"),
+        pytest.param(["a", "b"], "its job names its nodes, a, b", marks=pytest.mark.long),
     ],
 )
 def test_mistakes_change_nothing(start: Start, nodes: int | list[str], why: str) -> None:

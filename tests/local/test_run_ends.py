@@ -74,7 +74,7 @@ if rank == 0:
 
 def start(directory: Path, text: str, *args: str, **job: object) -> RunHandle:
     (directory / "train.py").write_text(HEAD + text)
-    settings: dict[str, object] = {"nodes": 2, "env": {"OMP_NUM_THREADS": "1"}} | job
+    settings: dict[str, object] = {"nodes": 1, "workers_per_node": 2, "env": {"OMP_NUM_THREADS": "1"}} | job
     return Client(on="local").run(Job(script="train.py", args=args, **settings))  # type: ignore[arg-type]
 
 
@@ -87,7 +87,7 @@ def test_a_rank_that_runs_out_of_data_is_named_and_not_tried_a_third_time(tmp_pa
     result = handle.wait(timeout=120)
     assert result.state == "failed", story(handle)
     assert result.reason.startswith(
-        "rank 1 on node1: ended with 0 after 12 steps while the others went on (it failed at step 12 2 times"
+        "rank 1 on node0: ended with 0 after 12 steps while the others went on (it failed at step 12 2 times"
     ), story(handle)
     status = handle.status()
     assert status.cause is not None
@@ -98,7 +98,7 @@ def test_a_rank_that_runs_out_of_data_is_named_and_not_tried_a_third_time(tmp_pa
 def test_the_words_of_an_exit_are_the_reason_of_the_run(tmp_path: Path) -> None:
     handle = start(tmp_path, WITH_WORDS)
     result = handle.wait(timeout=120)
-    assert (result.state, result.reason) == ("failed", "rank 1 on node1: no data in /data/train"), story(
+    assert (result.state, result.reason) == ("failed", "rank 1 on node0: no data in /data/train"), story(
         handle
     )
 
@@ -111,7 +111,7 @@ def test_a_script_finds_its_own_checkpoint_by_the_runs_id_and_nothing_else_is_pr
     said = sorted(line.text for line in lines(handle) if line.text.startswith("attempt"))
     assert said == ["attempt 0 begins at 0"] * 2 + ["attempt 1 begins at 6"] * 2
     (told,) = events(handle, "recovered")
-    assert "; begun anew on 2 nodes after " in told["text"]
+    assert "; begun anew on 1 node after " in told["text"]
     assert told["text"].endswith(
         " s: the script takes no snapshots; 5 steps lost but for what it saves by itself"
     ) or told["text"].endswith(

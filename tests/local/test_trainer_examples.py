@@ -81,6 +81,7 @@ def test_the_guide_s_script_says_how_it_is_started(tmp_path: Path) -> None:
     assert "start it with torchrun" in done.stderr
 
 
+@pytest.mark.long
 def test_digits_are_read_with_at_least_97_percent_right_on_three_ranks(tmp_path: Path) -> None:
     output = torchrun(3, "digits/train.py", directory=tmp_path)
     accuracy = re.search(r"test accuracy ([\d.]+)% of 360 digits", output)

@@ -162,7 +162,9 @@ with Trainer(model, data, optimizer, loss=loss, options=Options(batch_size=1, sn
 
 def test_what_a_script_does_after_its_training_is_no_hang(tmp_path: Path, home: Path) -> None:
     (tmp_path / "train.py").write_text(AFTERWARDS)
-    job = Submitted(name="after", script="train.py", nodes=2, restart=Restart(hang_timeout=2.0))
+    job = Submitted(
+        name="after", script="train.py", nodes=1, workers_per_node=2, restart=Restart(hang_timeout=2.0)
+    )
     handle = Client(on="local").run(job)
     assert handle.wait(timeout=60).state == "succeeded"
     assert handle.status().restarts == 0

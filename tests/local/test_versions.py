@@ -30,9 +30,8 @@ def begun(earlier: EarlierVersion, directory: Path, name: str, **settings: objec
     return handle
 
 
-@pytest.mark.parametrize(
-    "where", [pytest.param("where it was", marks=pytest.mark.long), "on another machine"]
-)
+@pytest.mark.long  # tests/swarm/test_versions.py has one taken over for each change
+@pytest.mark.parametrize("where", ["where it was", "on another machine"])
 def test_a_coordinator_of_this_version_leads_agents_of_the_one_before(
     earlier: EarlierVersion, home: Path, tmp_path: Path, where: str
 ) -> None:

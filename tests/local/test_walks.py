@@ -95,6 +95,7 @@ def test_arguments_that_the_script_refuses_are_looked_up_and_given() -> None:
 
 
 @pytest.mark.usefixtures("home")
+@pytest.mark.long
 def test_a_file_that_was_not_sent_is_found_and_named() -> None:
     write("assert Path('lab.pem').read_text()")
     Path("lab.pem").write_text("a certificate that is no secret")

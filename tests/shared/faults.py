@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -60,6 +60,11 @@ class Fault:
     def name(self) -> str:
         """As it is called in words."""
         return self.how.replace("_", "-")
+
+    def on_one_node(self) -> Fault:
+        """The same among workers of one node."""
+        job = {**self.job, "nodes": 1, "workers_per_node": self.job.get("nodes", 2)}
+        return replace(self, node=self.node and "node0", job=job)
 
 
 def fault(how: str, *codes: str, **more: Any) -> Fault:
@@ -178,10 +183,11 @@ BY_NAME = {each.name: each for each in (*FAULTS, *ON_NCCL, *ON_GPU)}
 def begin(wanted: Fault) -> RunHandle:
     """Start a run from the current directory in which it happens, and make it happen; it may go on for some seconds."""
     _bring(SCRIPT)
-    job: dict[str, Any] = {"nodes": 2, "restart": "never", "env": {"OMP_NUM_THREADS": "1"}, **wanted.job}
+    usual = {"nodes": 2, "workers_per_node": 1, "restart": "never", "env": {"OMP_NUM_THREADS": "1"}}
+    job: dict[str, Any] = {**usual, **wanted.job}
     files = (SCRIPT.name,)
     handle = Client(on="local").run(
-        Job(name=wanted.name, script=SCRIPT.name, args=(wanted.how,), files=files, workers_per_node=1, **job)
+        Job(name=wanted.name, script=SCRIPT.name, args=(wanted.how,), files=files, **job)
     )
     if wanted.act is not None:
         until(lambda: (handle.status().step or 0) >= 10, 60, "step 10")
@@ -213,7 +219,8 @@ def clear(home: Path, handle: RunHandle) -> None:
 def wrong(wanted: Fault, found: Diagnosis) -> list[str]:
     """What a diagnosis has wrong; nothing where it is right."""
     everything = str(found.dump())
-    who = found.rank is not None and found.node == f"node{found.rank}"
+    where = "node0" if wanted.job.get("nodes") == 1 else f"node{found.rank}"
+    who = found.rank is not None and found.node == where
     return [
         *_unless(found.code in wanted.codes, f"{found.code}, not {wanted.codes[0]}"),
         *_unless(

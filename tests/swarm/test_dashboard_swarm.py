@@ -74,7 +74,9 @@ def test_a_run_on_a_swarm_is_shown_live(
             # They begin when they are ready, not together.
             until(lambda: len(page.lasts()) == 2, 60, "each rank's loss")
             first = page.lasts()
-            until(lambda: all(page.lasts()[rank] > first[rank] for rank in first), 20, "later ones of each rank")
+            until(
+                lambda: all(page.lasts()[rank] > first[rank] for rank in first), 20, "later ones of each rank"
+            )
             began = time.monotonic()
             page.series("run=page&list=1")
             assert time.monotonic() - began < 1.0  # over the connection that is there already

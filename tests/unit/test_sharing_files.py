@@ -505,7 +505,8 @@ def test_a_checkpoint_beside_what_is_written_more_often_than_it_could_rest_is_ta
     clock = TurnedClock()
     watch = tracker(work, clock=clock)
     write(work / "model.pt")
-    written, taken = {"model.pt": 0}, {}
+    written: dict[str, int] = {"model.pt": 0}
+    taken: dict[str, int] = {}
     for second in range(24):
         if second % 3 != 2:
             path = write(work / beside.format(second), b"%d" % second)
