@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -37,9 +36,10 @@ def statements(code: str) -> list[ast.Import | ast.ImportFrom]:
     return [node for node in parsed.nodes(code) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
-def imports(code: str, modules: AbstractSet[str]) -> set[str]:
+@cache
+def imports(code: str, modules: frozenset[str]) -> frozenset[str]:
     """Which of these modules the code imports."""
-    found = set()
+    found: frozenset[str] = frozenset()
     for node in statements(code):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -47,15 +47,15 @@ def imports(code: str, modules: AbstractSet[str]) -> set[str]:
             members = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= members & modules
             if not members <= modules:
-                found.add(node.module)
+                found |= {node.module}
     return found & modules
 
 
 def circle(sources: Mapping[str, str], closing: Iterable[tuple[str, str]] = ()) -> list[str]:
     """Modules of which each imports the one before, and the first the last; empty where there are none such."""
-    left_out = set(closing)
+    left_out, modules = set(closing), frozenset(sources)
     graph = {
-        name: {each for each in imports(code, sources.keys()) - {name} if (name, each) not in left_out}
+        name: {each for each in imports(code, modules) - {name} if (name, each) not in left_out}
         for name, code in sources.items()
     }
     # The package itself imports the public names when they are asked for.

@@ -111,6 +111,14 @@ def test_a_page_asks_for_runs_for_what_was_measured_and_for_what_is_wrong(runs: 
     assert answer(runs, "/api/series?run=digits.1&start=soon")[0] == 400
 
 
+def test_that_a_coordinator_is_away_is_no_fault_of_the_page(runs: Runs, launcher: FakeLauncher) -> None:
+    """A browser complains of each answer that is one, in a console that has nothing else."""
+    runs.get("digits.1")
+    del launcher.coordinators["digits.1"]
+    code, _, body = answer(runs, "/api/series?run=digits.1&name=train/loss")
+    assert (code, json.loads(body)["error"]) == (200, "the coordinator of digits.1 does not answer yet")
+
+
 def test_a_page_hears_of_a_run_until_it_is_over(runs: Runs) -> None:
     _, headers, body = answer(runs, "/api/live?run=digits.1&tail=10")
     assert headers["content-type"].startswith("text/event-stream")

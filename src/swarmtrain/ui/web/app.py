@@ -33,7 +33,6 @@ from swarmtrain.ui.web.asking import Runs
 from swarmtrain.ui.web.documents import Json, diagnosis_document, run_entry, series_document
 from swarmtrain.ui.web.live import Live
 
-_STATUS = {RequestError.exit_code: 400}  # else the cluster does not answer as it should
 _MOST_POINTS = 20_000
 _MOST_LINES = 100_000  # to begin with: a coordinator has the last lines in its memory, and all of them not
 
@@ -130,7 +129,11 @@ def number(text: str) -> float:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, SwarmtrainError)
     body: Json = {"error": error.message, "hint": error.hint}
-    return JSONResponse(body, _STATUS.get(error.exit_code, 502))
+    if isinstance(error, RequestError):
+        return JSONResponse(body, 400)
+    # A cluster that does not answer now is no fault of the page, into whose console a browser writes each answer that
+    # is one. A stream has to fail, to be begun anew.
+    return JSONResponse(body, 502 if request.url.path.endswith("/live") else 200)
 
 
 async def _index(request: Request) -> Response:

@@ -49,7 +49,7 @@ class LiveSource {
     for (const [key, value] of Object.entries(query)) for (const each of [value].flat()) words.append(key, each);
     const answer = await fetch(`api/${what}?${words}`);
     const body = (answer.headers.get("content-type") || "").includes("json") ? await answer.json() : {};
-    if (!answer.ok) throw new Error(body.error || `the server answers ${answer.status}`);
+    if (!answer.ok || body.error) throw new Error(body.error || `the server answers ${answer.status}`);
     return body;
   }
 }
