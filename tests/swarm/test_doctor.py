@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from firewall import dropped
+from sound_lab import known
 from waiting import until
 
 from swarmtrain.docker.command import Docker
@@ -19,17 +20,15 @@ from swarmtrain.doctor.cluster.examine import examine
 from swarmtrain.doctor.cluster.trial import TrialOptions
 from swarmtrain.lab.lab import Lab
 
-# What two busy cores, on which three machines are, make of speed, load and disks is nobody's fault here.
-OF_THIS_HOST = {"busy", "slow-way", "lopsided", "latency", "stalled", "disk-slow", "memory", "disk"}
 DOCTOR = [sys.executable, "-c", "from swarmtrain.ui.cli import main; main()", "doctor"]
 
 
 def found(image: str) -> dict[str, CheckFinding]:
-    """What is wrong, by its code, but for what this host makes of it; and nothing is left afterwards."""
+    """What is wrong, by its code, but for what is true of a sound lab; and nothing is left afterwards."""
     findings = examine(Docker(), TrialOptions(image), lambda words: None)
     assert left() == []
-    bad = (Severity.ERROR, Severity.WARNING)
-    return {each.code: each for each in findings if each.severity in bad and each.code not in OF_THIS_HOST}
+    bad, good = (Severity.ERROR, Severity.WARNING), known() | {"busy"}
+    return {each.code: each for each in findings if each.severity in bad and each.code not in good}
 
 
 def left() -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from browser import SWARMTRAIN
 from firewall import dropped
+from sound_lab import known
 from waiting import until
 
 from swarmtrain import Client, Job
@@ -25,19 +26,18 @@ for step in range(1, 100_000):
     report(loss=1 / step, step=step)
     time.sleep(0.05)
 """
-# What two busy cores, on which three machines are, make of speed, memory and disks is nobody's fault here.
-OF_THIS_HOST = {"slow-way", "lopsided", "latency", "stalled", "disk-slow", "memory", "disk"}
 
 
 def doctor(*words: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The exit code, and what is wrong by its code, but for what this host makes of it."""
+    """The exit code, and what is wrong by its code, but for what is true of a sound lab."""
     done = subprocess.run(
         [SWARMTRAIN, "doctor", *words, "--json"], capture_output=True, text=True, timeout=240
     )
     assert done.stdout, done.stderr
     findings = json.loads(done.stdout)
+    good = known()
     bad = [each for each in findings if each["severity"] in ("error", "warning")]
-    return done.returncode, {each["code"]: each for each in bad if each["code"] not in OF_THIS_HOST}
+    return done.returncode, {each["code"]: each for each in bad if each["code"] not in good}
 
 
 @pytest.fixture
