@@ -85,7 +85,7 @@ def test_helpers_go_after_their_idle_minute(machines: Lab, ended: Callable[..., 
 def test_a_coordinator_goes_some_time_after_the_end_and_comes_back_to_be_asked(
     machines: Lab, ended: Callable[..., RunHandle], tmp_path: Path, on: str
 ) -> None:
-    handle = ended(on, linger="3s")
+    handle = ended(on, linger="8s")  # longer than a busy machine takes to start a helper
     try:
         until(lambda: Client(on).get("rest").run.rests, 60, "the coordinator is let go")
         docker = Docker(host=machines.host)

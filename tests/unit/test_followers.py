@@ -81,3 +81,24 @@ def test_who_follows_and_stays_is_told_what_comes(stage: Theatre) -> None:
         return told or {}
 
     assert asyncio.run(act())["event"]["text"] == "asked to stop"
+
+
+def test_whose_answer_takes_long_is_asking_all_the_while(stage: Theatre) -> None:
+    """A coordinator that is let go some time after the last question does not go in the middle of an answer."""
+    run = stage.make()
+    clients = ClientRequests(run)
+
+    async def act() -> None:
+        follower = await Follower.of(
+            clients, {"op": "events", "follow": True, "after": len(run.journal.events)}
+        )
+        await looks(run, 3)
+        stage.clock.turn(3600.0)
+        assert clients.asked == run.journal.clock.monotonic()
+        follower.client.close()
+        while not follower.serving.done():
+            await looks(run, 1)
+        stage.clock.turn(3600.0)
+        assert clients.asked == run.journal.clock.monotonic() - 3600.0
+
+    asyncio.run(act())

@@ -67,9 +67,15 @@ class ClientRequests:
     def __init__(self, run: RunController) -> None:
         self._run, self._now = run, run.journal.clock.monotonic
         self.connected = 0
-        self.asked = self._now()  # when a client last asked, or took an answer
+        self._asked = self._now()
+        self._answering = 0  # requests of which the next reply is being made
         self._node_requests = NodeRequests(run)
         self._seats = readers.ReaderSeats()
+
+    @property
+    def asked(self) -> float:
+        """When a client last asked, or took an answer; now, while one is being made, which a node may take long for."""
+        return self._now() if self._answering else self._asked
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection to the socket, from the first byte to the last."""
@@ -81,7 +87,7 @@ class ClientRequests:
         try:
             with self._seats.seat(channel):
                 while (request := await channel.receive()) is not None:
-                    self.asked = self._now()
+                    self._asked = self._now()
                     await self._answer(channel, request)
         except ClusterError as error:
             channel.post(_refusal(error))
@@ -94,14 +100,23 @@ class ClientRequests:
     async def _answer(self, channel: Channel, request: Message) -> None:
         try:
             check_version(request)
-            async for reply in self._replies(readers.allowed(REQUESTS.load(request), channel), channel):
+            replies = self._replies(readers.allowed(REQUESTS.load(request), channel), channel)
+            while (reply := await self._next(replies)) is not None:
                 await channel.send(dump(reply))
-                self.asked = self._now()
+                self._asked = self._now()
         except SwarmtrainError as error:
             await channel.send(_refusal(error))
         except (KeyError, TypeError, ValueError, OSError) as error:
             refusal = ErrorReply(f"the request could not be answered: {error!r}")
             await channel.send(dump(RunReply(error=refusal)))
+
+    async def _next(self, replies: AsyncIterator[RunReply | NodeReply]) -> RunReply | NodeReply | None:
+        self._answering += 1
+        try:
+            return await anext(replies, None)
+        finally:
+            self._answering -= 1
+            self._asked = self._now()
 
     def _replies(self, request: ClientRequest, channel: Channel) -> AsyncIterator[RunReply | NodeReply]:
         match request:
