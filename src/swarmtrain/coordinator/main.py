@@ -170,7 +170,7 @@ async def _until_let_go(run: RunController, clients: ClientRequests, alerts: Ale
     ended = await _until_ended(run)
     await _until_told(alerts)
     while True:
-        due = max(ended + linger, max(began, clients.asked) + min(linger, _ASKED_SECONDS))
+        due = max(ended + linger, max(began, clients.asked.time) + min(linger, _ASKED_SECONDS))
         if now() >= due:
             return
         await asyncio.sleep(due - now())
@@ -194,7 +194,7 @@ async def _until_left(run: RunController, clients: ClientRequests, alerts: Alert
     await _until_told(alerts)
     now = run.journal.clock.monotonic
     limit = now() + _LEAVE_SECONDS
-    while now() < max(limit, clients.asked + run.spec.linger):
+    while now() < max(limit, clients.asked.time + run.spec.linger):
         agents = any(agent.channel is not None for agent in run.members.connected.values())
         late = now() > limit
         if not clients.connected and (late or not agents):

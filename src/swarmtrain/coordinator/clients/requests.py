@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
 from swarmtrain.coordinator.clients import actions, readers
+from swarmtrain.coordinator.clients.last_asked import LastAsked
 from swarmtrain.coordinator.clients.node_requests import NodeRequests
 from swarmtrain.coordinator.clients.stacks import stacks
 from swarmtrain.coordinator.clients.status import status
@@ -67,15 +68,9 @@ class ClientRequests:
     def __init__(self, run: RunController) -> None:
         self._run, self._now = run, run.journal.clock.monotonic
         self.connected = 0
-        self._asked = self._now()
-        self._answering = 0  # requests of which the next reply is being made
+        self.asked = LastAsked(self._now)
         self._node_requests = NodeRequests(run)
         self._seats = readers.ReaderSeats()
-
-    @property
-    def asked(self) -> float:
-        """When a client last asked, or took an answer; now, while one is being made, which a node may take long for."""
-        return self._now() if self._answering else self._asked
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection to the socket, from the first byte to the last."""
@@ -87,7 +82,7 @@ class ClientRequests:
         try:
             with self._seats.seat(channel):
                 while (request := await channel.receive()) is not None:
-                    self._asked = self._now()
+                    self.asked.note()
                     await self._answer(channel, request)
         except ClusterError as error:
             channel.post(_refusal(error))
@@ -101,22 +96,13 @@ class ClientRequests:
         try:
             check_version(request)
             replies = self._replies(readers.allowed(REQUESTS.load(request), channel), channel)
-            while (reply := await self._next(replies)) is not None:
+            async for reply in self.asked.answering(replies):
                 await channel.send(dump(reply))
-                self._asked = self._now()
         except SwarmtrainError as error:
             await channel.send(_refusal(error))
         except (KeyError, TypeError, ValueError, OSError) as error:
             refusal = ErrorReply(f"the request could not be answered: {error!r}")
             await channel.send(dump(RunReply(error=refusal)))
-
-    async def _next(self, replies: AsyncIterator[RunReply | NodeReply]) -> RunReply | NodeReply | None:
-        self._answering += 1
-        try:
-            return await anext(replies, None)
-        finally:
-            self._answering -= 1
-            self._asked = self._now()
 
     def _replies(self, request: ClientRequest, channel: Channel) -> AsyncIterator[RunReply | NodeReply]:
         match request:
