@@ -17,7 +17,7 @@ import pytest
 from run_fakes import Ear, Theatre, WireMessages, join
 
 from swarmtrain.agent.network import Choice
-from swarmtrain.agent.sharing import elders, leftovers, tracker
+from swarmtrain.agent.sharing import elders, leftovers, tracker, unrest
 from swarmtrain.agent.sharing import shared as shareds
 from swarmtrain.agent.sharing.shared import SharedFiles
 from swarmtrain.agent.uplink import Uplink
@@ -136,7 +136,7 @@ def no_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _quiet(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for module in (elders, leftovers, tracker):
+    for module in (elders, leftovers, tracker, unrest):
         monkeypatch.setattr(module, "QUIET", seconds)
 
 

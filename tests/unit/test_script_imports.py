@@ -30,6 +30,7 @@ from swarmtrain.payload.run_spec import spec_of
         ("import circle\n", True),
         ("import random\n", False),  # it is the one beside the script that is imported
         ("import package\n", False),
+        ('"""To begin,\nimport data/labels first."""\n', False),
     ],
 )
 def test_a_script_that_imports_nothing_but_the_standard_library_is_known(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import virtual_time
 
-from swarmtrain.agent.sharing.bringing import LATER, Copies, CopyOrder
+from swarmtrain.agent.sharing.transfer.bringing import LATER, Copies, CopyOrder
 from swarmtrain.agent.uplink import Background
 from swarmtrain.protocol.shared_files import BringShared, SetVersion
 

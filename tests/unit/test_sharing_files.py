@@ -25,6 +25,7 @@ from hand_clock import TurnedClock
 from swarmtrain.agent.code import unpack
 from swarmtrain.agent.sharing import hashes as hashings
 from swarmtrain.agent.sharing import tracker as trackers
+from swarmtrain.agent.sharing import unrest
 from swarmtrain.agent.sharing import walk as walks
 from swarmtrain.agent.sharing.formats import Pointers, named, partners, whole
 from swarmtrain.agent.sharing.holdings import Holdings, making_way
@@ -484,6 +485,21 @@ def test_one_file_that_is_written_again_and_again_is_taken_when_it_is_closed(wor
     assert look(watch) == {}
 
 
+def test_what_a_full_disk_has_torn_is_no_checkpoint_though_its_writer_goes_on_for_a_while(work: Path) -> None:
+    """The workers of a run need up to half a minute to end, when one has failed as it saved."""
+    clock = TurnedClock()
+    watch = tracker(work, clock=clock)
+    whole_one = archive(work / "whole.ckpt", age=60).read_bytes()
+    write(work / "c" / "epoch=1.ckpt", whole_one[:-5])
+    (work / "whole.ckpt").unlink()
+    for _ in range(5):
+        clock.passed += 6.0
+        assert look(watch) == {}
+    assert [each.writing for each in watch.report(None, list)] == [True]
+    clock.passed += 60.0
+    assert look(watch) == {"c": ["epoch=1.ckpt"]}, "its format may be another one"
+
+
 def test_the_only_file_of_a_set_is_taken_when_it_has_been_written_anew_a_few_times(work: Path) -> None:
     watch = tracker(work)
     found = []
@@ -497,14 +513,15 @@ def test_the_only_file_of_a_set_is_taken_when_it_has_been_written_anew_a_few_tim
     assert look(watch) == {"c": ["state.bin"]}, "and from then on each time"
 
 
-@pytest.mark.parametrize("beside", ["state.json", "model-{}.bin"])
+@pytest.mark.parametrize("beside", ["state.json", "model-{}.bin", "c/state.json"])
 def test_a_checkpoint_beside_what_is_written_more_often_than_it_could_rest_is_taken(
     work: Path, beside: str
 ) -> None:
     """A file that is written every second and a half leaves its directory neither quiet nor changed at each look."""
     clock = TurnedClock()
     watch = tracker(work, clock=clock)
-    write(work / "model.pt")
+    where = beside.rpartition("/")[0]
+    write(work / where / "model.pt")
     written: dict[str, int] = {"model.pt": 0}
     taken: dict[str, int] = {}
     for second in range(24):
@@ -512,12 +529,65 @@ def test_a_checkpoint_beside_what_is_written_more_often_than_it_could_rest_is_ta
             path = write(work / beside.format(second), b"%d" % second)
             os.utime(path, (clock.unix(),) * 2)
             written.setdefault(path.name, second)
-        for name in look(watch).get("", []):
+        for name in look(watch).get(where, []):
             taken.setdefault(name, second)
-            note(watch, "")
+            note(watch, where)
         clock.passed += 1.0
     late = {name: second for name, second in written.items() if taken.get(name, 99) - second > 8}
     assert all(second > 16 for second in late.values()), "what came last is waited for"
+
+
+@pytest.mark.parametrize("apart", [1.0, 1.5])
+def test_a_first_checkpoint_of_many_files_is_taken_when_the_last_of_them_is_there(
+    work: Path, apart: float
+) -> None:
+    assert list(_taken_of_many(work, apart)) == [12]
+
+
+@pytest.mark.parametrize("apart", [1.0, 1.5])
+def test_a_directory_to_which_files_are_added_all_the_time_is_taken_at_last(
+    work: Path, apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unrest, "ENDLESS", 3)
+    assert min(_taken_of_many(work, apart)) < 12
+
+
+def _taken_of_many(work: Path, apart: float) -> Iterator[int]:
+    """How many of 12 files there were of a directory whenever it was taken; they are written with pauses between."""
+    clock, written = TurnedClock(), 0
+    watch = tracker(work, clock=clock)
+    for second in range(30):
+        while written < min(12, 1 + second / apart):
+            written += 1
+            os.utime(write(work / "c" / f"layer-{written}.npy"), (clock.unix(),) * 2)
+        if look(watch):
+            note(watch, "c")
+            yield written
+        clock.passed += 1.0
+
+
+def test_checkpoints_that_follow_each_other_too_fast_to_rest_are_not_taken_half(work: Path) -> None:
+    """Each is written over in its place: half of it would be with half of the one before."""
+    clock = TurnedClock()
+    watch = tracker(work, clock=clock)
+    for second in range(30):
+        if second % 3 < 2:
+            path = work / "last" / ("model.pt", "optimizer.pt")[second % 3]
+            os.utime(write(path, b"%d" % (second // 3)), (clock.unix(),) * 2)
+        assert look(watch) == {}
+        clock.passed += 1.0
+    assert sorted(look(watch)["last"]) == ["model.pt", "optimizer.pt"]
+
+
+def test_between_looks_that_are_far_apart_nothing_is_known_to_be_restless(work: Path) -> None:
+    """As where the coordinator was away, or a look takes long."""
+    clock = TurnedClock()
+    watch = tracker(work, clock=clock)
+    for name in ("notes.txt", "model.pt"):
+        os.utime(write(work / name), (clock.unix(),) * 2)
+        assert look(watch) == {}
+        clock.passed += 20.0
+    assert sorted(look(watch)[""]) == ["model.pt", "notes.txt"]
 
 
 def test_what_is_to_be_renamed_when_it_is_whole_is_shared_with_nobody(work: Path) -> None:
@@ -1155,6 +1225,20 @@ def test_what_names_a_checkpoint_waits_until_there_is_a_version_of_that(
     note(watch, "checkpoint-1")
     write(work / "latest.json", b'{"last": "checkpoint-1"}')
     assert look(watch) == {"": ["latest.json"]}
+
+
+def test_what_names_each_checkpoint_waits_anew(work: Path) -> None:
+    clock = TurnedClock()
+    watch = tracker(work, clock=clock)
+    for number in (1, 2):
+        for path, text in ((f"checkpoint-{number}/model.bin", b"x"), ("latest", b"checkpoint-%d" % number)):
+            os.utime(write(work / path, text), (clock.unix(),) * 2)
+        for _ in range(3):
+            assert "" not in look(watch)
+            clock.passed += 5.0
+        clock.passed += trackers.GRACE
+        assert look(watch)[""] == ["latest"]
+        note(watch, "")
 
 
 def test_what_names_a_checkpoint_that_is_not_finished_is_not_either(work: Path) -> None:

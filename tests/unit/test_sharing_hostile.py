@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from swarmtrain.agent.sharing import holdings
-from swarmtrain.agent.sharing.bringing import Bringing
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.store import Move, Store
+from swarmtrain.agent.sharing.transfer.bringing import Bringing
 from swarmtrain.agent.sharing.walk import Rules, remove_hollow
 from swarmtrain.errors import RequestError
 from swarmtrain.files import fetch

@@ -13,8 +13,8 @@ import pytest
 from run_fakes import Theatre, join
 from sharing_nodes import Node, begin, hasten, until
 
-from swarmtrain.agent.sharing import bringing
 from swarmtrain.agent.sharing.store import Store
+from swarmtrain.agent.sharing.transfer import bringing
 from swarmtrain.protocol.journal.remarks import Warned
 
 Act = Callable[[Node, Node], Awaitable[None]]

@@ -87,6 +87,26 @@ def test_a_first_file_that_was_torn_by_a_kill_is_set_aside_and_keeps_no_other_fr
     run_on("ab", look)
 
 
+@pytest.mark.parametrize("name", ["snapshot.pt", "checkpoint-1/model.pt"])
+def test_a_torn_file_is_set_aside_also_where_it_is_all_that_was_ever_written(run_on: Run, name: str) -> None:
+    """Else one rank would find a checkpoint, half of one, and the others none."""
+
+    async def write(nodes: Sequence[Node]) -> None:
+        writer, _ = nodes
+        writer.idle = True
+        put(writer, name, "PK\x03\x04 the beginning")
+        await writer.end(well=False)
+
+    async def look(nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            assert not [each for each in node.work.rglob("*") if each.is_file()]
+        (kept,) = (nodes[0].work.parent / "aside").glob(f"*/{name}")
+        assert kept.read_bytes() == b"PK\x03\x04 the beginning"
+
+    run_on("ab", write)
+    run_on("ab", look)
+
+
 def test_a_directory_is_not_taken_up_of_which_a_part_may_be_on_a_node_that_is_not_there(run_on: Run) -> None:
     async def write(nodes: Sequence[Node]) -> None:
         for rank, node in enumerate(nodes):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from run_fakes import Theatre
 from sharing_nodes import Node, begin, hasten, no_quiet, until
 
-from swarmtrain.agent.sharing import elders, leftovers, tracker
+from swarmtrain.agent.sharing import elders, leftovers, tracker, unrest
 from swarmtrain.agent.sharing.holdings import Holdings
 from swarmtrain.agent.sharing.walk import Rules
 from swarmtrain.coordinator.core.sharing.catalog import commit, plan, settle
@@ -257,6 +257,24 @@ def test_a_log_beside_each_checkpoint_is_not_waited_for(node: Watched) -> None:
     assert "epoch-2" in node.look()
 
 
+def test_what_is_written_in_each_until_the_next_one_makes_half_of_that_no_whole_one(
+    node: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (elders, unrest):
+        monkeypatch.setattr(module, "QUIET", 2.0)
+    saved = {0: "model.pt", 1: "optimizer.pt", 12: "model.pt", 20: "optimizer.pt"}
+    made = dict[str, int]()
+    for second in range(26):
+        epoch = f"epoch-{1 if second < 12 else 2}"
+        for name in ("state", *([saved[second]] if second in saved else [])):
+            node.write(f"{epoch}/{name}")
+            os.utime(node.work / epoch / name, (node.clock.unix(),) * 2)
+        for path in node.look():
+            made.setdefault(path, second)
+        node.clock.passed += 1.0
+    assert 0 < made["epoch-1"] < 12 and made["epoch-2"] > 20
+
+
 def test_what_a_directory_got_long_after_its_first_file_is_not_waited_for(node: Watched) -> None:
     node.write("epoch-1/weights-of-the-model.pt", "epoch-1/score")
     began = time.time() - elders.TOGETHER - 60
@@ -364,6 +382,24 @@ def test_of_two_files_one_that_is_written_over_and_over_is_taken_alone(node: Wat
     """As the last weights are, beside the best of all."""
     over(node, "last.pt", "best.pt")
     assert [over(node, "last.pt") for _ in range(3)] == [[], ["last"], ["last"]]
+
+
+def test_a_file_that_is_written_all_the_time_makes_half_of_a_checkpoint_no_whole_one(node: Watched) -> None:
+    over(node, *MODEL, "state")
+    assert over(node, "model.pt", "state") == []
+    assert [over(node, "state") for _ in range(4)] == [[]] * 4
+    assert over(node, "optimizer.pt") == ["last"]
+    for _ in range(4):
+        node.write("checkpoint-3/state")
+        assert node.look() == []
+    node.write("checkpoint-3/optimizer.pt")
+    assert node.look() == ["checkpoint-3"]
+
+
+def test_the_last_is_taken_when_all_of_it_was_written_again_though_not_at_once(node: Watched) -> None:
+    over(node, "last.pt", "state", "best.pt")
+    assert [over(node, *names) for names in (["last.pt", "state"], ["last.pt"])] == [[], []]
+    assert over(node, "state") == ["last"]
 
 
 def test_the_last_is_not_held_for_long_when_the_best_is_not_written(node: Watched) -> None:

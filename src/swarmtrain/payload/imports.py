@@ -29,6 +29,8 @@ def only_standard(script: Path) -> bool:
         if "torch" in text:
             return False
         for name in _imported(text):
+            if not name.isidentifier():  # a sentence of a docstring, say
+                return False
             beside = script.with_name(f"{name}.py")
             if beside.is_file():
                 todo += [beside] if beside not in seen else []

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from swarmtrain.agent.sharing.leftovers import QUIET
 from swarmtrain.agent.sharing.sets import Sets
+from swarmtrain.agent.sharing.unrest import Unrest
 from swarmtrain.files.record import path_of
 from swarmtrain.files.siblings import are_siblings, has_number, is_written_over, lacks, one_of_each
 from swarmtrain.protocol.shared_files import SetVersion, SharedFile
@@ -36,22 +37,33 @@ class _Half(NamedTuple):
 class Elders:
     """Those of the sets of one node, after a look."""
 
-    def __init__(self, sets: Sets, clock: Clock) -> None:
-        self._sets, self._record, self._clock = sets, sets.record, clock
+    def __init__(self, sets: Sets, unrest: Unrest, clock: Clock) -> None:
+        self._sets, self._record, self._unrest, self._clock = sets, sets.record, unrest, clock
         self._since: dict[str, float] = {}  # when sets were first waited for, by the monotonic clock
+        self._halves: dict[str, dict[str, float]] = {}  # when the files of such a set were written, at first
         self._taken = set[str]()  # sets that are waited for no more
 
-    def take(self, path: str) -> None:
-        """Half of a set was written, and then the same half again: there is no other one."""
-        self._taken.add(path)
+    def is_over_again(self, path: str, half: Collection[SharedFile]) -> bool:
+        """Whether half of a set was written, and then all of that again: there is no other one, from now on.
+
+        That some of it was, as a `state.json` is every second, says nothing of what is to come once.
+        """
+        now = {file.name: file.mtime for file in half}
+        first = self._halves.get(path)
+        if first is None or first.keys() != now.keys():
+            self._halves[path] = now
+        elif now and all(first[name] != when for name, when in now.items()):
+            self._taken.add(path)
+        return path in self._taken
 
     def remembered(self) -> set[str]:
         """The sets of which it is known that they were waited for, or are not any more."""
-        return {*self._since, *self._taken}
+        return {*self._since, *self._halves, *self._taken}
 
     def forget(self, path: str) -> None:
         """What is written of a set from now on is waited for anew."""
         self._since.pop(path, None)
+        self._halves.pop(path, None)
         self._taken.discard(path)
 
     def waited_for(self, path: str, *, at_rest: bool = False) -> SetVersion | None:
@@ -109,10 +121,15 @@ class Elders:
 
         Those that other ranks write meanwhile, as `rank-1/` is beside `rank-0/`, need not have the same files.
         """
-        found = [
-            (max((file.fence, file.mtime) for file in known.newest.files), known.newest)
+        siblings = [
+            replace(
+                known.newest, files=[file for file in known.newest.files if self._is_saved(other, file.name)]
+            )
             for other, known in self._record.sets.items()
-            if known.newest is not None and known.newest.files and are_siblings(other, path)
+            if known.newest is not None and are_siblings(other, path)
+        ]
+        found = [
+            (max((file.fence, file.mtime) for file in each.files), each) for each in siblings if each.files
         ]
         before = [
             (when, version)
@@ -120,6 +137,10 @@ class Elders:
             if (when[0], when[1] + QUIET) < (self._record.fence, begun)
         ]
         return max(before, key=lambda each: each[0])[1] if before else None
+
+    def _is_saved(self, path: str, name: str) -> bool:
+        """Whether a file was written as its checkpoint was, and not all the time until the next one."""
+        return not self._sets.is_stream(path_of(path, name)) and not self._unrest.was_restless(path, name)
 
     def _has_gone_on(self, path: str, elder: str, ended: float) -> bool:
         """Whether its writer has begun the next since, which is a sibling of the one before, too."""

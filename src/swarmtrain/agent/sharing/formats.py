@@ -17,6 +17,7 @@ from swarmtrain.protocol.shared_files import LINK_MARK
 
 _END_OF_ZIP = b"PK\x05\x06"  # its record's beginning
 _END_BYTES, _COMMENT_BYTES = 22, (1 << 16) - 1  # of the record, and of the comment after it, at most
+_FAILED = 60.0  # seconds for which a file that seems torn is nobody's: its format may be another one
 _SMALL = 16 << 20  # bytes of a text that is read to see whether it is whole
 _HEADER = 100 << 20  # the most that safetensors allows
 # torch.distributed.checkpoint: every rank writes its parts, and one of them, when all have, names them in this one.
@@ -51,6 +52,20 @@ def whole(path: Path) -> bool | None:
     except OSError:
         pass
     return None
+
+
+def has_failed(path: Path, now: float) -> bool:
+    """Whether a file is half of one since a moment ago, as its writer leaves it for which the disk was full.
+
+    Args:
+        now: Unix time.
+    """
+    try:
+        is_new = abs(now - path.lstat().st_mtime) < _FAILED
+    except OSError:
+        return False
+    # JSON may be meant for people, and have comments.
+    return is_new and path.suffix != ".json" and whole(path) is False
 
 
 def partners(path: Path) -> list[str]:

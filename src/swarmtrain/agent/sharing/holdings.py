@@ -56,7 +56,8 @@ class Holdings:
         found = self.tracker.look(writers)
         for report in found:
             for file in report.changed:
-                if self.tracker.is_restless(report.path) or self.sets.was_written_over(report.path, file):
+                is_restless = self.tracker.is_restless(report.path, file.name)
+                if is_restless or self.sets.was_written_over(report.path, file):
                     with contextlib.suppress(OSError):  # it has gone meanwhile, or cannot be kept
                         self.store.copy(self.sets.work / path_of(report.path, file.name), file)
         self._forget()

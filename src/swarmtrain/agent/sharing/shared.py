@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from swarmtrain.agent.sharing.bringing import LATER, Bringing, Copies, CopyOrder
 from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.holdings import Holdings, making_way
+from swarmtrain.agent.sharing.transfer.bringing import LATER, Bringing, Copies, CopyOrder
 from swarmtrain.agent.sharing.transfer.pace import Pace
 from swarmtrain.agent.sharing.transfer.peers import PeerServer
 from swarmtrain.agent.sharing.walk import Rules

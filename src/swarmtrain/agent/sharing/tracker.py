@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 from swarmtrain.agent.sharing.elders import Elders
-from swarmtrain.agent.sharing.formats import whole
+from swarmtrain.agent.sharing.formats import has_failed, whole
 from swarmtrain.agent.sharing.hashes import Unsteady
 from swarmtrain.agent.sharing.leftovers import QUIET, Leftovers
 from swarmtrain.agent.sharing.sets import Sets, Stamps
+from swarmtrain.agent.sharing.unrest import SeenSet, Unrest, is_at_rest
 from swarmtrain.agent.sharing.walk import is_temporary, open_for_writing
 from swarmtrain.files.record import directory_of, path_of
 from swarmtrain.protocol.shared_files import SetReport, SharedFile
@@ -24,11 +25,7 @@ from swarmtrain.wire.clock import MACHINE, Clock
 
 _Told = tuple[list[SharedFile], list[str]]  # what has changed in a set, and the names of what has gone
 
-# Looks in a row that find a set changed and nothing of it open: it is taken as it is between two of its changes. And
-# looks, in a row or not, that find its only file written anew: no other is to come.
-RESTLESS = 3
-# The same where it rests for a look now and then, but never long enough: seconds since it was at rest or open.
-UNREST = 6.0
+RESTLESS = 3  # looks, in a row or not, that find the only file of a set written anew: no other is to come
 _STREAM_SECONDS = 60.0  # for which a small file is open until it counts as one
 _STREAM_BYTES = 64 << 20
 _AGAIN = 5  # looks after which what nobody has taken up is told again
@@ -49,14 +46,13 @@ class Tracker:
         self.is_writing = False
         self.spent = 0.0
         self._suspects: list[str] = []  # sets that have changed, by the last look
-        self._turns: Counter[str] = Counter()  # looks in a row that found a set changed
-        self._unrest: dict[str, float] = {}  # since when a set that has changed was not at rest
+        self._unrest = Unrest()
         # times that the only file of a set was found written, until it was taken
         self._anew: Counter[str] = Counter()
         self._waits: Counter[str] = Counter()  # looks since a set was told of
         self._opened: dict[str, float] = {}  # for writing, at the last look; since when
         self._waiting: dict[str, float] = {}  # sets for the checkpoints that their files name; since when
-        self._elders = Elders(sets, clock)
+        self._elders = Elders(sets, self._unrest, clock)
         self._deletions = _Deletions(clock)
         self._told: dict[str, _Told] = {}  # by looks
         self._answered: dict[str, _Told] = {}  # last, to whom it may make a version of it
@@ -77,10 +73,11 @@ class Tracker:
         self._deletions.see(self._gone(suspects))
         self.spent = time.thread_time() - began
         found = []
-        now = self._clock.monotonic()
-        self._unrest = {path: self._unrest.get(path, now) for path in suspects}
+        now = self._clock.unix()
+        self._unrest.see(
+            {path: SeenSet.of(before.get(path, {}), self.sets.files(path), now) for path in suspects}
+        )
         for path in suspects:
-            self._turns[path] = self._turns[path] + 1 if before.get(path) != self.sets.here.get(path) else 0
             if (told := self._finished(path, before.get(path, {}), pids)) is not None:
                 state = (told.changed, told.gone)
                 self._waits[path] = self._waits[path] + 1 if self._told.get(path) == state else 0
@@ -139,7 +136,7 @@ class Tracker:
                 changed = [each for each in changed if not self._is_torn(path_of(path, each.name))]
             told = self.sets.report(path, changed, gone, writing=writing, elder=elder)
             self._answered[path] = (changed, gone)
-            if told.known or changed or gone:
+            if told.known or changed or gone or writing:
                 found.append(told)
         self.is_writing = any(each.writing or each.elder is not None for each in found)
         return found
@@ -159,26 +156,28 @@ class Tracker:
         """What was answered last of a set is a version; what looks have found since then is not."""
         self.sets.note(path, *self._answered.pop(path, ([], [])))
         del self._anew[path]
-        self._unrest.pop(path, None)
+        self._waiting.pop(path, None)
+        self._unrest.rested(path)
         self._elders.forget(path)
 
     def remembered(self) -> set[str]:
         """The sets of which something was told or counted."""
-        return self._elders.remembered().union(*self._by_set())
+        return (self._elders.remembered() | self._unrest.remembered()).union(*self._by_set())
 
     def forget(self, path: str) -> None:
         """A set has gone for good, or is as it was put in place."""
         self._elders.forget(path)
+        self._unrest.forget(path)
         for each in self._by_set():
             each.pop(path, None)
 
     def _by_set(self) -> Sequence[MutableMapping[str, Any]]:
         told = (self._told, self._answered, self._waits)
-        return (*told, self._turns, self._unrest, self._anew, self._waiting)
+        return (*told, self._anew, self._waiting)
 
-    def is_restless(self, path: str) -> bool:
-        """Whether a set is written anew about as often as it is looked at."""
-        return self._turns[path] > 1
+    def is_restless(self, path: str, name: str) -> bool:
+        """Whether a file of a set is written anew about as often as it is looked at."""
+        return self._unrest.is_changing(path, name)
 
     # ---- inside ----------------------------------------------------------------------------------------------
 
@@ -259,19 +258,20 @@ class Tracker:
             self._anew[path] += 1
         again = alone is not None and (alone in self.sets.noted(path) or self._anew[path] >= RESTLESS)
         if any(path_of(path, name) in self._opened for name in (lasting if again else live)):
-            self._turns[path] = 0
-            self._unrest.pop(path, None)
+            self._unrest.opened(path)
             return None
         if alone is not None and again:
             # One file that is written anew again and again: it is whole when it is closed.
             if whole(self.sets.work / path_of(path, alone)) is False:
                 raise Unsteady(alone)
-        elif live and not self._never_rests(path):
+        elif live and not self._unrest.is_endless(path):
             now = self._clock.unix()
-            if any(name in here and abs(now - here[name].changed / 1e9) < QUIET for name in live):
+            waits = [name for name in live if not self._unrest.is_restless(path, name)]
+            if not all(is_at_rest(name, before, here, now) for name in waits):
                 return None
-            if any(before.get(name) != here.get(name) for name in live):
-                return None  # it has changed, or something has gone, since the last look
+            self._unrest.rested(path)
+        if any(has_failed(self.sets.work / path_of(path, name), self._clock.unix()) for name in lasting):
+            return None
         changed, _ = self.sets.changes(path)
         changed = [each for each in changed if not self.sets.is_stream(path_of(path, each.name))]
         if self._waits_for_others(path, changed):
@@ -279,22 +279,9 @@ class Tracker:
         self._finish(path)
         gone = self._deleted(path, self._writing_since()) if self._gone([path]) else []
         elder = self._elders.waited_for(path)
-        if elder is not None and self._is_over_again(path, changed):
-            self._elders.take(path)
+        if elder is not None and self._elders.is_over_again(path, changed):
             elder = None
         return self.sets.report(path, changed, gone, writing=False, elder=elder)
-
-    def _never_rests(self, path: str) -> bool:
-        """Whether it would be in vain to wait until a set is quiet."""
-        now = self._clock.monotonic()
-        return self._turns[path] >= RESTLESS or now - self._unrest.get(path, now) >= UNREST
-
-    def _is_over_again(self, path: str, changed: list[SharedFile]) -> bool:
-        """Whether what was told last of a set was the same files with other contents."""
-        before, _ = self._told.get(path, ([], []))
-        now = {file.name: file.sha256 for file in changed}
-        then = {file.name: file.sha256 for file in before}
-        return now.keys() == then.keys() and now != then
 
     def _waits_for_others(self, path: str, changed: list[SharedFile]) -> bool:
         """Whether a file names a checkpoint of which there is no version yet; not for ever, as it may be none."""
@@ -309,7 +296,10 @@ class Tracker:
         """Whether files of a set were written of which there is no version yet."""
         here = self.sets.files(path)
         return self.sets.is_watched(path) and any(
-            name in here and not is_temporary(name) and not self.sets.is_stream(path_of(path, name))
+            name in here
+            and not is_temporary(name)
+            and not self.sets.is_stream(path_of(path, name))
+            and not self._unrest.is_restless(path, name)
             for name in self.sets.moved(path)
         )
 
