@@ -145,6 +145,7 @@ def test_a_worker_goes_on_also_when_the_command_is_killed(start: Start) -> None:
     until(lambda: state(pid) != "T", seconds=10)
 
 
+@pytest.mark.long
 def test_a_frozen_node_is_frozen_to_the_last_process_and_goes_on(start: Start) -> None:
     handle = start(text=TRAINING)
     init = LocalLauncher().roots(handle.run)["node1"]

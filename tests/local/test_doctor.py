@@ -78,6 +78,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_collectives_that_are_not_the_same_and_come_through_are_found_while_all_seems_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

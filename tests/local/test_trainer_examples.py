@@ -88,6 +88,7 @@ def test_digits_are_read_with_at_least_97_percent_right_on_three_ranks(tmp_path:
     assert accuracy is not None and float(accuracy[1]) >= 97.0, output
 
 
+@pytest.mark.long
 def test_the_character_model_learns_on_two_ranks_with_accumulation(tmp_path: Path) -> None:
     small = ["--layers", "2", "--width", "32", "--heads", "2", "--context", "32", "--text", "60000"]
     output = torchrun(

@@ -43,6 +43,7 @@ def test_a_sound_swarm_has_no_fault_and_nothing_is_left(machines: Lab, torch_ima
     assert found(torch_image) == {}
 
 
+@pytest.mark.long  # test_doctor_run.py has one for each change
 def test_a_blocked_overlay_is_found_between_the_two_machines_it_lies_between(
     machines: Lab, torch_image: str
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_run_is_published_opened_with_its_token_and_taken_away(run: RunHandle,
     assert run.status().state == "running"
 
 
+@pytest.mark.long
 def test_a_run_that_has_ended_is_shown_when_its_coordinator_has_gone(
     machines: Lab, torch_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

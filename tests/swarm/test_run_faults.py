@@ -152,6 +152,7 @@ def test_a_node_that_the_runs_network_does_not_reach_is_named_with_what_to_look_
     )
 
 
+@pytest.mark.long
 def test_what_never_starts_is_not_tried_for_ever_where_nobody_is_there_to_end_it(
     machines: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
