@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from healed import events, lines, origins, reach, step_of, story, weights
-from healed_local import account, agent_of, check_output, start, worker_of
+from healed_local import ONE_NODE, account, agent_of, check_output, start, worker_of
 from waiting import check_nothing_left, until
 
 from swarmtrain.control.chaos.faults import Fault
@@ -21,8 +21,6 @@ from swarmtrain.wire.disk.storage import Storage
 
 SAMPLES = 200
 STEPS = 90  # of 10 epochs
-# For what is the same wherever the two ranks run: one node imports torch once.
-ONE_NODE: dict[str, Any] = {"nodes": 1, "workers_per_node": 2}
 Reference = Callable[..., tuple[str, list[float]]]
 
 pytestmark = pytest.mark.usefixtures("home")

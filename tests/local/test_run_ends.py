@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from healed import events, lines, story
+from healed_local import ONE_NODE
 
 from swarmtrain import Client, Job
 from swarmtrain.control.handle import RunHandle
@@ -74,7 +75,7 @@ if rank == 0:
 
 def start(directory: Path, text: str, *args: str, **job: object) -> RunHandle:
     (directory / "train.py").write_text(HEAD + text)
-    settings: dict[str, object] = {"nodes": 1, "workers_per_node": 2, "env": {"OMP_NUM_THREADS": "1"}} | job
+    settings: dict[str, object] = {**ONE_NODE, "env": {"OMP_NUM_THREADS": "1"}} | job
     return Client(on="local").run(Job(script="train.py", args=args, **settings))  # type: ignore[arg-type]
 
 

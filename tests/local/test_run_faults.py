@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from healed_local import agent_of
+from healed_local import ONE_NODE, agent_of
 from waiting import processes_of, until
 
 from swarmtrain import Client, Job
@@ -67,9 +67,6 @@ time.sleep(600)
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 
-
-# For what is the same wherever the two ranks run: one node imports torch once.
-ONE_NODE: dict[str, Any] = {"nodes": 1, "workers_per_node": 2}
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -20,6 +20,9 @@ from swarmtrain.launchers.local.processes import LocalProcess, ProcessTable, kil
 from swarmtrain.wire.disk.storage import Storage
 from swarmtrain.wire.machine.processes import descendants, kill_all
 
+# For what is the same wherever two ranks run: one node imports torch once.
+ONE_NODE: dict[str, Any] = {"nodes": 1, "workers_per_node": 2}
+
 
 def start(directory: Path, name: str = "heal", *, resume: bool = False, **wanted: Any) -> RunHandle:
     """Start a run in the current directory; what is no setting of the script is a key of the job."""

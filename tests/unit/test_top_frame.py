@@ -69,8 +69,8 @@ SIZES = ((200, 60), (80, 24), (40, 20), (17, 10), (80, 2), (1, 1), (80, None))
 @pytest.mark.parametrize("scene", SCENES)
 def test_it_fits_every_window(scene: str) -> None:
     for columns, rows in SIZES:
-        drawn(SCENES[scene], columns, rows)
-    drawn(SCENES[scene], glyphs=ASCII)
+        for glyphs in (UNICODE, ASCII):
+            drawn(SCENES[scene], columns, rows, glyphs=glyphs)
     for view in VIEWS:
         drawn(SCENES[scene], 80, 24, view)
         drawn(SCENES[scene], 33, 9, view)

@@ -25,7 +25,7 @@ from swarmtrain.wire.clock import MACHINE, Clock
 
 _Told = tuple[list[SharedFile], list[str]]  # what has changed in a set, and the names of what has gone
 
-RESTLESS = 3  # looks, in a row or not, that find the only file of a set written anew: no other is to come
+_OVER_AGAIN = 3  # looks, in a row or not, that find the only file of a set written anew: no other is to come
 _STREAM_SECONDS = 60.0  # for which a small file is open until it counts as one
 _STREAM_BYTES = 64 << 20
 _AGAIN = 5  # looks after which what nobody has taken up is told again
@@ -256,7 +256,7 @@ class Tracker:
         alone = lasting[0] if len(lasting) == 1 and lasting[0] in here else None
         if alone is not None and before.get(alone) != here[alone]:
             self._anew[path] += 1
-        again = alone is not None and (alone in self.sets.noted(path) or self._anew[path] >= RESTLESS)
+        again = alone is not None and (alone in self.sets.noted(path) or self._anew[path] >= _OVER_AGAIN)
         if any(path_of(path, name) in self._opened for name in (lasting if again else live)):
             self._unrest.opened(path)
             return None

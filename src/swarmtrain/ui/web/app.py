@@ -132,7 +132,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestError):
         return JSONResponse(body, 400)
     # A cluster that does not answer now is no fault of the page, into whose console a browser writes each answer that
-    # is one. A stream has to fail, to be begun anew.
+    # is one. A stream that cannot begin has to fail: nobody reads another answer in its place.
     return JSONResponse(body, 502 if request.url.path.endswith("/live") else 200)
 
 
